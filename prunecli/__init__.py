@@ -1,0 +1,1 @@
+"""prunecli: surgery on model checkpoints."""

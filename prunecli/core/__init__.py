@@ -1,0 +1,1 @@
+"""Pruning: arrays and tensors, no files, no console."""

@@ -1,0 +1,62 @@
+"""How much to prune: a count of elements, or a fraction of them."""
+
+import math
+import numbers
+
+from prunecli.errors import UsageError
+
+__all__ = ["Amount", "check_amount", "parse_amount", "to_count"]
+
+Amount = int | float
+"""An int is a number of elements, a float a fraction in [0, 1]: `1` prunes one element, `1.0` all of them."""
+
+
+def check_amount(amount: object) -> Amount:
+    """Return the amount as a plain int or float if it can be one for some tensor.
+
+    Raises:
+        TypeError: it is not a real number, or a bool.
+        UsageError: it is negative, NaN, or a fraction above 1.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, numbers.Real):
+        raise TypeError(f"amount is an int (elements) or a float (a fraction), not {type(amount).__name__} {amount!r}")
+    if isinstance(amount, numbers.Integral):
+        if amount < 0:
+            raise UsageError(f"amount {int(amount)} is negative; give a count from 0 on, or a fraction like 0.5")
+        return int(amount)
+    value = float(amount)
+    if math.isnan(value) or not 0.0 <= value <= 1.0:
+        raise UsageError(f"amount {value} is no fraction between 0.0 and 1.0; a count is written without a point")
+    return value
+
+
+def to_count(amount: Amount, candidates: int, parameter: str) -> int:
+    """Return how many of a parameter's `candidates` an amount prunes: fractions are rounded half to even, as in torch.
+
+    Raises:
+        UsageError: a count is larger than what is left to prune.
+    """
+    if isinstance(amount, float):
+        return round(amount * candidates)
+    if amount > candidates:
+        raise UsageError(f"cannot prune {amount} elements of {parameter}: {candidates} are left unpruned")
+    return amount
+
+
+def parse_amount(text: str) -> Amount:
+    """Read an amount as people write it: `0.5`, `5e-1` and `50%` are fractions, `1000` is a count.
+
+    Raises:
+        UsageError: it is not a number, or not an amount.
+    """
+    stripped = text.strip()
+    try:
+        if stripped.endswith("%"):
+            return check_amount(float(stripped[:-1]) / 100)
+        if stripped.lstrip("+-").isdecimal():
+            return check_amount(int(stripped))
+        return check_amount(float(stripped))
+    except UsageError:
+        raise
+    except ValueError:
+        raise UsageError(f"amount {text!r} is no number; write 0.5, 50% or a count like 1000") from None

@@ -1,0 +1,1 @@
+"""Containers: names, dtypes, shapes, strides, offsets, bytes. Knows no pruning."""

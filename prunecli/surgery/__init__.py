@@ -1,0 +1,1 @@
+"""Use cases: select, plan, rewrite, report. No console."""
