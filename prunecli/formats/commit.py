@@ -1,0 +1,250 @@
+"""An output file appears whole under its name, or not at all.
+
+Look first (`check_target`), write into a hidden sibling (`new_file`), sync it, and give it its name in one step. Every
+way out before that removes the sibling; what SIGKILL leaves is removed by the next run for the same output.
+"""
+
+import errno
+import os
+import re
+import secrets
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunecli.errors import OutputError, show
+
+__all__ = ["Target", "check_target", "new_file", "write_small"]
+
+_NAME_BYTES = 80  # of the output's name in the temp name: the whole stays below 143, eCryptfs' limit, and so below 255
+_ELSEWHERE = "write elsewhere with -o"
+_FREE_SOME = f"free some, or {_ELSEWHERE}"
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
+_NO_SUCH_OWNER = frozenset({errno.EPERM, errno.EINVAL})  # EINVAL: not mapped in this user namespace
+_NO_HARD_LINKS = _UNSUPPORTED | {errno.EPERM, errno.EMLINK}
+_REMEDIES = {
+    errno.ENOSPC: _FREE_SOME,
+    errno.EDQUOT: _FREE_SOME,
+    errno.EFBIG: f"see ulimit -f, or {_ELSEWHERE}",
+    errno.ENOENT: f"create its folder first, or {_ELSEWHERE}",
+}
+_in_flight: set[Path] = set()  # temp files of this very process
+
+
+@dataclass(frozen=True)
+class Target:
+    """An output that was looked at and found fit to be written; `owner` is the replaced file's user and group."""
+
+    path: Path  # as the user named it
+    final: Path  # symlinks resolved: what will be created or replaced
+    mode: int  # of the file it replaces, else 0666 & ~umask
+    owner: tuple[int, int] | None
+    replaces: bool
+    force: bool
+
+
+def check_target(path: Path, *, force: bool, source: os.stat_result | None = None) -> Target:
+    """Look, before anything is written, whether an output can stand at `path`; `source` is the input's stat.
+
+    Raises:
+        OutputError: it exists (or is the input) and `force` is not given, it is no regular file, its folder is
+            missing or not writable.
+    """
+    try:
+        final, old = _resolve(path)
+    except OSError as exc:
+        raise _failure(path, exc) from exc
+    if old is not None:
+        _check_old(path, old, force, source)
+    if not os.access(final.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise OutputError(f"cannot write {show(path)}: its folder is not writable; {_ELSEWHERE}")
+    if old is None:
+        return Target(path, final, 0o666 & ~_umask(), owner=None, replaces=False, force=force)
+    # Without setuid and setgid: a write in place would clear them, too.
+    return Target(path, final, old.st_mode & 0o777, owner=(old.st_uid, old.st_gid), replaces=True, force=force)
+
+
+@contextmanager
+def new_file(target: Target, size: int | None) -> Iterator[int]:
+    """Give a descriptor (read and write) to fill; the file gets its name when the block ends without an exception.
+
+    Whoever fills it leaves the descriptor open. A known `size` is reserved at once, so that a full disk shows before
+    the work. Any exception leaves the old output as it was and no temp file.
+
+    Raises:
+        OutputError: instead of an OSError in the block or in here. Only a broken pipe, and an OSError that names
+            another file, go on as they are: they are not about this output.
+    """
+    _remove_stale(target.final)
+    temp = target.final.with_name(f"{_prefix(target.final)}{os.getpid()}-{_boot_id()}-{secrets.token_hex(8)}.tmp")
+    try:  # entered before the file is there: an interrupt at any point finds what to unlink
+        _in_flight.add(temp)
+        fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            if size is not None:
+                _reserve(fd, target, size)
+            yield fd
+            _set_owner_and_mode(fd, target)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        _publish(temp, target)
+    except OSError as exc:
+        if isinstance(exc, BrokenPipeError) or exc.filename not in (None, str(temp)):
+            raise
+        raise _failure(target.path, exc) from exc
+    finally:
+        # Twice: an interrupt may strike before the first has done its work. It is raised once only (cli/signals.py).
+        try:
+            _unlink(temp)
+        finally:
+            _unlink(temp)
+    _sync_folder(target)
+
+
+def write_small(target: Target, data: bytes) -> None:
+    """Write a file that is in memory already, such as a report, by the rules of `new_file`, raising what it raises."""
+    with new_file(target, len(data)) as fd:
+        while data:
+            data = data[os.write(fd, data) :]
+
+
+def _resolve(path: Path) -> tuple[Path, os.stat_result | None]:
+    """Follow the links of the last component one by one: the end of the chain need not exist."""
+    spot = path
+    for _ in range(40):  # as many as the kernel follows
+        folder = Path(os.path.realpath(spot.parent, strict=True))
+        if folder.is_relative_to("/proc"):
+            # /dev/stdout may lead to a regular file: replacing that would not be what a redirection asked for.
+            raise OutputError(f"cannot write {show(path)}: it leads to an open descriptor; stream with -o -")
+        spot = folder / spot.name
+        try:
+            old = spot.lstat()
+        except FileNotFoundError:
+            return spot, None
+        if not stat.S_ISLNK(old.st_mode):
+            return spot, old
+        spot = folder / spot.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _check_old(path: Path, old: os.stat_result, force: bool, source: os.stat_result | None) -> None:
+    if not stat.S_ISREG(old.st_mode):
+        what = "folder; name a file in it" if stat.S_ISDIR(old.st_mode) else "device, FIFO or socket; stream with -o -"
+        raise OutputError(f"cannot write {show(path)}: it is a {what}")
+    if not force:
+        what = "is the input itself" if source is not None and os.path.samestat(old, source) else "exists"
+        raise OutputError(f"{show(path)} {what}; name another output with -o, or replace it with --force")
+
+
+@contextmanager
+def _ignoring(errnos: Collection[int]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in errnos:
+            raise
+
+
+def _umask() -> int:
+    """Read the umask from /proc where there is one: os.umask has to set it to tell, which other threads would see."""
+    with suppress(OSError):
+        if found := re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE):
+            return int(found[1], 8)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def _boot_id() -> str:
+    """Tell this boot from others: a pid means nothing after a restart, or on another host of a shared folder."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    return "00000000"
+
+
+def _prefix(final: Path) -> str:
+    raw = os.fsencode(final.name)
+    name = final.name if len(raw) <= _NAME_BYTES else raw[:_NAME_BYTES].decode(errors="ignore")
+    return f".{name}.prunecli-"
+
+
+def _remove_stale(final: Path) -> None:
+    """Remove what killed runs left for this output. Tidying is no reason to fail."""
+    shape = re.compile(re.escape(_prefix(final)) + r"([1-9]\d{0,8})-([0-9a-f]{8})-[0-9a-f]{16}\.tmp")
+    with suppress(OSError):
+        for path in list(final.parent.iterdir()):
+            found = shape.fullmatch(path.name)
+            if found and (found[2] != _boot_id() or not _is_running(int(found[1]), path)):
+                _unlink(path)
+
+
+def _is_running(pid: int, temp: Path) -> bool:
+    if pid == os.getpid():  # in a container every run may be pid 1, so our own pid may be a dead run's
+        return temp in _in_flight
+    try:
+        os.kill(pid, 0)
+    except OSError as exc:
+        return exc.errno != errno.ESRCH
+    return True
+
+
+def _reserve(fd: int, target: Target, size: int) -> None:
+    disk = os.fstatvfs(fd)
+    free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+    if disk.f_blocks and size > free:  # some network file systems report no sizes at all
+        raise OutputError(f"cannot write {show(target.path)}: it needs {size} bytes, its disk has {free}; {_FREE_SOME}")
+    with _ignoring(_UNSUPPORTED):
+        os.posix_fallocate(fd, 0, size)  # measured: never slower than growing the file write by write
+    os.ftruncate(fd, size)
+
+
+def _set_owner_and_mode(fd: int, target: Target) -> None:
+    mode, (user, group) = target.mode, target.owner or (-1, -1)  # -1: leave it
+    with _ignoring(_NO_SUCH_OWNER):
+        os.fchown(fd, -1, group)
+    if group not in (-1, os.fstat(fd).st_gid):
+        mode &= ~0o070 | (mode & 0o007) << 3  # another group gets no more than everybody has
+    with _ignoring({errno.EPERM}):  # a file system whose mount fixes the modes (vfat)
+        os.fchmod(fd, mode)
+    with _ignoring(_NO_SUCH_OWNER):
+        os.fchown(fd, user, -1)
+
+
+def _publish(temp: Path, target: Target) -> None:
+    """Give the file its name. A link, unlike a rename, fails when a file appeared there meanwhile."""
+    if not target.force:
+        try:
+            os.link(temp, target.final)
+            return
+        except OSError as exc:
+            if exc.errno == errno.EEXIST or os.path.lexists(target.final):
+                raise OutputError(f"{show(target.path)} appeared meanwhile; replace it with --force") from exc
+            if exc.errno not in _NO_HARD_LINKS:
+                raise
+    temp.replace(target.final)
+
+
+def _unlink(temp: Path) -> None:
+    with suppress(OSError):
+        temp.unlink()
+    _in_flight.discard(temp)
+
+
+def _sync_folder(target: Target) -> None:
+    try:
+        with _ignoring(_UNSUPPORTED | {errno.EACCES}):  # EACCES: a folder that may be written but not read
+            fd = os.open(target.final.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+    except OSError as exc:
+        raise OutputError(f"{show(target.path)} is written, but its folder not synced: {exc.strerror}") from exc
+
+
+def _failure(path: Path, exc: OSError) -> OutputError:
+    remedy = _REMEDIES.get(exc.errno or 0, _ELSEWHERE)
+    return OutputError(f"cannot write {show(path)}: {show(exc.strerror or exc)}; {remedy}")
