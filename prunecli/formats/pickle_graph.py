@@ -1,0 +1,318 @@
+"""Pickle bytes <-> an inert graph of nodes: nothing named in them is imported, and nothing is ever called.
+
+A pickle is a program for a small stack machine. Here the program runs on nodes instead of objects: where the real
+machine would import a class, a `Global` keeps its name; where it would call a function, a `Call` keeps function and
+arguments. `dump` writes a graph back as a pickle with the same meaning.
+
+Opcodes, their arguments and their effects are those of CPython's `pickletools.py`, the one specification of the
+format, and of `Lib/pickle.py` where that leaves a choice; what is refused beyond it is said at `load`.
+"""
+
+import codecs
+import struct
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from prunecli.errors import UnsupportedError, show
+from prunecli.formats import pickle_values as values
+from prunecli.formats.pickle_dump import dump
+from prunecli.formats.pickle_machine import Machine
+from prunecli.formats.pickle_nodes import (
+    Atom,
+    ByteArrayNode,
+    ByteStringNode,
+    Call,
+    DictNode,
+    Entry,
+    Global,
+    GraphNode,
+    ListNode,
+    Node,
+    Persistent,
+    PickleGraph,
+    SetNode,
+    TupleNode,
+    children,
+    walk,
+)
+
+__all__ = [
+    "Atom",
+    "ByteArrayNode",
+    "ByteStringNode",
+    "Call",
+    "DictNode",
+    "Entry",
+    "Global",
+    "GraphNode",
+    "ListNode",
+    "Node",
+    "Persistent",
+    "PickleGraph",
+    "SetNode",
+    "TupleNode",
+    "children",
+    "dump",
+    "load",
+    "walk",
+]
+
+
+def load(data: bytes | memoryview, start: int = 0, *, where: str = "data.pkl") -> PickleGraph:
+    """Read the pickle that begins at offset `start` of `data`; what follows its STOP is not looked at.
+
+    Time and memory are in proportion to the bytes read, and no nesting is too deep. A graph shows what each object
+    holds in the end; a list that is an argument of a call may have been filled after that call (cycles do so).
+    Where an argument matters, ask for a tuple, which cannot change.
+
+    Raises `DamagedError` where the stream breaks the rules of `pickletools`, and for what no pickler writes: PROTO
+    in the middle, values left over at STOP, arguments that are not a tuple. Raises `UnsupportedError` for extension
+    codes, INST and OBJ (Python 2's classes in protocol 0), out-of-band buffers, protocols above 5, and a call whose
+    result is thrown away, or that is changed in another order than `Call` has. `where` names the stream in messages.
+    """
+    return Machine(data, start, where).run(_HANDLERS)
+
+
+_Handler: TypeAlias = Callable[[Machine], None]
+
+
+def _fixed(code: str) -> _Handler:
+    form = struct.Struct(code)
+
+    def push(machine: Machine) -> None:
+        machine.stack.append(form.unpack(machine.take(form.size))[0])
+
+    return push
+
+
+def _sized(width: int, make: Callable[[bytes | memoryview], Node]) -> _Handler:
+    def push(machine: Machine) -> None:
+        machine.stack.append(make(machine.take(machine.number(width))))
+
+    return push
+
+
+def _line(make: Callable[[bytes], Node]) -> _Handler:
+    def push(machine: Machine) -> None:
+        machine.stack.append(make(machine.line()))
+
+    return push
+
+
+def _fresh(make: Callable[[], Node]) -> _Handler:
+    def push(machine: Machine) -> None:
+        machine.stack.append(make())
+
+    return push
+
+
+def _tuple(count: int) -> _Handler:
+    def push(machine: Machine) -> None:
+        stack = machine.stack
+        if len(stack) < count:
+            raise IndexError
+        stack[-count:] = [TupleNode(stack[-count:])]
+
+    return push
+
+
+def _marked(make: Callable[[list[Node]], Node]) -> _Handler:
+    def push(machine: Machine) -> None:
+        items = machine.pop_mark()
+        if make is _dict and len(items) % 2:
+            raise machine.damaged("has a key without a value")
+        machine.stack.append(make(items))
+
+    return push
+
+
+def _dict(items: list[Node]) -> DictNode:
+    return DictNode([Entry(items[i], items[i + 1]) for i in range(0, len(items), 2)])
+
+
+def _append(machine: Machine, items: list[Node]) -> None:
+    target = machine.stack[-1]
+    if isinstance(target, Call) and (target.entries or target.states):
+        raise UnsupportedError(machine.message("comes after SETITEM or BUILD on the same object"))
+    if not isinstance(target, ListNode | Call):
+        raise machine.damaged("appends to something that is not a list")
+    target.items.extend(items)
+
+
+def _set_items(machine: Machine, items: list[Node]) -> None:
+    target = machine.stack[-1]
+    if len(items) % 2:
+        raise machine.damaged("has a key without a value")
+    if isinstance(target, Call) and target.states:
+        raise UnsupportedError(machine.message("comes after BUILD on the same object"))
+    if not isinstance(target, DictNode | Call):
+        raise machine.damaged("sets a key of something that is not a dict")
+    target.entries.extend(_dict(items).entries)
+
+
+def _add_items(machine: Machine) -> None:
+    items = machine.pop_mark()
+    target = machine.stack[-1]
+    if not isinstance(target, SetNode) or target.frozen:
+        raise machine.damaged("adds to something that is not a set")
+    target.items.extend(items)
+
+
+def _set_item(machine: Machine) -> None:
+    value, key = machine.stack.pop(), machine.stack.pop()
+    _set_items(machine, [key, value])
+
+
+def _build(machine: Machine) -> None:
+    state = machine.stack.pop()
+    target = machine.stack[-1]
+    if not isinstance(target, Call):
+        raise machine.damaged("gives a state to something that no call made")
+    target.states.append(state)
+
+
+def _call(kind: Literal["reduce", "newobj", "newobj_ex"]) -> _Handler:
+    def push(machine: Machine) -> None:
+        kwargs = machine.stack.pop() if kind == "newobj_ex" else None
+        args, function = machine.stack.pop(), machine.stack.pop()
+        # A Call can be right too: arguments given as a subclass of tuple, a function that another one made.
+        if not isinstance(args, TupleNode | Call) or not isinstance(kwargs, DictNode | Call | None):
+            raise machine.damaged("has arguments that are not a tuple")
+        if not isinstance(function, Global | Call | Persistent):
+            raise machine.damaged("calls something that cannot be called")
+        machine.stack.append(Call(kind, function, args, kwargs))
+
+    return push
+
+
+def _name(machine: Machine, module: Node, name: Node) -> None:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise machine.damaged("has a name that is not text")
+    named = Global(module, name)
+    machine.globals.append(named)
+    machine.stack.append(named)
+
+
+def _global(machine: Machine) -> None:
+    _name(machine, machine.line().decode("utf-8"), machine.line().decode("utf-8"))
+
+
+def _stack_global(machine: Machine) -> None:
+    name, module = machine.stack.pop(), machine.stack.pop()
+    _name(machine, module, name)
+
+
+def _put(machine: Machine, index: int) -> None:
+    if index < 0:
+        raise machine.damaged("has a negative memo index")
+    machine.memo[index] = machine.stack[-1]
+
+
+def _get(machine: Machine, index: int) -> None:
+    if index not in machine.memo:
+        raise machine.damaged(f"fetches memo {show(index, 30)}, which nothing was put under")
+    machine.stack.append(machine.memo[index])
+
+
+def _mark(machine: Machine) -> None:
+    machine.metastack.append(machine.stack)
+    machine.stack = []
+
+
+def _pop(machine: Machine) -> None:
+    machine.check_discarded([machine.stack.pop()] if machine.stack else machine.pop_mark())
+
+
+def _proto(machine: Machine) -> None:
+    if machine.at != machine.start:
+        raise machine.damaged("stands in the middle of the pickle")
+    machine.protocol = machine.number(1)
+    if machine.protocol > 5:
+        raise UnsupportedError(machine.message(f"asks for protocol {machine.protocol}; 5 is the last one known"))
+
+
+def _frame(machine: Machine) -> None:
+    length = machine.number(8)  # only a hint how much to read at once; not longer than what is there, all the same
+    if length > machine.size - machine.pos:
+        raise machine.damaged(f"announces {length} bytes, {machine.size - machine.pos} are there")
+
+
+def _refuse(machine: Machine) -> None:
+    raise UnsupportedError(machine.message("is not supported"))
+
+
+def _unknown(machine: Machine) -> None:
+    raise machine.damaged("is not an opcode of any pickle")
+
+
+# The whole instruction set but STOP, by group as in pickletools.py.
+_OPCODES: dict[str, _Handler] = {
+    "I": _line(values.int_line),
+    "J": _fixed("<i"),
+    "K": lambda machine: machine.stack.append(machine.number(1)),
+    "M": _fixed("<H"),
+    "L": _line(values.long_line),
+    "\x8a": _sized(1, values.long),
+    "\x8b": _sized(4, values.long),
+    "S": _line(values.string_line),
+    "T": _sized(4, values.python2_text),
+    "U": _sized(1, values.python2_text),
+    "B": _sized(4, bytes),
+    "C": _sized(1, bytes),
+    "\x8e": _sized(8, bytes),
+    "\x96": _sized(8, values.byte_array),
+    "\x97": _refuse,  # NEXT_BUFFER and READONLY_BUFFER: the data is not in the pickle
+    "\x98": _refuse,
+    "N": _fresh(lambda: None),
+    "\x88": _fresh(lambda: True),
+    "\x89": _fresh(lambda: False),
+    "V": _line(lambda line: codecs.raw_unicode_escape_decode(line)[0]),  # by name, codecs would be imported
+    "\x8c": _sized(1, values.text),
+    "X": _sized(4, values.text),
+    "\x8d": _sized(8, values.text),
+    "F": _line(float),
+    "G": _fixed(">d"),
+    "]": _fresh(ListNode),
+    "a": lambda machine: _append(machine, [machine.stack.pop()]),
+    "e": lambda machine: _append(machine, machine.pop_mark()),
+    "l": _marked(ListNode),
+    ")": _fresh(TupleNode),
+    "t": _marked(TupleNode),
+    "\x85": _tuple(1),
+    "\x86": _tuple(2),
+    "\x87": _tuple(3),
+    "}": _fresh(DictNode),
+    "d": _marked(_dict),
+    "s": _set_item,
+    "u": lambda machine: _set_items(machine, machine.pop_mark()),
+    "\x8f": _fresh(lambda: SetNode([], frozen=False)),
+    "\x90": _add_items,
+    "\x91": _marked(lambda items: SetNode(items, frozen=True)),
+    "0": _pop,
+    "2": lambda machine: machine.stack.append(machine.stack[-1]),
+    "(": _mark,
+    "1": lambda machine: machine.check_discarded(machine.pop_mark()),
+    "g": lambda machine: _get(machine, int(machine.line())),
+    "h": lambda machine: _get(machine, machine.number(1)),
+    "j": lambda machine: _get(machine, machine.number(4)),
+    "p": lambda machine: _put(machine, int(machine.line())),
+    "q": lambda machine: _put(machine, machine.number(1)),
+    "r": lambda machine: _put(machine, machine.number(4)),
+    "\x94": lambda machine: _put(machine, len(machine.memo)),
+    "\x82": _refuse,  # EXT1, EXT2, EXT4: names that only the writer's registry knows
+    "\x83": _refuse,
+    "\x84": _refuse,
+    "c": _global,
+    "\x93": _stack_global,
+    "R": _call("reduce"),
+    "b": _build,
+    "i": _refuse,  # INST and OBJ: instances of Python 2's classes
+    "o": _refuse,
+    "\x81": _call("newobj"),
+    "\x92": _call("newobj_ex"),
+    "\x80": _proto,
+    "\x95": _frame,
+    "P": _line(lambda line: Persistent(line.decode("ascii"))),
+    "Q": lambda machine: machine.stack.append(Persistent(machine.stack.pop())),
+}
+_HANDLERS = [_OPCODES.get(chr(code), _unknown) for code in range(256)]

@@ -1,0 +1,111 @@
+"""The stack machine that a pickle is a program for, working on nodes: reading, the stack, MARKs, errors.
+
+What each opcode does to it stands in `pickle_graph`. `Lib/pickle.py` (`class _Unpickler`) has the same machine.
+"""
+
+import pickletools
+from collections.abc import Callable, Sequence
+
+from prunecli.errors import DamagedError, UnsupportedError, show
+from prunecli.formats.pickle_nodes import Call, Global, Node, PickleGraph
+
+__all__ = ["Machine"]
+
+_NAMES = {ord(op.code): op.name for op in pickletools.opcodes}
+_STOP = ord(".")
+_GETS_AND_POPS = (b"g", b"h", b"j", b"0", b"1")
+
+
+class Machine:
+    """The state of a pickle program; `run` executes it with one function for each opcode."""
+
+    __slots__ = ("at", "data", "globals", "memo", "metastack", "pos", "protocol", "size", "stack", "start", "where")
+
+    def __init__(self, data: bytes | memoryview, start: int, where: str) -> None:
+        self.data = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        self.size, self.where = len(self.data), where
+        self.start = self.at = self.pos = start  # at: where the current opcode began
+        self.protocol = 0
+        self.stack: list[Node] = []
+        self.metastack: list[list[Node]] = []  # what lies below each open MARK
+        self.memo: dict[int, Node] = {}  # a dict, so that an index of 4e9 costs no more than 0
+        self.globals: list[Global] = []
+
+    def run(self, handlers: Sequence[Callable[["Machine"], None]]) -> PickleGraph:
+        """Call `handlers[opcode]` for one opcode after the other, until STOP."""
+        data = self.data
+        try:
+            while self.pos < self.size:
+                self.at = self.pos
+                code = data[self.pos]
+                self.pos += 1
+                if code == _STOP:
+                    return self.stop()
+                handlers[code](self)
+        except IndexError:
+            raise self.damaged("takes a value where the stack has none") from None
+        except ValueError:
+            raise self.damaged("has text or a number that cannot be read") from None
+        raise DamagedError(f"{show(self.where)}: the pickle ends early, without STOP, at byte {self.size}")
+
+    def stop(self) -> PickleGraph:
+        """The value on the stack, which must be the only one, is the pickle."""
+        root = self.stack.pop()
+        if self.stack or self.metastack:
+            raise self.damaged("leaves values behind on the stack")
+        return PickleGraph(root, self.protocol, self.pos, self.globals)
+
+    def damaged(self, what: str) -> DamagedError:
+        """The current opcode breaks the rules."""
+        return DamagedError(self.message(what))
+
+    def message(self, what: str) -> str:
+        """One line: the stream, the current opcode and its offset, and `what` is wrong."""
+        code = self.data[self.at]
+        return f"{show(self.where)}: {_NAMES.get(code, f'opcode 0x{code:02x}')} at byte {self.at} {what}"
+
+    def take(self, count: int) -> bytes | memoryview:
+        """The next `count` bytes. `DamagedError` where the stream has fewer, before anything is allocated."""
+        end = self.pos + count
+        if end > self.size:
+            raise self.damaged(f"announces {count} bytes, {self.size - self.pos} are there")
+        chunk = self.data[self.pos : end]
+        self.pos = end
+        return chunk
+
+    def number(self, width: int) -> int:
+        """An unsigned little-endian integer of `width` bytes."""
+        if width == 1 and self.pos < self.size:  # the commonest argument by far
+            self.pos += 1
+            return self.data[self.pos - 1]
+        return int.from_bytes(self.take(width), "little")
+
+    def line(self) -> bytes:
+        """The bytes up to the next newline, as the opcodes of protocol 0 have them."""
+        step = 256  # a memoryview has no find, and copying all that follows could be gigabytes
+        while True:
+            chunk = bytes(self.data[self.pos : self.pos + step])
+            end = chunk.find(b"\n")
+            if end >= 0:
+                self.pos += end + 1
+                return chunk[:end]
+            if len(chunk) < step:
+                raise self.damaged("has a line of text without an end")
+            step *= 4
+
+    def pop_mark(self) -> list[Node]:
+        """All values above the last MARK, and the MARK with them."""
+        if not self.metastack:
+            raise self.damaged("needs a MARK, and there is none")
+        items = self.stack
+        self.stack = self.metastack.pop()
+        return items
+
+    def check_discarded(self, popped: list[Node]) -> None:
+        """Refuse to lose a call that may have been made for what it does, not for what it returns."""
+        # Picklers pop in two cases. A tuple or an object that contains itself: the half-made copy is popped, the
+        # finished one fetched from the memo by the next opcode. And copyreg's state setters: a call that works by its
+        # side effect, which a graph of results has no place for.
+        following = bytes(self.data[self.pos : self.pos + 1])
+        if following not in _GETS_AND_POPS and any(isinstance(node, Call) for node in popped):
+            raise UnsupportedError(self.message("throws the result of a call away"))
