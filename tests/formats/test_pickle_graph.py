@@ -94,12 +94,13 @@ class Stateful(Plain):
         self.__dict__["x"] = state[1]
 
 
+# No NaN: it is hashed by identity, so no two sets that hold it have one order. It has a test of its own.
 ATOMS = (
     st.none()
     | st.booleans()
     | st.integers()
     | st.integers(-(1 << 300), 1 << 300)
-    | st.floats()
+    | st.floats(allow_nan=False)
     | st.text(st.characters(codec=None), max_size=5)
     | st.binary(max_size=5)
 )
