@@ -1,1 +1,32 @@
-"""prunecli: surgery on model checkpoints."""
+"""prunecli: random unstructured pruning of model checkpoints, exact and reproducible.
+
+The names below are resolved when first used, so that the command line starts without importing torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunecli.core.random_unstructured import RandomUnstructured, random_unstructured, remove
+    from prunecli.errors import PrunecliError
+
+__all__ = ["PrunecliError", "RandomUnstructured", "__version__", "random_unstructured", "remove"]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "PrunecliError": "prunecli.errors",
+    "RandomUnstructured": "prunecli.core.random_unstructured",
+    "random_unstructured": "prunecli.core.random_unstructured",
+    "remove": "prunecli.core.random_unstructured",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'prunecli' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

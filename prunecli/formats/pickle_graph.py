@@ -202,6 +202,12 @@ def _stack_global(machine: Machine) -> None:
     _name(machine, module, name)
 
 
+def _persistent(machine: Machine, name: Node) -> None:
+    node = Persistent(name)
+    machine.persistents.append(node)
+    machine.stack.append(node)
+
+
 def _put(machine: Machine, index: int) -> None:
     if index < 0:
         raise machine.damaged("has a negative memo index")
@@ -312,7 +318,7 @@ _OPCODES: dict[str, _Handler] = {
     "\x92": _call("newobj_ex"),
     "\x80": _proto,
     "\x95": _frame,
-    "P": _line(lambda line: Persistent(line.decode("ascii"))),
-    "Q": lambda machine: machine.stack.append(Persistent(machine.stack.pop())),
+    "P": lambda machine: _persistent(machine, machine.line().decode("ascii")),
+    "Q": lambda machine: _persistent(machine, machine.stack.pop()),
 }
 _HANDLERS = [_OPCODES.get(chr(code), _unknown) for code in range(256)]

@@ -7,7 +7,7 @@ import pickletools
 from collections.abc import Callable, Sequence
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.pickle_nodes import Call, Global, Node, PickleGraph
+from prunecli.formats.pickle_nodes import Call, Global, Node, Persistent, PickleGraph
 
 __all__ = ["Machine"]
 
@@ -19,7 +19,20 @@ _GETS_AND_POPS = (b"g", b"h", b"j", b"0", b"1")
 class Machine:
     """The state of a pickle program; `run` executes it with one function for each opcode."""
 
-    __slots__ = ("at", "data", "globals", "memo", "metastack", "pos", "protocol", "size", "stack", "start", "where")
+    __slots__ = (
+        "at",
+        "data",
+        "globals",
+        "memo",
+        "metastack",
+        "persistents",
+        "pos",
+        "protocol",
+        "size",
+        "stack",
+        "start",
+        "where",
+    )
 
     def __init__(self, data: bytes | memoryview, start: int, where: str) -> None:
         self.data = data if isinstance(data, bytes) else memoryview(data).cast("B")
@@ -30,6 +43,7 @@ class Machine:
         self.metastack: list[list[Node]] = []  # what lies below each open MARK
         self.memo: dict[int, Node] = {}  # a dict, so that an index of 4e9 costs no more than 0
         self.globals: list[Global] = []
+        self.persistents: list[Persistent] = []
 
     def run(self, handlers: Sequence[Callable[["Machine"], None]]) -> PickleGraph:
         """Call `handlers[opcode]` for one opcode after the other, until STOP."""
@@ -53,7 +67,7 @@ class Machine:
         root = self.stack.pop()
         if self.stack or self.metastack:
             raise self.damaged("leaves values behind on the stack")
-        return PickleGraph(root, self.protocol, self.pos, self.globals)
+        return PickleGraph(root, self.protocol, self.pos, self.globals, self.persistents)
 
     def damaged(self, what: str) -> DamagedError:
         """The current opcode breaks the rules."""

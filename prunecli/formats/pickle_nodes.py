@@ -4,6 +4,8 @@ Plain values (`Atom`) stand for themselves. Everything else is a node and has id
 object. No node has `__eq__`, nor a `__repr__` that looks inside: on a cyclic or very deep graph neither would return.
 """
 
+from __future__ import annotations  # nodes refer to each other
+
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -27,12 +29,6 @@ __all__ = [
     "flat",
     "walk",
 ]
-
-Atom: TypeAlias = bool | int | float | str | bytes | None
-GraphNode: TypeAlias = (
-    "ListNode | TupleNode | DictNode | SetNode | ByteArrayNode | ByteStringNode | Global | Call | Persistent"
-)
-Node: TypeAlias = "Atom | GraphNode"
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -125,13 +121,21 @@ class PickleGraph:
     `protocol` is the declared one, 0 where none is. `end` is the offset just behind STOP, where the next pickle of a
     legacy torch file begins. `globals` are all classes and functions that the stream names, in its order, also those
     that it throws away again: who judges what a pickle would run judges these, not only what `walk` finds.
+    `persistents` are the persistent ids in the same way: torch lays storages out in that order.
     """
 
     root: Node
     protocol: int
     end: int
     globals: list[Global]
+    persistents: list[Persistent]
 
+
+Atom: TypeAlias = bool | int | float | str | bytes | None
+GraphNode: TypeAlias = (
+    ListNode | TupleNode | DictNode | SetNode | ByteArrayNode | ByteStringNode | Global | Call | Persistent
+)
+Node: TypeAlias = Atom | GraphNode
 
 _ATOMS = (type(None), bool, int, float, str, bytes)
 

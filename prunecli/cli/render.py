@@ -1,0 +1,137 @@
+"""What people see: tables, the progress bar, notes. Data goes to standard output, everything else to standard error."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from prunecli.errors import show
+from prunecli.formats.base import Checkpoint
+from prunecli.surgery.parameters import Parameter
+from prunecli.surgery.plan import Plan
+from prunecli.surgery.report import ParameterReport, Report, render_json
+from prunecli.surgery.rewrite import Destination
+
+__all__ = ["note", "parameters", "plan_table", "progress", "report_table", "result"]
+
+_PIPED_WIDTH = 200
+
+
+def note(text: str, *, quiet: bool) -> None:
+    """Say something worth knowing on standard error."""
+    if not quiet:
+        sys.stderr.write(f"prunecli: note: {show(text, 300)}\n")
+
+
+@contextmanager
+def progress(checkpoint: Checkpoint, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar on standard error while the block runs, if that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(show(checkpoint.source.label, 40), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: bool) -> None:
+    """Show what was done: the table on standard error; on standard output the path written, or the report."""
+    if not quiet:
+        console = _console(sys.stderr)
+        if report.seed is not None:
+            console.print(Text(f"seed {report.seed}"))
+        console.print(_table(report, [each for each in report.parameters if each.state != "dense"]))
+    if to_stdout:
+        sys.stdout.write(render_json(report).decode("ascii"))
+    elif destination.path is not None:
+        sys.stdout.write(f"{destination.path}\n")
+
+
+def report_table(report: Report) -> str:
+    """Render a whole report as a table, totals last."""
+    console = _console(sys.stdout)
+    with console.capture() as captured:
+        console.print(_table(report, report.parameters))
+    return captured.get()
+
+
+def plan_table(plan: Plan, destination: Destination) -> None:
+    """Print what a run would do, on standard output."""
+    table = _bare_table("parameter", ("elements", "left", "to prune"))
+    for name, planned in plan.planned.items():
+        figures = (planned.parameter.weight.elements, planned.census.candidates, planned.pruned_now)
+        table.add_row(_name(name, planned.tied_to), *(Text(f"{figure:,}") for figure in figures))
+    console = _console(sys.stdout)
+    console.print(table)
+    where = "standard output" if destination.path is None else show(destination.path)
+    seed = "" if plan.seed is None else f", seed {plan.seed}"
+    console.print(Text(f"would write {where}{seed}; nothing is written"))
+
+
+def parameters(checkpoint: Checkpoint, chosen: Sequence[Parameter]) -> None:
+    """List parameters: a table on a terminal, else a line each of name, type, shape and state, set apart by tabs."""
+    rows = [
+        (show(each.name, 1000), each.weight.dtype.name, _shape(each.weight.shape), _state(each)) for each in chosen
+    ]
+    if not sys.stdout.isatty():
+        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
+        return
+    table = _bare_table("parameter", ())
+    for heading in ("type", "shape", "state"):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = _console(sys.stdout)
+    console.print(table)
+    if checkpoint.wrapper:
+        note(f"the state dict lies under {show(checkpoint.wrapper)}", quiet=False)
+
+
+def _state(parameter: Parameter) -> str:
+    if parameter.obstacle() is not None:
+        return "not prunable"
+    if not parameter.ordinary:
+        return "by exact name only"
+    return "masked" if parameter.mask is not None else "dense"
+
+
+def _console(stream: TextIO) -> Console:
+    width = None if stream.isatty() else _PIPED_WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _bare_table(first: str, figures: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for heading in figures:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _table(report: Report, rows: Sequence[ParameterReport]) -> Table:
+    table = _bare_table("parameter", ("shape", "type", "state", "elements", "zeros", "sparsity", "pruned now"))
+    for each in rows:
+        zeros = "" if each.zeros is None else f"{each.zeros:,}"
+        sparsity = "" if each.sparsity is None else f"{each.sparsity:.2%}"
+        cells = (_shape(each.shape), each.dtype, each.state, f"{each.elements:,}", zeros, sparsity, f"{each.pruned_now:,}")
+        table.add_row(_name(each.name, each.tied_to), *map(Text, cells))
+    totals = report.totals
+    cells = ("", "", "", f"{totals.elements:,}", f"{totals.zeros:,}", f"{totals.sparsity:.2%}", f"{totals.pruned_now:,}")
+    table.add_row(Text(f"all {totals.parameters} parameters", style="bold"), *map(Text, cells))
+    return table
+
+
+def _name(name: str, tied_to: Sequence[str]) -> Text:
+    tie = f" = {', '.join(show(other) for other in tied_to)}" if tied_to else ""
+    return Text(show(name) + tie)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(str(size) for size in shape) or "scalar"

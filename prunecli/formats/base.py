@@ -1,0 +1,126 @@
+"""What every container looks like from outside: named tensors in storages, and a rewrite described before it is done."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from prunecli.formats.dtypes import DType
+from prunecli.formats.pieces import Checksum, Content, Copy, Piece
+from prunecli.formats.source import Source
+from prunecli.formats.views import View
+
+__all__ = ["Addition", "Checkpoint", "Edit", "Patch", "Storage", "TensorInfo", "patched_copies"]
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A run of raw bytes in the file. `key` is unique in the container."""
+
+    key: str
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A named tensor: its element type and its view of a storage."""
+
+    name: str
+    dtype: DType
+    view: View
+    storage: Storage
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.view.shape
+
+    @property
+    def elements(self) -> int:
+        """The product of the shape."""
+        return self.view.elements
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First byte and one past the last, within the storage."""
+        return self.view.start * self.dtype.itemsize, self.view.stop * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A byte range of a storage whose bytes pass through `content`."""
+
+    start: int
+    length: int
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A new tensor, row-major, named like its neighbour `after` and put right behind it."""
+
+    after: str
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    content: Content
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the new tensor."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A rewrite of a checkpoint. Everything that it does not name comes out byte for byte.
+
+    `patches` are keyed by storage, in order and disjoint. `renames` and `removals` go by the names in `tensors`.
+    """
+
+    patches: Mapping[str, Sequence[Patch]] = field(default_factory=dict)
+    renames: Mapping[str, str] = field(default_factory=dict)
+    removals: frozenset[str] = frozenset()
+    additions: Sequence[Addition] = ()
+
+    @property
+    def structural(self) -> bool:
+        """Whether names or storages change, and not just bytes within them."""
+        return bool(self.renames or self.removals or self.additions)
+
+
+class Checkpoint(Protocol):
+    """A checkpoint's layout, read without running anything, and its rewrite as pieces.
+
+    `tensors` are those of the state dict, by their names in the file without the `wrapper` it lies under; `carried`
+    are all others (optimizer state, averages): never edited, but known, since they may share a storage.
+    """
+
+    source: Source
+    format: str
+    big_endian: bool
+    wrapper: str
+    tensors: Mapping[str, TensorInfo]
+    carried: Sequence[TensorInfo]
+
+    def pieces(self, edit: Edit) -> Iterable[Piece]:
+        """Describe the rewritten file.
+
+        Raises:
+            UnsupportedError: the container cannot hold what the edit asks for.
+        """
+
+
+def patched_copies(
+    storage: Storage, patches: Sequence[Patch], before: Checksum | None = None, after: Checksum | None = None
+) -> Iterator[Copy]:
+    """Copy a storage's bytes, cut so that each patch has a piece of its own."""
+    at = 0
+    for patch in patches:
+        if patch.start > at:
+            yield Copy(storage.offset + at, patch.start - at, None, before, after, at)
+        yield Copy(storage.offset + patch.start, patch.length, patch.content, before, after, patch.start)
+        at = patch.start + patch.length
+    if storage.nbytes > at:
+        yield Copy(storage.offset + at, storage.nbytes - at, None, before, after, at)

@@ -1,0 +1,163 @@
+"""An output file as a list of pieces, each of known length, so that any thread can make any of them at any time."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.errors import DamagedError
+
+__all__ = ["CHUNK", "Checksum", "Content", "Copy", "Deferred", "Fresh", "Literal", "Piece"]
+
+CHUNK = 4 << 20
+"""Bytes handled at a time where a piece has no wish of its own."""
+
+
+class Content(Protocol):
+    """What fills a piece, or looks at it on its way. Called from several threads, for disjoint ranges."""
+
+    block: int
+    """Bytes to cut the piece at: a call never spans a multiple of it."""
+
+    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+        """Edit (or make) the piece's bytes from `start` on, in place; say whether any may have changed."""
+
+
+class Checksum:
+    """The CRC-32 of a record, folded from its parts in whatever order they come.
+
+    With `expected`, the record's bytes are checked as soon as all of them have been seen.
+    """
+
+    def __init__(self, length: int, expected: int | None = None, label: str = "") -> None:
+        self._length = length
+        self._expected = expected
+        self._label = label
+        self._parts: dict[int, tuple[int, int]] = {}
+        self._seen = 0
+        self._lock = threading.Lock()
+
+    def add(self, start: int, crc: int, length: int) -> None:
+        """Take in the CRC-32 of `length` bytes at `start` of the record.
+
+        Raises:
+            DamagedError: that completes the record, and it is not the one that was written.
+        """
+        with self._lock:
+            self._parts[start] = (crc, length)
+            self._seen += length
+            complete = self._seen == self._length
+        if complete and self._expected is not None and self.value != self._expected:
+            raise DamagedError(
+                f"{self._label} is damaged: its CRC-32 is {self.value:08x}, recorded was {self._expected:08x}; "
+                "fetch the checkpoint again"
+            )
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of the record has been seen."""
+        return self._seen == self._length
+
+    @property
+    def value(self) -> int:
+        """The CRC-32 of the whole record."""
+        crc = 0
+        for _, (part, length) in sorted(self._parts.items()):
+            crc = _combine(crc, part, length)
+        return crc
+
+
+def _combine(first: int, second: int, length: int) -> int:
+    """Return the CRC-32 of A followed by B from those of A and B, where B has `length` bytes.
+
+    Appending a zero byte is a linear map over GF(2) on the register; the map for `length` of them comes by squaring
+    (Mark Adler's method in zlib's crc32_combine). zlib.crc32 inverts before and after, which cancels out here.
+    """
+    for bit, matrix in enumerate(_ZERO_BYTES):
+        if length >> bit & 1:
+            first = _times(matrix, first)
+    return first ^ second
+
+
+def _times(matrix: Sequence[int], vector: int) -> int:
+    product = 0
+    for row in matrix:
+        if vector & 1:
+            product ^= row
+        vector >>= 1
+        if not vector:
+            break
+    return product
+
+
+def _zero_byte_matrices(count: int) -> list[list[int]]:
+    """Return the maps for 1, 2, 4, ... zero bytes: column i is the image of the register with bit i set."""
+    one_bit = [0xEDB88320, *(1 << i for i in range(31))]
+    matrix = one_bit
+    for _ in range(3):
+        matrix = [_times(matrix, row) for row in matrix]
+    matrices = []
+    for _ in range(count):
+        matrices.append(matrix)
+        matrix = [_times(matrix, row) for row in matrix]
+    return matrices
+
+
+_ZERO_BYTES = _zero_byte_matrices(48)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Literal:
+    """Bytes known beforehand: headers, a new pickle, padding."""
+
+    data: bytes
+
+    @property
+    def length(self) -> int:
+        """Bytes in the output."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """A run of the source, passed through `content` where there is one.
+
+    `before` checks what was read, `after` sums what is written, both counted from `record_start` of their record.
+    """
+
+    offset: int
+    length: int
+    content: Content | None = None
+    before: Checksum | None = None
+    after: Checksum | None = None
+    record_start: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fresh:
+    """A run that the source does not have: a new mask."""
+
+    length: int
+    content: Content
+    after: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deferred:
+    """Bytes that depend on checksums of earlier pieces: `render` may be called once all of `needs` are ready."""
+
+    length: int
+    render: Callable[[], bytes]
+    needs: Sequence[Checksum] = field(default=())
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that it depends on has been written."""
+        return all(checksum.ready for checksum in self.needs)
+
+
+Piece = Literal | Copy | Fresh | Deferred
+

@@ -1,0 +1,104 @@
+"""The input: one descriptor, opened once, read at offsets, never mapped and never changed."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunecli.errors import DamagedError, UnreadableError, show
+
+__all__ = ["Source", "open_source", "open_stdin"]
+
+_SPOOL = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A regular file open for reading. `label` is how messages name it; `path` is None for standard input."""
+
+    descriptor: int
+    size: int
+    label: str
+    path: Path | None
+    status: os.stat_result
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read exactly `length` bytes at `offset`."""
+        data = bytearray(length)
+        self.read_into(offset, memoryview(data))
+        return bytes(data)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset` on.
+
+        Raises:
+            DamagedError: the file ends before, now or since it was opened.
+            UnreadableError: the device failed.
+        """
+        done = 0
+        while done < len(buffer):
+            try:
+                got = os.preadv(self.descriptor, [buffer[done:]], offset + done)
+            except OSError as error:
+                raise UnreadableError(f"cannot read {self.label} at byte {offset + done}: {error.strerror}") from error
+            if got == 0:
+                raise DamagedError(f"{self.label} ends at byte {offset + done}, in the middle of its data")
+            done += got
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a regular file for reading; a pipe, a device or a folder in its place is refused, never waited for.
+
+    Raises:
+        UnreadableError: it is missing, forbidden, or not a regular file.
+    """
+    label = show(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnreadableError(f"cannot open {label}: {error.strerror}") from error
+    except ValueError:
+        raise UnreadableError(f"cannot open {label}: the name holds a NUL byte") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError(f"{label} is {_kind(status.st_mode)}, not a regular file; give '-' to read a stream")
+        yield Source(descriptor, status.st_size, label, path, status)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def open_stdin(descriptor: int = 0) -> Iterator[Source]:
+    """Use standard input as the source: in place if it is a regular file, through an unnamed temporary file if not.
+
+    Raises:
+        UnreadableError: nothing is piped in, or the temporary folder cannot hold it.
+    """
+    status = os.fstat(descriptor)
+    if os.isatty(descriptor):
+        raise UnreadableError("standard input is a terminal; redirect a checkpoint into it, as in '< model.safetensors'")
+    if stat.S_ISREG(status.st_mode) and os.lseek(descriptor, 0, os.SEEK_CUR) == 0:
+        yield Source(descriptor, status.st_size, "standard input", None, status)
+        return
+    with tempfile.TemporaryFile(prefix="prunecli-") as spool:
+        try:
+            while block := os.read(descriptor, _SPOOL):
+                spool.write(block)
+            spool.flush()
+        except OSError as error:
+            raise UnreadableError(
+                f"cannot spool standard input to {show(tempfile.gettempdir())}: {error.strerror}; "
+                "set TMPDIR to a folder with room, or redirect a file"
+            ) from error
+        status = os.fstat(spool.fileno())
+        yield Source(spool.fileno(), status.st_size, "standard input", None, status)
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((name for is_kind, name in kinds if is_kind(mode)), "a device")

@@ -1,0 +1,67 @@
+"""The classes and functions that `torch.load(weights_only=True)` admits, by name; nothing of torch is imported.
+
+A test holds this list against torch's own (`torch._weights_only_unpickler._get_allowed_globals`).
+"""
+
+from prunecli.formats.dtypes import DTYPES, DType
+
+__all__ = ["admitted", "storage_dtype"]
+
+_STORAGES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool", "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+}  # fmt: skip
+STORAGE_OF = {dtype: storage for storage, dtype in _STORAGES.items()}
+
+_QUANTISED = {"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1, "QUInt2x4Storage": 1}
+
+_TENSORS = [name.replace("Storage", "Tensor") for name in _STORAGES if "Complex" not in name]
+_TORCH_NAMES = {
+    *(f"int{bits}" for bits in range(1, 8)), *(f"uint{bits}" for bits in range(1, 8)),
+    "bits16", "bits1x8", "bits2x4", "bits4x2", "bits8",
+    "qint32", "qint8", "quint2x4", "quint4x2", "quint8",
+    "per_channel_affine", "per_channel_affine_float_qparams", "per_channel_symmetric", "per_tensor_affine",
+    "per_tensor_symmetric", "Size", "Tensor", "device",
+    *DTYPES, *_STORAGES, *_QUANTISED, *_TENSORS,
+}  # fmt: skip
+_REBUILD = (
+    "device_tensor_from_cpu_tensor", "device_tensor_from_numpy", "meta_tensor_no_storage", "nested_tensor",
+    "parameter", "parameter_with_state", "qtensor", "sparse_tensor", "tensor", "tensor_v2", "tensor_v3",
+    "wrapper_subclass",
+)  # fmt: skip
+
+
+def _names() -> frozenset[tuple[str, str]]:
+    names = {("torch", name) for name in _TORCH_NAMES}
+    names |= {("torch.cuda", name) for name in (*_STORAGES, *_TENSORS)}
+    names |= {(module, name) for module in ("torch.sparse", "torch.cuda.sparse") for name in _TENSORS}
+    names -= {(module, "BoolTensor") for module in ("torch.sparse", "torch.cuda.sparse")}
+    names |= {("torch._utils", f"_rebuild_{name}") for name in _REBUILD}
+    names |= {("torch.storage", "TypedStorage"), ("torch.storage", "UntypedStorage")}
+    names |= {("torch._tensor", "_rebuild_from_type_v2"), ("torch.nn.parameter", "Parameter")}
+    names |= {("torch.serialization", "_get_layout"), ("_codecs", "encode")}
+    names |= {("collections", "OrderedDict"), ("collections", "Counter")}
+    for module in ("builtins", "__builtin__"):
+        names |= {(module, name) for name in ("bytearray", "complex", "set")}
+    return frozenset(names)
+
+
+_ADMITTED = _names()
+
+
+def admitted(module: str, name: str) -> bool:
+    """Whether weights-only loading admits this global."""
+    return (module, name) in _ADMITTED
+
+
+def storage_dtype(module: str, name: str) -> DType | None:
+    """Return the element type that a storage class stands for; that of bytes for an untyped one, None for no storage."""
+    if module == "torch.storage" and name in ("UntypedStorage", "TypedStorage"):
+        return DTYPES["uint8"]
+    if module not in ("torch", "torch.cuda"):
+        return None
+    if name in _QUANTISED:
+        return DType(name.removesuffix("Storage").lower(), _QUANTISED[name], "opaque")
+    return DTYPES[_STORAGES[name]] if name in _STORAGES else None

@@ -1,0 +1,150 @@
+"""Tensors in a pickle graph: the calls that torch would make to rebuild them, read and written as nodes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunecli.errors import DamagedError, show
+from prunecli.formats.dtypes import DTYPES, DType
+from prunecli.formats.pickle_graph import Call, Global, ListNode, Node, Persistent, TupleNode
+from prunecli.formats.torch_globals import STORAGE_OF, storage_dtype
+from prunecli.formats.views import View
+
+__all__ = ["StorageRef", "TensorRef", "mask_node", "storage_ref", "tensor_ref", "wrapped"]
+
+_WRAPPERS = {("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_parameter_with_state")}
+_WRAPPERS_DEEP = 4
+"""A Parameter holds a tensor; more levels than this are nothing torch writes, and a cycle is none at all."""
+
+_PLAIN_TYPES = {("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torch.nn.parameter", "Buffer")}
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRef:
+    """A storage as a persistent id names it: its key, element type, number of elements, and device tag."""
+
+    key: str
+    dtype: DType
+    elements: int
+    location: str
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the storage's record."""
+        return self.elements * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """A tensor as its rebuilding call describes it."""
+
+    storage: StorageRef
+    dtype: DType
+    view: View
+
+
+def tensor_ref(node: Node, where: str) -> TensorRef | None:
+    """Read a node as a dense tensor with a storage; None if it is anything else (sparse, quantised, a subclass).
+
+    Raises:
+        DamagedError: it is a rebuilding call whose arguments make no tensor.
+    """
+    call = _unwrap(node)
+    if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
+        return None
+    name, args = call.function.name, call.args.items
+    if call.function.module != "torch._utils" or name not in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
+        return None
+    if len(args) < 4 or not isinstance(args[0], Persistent):
+        raise DamagedError(f"{where}: a tensor is rebuilt from no storage; the pickle is damaged")
+    storage = storage_ref(args[0], where)
+    dtype = storage.dtype
+    if name == "_rebuild_tensor_v3":
+        named = args[6] if len(args) > 6 else None
+        if not isinstance(named, Global) or named.module != "torch":
+            raise DamagedError(f"{where}: a tensor has no element type; the pickle is damaged")
+        dtype = DTYPES.get(named.name) or DType(named.name, 1, "opaque")
+    view = View(_whole(args[1], where), _sizes(args[2], where), _sizes(args[3], where))
+    if len(view.shape) != len(view.stride) or len(view.shape) > 64:
+        raise DamagedError(f"{where}: a tensor has {len(view.shape)} sizes and {len(view.stride)} strides")
+    if view.elements and view.stop * dtype.itemsize > storage.nbytes:
+        raise DamagedError(f"{where}: a tensor reaches behind the end of its storage {show(storage.key)}")
+    return TensorRef(storage, dtype, view)
+
+
+def wrapped(call: Call) -> Node | None:
+    """Return the node of the data tensor inside a Parameter's call, None for any other call."""
+    function = call.function
+    if isinstance(function, Global) and (function.module, function.name) in _WRAPPERS:
+        return call.args.items[0] if isinstance(call.args, TupleNode) and call.args.items else None
+    return None
+
+
+def _unwrap(node: Node) -> Call | None:
+    """Step from a Parameter (or a plain tensor with attributes) to the call that rebuilds its data."""
+    for _ in range(_WRAPPERS_DEEP):
+        if not isinstance(node, Call):
+            return None
+        inner = wrapped(node)
+        if inner is None:
+            return _from_type(node)
+        node = inner
+    return None
+
+
+def _from_type(call: Call) -> Call:
+    """Step from `_rebuild_from_type_v2(function, type, args, state)` to the call that it makes, for plain tensors."""
+    function, args = call.function, call.args
+    if not isinstance(function, Global) or (function.module, function.name) != ("torch._tensor", "_rebuild_from_type_v2"):
+        return call
+    if isinstance(args, TupleNode) and len(args.items) == 4 and _is_plain(args.items[1]):
+        return Call("reduce", args.items[0], args.items[2])
+    return call
+
+
+def _is_plain(node: Node) -> bool:
+    return isinstance(node, Global) and (node.module, node.name) in _PLAIN_TYPES
+
+
+def storage_ref(node: Persistent, where: str) -> StorageRef:
+    """Read a persistent id: ('storage', class, key, location, number of elements[, view])."""
+    parts = node.id.items if isinstance(node.id, TupleNode) else []
+    if len(parts) < 5 or parts[0] != "storage" or not isinstance(parts[1], Global):
+        raise DamagedError(f"{where}: a persistent id names no storage; the pickle is damaged")
+    dtype = storage_dtype(parts[1].module, parts[1].name)
+    key, location = parts[2], parts[3]
+    if dtype is None or not isinstance(key, str) or not isinstance(location, str):
+        raise DamagedError(f"{where}: a persistent id names no storage; the pickle is damaged")
+    return StorageRef(key, dtype, _whole(parts[4], where), location)
+
+
+def _whole(node: Node, where: str) -> int:
+    if type(node) is not int or not 0 <= node < 1 << 62:
+        raise DamagedError(f"{where}: a size, stride or offset is {show(node, 40)}; the pickle is damaged")
+    return node
+
+
+def _sizes(node: Node, where: str) -> tuple[int, ...]:
+    if isinstance(node, Call) and isinstance(node.function, Global) and node.function.name == "Size":
+        node = node.args.items[0] if isinstance(node.args, TupleNode) and node.args.items else node
+    if not isinstance(node, TupleNode | ListNode):
+        raise DamagedError(f"{where}: a tensor has no sizes; the pickle is damaged")
+    return tuple(_whole(item, where) for item in node.items)
+
+
+def mask_node(key: str, location: str, dtype: DType, shape: Sequence[int]) -> Call:
+    """Make the call that rebuilds a new row-major tensor from storage `key`, as torch.save would write it."""
+    view = View.of(shape)
+    elements = view.elements
+    hooks = Call("reduce", Global("collections", "OrderedDict"), TupleNode([]))
+    geometry: list[Node] = [0, TupleNode(list(shape)), TupleNode(list(view.stride)), False, hooks]
+    if dtype.name in STORAGE_OF:
+        storage = _persistent(Global("torch", STORAGE_OF[dtype.name]), key, location, elements)
+        return Call("reduce", Global("torch._utils", "_rebuild_tensor_v2"), TupleNode([storage, *geometry]))
+    # Types younger than the typed storages (uint16, the fp8 family) come as bytes and name their type beside it.
+    storage = _persistent(Global("torch.storage", "UntypedStorage"), key, location, elements * dtype.itemsize)
+    args = TupleNode([storage, *geometry, Global("torch", dtype.name)])
+    return Call("reduce", Global("torch._utils", "_rebuild_tensor_v3"), args)
+
+
+def _persistent(kind: Global, key: str, location: str, elements: int) -> Persistent:
+    return Persistent(TupleNode(["storage", kind, key, location, elements]))

@@ -1,0 +1,198 @@
+"""Read a zip's directory strictly: what two readers could understand differently is refused.
+
+Format: PKWARE's APPNOTE 6.3. Python's zipfile is too lenient here (it skips leading junk, takes the last of two equal
+names, never compares local headers), and a checkpoint that two loaders read differently is a trap.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from prunecli.errors import DamagedError, UnsupportedError, show
+from prunecli.formats.source import Source
+
+__all__ = ["Directory", "Record", "looks_like_zip", "read_directory"]
+
+_END = struct.Struct("<4s4H2LH")
+_END64_LOCATOR = struct.Struct("<4sLQL")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_CENTRAL = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
+_HAS_DESCRIPTOR, _UTF8 = 0x0008, 0x0800
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record. All offsets are of the file; `crc_places` are where its CRC-32 is written down (4 bytes each)."""
+
+    name: str
+    header: int
+    offset: int
+    size: int
+    stored_size: int
+    crc: int
+    deflated: bool
+    stop: int
+    crc_places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """All records, in the order in which they lie in the file, and where the central directory begins."""
+
+    records: tuple[Record, ...]
+    central: int
+
+
+def looks_like_zip(head: bytes) -> bool:
+    """Tell from the first bytes of a file."""
+    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def read_directory(source: Source) -> Directory:
+    """Read and check the whole directory.
+
+    Raises:
+        DamagedError: it is missing, or its parts contradict each other.
+        UnsupportedError: it uses encryption, a compression other than deflate, or several disks.
+    """
+    start, length, count = _find_central(source)
+    central = source.read(start, length)
+    records, at = [], 0
+    for _ in range(count):
+        if at + _CENTRAL.size > length:
+            raise DamagedError(f"{source.label}: its zip directory ends early; the file is damaged")
+        record, at = _record(source, central, at, start)
+        records.append(record)
+    if at != length:
+        raise DamagedError(f"{source.label}: its zip directory holds more than the {count} records it states")
+    records.sort(key=lambda record: record.header)
+    _check_places(source, records, start)
+    return Directory(tuple(records), start)
+
+
+def _find_central(source: Source) -> tuple[int, int, int]:
+    """Return where the central directory begins, its length, and its number of records."""
+    if source.size < _END.size:
+        raise DamagedError(f"{source.label} is too short for a zip file; it is truncated")
+    end_at = source.size - _END.size
+    magic, disk, start_disk, here, count, length, start, comment = _END.unpack(source.read(end_at, _END.size))
+    if magic != b"PK\x05\x06" or comment:
+        raise DamagedError(f"{source.label} has no zip directory at its end; it is truncated, or has data behind it")
+    stop = end_at
+    if _MAX16 in (here, count) or _MAX32 in (length, start) or _has_locator(source, end_at):
+        stop, disk, start_disk, here, count, length, start = _read_end64(source, end_at)
+    if disk or start_disk or here != count:
+        raise UnsupportedError(f"{source.label} is one part of a zip file in several parts")
+    if start + length != stop:
+        raise DamagedError(f"{source.label}: its zip directory does not lie where its end record says")
+    return start, length, count
+
+
+def _has_locator(source: Source, end_at: int) -> bool:
+    at = end_at - _END64_LOCATOR.size
+    return at >= 0 and source.read(at, 4) == b"PK\x06\x07"
+
+
+def _read_end64(source: Source, end_at: int) -> tuple[int, int, int, int, int, int, int]:
+    locator_at = end_at - _END64_LOCATOR.size
+    if not _has_locator(source, end_at):
+        raise DamagedError(f"{source.label}: its zip64 end record is missing; the file is damaged")
+    _, _, at, _ = _END64_LOCATOR.unpack(source.read(locator_at, _END64_LOCATOR.size))
+    if at + _END64.size != locator_at:
+        raise DamagedError(f"{source.label}: its zip64 end record does not lie where its locator says")
+    end = _END64.unpack(source.read(at, _END64.size))
+    if end[0] != b"PK\x06\x06":
+        raise DamagedError(f"{source.label}: its zip64 end record is damaged")
+    _, _, _, _, disk, start_disk, here, count, length, start = end
+    return at, disk, start_disk, here, count, length, start
+
+
+def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record, int]:
+    fields = _CENTRAL.unpack_from(central, at)
+    magic, _, _, flags, method, _, _, crc, stored, size, name_length, extra_length, comment_length, disk = fields[:14]
+    header = fields[16]
+    name_at = at + _CENTRAL.size
+    stop = name_at + name_length + extra_length + comment_length
+    if magic != b"PK\x01\x02" or stop > len(central):
+        raise DamagedError(f"{source.label}: its zip directory is damaged at byte {base + at}")
+    raw_name = central[name_at : name_at + name_length]
+    name = _decode(raw_name, flags, source.label)
+    extra = central[name_at + name_length : name_at + name_length + extra_length]
+    size, stored, header = _widen(extra, size, stored, header, f"{source.label}: record {show(name)}")
+    if flags & ~(_HAS_DESCRIPTOR | _UTF8 | 0x0006) or method not in (0, 8) or disk:
+        raise UnsupportedError(f"{source.label}: record {show(name)} is encrypted or uses compression method {method}")
+    offset, local_crc_at = _check_local(source, header, raw_name, flags, method, crc)
+    places = [base + at + 16]
+    record_stop = offset + stored
+    if flags & _HAS_DESCRIPTOR:
+        length = _descriptor_length(source, record_stop, crc, stored, size, name)
+        places.insert(0, record_stop + 4)
+        record_stop += length
+    else:
+        places.insert(0, local_crc_at)
+    record = Record(name, header, offset, size, stored, crc, method == 8, record_stop, tuple(places))
+    return record, stop
+
+
+def _decode(raw: bytes, flags: int, label: str) -> str:
+    try:
+        return raw.decode("utf-8" if flags & _UTF8 else "cp437")
+    except UnicodeDecodeError:
+        raise DamagedError(f"{label}: a record's name is not UTF-8: {show(raw)}") from None
+
+
+def _widen(extra: bytes, size: int, stored: int, header: int, where: str) -> tuple[int, int, int]:
+    """Replace saturated 32-bit fields by those of the zip64 extra field."""
+    values = [size, stored, header]
+    at = 0
+    while at + 4 <= len(extra):
+        tag, length = struct.unpack_from("<HH", extra, at)
+        body = extra[at + 4 : at + 4 + length]
+        at += 4 + length
+        if tag != 0x0001:
+            continue
+        for index, value in enumerate(values):
+            if value == _MAX32:
+                if len(body) < 8:
+                    raise DamagedError(f"{where} has a damaged zip64 field")
+                values[index], body = int.from_bytes(body[:8], "little"), body[8:]
+    return values[0], values[1], values[2]
+
+
+def _check_local(source: Source, header: int, raw_name: bytes, flags: int, method: int, crc: int) -> tuple[int, int]:
+    """Compare the local header with the directory; return where the payload begins and where the header's CRC is."""
+    where = f"{source.label}: record {show(raw_name.decode('utf-8', 'replace'))}"
+    if header + _LOCAL.size + len(raw_name) > source.size:
+        raise DamagedError(f"{where} lies behind the end of the file")
+    local = source.read(header, _LOCAL.size + len(raw_name))
+    magic, _, local_flags, local_method, _, _, local_crc, _, _, name_length, extra_length = _LOCAL.unpack_from(local)
+    same = (local_flags, local_method, local[_LOCAL.size :], name_length) == (flags, method, raw_name, len(raw_name))
+    crc_as_expected = local_crc == crc or (flags & _HAS_DESCRIPTOR and local_crc == 0)
+    if magic != b"PK\x03\x04" or not same or not crc_as_expected:
+        raise DamagedError(f"{where} has a header that contradicts the zip directory")
+    return header + _LOCAL.size + name_length + extra_length, header + 14
+
+
+def _descriptor_length(source: Source, at: int, crc: int, stored: int, size: int, name: str) -> int:
+    """Return the length of the data descriptor at `at`: 16 bytes, or 24 with 64-bit sizes."""
+    found = source.read(at, min(24, max(0, source.size - at)))
+    for layout in ("<4sLLL", "<4sLQQ"):
+        length = struct.calcsize(layout)
+        if len(found) >= length and struct.unpack_from(layout, found) == (b"PK\x07\x08", crc, stored, size):
+            return length
+    raise DamagedError(f"{source.label}: record {show(name)} is not followed by the descriptor it announces")
+
+
+def _check_places(source: Source, records: list[Record], central: int) -> None:
+    names = {record.name.casefold() for record in records}
+    if len(names) != len(records):
+        raise DamagedError(f"{source.label}: two of its zip records have one name")
+    at = 0
+    for record in records:
+        if record.header < at or record.stop > central:
+            raise DamagedError(f"{source.label}: record {show(record.name)} overlaps its neighbour or the directory")
+        at = record.stop
+        parts = record.name.split("/")
+        if record.name.startswith("/") or ".." in parts or "\\" in record.name:
+            raise DamagedError(f"{source.label}: record {show(record.name)} leaves the archive")

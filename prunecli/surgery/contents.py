@@ -1,0 +1,196 @@
+"""What happens to bytes on their way from input to output: zero the dropped, make masks, count.
+
+Two ways to see a piece of a storage. Nearly every tensor lies row-major in bytes of its own: its piece is cut at the
+blocks of the mask, and each mask block is made once, where it is needed. The others (transposed, channels_last,
+several views woven into one storage) are found element by element, with the whole mask in memory for the time being.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.masking import Unsigned, clear_dropped, is_zero, scale, unsigned
+from prunecli.core.sampling import BLOCK
+from prunecli.formats.base import TensorInfo
+from prunecli.formats.pieces import CHUNK
+from prunecli.surgery.masks import FinalMask
+
+__all__ = ["Action", "Baked", "Counted", "EditedMask", "Job", "NewMask", "Tally", "Woven"]
+
+Flags = NDArray[np.bool_]
+
+
+class Tally:
+    """Zeros of one parameter, before and after, gathered from its blocks in any order."""
+
+    def __init__(self) -> None:
+        self.zeros_before = 0
+        self.zeros = 0
+        self._lock = threading.Lock()
+
+    def add(self, zeros_before: int, zeros: int) -> None:
+        """Take in the counts of a block."""
+        with self._lock:
+            self.zeros_before += zeros_before
+            self.zeros += zeros
+
+
+@dataclass(frozen=True)
+class Job:
+    """A parameter on its way: the tensor to edit or look at, its final mask, where to count, in which byte order."""
+
+    tensor: TensorInfo
+    mask: FinalMask
+    tally: Tally
+    big_endian: bool
+
+    def elements(self, data: NDArray[np.uint8]) -> Unsigned:
+        """See bytes as elements of the tensor."""
+        return unsigned(data, self.tensor.dtype.itemsize, big_endian=self.big_endian)
+
+    def zeros(self, raw: Unsigned) -> Flags:
+        """Tell which elements of the weight are zero."""
+        return is_zero(raw, signed_zero=self.mask.parameter.weight.dtype.signed_zero, out=np.empty(raw.size, np.bool_))
+
+    def count(self, zero: Flags, before: Flags | None, keep: Flags, times: int = 1) -> None:
+        """Count the zeros that the parameter has with the old mask and with the new one. Uses `zero` up."""
+        if before is not None:
+            zero |= ~before
+        was = int(np.count_nonzero(zero))
+        if not self.mask.trivial:
+            zero |= ~keep
+        self.tally.add(was * times, int(np.count_nonzero(zero)) * times)
+
+
+class _Blocks:
+    """The common part of contents that see a row-major tensor block by block."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.block = BLOCK * job.tensor.dtype.itemsize
+
+    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+        """Handle one block."""
+        job = self.job
+        raw = job.elements(data)
+        first = start // job.tensor.dtype.itemsize
+        keep = np.empty(raw.size, dtype=np.bool_)
+        job.mask.keep(first, keep)
+        if not job.mask.trivial:
+            job.mask.digest.add(first, keep)
+        return self._handle(raw, first, keep)
+
+    def _handle(self, raw: Unsigned, first: int, keep: Flags) -> bool:
+        raise NotImplementedError
+
+
+class Counted(_Blocks):
+    """A weight that passes unchanged, its zeros counted."""
+
+    def _handle(self, raw: Unsigned, first: int, keep: Flags) -> bool:
+        self.job.count(self.job.zeros(raw), self.job.mask.before(first, raw.size), keep)
+        return False
+
+
+class Baked(_Blocks):
+    """A weight whose dropped elements become +0.0; a mask that holds more than 0 and 1 is multiplied in first."""
+
+    def __init__(self, job: Job, *, binary: bool) -> None:
+        super().__init__(job)
+        self._binary = binary
+
+    def _handle(self, raw: Unsigned, first: int, keep: Flags) -> bool:
+        job = self.job
+        if not self._binary:
+            scale(raw, job.mask.old.read(first, raw.size), job.tensor.dtype.name)
+        job.count(job.zeros(raw), job.mask.before(first, raw.size), keep)
+        clear_dropped(raw, keep)
+        return True
+
+
+class EditedMask(_Blocks):
+    """A mask that the file has, with what is drawn now set to zero; the weight is read beside it for the count."""
+
+    def _handle(self, raw: Unsigned, first: int, keep: Flags) -> bool:
+        _count_beside(self.job, first, keep)
+        clear_dropped(raw, keep)
+        return True
+
+
+class NewMask(_Blocks):
+    """A new mask, in the type of its tensor: `one` is the bit pattern of what is kept."""
+
+    def __init__(self, job: Job, one: int) -> None:
+        super().__init__(job)
+        self._one = one
+
+    def _handle(self, raw: Unsigned, first: int, keep: Flags) -> bool:
+        _count_beside(self.job, first, keep)
+        np.multiply(keep.view(np.uint8), raw.dtype.type(self._one), out=raw)
+        return True
+
+
+def _count_beside(job: Job, first: int, keep: Flags) -> None:
+    """Count a weight's zeros from its mask's block, unless the weight is woven and counted where it lies."""
+    weight = job.mask.weight
+    if weight.tensor.view.row_major:
+        job.count(job.zeros(weight.read(first, keep.size)), job.mask.before(first, keep.size), keep)
+
+
+class Woven:
+    """A run of a storage in which tensors lie that are not row-major, or not alone: found element by element.
+
+    `origin` is where the run begins in the storage, in bytes, a multiple of every element size.
+    """
+
+    block = CHUNK
+
+    def __init__(self, origin: int, length: int, jobs: Sequence[tuple[Job, "Action"]]) -> None:
+        self._origin = origin
+        self._jobs = jobs
+        self._left = length
+        self._lock = threading.Lock()
+
+    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+        """Handle the elements of each tensor that lie in this run."""
+        changed = False
+        for job, action in self._jobs:
+            itemsize = job.tensor.dtype.itemsize
+            raw = job.elements(data[: data.size // itemsize * itemsize])
+            inside, logical = job.tensor.view.place((self._origin + start) // itemsize, raw.size)
+            if inside.any():
+                changed |= self._handle(job, action, raw, inside, logical[inside])
+        with self._lock:
+            self._left -= data.size
+            if not self._left:
+                for job, _ in self._jobs:
+                    job.mask.release()
+        return changed
+
+    def _handle(
+        self, job: Job, action: "Action", raw: Unsigned, inside: Flags, logical: NDArray[np.int64]
+    ) -> bool:
+        keep = np.ones(logical.size, dtype=np.bool_) if job.mask.trivial else job.mask.whole()[logical]
+        elements = raw[inside]
+        if action.scaled:
+            scale(elements, job.mask.old.whole()[logical], job.tensor.dtype.name)
+        if action.counted:
+            before = job.mask.whole_before()
+            times = job.tensor.view.repeats
+            job.count(job.zeros(elements), None if before is None else before[logical], keep, times)
+        if action.cleared:
+            clear_dropped(elements, keep)
+            raw[inside] = elements
+        return action.cleared
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What to do to a woven tensor: multiply its mask in, count its zeros, clear what is dropped."""
+
+    scaled: bool = False
+    counted: bool = True
+    cleared: bool = False

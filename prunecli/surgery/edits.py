@@ -1,0 +1,181 @@
+"""Turn a plan into an edit of the file: which bytes pass through what, which tensors come, go and change their names."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prunecli.formats.base import Addition, Checkpoint, Edit, Patch, Storage, TensorInfo
+from prunecli.formats.dtypes import DTYPES
+from prunecli.formats.pieces import Content
+from prunecli.formats.views import View
+from prunecli.surgery.contents import Action, Baked, Counted, EditedMask, Job, NewMask, Tally, Woven
+from prunecli.surgery.masks import FinalMask, bit_pattern_of_one
+from prunecli.surgery.parameters import Parameter
+from prunecli.surgery.plan import Plan, Planned
+
+__all__ = ["Surgery", "prepare"]
+
+_ALIGN = 16
+"""No element is wider, so a run cut here cuts no element."""
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """An edit, and where the counts of each parameter will be found once it has been carried out."""
+
+    edit: Edit
+    tallies: Mapping[str, Tally]
+    masks: Mapping[str, FinalMask]
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A tensor to look at or edit in its storage."""
+
+    job: Job
+    action: Action
+    content: Content
+
+    def span(self, *, rounded: bool) -> tuple[int, int]:
+        low, high = self.job.tensor.span
+        if rounded:
+            low, high = low // _ALIGN * _ALIGN, min(-(-high // _ALIGN) * _ALIGN, self.job.tensor.storage.nbytes)
+        return low, high
+
+
+@dataclass
+class _Draft:
+    checkpoint: Checkpoint
+    plan: Plan
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    masks: dict[str, FinalMask] = field(default_factory=dict)
+    visits: dict[object, _Visit] = field(default_factory=dict)
+    renames: dict[str, str] = field(default_factory=dict)
+    removals: set[str] = field(default_factory=set)
+    additions: list[Addition] = field(default_factory=list)
+
+
+def prepare(checkpoint: Checkpoint, plan: Plan) -> Surgery:
+    """Make the edit that carries out a plan; the parameters that it leaves alone are counted on the way."""
+    draft = _Draft(checkpoint, plan)
+    for parameter in plan.parameters.values():
+        planned = plan.planned.get(parameter.name)
+        if planned is None:
+            if plan.counted(parameter) and parameter.weight.dtype.prunable and parameter.weight.view.nested:
+                _look_at(draft, parameter)
+        elif plan.bake:
+            _bake(draft, planned)
+        elif parameter.mask is None:
+            _add_mask(draft, planned)
+        else:
+            _edit_mask(draft, planned)
+    edit = Edit(_patches(draft.visits.values()), draft.renames, frozenset(draft.removals), draft.additions)
+    return Surgery(edit, draft.tallies, draft.masks)
+
+
+def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Planned | None) -> Job:
+    big_endian = draft.checkpoint.big_endian
+    prune = draft.plan.prune if planned else None
+    mask = FinalMask(
+        draft.checkpoint.source,
+        parameter,
+        planned.subset if planned else None,
+        planned.census.ranks if planned else None,
+        big_endian=big_endian,
+        zeros_are_pruned=prune.zeros_are_pruned if prune else False,
+    )
+    draft.masks[parameter.name] = mask
+    draft.tallies[parameter.name] = Tally()
+    return Job(tensor, mask, draft.tallies[parameter.name], big_endian)
+
+
+def _visit(draft: _Draft, visit: _Visit, identity: object) -> None:
+    """Put a tensor on the list; a tied one that is there already shares its counts."""
+    tensor, name = visit.job.tensor, visit.job.mask.parameter.name
+    where = (tensor.storage.key, tensor.view.start, tensor.view.normal(), identity)
+    first = draft.visits.setdefault(where, visit)
+    if first is not visit:
+        draft.tallies[name] = first.job.tally
+        draft.masks[name] = first.job.mask
+
+
+def _look_at(draft: _Draft, parameter: Parameter) -> None:
+    job = _job(draft, parameter, parameter.weight, None)
+    identity = parameter.mask.name if parameter.mask else "dense"
+    _visit(draft, _Visit(job, Action(), Counted(job)), identity)
+
+
+def _bake(draft: _Draft, planned: Planned) -> None:
+    parameter = planned.parameter
+    job = _job(draft, parameter, parameter.weight, planned)
+    binary = planned.census.binary
+    _visit(draft, _Visit(job, Action(cleared=True, scaled=not binary), Baked(job, binary=binary)), planned.key)
+    if parameter.mask is not None:
+        draft.renames[parameter.weight.name] = parameter.name
+        draft.removals.add(parameter.mask.name)
+
+
+def _add_mask(draft: _Draft, planned: Planned) -> None:
+    parameter = planned.parameter
+    prune = draft.plan.prune
+    dtype = parameter.weight.dtype if prune and prune.mask_dtype == "same" else DTYPES["bool"]
+    shape = parameter.weight.shape
+    name = f"{parameter.name}_mask"
+    nbytes = parameter.weight.elements * dtype.itemsize
+    tensor = TensorInfo(name, dtype, View.of(shape), Storage(name, 0, nbytes))
+    job = _job(draft, parameter, tensor, planned)
+    draft.renames[parameter.name] = f"{parameter.name}_orig"
+    draft.additions.append(
+        Addition(parameter.name, name, dtype, shape, NewMask(job, bit_pattern_of_one(dtype)))
+    )
+    _count_woven_weight(draft, planned, job)
+
+
+def _edit_mask(draft: _Draft, planned: Planned) -> None:
+    parameter = planned.parameter
+    if parameter.mask is None:
+        return
+    job = _job(draft, parameter, parameter.mask, planned)
+    _visit(draft, _Visit(job, Action(cleared=True, counted=False), EditedMask(job)), planned.key)
+    _count_woven_weight(draft, planned, job)
+
+
+def _count_woven_weight(draft: _Draft, planned: Planned, job: Job) -> None:
+    """Count a weight where it lies if it cannot be read beside its mask, block by block."""
+    weight = planned.parameter.weight
+    mask_is_woven = planned.parameter.mask is not None and not job.tensor.view.row_major
+    if not weight.view.row_major or mask_is_woven:
+        beside = Job(weight, job.mask, job.tally, job.big_endian)
+        _visit(draft, _Visit(beside, Action(), Counted(beside)), planned.key)
+
+
+def _patches(visits: Iterator[_Visit] | Sequence[_Visit]) -> dict[str, list[Patch]]:
+    by_storage: dict[str, list[_Visit]] = {}
+    for visit in visits:
+        if visit.job.tensor.elements:
+            by_storage.setdefault(visit.job.tensor.storage.key, []).append(visit)
+    return {key: [_patch(cluster) for cluster in _clusters(of_one)] for key, of_one in by_storage.items()}
+
+
+def _clusters(visits: Sequence[_Visit]) -> Iterator[list[_Visit]]:
+    """Group the tensors of one storage whose byte ranges touch each other."""
+    group: list[_Visit] = []
+    reach = 0
+    rounded = any(not visit.job.tensor.view.row_major for visit in visits)
+    for visit in sorted(visits, key=lambda visit: visit.span(rounded=rounded)):
+        low, high = visit.span(rounded=rounded)
+        if group and low >= reach:
+            yield group
+            group = []
+        group.append(visit)
+        reach = max(reach, high)
+    if group:
+        yield group
+
+
+def _patch(cluster: Sequence[_Visit]) -> Patch:
+    if len(cluster) == 1 and cluster[0].job.tensor.view.row_major:
+        low, high = cluster[0].span(rounded=False)
+        return Patch(low, high - low, cluster[0].content)
+    spans = [visit.span(rounded=True) for visit in cluster]
+    low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    return Patch(low, high - low, Woven(low, high - low, [(visit.job, visit.action) for visit in cluster]))

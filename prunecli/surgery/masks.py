@@ -1,0 +1,219 @@
+"""The mask that a parameter ends up with, made block by block from what the file has and what the stream draws."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.masking import MaskDigest, Unsigned, is_zero, unsigned
+from prunecli.core.sampling import BLOCK, Subset
+from prunecli.formats.base import TensorInfo
+from prunecli.formats.dtypes import DTYPES, DType
+from prunecli.formats.source import Source
+from prunecli.surgery.parameters import Parameter
+
+__all__ = ["Census", "Elements", "FinalMask", "bit_pattern_of_one", "take_census"]
+
+Flags = NDArray[np.bool_]
+
+
+class Elements:
+    """A tensor's elements in logical, row-major order, read from the file in runs.
+
+    Row-major tensors, all but a few, are read where they lie. Others are gathered whole once and kept until
+    `release`: that costs memory of their own size, for one tensor at a time.
+    """
+
+    def __init__(self, source: Source, tensor: TensorInfo, *, big_endian: bool) -> None:
+        self.tensor = tensor
+        self._source = source
+        self._big_endian = big_endian
+        self._gathered: Unsigned | None = None
+        self._lock = threading.Lock()
+
+    def read(self, start: int, count: int) -> Unsigned:
+        """Return the raw elements `start .. start + count - 1`, shape `(count,)`."""
+        if self.tensor.view.row_major:
+            return self._stored(self.tensor.view.start + start, count)
+        return self.whole()[start : start + count]
+
+    def whole(self) -> Unsigned:
+        """Return all elements, shape `(elements,)`; gathered once."""
+        with self._lock:
+            if self._gathered is None:
+                self._gathered = self._gather()
+            return self._gathered
+
+    def release(self) -> None:
+        """Forget what was gathered."""
+        self._gathered = None
+
+    def _stored(self, first: int, count: int) -> Unsigned:
+        itemsize = self.tensor.dtype.itemsize
+        data = np.empty(count * itemsize, dtype=np.uint8)
+        self._source.read_into(self.tensor.storage.offset + first * itemsize, memoryview(data))
+        return unsigned(data, itemsize, big_endian=self._big_endian)
+
+    def _gather(self) -> Unsigned:
+        view = self.tensor.view
+        gathered = unsigned(
+            np.empty(view.elements * self.tensor.dtype.itemsize, dtype=np.uint8),
+            self.tensor.dtype.itemsize,
+            big_endian=self._big_endian,
+        )
+        for first in range(view.start, view.stop, BLOCK):
+            count = min(BLOCK, view.stop - first)
+            inside, logical = view.place(first, count)
+            gathered[logical[inside]] = self._stored(first, count)[inside]
+        return gathered
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What a pass over a parameter's mask (and, if asked, its zeros) found before anything is drawn.
+
+    `ranks[b]` is the number of candidates before block b; `binary` that the mask holds nothing but 0 and 1.
+    """
+
+    candidates: int
+    ranks: Sequence[int] | None
+    binary: bool = True
+    digest: str = ""
+
+
+def take_census(source: Source, parameter: Parameter, *, big_endian: bool, zeros_are_pruned: bool) -> Census:
+    """Count a parameter's candidates: all elements if it has no mask, without reading any; else a pass over the mask."""
+    elements = parameter.weight.elements
+    if parameter.mask is None and not zeros_are_pruned:
+        return Census(elements, None)
+    mask = FinalMask(source, parameter, None, big_endian=big_endian, zeros_are_pruned=zeros_are_pruned)
+    one = bit_pattern_of_one(parameter.mask.dtype if parameter.mask else DTYPES["bool"])
+    digest = MaskDigest()
+    ranks, total, binary = [], 0, True
+    for start in range(0, elements, BLOCK):
+        count = min(BLOCK, elements - start)
+        candidates = mask.candidates(start, count)
+        if parameter.mask is not None:
+            raw = mask.old.read(start, count)
+            binary = binary and int(np.count_nonzero(raw == one)) == int(np.count_nonzero(raw))
+        digest.add(start, candidates)
+        ranks.append(total)
+        total += int(np.count_nonzero(candidates))
+    mask.release()
+    return Census(total, ranks, binary, digest.hexdigest())
+
+
+def bit_pattern_of_one(dtype: DType) -> int:
+    """Return the number one of an element type as an unsigned integer of its width."""
+    patterns = {
+        "float64": 0x3FF0000000000000, "float32": 0x3F800000, "float16": 0x3C00, "bfloat16": 0x3F80,
+        "float8_e4m3fn": 0x38, "float8_e5m2": 0x3C, "float8_e4m3fnuz": 0x40, "float8_e5m2fnuz": 0x40,
+    }  # fmt: skip
+    return patterns.get(dtype.name, 1)
+
+
+class FinalMask:
+    """A parameter's mask after the prune: kept before (by its mask, or all), and not drawn now.
+
+    With `subset` None nothing is drawn: the mask as it stands in the file. `ranks` comes from the census.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        parameter: Parameter,
+        subset: Subset | None,
+        ranks: Sequence[int] | None = None,
+        *,
+        big_endian: bool,
+        zeros_are_pruned: bool = False,
+    ) -> None:
+        self.parameter = parameter
+        self.subset = subset
+        self.digest = MaskDigest()
+        self._ranks = ranks
+        self._old = Elements(source, parameter.mask, big_endian=big_endian) if parameter.mask else None
+        self.weight = Elements(source, parameter.weight, big_endian=big_endian)
+        self._zeros_are_pruned = zeros_are_pruned
+        self._whole: Flags | None = None
+        self._whole_before: Flags | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def trivial(self) -> bool:
+        """Whether everything is kept: no mask in the file, and nothing drawn."""
+        return self._old is None and self.subset is None
+
+    @property
+    def old(self) -> Elements:
+        """The mask that the file has."""
+        if self._old is None:
+            raise ValueError(f"{self.parameter.name} has no mask in the file")
+        return self._old
+
+    def before(self, start: int, count: int) -> Flags | None:
+        """Tell what the file's mask keeps; None where there is no mask. Shape `(count,)`."""
+        if self._old is None:
+            return None
+        return ~is_zero(
+            self._old.read(start, count),
+            signed_zero=self._old.tensor.dtype.signed_zero,
+            out=np.empty(count, dtype=np.bool_),
+        )
+
+    def candidates(self, start: int, count: int) -> Flags:
+        """Tell which elements may be drawn."""
+        kept = self.before(start, count)
+        if not self._zeros_are_pruned:
+            return np.ones(count, dtype=np.bool_) if kept is None else kept
+        raw = self.weight.read(start, count)
+        zero = is_zero(raw, signed_zero=self.weight.tensor.dtype.signed_zero, out=np.empty(count, dtype=np.bool_))
+        return ~zero if kept is None else kept & ~zero
+
+    def keep(self, start: int, out: Flags) -> None:
+        """Write into `out` what is kept of the elements from `start`, a multiple of `BLOCK`, on."""
+        if self.trivial:
+            out.fill(True)
+        elif self._ranks is None and self.subset is not None:
+            self.subset.draw(start, out)
+            np.logical_not(out, out=out)
+        else:
+            np.copyto(out, self.candidates(start, out.size))
+            self._drop_ranks(start, out)
+
+    def _drop_ranks(self, start: int, candidates: Flags) -> None:
+        if self.subset is None or self._ranks is None:
+            return
+        rank = self._ranks[start // BLOCK]
+        places = np.flatnonzero(candidates)
+        candidates[places[self.subset.span(rank, rank + places.size)]] = False
+
+    def whole(self) -> Flags:
+        """Return the mask of all elements, in logical order; made once, for tensors that are not row-major."""
+        with self._lock:
+            if self._whole is None:
+                elements = self.parameter.weight.elements
+                whole = np.empty(elements, dtype=np.bool_)
+                for start in range(0, elements, BLOCK):
+                    self.keep(start, whole[start : start + BLOCK])
+                    self.digest.add(start, whole[start : start + BLOCK])
+                self._whole = whole
+            return self._whole
+
+    def whole_before(self) -> Flags | None:
+        """Return what the file's mask keeps of all elements, made once; None where there is no mask."""
+        if self._old is None:
+            return None
+        with self._lock:
+            if self._whole_before is None:
+                self._whole_before = self.before(0, self.parameter.weight.elements)
+            return self._whole_before
+
+    def release(self) -> None:
+        """Forget what was made whole."""
+        self._whole = self._whole_before = None
+        self.weight.release()
+        if self._old is not None:
+            self._old.release()

@@ -1,0 +1,95 @@
+"""The parameters of a checkpoint: its state dict's tensors, with weight and mask of a pruned one taken together."""
+
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prunecli.errors import UnsupportedError, show
+from prunecli.formats.base import Checkpoint, TensorInfo
+
+__all__ = ["Parameter", "canonical", "parameters_of"]
+
+_PREFIXES = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""Path components that wrappers of torch put in, wherever they stand."""
+
+_STATISTICS = (
+    "running_*", "num_batches_tracked", "scale", "scales", "*_scale", "*_scales", "*_scale_inv", "zero_point",
+    "zero_points", "*_zero_point", "*_zero_points", "qzeros", "g_idx",
+)  # fmt: skip
+"""Last components of names that patterns leave alone: buffers of norms, scales and zero points of quantisation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A named parameter: `weight` holds its values (under `name` or `name_orig`), `mask` its mask if it has one.
+
+    `key` is the canonical name that the random stream goes by.
+    """
+
+    name: str
+    key: str
+    weight: TensorInfo
+    mask: TensorInfo | None
+
+    @property
+    def module(self) -> str:
+        """The dotted name of the module that owns it."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether a pattern may select it: floating point, and no running statistic, scale or zero point."""
+        last = self.name.rpartition(".")[2]
+        statistic = any(fnmatch.fnmatchcase(last, pattern) for pattern in _STATISTICS)
+        return self.weight.dtype.kind == "float" and not statistic
+
+    def obstacle(self) -> str | None:
+        """Say why single elements of it cannot be zeroed, None if they can."""
+        if not self.weight.dtype.prunable:
+            return f"its element type {self.weight.dtype.name} has no elements that can be zeroed one by one"
+        if self.weight.view.elements and self.weight.view.repeats > 1:
+            return "it is expanded: many of its elements share one place in memory"
+        if not self.weight.view.nested:
+            return "its strides interleave, so that elements share memory"
+        return None
+
+
+def canonical(name: str) -> str:
+    """Strip what wrappers add to a parameter's name: a leading `module.` and `_orig_mod.`, `_fsdp_...` anywhere."""
+    parts = [part for part in name.split(".") if part not in _PREFIXES]
+    while len(parts) > 1 and parts[0] == "module":
+        parts = parts[1:]
+    return ".".join(parts)
+
+
+def parameters_of(checkpoint: Checkpoint) -> dict[str, Parameter]:
+    """Return the parameters by name, in the order of the file.
+
+    `x_orig` and `x_mask` of one shape, with no `x` beside them, are the pruned parameter `x`.
+
+    Raises:
+        UnsupportedError: a mask is of a type that is none (complex, packed).
+    """
+    tensors = checkpoint.tensors
+    found: dict[str, tuple[TensorInfo, TensorInfo | None]] = {}
+    masks = set()
+    for name, tensor in tensors.items():
+        base = name.removesuffix("_orig")
+        mask = tensors.get(f"{base}_mask")
+        if base != name and base not in tensors and mask is not None and mask.shape == tensor.shape:
+            if not mask.dtype.prunable or not mask.view.nested or mask.view.repeats > 1:
+                raise UnsupportedError(f"{checkpoint.source.label}: {show(base)} has a mask of type {mask.dtype.name}")
+            masks.add(mask.name)
+            found[base] = (tensor, mask)
+        else:
+            found[name] = (tensor, None)
+    names = [name for name in found if name not in masks]
+    keys = _keys(names)
+    return {name: Parameter(name, keys[name], *found[name]) for name in names}
+
+
+def _keys(names: list[str]) -> Mapping[str, str]:
+    """Choose the canonical names, but keep those apart that would collide."""
+    count = Counter(canonical(name) for name in names)
+    return {name: canonical(name) if count[canonical(name)] == 1 else name for name in names}

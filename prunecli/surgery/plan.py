@@ -1,0 +1,225 @@
+"""A prune described before it is done: which parameters, how many elements of each, from which streams.
+
+A plan is checked whole before the first byte is written, and `--dry-run` prints it.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from prunecli.core.amount import Amount, to_count
+from prunecli.core.sampling import Subset, split, stream_key
+from prunecli.errors import UnsupportedError, UsageError, show
+from prunecli.formats.base import Checkpoint, TensorInfo
+from prunecli.formats.views import overlap
+from prunecli.surgery.masks import Census, take_census
+from prunecli.surgery.parameters import Parameter, parameters_of
+from prunecli.surgery.select import Selection, select
+
+__all__ = ["Plan", "Planned", "Prune", "plan_bake", "plan_prune"]
+
+_SEEDS = 1 << 32
+"""Drawn seeds stay this small so that they can be read out and typed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """What a user asks of `apply`. Without a seed, one is drawn; the plan and the report tell it."""
+
+    selection: Selection
+    amount: Amount
+    seed: int | None = None
+    everywhere: bool = False
+    """One amount over all selected parameters together (`--global`)."""
+    remove: bool = False
+    untie: bool = False
+    zeros_are_pruned: bool = False
+    mask_dtype: str = "bool"
+    """Type of new masks: "bool", or "same" for the weight's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A parameter to work on. `key` names its stream, shared by all of a tied group; `subset` is what to draw."""
+
+    parameter: Parameter
+    key: str
+    tied_to: tuple[str, ...]
+    census: Census
+    subset: Subset | None
+
+    @property
+    def pruned_now(self) -> int:
+        """Elements that this run drops."""
+        return self.subset.amount if self.subset else 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that will be done. `bake` tells that masks are multiplied in and vanish."""
+
+    command: str
+    parameters: Mapping[str, Parameter]
+    planned: Mapping[str, Planned]
+    bake: bool
+    prune: Prune | None = None
+    seed: int | None = None
+
+    def counted(self, parameter: Parameter) -> bool:
+        """Whether the report says how many zeros a parameter has."""
+        return self.command == "report" or parameter.ordinary or parameter.name in self.planned
+
+
+def plan_prune(checkpoint: Checkpoint, prune: Prune) -> Plan:
+    """Plan an `apply`.
+
+    Raises:
+        UsageError: nothing is selected, the amount is more than is left, or a tie needs a decision.
+        UnsupportedError: two tied parameters carry different masks.
+    """
+    seed = secrets.randbelow(_SEEDS) if prune.seed is None else prune.seed
+    stream_key(seed, "", 0)
+    if prune.untie and prune.remove:
+        raise UsageError("--untie keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
+                         "--untie or --remove out")  # fmt: skip
+    parameters = parameters_of(checkpoint)
+    selected = select(parameters, prune.selection)
+    _check_names(parameters, selected, prune)
+    ties = _ties(checkpoint, parameters, selected, untie=prune.untie)
+    planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
+    _check_tied_masks(planned)
+    counts = _counts(planned, prune, seed)
+    drawn = {
+        each.parameter.name: replace(each, subset=_subset(each, seed, counts[each.key])) for each in planned
+    }
+    return Plan("apply", parameters, drawn, prune.remove, prune, seed)
+
+
+def plan_bake(checkpoint: Checkpoint, selection: Selection | None) -> Plan:
+    """Plan a `remove`: bake the masks that the file has, all of them or those selected.
+
+    Raises:
+        UsageError: a selected parameter has no mask, or the file has none.
+    """
+    parameters = parameters_of(checkpoint)
+    masked = {name: parameter for name, parameter in parameters.items() if parameter.mask is not None}
+    if not masked:
+        raise UsageError(f"{checkpoint.source.label} holds no masks to bake (no NAME_orig with NAME_mask)")
+    if selection is None:
+        selected = list(masked.values())
+    else:
+        selected = [each for each in select(parameters, selection) if each.mask is not None]
+        if not selected:
+            raise UsageError("none of the selected parameters has a mask; 'prunecli params' shows which do")
+    ties = _ties(checkpoint, parameters, selected, untie=False)
+    planned = {}
+    for parameter in selected:
+        census = take_census(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)
+        key, tied_to = ties[parameter.name]
+        planned[parameter.name] = Planned(parameter, key, tied_to, _checked(parameter, census), None)
+    _check_tied_masks(list(planned.values()))
+    return Plan("remove", parameters, planned, bake=True)
+
+
+def _plan_one(checkpoint: Checkpoint, parameter: Parameter, tie: tuple[str, tuple[str, ...]], prune: Prune) -> Planned:
+    census = take_census(
+        checkpoint.source,
+        parameter,
+        big_endian=checkpoint.big_endian,
+        zeros_are_pruned=prune.zeros_are_pruned,
+    )
+    return Planned(parameter, *tie, _checked(parameter, census), None)
+
+
+def _checked(parameter: Parameter, census: Census) -> Census:
+    mask = parameter.mask
+    multiplies = ("float64", "float32", "float16", "bfloat16")
+    if mask is not None and not census.binary:
+        if mask.dtype != parameter.weight.dtype or mask.dtype.name not in multiplies:
+            raise UnsupportedError(
+                f"the mask of {show(parameter.name)} holds more than 0 and 1, as {mask.dtype.name} over "
+                f"{parameter.weight.dtype.name}; prunecli multiplies such masks only in the weight's own float type"
+            )
+    return census
+
+
+def _subset(planned: Planned, seed: int, amount: int) -> Subset:
+    candidates = planned.census.candidates
+    return Subset(stream_key(seed, planned.key, candidates), candidates, amount)
+
+
+def _counts(planned: Sequence[Planned], prune: Prune, seed: int) -> dict[str, int]:
+    """Return how many elements to drop by stream key; a tied group counts once."""
+    groups = {each.key: each for each in sorted(planned, key=lambda each: each.key)}
+    candidates = {key: each.census.candidates for key, each in groups.items()}
+    if prune.everywhere:
+        total = to_count(prune.amount, sum(candidates.values()), f"the {len(groups)} selected parameters together")
+        return dict(zip(candidates, split(seed, list(candidates.values()), total), strict=True))
+    return {
+        key: to_count(prune.amount, candidates[key], show(each.parameter.name)) for key, each in groups.items()
+    }
+
+
+def _check_names(parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: Prune) -> None:
+    """Refuse new names that are taken."""
+    for parameter in selected:
+        taken = [name for name in (f"{parameter.name}_orig", f"{parameter.name}_mask") if name in parameters]
+        if parameter.mask is None and not prune.remove and taken:
+            raise UsageError(f"the checkpoint already has a tensor {show(taken[0])}; bake with --remove instead")
+
+
+def _ties(
+    checkpoint: Checkpoint, parameters: Mapping[str, Parameter], selected: Sequence[Parameter], *, untie: bool
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Find who shares elements with each selected parameter; return its stream's name and its partners.
+
+    Raises:
+        UsageError: a tensor that is not selected would change along, or overlaps without being equal.
+    """
+    by_storage: dict[str, list[tuple[str, TensorInfo, Parameter | None]]] = {}
+    for parameter in parameters.values():
+        entry = (parameter.name, parameter.weight, parameter)
+        by_storage.setdefault(parameter.weight.storage.key, []).append(entry)
+    for tensor in checkpoint.carried:
+        by_storage.setdefault(tensor.storage.key, []).append((tensor.name, tensor, None))
+    chosen = {parameter.name for parameter in selected}
+    ties = {}
+    for parameter in selected:
+        partners = []
+        for name, tensor, other in by_storage[parameter.weight.storage.key]:
+            if other is parameter or not overlap(parameter.weight.view, tensor.view):
+                continue
+            _check_tie(parameter, name, tensor, selected=name in chosen, untie=untie)
+            if other is not None and name in chosen:
+                partners.append(other)
+        keys = [parameter.key, *(partner.key for partner in partners)]
+        ties[parameter.name] = (min(keys), tuple(sorted(partner.name for partner in partners)))
+    return ties
+
+
+def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, *, selected: bool, untie: bool) -> None:
+    one, other = parameter.weight, tensor
+    equal = one.dtype == other.dtype and one.view.start == other.view.start and one.view.normal() == other.view.normal()
+    if untie and not selected:
+        return
+    if not equal:
+        raise UsageError(
+            f"{show(parameter.name)} and {show(name)} overlap in memory without being equal; pruning one would change "
+            "part of the other, so select neither, or save the checkpoint with clones"
+        )
+    if not selected:
+        raise UsageError(
+            f"{show(parameter.name)} is tied to {show(name)} (one storage), which is not selected and would be pruned "
+            f"along; select both, or keep {show(name)} dense with --untie (masks only)"
+        )
+
+
+def _check_tied_masks(planned: Sequence[Planned]) -> None:
+    """Refuse a tied group whose members carry different masks: one storage cannot hold two results."""
+    seen: dict[str, Planned] = {}
+    for each in planned:
+        first = seen.setdefault(each.key, each)
+        if first.census.digest != each.census.digest or first.census.candidates != each.census.candidates:
+            raise UnsupportedError(
+                f"{show(first.parameter.name)} and {show(each.parameter.name)} are tied, but carry different masks"
+            )

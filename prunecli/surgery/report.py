@@ -1,0 +1,225 @@
+"""What is in a checkpoint, or was done to it: sparsity counted from the data, as the JSON schema `prunecli.report/1`."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prunecli import __version__
+from prunecli.core.amount import Amount
+from prunecli.formats.base import Checkpoint
+from prunecli.formats.pieces import Copy
+from prunecli.formats.stream import NullSink, default_jobs, run_pieces
+from prunecli.surgery.edits import Surgery, prepare
+from prunecli.surgery.parameters import Parameter, parameters_of
+from prunecli.surgery.plan import Plan
+from prunecli.surgery.select import Selection, select
+
+__all__ = ["SCHEMA", "ParameterReport", "Place", "Report", "Totals", "make_report", "measure", "render_json"]
+
+SCHEMA = "prunecli.report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A checkpoint on disk. `path` is None for a stream."""
+
+    path: str | None
+    format: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterReport:
+    """One parameter. `state` is "dense", "masked" or "baked"; zeros are None where a type's zeros are not counted."""
+
+    name: str
+    module: str
+    shape: tuple[int, ...]
+    dtype: str
+    elements: int
+    zeros_before: int | None
+    zeros: int | None
+    state: str
+    pruned_now: int
+    tied_to: tuple[str, ...]
+    key: str
+    mask_sha256: str | None
+
+    @property
+    def sparsity(self) -> float | None:
+        """Zeros by elements; None where zeros are not counted, 0 for an empty tensor."""
+        if self.zeros is None:
+            return None
+        return self.zeros / self.elements if self.elements else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the parameters, those that share their memory counted once."""
+
+    parameters: int
+    elements: int
+    zeros: int
+    pruned_now: int
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros by elements."""
+        return self.zeros / self.elements if self.elements else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole report. Seed, amount and the rest of the request are None unless the command was `apply`."""
+
+    command: str
+    source: Place
+    output: Place | None
+    parameters: Sequence[ParameterReport]
+    seed: int | None = None
+    amount: Amount | None = None
+    everywhere: bool | None = None
+    remove: bool | None = None
+
+    @property
+    def totals(self) -> Totals:
+        """Sum up, each tied group once."""
+        counted = [each for each in self.parameters if each.zeros is not None and not _told(each)]
+        return Totals(
+            len(counted),
+            sum(each.elements for each in counted),
+            sum(each.zeros or 0 for each in counted),
+            sum(each.pruned_now for each in counted),
+        )
+
+
+def _told(parameter: ParameterReport) -> bool:
+    """Whether a partner, earlier by name, stands for this parameter in the totals."""
+    return any(partner < parameter.name for partner in parameter.tied_to)
+
+
+def measure(checkpoint: Checkpoint, selection: Selection | None, *, jobs: int | None = None) -> Report:
+    """Count the zeros of all ordinary parameters, or of the selected ones, in one pass over the file."""
+    parameters = parameters_of(checkpoint)
+    if selection is not None:
+        chosen = select(parameters, selection)
+    else:
+        chosen = [parameter for parameter in parameters.values() if parameter.ordinary]
+    looked_at = {parameter.name: parameter for parameter in chosen}
+    plan = Plan("report", looked_at, {}, bake=False)
+    surgery = prepare(checkpoint, plan)
+    storages = {parameter.weight.storage.key: parameter.weight.storage for parameter in chosen}
+    looks = [
+        Copy(storages[key].offset + patch.start, patch.length, patch.content)
+        for key, patches in surgery.edit.patches.items()
+        for patch in patches
+    ]
+    run_pieces(looks, checkpoint.source, NullSink(), jobs=default_jobs() if jobs is None else jobs)
+    return make_report(checkpoint, plan, surgery, None)
+
+
+def make_report(checkpoint: Checkpoint, plan: Plan, surgery: Surgery, output: Place | None) -> Report:
+    """Put together what the tallies of a finished pass say."""
+    source = checkpoint.source
+    label = None if source.path is None else str(source.path)
+    ties = _tied_groups(plan.parameters)
+    parameters = [
+        _parameter(parameter, plan, surgery, ties[name])
+        for name, parameter in plan.parameters.items()
+        if plan.counted(parameter)
+    ]
+    prune = plan.prune
+    return Report(
+        command=plan.command,
+        source=Place(label, checkpoint.format, source.size),
+        output=output,
+        parameters=parameters,
+        seed=plan.seed,
+        amount=prune.amount if prune else None,
+        everywhere=prune.everywhere if prune else None,
+        remove=plan.bake if prune else None,
+    )
+
+
+def _parameter(parameter: Parameter, plan: Plan, surgery: Surgery, tied_to: tuple[str, ...]) -> ParameterReport:
+    planned = plan.planned.get(parameter.name)
+    tally = surgery.tallies.get(parameter.name)
+    mask = surgery.masks.get(parameter.name)
+    state = "masked" if parameter.mask is not None else "dense"
+    if planned is not None:
+        state = "baked" if plan.bake else "masked"
+    return ParameterReport(
+        name=parameter.name,
+        module=parameter.module,
+        shape=parameter.weight.shape,
+        dtype=parameter.weight.dtype.name,
+        elements=parameter.weight.elements,
+        zeros_before=tally.zeros_before if tally else None,
+        zeros=tally.zeros if tally else None,
+        state=state,
+        pruned_now=planned.pruned_now if planned else 0,
+        tied_to=tied_to,
+        key=planned.key if planned else parameter.key,
+        mask_sha256=None if mask is None or mask.trivial else mask.digest.hexdigest(),
+    )
+
+
+def _tied_groups(parameters: Mapping[str, Parameter]) -> dict[str, tuple[str, ...]]:
+    """Return, for every parameter, the others whose weight is the same memory."""
+    groups: dict[object, list[str]] = {}
+    places = {}
+    for name, parameter in parameters.items():
+        weight = parameter.weight
+        places[name] = (weight.storage.key, weight.view.start, weight.view.normal(), weight.dtype.name)
+        # Empty tensors share nothing, wherever they lie.
+        groups.setdefault(places[name] if weight.elements else name, []).append(name)
+    return {
+        name: tuple(other for other in groups.get(places[name], [name]) if other != name) for name in parameters
+    }
+
+
+def render_json(report: Report) -> bytes:
+    """Render a report as JSON: ASCII only, so that no name in it can do anything to a terminal."""
+    return (json.dumps(as_dict(report), indent=2, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """Return a report as plain dicts and lists, by the published names."""
+    totals = report.totals
+    return {
+        "schema": SCHEMA,
+        "tool": {
+            "name": "prunecli", "version": __version__, "stream": 1,
+            "python": platform.python_version(), "numpy": np.__version__,
+        },
+        "command": report.command,
+        "source": _place(report.source),
+        "output": None if report.output is None else _place(report.output),
+        "seed": report.seed,
+        "amount": report.amount,
+        "method": "random_unstructured" if report.command == "apply" else None,
+        "global": report.everywhere,
+        "remove": report.remove,
+        "totals": {
+            "parameters": totals.parameters, "elements": totals.elements, "zeros": totals.zeros,
+            "sparsity": totals.sparsity, "pruned_now": totals.pruned_now,
+        },
+        "parameters": [_parameter_dict(each) for each in report.parameters],
+    }  # fmt: skip
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return {"path": place.path, "format": place.format, "bytes": place.bytes}
+
+
+def _parameter_dict(each: ParameterReport) -> dict[str, Any]:
+    return {
+        "name": each.name, "module": each.module, "shape": list(each.shape), "dtype": each.dtype,
+        "elements": each.elements, "zeros_before": each.zeros_before, "zeros": each.zeros, "sparsity": each.sparsity,
+        "state": each.state, "pruned_now": each.pruned_now, "tied_to": list(each.tied_to), "key": each.key,
+        "mask_sha256": each.mask_sha256,
+    }  # fmt: skip

@@ -1,0 +1,150 @@
+"""Carry a plan out: stream the checkpoint to its new place, and report what was counted on the way."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunecli.errors import OutputError, UsageError
+from prunecli.formats.base import Checkpoint
+from prunecli.formats.commit import Target, check_target, new_file, write_small
+from prunecli.formats.pieces import Copy, Deferred, Fresh, Piece
+from prunecli.formats.stream import FileSink, PipeSink, default_jobs, run_pieces
+from prunecli.surgery.edits import prepare
+from prunecli.surgery.plan import Plan
+from prunecli.surgery.report import Place, Report, make_report, render_json
+
+__all__ = ["Destination", "default_output", "default_report", "rewrite"]
+
+_DOUBLE_SUFFIXES = (".pth.tar", ".pt.tar", ".tar.gz")
+Progress = Callable[[int, int], None]
+"""Told the bytes done and the bytes in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the result goes. A `path` of None is standard output; a `report` of None writes no report file."""
+
+    path: Path | None
+    report: Path | None = None
+    force: bool = False
+
+
+def default_output(source: Path, command: str) -> Path:
+    """Name the output beside the input: `m.pt` -> `m.pruned.pt`, and what `remove` makes of that `m.baked.pt`."""
+    stem, suffix = _split(source)
+    if command == "remove":
+        return source.with_name(f"{stem.removesuffix('.pruned')}.baked{suffix}")
+    return source.with_name(f"{stem}.pruned{suffix}")
+
+
+def default_report(output: Path) -> Path:
+    """Name the report beside the output: `m.pruned.pt` -> `m.pruned.report.json`."""
+    return output.with_name(f"{_split(output)[0]}.report.json")
+
+
+def _split(path: Path) -> tuple[str, str]:
+    double = next((suffix for suffix in _DOUBLE_SUFFIXES if path.name.endswith(suffix)), path.suffix)
+    return path.name.removesuffix(double), double
+
+
+def rewrite(
+    checkpoint: Checkpoint,
+    plan: Plan,
+    destination: Destination,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Write the checkpoint that the plan describes, and its report; either both stand at the end, or neither is begun.
+
+    Raises:
+        OutputError: an output exists, cannot be written, or is the input.
+        DamagedError: the input's data contradict its checksums.
+    """
+    source = checkpoint.source
+    targets = _check_targets(checkpoint, destination)
+    surgery = prepare(checkpoint, plan)
+    pieces = list(checkpoint.pieces(surgery.edit))
+    size = sum(piece.length for piece in pieces)
+    told = _counting(progress, size)
+    threads = default_jobs() if jobs is None else jobs
+    if targets.output is None:
+        _to_stdout(pieces, checkpoint, size, threads, told)
+    else:
+        with new_file(targets.output, size) as descriptor:
+            run_pieces(pieces, source, FileSink(descriptor), jobs=threads, progress=told)
+    output = Place(None if destination.path is None else str(destination.path), checkpoint.format, size)
+    report = make_report(checkpoint, plan, surgery, output)
+    if targets.report is not None:
+        write_small(targets.report, render_json(report))
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    output: Target | None
+    report: Target | None
+
+
+def _check_targets(checkpoint: Checkpoint, destination: Destination) -> _Targets:
+    status = checkpoint.source.status
+    if destination.path is None:
+        output = None
+    else:
+        output = check_target(destination.path, force=destination.force, source=status)
+    if destination.report is None:
+        return _Targets(output, None)
+    report = check_target(destination.report, force=destination.force, source=status)
+    if output is not None and report.final == output.final:
+        raise UsageError("the checkpoint and its report would be one file; give --report another name")
+    return _Targets(output, report)
+
+
+def _counting(progress: Progress | None, size: int) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    done = 0
+
+    def told(length: int) -> None:
+        nonlocal done
+        done += length
+        progress(done, size)
+
+    return told
+
+
+def _to_stdout(
+    pieces: Sequence[Piece], checkpoint: Checkpoint, size: int, jobs: int, progress: Callable[[int], None] | None
+) -> None:
+    """Stream to standard output; through an unnamed temporary file if a checksum must stand before what it sums."""
+    try:
+        if _in_order(pieces):
+            run_pieces(pieces, checkpoint.source, PipeSink(1), jobs=jobs, progress=progress)
+            return
+        with tempfile.TemporaryFile(prefix="prunecli-") as spool:
+            run_pieces(pieces, checkpoint.source, FileSink(spool.fileno()), jobs=jobs, progress=progress)
+            sink, at = PipeSink(1), 0
+            while at < size:
+                block = os.pread(spool.fileno(), 1 << 20, at)
+                sink.write(memoryview(block), at)
+                at += len(block)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def _in_order(pieces: Sequence[Piece]) -> bool:
+    """Whether everything that depends on a checksum comes behind all that it sums."""
+    last: dict[int, int] = {}
+    for index, piece in enumerate(pieces):
+        if isinstance(piece, Copy | Fresh) and piece.after is not None and piece.length:
+            last[id(piece.after)] = index
+    return all(
+        last.get(id(checksum), -1) < index
+        for index, piece in enumerate(pieces)
+        if isinstance(piece, Deferred)
+        for checksum in piece.needs
+    )

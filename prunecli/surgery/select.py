@@ -1,0 +1,108 @@
+"""Which parameters a command works on: exact names first, then globs, then regular expressions."""
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prunecli.errors import UsageError, show
+from prunecli.surgery.parameters import Parameter, canonical
+
+__all__ = ["Selection", "select"]
+
+_REGEX = "re:"
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the user asked for: patterns to take, patterns to leave out, and the fewest dimensions patterns take."""
+
+    patterns: Sequence[str]
+    excludes: Sequence[str] = ()
+    min_dim: int = 0
+
+
+def select(parameters: Mapping[str, Parameter], selection: Selection) -> list[Parameter]:
+    """Return the selected parameters in the order of the file.
+
+    An exact name takes any parameter whose elements can be zeroed; a glob (`*` crosses dots) or `re:REGEX` (matched
+    in full) takes floating point parameters that are no statistics, of at least `min_dim` dimensions.
+
+    Raises:
+        UsageError: a pattern matches nothing, or a named parameter cannot be pruned, or nothing is left.
+    """
+    chosen: set[str] = set()
+    for pattern in selection.patterns:
+        chosen |= _take(parameters, pattern, selection.min_dim)
+    for pattern in selection.excludes:
+        chosen -= set(_matching(parameters, pattern, "--exclude"))
+    if not chosen:
+        raise UsageError(f"{_quoted(selection.patterns)} with the excludes selects nothing; leave some of those out")
+    return [parameter for name, parameter in parameters.items() if name in chosen]
+
+
+def _take(parameters: Mapping[str, Parameter], pattern: str, min_dim: int) -> set[str]:
+    exact = _exact(parameters, pattern)
+    if exact is not None:
+        obstacle = parameters[exact].obstacle()
+        if obstacle is not None:
+            raise UsageError(f"{show(exact)} cannot be pruned: {obstacle}")
+        return {exact}
+    matching = _matching(parameters, pattern, "--param")
+    taken = {
+        name
+        for name in matching
+        if parameters[name].ordinary and len(parameters[name].weight.shape) >= min_dim
+        if parameters[name].obstacle() is None
+    }
+    if not taken:
+        raise UsageError(
+            f"--param {show(pattern)} matches {len(matching)} tensors, but no floating point weight"
+            f"{f' of {min_dim} dimensions' if min_dim else ''}; name a tensor exactly to prune it all the same"
+        )
+    return taken
+
+
+def _exact(parameters: Mapping[str, Parameter], pattern: str) -> str | None:
+    """Resolve a name as it stands, as the file's `_orig` tensor, or with other wrapper prefixes than the file has."""
+    if pattern in parameters:
+        return pattern
+    base = pattern.removesuffix("_orig")
+    if base in parameters and parameters[base].mask is not None:
+        return base
+    key = canonical(pattern)
+    alike = [name for name, parameter in parameters.items() if parameter.key == key]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _matching(parameters: Mapping[str, Parameter], pattern: str, option: str) -> list[str]:
+    exact = _exact(parameters, pattern)
+    if exact is not None:
+        return [exact]
+    matches = _matcher(pattern)
+    found = [name for name, parameter in parameters.items() if matches(name) or matches(parameter.key)]
+    if not found:
+        raise UsageError(f"{option} {show(pattern)} matches nothing; {_nearest(parameters, pattern)}")
+    return found
+
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    if not pattern.startswith(_REGEX):
+        return re.compile(fnmatch.translate(pattern)).match
+    try:
+        return re.compile(pattern.removeprefix(_REGEX)).fullmatch
+    except re.error as error:
+        raise UsageError(f"{show(pattern)} is no regular expression: {error}") from None
+
+
+def _nearest(parameters: Mapping[str, Parameter], pattern: str) -> str:
+    if not parameters:
+        return "the checkpoint's state dict holds no tensors"
+    near = difflib.get_close_matches(pattern, list(parameters), n=_SHOWN, cutoff=0.4) or list(parameters)[:_SHOWN]
+    return f"nearest are {_quoted(near)}; 'prunecli params' lists all"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(show(name, 80) for name in names)
