@@ -82,13 +82,13 @@ _UNSHOWABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def show(text: object, limit: int = 200) -> str:
-    """Make a string that came from a file (or a command line) fit for a terminal, a log, a table.
+    r"""Make a string that came from a file (or a command line) fit for a terminal, a log, a table.
 
     Control, bidirectional, zero-width and unassigned characters and lone surrogates are written as escapes
-    (`\\x1b`, `\\u202e`), and what is longer than `limit` characters is clipped with an ellipsis.
+    (`\x1b`, `\u202e`), and what is longer than `limit` characters is clipped with an ellipsis.
 
-    >>> show("layer\\x1b[2J.weight")
-    'layer\\\\x1b[2J.weight'
+    >>> show("layer\x1b[2J.weight")
+    'layer\\x1b[2J.weight'
     """
     raw = str(text)
     clipped = raw[: limit - 1] + "…" if len(raw) > limit else raw

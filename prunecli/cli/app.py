@@ -31,7 +31,7 @@ for _command in (commands.apply, commands.remove, commands.report, commands.para
     app.command()(_command)
 
 
-def _version(value: bool) -> None:  # noqa: FBT001
+def _version(value: bool) -> None:
     if value:
         typer.echo(f"prunecli {__version__}")
         raise typer.Exit
@@ -49,15 +49,17 @@ def _options(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; a signal ends the process by that signal instead."""
-    signum = 0
+    code = signum = 0
     try:
         with interruptible():
-            return _run(arguments)
+            code = _run(arguments)
     except Interrupted as interrupted:
         signum = interrupted.signum
     except BrokenPipeError:
         signum = signal.SIGPIPE
-    die_of(signum)
+    if signum:
+        die_of(signum)
+    return code
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -51,7 +51,9 @@ def apply(
     together: Annotated[
         bool, typer.Option("--global", help="One amount over all selected parameters together.")
     ] = False,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the masks; drawn and told if absent.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of the masks; drawn and told if absent.")
+    ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Bake: write zeros into the weights, no masks.")] = False,
     mask_dtype: Annotated[MaskDtype, typer.Option("--mask-dtype", help="Type of new masks.")] = MaskDtype.BOOL,
     key: Key = None,
@@ -131,10 +133,7 @@ def report(
     target = None if output in (None, "-") else check_target(Path(str(output)), force=force)
     with open_checkpoint(checkpoint_path(checkpoint), key) as opened:
         result = measure(opened, selection_of(param, exclude), jobs=jobs)
-    if style is ReportFormat.JSON:
-        text = render_json(result).decode("ascii")
-    else:
-        text = render.report_table(result)
+    text = render_json(result).decode("ascii") if style is ReportFormat.JSON else render.report_table(result)
     if target is None:
         sys.stdout.write(text)
     else:

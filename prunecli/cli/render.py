@@ -1,14 +1,11 @@
 """What people see: tables, the progress bar, notes. Data goes to standard output, everything else to standard error."""
 
+from __future__ import annotations  # rich's names are only there for the type checker
+
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, TextIO
 
 from prunecli.errors import show
 from prunecli.formats.base import Checkpoint
@@ -16,6 +13,12 @@ from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import ParameterReport, Report, render_json
 from prunecli.surgery.rewrite import Destination
+
+# rich takes as long to import as numpy; what needs no table (--help, -q, pipes) need not wait for it.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["note", "parameters", "plan_table", "progress", "report_table", "result"]
 
@@ -34,9 +37,11 @@ def progress(checkpoint: Checkpoint, *, quiet: bool) -> Iterator[Callable[[int, 
     if quiet or not sys.stderr.isatty():
         yield None
         return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
         task = bar.add_task(show(checkpoint.source.label, 40), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -46,7 +51,7 @@ def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: 
     if not quiet:
         console = _console(sys.stderr)
         if report.seed is not None:
-            console.print(Text(f"seed {report.seed}"))
+            console.print(_text(f"seed {report.seed}"))
         console.print(_table(report, [each for each in report.parameters if each.state != "dense"]))
     if to_stdout:
         sys.stdout.write(render_json(report).decode("ascii"))
@@ -67,19 +72,17 @@ def plan_table(plan: Plan, destination: Destination) -> None:
     table = _bare_table("parameter", ("elements", "left", "to prune"))
     for name, planned in plan.planned.items():
         figures = (planned.parameter.weight.elements, planned.census.candidates, planned.pruned_now)
-        table.add_row(_name(name, planned.tied_to), *(Text(f"{figure:,}") for figure in figures))
+        table.add_row(_name(name, planned.tied_to), *(_text(f"{figure:,}") for figure in figures))
     console = _console(sys.stdout)
     console.print(table)
     where = "standard output" if destination.path is None else show(destination.path)
     seed = "" if plan.seed is None else f", seed {plan.seed}"
-    console.print(Text(f"would write {where}{seed}; nothing is written"))
+    console.print(_text(f"would write {where}{seed}; nothing is written"))
 
 
 def parameters(checkpoint: Checkpoint, chosen: Sequence[Parameter]) -> None:
     """List parameters: a table on a terminal, else a line each of name, type, shape and state, set apart by tabs."""
-    rows = [
-        (show(each.name, 1000), each.weight.dtype.name, _shape(each.weight.shape), _state(each)) for each in chosen
-    ]
+    rows = [(show(each.name, 1000), each.weight.dtype.name, _shape(each.weight.shape), _state(each)) for each in chosen]
     if not sys.stdout.isatty():
         sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
         return
@@ -87,7 +90,7 @@ def parameters(checkpoint: Checkpoint, chosen: Sequence[Parameter]) -> None:
     for heading in ("type", "shape", "state"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(_text(cell) for cell in row))
     console = _console(sys.stdout)
     console.print(table)
     if checkpoint.wrapper:
@@ -103,11 +106,15 @@ def _state(parameter: Parameter) -> str:
 
 
 def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
     width = None if stream.isatty() else _PIPED_WIDTH
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def _bare_table(first: str, figures: Sequence[str]) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     table.add_column(first, overflow="fold")
     for heading in figures:
@@ -120,17 +127,40 @@ def _table(report: Report, rows: Sequence[ParameterReport]) -> Table:
     for each in rows:
         zeros = "" if each.zeros is None else f"{each.zeros:,}"
         sparsity = "" if each.sparsity is None else f"{each.sparsity:.2%}"
-        cells = (_shape(each.shape), each.dtype, each.state, f"{each.elements:,}", zeros, sparsity, f"{each.pruned_now:,}")
-        table.add_row(_name(each.name, each.tied_to), *map(Text, cells))
+        cells = (
+            _shape(each.shape),
+            each.dtype,
+            each.state,
+            f"{each.elements:,}",
+            zeros,
+            sparsity,
+            f"{each.pruned_now:,}",
+        )
+        table.add_row(_name(each.name, each.tied_to), *map(_text, cells))
     totals = report.totals
-    cells = ("", "", "", f"{totals.elements:,}", f"{totals.zeros:,}", f"{totals.sparsity:.2%}", f"{totals.pruned_now:,}")
-    table.add_row(Text(f"all {totals.parameters} parameters", style="bold"), *map(Text, cells))
+    cells = (
+        "",
+        "",
+        "",
+        f"{totals.elements:,}",
+        f"{totals.zeros:,}",
+        f"{totals.sparsity:.2%}",
+        f"{totals.pruned_now:,}",
+    )
+    table.add_row(_text(f"all {totals.parameters} parameters", "bold"), *map(_text, cells))
     return table
 
 
 def _name(name: str, tied_to: Sequence[str]) -> Text:
     tie = f" = {', '.join(show(other) for other in tied_to)}" if tied_to else ""
-    return Text(show(name) + tie)
+    return _text(show(name) + tie)
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Plain text for a table: nothing in it is markup."""
+    from rich.text import Text
+
+    return Text(text, style)
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -10,6 +10,8 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.scratch import Scratch
+
 __all__ = ["MaskDigest", "Unsigned", "clear_dropped", "is_zero", "scale", "unsigned"]
 
 Unsigned = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.uint64]
@@ -35,12 +37,20 @@ def clear_dropped(raw: Unsigned, keep: NDArray[np.bool_]) -> None:
     np.multiply(raw, keep.view(np.uint8), out=raw)
 
 
+_scratch = Scratch()
+
+
 def is_zero(raw: Unsigned, *, signed_zero: bool, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Tell which elements are zero, into `out`; with `signed_zero`, the lone sign bit (-0.0) is one too.
 
     Adding an element to itself shifts the sign bit out.
     """
-    return np.equal(raw + raw if signed_zero else raw, 0, out=out)
+    if not signed_zero:
+        np.equal(raw, 0, out=out)
+        return out
+    shifted = _scratch.bytes("shifted", raw.nbytes).view(raw.dtype)
+    np.equal(np.add(raw, raw, out=shifted), 0, out=out)
+    return out
 
 
 class MaskDigest:

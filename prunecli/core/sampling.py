@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.scratch import Scratch
 from prunecli.errors import UsageError
 
 __all__ = ["BLOCK", "Subset", "allocate", "split", "stream_key"]
@@ -32,8 +33,10 @@ BLOCK = 1 << 20
 _RARE = 256
 """Below one pruned (or kept) rank in this many, drawing positions beats drawing a byte for every rank."""
 
-_STRIP = 1 << 18
-"""Ranks handled at a time within a block: what stays in the cache, and below malloc's threshold for fresh pages."""
+_DRAW = 96 << 10
+"""Bytes drawn at a time: from 128 KiB on, malloc would ask the kernel for fresh pages each time."""
+
+_scratch = Scratch()
 
 
 def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecli/1") -> int:
@@ -195,13 +198,13 @@ def _bernoulli(words: _Words, amount: int, chosen: NDArray[np.bool_]) -> None:
     """
     level = (amount << 40) // chosen.size
     threshold, remainder = np.uint8(level >> 32), np.uint64(level & 0xFFFFFFFF)
-    ties = []
-    for start in range(0, chosen.size, _STRIP):
-        strip = chosen[start : start + _STRIP]
-        drawn = words.take(-(-strip.size // 8)).astype("<u8", copy=False).view(np.uint8)
-        np.less(drawn[: strip.size], threshold, out=strip)
-        ties.append(start + np.flatnonzero(drawn[: strip.size] == threshold))
-    tied = np.concatenate(ties)
+    drawn = _scratch.bytes("drawn", -(-chosen.size // 8) * 8)
+    for start in range(0, drawn.size, _DRAW):
+        part = drawn[start : start + _DRAW]
+        part[:] = words.take(part.size // 8).astype("<u8", copy=False).view(np.uint8)
+    drawn = drawn[: chosen.size]
+    np.less(drawn, threshold, out=chosen)
+    tied = np.flatnonzero(np.equal(drawn, threshold, out=_scratch.flags("tied", chosen.size)))
     chosen[tied] = (words.take(tied.size) >> np.uint64(32)) < remainder
 
 

@@ -1,4 +1,4 @@
-"""What every container looks like from outside: named tensors in storages, and a rewrite described before it is done."""
+"""What every container looks like from outside: named tensors in storages; rewrites are described, then done."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -97,12 +97,18 @@ class Checkpoint(Protocol):
     are all others (optimizer state, averages): never edited, but known, since they may share a storage.
     """
 
-    source: Source
-    format: str
-    big_endian: bool
-    wrapper: str
-    tensors: Mapping[str, TensorInfo]
-    carried: Sequence[TensorInfo]
+    @property
+    def source(self) -> Source: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def big_endian(self) -> bool: ...
+    @property
+    def wrapper(self) -> str: ...
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]: ...
+    @property
+    def carried(self) -> Sequence[TensorInfo]: ...
 
     def pieces(self, edit: Edit) -> Iterable[Piece]:
         """Describe the rewritten file.

@@ -1,5 +1,6 @@
 """An output file as a list of pieces, each of known length, so that any thread can make any of them at any time."""
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -76,9 +77,11 @@ def _combine(first: int, second: int, length: int) -> int:
     Appending a zero byte is a linear map over GF(2) on the register; the map for `length` of them comes by squaring
     (Mark Adler's method in zlib's crc32_combine). zlib.crc32 inverts before and after, which cancels out here.
     """
-    for bit, matrix in enumerate(_ZERO_BYTES):
+    bit = 0
+    while length >> bit:
         if length >> bit & 1:
-            first = _times(matrix, first)
+            first = _times(_zero_bytes(bit), first)
+        bit += 1
     return first ^ second
 
 
@@ -93,20 +96,16 @@ def _times(matrix: Sequence[int], vector: int) -> int:
     return product
 
 
-def _zero_byte_matrices(count: int) -> list[list[int]]:
-    """Return the maps for 1, 2, 4, ... zero bytes: column i is the image of the register with bit i set."""
-    one_bit = [0xEDB88320, *(1 << i for i in range(31))]
-    matrix = one_bit
-    for _ in range(3):
-        matrix = [_times(matrix, row) for row in matrix]
-    matrices = []
-    for _ in range(count):
-        matrices.append(matrix)
-        matrix = [_times(matrix, row) for row in matrix]
-    return matrices
-
-
-_ZERO_BYTES = _zero_byte_matrices(48)
+@functools.cache
+def _zero_bytes(bit: int) -> Sequence[int]:
+    """Return the map for 2**bit zero bytes: item i is the image of the register with bit i set."""
+    if bit == 0:
+        matrix: Sequence[int] = [0xEDB88320, *(1 << i for i in range(31))]
+        for _ in range(3):
+            matrix = [_times(matrix, row) for row in matrix]
+        return matrix
+    half = _zero_bytes(bit - 1)
+    return [_times(half, row) for row in half]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,4 +159,3 @@ class Deferred:
 
 
 Piece = Literal | Copy | Fresh | Deferred
-

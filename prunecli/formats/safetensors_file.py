@@ -174,7 +174,11 @@ def _render_header(order: Sequence[TensorInfo | Addition], old: Mapping[str, Any
     for entry in order:
         nbytes = entry.nbytes if isinstance(entry, Addition) else entry.storage.nbytes
         name = edit.renames.get(entry.name, entry.name)
-        header[name] = {"dtype": _CODE_OF.get(entry.dtype.name, entry.dtype.name), "shape": list(entry.shape), "data_offsets": [at, at + nbytes]}
+        header[name] = {
+            "dtype": _CODE_OF.get(entry.dtype.name, entry.dtype.name),
+            "shape": list(entry.shape),
+            "data_offsets": [at, at + nbytes],
+        }
         at += nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % 8)

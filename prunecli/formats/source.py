@@ -81,7 +81,9 @@ def open_stdin(descriptor: int = 0) -> Iterator[Source]:
     """
     status = os.fstat(descriptor)
     if os.isatty(descriptor):
-        raise UnreadableError("standard input is a terminal; redirect a checkpoint into it, as in '< model.safetensors'")
+        raise UnreadableError(
+            "standard input is a terminal; redirect a checkpoint into it, as in '< model.safetensors'"
+        )
     if stat.S_ISREG(status.st_mode) and os.lseek(descriptor, 0, os.SEEK_CUR) == 0:
         yield Source(descriptor, status.st_size, "standard input", None, status)
         return

@@ -57,7 +57,7 @@ def admitted(module: str, name: str) -> bool:
 
 
 def storage_dtype(module: str, name: str) -> DType | None:
-    """Return the element type that a storage class stands for; that of bytes for an untyped one, None for no storage."""
+    """Return the element type that a storage class stands for; bytes for an untyped one, None for no storage."""
     if module == "torch.storage" and name in ("UntypedStorage", "TypedStorage"):
         return DTYPES["uint8"]
     if module not in ("torch", "torch.cuda"):

@@ -52,7 +52,11 @@ def tensor_ref(node: Node, where: str) -> TensorRef | None:
     if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
         return None
     name, args = call.function.name, call.args.items
-    if call.function.module != "torch._utils" or name not in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
+    if call.function.module != "torch._utils" or name not in (
+        "_rebuild_tensor",
+        "_rebuild_tensor_v2",
+        "_rebuild_tensor_v3",
+    ):
         return None
     if len(args) < 4 or not isinstance(args[0], Persistent):
         raise DamagedError(f"{where}: a tensor is rebuilt from no storage; the pickle is damaged")
@@ -94,7 +98,10 @@ def _unwrap(node: Node) -> Call | None:
 def _from_type(call: Call) -> Call:
     """Step from `_rebuild_from_type_v2(function, type, args, state)` to the call that it makes, for plain tensors."""
     function, args = call.function, call.args
-    if not isinstance(function, Global) or (function.module, function.name) != ("torch._tensor", "_rebuild_from_type_v2"):
+    if not isinstance(function, Global) or (function.module, function.name) != (
+        "torch._tensor",
+        "_rebuild_from_type_v2",
+    ):
         return call
     if isinstance(args, TupleNode) and len(args.items) == 4 and _is_plain(args.items[1]):
         return Call("reduce", args.items[0], args.items[2])

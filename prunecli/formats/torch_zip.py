@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.base import Addition, Edit, Storage, TensorInfo, patched_copies
+from prunecli.formats.base import Addition, Edit, Patch, Storage, TensorInfo, patched_copies
 from prunecli.formats.pickle_graph import Call, Entry, Node, PickleGraph, dump, load, walk
 from prunecli.formats.pieces import Checksum, Copy, Deferred, Fresh, Literal, Piece
 from prunecli.formats.source import Source
@@ -127,13 +127,15 @@ def read_torch_zip(source: Source, key: str | None = None) -> TorchZip:
     _refuse_foreign(graph, source.label)
     storages, places = _storages(graph, directory, root, source.label)
     state = find_state_dict(graph.root, key, source.label)
-    tensors, carried = {}, []
+    tensors = {}
     for named in state.nodes:
         ref = tensor_ref(named.node, source.label)
         if ref is not None:
             tensors[named.name] = _info(named.name, ref, places)
-    for ref in _others(graph.root, state, source.label):
-        carried.append(_info(f"a tensor outside the state dict, in data/{ref.storage.key}", ref, places))
+    carried = [
+        _info(f"a tensor outside the state dict, in data/{ref.storage.key}", ref, places)
+        for ref in _others(graph.root, state, source.label)
+    ]
     big_endian = _small_record(source, directory, f"{root}byteorder") == b"big"
     return TorchZip(source, tensors, carried, state.wrapper, big_endian, directory, root, storages, key)
 
@@ -169,7 +171,9 @@ def _load_pickle(source: Source, directory: Directory, root: str) -> PickleGraph
         raise UnsupportedError(f"{source.label} is compressed, which torch.load reads but never writes; save it anew")
     data = source.read(record.offset, record.size)
     if not _unsummed(record) and zlib.crc32(data) != record.crc:
-        raise DamagedError(f"{source.label}: record data.pkl is damaged, its CRC-32 is wrong; fetch the checkpoint again")
+        raise DamagedError(
+            f"{source.label}: record data.pkl is damaged, its CRC-32 is wrong; fetch the checkpoint again"
+        )
     return load(data, where=f"{source.label}: data.pkl")
 
 
@@ -200,7 +204,9 @@ def _storages(
         if record is None:
             raise DamagedError(f"{label}: storage {show(ref.key)} is missing; the archive is damaged")
         if record.deflated:
-            raise UnsupportedError(f"{label}: storage {show(ref.key)} is compressed; save the checkpoint anew with torch")
+            raise UnsupportedError(
+                f"{label}: storage {show(ref.key)} is compressed; save the checkpoint anew with torch"
+            )
         if record.size != ref.nbytes or record.stored_size != record.size:
             raise DamagedError(
                 f"{label}: storage {show(ref.key)} has {record.size} bytes, the pickle expects {ref.nbytes}"
@@ -233,7 +239,7 @@ def _crc_field(checksum: Checksum) -> Deferred:
     return Deferred(4, lambda: checksum.value.to_bytes(4, "little"), (checksum,))
 
 
-def _payload(record: Record, patches: Sequence, after: Checksum | None, label: str) -> Iterator[Piece]:
+def _payload(record: Record, patches: Sequence[Patch], after: Checksum | None, label: str) -> Iterator[Piece]:
     before = None
     if not record.deflated and not _unsummed(record):
         before = Checksum(record.size, record.crc, f"{label}: record {show(record.name)}")
@@ -241,7 +247,7 @@ def _payload(record: Record, patches: Sequence, after: Checksum | None, label: s
     return patched_copies(storage, patches, before, after)
 
 
-def _copied(record: Record, patches: Sequence, label: str, after: Checksum) -> Iterable[Piece]:
+def _copied(record: Record, patches: Sequence[Patch], label: str, after: Checksum) -> Iterable[Piece]:
     return _payload(record, patches, after, label)
 
 

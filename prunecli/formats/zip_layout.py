@@ -110,9 +110,7 @@ def _directory(placed: Sequence[_Placed], start: int) -> Iterator[Piece]:
     end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 0x031E, 45, 0, 0, count, count, length, start)
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, start + length, 1)
     short = min(count, 0xFFFF)
-    end = struct.pack(
-        "<4s4H2LH", b"PK\x05\x06", 0, 0, short, short, min(length, _MAX32), min(start, _MAX32), 0
-    )
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, short, short, min(length, _MAX32), min(start, _MAX32), 0)
     yield Literal(end64 + locator + end)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from prunecli.core.masking import Unsigned, clear_dropped, is_zero, scale, unsigned
 from prunecli.core.sampling import BLOCK
+from prunecli.core.scratch import Scratch
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.pieces import CHUNK
 from prunecli.surgery.masks import FinalMask
@@ -21,6 +22,8 @@ from prunecli.surgery.masks import FinalMask
 __all__ = ["Action", "Baked", "Counted", "EditedMask", "Job", "NewMask", "Tally", "Woven"]
 
 Flags = NDArray[np.bool_]
+
+_scratch = Scratch()
 
 
 class Tally:
@@ -53,16 +56,23 @@ class Job:
 
     def zeros(self, raw: Unsigned) -> Flags:
         """Tell which elements of the weight are zero."""
-        return is_zero(raw, signed_zero=self.mask.parameter.weight.dtype.signed_zero, out=np.empty(raw.size, np.bool_))
+        signed_zero = self.mask.parameter.weight.dtype.signed_zero
+        return is_zero(raw, signed_zero=signed_zero, out=_scratch.flags("zero", raw.size))
 
     def count(self, zero: Flags, before: Flags | None, keep: Flags, times: int = 1) -> None:
         """Count the zeros that the parameter has with the old mask and with the new one. Uses `zero` up."""
         if before is not None:
-            zero |= ~before
-        was = int(np.count_nonzero(zero))
+            _or_not(zero, before)
+        was = now = int(np.count_nonzero(zero))
         if not self.mask.trivial:
-            zero |= ~keep
-        self.tally.add(was * times, int(np.count_nonzero(zero)) * times)
+            _or_not(zero, keep)
+            now = int(np.count_nonzero(zero))
+        self.tally.add(was * times, now * times)
+
+
+def _or_not(flags: Flags, others: Flags) -> None:
+    """Set `flags` where `others` are not, in place."""
+    np.greater_equal(flags, others, out=flags)
 
 
 class _Blocks:
@@ -77,7 +87,7 @@ class _Blocks:
         job = self.job
         raw = job.elements(data)
         first = start // job.tensor.dtype.itemsize
-        keep = np.empty(raw.size, dtype=np.bool_)
+        keep = _scratch.flags("keep", raw.size)
         job.mask.keep(first, keep)
         if not job.mask.trivial:
             job.mask.digest.add(first, keep)
@@ -170,9 +180,7 @@ class Woven:
                     job.mask.release()
         return changed
 
-    def _handle(
-        self, job: Job, action: "Action", raw: Unsigned, inside: Flags, logical: NDArray[np.int64]
-    ) -> bool:
+    def _handle(self, job: Job, action: "Action", raw: Unsigned, inside: Flags, logical: NDArray[np.int64]) -> bool:
         keep = np.ones(logical.size, dtype=np.bool_) if job.mask.trivial else job.mask.whole()[logical]
         elements = raw[inside]
         if action.scaled:

@@ -1,6 +1,6 @@
-"""Turn a plan into an edit of the file: which bytes pass through what, which tensors come, go and change their names."""
+"""Turn a plan into an edit of the file: which bytes pass through what, which tensors come and go."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prunecli.formats.base import Addition, Checkpoint, Edit, Patch, Storage, TensorInfo
@@ -124,9 +124,7 @@ def _add_mask(draft: _Draft, planned: Planned) -> None:
     tensor = TensorInfo(name, dtype, View.of(shape), Storage(name, 0, nbytes))
     job = _job(draft, parameter, tensor, planned)
     draft.renames[parameter.name] = f"{parameter.name}_orig"
-    draft.additions.append(
-        Addition(parameter.name, name, dtype, shape, NewMask(job, bit_pattern_of_one(dtype)))
-    )
+    draft.additions.append(Addition(parameter.name, name, dtype, shape, NewMask(job, bit_pattern_of_one(dtype))))
     _count_woven_weight(draft, planned, job)
 
 
@@ -148,7 +146,7 @@ def _count_woven_weight(draft: _Draft, planned: Planned, job: Job) -> None:
         _visit(draft, _Visit(beside, Action(), Counted(beside)), planned.key)
 
 
-def _patches(visits: Iterator[_Visit] | Sequence[_Visit]) -> dict[str, list[Patch]]:
+def _patches(visits: Iterable[_Visit]) -> dict[str, list[Patch]]:
     by_storage: dict[str, list[_Visit]] = {}
     for visit in visits:
         if visit.job.tensor.elements:

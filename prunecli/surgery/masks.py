@@ -53,7 +53,7 @@ class Elements:
     def _stored(self, first: int, count: int) -> Unsigned:
         itemsize = self.tensor.dtype.itemsize
         data = np.empty(count * itemsize, dtype=np.uint8)
-        self._source.read_into(self.tensor.storage.offset + first * itemsize, memoryview(data))
+        self._source.read_into(self.tensor.storage.offset + first * itemsize, data.data)
         return unsigned(data, itemsize, big_endian=self._big_endian)
 
     def _gather(self) -> Unsigned:
@@ -84,7 +84,7 @@ class Census:
 
 
 def take_census(source: Source, parameter: Parameter, *, big_endian: bool, zeros_are_pruned: bool) -> Census:
-    """Count a parameter's candidates: all elements if it has no mask, without reading any; else a pass over the mask."""
+    """Count a parameter's candidates: all elements if it has no mask, without reading any; else a pass over it."""
     elements = parameter.weight.elements
     if parameter.mask is None and not zeros_are_pruned:
         return Census(elements, None)

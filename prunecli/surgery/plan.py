@@ -89,9 +89,7 @@ def plan_prune(checkpoint: Checkpoint, prune: Prune) -> Plan:
     planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
     _check_tied_masks(planned)
     counts = _counts(planned, prune, seed)
-    drawn = {
-        each.parameter.name: replace(each, subset=_subset(each, seed, counts[each.key])) for each in planned
-    }
+    drawn = {each.parameter.name: replace(each, subset=_subset(each, seed, counts[each.key])) for each in planned}
     return Plan("apply", parameters, drawn, prune.remove, prune, seed)
 
 
@@ -134,12 +132,13 @@ def _plan_one(checkpoint: Checkpoint, parameter: Parameter, tie: tuple[str, tupl
 def _checked(parameter: Parameter, census: Census) -> Census:
     mask = parameter.mask
     multiplies = ("float64", "float32", "float16", "bfloat16")
-    if mask is not None and not census.binary:
-        if mask.dtype != parameter.weight.dtype or mask.dtype.name not in multiplies:
-            raise UnsupportedError(
-                f"the mask of {show(parameter.name)} holds more than 0 and 1, as {mask.dtype.name} over "
-                f"{parameter.weight.dtype.name}; prunecli multiplies such masks only in the weight's own float type"
-            )
+    if mask is None or census.binary:
+        return census
+    if mask.dtype != parameter.weight.dtype or mask.dtype.name not in multiplies:
+        raise UnsupportedError(
+            f"the mask of {show(parameter.name)} holds more than 0 and 1, as {mask.dtype.name} over "
+            f"{parameter.weight.dtype.name}; prunecli multiplies such masks only in the weight's own float type"
+        )
     return census
 
 
@@ -155,9 +154,7 @@ def _counts(planned: Sequence[Planned], prune: Prune, seed: int) -> dict[str, in
     if prune.everywhere:
         total = to_count(prune.amount, sum(candidates.values()), f"the {len(groups)} selected parameters together")
         return dict(zip(candidates, split(seed, list(candidates.values()), total), strict=True))
-    return {
-        key: to_count(prune.amount, candidates[key], show(each.parameter.name)) for key, each in groups.items()
-    }
+    return {key: to_count(prune.amount, candidates[key], show(each.parameter.name)) for key, each in groups.items()}
 
 
 def _check_names(parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: Prune) -> None:

@@ -1,4 +1,4 @@
-"""What is in a checkpoint, or was done to it: sparsity counted from the data, as the JSON schema `prunecli.report/1`."""
+"""What is in a checkpoint, or was done to it: sparsity counted from the data, as `prunecli.report/1`."""
 
 import json
 import platform
@@ -177,9 +177,7 @@ def _tied_groups(parameters: Mapping[str, Parameter]) -> dict[str, tuple[str, ..
         places[name] = (weight.storage.key, weight.view.start, weight.view.normal(), weight.dtype.name)
         # Empty tensors share nothing, wherever they lie.
         groups.setdefault(places[name] if weight.elements else name, []).append(name)
-    return {
-        name: tuple(other for other in groups.get(places[name], [name]) if other != name) for name in parameters
-    }
+    return {name: tuple(other for other in groups.get(places[name], [name]) if other != name) for name in parameters}
 
 
 def render_json(report: Report) -> bytes:
