@@ -3,7 +3,7 @@
 import math
 import numbers
 
-from prunecli.errors import UsageError
+from prunecli.errors import UsageError, show
 
 __all__ = ["Amount", "check_amount", "parse_amount", "to_count"]
 
@@ -22,11 +22,11 @@ def check_amount(amount: object) -> Amount:
         raise TypeError(f"amount is an int (elements) or a float (a fraction), not {type(amount).__name__} {amount!r}")
     if isinstance(amount, numbers.Integral):
         if amount < 0:
-            raise UsageError(f"amount {int(amount)} is negative; give a count from 0 on, or a fraction like 0.5")
+            raise UsageError("amount is negative; give a count from 0 on, or a fraction like 0.5")
         return int(amount)
     value = float(amount)
     if math.isnan(value) or not 0.0 <= value <= 1.0:
-        raise UsageError(f"amount {value} is no fraction between 0.0 and 1.0; a count is written without a point")
+        raise UsageError(f"amount {value} is no fraction from 0.0 to 1.0; a count is written in digits alone")
     return value
 
 
@@ -51,12 +51,15 @@ def parse_amount(text: str) -> Amount:
     """
     stripped = text.strip()
     try:
+        if "_" in stripped:  # float() would take 0_1 for 1.0
+            raise ValueError(stripped)
         if stripped.endswith("%"):
             return check_amount(float(stripped[:-1]) / 100)
         if stripped.lstrip("+-").isdecimal():
             return check_amount(int(stripped))
-        return check_amount(float(stripped))
+        value = float(stripped)
     except UsageError:
         raise
     except ValueError:
-        raise UsageError(f"amount {text!r} is no number; write 0.5, 50% or a count like 1000") from None
+        raise UsageError(f"amount {show(repr(text), 60)} is no number; write 0.5, 50% or a count like 1000") from None
+    return check_amount(value)

@@ -46,10 +46,13 @@ def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecl
     serve different ends (masks, the split of a global amount) and carries the stream's version.
 
     Raises:
-        UsageError: the seed is negative.
+        TypeError: the seed is no int.
+        UsageError: the seed is negative, or has more than 128 bits.
     """
-    if seed < 0:
-        raise UsageError(f"a seed is a whole number from 0 on, not {seed}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"a seed is an int, not {type(seed).__name__}")
+    if not 0 <= seed < 1 << 128:
+        raise UsageError("a seed is a whole number from 0 to 2**128 - 1")
     digest = hashlib.blake2b(digest_size=16)
     for field in (purpose, str(seed), name, str(candidates)):
         raw = field.encode("utf-8", "surrogatepass")
@@ -88,6 +91,8 @@ class Subset:
         Whole blocks are drawn straight into `out`; one that `out` covers in part is drawn beside it.
         """
         stop = start + out.size
+        if not 0 <= start <= stop <= self.candidates:
+            raise IndexError(f"ranks {start} to {stop} of {self.candidates}")
         for index in range(start // BLOCK, -(-stop // BLOCK)):
             first, last = index * BLOCK, min((index + 1) * BLOCK, self.candidates)
             low, high = max(start, first), min(stop, last)
@@ -115,6 +120,8 @@ def split(seed: int, counts: Sequence[int], amount: int) -> list[int]:
 def allocate(words: "_Words", counts: Sequence[int], amount: int) -> list[int]:
     """Draw how many of `amount` uniformly pruned candidates fall into each of the consecutive `counts`."""
     left, draws, shares = sum(counts), amount, []
+    if not 0 <= draws <= left:
+        raise ValueError(f"cannot draw {draws} of {left}")
     for count, word in zip(counts, words.take(len(counts)).tolist(), strict=True):
         share = _hypergeometric(word, left, count, draws)
         shares.append(share)

@@ -506,12 +506,28 @@ def test_a_later_round_of_the_same_seed_is_an_independent_draw() -> None:
     assert believable(float(stats.kstest(scores, "norm").pvalue))
 
 
-@pytest.mark.parametrize("seed", [-1, -(10**30)])
-def test_a_negative_seed_is_refused(seed: int) -> None:
-    with pytest.raises(UsageError, match=f"a seed is a whole number from 0 on, not {seed}"):
-        stream_key(seed, "layer.weight", 10)
-    with pytest.raises(UsageError, match="a seed is"):
-        split(seed, [3, 4], 2)
+@pytest.mark.parametrize("seed", [-1, -(10**30), 1 << 128, 10**5000])
+def test_a_seed_out_of_range_is_refused(seed: int) -> None:
+    with pytest.raises(UsageError, match=r"a seed is a whole number from 0 to 2\*\*128 - 1"):
+        stream_key(seed, "a", 1)
+
+
+@pytest.mark.parametrize("seed", [True, 1.0, "1", None])
+def test_a_seed_that_is_no_int_is_refused(seed: object) -> None:
+    with pytest.raises(TypeError, match="a seed is an int"):
+        stream_key(seed, "a", 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 3), (0, 11), (10, 11)])
+def test_ranks_that_there_are_not_are_refused(start: int, stop: int) -> None:
+    with pytest.raises(IndexError):
+        Subset(1, 10, 4).span(start, stop)
+
+
+@pytest.mark.parametrize("amount", [-1, 7])
+def test_a_split_of_more_than_there_is_is_refused(amount: int) -> None:
+    with pytest.raises(ValueError, match="cannot draw"):
+        split(0, [3, 3], amount)
 
 
 # Golden values of version 1: a mask that was drawn once is drawn again by every later version.
