@@ -47,6 +47,8 @@ class Checksum:
         Raises:
             DamagedError: that completes the record, and it is not the one that was written.
         """
+        if not length:  # it would stand at the start of its neighbour
+            return
         with self._lock:
             self._parts[start] = (crc, length)
             self._seen += length

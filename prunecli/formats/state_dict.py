@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prunecli.errors import UnsupportedError, UsageError, show
-from prunecli.formats.pickle_graph import Call, DictNode, Entry, Global, ListNode, Node, TupleNode, walk
+from prunecli.formats.pickle_graph import (
+    Call,
+    DictNode,
+    Entry,
+    Global,
+    GraphNode,
+    ListNode,
+    Node,
+    TupleNode,
+    children,
+)
 from prunecli.formats.torch_tensors import tensor_ref
 
 __all__ = ["NamedNode", "StateDict", "find_state_dict", "mapping_entries"]
@@ -18,6 +28,8 @@ _WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",
 )  # fmt: skip
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|ema|average|swa|grad|rng", re.IGNORECASE)
+_OPTIMIZER_ENTRIES = 64  # an optimizer's state dict has two or three
+_LONGEST_NAME = 4096  # else a file of a megabyte could spell out names of gigabytes, through shared keys and nesting
 _DICTS = {("collections", "OrderedDict"), ("collections", "Counter"), ("collections", "defaultdict")}
 
 
@@ -57,12 +69,9 @@ def find_state_dict(root: Node, key: str | None, where: str) -> StateDict:
         UsageError: `key` leads nowhere.
         UnsupportedError: two tensors get the same name.
     """
-    if key is not None:
-        node, path = _follow(root, key, where), key
-        nodes = tuple(_named(node, "", forced=True))
-    else:
-        node, path = _descend(root)
-        nodes = tuple(_named(node, "", forced=False))
+    holders = _holders(root, where)
+    node, path = _descend(root, holders, where) if key is None else (_follow(root, key, where), key)
+    nodes = tuple(_named(node, holders, where, forced=key is not None))
     seen: set[str] = set()
     for named in nodes:
         if named.name in seen:
@@ -71,12 +80,12 @@ def find_state_dict(root: Node, key: str | None, where: str) -> StateDict:
     return StateDict(path, nodes)
 
 
-def _descend(root: Node) -> tuple[Node, str]:
+def _descend(root: Node, holders: set[int], where: str) -> tuple[Node, str]:
     node, path = root, []
     visited: set[int] = set()
     while id(node) not in visited:
         visited.add(id(node))
-        step = _step(node)
+        step = _step(node, holders, where)
         if step is None:
             break
         path.append(_text(step.key))
@@ -84,58 +93,82 @@ def _descend(root: Node) -> tuple[Node, str]:
     return node, ".".join(path)
 
 
-def _step(node: Node) -> Entry | None:
+def _step(node: Node, holders: set[int], where: str) -> Entry | None:
     """Return the entry to go down through, or None if the state dict is here."""
-    children = [
+    levels = [
         entry
         for entry in mapping_entries(node) or []
-        if mapping_entries(entry.value) is not None and not _carried(entry) and _holds_tensors(entry.value)
+        if id(entry.value) in holders and mapping_entries(entry.value) is not None and not _carried(entry)
     ]
     for wrapper in _WRAPPERS:
-        for entry in children:
+        for entry in levels:
             if entry.key == wrapper:
                 return entry
-    if any(tensor_ref(entry.value, "") for entry in mapping_entries(node) or []):
+    if any(tensor_ref(entry.value, where) for entry in mapping_entries(node) or []):
         return None
-    return children[0] if len(children) == 1 else None
+    return levels[0] if len(levels) == 1 else None
 
 
 def _carried(entry: Entry) -> bool:
     """Whether an entry beside the weights is optimizer state, an average, or the like."""
-    keys = {below.key for below in mapping_entries(entry.value) or [] if isinstance(below.key, str)}
+    few = (mapping_entries(entry.value) or [])[:_OPTIMIZER_ENTRIES]
+    keys = {below.key for below in few if isinstance(below.key, str)}
     return {"state", "param_groups"} <= keys or bool(_NOT_WEIGHTS.search(_text(entry.key)))
 
 
-def _holds_tensors(node: Node) -> bool:
-    return any(tensor_ref(below, "") is not None for below in walk(node))
+def _holders(root: Node, where: str) -> set[int]:
+    """Return the ids of all nodes from which a tensor can be reached, in one pass, however much they share."""
+    parents: dict[int, list[int]] = {id(root): []}
+    todo, found = [root], []
+    while todo:
+        node = todo.pop()
+        if tensor_ref(node, where) is not None:
+            found.append(id(node))
+        elif isinstance(node, GraphNode):
+            for below in children(node):
+                if id(below) not in parents:
+                    todo.append(below)
+                parents.setdefault(id(below), []).append(id(node))
+    holders = set(found)
+    while found:
+        for parent in parents[found.pop()]:
+            if parent not in holders:
+                holders.add(parent)
+                found.append(parent)
+    return holders
 
 
-def _named(root: Node, prefix: str, *, forced: bool) -> Iterator[NamedNode]:
+def _named(root: Node, holders: set[int], where: str, *, forced: bool) -> Iterator[NamedNode]:
     """Name every tensor below `root`, without recursion, in the order of the file."""
-    stack: list[tuple[str, Node, list[Entry] | None, Entry | None]] = [(prefix, root, None, None)]
-    on_path: set[int] = set()
+    stack: list[tuple[str, Node, list[Entry] | None, Entry | None]] = [("", root, None, None)]
+    visited: set[int] = set()
     while stack:
         name, node, home, entry = stack.pop()
-        if tensor_ref(node, name) is not None:
+        if tensor_ref(node, where) is not None:
             yield NamedNode(name, node, home, entry)
-            continue
-        below = _children(node, name, skip_carried=node is root and not forced)
-        if below and id(node) not in on_path:
-            on_path.add(id(node))
+        elif isinstance(node, GraphNode) and id(node) not in visited:
+            visited.add(id(node))
+            below = _children(node, name, holders, skip_carried=node is root and not forced)
+            if any(len(each[0]) > _LONGEST_NAME for each in below):
+                raise UnsupportedError(f"{where}: a tensor below {show(name)} has too long a name")
             stack += reversed(below)
 
 
-def _children(node: Node, name: str, *, skip_carried: bool) -> list[tuple[str, Node, list[Entry] | None, Entry | None]]:
+def _children(
+    node: Node, name: str, holders: set[int], *, skip_carried: bool
+) -> list[tuple[str, Node, list[Entry] | None, Entry | None]]:
+    """Return what holds tensors below a node, by name; keys are clipped just above the limit, before they add up."""
     dot = f"{name}." if name else ""
     entries = mapping_entries(node)
     if entries is not None:
         return [
-            (dot + _text(entry.key), entry.value, entries, entry)
+            (dot + _text(entry.key)[: _LONGEST_NAME + 1], entry.value, entries, entry)
             for entry in entries
-            if not (skip_carried and mapping_entries(entry.value) is not None and _carried(entry))
+            if id(entry.value) in holders
+            and not (skip_carried and mapping_entries(entry.value) is not None and _carried(entry))
         ]
     if isinstance(node, ListNode | TupleNode):
-        return [(f"{dot}{index}", item, None, None) for index, item in enumerate(node.items)]
+        return [(f"{dot}{index}", item, None, None) for index, item in enumerate(node.items) if id(item) in holders]
     return []
 
 
@@ -156,4 +189,6 @@ def _follow(root: Node, key: str, where: str) -> Node:
 
 
 def _text(key: Node) -> str:
-    return key if isinstance(key, str) else str(key) if isinstance(key, int) else type(key).__name__
+    if isinstance(key, str):
+        return key
+    return str(key) if isinstance(key, int) and abs(key) < 1 << 64 else type(key).__name__

@@ -70,6 +70,8 @@ def tensor_ref(node: Node, where: str) -> TensorRef | None:
     view = View(_whole(args[1], where), _sizes(args[2], where), _sizes(args[3], where))
     if len(view.shape) != len(view.stride) or len(view.shape) > 64:
         raise DamagedError(f"{where}: a tensor has {len(view.shape)} sizes and {len(view.stride)} strides")
+    if view.elements >= 1 << 63:
+        raise DamagedError(f"{where}: a tensor has more elements than can be counted; the pickle is damaged")
     if view.elements and view.stop * dtype.itemsize > storage.nbytes:
         raise DamagedError(f"{where}: a tensor reaches behind the end of its storage {show(storage.key)}")
     return TensorRef(storage, dtype, view)
@@ -126,7 +128,7 @@ def storage_ref(node: Persistent, where: str) -> StorageRef:
 
 def _whole(node: Node, where: str) -> int:
     if type(node) is not int or not 0 <= node < 1 << 62:
-        raise DamagedError(f"{where}: a size, stride or offset is {show(node, 40)}; the pickle is damaged")
+        raise DamagedError(f"{where}: a size, stride or offset is no whole number in range; the pickle is damaged")
     return node
 
 

@@ -107,7 +107,9 @@ class TorchZip:
         )
 
     def _storage_key(self, record: Record) -> str:
-        return record.name.removeprefix(f"{self.root}data/")
+        """Return the key of the storage that a record holds, "" if it holds none."""
+        prefix = f"{self.root}data/"
+        return record.name.removeprefix(prefix) if record.name.startswith(prefix) else ""
 
     def _alignment(self) -> int:
         stated = _small_record(self.source, self.directory, f"{self.root}.storage_alignment")
@@ -232,7 +234,7 @@ def _others(root: Node, state: StateDict, label: str) -> Iterator[TensorRef]:
 
 def _unsummed(record: Record) -> bool:
     """Whether torch was told to write no checksums (`set_crc32_options(False)`, `skip_data`)."""
-    return record.crc == 0 and record.size > 0
+    return record.crc == 0 and record.size > 0 and not record.deflated
 
 
 def _crc_field(checksum: Checksum) -> Deferred:

@@ -45,7 +45,9 @@ class View:
         return self.start + 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
 
     def normal(self) -> tuple[tuple[int, int], ...]:
-        """(size, stride) of the dimensions that matter, in row-major order."""
+        """(size, stride) of the dimensions that matter, in row-major order; of an empty tensor, none does."""
+        if not self.elements:
+            return ((0, 1),)
         return tuple((n, step) for n, step in zip(self.shape, self.stride, strict=True) if n != 1)
 
     @property

@@ -81,7 +81,11 @@ def _find_central(source: Source) -> tuple[int, int, int]:
         raise DamagedError(f"{source.label} has no zip directory at its end; it is truncated, or has data behind it")
     stop = end_at
     if _MAX16 in (here, count) or _MAX32 in (length, start) or _has_locator(source, end_at):
+        narrow = ((here, _MAX16), (count, _MAX16), (length, _MAX32), (start, _MAX32))
         stop, disk, start_disk, here, count, length, start = _read_end64(source, end_at)
+        wide = (here, count, length, start)
+        if any(small not in (value, limit) for (small, limit), value in zip(narrow, wide, strict=True)):
+            raise DamagedError(f"{source.label}: its two zip end records contradict each other")
     if disk or start_disk or here != count:
         raise UnsupportedError(f"{source.label} is one part of a zip file in several parts")
     if start + length != stop:
@@ -122,7 +126,9 @@ def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record,
     size, stored, header = _widen(extra, size, stored, header, f"{source.label}: record {show(name)}")
     if flags & ~(_HAS_DESCRIPTOR | _UTF8 | 0x0006) or method not in (0, 8) or disk:
         raise UnsupportedError(f"{source.label}: record {show(name)} is encrypted or uses compression method {method}")
-    offset, local_crc_at = _check_local(source, header, raw_name, flags, method, crc)
+    if (method == 0 and stored != size) or (size == 0 and crc != 0):
+        raise DamagedError(f"{source.label}: record {show(name)} contradicts itself in the zip directory")
+    offset, local_crc_at = _check_local(source, header, raw_name, (flags, method, crc, stored, size))
     places = [base + at + 16]
     record_stop = offset + stored
     if flags & _HAS_DESCRIPTOR:
@@ -160,18 +166,33 @@ def _widen(extra: bytes, size: int, stored: int, header: int, where: str) -> tup
     return values[0], values[1], values[2]
 
 
-def _check_local(source: Source, header: int, raw_name: bytes, flags: int, method: int, crc: int) -> tuple[int, int]:
-    """Compare the local header with the directory; return where the payload begins and where the header's CRC is."""
+def _check_local(
+    source: Source, header: int, raw_name: bytes, central: tuple[int, int, int, int, int]
+) -> tuple[int, int]:
+    """Compare the local header with the directory; return where the payload begins and where the header's CRC is.
+
+    `central` is the directory's flags, method, CRC-32 and both sizes. A record with a descriptor need not know the
+    last three in its header.
+    """
     where = f"{source.label}: record {show(raw_name.decode('utf-8', 'replace'))}"
     if header + _LOCAL.size + len(raw_name) > source.size:
         raise DamagedError(f"{where} lies behind the end of the file")
-    local = source.read(header, _LOCAL.size + len(raw_name))
-    magic, _, local_flags, local_method, _, _, local_crc, _, _, name_length, extra_length = _LOCAL.unpack_from(local)
-    same = (local_flags, local_method, local[_LOCAL.size :], name_length) == (flags, method, raw_name, len(raw_name))
-    crc_as_expected = local_crc == crc or (flags & _HAS_DESCRIPTOR and local_crc == 0)
-    if magic != b"PK\x03\x04" or not same or not crc_as_expected:
+    fixed = _LOCAL.unpack(source.read(header, _LOCAL.size))
+    magic, _, flags, method, _, _, crc, stored, size, name_length, extra_length = fixed
+    offset = header + _LOCAL.size + name_length + extra_length
+    if magic != b"PK\x03\x04" or name_length != len(raw_name) or offset > source.size:
+        raise DamagedError(f"{where} has no header where the zip directory says")
+    name_and_extra = source.read(header + _LOCAL.size, name_length + extra_length)
+    size, stored, _ = _widen(name_and_extra[name_length:], size, stored, 0, where)
+    known = (flags, method, crc, stored, size)
+    same = known == central
+    if flags & _HAS_DESCRIPTOR:
+        same = known[:2] == central[:2] and all(
+            mine in (0, _MAX32, theirs) for mine, theirs in zip(known[2:], central[2:], strict=True)
+        )
+    if name_and_extra[:name_length] != raw_name or not same:
         raise DamagedError(f"{where} has a header that contradicts the zip directory")
-    return header + _LOCAL.size + name_length + extra_length, header + 14
+    return offset, header + 14
 
 
 def _descriptor_length(source: Source, at: int, crc: int, stored: int, size: int, name: str) -> int:
@@ -192,7 +213,11 @@ def _check_places(source: Source, records: list[Record], central: int) -> None:
     for record in records:
         if record.header < at or record.stop > central:
             raise DamagedError(f"{source.label}: record {show(record.name)} overlaps its neighbour or the directory")
+        if record.header > at:
+            raise DamagedError(f"{source.label}: bytes that belong to no record lie before {show(record.name)}")
         at = record.stop
         parts = record.name.split("/")
         if record.name.startswith("/") or ".." in parts or "\\" in record.name:
             raise DamagedError(f"{source.label}: record {show(record.name)} leaves the archive")
+    if at != central:
+        raise DamagedError(f"{source.label}: bytes that belong to no record lie before the zip directory")
