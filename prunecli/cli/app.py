@@ -1,9 +1,11 @@
 """The program around the commands: errors become one line and an exit code, signals clean up first."""
 
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -15,13 +17,13 @@ from prunecli.errors import PrunecliError, show
 
 __all__ = ["app", "run"]
 
+_PREFIX = "prunecli: error: "
 _LINE = 300
-"""Characters an error line may have."""
+"""Characters an error line may have, prefix included."""
 
 app = typer.Typer(
     name="prunecli",
     help="Random unstructured pruning of model checkpoints, on the file.",
-    no_args_is_help=True,
     # rich's markup would let names from a file style, link or break the output.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -50,9 +52,12 @@ def _options(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; a signal ends the process by that signal instead."""
     code = signum = 0
+    _prepare_streams()
+    # Whoever is asked for the output of --debug appends it to the line that failed.
+    debug = "--debug" in arguments
     try:
         with interruptible():
-            code = _run(arguments)
+            code = _run([each for each in arguments if each != "--debug"], debug=debug)
     except Interrupted as interrupted:
         signum = interrupted.signum
     except BrokenPipeError:
@@ -62,25 +67,47 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _prepare_streams() -> None:
+    """Make the standard streams safe to write to: none is closed, and no name is beyond their encoding."""
+    # A file of ours that got the number of a closed stream would receive what is meant for that stream.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _run(arguments: Sequence[str], *, debug: bool) -> int:
     try:
         code = app(arguments, prog_name="prunecli", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except PrunecliError as error:
-        return _fail(arguments, str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, debug=debug)
     except typer.TyperException as error:
-        return _fail(arguments, error.format_message(), error.exit_code)
+        return _fail(_with_help(error), error.exit_code, debug=debug)
     except (BrokenPipeError, Interrupted):
+        raise
+    except SystemExit as leaving:  # what typer and rich make of a broken pipe
+        if isinstance(leaving.__context__, BrokenPipeError):
+            raise leaving.__context__ from None
         raise
     except Exception as error:  # the last resort: a user must never see a traceback
         what = f"internal error, please report it with the output of --debug: {type(error).__name__}: {error}"
-        return _fail(arguments, what, PrunecliError.exit_code)
+        return _fail(what, PrunecliError.exit_code, debug=debug)
 
 
-def _fail(arguments: Sequence[str], message: str, code: int) -> int:
-    if "--debug" in arguments:
+def _with_help(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "prunecli"
+    return f"{error.format_message().rstrip('.')}; see {command} --help"
+
+
+def _fail(message: str, code: int, *, debug: bool) -> int:
+    if debug:
         traceback.print_exc()
-    line = show(" ".join(message.split()), _LINE)
-    sys.stderr.write(f"prunecli: error: {line}\n")
+    line = show(" ".join(message.split()), _LINE - len(_PREFIX))
+    sys.stderr.write(f"{_PREFIX}{line}\n")
     return code

@@ -1,7 +1,6 @@
 """The commands: options in, one library call, the result rendered."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +21,7 @@ from prunecli.cli.options import (
     ReportFormat,
     checkpoint_path,
     destination_of,
+    output_path,
     selection_of,
 )
 from prunecli.core.amount import parse_amount
@@ -130,7 +130,7 @@ def report(
     jobs: Jobs = None,
 ) -> None:
     """Count the zeros of a checkpoint's parameters."""
-    target = None if output in (None, "-") else check_target(Path(str(output)), force=force)
+    target = None if output in (None, "-") else check_target(output_path(str(output), "--output"), force=force)
     with open_checkpoint(checkpoint_path(checkpoint), key) as opened:
         result = measure(opened, selection_of(param, exclude), jobs=jobs)
     text = render_json(result).decode("ascii") if style is ReportFormat.JSON else render.report_table(result)

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from prunecli.errors import UsageError
+from prunecli.errors import OutputError, UnreadableError, UsageError, show
 from prunecli.surgery.rewrite import Destination, default_output, default_report
 from prunecli.surgery.select import Selection
 
 __all__ = [
     "Amount", "Checkpoint", "Exclude", "Force", "Jobs", "Key", "MaskDtype", "MinDim", "Output", "Params", "Quiet",
-    "ReportFormat", "checkpoint_path", "destination_of", "selection_of",
+    "ReportFormat", "checkpoint_path", "destination_of", "output_path", "selection_of",
 ]  # fmt: skip
 
 
@@ -63,10 +63,29 @@ def checkpoint_path(text: str) -> Path | None:
 
     Raises:
         UsageError: it is empty.
+        UnreadableError: it is a folder without a name of its own, so that none can be derived from it.
     """
     if not text:
         raise UsageError("the checkpoint's name is empty; give a path, or - for standard input")
-    return None if text == "-" else Path(text)
+    path = Path(text)
+    if not path.name:
+        raise UnreadableError(f"{show(text)} is a folder; name one checkpoint file in it")
+    return None if text == "-" else path
+
+
+def output_path(text: str, option: str) -> Path:
+    """Return the path that an output option names.
+
+    Raises:
+        UsageError: it is empty, as when a script's variable is not set.
+        OutputError: it is a folder without a name of its own.
+    """
+    if not text:
+        raise UsageError(f"{option} is empty; give a path, or leave the option out")
+    path = Path(text)
+    if not path.name:
+        raise OutputError(f"cannot write {show(text)}: it is a folder; name a file in it")
+    return path
 
 
 def selection_of(
@@ -86,17 +105,21 @@ def destination_of(
     """Return where the checkpoint and its report go; both beside the input unless said otherwise.
 
     Raises:
-        UsageError: there is no name to derive one from, or standard output is asked for twice, or is a terminal.
+        UsageError: there is no name to derive one from, or standard output is asked for twice, or is a terminal, or
+            a report is both named and unwanted.
     """
+    if no_report and report is not None:
+        raise UsageError("--report and --no-report contradict each other; leave one out")
+    report_path = None if report in (None, "-") else output_path(str(report), "--report")
     if output == "-":
         if report == "-":
             raise UsageError("-o - and --report - both want standard output; give one of them a path")
         if sys.stdout.isatty():
             raise UsageError("-o - would write a checkpoint to the terminal; redirect it, or give -o a path")
-        return Destination(None, Path(report) if report and not no_report else None, force)
+        return Destination(None, report_path, force)
     if output is None and source is None:
         raise UsageError("a checkpoint from standard input needs a name for the output; give -o PATH, or -o -")
-    path = Path(output) if output else default_output(source or Path(), command)
+    path = default_output(source or Path(), command) if output is None else output_path(output, "--output")
     if no_report or report == "-":
         return Destination(path, None, force)
-    return Destination(path, Path(report) if report else default_report(path), force)
+    return Destination(path, report_path or default_report(path), force)

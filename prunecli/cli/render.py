@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # rich's names are only there for the type checker
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: 
     if to_stdout:
         sys.stdout.write(render_json(report).decode("ascii"))
     elif destination.path is not None:
-        sys.stdout.write(f"{destination.path}\n")
+        # As bytes: a path is whatever the shell gave, and must reach the next command of a script unchanged.
+        sys.stdout.buffer.write(os.fsencode(destination.path) + b"\n")
 
 
 def report_table(report: Report) -> str:

@@ -1,0 +1,96 @@
+"""The program run in this process on copies of a small real checkpoint, and what a refusal has to look like."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from prunecli.cli.app import run
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.pt"
+PREFIX = "prunecli: error: "
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The report on standard output."""
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Outcome]
+Refusal = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def safetensors_bytes() -> bytes:
+    return save(torch.load(EXAMPLE, weights_only=True)["state_dict"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safetensors_bytes: bytes) -> Path:
+    """A working directory that holds the example as model.pt and as model.safetensors."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.pt").write_bytes(EXAMPLE.read_bytes())
+    Path("model.safetensors").write_bytes(safetensors_bytes)
+    return tmp_path
+
+
+@pytest.fixture
+def cli(capfdbinary: pytest.CaptureFixture[bytes]) -> Iterator[Cli]:
+    """Run a command line in this process; its standard input, if given, is a file."""
+    stdin = os.dup(0)
+
+    def call(*arguments: object, stdin: Path | None = None) -> Outcome:
+        source = os.open(stdin or os.devnull, os.O_RDONLY)
+        os.dup2(source, 0)
+        os.close(source)
+        capfdbinary.readouterr()
+        code = run([str(each) for each in arguments])
+        captured = capfdbinary.readouterr()
+        return Outcome(code, captured.out.decode("utf-8", "surrogateescape"), captured.err.decode())
+
+    yield call
+    os.dup2(stdin, 0)
+    os.close(stdin)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Fingerprint all regular files below a folder."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def refused(cli: Cli, folder: Path) -> Refusal:
+    """Run a command line that must fail with a code: one line, nothing on stdout, nothing written or changed."""
+
+    def call(code: int, *arguments: object, stdin: Path | None = None) -> str:
+        before, names = digests(folder), sorted(folder.rglob("*"))
+        outcome = cli(*arguments, stdin=stdin)
+        assert outcome.code == code, outcome.err
+        assert outcome.out == ""
+        assert outcome.err.startswith(PREFIX)
+        assert outcome.err.endswith("\n")
+        line = outcome.err[:-1]
+        assert line.isprintable()
+        assert len(line) <= 300
+        assert digests(folder) == before
+        assert sorted(folder.rglob("*")) == names
+        return line.removeprefix(PREFIX)
+
+    return call
