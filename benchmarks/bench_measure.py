@@ -1,0 +1,246 @@
+"""Time and memory of commands, side by side; goals; the table and the JSON."""
+
+import json
+import os
+import platform
+import select
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import prunecli
+
+__all__ = [
+    "Command",
+    "Goal",
+    "Row",
+    "extra_memory",
+    "interleave",
+    "machine",
+    "peak_memory",
+    "run_command",
+    "stopwatch",
+    "table",
+    "to_json",
+]
+
+MEGA = 1e6
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a row is to reach. Ratios are ours by theirs, with `faster` theirs by ours.
+
+    `limit` and `moonshot` bound the median ratio; `highest` bounds each of our values; `spread` allows the median ratio
+    that much on both sides of one.
+    """
+
+    limit: float | None = None
+    moonshot: float | None = None
+    faster: bool = False
+    highest: float | None = None
+    spread: float | None = None
+
+    def text(self) -> str:
+        """Say it in the table."""
+        parts = [
+            "" if self.limit is None else f"{'>=' if self.faster else '<='} {self.limit:g}x",
+            "" if self.moonshot is None else f"moonshot {self.moonshot:g}x",
+            "" if self.highest is None else f"value <= {self.highest:g}",
+            "" if self.spread is None else f"1 +- {self.spread:g}",
+        ]
+        return ", ".join(part for part in parts if part) or "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The measurements of both sides, the i-th of ours right after the i-th of theirs."""
+
+    what: str
+    against: str
+    unit: str
+    ours: Sequence[float]
+    theirs: Sequence[float]
+    goal: Goal
+
+    @property
+    def ratios(self) -> list[float]:
+        """The ratio of each pair."""
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return [theirs / ours if self.goal.faster else ours / theirs for ours, theirs in pairs]
+
+    def reached(self) -> str:
+        """Return "yes", "yes, moonshot", "no", or "-" for a row without a goal."""
+        goal, ratio = self.goal, statistics.median(self.ratios)
+        met = [] if goal.limit is None else [ratio >= goal.limit if goal.faster else ratio <= goal.limit]
+        met += [] if goal.highest is None else [max(self.ours) <= goal.highest]
+        met += [] if goal.spread is None else [abs(ratio - 1) <= goal.spread]
+        if not met or not all(met):
+            return "no" if met else "-"
+        return "yes, moonshot" if goal.moonshot is not None and ratio <= goal.moonshot else "yes"
+
+    def cells(self) -> list[str]:
+        """Return the row of the table."""
+        medians = [f"{statistics.median(side):.3g} {self.unit}" for side in (self.ours, self.theirs)]
+        ratios = self.ratios
+        span = f"{min(ratios):.2f}-{max(ratios):.2f}"
+        ratio = f"{statistics.median(ratios):.2f}"
+        return [self.what, self.against, *medians, ratio, span, self.goal.text(), self.reached()]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, what to copy to and fro before it, and the folder that it writes to, emptied after it."""
+
+    argv: Sequence[str]
+    out: Path
+    warm: Path | None = None
+    copies: int = 1
+
+
+def interleave(rounds: int, ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[list[float], list[float]]:
+    """Measure theirs, ours, theirs, ours, ...; return the values of ours, and of theirs."""
+    pairs = [(theirs(), ours()) for _ in range(rounds)]
+    return [pair[1] for pair in pairs], [pair[0] for pair in pairs]
+
+
+def stopwatch(work: Callable[[], object]) -> float:
+    """Return the wall time of `work` in seconds."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def run_command(command: Command) -> float:
+    """Return the wall time of a command that starts warm; a failing one raises `CalledProcessError`."""
+    _warm_up(command)
+    try:
+        return stopwatch(lambda: _checked(command.argv))
+    finally:
+        clear(command.out)
+
+
+def clear(folder: Path) -> None:
+    """Empty a folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def peak_memory(command: Command) -> float:
+    """Return the largest anonymous memory, in MB, that the process of a command was seen to hold."""
+    _warm_up(command)
+    peak = 0
+    try:
+        # Popen returns after the exec, so that no sample is of this process.
+        with subprocess.Popen(command.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                peak = max(peak, _anonymous(process.pid))
+                time.sleep(0.005)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, list(command.argv))
+    finally:
+        clear(command.out)
+    return peak / MEGA
+
+
+def extra_memory(script: Path, who: str, elements: int) -> float:
+    """Return the bytes an element that one mask takes beyond itself, at the peak; see `mask_once.py`."""
+    argv = [sys.executable, str(script), who, str(elements)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        before = peak = _anonymous(process.pid)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        while not select.select([process.stdout], [], [], 0.0002)[0]:  # a mask of ours takes only 20 ms
+            peak = max(peak, _anonymous(process.pid))
+        size = int(process.stdout.readline().split()[1])
+        peak = max(peak, _anonymous(process.pid))
+    return (peak - before - size) / elements
+
+
+def machine(folder: Path) -> dict[str, str]:
+    """Name what was measured on."""
+    model = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?")
+    memory = int(next(line for line in _lines("/proc/meminfo") if line.startswith("MemTotal")).split()[1])
+    frame = subprocess.run(["df", "--output=fstype", str(folder)], check=True, capture_output=True, text=True)
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": model.partition(":")[2].strip() or platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{memory / 2**20:.1f} GiB",
+        "kernel": platform.release(),
+        "file system": frame.stdout.split()[-1],
+        "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "prunecli": prunecli.__version__,
+    }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table whose columns line up as plain text too."""
+    head = ["what", "against", "ours", "theirs", "ratio", "min-max", "to reach", "reached"]
+    lines = [head, *(row.cells() for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    lines.insert(1, ["-" * width for width in widths])
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in padded)
+
+
+def to_json(about: dict[str, str], rows: Sequence[Row]) -> str:
+    """Return everything, each measurement included."""
+    results = [
+        asdict(row)
+        | {
+            "median_ours": statistics.median(row.ours),
+            "median_theirs": statistics.median(row.theirs),
+            "ratios": row.ratios,
+            "median_ratio": statistics.median(row.ratios),
+            "reached": row.reached(),
+        }
+        for row in rows
+    ]
+    return json.dumps({"machine": about, "rows": results}, indent=2) + "\n"
+
+
+def _warm_up(command: Command) -> None:
+    """Copy and delete: fresh pages come from the host and are slow, and whoever writes first would pay for them."""
+    if command.warm is None:
+        return
+    copies = [command.out / f"warm-up-{number}" for number in range(command.copies)]
+    for copy in copies:
+        subprocess.run(["cp", str(command.warm), str(copy)], check=True)
+    for copy in copies:
+        copy.unlink()
+
+
+def _checked(argv: Sequence[str]) -> None:
+    done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        sys.stderr.write(done.stderr.decode(errors="replace"))
+        done.check_returncode()
+
+
+def _anonymous(pid: int) -> int:
+    """Return a process's RssAnon in bytes, 0 if it has ended."""
+    try:
+        lines = _lines(f"/proc/{pid}/status")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines()

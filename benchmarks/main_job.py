@@ -1,0 +1,275 @@
+"""Measure prunecli's main job against `cp`, torch and a script: `python benchmarks/main_job.py --json results.json`.
+
+Results are checked first; then both sides run in turns. How to read the table: README.md beside this file.
+"""
+
+import argparse
+import importlib
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_files import DTYPES, FORMATS, Source, check_bake, check_masks, check_report, check_zip, write_source
+from bench_measure import (
+    Command,
+    Goal,
+    Row,
+    clear,
+    extra_memory,
+    interleave,
+    machine,
+    peak_memory,
+    run_command,
+    stopwatch,
+    table,
+    to_json,
+)
+
+from prunecli.core.random_unstructured import RandomUnstructured
+
+HERE = Path(__file__).parent
+PRUNECLI = str(Path(sys.executable).with_name("prunecli"))
+BAKE = ("-p", "*.weight", "--amount", "0.5", "--seed", "7", "--remove")
+MASKS = ("-p", "*.weight", "--amount", "0.5", "--seed", "7")
+ELEMENTS = 2**24
+
+torch_prune: Any = importlib.import_module("torch.nn.utils.prune")  # its functions are untyped
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the options say, and where to work: `out` is emptied after every measurement."""
+
+    folder: Path
+    size: int
+    rounds: int
+    only: str
+
+    @property
+    def out(self) -> Path:
+        """Where commands write."""
+        return self.folder / "out"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A name to choose by, and what measures it."""
+
+    name: str
+    run: Callable[[], list[Row]]
+
+
+def main() -> None:
+    """Measure, print the table, and write the JSON."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is removed then, too
+    options = _options()
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="prunecli-bench-", dir=options.folder or Path.cwd()) as folder:
+        bench = Bench(Path(folder), options.size, options.rounds, options.only)
+        clear(bench.out)
+        about = machine(bench.folder) | {"size": f"{bench.size} MiB", "rounds": str(bench.rounds)}
+        rows: list[Row] = []
+        try:
+            for row in _measure(bench):
+                print(f"{row.what}: {' '.join(row.cells()[2:])}", file=sys.stderr, flush=True)
+                rows.append(row)
+        finally:  # a failed check late in a long run does not lose what was measured before
+            _publish(about, rows, options.json)
+
+
+def _publish(about: dict[str, str], rows: Sequence[Row], path: Path | None) -> None:
+    print("\n".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
+    print(table(rows))
+    if path is not None:
+        path.write_text(to_json(about, rows), encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=2048, metavar="MB", help="size of the files; memory: also 4 times")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measurements of each side")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="scratch folder goes below; default: this one")
+    parser.add_argument("--only", default="", metavar="SUBSTRING", help="only rows whose name has it")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write every measurement there")
+    return parser.parse_args()
+
+
+def _measure(bench: Bench) -> Iterator[Row]:
+    yield from _run(bench, [Job("mask of 16 M fp32", partial(_mask_rows, bench))])
+    for dtype in DTYPES:
+        for kind in FORMATS:
+            yield from _file_rows(bench, kind, dtype)
+            name = f"peak memory, {kind}, {dtype}"
+            yield from _run(bench, [Job(name, partial(_memory_rows, bench, name, kind, dtype))])
+    yield from _run(bench, [Job("start: --help", partial(_help_row, bench))])
+    yield from _run(bench, [Job("start: params", partial(_params_row, bench))])
+
+
+def _run(bench: Bench, jobs: Sequence[Job]) -> Iterator[Row]:
+    for job in jobs:
+        if bench.only in job.name:
+            yield from job.run()
+
+
+def _mask_rows(bench: Bench) -> list[Row]:
+    tensor = torch.rand(ELEMENTS)
+    before = torch.ones_like(tensor)
+    ours = partial(RandomUnstructured(0.5, seed=7).compute_mask, tensor, default_mask=before)
+    theirs = partial(torch_prune.RandomUnstructured(0.5).compute_mask, tensor, default_mask=before)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for mask in (ours(), theirs()):
+            assert (mask.dtype, mask.shape) == (tensor.dtype, tensor.shape)
+            assert [int((mask == value).sum()) for value in (0, 1)] == [ELEMENTS // 2, ELEMENTS // 2]
+        assert torch.equal(ours(), ours())
+        times = interleave(bench.rounds, partial(stopwatch, ours), partial(stopwatch, theirs))
+    finally:
+        torch.set_num_threads(threads)
+    taken = partial(extra_memory, HERE / "mask_once.py", elements=ELEMENTS)
+    memory = interleave(bench.rounds, partial(taken, "prunecli"), partial(taken, "torch"))
+    return [
+        Row("mask of 16 M fp32, one thread", "torch", "s", *times, Goal(60, faster=True)),
+        Row("mask of 16 M fp32, extra memory", "torch", "B/element", *memory, Goal(highest=3)),
+    ]
+
+
+def _file_rows(bench: Bench, kind: str, dtype: str) -> Iterator[Row]:
+    """Measure all that works on one file, and write the file only if something is wanted of it."""
+    zipped, where = kind == "torch zip", f"{kind}, {dtype}"
+    bake = Goal(2.0, 1.3) if zipped else Goal(1.2, 1.0)
+    works: list[tuple[str, Callable[[Bench, Source, str], Row]]] = [
+        (f"cp + sync, {where}", _copy_row),
+        (f"apply --remove, {where}", partial(_bake_row, goal=bake)),
+        (f"apply masks, {where}", _masks_row),
+        (f"report, {where}", _report_row),
+    ]
+    if zipped and dtype == "fp32":
+        works.append((f"script, {where}", _script_row))
+    wanted = [(name, work) for name, work in works if bench.only in name]
+    if wanted:
+        source = write_source(bench.folder, kind, dtype, bench.size)
+        try:
+            yield from _run(bench, [Job(name, partial(_one, work, bench, source, name)) for name, work in wanted])
+        finally:
+            source.path.unlink()
+
+
+def _one(work: Callable[[Bench, Source, str], Row], bench: Bench, source: Source, name: str) -> list[Row]:
+    return [work(bench, source, name)]
+
+
+def _copy_row(bench: Bench, source: Source, name: str) -> Row:
+    """Measure the noise: both sides are the same copy."""
+    copy = partial(run_command, _copy(bench, source))
+    return Row(name, "itself", "s", *interleave(bench.rounds, copy, copy), Goal())
+
+
+def _bake_row(bench: Bench, source: Source, name: str, *, goal: Goal) -> Row:
+    output = _make(bench, source, "bake", BAKE)
+    check_bake(source.path, output)
+    check_zip(output)
+    return _against_copy(bench, source, name, _apply(bench, source, BAKE), goal)
+
+
+def _masks_row(bench: Bench, source: Source, name: str) -> Row:
+    masks = _make(bench, source, "masks", MASKS)
+    check_masks(source.path, masks, _make(bench, source, "bake", BAKE))
+    check_zip(masks)
+    return _against_copy(bench, source, name, _apply(bench, source, MASKS), Goal(2.2), copies=2)
+
+
+def _report_row(bench: Bench, source: Source, name: str) -> Row:
+    bake = _make(bench, source, "bake", BAKE)
+    text = subprocess.run([PRUNECLI, "report", str(bake), "--format", "json"], check=True, capture_output=True)
+    check_report(text.stdout, bake)
+    return _against_copy(bench, source, name, [PRUNECLI, "report", str(source.path)], Goal(0.6))
+
+
+def _script_row(bench: Bench, source: Source, name: str) -> Row:
+    output = bench.out / "script.pt"
+    argv = [sys.executable, str(HERE / "prune_by_script.py"), str(source.path), str(output), "0.5"]
+    subprocess.run(argv, check=True)
+    check_bake(source.path, output, negative_zeros=True)
+    check_bake(source.path, _make(bench, source, "bake", BAKE))
+    clear(bench.out)
+    script = partial(run_command, Command(argv, bench.out, source.path))
+    ours = partial(run_command, Command(_apply(bench, source, BAKE), bench.out, source.path))
+    return Row(name, "torch script", "s", *interleave(bench.rounds, ours, script), Goal(20, faster=True))
+
+
+def _against_copy(bench: Bench, source: Source, name: str, argv: Sequence[str], goal: Goal, *, copies: int = 1) -> Row:
+    """Measure a command against `cp` and `sync`; `copies` warm the memory of an output larger than its source."""
+    clear(bench.out)
+    ours = partial(run_command, Command(argv, bench.out, source.path, copies))
+    theirs = partial(run_command, _copy(bench, source, copies))
+    return Row(name, "cp + sync", "s", *interleave(bench.rounds, ours, theirs), goal)
+
+
+def _memory_rows(bench: Bench, name: str, kind: str, dtype: str) -> list[Row]:
+    """Measure a file of the size asked for, and one four times as large: both low, and about equal."""
+    small = write_source(bench.folder, kind, dtype, bench.size)
+    large = write_source(bench.folder, kind, dtype, 4 * bench.size)
+    try:
+        high, low = interleave(
+            bench.rounds,
+            partial(peak_memory, Command(_apply(bench, large, BAKE), bench.out)),
+            partial(peak_memory, Command(_apply(bench, small, BAKE), bench.out)),
+        )
+    finally:
+        small.path.unlink()
+        large.path.unlink()
+    sizes = f"{bench.size} MiB", f"{4 * bench.size} MiB"
+    return [
+        Row(f"{name}, {sizes[0]}", sizes[1], "MB", low, high, Goal(highest=150)),
+        Row(f"{name}, {sizes[1]}", sizes[0], "MB", high, low, Goal(highest=150, spread=0.1)),
+    ]
+
+
+def _help_row(bench: Bench) -> list[Row]:
+    return _start_row(bench, "start: --help", [PRUNECLI, "--help"], "apply", Goal(0.25))
+
+
+def _params_row(bench: Bench) -> list[Row]:
+    source = write_source(bench.folder, "torch zip", "fp32", 1)
+    argv = [PRUNECLI, "params", str(source.path)]
+    return _start_row(bench, "start: params", argv, "layers.63.weight", Goal(0.4))
+
+
+def _start_row(bench: Bench, name: str, argv: Sequence[str], expected: str, goal: Goal) -> list[Row]:
+    importing = [sys.executable, "-c", "import torch"]
+    assert expected in subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    subprocess.run(importing, check=True)
+    ours = partial(run_command, Command(argv, bench.out))
+    theirs = partial(run_command, Command(importing, bench.out))
+    return [Row(name, "import torch", "s", *interleave(bench.rounds, ours, theirs), goal)]
+
+
+def _copy(bench: Bench, source: Source, copies: int = 1) -> Command:
+    """Return the copy that is as safe on disk as our output."""
+    argv = ["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", str(source.path), str(bench.out / "copy")]
+    return Command(argv, bench.out, source.path, copies)
+
+
+def _apply(bench: Bench, source: Source, how: Sequence[str], stem: str = "ours") -> list[str]:
+    output = bench.out / f"{stem}{source.path.suffix}"
+    return [PRUNECLI, "apply", str(source.path), *how, "-o", str(output)]
+
+
+def _make(bench: Bench, source: Source, stem: str, how: Sequence[str]) -> Path:
+    """Make an output to be checked, and return its path."""
+    argv = _apply(bench, source, how, stem)
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return Path(argv[-1])
+
+
+if __name__ == "__main__":
+    main()
