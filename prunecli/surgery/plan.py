@@ -10,16 +10,19 @@ from dataclasses import dataclass, replace
 from prunecli.core.amount import Amount, to_count
 from prunecli.core.sampling import Subset, split, stream_key
 from prunecli.errors import UnsupportedError, UsageError, show
-from prunecli.formats.base import Checkpoint, TensorInfo
-from prunecli.formats.views import overlap
+from prunecli.formats.base import Checkpoint
 from prunecli.surgery.masks import Census, take_census
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.select import Selection, select
+from prunecli.surgery.ties import check_shared_masks, find_ties
 
 __all__ = ["Plan", "Planned", "Prune", "plan_bake", "plan_prune"]
 
 _SEEDS = 1 << 32
 """Drawn seeds stay this small so that they can be read out and typed in."""
+
+_UNTIE = "keep the other dense with --untie (masks only)"
+_CLONE = "save the checkpoint with clones"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,9 @@ def plan_prune(checkpoint: Checkpoint, prune: Prune) -> Plan:
     parameters = parameters_of(checkpoint)
     selected = select(parameters, prune.selection)
     _check_names(parameters, selected, prune)
-    ties = _ties(checkpoint, parameters, selected, untie=prune.untie)
+    ties = find_ties(checkpoint, parameters, selected, _UNTIE, untie=prune.untie)
+    if not prune.remove:
+        check_shared_masks(checkpoint, parameters, ties)
     planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
     _check_tied_masks(planned)
     counts = _counts(planned, prune, seed)
@@ -109,7 +114,7 @@ def plan_bake(checkpoint: Checkpoint, selection: Selection | None) -> Plan:
         selected = [each for each in select(parameters, selection) if each.mask is not None]
         if not selected:
             raise UsageError("none of the selected parameters has a mask; 'prunecli params' shows which do")
-    ties = _ties(checkpoint, parameters, selected, untie=False)
+    ties = find_ties(checkpoint, parameters, selected, _CLONE)
     planned = {}
     for parameter in selected:
         census = take_census(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)
@@ -163,52 +168,6 @@ def _check_names(parameters: Mapping[str, Parameter], selected: Sequence[Paramet
         taken = [name for name in (f"{parameter.name}_orig", f"{parameter.name}_mask") if name in parameters]
         if parameter.mask is None and not prune.remove and taken:
             raise UsageError(f"the checkpoint already has a tensor {show(taken[0])}; bake with --remove instead")
-
-
-def _ties(
-    checkpoint: Checkpoint, parameters: Mapping[str, Parameter], selected: Sequence[Parameter], *, untie: bool
-) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Find who shares elements with each selected parameter; return its stream's name and its partners.
-
-    Raises:
-        UsageError: a tensor that is not selected would change along, or overlaps without being equal.
-    """
-    by_storage: dict[str, list[tuple[str, TensorInfo, Parameter | None]]] = {}
-    for parameter in parameters.values():
-        entry = (parameter.name, parameter.weight, parameter)
-        by_storage.setdefault(parameter.weight.storage.key, []).append(entry)
-    for tensor in checkpoint.carried:
-        by_storage.setdefault(tensor.storage.key, []).append((tensor.name, tensor, None))
-    chosen = {parameter.name for parameter in selected}
-    ties = {}
-    for parameter in selected:
-        partners = []
-        for name, tensor, other in by_storage[parameter.weight.storage.key]:
-            if other is parameter or not overlap(parameter.weight.view, tensor.view):
-                continue
-            _check_tie(parameter, name, tensor, selected=name in chosen, untie=untie)
-            if other is not None and name in chosen:
-                partners.append(other)
-        keys = [parameter.key, *(partner.key for partner in partners)]
-        ties[parameter.name] = (min(keys), tuple(sorted(partner.name for partner in partners)))
-    return ties
-
-
-def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, *, selected: bool, untie: bool) -> None:
-    one, other = parameter.weight, tensor
-    equal = one.dtype == other.dtype and one.view.start == other.view.start and one.view.normal() == other.view.normal()
-    if untie and not selected:
-        return
-    if not equal:
-        raise UsageError(
-            f"{show(parameter.name)} and {show(name)} overlap in memory without being equal; pruning one would change "
-            "part of the other, so select neither, or save the checkpoint with clones"
-        )
-    if not selected:
-        raise UsageError(
-            f"{show(parameter.name)} is tied to {show(name)} (one storage), which is not selected and would be pruned "
-            f"along; select both, or keep {show(name)} dense with --untie (masks only)"
-        )
 
 
 def _check_tied_masks(planned: Sequence[Planned]) -> None:

@@ -59,7 +59,7 @@ class ParameterReport:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the parameters, those that share their memory counted once."""
+    """Sums over the parameters, those that share memory and mask counted once."""
 
     parameters: int
     elements: int
@@ -87,8 +87,9 @@ class Report:
 
     @property
     def totals(self) -> Totals:
-        """Sum up, each tied group once."""
-        counted = [each for each in self.parameters if each.zeros is not None and not _told(each)]
+        """Sum up, each tied group once; one whose mask its partner does not have (`--untie`) counts by itself."""
+        masks = {each.name: each.mask_sha256 for each in self.parameters if each.zeros is not None}
+        counted = [each for each in self.parameters if each.zeros is not None and not _told(each, masks)]
         return Totals(
             len(counted),
             sum(each.elements for each in counted),
@@ -97,9 +98,10 @@ class Report:
         )
 
 
-def _told(parameter: ParameterReport) -> bool:
-    """Whether a partner, earlier by name, stands for this parameter in the totals."""
-    return any(partner < parameter.name for partner in parameter.tied_to)
+def _told(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
+    """Whether a counted partner of the same mask, earlier by name, stands for this parameter in the totals."""
+    earlier = [partner for partner in parameter.tied_to if partner < parameter.name and partner in masks]
+    return any(masks[partner] == parameter.mask_sha256 for partner in earlier)
 
 
 def measure(checkpoint: Checkpoint, selection: Selection | None, *, jobs: int | None = None) -> Report:

@@ -1,4 +1,4 @@
-"""What the tests of the use cases share: odd tensors, files of them, and oracles that know the formats by themselves."""
+"""What the tests of the use cases share: odd tensors, files of them, and oracles that know both formats themselves."""
 
 import json
 import struct

@@ -1,0 +1,85 @@
+"""Parameters that share memory: edited together, or not at all."""
+
+from collections.abc import Mapping, Sequence
+
+from prunecli.errors import UsageError, show
+from prunecli.formats.base import Checkpoint, TensorInfo
+from prunecli.formats.views import overlap
+from prunecli.surgery.parameters import Parameter
+
+__all__ = ["check_shared_masks", "find_ties"]
+
+
+def find_ties(
+    checkpoint: Checkpoint,
+    parameters: Mapping[str, Parameter],
+    selected: Sequence[Parameter],
+    remedy: str,
+    *,
+    untie: bool = False,
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Find who shares elements with each selected parameter; return its stream's name and its partners.
+
+    With `untie`, only those that are selected too are partners; `remedy` is what messages offer for the others.
+
+    Raises:
+        UsageError: a tensor that is not selected would change along, or overlaps without being equal.
+    """
+    by_storage: dict[str, list[tuple[str, TensorInfo, Parameter | None]]] = {}
+    for parameter in parameters.values():
+        entry = (parameter.name, parameter.weight, parameter)
+        by_storage.setdefault(parameter.weight.storage.key, []).append(entry)
+    for tensor in checkpoint.carried:
+        by_storage.setdefault(tensor.storage.key, []).append((tensor.name, tensor, None))
+    chosen = {parameter.name for parameter in selected}
+    ties = {}
+    for parameter in selected:
+        partners = []
+        for name, tensor, other in by_storage[parameter.weight.storage.key]:
+            if other is parameter or not overlap(parameter.weight.view, tensor.view):
+                continue
+            together = other is not None and name in chosen
+            if together or not untie:
+                choices = remedy if other is None else f"select both, or {remedy}"
+                _check_tie(parameter, name, tensor, "" if together else choices)
+            if other is not None and together:
+                partners.append(other)
+        keys = [parameter.key, *(partner.key for partner in partners)]
+        ties[parameter.name] = (min(keys), tuple(sorted(partner.name for partner in partners)))
+    return ties
+
+
+def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, choices: str) -> None:
+    one, other = parameter.weight, tensor
+    equal = one.dtype == other.dtype and one.view.start == other.view.start and one.view.normal() == other.view.normal()
+    if not equal:
+        raise UsageError(
+            f"{show(parameter.name)} and {show(name)} overlap in memory without being equal; pruning one would change "
+            "part of the other, so select neither, or save the checkpoint with clones"
+        )
+    if choices:
+        raise UsageError(
+            f"{show(parameter.name)} is tied to {show(name)} (one storage), which is not selected and would be pruned "
+            f"along; {choices}"
+        )
+
+
+def check_shared_masks(
+    checkpoint: Checkpoint, parameters: Mapping[str, Parameter], ties: Mapping[str, tuple[str, tuple[str, ...]]]
+) -> None:
+    """Refuse to edit a mask that holds for something else, too."""
+    holders: dict[str, list[tuple[str, TensorInfo, tuple[str, ...]]]] = {}
+    for parameter in parameters.values():
+        if parameter.mask is not None:
+            entry = (parameter.name, parameter.mask, ties.get(parameter.name, ("", ()))[1])
+            holders.setdefault(parameter.mask.storage.key, []).append(entry)
+    for tensor in checkpoint.carried:
+        holders.setdefault(tensor.storage.key, []).append((tensor.name, tensor, ()))
+    for name in ties:
+        mask = parameters[name].mask
+        for holder, tensor, partners in holders[mask.storage.key] if mask else ():
+            if mask and holder != name and name not in partners and overlap(mask.view, tensor.view):
+                raise UsageError(
+                    f"the mask of {show(name)} shares its memory with that of {show(holder)}, which would change "
+                    "along; bake with --remove, or save the checkpoint with clones"
+                )
