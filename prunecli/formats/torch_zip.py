@@ -5,13 +5,14 @@ removing masks writes a new pickle and lays the records out anew, as torch does 
 """
 
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Patch, Storage, TensorInfo, patched_copies
-from prunecli.formats.pickle_graph import Call, Entry, Node, PickleGraph, dump, load, walk
+from prunecli.formats.pickle_graph import Call, Entry, Node, PickleGraph, children, dump, load, walk
 from prunecli.formats.pieces import Checksum, Copy, Deferred, Fresh, Literal, Piece
 from prunecli.formats.source import Source
 from prunecli.formats.state_dict import NamedNode, StateDict, find_state_dict
@@ -222,12 +223,15 @@ def _info(name: str, ref: TensorRef, places: Mapping[str, Storage]) -> TensorInf
 
 
 def _others(root: Node, state: StateDict, label: str) -> Iterator[TensorRef]:
-    """Yield the tensors of the graph that the state dict does not name."""
-    calls = [node for node in walk(root) if isinstance(node, Call)]
-    covered = {id(named.node) for named in state.nodes}
-    covered |= {id(wrapped(call)) for call in calls if wrapped(call) is not None}
+    """Yield the tensors of the graph that the state dict does not name, or that something else holds as well."""
+    nodes = list(walk(root))
+    named = Counter(id(named.node) for named in state.nodes)
+    held = Counter(id(below) for node in nodes for below in children(node) if isinstance(below, Call))
+    calls = [node for node in nodes if isinstance(node, Call)]
+    inner = {id(wrapped(call)) for call in calls if wrapped(call) is not None}
     for call in calls:
-        ref = tensor_ref(call, label) if id(call) not in covered else None
+        elsewhere = id(call) not in inner and held[id(call)] > named[id(call)]
+        ref = tensor_ref(call, label) if elsewhere else None
         if ref is not None:
             yield ref
 

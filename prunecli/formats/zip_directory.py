@@ -198,7 +198,7 @@ def _check_local(
 def _descriptor_length(source: Source, at: int, crc: int, stored: int, size: int, name: str) -> int:
     """Return the length of the data descriptor at `at`: 16 bytes, or 24 with 64-bit sizes."""
     found = source.read(at, min(24, max(0, source.size - at)))
-    for layout in ("<4sLLL", "<4sLQQ"):
+    for layout in ("<4sLQQ", "<4sLLL"):  # of an empty record, the wide one begins with the narrow one
         length = struct.calcsize(layout)
         if len(found) >= length and struct.unpack_from(layout, found) == (b"PK\x07\x08", crc, stored, size):
             return length

@@ -1,0 +1,272 @@
+"""Streaming pieces equals joining them one after the other, whoever makes them, in whatever chunks."""
+
+import os
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from prunecli.errors import DamagedError, UnreadableError
+from prunecli.formats.pieces import CHUNK, Checksum, Copy, Deferred, Fresh, Literal, Piece
+from prunecli.formats.source import Source, open_source
+from prunecli.formats.stream import FileSink, NullSink, PipeSink, Sink, default_jobs, run_pieces
+
+_SIZE = 3 * CHUNK
+_INPUT = np.random.default_rng(0).integers(0, 256, _SIZE, dtype=np.uint8).tobytes()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Source]:
+    path = tmp_path_factory.mktemp("stream") / "input"
+    path.write_bytes(_INPUT)
+    with open_source(path) as opened:
+        yield opened
+
+
+@dataclass
+class _Positions:
+    """Adds to each byte its place in the piece; checks that it is called for whole, disjoint blocks."""
+
+    block: int
+    seen: set[int] = field(default_factory=set)
+    changes: bool = True
+
+    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+        assert start % self.block == 0
+        assert len(data) <= self.block
+        assert start not in self.seen
+        self.seen.add(start)
+        if self.changes:
+            data += np.arange(start, start + len(data)).astype(np.uint8)
+        return self.changes
+
+
+def _shifted(data: bytes) -> bytes:
+    return (np.frombuffer(data, np.uint8) + np.arange(len(data)).astype(np.uint8)).astype(np.uint8).tobytes()
+
+
+class _Zeros:
+    block = 1000
+
+    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+        data[:] = 0
+        return True
+
+
+_LENGTHS = st.integers(0, 40) | st.sampled_from([CHUNK - 1, CHUNK, CHUNK + 1, CHUNK * 5 // 2]) | st.integers(0, 9000)
+_BLOCKS = st.sampled_from([1, 7, 4096, 1 << 20, CHUNK - 3, CHUNK + 5])
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """A piece to be made anew for each run, since checksums and contents remember."""
+
+    kind: str
+    offset: int
+    length: int
+    block: int
+    changes: bool
+
+    def expected(self) -> bytes:
+        data = _INPUT[self.offset : self.offset + self.length]
+        if self.kind == "literal" or (self.kind == "copy" and not self.changes):
+            return data
+        return bytes(self.length) if self.kind == "fresh" else _shifted(data)
+
+    def piece(self, after: Checksum) -> Piece:
+        if self.kind == "literal":
+            return Literal(self.expected())
+        if self.kind == "fresh":
+            return Fresh(self.length, _Zeros(), after)
+        before = Checksum(self.length, zlib.crc32(_INPUT[self.offset : self.offset + self.length]), "input")
+        content = _Positions(max(self.block, self.length // 500), changes=self.changes)
+        return Copy(self.offset, self.length, content if self.block > 1 or self.changes else None, before, after)
+
+
+@st.composite
+def _recipes(draw: st.DrawFn) -> list[_Recipe]:
+    recipes, total = [], 0
+    for kind in draw(st.lists(st.sampled_from(["copy", "copy", "literal", "fresh"]), max_size=12)):
+        length = draw(_LENGTHS)
+        total += length
+        if total > 3 * CHUNK:
+            break
+        recipes.append(_Recipe(kind, draw(st.integers(0, _SIZE - length)), length, draw(_BLOCKS), draw(st.booleans())))
+    return recipes
+
+
+def _pieces(recipes: Sequence[_Recipe]) -> tuple[list[Piece], bytes]:
+    """The recipes as pieces, the checksum of each behind it, and the same by joining."""
+    pieces: list[Piece] = []
+    expected = b""
+    for recipe in recipes:
+        after = Checksum(recipe.length)
+        pieces.append(recipe.piece(after))
+        expected += recipe.expected()
+        if recipe.kind != "literal":
+            pieces.append(_crc(after))
+            expected += zlib.crc32(recipe.expected()).to_bytes(4, "little")
+    return pieces, expected
+
+
+def _crc(checksum: Checksum) -> Deferred:
+    return Deferred(4, lambda: checksum.value.to_bytes(4, "little"), (checksum,))
+
+
+def _to_file(
+    pieces: Sequence[Piece], source: Source, jobs: int, progress: Callable[[int], None] | None = None
+) -> bytes:
+    with tempfile.TemporaryFile() as file:
+        run_pieces(pieces, source, FileSink(file.fileno()), jobs=jobs, progress=progress)
+        return file.read()
+
+
+def _to_pipe(pieces: Sequence[Piece], source: Source, jobs: int) -> bytes:
+    reader, writer = os.pipe()
+    got: list[bytes] = []
+
+    def drain() -> None:
+        with open(reader, "rb") as stream:  # noqa: PTH123
+            got.append(stream.read())
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    try:
+        run_pieces(pieces, source, PipeSink(writer), jobs=jobs)
+    finally:
+        os.close(writer)
+        thread.join()
+    return got[0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(_recipes(), st.sampled_from([1, 2, 4]))
+def test_any_pieces_come_out_as_if_joined(source: Source, recipes: list[_Recipe], jobs: int) -> None:
+    pieces, expected = _pieces(recipes)
+    told: list[int] = []
+    assert _to_file(pieces, source, jobs, told.append) == expected
+    assert sum(told) == len(expected)
+    pieces, _ = _pieces(recipes)
+    assert _to_pipe(pieces, source, jobs) == expected
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_checksum_may_stand_before_what_it_sums(source: Source, jobs: int) -> None:
+    after = Checksum(2 * CHUNK)
+    pieces: list[Piece] = [Literal(b"head"), _crc(after), Copy(5, 2 * CHUNK, None, None, after)]
+    data = _INPUT[5 : 5 + 2 * CHUNK]
+    assert _to_file(pieces, source, jobs) == b"head" + zlib.crc32(data).to_bytes(4, "little") + data
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_record_of_many_copies_has_one_checksum(source: Source, jobs: int) -> None:
+    cuts = [0, 10, 4000, CHUNK + 17, 2 * CHUNK]
+    before, after = Checksum(2 * CHUNK, zlib.crc32(_INPUT[9 : 9 + 2 * CHUNK]), "input"), Checksum(2 * CHUNK)
+    pieces: list[Piece] = [
+        Copy(9 + low, high - low, _Positions(1 << 20), before, after, low) for low, high in pairwise(cuts)
+    ]
+    written = _to_file([*pieces, _crc(after)], source, jobs)
+    assert written[-4:] == zlib.crc32(written[:-4]).to_bytes(4, "little")
+    assert before.value == zlib.crc32(_INPUT[9 : 9 + 2 * CHUNK])
+
+
+def test_a_thousand_small_pieces_are_written_in_one_go(source: Source) -> None:
+    class Counting(NullSink):
+        writes = 0
+
+        def write(self, data: memoryview, offset: int) -> None:
+            self.writes += 1
+
+    sink = Counting()
+    run_pieces([Copy(10 * i, 7) for i in range(1000)], source, sink, jobs=1)
+    assert sink.writes == 1
+
+
+class _Breaking:
+    """Fails in the middle, from whichever thread gets there."""
+
+    block = 1 << 16
+
+    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+        if start == 5 << 16:
+            raise ZeroDivisionError("a content failed")
+        return True
+
+
+def _failing(kind: str) -> tuple[list[Piece], type[Exception]]:
+    filler: list[Piece] = [Copy(0, CHUNK) for _ in range(20)]
+    if kind == "content":
+        return [*filler[:3], Copy(0, CHUNK, _Breaking()), *filler], ZeroDivisionError
+    if kind == "checksum":
+        return [*filler[:3], Copy(0, CHUNK, None, Checksum(CHUNK, 1, "input")), *filler], DamagedError
+    return [*filler[:3], Copy(_SIZE - 5, CHUNK), *filler], DamagedError
+
+
+@pytest.mark.parametrize("kind", ["content", "checksum", "short source"])
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_the_first_failure_stops_all_threads_and_comes_out(source: Source, kind: str, jobs: int) -> None:
+    for make in (_to_file, _to_pipe):
+        pieces, error = _failing(kind)
+        before = threading.active_count()
+        with pytest.raises(error):
+            make(pieces, source, jobs)
+        assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+@pytest.mark.parametrize("sink_ordered", [True, False])
+def test_a_sink_that_fails_ends_it(source: Source, jobs: int, sink_ordered: bool) -> None:
+    class Full:
+        ordered = sink_ordered
+        written = 0
+
+        def write(self, data: memoryview, offset: int) -> None:
+            self.written += 1
+            if self.written == 4:
+                raise OSError(28, "No space left on device")
+
+    sink: Sink = Full()
+    with pytest.raises(OSError, match="No space"):
+        run_pieces([Copy(0, CHUNK) for _ in range(30)], source, sink, jobs=jobs)
+
+
+def test_an_error_of_the_list_of_pieces_itself_comes_out(source: Source) -> None:
+    def pieces() -> Iterator[Piece]:
+        yield Copy(0, CHUNK)
+        raise DamagedError("half a list")
+
+    for jobs in (1, 3):
+        with pytest.raises(DamagedError, match="half a list"):
+            run_pieces(pieces(), source, NullSink(), jobs=jobs)
+
+
+def test_nothing_to_do_writes_nothing(source: Source) -> None:
+    assert _to_file([], source, 2) == b""
+    assert _to_file([Copy(0, 0), Literal(b"")], source, 1) == b""
+
+
+def test_a_source_that_shrank_is_damage_and_a_failed_device_is_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "shrinking"
+    path.write_bytes(b"0123456789")
+    with open_source(path) as source:
+        os.truncate(path, 4)
+        with pytest.raises(DamagedError, match="ends at byte 4"):
+            source.read(0, 10)
+        folder = os.open(tmp_path, os.O_RDONLY)
+        broken = Source(folder, 10, "m.pt", None, source.status)
+        with pytest.raises(UnreadableError, match=r"^cannot read m\.pt at byte 3: "):
+            broken.read(3, 2)
+        os.close(folder)
+
+
+def test_default_jobs_are_between_one_and_eight() -> None:
+    assert 1 <= default_jobs() <= 8
