@@ -26,6 +26,7 @@ from torch.nn.utils.prune import BasePruningMethod, PruningContainer
 
 from prunecli.core.amount import Amount, check_amount, to_count
 from prunecli.core.sampling import BLOCK, Subset, stream_key
+from prunecli.core.scratch import Scratch
 from prunecli.errors import UsageError, show
 
 __all__ = ["RandomUnstructured", "random_unstructured", "remove"]
@@ -34,6 +35,8 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """By element size: integers to move elements as bits, whatever arithmetic torch has for their dtype."""
+
+_scratch = Scratch()
 
 _SEEDS = 1 << 53
 """Seeds drawn here lie below: any JSON reader keeps such an integer exactly."""
@@ -167,7 +170,7 @@ class RandomUnstructured(BasePruningMethod):
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         """Return `default_mask` with `amount` of its nonzero elements, chosen at random, set to zero.
 
-        Beyond the result it takes one byte of memory an element.
+        Beyond the result it takes one byte of memory an element, and none if nothing was pruned before.
 
         Args:
             t: the tensor to prune, of a real dtype. Its values do not matter.
@@ -183,11 +186,15 @@ class RandomUnstructured(BasePruningMethod):
         _check_shape("default_mask", default_mask, t)
         _check_dtypes(t, default_mask)
         before = default_mask.detach()
+        if _all_ones(before):
+            return _mask_from_ones(self._subset(before.numel()), before)
         keep = _empty(before.shape, torch.bool).copy_(before)  # row-major; unpruned so far
-        candidates = int(np.count_nonzero(keep.numpy()))
-        amount = to_count(self.amount, candidates, show(self.key or self._tensor_name or "the tensor"))
-        _strike(Subset(stream_key(self.seed, self.key, candidates), candidates, amount), keep.view(-1).numpy())
+        _strike(self._subset(int(np.count_nonzero(keep.numpy()))), keep.view(-1).numpy())
         return _masked(before, keep)
+
+    def _subset(self, candidates: int) -> Subset:
+        amount = to_count(self.amount, candidates, show(self.key or self._tensor_name or "the tensor"))
+        return Subset(stream_key(self.seed, self.key, candidates), candidates, amount)
 
 
 def random_unstructured(
@@ -318,15 +325,42 @@ def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(raw).view(dtype).view(shape)
 
 
+def _all_ones(mask: Tensor) -> bool:
+    """Tell whether nothing was pruned before, without memory of the mask's size."""
+    if mask.numel() and not any(mask.stride()):  # one element, expanded
+        return bool(mask.flatten()[:1].to(torch.float32) == 1)
+    if mask.device.type != "cpu" or not mask.is_contiguous():
+        return bool((mask.to(torch.float32) == 1).all())
+    raw = _bits(mask)
+    one = _bits(torch.ones(1, dtype=mask.dtype, device="cpu"))[0]
+    pieces = (raw[start : start + BLOCK] for start in range(0, raw.size, BLOCK))
+    return all(np.equal(piece, one, out=_scratch.flags("ones", piece.size)).all() for piece in pieces)
+
+
+def _mask_from_ones(subset: Subset, like: Tensor) -> Tensor:
+    """Return a new mask of the shape, dtype and device of `like`: 0 where `subset` chooses, else 1."""
+    mask = _empty(like.shape, like.dtype)
+    raw = _bits(mask)
+    one = _bits(torch.ones(1, dtype=like.dtype, device="cpu"))[0]
+    for start in range(0, raw.size, BLOCK):
+        piece = raw[start : start + BLOCK]
+        keep = _scratch.flags("keep", piece.size)
+        subset.draw(start, keep)
+        np.multiply(np.logical_not(keep, out=keep).view(np.uint8), one, out=piece)
+    return mask.to(like.device)
+
+
+def _bits(tensor: Tensor) -> NDArray[Any]:
+    """See a contiguous tensor on the CPU, of any dtype, as flat integers of its element size."""
+    integers: NDArray[Any] = tensor.view(-1).view(_BITS[tensor.element_size()]).numpy()
+    return integers
+
+
 def _strike(subset: Subset, keep: NDArray[np.bool_]) -> None:
     """Set what `subset` chooses among the true elements to false, in place."""
     ranks, drawn = keep[:0], 0
     for start in range(0, keep.size, BLOCK):
         piece = keep[start : start + BLOCK]
-        if subset.candidates == keep.size:
-            subset.draw(start, piece)
-            np.logical_not(piece, out=piece)
-            continue
         places = np.flatnonzero(piece)
         if ranks.size < places.size:  # whole blocks of ranks, so that each is drawn once
             ranks = np.concatenate([ranks, subset.span(drawn, min(drawn + BLOCK, subset.candidates))])
@@ -341,13 +375,13 @@ def _masked(tensor: Tensor, keep: Tensor) -> Tensor:
     A product with zero or one of the bits as integers: exact, and known for every dtype. On the CPU it is numpy's;
     torch would widen all of `keep` first, and wait for threads that a busy machine may not give it.
     """
-    bits = _BITS[tensor.element_size()]
     if tensor.device.type != "cpu":
+        bits = _BITS[tensor.element_size()]
         return torch.mul(tensor.contiguous().view(bits), keep.to(tensor.device)).view(tensor.dtype)
     masked = _empty(tensor.shape, tensor.dtype)
     try:
-        source = tensor.view(-1)
+        source = _bits(tensor)
     except RuntimeError:  # not row-major: put in order first, without a second copy
-        source = masked.copy_(tensor).view(-1)
-    np.multiply(source.view(bits).numpy(), keep.view(-1).numpy(), out=masked.view(-1).view(bits).numpy())
+        source = _bits(masked.copy_(tensor))
+    np.multiply(source, keep.view(-1).numpy(), out=_bits(masked))
     return masked

@@ -88,20 +88,20 @@ class _Blocks:
         raw = job.elements(data)
         first = start // job.tensor.dtype.itemsize
         keep = _scratch.flags("keep", raw.size)
-        job.mask.keep(first, keep)
+        before = job.mask.keep(first, keep)
         if not job.mask.trivial:
             job.mask.digest.add(first, keep)
-        return self._handle(raw, first, keep)
+        return self._handle(raw, first, keep, before)
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags) -> bool:
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
         raise NotImplementedError
 
 
 class Counted(_Blocks):
     """A weight that passes unchanged, its zeros counted."""
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags) -> bool:
-        self.job.count(self.job.zeros(raw), self.job.mask.before(first, raw.size), keep)
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
+        self.job.count(self.job.zeros(raw), before, keep)
         return False
 
 
@@ -112,11 +112,11 @@ class Baked(_Blocks):
         super().__init__(job)
         self._binary = binary
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags) -> bool:
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
         job = self.job
         if not self._binary:
             scale(raw, job.mask.old.read(first, raw.size), job.tensor.dtype.name)
-        job.count(job.zeros(raw), job.mask.before(first, raw.size), keep)
+        job.count(job.zeros(raw), before, keep)
         clear_dropped(raw, keep)
         return True
 
@@ -124,8 +124,8 @@ class Baked(_Blocks):
 class EditedMask(_Blocks):
     """A mask that the file has, with what is drawn now set to zero; the weight is read beside it for the count."""
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags) -> bool:
-        _count_beside(self.job, first, keep)
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
+        _count_beside(self.job, first, keep, before)
         clear_dropped(raw, keep)
         return True
 
@@ -137,17 +137,17 @@ class NewMask(_Blocks):
         super().__init__(job)
         self._one = one
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags) -> bool:
-        _count_beside(self.job, first, keep)
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
+        _count_beside(self.job, first, keep, before)
         np.multiply(keep.view(np.uint8), raw.dtype.type(self._one), out=raw)
         return True
 
 
-def _count_beside(job: Job, first: int, keep: Flags) -> None:
+def _count_beside(job: Job, first: int, keep: Flags, before: Flags | None) -> None:
     """Count a weight's zeros from its mask's block, unless the weight is woven and counted where it lies."""
     weight = job.mask.weight
     if weight.tensor.view.row_major:
-        job.count(job.zeros(weight.read(first, keep.size)), job.mask.before(first, keep.size), keep)
+        job.count(job.zeros(weight.read(first, keep.size)), before, keep)
 
 
 class Woven:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from prunecli.core.masking import MaskDigest, Unsigned, is_zero, unsigned
 from prunecli.core.sampling import BLOCK, Subset
+from prunecli.core.scratch import Scratch
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.source import Source
@@ -17,6 +18,8 @@ from prunecli.surgery.parameters import Parameter
 __all__ = ["Census", "Elements", "FinalMask", "bit_pattern_of_one", "take_census"]
 
 Flags = NDArray[np.bool_]
+
+_scratch = Scratch()
 
 
 class Elements:
@@ -34,7 +37,7 @@ class Elements:
         self._lock = threading.Lock()
 
     def read(self, start: int, count: int) -> Unsigned:
-        """Return the raw elements `start .. start + count - 1`, shape `(count,)`."""
+        """Return the raw elements `start .. start + count - 1`, shape `(count,)`, until this thread reads again."""
         if self.tensor.view.row_major:
             return self._stored(self.tensor.view.start + start, count)
         return self.whole()[start : start + count]
@@ -52,7 +55,7 @@ class Elements:
 
     def _stored(self, first: int, count: int) -> Unsigned:
         itemsize = self.tensor.dtype.itemsize
-        data = np.empty(count * itemsize, dtype=np.uint8)
+        data = _scratch.bytes("stored", count * itemsize)
         self._source.read_into(self.tensor.storage.offset + first * itemsize, data.data)
         return unsigned(data, itemsize, big_endian=self._big_endian)
 
@@ -94,7 +97,8 @@ def take_census(source: Source, parameter: Parameter, *, big_endian: bool, zeros
     ranks, total, binary = [], 0, True
     for start in range(0, elements, BLOCK):
         count = min(BLOCK, elements - start)
-        candidates = mask.candidates(start, count)
+        candidates = np.empty(count, dtype=np.bool_)
+        mask.candidates(start, candidates)
         if parameter.mask is not None:
             raw = mask.old.read(start, count)
             binary = binary and int(np.count_nonzero(raw == one)) == int(np.count_nonzero(raw))
@@ -154,41 +158,46 @@ class FinalMask:
         return self._old
 
     def before(self, start: int, count: int) -> Flags | None:
-        """Tell what the file's mask keeps; None where there is no mask. Shape `(count,)`."""
+        """Tell what the file's mask keeps, for this thread until it asks again; None where there is no mask."""
         if self._old is None:
             return None
-        return ~is_zero(
-            self._old.read(start, count),
-            signed_zero=self._old.tensor.dtype.signed_zero,
-            out=np.empty(count, dtype=np.bool_),
-        )
+        signed_zero = self._old.tensor.dtype.signed_zero
+        out = _scratch.flags("before", count)
+        is_zero(self._old.read(start, count), signed_zero=signed_zero, out=out)
+        np.logical_not(out, out=out)
+        return out
 
-    def candidates(self, start: int, count: int) -> Flags:
-        """Tell which elements may be drawn."""
-        kept = self.before(start, count)
-        if not self._zeros_are_pruned:
-            return np.ones(count, dtype=np.bool_) if kept is None else kept
-        raw = self.weight.read(start, count)
-        zero = is_zero(raw, signed_zero=self.weight.tensor.dtype.signed_zero, out=np.empty(count, dtype=np.bool_))
-        return ~zero if kept is None else kept & ~zero
+    def candidates(self, start: int, out: Flags) -> Flags | None:
+        """Write into `out` which elements may be drawn; return what `before` tells of them."""
+        before = self.before(start, out.size)
+        if before is None:
+            out.fill(True)
+        else:
+            np.copyto(out, before)
+        if self._zeros_are_pruned:
+            raw = self.weight.read(start, out.size)
+            signed_zero = self.weight.tensor.dtype.signed_zero
+            zero = is_zero(raw, signed_zero=signed_zero, out=_scratch.flags("zero", out.size))
+            np.greater(out, zero, out=out)
+        return before
 
-    def keep(self, start: int, out: Flags) -> None:
-        """Write into `out` what is kept of the elements from `start`, a multiple of `BLOCK`, on."""
+    def keep(self, start: int, out: Flags) -> Flags | None:
+        """Write into `out` what is kept of the elements from `start`, a multiple of `BLOCK`, on.
+
+        Returns what `before` tells of them.
+        """
         if self.trivial:
             out.fill(True)
-        elif self._ranks is None and self.subset is not None:
+            return None
+        if self._ranks is None and self.subset is not None:
             self.subset.draw(start, out)
             np.logical_not(out, out=out)
-        else:
-            np.copyto(out, self.candidates(start, out.size))
-            self._drop_ranks(start, out)
-
-    def _drop_ranks(self, start: int, candidates: Flags) -> None:
-        if self.subset is None or self._ranks is None:
-            return
-        rank = self._ranks[start // BLOCK]
-        places = np.flatnonzero(candidates)
-        candidates[places[self.subset.span(rank, rank + places.size)]] = False
+            return None
+        before = self.candidates(start, out)
+        if self.subset is not None and self._ranks is not None:
+            rank, places = self._ranks[start // BLOCK], np.flatnonzero(out)
+            out[places[self.subset.span(rank, rank + places.size)]] = False
+        return before
 
     def whole(self) -> Flags:
         """Return the mask of all elements, in logical order; made once, for tensors that are not row-major."""
@@ -208,7 +217,14 @@ class FinalMask:
             return None
         with self._lock:
             if self._whole_before is None:
-                self._whole_before = self.before(0, self.parameter.weight.elements)
+                elements = self.parameter.weight.elements
+                whole = np.empty(elements, dtype=np.bool_)
+                for start in range(0, elements, BLOCK):
+                    part = whole[start : start + BLOCK]
+                    before = self.before(start, part.size)
+                    if before is not None:
+                        np.copyto(part, before)
+                self._whole_before = whole
             return self._whole_before
 
     def release(self) -> None:
