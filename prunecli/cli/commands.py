@@ -75,13 +75,13 @@ def apply(
     if selection is None:
         raise UsageError("nothing is selected; add -p NAME or a pattern like -p '*.weight'")
     share = parse_amount(amount)
-    if share == 1 and isinstance(share, int):
-        render.note("amount 1 prunes one element; 1.0 prunes all of them", quiet=quiet)
     prune = Prune(selection, share, seed, together, remove, untie, zeros_are_pruned, mask_dtype.value)
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
     with open_checkpoint(source, key) as opened:
         plan = plan_prune(opened, prune)
+        if share == 1 and isinstance(share, int):
+            render.note("amount 1 prunes one element; 1.0 prunes all of them", quiet=quiet)
         if dry_run:
             render.plan_table(plan, destination)
             return

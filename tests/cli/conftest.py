@@ -23,8 +23,13 @@ class Outcome:
     """What a run left behind."""
 
     code: int
-    out: str
+    raw: bytes
     err: str
+
+    @property
+    def out(self) -> str:
+        """Standard output as text."""
+        return os.fsdecode(self.raw)
 
     @property
     def json(self) -> Any:
@@ -62,7 +67,7 @@ def cli(capfdbinary: pytest.CaptureFixture[bytes]) -> Iterator[Cli]:
         capfdbinary.readouterr()
         code = run([str(each) for each in arguments])
         captured = capfdbinary.readouterr()
-        return Outcome(code, captured.out.decode("utf-8", "surrogateescape"), captured.err.decode())
+        return Outcome(code, captured.out, captured.err.decode())
 
     yield call
     os.dup2(stdin, 0)

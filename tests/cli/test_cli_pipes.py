@@ -1,0 +1,250 @@
+"""The program as a process among others: pipes, a reader that leaves, signals, a terminal, closed streams."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+PRUNECLI = f"{sys.executable} -m prunecli"
+APPLY = "-p fc1.weight -a 0.5 --seed 1"
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+def shell(line: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run a line in which `prunecli` is this checkout's; its code is that of the first failing part of a pipe."""
+    script = f'set -o pipefail; prunecli() {{ {PRUNECLI} "$@"; }}; {line}'
+    return subprocess.run(
+        ["bash", "-c", script], capture_output=True, timeout=60, env={**os.environ, **(environment or {})}
+    )
+
+
+def checked(line: str) -> bytes:
+    done = shell(line)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("source", ["model.pt", "model.safetensors"])
+@pytest.mark.parametrize("form", ["--remove", ""])
+def test_a_pipeline(source: str, form: str) -> None:
+    line = f"cat {source} | prunecli apply - {APPLY} {form} -o - | prunecli report - -p fc1.weight --format json"
+    assert json.loads(checked(line))["totals"]["sparsity"] == 0.5
+
+
+def test_a_pipeline_from_a_redirection() -> None:
+    line = f"prunecli apply - {APPLY} --remove -o - < model.safetensors | prunecli report - --format json"
+    assert json.loads(checked(line))["totals"]["zeros"] == 16384
+
+
+def test_a_true_pipe_gives_the_bytes_of_a_file() -> None:
+    checked(f"prunecli apply model.pt {APPLY} --remove -o file -q")
+    assert checked(f"cat model.pt | prunecli apply - {APPLY} --remove -o - -q | cat") == Path("file").read_bytes()
+
+
+def test_three_rounds_and_a_bake_in_one_line() -> None:
+    rounds = f"prunecli apply - {APPLY} -o - |" * 3
+    line = f"cat model.pt | {rounds} prunecli remove - -o - | prunecli report - -p fc1.weight --format json"
+    assert json.loads(checked(line))["totals"]["zeros"] == 32768 * 7 // 8
+
+
+@pytest.mark.parametrize("form", ["--remove", ""])
+def test_an_archive_zipped_anew_by_python(form: str) -> None:
+    """Its checksums stand before the payloads, so that a stream cannot be written straight on."""
+    with zipfile.ZipFile("model.pt") as old, zipfile.ZipFile("again.pt", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    checked(f"prunecli apply again.pt {APPLY} {form} -o file -q")
+    piped = checked(f"cat again.pt | prunecli apply - {APPLY} {form} -o - -q | cat")
+    assert piped == Path("file").read_bytes()
+    with zipfile.ZipFile("file") as written:
+        assert written.testzip() is None
+    report = json.loads(checked("prunecli report - -p fc1.weight --format json < file"))
+    assert report["totals"]["zeros"] == 16384
+
+
+@pytest.mark.parametrize(
+    "command",
+    [f"apply model.pt {APPLY} --remove -o -", f"apply - {APPLY} -o - < model.safetensors", "report model.pt",
+     "report model.pt --format json", "params model.pt", "--help", "apply --help", "--version"],
+)  # fmt: skip
+def test_a_reader_that_leaves_ends_it_quietly(folder: Path, command: str) -> None:
+    before = sorted(folder.iterdir())
+    done = shell(
+        f"mkfifo go; (read _ < go; exec {PRUNECLI} {command}) | {{ exec 0<&-; echo > go; }}; echo ${{PIPESTATUS[0]}}"
+    )
+    Path("go").unlink()
+    assert (done.stdout, ours(done.stderr)) == (b"%d\n" % (128 + signal.SIGPIPE), [])
+    assert sorted(folder.iterdir()) == before
+
+
+def ours(stderr: bytes) -> list[str]:
+    """Return the lines that are no table: messages and tracebacks."""
+    return [line for line in stderr.decode().splitlines() if "rror" in line or "Traceback" in line]
+
+
+def test_a_reader_of_the_table_that_leaves() -> None:
+    line = f"mkfifo go; (read _ < go; exec {PRUNECLI} apply model.pt {APPLY}) 2>&1 >/dev/null"
+    done = shell(line + " | { exec 0<&-; echo > go; }; echo ${PIPESTATUS[0]}")
+    assert done.stdout == b"%d\n" % (128 + signal.SIGPIPE)
+    assert Path("model.pruned.pt").stat().st_size > 400_000
+
+
+def test_head_takes_ten_bytes_of_a_large_stream() -> None:
+    torch.save({"w": torch.ones(1 << 20)}, "large.pt")
+    done = shell("prunecli apply large.pt -p w -a 0.5 --remove -o - -q | head -c 10; echo ${PIPESTATUS[0]}")
+    assert (done.stdout[10:], done.stderr) == (b"%d\n" % (128 + signal.SIGPIPE), b"")
+
+
+INTERRUPTED = """
+import os, sys, time
+from prunecli.formats import stream
+write = stream.{sink}.write
+def slow(self, data, offset):
+    write(self, data, offset)
+    os.write(2, b"writing\\n")
+    time.sleep(1)
+stream.{sink}.write = slow
+from prunecli.cli.app import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_signal_in_the_middle_leaves_nothing(folder: Path, signum: signal.Signals, jobs: str) -> None:
+    Path("out.pt").write_bytes(b"old")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    line = ["apply", "model.pt", *APPLY.split(), "-o", "out.pt", "--force", "-j", jobs, "-q"]
+    code, stderr = interrupted("FileSink", line, signum)
+    assert (code, stderr) == (-signum, b"")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_signal_while_streaming(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    code, stderr = interrupted("PipeSink", ["apply", "model.pt", *APPLY.split(), "-o", "-", "-q"], signal.SIGTERM)
+    assert (code, stderr) == (-signal.SIGTERM, b"")
+    assert sorted(folder.iterdir()) == before
+
+
+def interrupted(sink: str, arguments: Sequence[str], signum: signal.Signals) -> tuple[int, bytes]:
+    program = [sys.executable, "-c", INTERRUPTED.format(sink=sink), *arguments]
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"writing\n"
+        process.send_signal(signum)
+        rest = process.stderr.read()
+        return process.wait(timeout=20), rest.replace(b"writing\n", b"")
+
+
+def test_a_signal_while_waiting_for_standard_input(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    program = """
+import os, sys
+from prunecli.formats import source
+read = os.read
+def told(*args):
+    os.write(2, b"reading\\n")
+    return read(*args)
+source.os.read = told
+from prunecli.cli.app import run
+sys.exit(run(sys.argv[1:]))
+"""
+    line = [sys.executable, "-c", program, "apply", "-", *APPLY.split(), "-o", "out.pt"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"reading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=20) == -signal.SIGINT
+    assert sorted(folder.iterdir()) == before
+
+
+def on_terminal(*arguments: str, streams: Sequence[str]) -> tuple[int, str, bytes]:
+    """Run with the named streams on a terminal; return the code, what the terminal got, and what stdout's pipe got."""
+    ours_end, theirs = pty.openpty()
+    stdin, stdout, stderr = (theirs if name in streams else subprocess.PIPE for name in ("stdin", "stdout", "stderr"))
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    line = [sys.executable, "-m", "prunecli", *arguments]
+    with subprocess.Popen(line, env=environment, stdin=stdin, stdout=stdout, stderr=stderr) as process:
+        os.close(theirs)
+        seen = bytearray()
+        try:
+            while block := os.read(ours_end, 1 << 16):
+                seen += block
+        except OSError:  # how Linux tells the end of a terminal
+            pass
+        piped = process.stdout.read() if process.stdout else b""
+        code = process.wait(timeout=20)
+    os.close(ours_end)
+    return code, seen.decode(), piped
+
+
+def test_a_checkpoint_is_not_written_to_a_terminal(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    code, seen, _ = on_terminal("apply", "model.pt", *APPLY.split(), "-o", "-", streams=["stdout", "stderr"])
+    assert code == 2
+    assert seen.startswith("prunecli: error: -o - would write a checkpoint to the terminal")
+    assert len(seen.splitlines()) == 1
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_checkpoint_is_not_read_from_a_terminal() -> None:
+    code, seen, _ = on_terminal("params", "-", streams=["stdin", "stderr"])
+    assert code == 3
+    assert seen.startswith("prunecli: error: standard input is a terminal")
+
+
+def test_progress_appears_on_a_terminal_only() -> None:
+    code, seen, piped = on_terminal("apply", "model.pt", *APPLY.split(), "-o", "a.pt", streams=["stderr"])
+    assert (code, piped) == (0, b"a.pt\n")
+    assert "\x1b[" in seen
+    assert "bytes" in seen or "kB" in seen
+    quiet = on_terminal("apply", "model.pt", *APPLY.split(), "-o", "b.pt", "-q", streams=["stderr"])
+    assert quiet == (0, "", b"b.pt\n")
+    done = shell(f"prunecli apply model.pt {APPLY} -o c.pt")
+    assert done.stdout == b"c.pt\n"
+    assert b"\x1b" not in done.stderr
+    assert b"kB" not in done.stderr
+
+
+def test_params_as_a_table_on_a_terminal() -> None:
+    code, seen, _ = on_terminal("params", "model.pt", streams=["stdout", "stderr"])
+    assert code == 0
+    lines = [re.sub(r"\x1b\[\d*m", "", line).split() for line in seen.splitlines()]
+    assert ["parameter", "type", "shape", "state"] in lines
+    assert ["fc1.weight", "float32", "64x512", "dense"] in lines
+    assert "prunecli: note: the state dict lies under state_dict" in seen
+    assert "\t" not in seen
+
+
+def test_closed_streams() -> None:
+    """A file of ours that got the number of a closed stream would take in what is meant for the stream."""
+    assert shell(f"prunecli apply model.pt {APPLY} -o a.pt >&- 2>&- <&-").returncode == 0
+    checked(f"prunecli apply model.pt {APPLY} -o b.pt")
+    assert Path("a.pt").read_bytes() == Path("b.pt").read_bytes()
+    done = shell("prunecli params - <&-")
+    assert (done.returncode, done.stderr) == (4, b"prunecli: error: standard input is empty\n")
+
+
+def test_names_beyond_the_encoding_of_the_terminal() -> None:
+    torch.save({"größe": torch.ones(2)}, "m.pt")
+    done = shell("prunecli params m.pt && prunecli report m.pt", {"PYTHONIOENCODING": "ascii:strict"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"gr\\xf6\\xdfe\tfloat32" in done.stdout
+
+
+def test_without_utf8_a_path_comes_out_as_its_bytes() -> None:
+    done = shell(
+        f"cp model.pt $'caf\\xe9.pt'; prunecli apply $'caf\\xe9.pt' {APPLY} -q", {"PYTHONIOENCODING": "utf-8:strict"}
+    )
+    assert (done.returncode, done.stdout) == (0, b"caf\xe9.pruned.pt\n")
