@@ -91,7 +91,7 @@ def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Plann
 def _visit(draft: _Draft, visit: _Visit, identity: object) -> None:
     """Put a tensor on the list; a tied one that is there already shares its counts."""
     tensor, name = visit.job.tensor, visit.job.mask.parameter.name
-    where = (tensor.storage.key, tensor.view.start, tensor.view.normal(), identity)
+    where = (tensor.storage.key, tensor.dtype.name, tensor.view.start, tensor.view.normal(), identity)
     first = draft.visits.setdefault(where, visit)
     if first is not visit:
         draft.tallies[name] = first.job.tally

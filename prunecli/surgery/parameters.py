@@ -60,7 +60,7 @@ def canonical(name: str) -> str:
     parts = [part for part in name.split(".") if part not in _PREFIXES]
     while len(parts) > 1 and parts[0] == "module":
         parts = parts[1:]
-    return ".".join(parts)
+    return ".".join(parts) or name
 
 
 def parameters_of(checkpoint: Checkpoint) -> dict[str, Parameter]:
