@@ -20,23 +20,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod, PruningContainer
 
 from prunecli.core.amount import Amount, check_amount, to_count
-from prunecli.core.sampling import BLOCK, Subset, stream_key
-from prunecli.core.scratch import Scratch
+from prunecli.core.sampling import Subset, stream_key
+from prunecli.core.tensor_masks import all_ones, masked, nonzero_flags, ones_like, strike
 from prunecli.errors import UsageError, show
 
 __all__ = ["RandomUnstructured", "random_unstructured", "remove"]
 
 _Module = TypeVar("_Module", bound=nn.Module)
-
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""By element size: integers to move elements as bits, whatever arithmetic torch has for their dtype."""
-
-_scratch = Scratch()
 
 _SEEDS = 1 << 53
 """Seeds drawn here lie below: any JSON reader keeps such an integer exactly."""
@@ -118,7 +112,7 @@ class RandomUnstructured(BasePruningMethod):
         parameter = _find_parameter(module, name if earlier is None else name + "_orig")
         scores = parameter if importance_scores is None else importance_scores
         _check_shape("importance_scores", scores, parameter)
-        before = _ones(parameter) if earlier is None else module.get_buffer(name + "_mask")
+        before = ones_like(parameter) if earlier is None else module.get_buffer(name + "_mask")
         mask = method.compute_mask(scores, default_mask=before).to(parameter.dtype)
         pruned = parameter * mask
         with _untouched_on_failure(module):
@@ -153,7 +147,7 @@ class RandomUnstructured(BasePruningMethod):
         """
         scores = t if importance_scores is None else importance_scores
         _check_shape("importance_scores", scores, t)
-        mask = self.compute_mask(scores, default_mask=_ones(t) if default_mask is None else default_mask)
+        mask = self.compute_mask(scores, default_mask=ones_like(t) if default_mask is None else default_mask)
         return t * mask.to(t.dtype)
 
     def remove(self, module: nn.Module) -> None:
@@ -186,11 +180,11 @@ class RandomUnstructured(BasePruningMethod):
         _check_shape("default_mask", default_mask, t)
         _check_dtypes(t, default_mask)
         before = default_mask.detach()
-        if _all_ones(before):
-            return _mask_from_ones(self._subset(before.numel()), before)
-        keep = _empty(before.shape, torch.bool).copy_(before)  # row-major; unpruned so far
-        _strike(self._subset(int(np.count_nonzero(keep.numpy()))), keep.view(-1).numpy())
-        return _masked(before, keep)
+        if all_ones(before):
+            return mask_from_ones(self._subset(before.numel()), before)
+        keep = nonzero_flags(before)
+        strike(self._subset(int(np.count_nonzero(keep.numpy()))), keep.view(-1).numpy())
+        return masked(before, keep)
 
     def _subset(self, candidates: int) -> Subset:
         amount = to_count(self.amount, candidates, show(self.key or self._tensor_name or "the tensor"))
@@ -308,80 +302,3 @@ def _untouched_on_failure(module: nn.Module) -> Iterator[None]:
             value.clear()
             value.extend(content) if isinstance(value, list) else value.update(content)
         raise
-
-
-def _ones(like: Tensor) -> Tensor:
-    """Return a mask of ones that takes the memory of one element."""
-    return torch.ones((), dtype=like.dtype, device=like.device).expand(like.shape)
-
-
-def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Return a new tensor on the CPU, its values arbitrary.
-
-    Numpy asks the kernel for huge pages and torch does not. First touches then cost a sixth, and would else be half
-    of the time that a mask takes.
-    """
-    raw = np.empty(shape.numel(), dtype=f"i{dtype.itemsize}")
-    return torch.from_numpy(raw).view(dtype).view(shape)
-
-
-def _all_ones(mask: Tensor) -> bool:
-    """Tell whether nothing was pruned before, without memory of the mask's size."""
-    if mask.numel() and not any(mask.stride()):  # one element, expanded
-        return bool(mask.flatten()[:1].to(torch.float32) == 1)
-    if mask.device.type != "cpu" or not mask.is_contiguous():
-        return bool((mask.to(torch.float32) == 1).all())
-    raw = _bits(mask)
-    one = _bits(torch.ones(1, dtype=mask.dtype, device="cpu"))[0]
-    pieces = (raw[start : start + BLOCK] for start in range(0, raw.size, BLOCK))
-    return all(np.equal(piece, one, out=_scratch.flags("ones", piece.size)).all() for piece in pieces)
-
-
-def _mask_from_ones(subset: Subset, like: Tensor) -> Tensor:
-    """Return a new mask of the shape, dtype and device of `like`: 0 where `subset` chooses, else 1."""
-    mask = _empty(like.shape, like.dtype)
-    raw = _bits(mask)
-    one = _bits(torch.ones(1, dtype=like.dtype, device="cpu"))[0]
-    for start in range(0, raw.size, BLOCK):
-        piece = raw[start : start + BLOCK]
-        keep = _scratch.flags("keep", piece.size)
-        subset.draw(start, keep)
-        np.multiply(np.logical_not(keep, out=keep).view(np.uint8), one, out=piece)
-    return mask.to(like.device)
-
-
-def _bits(tensor: Tensor) -> NDArray[Any]:
-    """See a contiguous tensor on the CPU, of any dtype, as flat integers of its element size."""
-    integers: NDArray[Any] = tensor.view(-1).view(_BITS[tensor.element_size()]).numpy()
-    return integers
-
-
-def _strike(subset: Subset, keep: NDArray[np.bool_]) -> None:
-    """Set what `subset` chooses among the true elements to false, in place."""
-    ranks, drawn = keep[:0], 0
-    for start in range(0, keep.size, BLOCK):
-        piece = keep[start : start + BLOCK]
-        places = np.flatnonzero(piece)
-        if ranks.size < places.size:  # whole blocks of ranks, so that each is drawn once
-            ranks = np.concatenate([ranks, subset.span(drawn, min(drawn + BLOCK, subset.candidates))])
-            drawn += BLOCK
-        piece[places] = ~ranks[: places.size]
-        ranks = ranks[places.size :]
-
-
-def _masked(tensor: Tensor, keep: Tensor) -> Tensor:
-    """Return a contiguous copy of a tensor of any dtype, +0.0 where `keep`, on the CPU and contiguous, is false.
-
-    A product with zero or one of the bits as integers: exact, and known for every dtype. On the CPU it is numpy's;
-    torch would widen all of `keep` first, and wait for threads that a busy machine may not give it.
-    """
-    if tensor.device.type != "cpu":
-        bits = _BITS[tensor.element_size()]
-        return torch.mul(tensor.contiguous().view(bits), keep.to(tensor.device)).view(tensor.dtype)
-    masked = _empty(tensor.shape, tensor.dtype)
-    try:
-        source = _bits(tensor)
-    except RuntimeError:  # not row-major: put in order first, without a second copy
-        source = _bits(masked.copy_(tensor))
-    np.multiply(source, keep.view(-1).numpy(), out=_bits(masked))
-    return masked
