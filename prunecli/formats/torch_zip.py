@@ -149,7 +149,7 @@ def _root(directory: Directory, label: str) -> str:
     roots = {name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl") and name.count("/") == 1}
     if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
         raise UnsupportedError(f"{label} is a TorchScript program; save its state_dict() with torch.save instead")
-    if any(name.endswith((".json", ".python_version")) and "/" in name for name in names) and not roots:
+    if any(name.endswith((".json", "/python_version")) and "/" in name for name in names) and not roots:
         raise UnsupportedError(f"{label} is a torch.export or torch.package archive; save its state_dict() instead")
     if len(roots) != 1:
         raise UnsupportedError(f"{label} is a zip file without one data.pkl; it is no torch checkpoint")

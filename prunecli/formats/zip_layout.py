@@ -68,8 +68,7 @@ def _local_header(entry: _Placed, alignment: int) -> bytes:
     fixed = 30 + len(name) + len(wide) + 4
     padding = -(entry.header + fixed) % alignment
     extra = wide + struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-    size = _MAX32 if entry.record.size >= _MAX32 else 0
-    fields = (b"PK\x03\x04", 0, entry.flags, 0, 0, 0, 0, size, size, len(name), len(extra))
+    fields = (b"PK\x03\x04", 0, entry.flags, 0, 0, 0, 0, 0, 0, len(name), len(extra))
     return struct.pack("<4s5H3L2H", *fields) + name + extra
 
 
