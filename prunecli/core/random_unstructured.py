@@ -25,7 +25,7 @@ from torch.nn.utils.prune import BasePruningMethod, PruningContainer
 
 from prunecli.core.amount import Amount, check_amount, to_count
 from prunecli.core.sampling import Subset, stream_key
-from prunecli.core.tensor_masks import all_ones, masked, nonzero_flags, ones_like, strike
+from prunecli.core.tensor_masks import all_ones, mask_from_ones, masked, nonzero_flags, ones_like, strike
 from prunecli.errors import UsageError, show
 
 __all__ = ["RandomUnstructured", "random_unstructured", "remove"]
