@@ -31,7 +31,10 @@ BLOCK = 1 << 20
 """Ranks in a block. Part of the stream's definition."""
 
 _RARE = 256
-"""Below one pruned (or kept) rank in this many, drawing positions beats drawing a byte for every rank."""
+"""Below one pruned (or kept) rank in this many, drawing positions beats drawing bytes. Part of the definition."""
+
+_CLOSE = 1 << 30
+"""A quarter of a 256th, in units of 2**-40: how far off the probability of a rank may be. Part of the definition."""
 
 _DRAW = 96 << 10
 """Bytes drawn at a time: from 128 KiB on, malloc would ask the kernel for fresh pages each time."""
@@ -199,20 +202,30 @@ def _choose(words: _Words, amount: int, chosen: NDArray[np.bool_]) -> None:
 
 
 def _bernoulli(words: _Words, amount: int, chosen: NDArray[np.bool_]) -> None:
-    """Choose every rank with probability `amount / size` (to 2**-40): its byte decides, a further word settles ties.
+    """Choose every rank with about the probability `amount / size`: its byte decides, a further word settles ties.
 
-    The probability need not be exact: conditioned on the number chosen, any Bernoulli set is uniform.
+    The probability need not be exact: conditioned on the number chosen, any Bernoulli set is uniform. So where 256ths
+    come close, the few repairs more cost less than looking for ties.
     """
     level = (amount << 40) // chosen.size
+    drawn = _bytes(words, chosen.size)
+    nearest = (level + (1 << 31)) >> 32
+    if abs(level - (nearest << 32)) <= _CLOSE:
+        np.less(drawn, np.uint8(nearest), out=chosen)
+        return
     threshold, remainder = np.uint8(level >> 32), np.uint64(level & 0xFFFFFFFF)
-    drawn = _scratch.bytes("drawn", -(-chosen.size // 8) * 8)
-    for start in range(0, drawn.size, _DRAW):
-        part = drawn[start : start + _DRAW]
-        part[:] = words.take(part.size // 8).astype("<u8", copy=False).view(np.uint8)
-    drawn = drawn[: chosen.size]
     np.less(drawn, threshold, out=chosen)
     tied = np.flatnonzero(np.equal(drawn, threshold, out=_scratch.flags("tied", chosen.size)))
     chosen[tied] = (words.take(tied.size) >> np.uint64(32)) < remainder
+
+
+def _bytes(words: _Words, count: int) -> NDArray[np.uint8]:
+    """Draw `count` bytes, the low byte of each word first; the rest of the last word is thrown away."""
+    drawn = _scratch.bytes("drawn", -(-count // 8) * 8)
+    for start in range(0, drawn.size, _DRAW):
+        part = drawn[start : start + _DRAW]
+        part[:] = words.take(part.size // 8).astype("<u8", copy=False).view(np.uint8)
+    return drawn[:count]
 
 
 def _flip(words: _Words, chosen: NDArray[np.bool_], value: bool, count: int) -> None:
