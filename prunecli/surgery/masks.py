@@ -51,7 +51,8 @@ class Elements:
 
     def release(self) -> None:
         """Forget what was gathered."""
-        self._gathered = None
+        with self._lock:
+            self._gathered = None
 
     def _stored(self, first: int, count: int) -> Unsigned:
         itemsize = self.tensor.dtype.itemsize
@@ -229,7 +230,8 @@ class FinalMask:
 
     def release(self) -> None:
         """Forget what was made whole."""
-        self._whole = self._whole_before = None
+        with self._lock:
+            self._whole = self._whole_before = None
         self.weight.release()
         if self._old is not None:
             self._old.release()

@@ -152,3 +152,20 @@ def test_default_names(source_name: str, command: str, expected: str) -> None:
     assert output == Path("folder") / expected
     assert default_report(output).parent == output.parent
     assert default_report(output).name.endswith(".report.json")
+
+
+@pytest.mark.parametrize("remove", [False, True])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_the_number_of_threads_leaves_no_trace(suffix: str, remove: bool, tmp_path: Path) -> None:
+    tensors = {
+        "a": noise((3 * BLOCK + 5,), torch.bfloat16),
+        "b": noise((2000,), seed=2),
+        "c": noise((BLOCK, 2), seed=3),
+    }
+    if suffix == ".pt":
+        tensors["d"] = noise((1500, 1000), torch.bfloat16, 4).t()
+    source = save(tensors, tmp_path / f"model{suffix}")
+    outputs = [tmp_path / f"out{jobs}{suffix}" for jobs in (1, 2, 4)]
+    reports = [apply(source, path, ask(0.5, remove=remove), jobs=n) for n, path in zip((1, 2, 4), outputs, strict=True)]
+    assert outputs[0].read_bytes() == outputs[1].read_bytes() == outputs[2].read_bytes()
+    assert reports[0].parameters == reports[1].parameters == reports[2].parameters

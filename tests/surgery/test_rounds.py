@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from surgery_zoo import BLOCK, apply, ask, bake, live_mask, load, noise, raw, save
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from surgery_zoo import BLOCK, FLOATS, apply, ask, bake, bits, live_mask, load, noise, raw, save, zero_bits
 from torch import Tensor
 
 from prunecli.errors import UsageError
@@ -140,3 +142,43 @@ def test_a_mask_shared_by_two_weights_is_not_pruned_twice_unseen(tmp_path: Path)
     assert not target.exists()
     apply(source, target, ask(0.5, "a", "b", remove=True))
     assert torch.equal(load(target)["a"] == 0, ~live_mask(mask, 0.5, "a"))
+
+
+@st.composite
+def strided(draw: st.DrawFn, dtype: torch.dtype, shape: tuple[int, ...], seed: int) -> Tensor:
+    """Random bits, some zero, of one shape, in any order of dimensions, with gaps or without."""
+    order = draw(st.permutations(range(len(shape))))
+    gaps = [draw(st.integers(1, 2)) for _ in shape]
+    tensor = noise([shape[dim] * gaps[dim] for dim in order], dtype, seed)
+    bits(tensor)[noise(tensor.shape, torch.bool, seed + 1)] = 0
+    back = sorted(range(len(shape)), key=lambda dim: order[dim])
+    return tensor.permute(back)[tuple(slice(None, None, gap) for gap in gaps)]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_round_on_any_layout_of_weights_and_masks_obeys_the_law(data: st.DataObject, tmp_path: Path) -> None:
+    amount, jobs = data.draw(st.floats(0, 1)), data.draw(st.sampled_from([1, 4]))
+    zeros_are_pruned, remove = data.draw(st.booleans()), data.draw(st.booleans())
+    tensors: dict[str, Tensor] = {}
+    candidates: dict[str, Tensor] = {}
+    for name in data.draw(st.sampled_from(["a", "ab", "abc"])):
+        shape = tuple(data.draw(st.lists(st.integers(0, 6), max_size=3)))
+        weight = data.draw(strided(data.draw(st.sampled_from(FLOATS)), shape, ord(name)))
+        before = data.draw(strided(torch.bool, shape, ord(name) + 9))
+        tensors |= {f"{name}_orig": weight, f"{name}_mask": before}
+        candidates[name] = before & (weight.double() != 0) if zeros_are_pruned else before
+    for old in tmp_path.iterdir():
+        old.unlink()
+    source, target = save(tensors, tmp_path / "model.pt"), tmp_path / "out.pt"
+    apply(source, target, ask(amount, *candidates, remove=remove, zeros_are_pruned=zeros_are_pruned), jobs=jobs)
+    loaded = load(target)
+    for name, before in candidates.items():
+        weight, kept = tensors[f"{name}_orig"], live_mask(before, amount, name, before=before)
+        if remove:
+            zero_bits(weight, kept)
+            assert raw(loaded[name]) == raw(weight)
+            assert loaded[name].stride() == weight.stride()
+        else:
+            assert raw(loaded[f"{name}_orig"]) == raw(weight)
+            assert torch.equal(loaded[f"{name}_mask"], kept)
