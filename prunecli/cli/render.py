@@ -79,7 +79,7 @@ def plan_table(plan: Plan, destination: Destination) -> None:
     console.print(table)
     where = "standard output" if destination.path is None else show(destination.path)
     seed = "" if plan.seed is None else f", seed {plan.seed}"
-    console.print(_text(f"would write {where}{seed}; nothing is written"))
+    console.print(_text(f"would write {where}{seed}; nothing is written"), soft_wrap=True)
 
 
 def parameters(checkpoint: Checkpoint, chosen: Sequence[Parameter]) -> None:

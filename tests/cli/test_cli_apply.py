@@ -216,6 +216,14 @@ def test_dry_run_prints_the_plan_and_writes_nothing(cli: Cli, folder: Path, seed
     assert not seed or found[1] == "4"
 
 
+def test_dry_run_tells_the_output_in_one_line(cli: Cli) -> None:
+    folder = Path("a" * 150, "b" * 100)
+    folder.mkdir(parents=True)
+    outcome = cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "--dry-run", "-o", folder / "out.pt")
+    assert outcome.out.splitlines()[-1].startswith(f"would write {'a' * 150}/bb")
+    assert outcome.out.splitlines()[-1].endswith("; nothing is written")
+
+
 def test_dry_run_finds_what_the_run_would_refuse(cli: Cli) -> None:
     assert cli("apply", "model.pt", "-p", "fc2.weight", "-a", "641", "--dry-run").code == 2
 
