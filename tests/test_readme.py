@@ -1,0 +1,67 @@
+"""README.md: what CI takes from it is there, and every command line in it runs."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+FENCE = re.compile(r"^(?:<!-- ci: (?P<mark>[^\n]*) -->\n)?```bash\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [(found["mark"], found["code"]) for found in FENCE.finditer(README.read_text(encoding="utf-8"))]
+MARKED = dict(each for each in BLOCKS if each[0])
+OTHERS = [code for mark, code in BLOCKS if not mark]
+
+
+def test_ci_finds_its_two_command_lines() -> None:
+    assert [mark for mark, _ in BLOCKS if mark] == ["main job", "tests"]
+    assert README.read_text(encoding="utf-8").count("<!-- ci:") == 2
+
+
+@pytest.mark.parametrize("mark", ["main job", "tests"])
+def test_each_is_one_line_that_pins_its_versions(mark: str) -> None:
+    (line,) = MARKED[mark].splitlines()
+    parts = [shlex.split(part) for part in line.split(" && ")]
+    venv = parts[0][-1]
+    assert parts[0][1:3] == ["-m", "venv"]
+    assert parts[1][0] == f"{venv}/bin/pip"
+    assert "-c constraints.txt" in line
+    assert parts[2][0].startswith(f"{venv}/bin/")
+
+
+def test_ci_extracts_what_stands_there() -> None:
+    function = re.search(r"^block\(\) \{.*?^\}$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE | re.DOTALL)
+    assert function
+    for mark, code in MARKED.items():
+        script = f"{function[0]}\nblock '{mark}'"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stdout == code
+
+
+@pytest.mark.parametrize("code", OTHERS, ids=[code.partition("\n")[0] for code in OTHERS])
+def test_every_other_block_runs(tmp_path: Path, code: str) -> None:
+    """In a folder with a model.pt and a model.safetensors; a line that fails, or a part of a pipe, fails the block."""
+    example = ROOT / "examples" / "digits.pt"
+    (tmp_path / "model.pt").write_bytes(example.read_bytes())
+    save_file(torch.load(example, weights_only=True)["state_dict"], tmp_path / "model.safetensors")
+    script = f'set -euo pipefail\nprunecli() {{ {sys.executable} -m prunecli "$@"; }}\n{code}'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "prunecli " in code
+
+
+def test_the_session_shows_what_the_command_prints(tmp_path: Path) -> None:
+    """```console blocks: a line after `$ ` is run, what follows is its standard output."""
+    (session,) = re.findall(
+        r"^```console\n\$ prunecli ([^\n]*)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL
+    )
+    example = ROOT / "examples" / "digits.pt"
+    save_file(torch.load(example, weights_only=True)["state_dict"], tmp_path / "model.safetensors")
+    line = [sys.executable, "-m", "prunecli", *shlex.split(session[0])]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True)
+    assert done.stdout == session[1]
