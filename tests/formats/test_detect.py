@@ -1,0 +1,116 @@
+"""What a file is shows in its content; what is no checkpoint gets a line that says what it is instead."""
+
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from format_tools import opened, refused_bytes
+
+from prunecli.errors import UnreadableError, UnsupportedError
+from prunecli.formats.detect import open_checkpoint
+from prunecli.formats.source import open_stdin
+
+_FRIENDLY = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n": "git-lfs pointer.*git lfs pull",
+    b"<!DOCTYPE html><html>": "a web page",
+    b"\n  <html lang='en'>": "a web page",
+    b"<?xml version='1.0'?><Error>": "a web page",
+    gzip.compress(b"x" * 100): "compressed; decompress it first",
+    b"BZh91AY&SY": "compressed; decompress it first",
+    b"\xfd7zXZ\0\0": "compressed; decompress it first",
+    b"\x28\xb5\x2f\xfd\0": "compressed; decompress it first",
+    b"name".ljust(257, b"\0") + b"ustar\x0000": "a tar archive",
+    b"a\nb".ljust(257, b"\0") + b"ustar\x0000": "a tar archive",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"GGUF\3\0\0\0": "a GGUF file",
+    b"\x93NUMPY\1\0v\0": "a numpy array",
+    b"\x80\x04\x95\x10\0": "a plain pickle.*torch.save",
+    b'{"weight_map": {}}': "JSON text",
+    b" [1, 2]": "JSON text",
+    b"hello": "no checkpoint that prunecli knows",
+    b"\0": "no checkpoint that prunecli knows",
+}
+
+
+@pytest.mark.parametrize("data", _FRIENDLY, ids=lambda data: repr(data[:8]))
+def test_a_file_of_another_kind_is_named(tmp_path: Path, data: bytes) -> None:
+    refused_bytes(tmp_path / "m.safetensors", data, UnsupportedError, _FRIENDLY[data])
+
+
+def test_the_suffix_says_nothing(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "m.safetensors")
+    safetensors.torch.save_file({"w": torch.ones(2)}, tmp_path / "m.pt")
+    with opened(tmp_path / "m.safetensors") as checkpoint:
+        assert checkpoint.format == "torch zip"
+    with opened(tmp_path / "m.pt") as checkpoint:
+        assert checkpoint.format == "safetensors"
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path, pattern in {
+        tmp_path / "missing.pt": "^cannot open .*missing.pt: No such file",
+        tmp_path: "is a folder; name one checkpoint file",
+        fifo: "is a pipe, not a regular file; give '-'",
+        loop: "symbolic links",
+        Path("/dev/null"): "is a device, not a regular file",
+        Path("a\0b"): "NUL byte",
+        tmp_path / "\x1b[2J": r"cannot open .*/\\x1b\[2J",
+    }.items():
+        with pytest.raises(UnreadableError, match=pattern), open_checkpoint(path):
+            pass
+
+
+_STDIN = """
+from prunecli.formats.detect import open_checkpoint
+with open_checkpoint(None) as checkpoint:
+    print(checkpoint.source.label, checkpoint.source.path, *checkpoint.tensors)
+"""
+
+
+@pytest.mark.parametrize("piped", [True, False])
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_standard_input_piped_or_redirected(tmp_path: Path, piped: bool, suffix: str) -> None:
+    path = tmp_path / f"m.{suffix}"
+    state = {"w": torch.ones(2)}
+    torch.save(state, path) if suffix == "pt" else safetensors.torch.save_file(state, path)
+    command = [sys.executable, "-c", _STDIN]
+    with path.open("rb") as stream:
+        if piped:
+            done = subprocess.run(command, input=stream.read(), capture_output=True, check=True)
+        else:
+            done = subprocess.run(command, stdin=stream, capture_output=True, check=True)
+    assert done.stdout == b"standard input None w\n"
+
+
+def test_a_redirected_file_that_was_begun_is_spooled_from_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(b"0123456789")
+    with path.open("rb", buffering=0) as stream:
+        stream.read(4)
+        with open_stdin(stream.fileno()) as source:
+            assert source.read(0, source.size) == b"456789"
+
+
+def test_a_terminal_is_not_waited_for() -> None:
+    leader, follower = os.openpty()
+    try:
+        with pytest.raises(UnreadableError, match="standard input is a terminal; redirect"), open_stdin(follower):
+            pass
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+def test_arrays_and_models_of_others_are_told_by_their_first_bytes(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones(3))
+    refused_bytes(tmp_path / "m.pt", (tmp_path / "a.npy").read_bytes(), UnsupportedError, "a numpy array")

@@ -1,0 +1,272 @@
+"""torch files that are not what they say, or nothing for prunecli: exit 4, one line, and what to do."""
+
+import argparse
+import io
+import pickle
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from format_tools import opened, refused, rewrite
+
+from prunecli.errors import DamagedError, UnsupportedError, UsageError
+from prunecli.formats.base import Addition, Edit
+from prunecli.formats.dtypes import DTYPES
+from prunecli.formats.pickle_graph import Call, DictNode, Entry, Global, ListNode, Node, Persistent, TupleNode, dump
+
+
+def _zip(path: Path, records: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in records.items():
+            archive.writestr(name, data)
+
+
+def _checkpoint(path: Path, root: Node, **storages: bytes) -> None:
+    """A checkpoint with any object graph; storages are data/0 and so on, named _0 here."""
+    records = {f"m/data/{key[1:]}": data for key, data in storages.items()}
+    _zip(path, {"m/data.pkl": dump(root, 2), "m/byteorder": b"little", **records, "m/version": b"3\n"})
+
+
+def _storage(key: Node = "0", elements: Node = 4, kind: Node = None) -> Persistent:
+    return Persistent(TupleNode(["storage", kind or Global("torch", "FloatStorage"), key, "cpu", elements]))
+
+
+def _tensor(
+    storage: Node, offset: Node = 0, shape: Node = None, stride: Node = None, name: str = "_rebuild_tensor_v2"
+) -> Call:
+    sizes, steps = TupleNode([2, 2]) if shape is None else shape, TupleNode([2, 1]) if stride is None else stride
+    hooks = Call("reduce", Global("collections", "OrderedDict"), TupleNode([]))
+    return Call("reduce", Global("torch._utils", name), TupleNode([storage, offset, sizes, steps, False, hooks]))
+
+
+def _dict(**values: Node) -> DictNode:
+    return DictNode([Entry(key, value) for key, value in values.items()])
+
+
+def _sizes(*values: int) -> TupleNode:
+    return TupleNode(list(values))
+
+
+_GOOD = _tensor(_storage())
+_DAMAGED: dict[str, tuple[Node, str]] = {
+    "longer than its storage": (_tensor(_storage(), 1), "behind the end of its storage 0"),
+    "far longer": (_tensor(_storage(), shape=_sizes(1 << 40, 2)), "behind the end of its storage 0"),
+    "stride too large": (_tensor(_storage(), stride=_sizes(3, 1)), "behind the end"),
+    "more elements than fit 63 bits": (
+        _tensor(_storage(), shape=_sizes(1 << 40, 1 << 40), stride=_sizes(0, 0)),
+        "more elements than can be counted",
+    ),
+    "negative offset": (_tensor(_storage(), -1), "no whole number in range"),
+    "negative size": (_tensor(_storage(), shape=_sizes(-2, 2)), "no whole number in range"),
+    "negative stride": (_tensor(_storage(), 3, stride=_sizes(-2, -1)), "no whole number in range"),
+    "size of 10,000 digits": (_tensor(_storage(), shape=TupleNode([10**9999, 1])), "no whole number in range"),
+    "size is a bool": (_tensor(_storage(), shape=TupleNode([True, 2])), "no whole number in range"),
+    "size is a float": (_tensor(_storage(), shape=TupleNode([2.0, 2])), "no whole number in range"),
+    "size is a text": (_tensor(_storage(), shape=TupleNode(["2", 2])), "no whole number in range"),
+    "sizes are a number": (_tensor(_storage(), shape=4), "has no sizes"),
+    "another number of strides": (_tensor(_storage(), stride=_sizes(1)), "2 sizes and 1 strides"),
+    "65 dimensions": (_tensor(_storage(), shape=_sizes(*[1] * 65), stride=_sizes(*[1] * 65)), "65 sizes"),
+    "no storage": (_tensor(None), "rebuilt from no storage"),
+    "no arguments": (
+        Call("reduce", Global("torch._utils", "_rebuild_tensor_v2"), TupleNode([])),
+        "rebuilt from no storage",
+    ),
+    "no element type": (_tensor(_storage(), name="_rebuild_tensor_v3"), "no element type"),
+    "storage missing": (_tensor(_storage("7")), "storage 7 is missing"),
+    "storage elsewhere": (_tensor(_storage("../data.pkl")), r"storage \.\./data\.pkl is missing"),
+    "storage is a folder": (_tensor(_storage("")), "storage  is missing"),
+    "storage too long": (_tensor(_storage(elements=5)), "16 bytes, the pickle expects 20"),
+    "storage too short": (_tensor(_storage(elements=3)), "16 bytes, the pickle expects 12"),
+    "storage of no number": (_tensor(_storage(elements=None)), "no whole number in range"),
+    "storage of a negative number": (_tensor(_storage(elements=-4)), "no whole number in range"),
+    "storage of no class": (_tensor(_storage(kind=Global("torch", "Tensor"))), "names no storage"),
+    "storage key is a number": (_tensor(_storage(0)), "names no storage"),
+    "an id that is a text": (_tensor(Persistent("storage")), "names no storage"),
+    "an id of another kind": (_tensor(Persistent(TupleNode(["module", 1, 2, 3, 4]))), "names no storage"),
+    "a storage of two types": (
+        ListNode([_GOOD, _tensor(_storage(kind=Global("torch", "IntStorage")))]),
+        "storage 0 is described in two ways",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _DAMAGED)
+def test_a_tensor_that_contradicts_its_storage_is_damage(tmp_path: Path, case: str) -> None:
+    root, pattern = _DAMAGED[case]
+    path = tmp_path / "m.pt"
+    _checkpoint(path, _dict(w=root), _0=bytes(16))
+    refused(path, DamagedError, f"^{path}: .*{pattern}")
+
+
+def test_the_good_one_of_the_damaged_ones_is_good(tmp_path: Path) -> None:
+    _checkpoint(tmp_path / "m.pt", _dict(w=_GOOD), _0=bytes(16))
+    with opened(tmp_path / "m.pt") as checkpoint:
+        assert list(checkpoint.tensors) == ["w"]
+    assert torch.equal(torch.load(tmp_path / "m.pt")["w"], torch.zeros(2, 2))
+
+
+def test_a_name_that_moves_the_cursor_is_shown_escaped(tmp_path: Path) -> None:
+    _checkpoint(tmp_path / "m.pt", _dict(w=_tensor(_storage("\x1b[2J\n7"))), _0=bytes(16))
+    refused(tmp_path / "m.pt", DamagedError, r"storage \\x1b\[2J\\n7 is missing")
+
+
+def _saved(value: Callable[[], Any], **kwargs: Any) -> Callable[[Path], None]:
+    return lambda path: torch.save(value(), path, **kwargs)
+
+
+def _tar(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
+
+
+def _deflated(path: Path) -> None:
+    torch.save({"w": torch.ones(50)}, path)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    _zip(path, records, zipfile.ZIP_DEFLATED)
+
+
+def _storage_deflated(path: Path) -> None:
+    torch.save({"w": torch.ones(50)}, path)
+    with zipfile.ZipFile(path) as old:
+        records = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w") as new:
+        for name, data in records.items():
+            new.writestr(name, data, zipfile.ZIP_DEFLATED if name.endswith("data/0") else zipfile.ZIP_STORED)
+
+
+def _pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"w": [1.0]}))
+
+
+_SCRIPT = ["data/0", "data.pkl", "code/__torch__/m.py", "constants.pkl", "version"]
+_EXPORT = ["data/weights/weight_0", "data/weights/model_weights_config.json", "models/model.json", "archive_format"]
+_PACKAGE = [".data/0.storage", "model/model.pkl", ".data/extern_modules", ".data/python_version", "byteorder"]
+
+
+def _named(names: list[str]) -> Callable[[Path], None]:
+    return lambda path: _zip(path, {f"m/{name}": b"x" for name in names})
+
+
+_UNSUPPORTED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a foreign class": (_saved(lambda: {"w": torch.ones(2), "args": argparse.Namespace(lr=1)}), r"argparse\.Namespace"),
+    "a function": (_saved(lambda: {"w": torch.ones(2), "f": print}), r"(builtins|__builtin__)\.print"),
+    "a whole module": (
+        _saved(lambda: torch.nn.Linear(2, 2)),
+        r"torch\.nn\.modules\.linear\.Linear.*save its state_dict",
+    ),
+    "TorchScript": (_named(_SCRIPT), "is a TorchScript program; save its state_dict"),
+    "torch.export": (_named(_EXPORT), "is a torch.export or torch.package archive"),
+    "torch.package": (_named(_PACKAGE), "is a torch.export or torch.package archive"),
+    "legacy": (_saved(lambda: {"w": torch.ones(2)}, _use_new_zipfile_serialization=False), "from before 1.6; load it"),
+    "tar": (_tar, "a tar archive; unpack it first"),
+    "a plain pickle": (_pickled, "a plain pickle"),
+    "deflated": (_deflated, "is compressed, which torch.load reads but never writes; save it anew"),
+    "a deflated storage": (_storage_deflated, "storage 0 is compressed"),
+    "any zip": (lambda path: _zip(path, {"a.txt": b"x", "b/c.txt": b"y"}), "is a zip file without one data.pkl"),
+    "an empty zip": (lambda path: _zip(path, {}), "is a zip file without one data.pkl"),
+    "two data.pkl": (lambda path: _zip(path, {"a/data.pkl": b"N.", "b/data.pkl": b"N."}), "without one data.pkl"),
+    "two tensors of one name": (
+        lambda path: _checkpoint(path, DictNode([Entry("1", _GOOD), Entry(1, _GOOD)]), _0=bytes(16)),
+        "two tensors are named 1",
+    ),
+    "one key twice": (
+        lambda path: _checkpoint(path, DictNode([Entry("w", _GOOD), Entry("w", _GOOD)]), _0=bytes(16)),
+        "two tensors are named w",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _UNSUPPORTED)
+def test_what_is_no_checkpoint_for_prunecli_says_what_it_is(tmp_path: Path, case: str) -> None:
+    make, pattern = _UNSUPPORTED[case]
+    make(tmp_path / "m.pt")
+    refused(tmp_path / "m.pt", UnsupportedError, pattern)
+
+
+def test_records_outside_the_folder_are_damage(tmp_path: Path) -> None:
+    _zip(tmp_path / "m.pt", {"m/data.pkl": b"\x80\x02N.", "other/version": b"3"})
+    refused(tmp_path / "m.pt", DamagedError, "records outside m/")
+
+
+def test_many_foreign_classes_are_named_up_to_three(tmp_path: Path) -> None:
+    classes = ListNode([Global("evil", f"C{i}") for i in range(9)])
+    _checkpoint(tmp_path / "m.pt", _dict(w=_GOOD, x=classes), _0=bytes(16))
+    refused(tmp_path / "m.pt", UnsupportedError, r"\(evil\.C0, evil\.C1, evil\.C2, \.\.\.\)")
+
+
+@pytest.mark.parametrize("key", ["nothing", "w.x", "state_dict.", "optimizer"])
+def test_a_key_that_leads_nowhere_is_a_usage_error_that_lists_what_is_there(tmp_path: Path, key: str) -> None:
+    torch.save({"w": torch.ones(2), "state_dict": {"v": torch.ones(1)}}, tmp_path / "m.pt")
+    with pytest.raises(UsageError, match=r"^--key .* has no .* there, but (w, state_dict|v|nothing)$"):
+        rewrite(tmp_path / "m.pt", tmp_path / "out", Edit(), key)
+
+
+def test_deep_and_shared_objects_cost_no_more_than_their_bytes(tmp_path: Path) -> None:
+    """Quadratic time in the depth, or exponential in the sharing, would not end."""
+    deep: Node = _dict(w=_GOOD)
+    for _ in range(30_000):
+        deep = DictNode([Entry("a", deep)])
+    shared: Node = ListNode([])
+    for _ in range(200):
+        shared = DictNode([Entry(f"k{i}", shared) for i in range(2)])
+    wide = DictNode([Entry(f"e{i}", shared) for i in range(3000)])
+    _checkpoint(tmp_path / "m.pt", _dict(deep=deep, wide=wide), _0=bytes(16))
+    with opened(tmp_path / "m.pt") as checkpoint:
+        assert list(checkpoint.tensors) == ["w"]
+
+
+@pytest.mark.parametrize("kind", ["deep list", "long keys"])
+def test_names_do_not_outgrow_the_file(tmp_path: Path, kind: str) -> None:
+    if kind == "deep list":
+        root: Node = _GOOD
+        for _ in range(30_000):
+            root = ListNode([root])
+    else:
+        key = "k" * 300_000
+        root = _dict(a=DictNode([Entry(key, _GOOD) for _ in range(3000)]), b=_dict(w=_GOOD))
+    _checkpoint(tmp_path / "m.pt", root, _0=bytes(16))
+    refused(tmp_path / "m.pt", UnsupportedError, "too long a name")
+
+
+def test_a_long_key_that_holds_no_tensor_is_no_matter(tmp_path: Path) -> None:
+    torch.save({"vocabulary": {"x" * 9000: 1}, "model": {"w": torch.ones(2)}}, tmp_path / "m.pt")
+    with opened(tmp_path / "m.pt") as checkpoint:
+        assert (checkpoint.wrapper, list(checkpoint.tensors)) == ("model", ["w"])
+
+
+def test_huge_numbers_as_keys_are_not_spelt_out(tmp_path: Path) -> None:
+    root = DictNode([Entry(10**5000, 1), Entry("w", _GOOD)])
+    _checkpoint(tmp_path / "m.pt", root, _0=bytes(16))
+    with opened(tmp_path / "m.pt") as checkpoint:
+        assert list(checkpoint.tensors) == ["w"]
+
+
+def test_a_mapping_that_contains_itself_is_read_once(tmp_path: Path) -> None:
+    value: dict[str, Any] = {"w": torch.ones(2)}
+    value["self"] = value
+    torch.save(value, tmp_path / "m.pt")
+    with opened(tmp_path / "m.pt") as checkpoint:
+        assert list(checkpoint.tensors) == ["w"]
+
+
+@pytest.mark.parametrize("value", [[torch.ones(2)], {3: torch.ones(2)}, torch.ones(2)])
+def test_a_mask_needs_a_name_to_stand_beside(tmp_path: Path, value: Any) -> None:
+    path = tmp_path / "m.pt"
+    torch.save(value, path)
+    with opened(path) as checkpoint:
+        (name,) = checkpoint.tensors
+    edit = Edit(renames={name: f"{name}_orig"}, additions=[Addition(name, "mask", DTYPES["bool"], (2,), _Unused())])
+    with pytest.raises(UnsupportedError, match=r"lies in a list or under a number.*--remove"):
+        rewrite(path, tmp_path / "out", edit)
+
+
+class _Unused:
+    block = 1
+
+    def fill(self, data: object, start: int) -> bool:
+        raise AssertionError
