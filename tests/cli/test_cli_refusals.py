@@ -221,8 +221,9 @@ class TestOutputs:
 def unprivileged(folder: Path) -> Iterator[None]:
     """Be somebody whom permissions bind, also when root runs the tests, in a folder that may only be read."""
     root = os.geteuid() == 0
-    for parent in folder.parents[:2] if root else ():
-        parent.chmod(parent.stat().st_mode | 0o011)
+    closed = {each: mode for each in folder.parents if root and not (mode := each.stat().st_mode) & 0o001}
+    for parent in closed:
+        parent.chmod(0o711)
     Path("model.pt").chmod(0)
     Path("locked").mkdir(mode=0o700 if root else 0)
     folder.chmod(0o555)
@@ -231,7 +232,8 @@ def unprivileged(folder: Path) -> Iterator[None]:
     yield
     if root:
         os.seteuid(0)
-    folder.chmod(0o755)
+    for parent, mode in {**closed, folder: 0o755}.items():
+        parent.chmod(mode & 0o7777)
 
 
 @pytest.mark.usefixtures("unprivileged")
