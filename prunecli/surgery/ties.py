@@ -10,6 +10,10 @@ from prunecli.surgery.parameters import Parameter
 __all__ = ["check_shared_masks", "find_ties"]
 
 
+_Entry = tuple[str, TensorInfo, Parameter | None]
+"""A tensor by its name, and the parameter that it is the weight of; None outside the state dict."""
+
+
 def find_ties(
     checkpoint: Checkpoint,
     parameters: Mapping[str, Parameter],
@@ -25,18 +29,15 @@ def find_ties(
     Raises:
         UsageError: a tensor that is not selected would change along, or overlaps without being equal.
     """
-    by_storage: dict[str, list[tuple[str, TensorInfo, Parameter | None]]] = {}
-    for parameter in parameters.values():
-        entry = (parameter.name, parameter.weight, parameter)
-        by_storage.setdefault(parameter.weight.storage.key, []).append(entry)
-    for tensor in checkpoint.carried:
-        by_storage.setdefault(tensor.storage.key, []).append((tensor.name, tensor, None))
+    everything: list[_Entry] = [(each.name, each.weight, each) for each in parameters.values()]
+    everything += [(tensor.name, tensor, None) for tensor in checkpoint.carried]
+    neighbours = _neighbours(everything)
     chosen = {parameter.name for parameter in selected}
     ties = {}
     for parameter in selected:
         partners = []
-        for name, tensor, other in by_storage[parameter.weight.storage.key]:
-            if other is parameter or not overlap(parameter.weight.view, tensor.view):
+        for name, tensor, other in neighbours[parameter.name]:
+            if other is parameter or not _share(parameter.weight, tensor):
                 continue
             together = other is not None and name in chosen
             if together or not untie:
@@ -47,6 +48,30 @@ def find_ties(
         keys = [parameter.key, *(partner.key for partner in partners)]
         ties[parameter.name] = (min(keys), tuple(sorted(partner.name for partner in partners)))
     return ties
+
+
+def _neighbours(entries: Sequence[_Entry]) -> dict[str, list[_Entry]]:
+    """Return, for every parameter, the tensors whose bytes reach into a common stretch of its storage, itself too."""
+    found: dict[str, list[_Entry]] = {}
+    group: list[_Entry] = []
+    place, reach = "", 0
+    for entry in sorted(entries, key=lambda entry: (entry[1].storage.key, entry[1].span)):
+        tensor = entry[1]
+        if tensor.storage.key != place or tensor.span[0] >= reach:
+            group, place, reach = [], tensor.storage.key, 0
+        group.append(entry)
+        reach = max(reach, tensor.span[1])
+        if entry[2] is not None:
+            found[entry[0]] = group
+    return found
+
+
+def _share(one: TensorInfo, other: TensorInfo) -> bool:
+    """Whether two tensors of one storage share memory; elements of two widths do where their ranges meet."""
+    if one.dtype.itemsize == other.dtype.itemsize:
+        return overlap(one.view, other.view)
+    low, high = max(one.span[0], other.span[0]), min(one.span[1], other.span[1])
+    return bool(one.elements and other.elements) and low < high
 
 
 def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, choices: str) -> None:
@@ -78,7 +103,7 @@ def check_shared_masks(
     for name in ties:
         mask = parameters[name].mask
         for holder, tensor, partners in holders[mask.storage.key] if mask else ():
-            if mask and holder != name and name not in partners and overlap(mask.view, tensor.view):
+            if mask and holder != name and name not in partners and _share(mask, tensor):
                 raise UsageError(
                     f"the mask of {show(name)} shares its memory with that of {show(holder)}, which would change "
                     "along; bake with --remove, or save the checkpoint with clones"

@@ -58,6 +58,7 @@ def strided_zoo() -> dict[str, Tensor]:
     flat = noise((100,), torch.float16, 4)
     packed = noise((5 * 12,), torch.float32, 5)
     table = noise((40, 30), torch.bfloat16, 6)
+    small = noise((40,), torch.float8_e5m2, 7)
     return {
         "transposed": noise((17, 9), seed=1).t(),
         "permuted": noise((3, 4, 5), torch.bfloat16, 2).permute(2, 0, 1),
@@ -68,6 +69,9 @@ def strided_zoo() -> dict[str, Tensor]:
         "lstm.w_ih": packed[:24].view(6, 4),
         "lstm.w_hh": packed[24:48].view(3, 8),
         "lstm.bias": packed[48:60],
+        "close.row": small[:5],
+        "close.strided": small[7:30:3],
+        "close.next": small[31:36],
         "large": noise((1025, 1025), torch.float16, 8).t(),
     }
 

@@ -167,3 +167,14 @@ def test_messages_name_the_remedy_that_the_command_has(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a is tied to b") as caught:
         bake(save(tensors, tmp_path / "model.pt"), tmp_path / "out.pt")
     assert not re.search("--untie", str(caught.value))
+
+
+def test_bytes_seen_in_two_widths_are_shared_where_they_meet(tmp_path: Path) -> None:
+    flat = torch.arange(80, dtype=torch.uint8)
+    tensors = {"wide": flat[:40].view(torch.uint16), "narrow": flat[24:36].view(torch.float8_e5m2)}
+    tensors["beside"] = flat[40:].view(torch.float8_e5m2)
+    source = save(tensors, tmp_path / "model.pt")
+    refused(source, 0.5, "narrow", match="narrow and wide overlap in memory without being equal")
+    target = tmp_path / "out.pt"
+    apply(source, target, ask(0.5, "beside", remove=True))
+    assert target.read_bytes() == expected_file(source, {"beside": live_mask(tensors["beside"], 0.5, "beside")})
