@@ -111,7 +111,23 @@ def overlap(one: View, other: View) -> bool:
         return False
     if (one.row_major and other.row_major) or not (one.nested and other.nested):
         return True
+    if _apart(one, other):
+        return False
     return any(bool(np.any(a & b)) for a, b in _memberships(one, other, low, high))
+
+
+def _apart(one: View, other: View) -> bool:
+    """Whether strides alone show that two views share nothing: interleaved ones, and columns of one table."""
+    rows = [max(view.normal(), key=lambda dim: dim[1], default=(1, 0)) for view in (one, other)]
+    divisor = math.gcd(*(step for view in (one, other) for _, step in view.normal()))
+    between = other.start - one.start
+    if divisor and between % divisor:
+        return True
+    step = rows[0][1]
+    if step == 0 or step != rows[1][1]:
+        return False
+    first, second = (view.stop - view.start - (row[0] - 1) * step for view, row in zip((one, other), rows, strict=True))
+    return first <= between % step <= step - second
 
 
 def _memberships(one: View, other: View, low: int, high: int) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
