@@ -162,6 +162,11 @@ ZOO: dict[str, Sample] = {
     **{f"under {name}": Sample(lambda name=name: {"epoch": 1, name: _flat()}, (name,)) for name in _WRAPPERS},  # type: ignore[misc]
     "under two": Sample(lambda: {"checkpoint": {"model": _flat(), "x": 1}}, ("checkpoint", "model")),
     "under an odd name": Sample(lambda: {"my_weights": _flat(), "args": {"lr": 0.1}}, ("my_weights",)),
+    "optimizer by another name": Sample(
+        lambda: {"mine": _flat(), "solver": _trained()[1].state_dict()},
+        ("mine",),
+    ),
+    "tensors beside a mapping": Sample(lambda: {"scale": torch.ones(2), "encoder": _flat()}),
     "Lightning": Sample(_lightning, ("state_dict",)),
     "trainer": Sample(_trainer, ("model_state_dict",)),
     "metadata": Sample(_with_metadata, ("state_dict",)),
@@ -180,5 +185,5 @@ ZOO: dict[str, Sample] = {
     **{f"protocol {n}": Sample(_lightning, ("state_dict",), save=_protocol(n)) for n in (2, 3, 4, 5)},
     "no checksums": Sample(_lightning, ("state_dict",), save=_without_checksums),
     "a buffer": Sample(_flat, save=_to_buffer),
-    "1500 tensors": Sample(lambda: {f"layer.{i}.w": torch.full((i % 3,), float(i)) for i in range(1500)}),
+    "600 tensors": Sample(lambda: {f"layer.{i}.w": torch.full((i % 3,), float(i)) for i in range(600)}),
 }

@@ -311,7 +311,7 @@ def test_what_torch_never_writes_is_refused_in_one_line(tmp_path: Path, case: st
 
 
 def test_truncation_at_every_byte_is_refused(tmp_path: Path) -> None:
-    for good in (_GOOD["zip64 end"], _GOOD["descriptor of 64 bits"], _zipped(zipfile.ZIP_DEFLATED)):
+    for good in (_GOOD["zip64 end"], _GOOD["descriptor of 64 bits"]):
         for length in range(len(good)):
             with pytest.raises(DamagedError):
                 _read(tmp_path / "m", good[:length])
