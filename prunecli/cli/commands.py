@@ -26,12 +26,13 @@ from prunecli.cli.options import (
 )
 from prunecli.core.amount import parse_amount
 from prunecli.errors import ThresholdError, UsageError
+from prunecli.formats import base as formats
 from prunecli.formats.commit import check_target, write_small
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.parameters import parameters_of
-from prunecli.surgery.plan import Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import Plan, Prune, plan_bake, plan_prune
 from prunecli.surgery.report import measure, render_json
-from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.rewrite import Destination, check_destination, rewrite
 from prunecli.surgery.select import select
 
 __all__ = ["apply", "params", "remove", "report"]
@@ -82,12 +83,7 @@ def apply(
         plan = plan_prune(opened, prune)
         if share == 1 and isinstance(share, int):
             render.note("amount 1 prunes one element; 1.0 prunes all of them", quiet=quiet)
-        if dry_run:
-            render.plan_table(plan, destination)
-            return
-        with render.progress(opened, quiet=quiet) as progress:
-            result = rewrite(opened, plan, destination, jobs=jobs, progress=progress)
-    render.result(result, destination, to_stdout=report == "-", quiet=quiet)
+        _carry_out(opened, plan, destination, told=report == "-", dry_run=dry_run, jobs=jobs, quiet=quiet)
 
 
 def remove(
@@ -108,18 +104,14 @@ def remove(
     destination = destination_of(source, "remove", output, report, no_report=no_report, force=force)
     with open_checkpoint(source, key) as opened:
         plan = plan_bake(opened, selection_of(param, exclude))
-        if dry_run:
-            render.plan_table(plan, destination)
-            return
-        with render.progress(opened, quiet=quiet) as progress:
-            result = rewrite(opened, plan, destination, jobs=jobs, progress=progress)
-    render.result(result, destination, to_stdout=report == "-", quiet=quiet)
+        _carry_out(opened, plan, destination, told=report == "-", dry_run=dry_run, jobs=jobs, quiet=quiet)
 
 
 def report(
     checkpoint: Checkpoint,
     param: Params = None,
     exclude: Exclude = None,
+    min_dim: MinDim = 0,
     key: Key = None,
     style: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.TABLE,
     output: Output = None,
@@ -132,7 +124,7 @@ def report(
     """Count the zeros of a checkpoint's parameters."""
     target = None if output in (None, "-") else check_target(output_path(str(output), "--output"), force=force)
     with open_checkpoint(checkpoint_path(checkpoint), key) as opened:
-        result = measure(opened, selection_of(param, exclude), jobs=jobs)
+        result = measure(opened, selection_of(param, exclude, min_dim), jobs=jobs)
     text = render_json(result).decode("ascii") if style is ReportFormat.JSON else render.report_table(result)
     if target is None:
         sys.stdout.write(text)
@@ -142,10 +134,32 @@ def report(
         raise ThresholdError(f"the sparsity is {result.totals.sparsity:.6f}, below --fail-under {fail_under}")
 
 
-def params(checkpoint: Checkpoint, param: Params = None, exclude: Exclude = None, key: Key = None) -> None:
+def params(
+    checkpoint: Checkpoint, param: Params = None, exclude: Exclude = None, min_dim: MinDim = 0, key: Key = None
+) -> None:
     """List what can be pruned: names, types, shapes; plain lines when piped."""
-    selection = selection_of(param, exclude)
+    selection = selection_of(param, exclude, min_dim)
     with open_checkpoint(checkpoint_path(checkpoint), key) as opened:
         found = parameters_of(opened)
         chosen = list(found.values()) if selection is None else select(found, selection)
         render.parameters(opened, chosen)
+
+
+def _carry_out(
+    opened: formats.Checkpoint,
+    plan: Plan,
+    destination: Destination,
+    *,
+    told: bool,
+    dry_run: bool,
+    jobs: int | None,
+    quiet: bool,
+) -> None:
+    """Do what a plan says, or print it and look whether it could be done; `told` sends the report to stdout."""
+    if dry_run:
+        render.plan_table(plan, destination)
+        check_destination(opened, destination)
+        return
+    with render.progress(opened, quiet=quiet) as progress:
+        result = rewrite(opened, plan, destination, jobs=jobs, progress=progress)
+    render.result(result, destination, to_stdout=told, quiet=quiet)

@@ -44,9 +44,7 @@ Exclude = Annotated[
 Amount = Annotated[
     str, typer.Option("-a", "--amount", metavar="0.5|50%|1000", help="Fraction, percentage, or number of elements.")
 ]
-MinDim = Annotated[
-    int, typer.Option("--min-dim", min=0, help="Patterns take tensors of at least this many dimensions.")
-]
+MinDim = Annotated[int, typer.Option("--min-dim", min=0, help="Patterns take tensors of at least so many dimensions.")]
 Key = Annotated[
     str | None, typer.Option("--key", metavar="PATH", help="Where the state dict lies, if it is not found by itself.")
 ]

@@ -78,10 +78,9 @@ class MaskDigest:
 def scale(raw: Unsigned, mask: Unsigned, kind: str) -> None:
     """Multiply elements by a mask of their own type that holds more than 0 and 1, in place, rounding as torch does.
 
-    `kind` is the element type's name: float64, float32, float16 or bfloat16. Where the mask is zero, the result is +0.0
-    (torch would make NaN of a masked infinity).
+    `kind` is the element type's name: float64, float32, float16 or bfloat16. What the mask drops is for the caller to
+    clear: a masked infinity has become NaN here.
     """
-    dropped = is_zero(mask, signed_zero=True, out=np.empty(mask.size, dtype=np.bool_))
     with np.errstate(all="ignore"):
         if kind == "bfloat16":
             product = _from_bfloat16(raw) * _from_bfloat16(mask)
@@ -89,7 +88,6 @@ def scale(raw: Unsigned, mask: Unsigned, kind: str) -> None:
         else:
             floating = np.dtype(kind).newbyteorder(raw.dtype.byteorder)
             np.multiply(raw.view(floating), mask.view(floating), out=raw.view(floating))
-    clear_dropped(raw, ~dropped)
 
 
 def _from_bfloat16(raw: Unsigned) -> NDArray[np.float32]:

@@ -45,8 +45,10 @@ class Target:
     force: bool
 
 
-def check_target(path: Path, *, force: bool, source: os.stat_result | None = None) -> Target:
+def check_target(path: Path, *, force: bool, source: os.stat_result | None = None, option: str = "-o") -> Target:
     """Look, before anything is written, whether an output can stand at `path`; `source` is the input's stat.
+
+    `option` is the one that names this output, for the message.
 
     Raises:
         OutputError: it exists (or is the input) and `force` is not given, it is no regular file, its folder is
@@ -57,7 +59,7 @@ def check_target(path: Path, *, force: bool, source: os.stat_result | None = Non
     except OSError as exc:
         raise _failure(path, exc) from exc
     if old is not None:
-        _check_old(path, old, force, source)
+        _check_old(path, old, force, source, option)
     if not os.access(final.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OutputError(f"cannot write {show(path)}: its folder is not writable; {_ELSEWHERE}")
     if old is None:
@@ -130,13 +132,13 @@ def _resolve(path: Path) -> tuple[Path, os.stat_result | None]:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def _check_old(path: Path, old: os.stat_result, force: bool, source: os.stat_result | None) -> None:
+def _check_old(path: Path, old: os.stat_result, force: bool, source: os.stat_result | None, option: str) -> None:
     if not stat.S_ISREG(old.st_mode):
         what = "folder; name a file in it" if stat.S_ISDIR(old.st_mode) else "device, FIFO or socket; stream with -o -"
         raise OutputError(f"cannot write {show(path)}: it is a {what}")
     if not force:
         what = "is the input itself" if source is not None and os.path.samestat(old, source) else "exists"
-        raise OutputError(f"{show(path)} {what}; name another output with -o, or replace it with --force")
+        raise OutputError(f"{show(path)} {what}; name another output with {option}, or replace it with --force")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, UsageError, show
+from prunecli.errors import DamagedError, UnsupportedError, UsageError, show
 from prunecli.formats.base import Checkpoint
 from prunecli.formats.safetensors_file import looks_like_safetensors, read_safetensors
 from prunecli.formats.source import Source, open_source, open_stdin
@@ -40,8 +40,6 @@ def open_checkpoint(path: Path | None, key: str | None = None) -> Iterator[Check
         DamagedError: it is damaged, or nothing that prunecli can operate on.
         UsageError: `key` leads nowhere in it.
     """
-    if path is not None and path.is_dir():
-        raise UnreadableError(f"{show(path)} is a folder; name one checkpoint file in it")
     with open_stdin() if path is None else open_source(path) as source:
         yield read_checkpoint(source, key)
 

@@ -65,6 +65,8 @@ def open_source(path: Path) -> Iterator[Source]:
         raise UnreadableError(f"cannot open {label}: the name holds a NUL byte") from None
     try:
         status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise UnreadableError(f"{label} is a folder; name one checkpoint file in it")
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError(f"{label} is {_kind(status.st_mode)}, not a regular file; give '-' to read a stream")
         yield Source(descriptor, status.st_size, label, path, status)
@@ -102,5 +104,5 @@ def open_stdin(descriptor: int = 0) -> Iterator[Source]:
 
 
 def _kind(mode: int) -> str:
-    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
     return next((name for is_kind, name in kinds if is_kind(mode)), "a device")

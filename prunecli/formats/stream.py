@@ -111,14 +111,16 @@ def run_pieces(
     if jobs == 1:
         work.run()
     else:
-        with ThreadPoolExecutor(jobs, thread_name_prefix="prunecli") as pool:
-            futures = [pool.submit(work.run) for _ in range(jobs)]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                work.stop()
-                raise
+        pool = ThreadPoolExecutor(jobs, thread_name_prefix="prunecli")
+        try:
+            for future in [pool.submit(work.run) for _ in range(jobs)]:
+                future.result()
+        except BaseException as error:
+            work.stop()
+            # A signal has come for the process: a thread that is stuck in a pipe nobody reads must not keep it alive.
+            pool.shutdown(wait=isinstance(error, Exception) or not sink.ordered)
+            raise
+        pool.shutdown()
     work.finish()
 
 

@@ -5,7 +5,7 @@ A test holds this list against torch's own (`torch._weights_only_unpickler._get_
 
 from prunecli.formats.dtypes import DTYPES, DType
 
-__all__ = ["admitted", "storage_dtype"]
+__all__ = ["STORAGE_OF", "admitted", "storage_dtype"]
 
 _STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",

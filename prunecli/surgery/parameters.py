@@ -79,7 +79,10 @@ def parameters_of(checkpoint: Checkpoint) -> dict[str, Parameter]:
         mask = tensors.get(f"{base}_mask")
         if base != name and base not in tensors and mask is not None and mask.shape == tensor.shape:
             if not mask.dtype.prunable or not mask.view.nested or mask.view.repeats > 1:
-                raise UnsupportedError(f"{checkpoint.source.label}: {show(base)} has a mask of type {mask.dtype.name}")
+                raise UnsupportedError(
+                    f"{checkpoint.source.label}: {show(mask.name)} is no mask of single elements (it is "
+                    f"{mask.dtype.name}, strides {mask.view.stride}); bake it with torch"
+                )
             masks.add(mask.name)
             found[base] = (tensor, mask)
         else:

@@ -18,7 +18,7 @@ from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.select import Selection, select
 
-__all__ = ["SCHEMA", "ParameterReport", "Place", "Report", "Totals", "make_report", "measure", "render_json"]
+__all__ = ["SCHEMA", "ParameterReport", "Place", "Report", "Totals", "as_dict", "make_report", "measure", "render_json"]
 
 SCHEMA = "prunecli.report/1"
 

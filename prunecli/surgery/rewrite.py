@@ -15,9 +15,13 @@ from prunecli.surgery.edits import prepare
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import Place, Report, make_report, render_json
 
-__all__ = ["Destination", "default_output", "default_report", "rewrite"]
+__all__ = ["Destination", "Targets", "check_destination", "default_output", "default_report", "rewrite"]
 
-_DOUBLE_SUFFIXES = (".pth.tar", ".pt.tar", ".tar.gz")
+_SUFFIXES = (
+    ".safetensors", ".pth.tar", ".pt.tar", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl", ".pickle", ".th", ".model",
+)  # fmt: skip
+"""What is taken for a suffix; in `model.v1.5` the 5 is none."""
+
 Progress = Callable[[int, int], None]
 """Told the bytes done and the bytes in all."""
 
@@ -45,8 +49,8 @@ def default_report(output: Path) -> Path:
 
 
 def _split(path: Path) -> tuple[str, str]:
-    double = next((suffix for suffix in _DOUBLE_SUFFIXES if path.name.endswith(suffix)), path.suffix)
-    return path.name.removesuffix(double), double
+    suffix = next((suffix for suffix in _SUFFIXES if path.name.endswith(suffix)), "")
+    return path.name.removesuffix(suffix), suffix
 
 
 def rewrite(
@@ -64,7 +68,7 @@ def rewrite(
         DamagedError: the input's data contradict its checksums.
     """
     source = checkpoint.source
-    targets = _check_targets(checkpoint, destination)
+    targets = check_destination(checkpoint, destination)
     surgery = prepare(checkpoint, plan)
     pieces = list(checkpoint.pieces(surgery.edit))
     size = sum(piece.length for piece in pieces)
@@ -83,23 +87,31 @@ def rewrite(
 
 
 @dataclass(frozen=True, slots=True)
-class _Targets:
+class Targets:
+    """Outputs found fit to be written; None for standard output, and for no report."""
+
     output: Target | None
     report: Target | None
 
 
-def _check_targets(checkpoint: Checkpoint, destination: Destination) -> _Targets:
+def check_destination(checkpoint: Checkpoint, destination: Destination) -> Targets:
+    """Look whether the outputs can be written, before anything is.
+
+    Raises:
+        OutputError: one exists, is the input, or cannot be written.
+        UsageError: both would be one file.
+    """
     status = checkpoint.source.status
     if destination.path is None:
         output = None
     else:
         output = check_target(destination.path, force=destination.force, source=status)
     if destination.report is None:
-        return _Targets(output, None)
-    report = check_target(destination.report, force=destination.force, source=status)
+        return Targets(output, None)
+    report = check_target(destination.report, force=destination.force, source=status, option="--report")
     if output is not None and report.final == output.final:
         raise UsageError("the checkpoint and its report would be one file; give --report another name")
-    return _Targets(output, report)
+    return Targets(output, report)
 
 
 def _counting(progress: Progress | None, size: int) -> Callable[[int], None] | None:

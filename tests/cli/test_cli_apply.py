@@ -228,6 +228,21 @@ def test_dry_run_finds_what_the_run_would_refuse(cli: Cli) -> None:
     assert cli("apply", "model.pt", "-p", "fc2.weight", "-a", "641", "--dry-run").code == 2
 
 
+def test_dry_run_prints_the_plan_and_that_the_output_is_in_the_way(cli: Cli) -> None:
+    Path("model.pruned.pt").write_text("old")
+    outcome = cli("apply", "model.pt", "-p", "fc2.weight", "-a", "0.5", "--dry-run")
+    assert outcome.code == 6
+    assert "fc2.weight" in outcome.out
+    assert "model.pruned.pt exists" in outcome.err
+
+
+@pytest.mark.parametrize("command", ["params", "report"])
+def test_min_dim_shows_what_apply_would_take(cli: Cli, command: str) -> None:
+    shown = cli(command, "model.pt", "-p", "*.weight", "--min-dim", "2").out
+    assert "fc1.weight" in shown
+    assert "bn1.weight" not in shown
+
+
 def test_force_replaces_and_spares_the_rest(cli: Cli) -> None:
     Path("out.pt").write_text("old")
     line = ["apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "-o", "out.pt"]

@@ -23,7 +23,8 @@ FC1 = ("-p", "fc1.weight", "-a", "0.5", "--seed", "1")
         ("m.pth.tar", "m.pruned.pth.tar", "m.pruned.report.json"),
         ("llama-3.1-8b.safetensors", "llama-3.1-8b.pruned.safetensors", "llama-3.1-8b.pruned.report.json"),
         ("epoch=3-loss=0.25.ckpt", "epoch=3-loss=0.25.pruned.ckpt", "epoch=3-loss=0.25.pruned.report.json"),
-        ("checkpoint", "checkpoint.pruned", "checkpoint.report.json"),
+        ("checkpoint", "checkpoint.pruned", "checkpoint.pruned.report.json"),
+        ("model.v1.5", "model.v1.5.pruned", "model.v1.5.pruned.report.json"),
         ("with space and ü.pt", "with space and ü.pruned.pt", "with space and ü.pruned.report.json"),
     ],
 )
@@ -33,6 +34,14 @@ def test_default_names(cli: Cli, folder: Path, name: str, output: str, report: s
     outcome = cli("apply", f"in/{name}", *FC1)
     assert outcome.out == f"in/{output}\n"
     assert sorted(path.name for path in Path("in").iterdir()) == sorted([name, output, report])
+
+
+def test_a_report_in_the_way_is_told_with_its_own_option(cli: Cli) -> None:
+    assert cli("apply", "model.pt", *FC1).code == 0
+    outcome = cli("apply", "model.safetensors", *FC1)
+    assert outcome.code == 6
+    assert "model.pruned.report.json exists; name another output with --report" in outcome.err
+    assert not Path("model.pruned.safetensors").exists()
 
 
 def test_default_names_of_remove(cli: Cli) -> None:

@@ -104,6 +104,16 @@ def test_head_takes_ten_bytes_of_a_large_stream() -> None:
     assert (done.stdout[10:], done.stderr) == (b"%d\n" % (128 + signal.SIGPIPE), b"")
 
 
+def test_a_signal_ends_a_run_whose_reader_takes_nothing() -> None:
+    torch.save({"w": torch.ones(1 << 22)}, "large.pt")
+    command = [sys.executable, "-m", "prunecli", "apply", "large.pt", "-p", "w", "-a", "0.5", "-o", "-", "-q"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.read(1)  # it is writing, and will be stuck as soon as the pipe is full
+        process.terminate()
+        assert process.wait(timeout=30) == -signal.SIGTERM
+
+
 INTERRUPTED = """
 import os, sys, time
 from prunecli.formats import stream

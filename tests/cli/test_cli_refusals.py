@@ -247,14 +247,12 @@ def test_no_permission(cli: Callable[..., Any], folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["locked", "model.pt", "model.safetensors"]
 
 
-@pytest.mark.xfail(reason="formats/detect.py asks Path.is_dir, which raises what open() would have told")
 @pytest.mark.usefixtures("unprivileged")
 def test_no_permission_to_look_into_the_folder(cli: Callable[..., Any]) -> None:
     outcome = cli("params", "locked/model.pt")
     assert (outcome.code, outcome.err) == (3, "prunecli: error: cannot open locked/model.pt: Permission denied\n")
 
 
-@pytest.mark.xfail(reason="formats/detect.py asks Path.is_dir, which raises what open() would have told")
 def test_an_input_name_that_is_too_long(refused: Refusal) -> None:
     assert "File name too long" in refused(3, "params", "x" * 5000)
 
