@@ -20,14 +20,18 @@ from prunecli.formats.pickle_graph import (
     TupleNode,
     children,
 )
-from prunecli.formats.torch_tensors import tensor_ref
+from prunecli.formats.torch_tensors import TensorRef, tensor_ref
 
 __all__ = ["NamedNode", "StateDict", "find_state_dict", "mapping_entries"]
 
 _WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",
 )  # fmt: skip
-_NOT_WEIGHTS = re.compile(r"optim|sched|scaler|ema|average|swa|grad|rng", re.IGNORECASE)
+_NOT_WEIGHTS = re.compile(
+    r"(?i:optim|sched|average)|(?<![A-Za-z])(?i:ema|swa|grads?|rng|(grad)?scaler)(?![a-z])|(?<=[a-z])(EMA|SWA)(?![a-z])"
+)
+"""Optimizers, schedulers, scalers, averages; but not a `schema_encoder`, a `cinema` or an `upscaler`."""
+
 _OPTIMIZER_ENTRIES = 64  # an optimizer's state dict has two or three
 _LONGEST_NAME = 4096  # else a file of a megabyte could spell out names of gigabytes, through shared keys and nesting
 _DICTS = {("collections", "OrderedDict"), ("collections", "Counter"), ("collections", "defaultdict")}
@@ -35,10 +39,11 @@ _DICTS = {("collections", "OrderedDict"), ("collections", "Counter"), ("collecti
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedNode:
-    """A tensor's node, its dotted name, and the entry list it stands in (None inside a list or tuple)."""
+    """A tensor's node, what it says, its dotted name, and the entry list it stands in (None inside a list or tuple)."""
 
     name: str
     node: Node
+    ref: TensorRef
     home: list[Entry] | None
     entry: Entry | None
 
@@ -69,9 +74,9 @@ def find_state_dict(root: Node, key: str | None, where: str) -> StateDict:
         UsageError: `key` leads nowhere.
         UnsupportedError: two tensors get the same name.
     """
-    holders = _holders(root, where)
-    node, path = _descend(root, holders, where) if key is None else (_follow(root, key, where), key)
-    nodes = tuple(_named(node, holders, where, forced=key is not None))
+    survey = _survey(root, where)
+    node, path = _descend(root, survey) if key is None else (_follow(root, key, where), key)
+    nodes = tuple(_named(node, survey, where, forced=key is not None))
     seen: set[str] = set()
     for named in nodes:
         if named.name in seen:
@@ -80,12 +85,20 @@ def find_state_dict(root: Node, key: str | None, where: str) -> StateDict:
     return StateDict(path, nodes)
 
 
-def _descend(root: Node, holders: set[int], where: str) -> tuple[Node, str]:
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """By id of their nodes: all tensors of a graph, and everything from which one can be reached."""
+
+    tensors: dict[int, TensorRef]
+    holders: set[int]
+
+
+def _descend(root: Node, survey: _Survey) -> tuple[Node, str]:
     node, path = root, []
     visited: set[int] = set()
     while id(node) not in visited:
         visited.add(id(node))
-        step = _step(node, holders, where)
+        step = _step(node, survey)
         if step is None:
             break
         path.append(_text(step.key))
@@ -93,18 +106,18 @@ def _descend(root: Node, holders: set[int], where: str) -> tuple[Node, str]:
     return node, ".".join(path)
 
 
-def _step(node: Node, holders: set[int], where: str) -> Entry | None:
+def _step(node: Node, survey: _Survey) -> Entry | None:
     """Return the entry to go down through, or None if the state dict is here."""
     levels = [
         entry
         for entry in mapping_entries(node) or []
-        if id(entry.value) in holders and mapping_entries(entry.value) is not None and not _carried(entry)
+        if id(entry.value) in survey.holders and mapping_entries(entry.value) is not None and not _carried(entry)
     ]
     for wrapper in _WRAPPERS:
         for entry in levels:
             if entry.key == wrapper:
                 return entry
-    if any(tensor_ref(entry.value, where) for entry in mapping_entries(node) or []):
+    if any(id(entry.value) in survey.tensors for entry in mapping_entries(node) or []):
         return None
     return levels[0] if len(levels) == 1 else None
 
@@ -116,39 +129,41 @@ def _carried(entry: Entry) -> bool:
     return {"state", "param_groups"} <= keys or bool(_NOT_WEIGHTS.search(_text(entry.key)))
 
 
-def _holders(root: Node, where: str) -> set[int]:
-    """Return the ids of all nodes from which a tensor can be reached, in one pass, however much they share."""
+def _survey(root: Node, where: str) -> _Survey:
+    """Look at every node once, however much they share, and read the tensors among them."""
     parents: dict[int, list[int]] = {id(root): []}
-    todo, found = [root], []
+    todo = [root]
+    tensors: dict[int, TensorRef] = {}
     while todo:
         node = todo.pop()
-        if tensor_ref(node, where) is not None:
-            found.append(id(node))
+        ref = tensor_ref(node, where)
+        if ref is not None:
+            tensors[id(node)] = ref
         elif isinstance(node, GraphNode):
             for below in children(node):
                 if id(below) not in parents:
                     todo.append(below)
                 parents.setdefault(id(below), []).append(id(node))
-    holders = set(found)
+    holders, found = set(tensors), list(tensors)
     while found:
         for parent in parents[found.pop()]:
             if parent not in holders:
                 holders.add(parent)
                 found.append(parent)
-    return holders
+    return _Survey(tensors, holders)
 
 
-def _named(root: Node, holders: set[int], where: str, *, forced: bool) -> Iterator[NamedNode]:
+def _named(root: Node, survey: _Survey, where: str, *, forced: bool) -> Iterator[NamedNode]:
     """Name every tensor below `root`, without recursion, in the order of the file."""
     stack: list[tuple[str, Node, list[Entry] | None, Entry | None]] = [("", root, None, None)]
     visited: set[int] = set()
     while stack:
         name, node, home, entry = stack.pop()
-        if tensor_ref(node, where) is not None:
-            yield NamedNode(name, node, home, entry)
+        if id(node) in survey.tensors:
+            yield NamedNode(name, node, survey.tensors[id(node)], home, entry)
         elif isinstance(node, GraphNode) and id(node) not in visited:
             visited.add(id(node))
-            below = _children(node, name, holders, skip_carried=node is root and not forced)
+            below = _children(node, name, survey.holders, skip_carried=node is root and not forced)
             if any(len(each[0]) > _LONGEST_NAME for each in below):
                 raise UnsupportedError(f"{where}: a tensor below {show(name)} has too long a name")
             stack += reversed(below)

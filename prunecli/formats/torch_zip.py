@@ -130,11 +130,7 @@ def read_torch_zip(source: Source, key: str | None = None) -> TorchZip:
     _refuse_foreign(graph, source.label)
     storages, places = _storages(graph, directory, root, source.label)
     state = find_state_dict(graph.root, key, source.label)
-    tensors = {}
-    for named in state.nodes:
-        ref = tensor_ref(named.node, source.label)
-        if ref is not None:
-            tensors[named.name] = _info(named.name, ref, places)
+    tensors = {named.name: _info(named.name, named.ref, places) for named in state.nodes}
     carried = [
         _info(f"a tensor outside the state dict, in data/{ref.storage.key}", ref, places)
         for ref in _others(graph.root, state, source.label)
