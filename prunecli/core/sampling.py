@@ -36,9 +36,6 @@ _RARE = 256
 _CLOSE = 1 << 30
 """A quarter of a 256th, in units of 2**-40: how far off the probability of a rank may be. Part of the definition."""
 
-_DRAW = 96 << 10
-"""Bytes drawn at a time: from 128 KiB on, malloc would ask the kernel for fresh pages each time."""
-
 _scratch = Scratch()
 
 
@@ -221,11 +218,7 @@ def _bernoulli(words: _Words, amount: int, chosen: NDArray[np.bool_]) -> None:
 
 def _bytes(words: _Words, count: int) -> NDArray[np.uint8]:
     """Draw `count` bytes, the low byte of each word first; the rest of the last word is thrown away."""
-    drawn = _scratch.bytes("drawn", -(-count // 8) * 8)
-    for start in range(0, drawn.size, _DRAW):
-        part = drawn[start : start + _DRAW]
-        part[:] = words.take(part.size // 8).astype("<u8", copy=False).view(np.uint8)
-    return drawn[:count]
+    return words.take(-(-count // 8)).astype("<u8", copy=False).view(np.uint8)[:count]
 
 
 def _flip(words: _Words, chosen: NDArray[np.bool_], value: bool, count: int) -> None:

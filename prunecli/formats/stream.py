@@ -41,18 +41,21 @@ class Sink(Protocol):
 
 
 class FileSink:
-    """A regular file, written at offsets by all threads at once."""
+    """A regular file, written at offsets in any order."""
 
     ordered = False
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        # The kernel writes one file for one thread at a time anyhow; the others would burn their processor waiting.
+        self._writing = threading.Lock()
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write all of `data` at `offset`."""
         done = 0
-        while done < len(data):
-            done += os.pwrite(self._descriptor, data[done:], offset + done)
+        with self._writing:
+            while done < len(data):
+                done += os.pwrite(self._descriptor, data[done:], offset + done)
         # Linux takes this advice on dirty pages as a request to start writing them to the disk now. The disk then
         # works while the next chunks are made, and the fsync at the end finds next to nothing left to do.
         if hasattr(os, "posix_fadvise"):

@@ -460,13 +460,6 @@ def test_a_draw_into_a_strided_array_is_the_same(whole: tuple[Subset, Bools]) ->
     assert not room[1::2].any()
 
 
-def test_how_a_block_is_cut_for_the_cache_is_no_part_of_the_stream(
-    whole: tuple[Subset, Bools], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sampling, "_DRAW", 1 << 14)
-    np.testing.assert_array_equal(whole[0].span(BLOCK, SIZE), whole[1][BLOCK:])
-
-
 # What a key depends on.
 
 
