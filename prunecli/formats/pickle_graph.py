@@ -1,8 +1,8 @@
-"""Pickle bytes <-> an inert graph of nodes: nothing named in them is imported, and nothing is ever called.
+"""Read pickle bytes as an inert graph of nodes: nothing named in them is imported, and nothing is ever called.
 
 A pickle is a program for a small stack machine. Here the program runs on nodes instead of objects: where the real
 machine would import a class, a `Global` keeps its name; where it would call a function, a `Call` keeps function and
-arguments. `dump` writes a graph back as a pickle with the same meaning.
+arguments. `pickle_dump.dump` writes a graph back as a pickle with the same meaning.
 
 Opcodes, their arguments and their effects are those of CPython's `pickletools.py`, the one specification of the
 format, and of `Lib/pickle.py` where that leaves a choice; what is refused beyond it is said at `load`.
@@ -15,47 +15,21 @@ from typing import Literal, TypeAlias
 
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats import pickle_values as values
-from prunecli.formats.pickle_dump import dump
 from prunecli.formats.pickle_machine import Machine
 from prunecli.formats.pickle_nodes import (
-    Atom,
-    ByteArrayNode,
-    ByteStringNode,
     Call,
     DictNode,
     Entry,
     Global,
-    GraphNode,
     ListNode,
     Node,
     Persistent,
     PickleGraph,
     SetNode,
     TupleNode,
-    children,
-    walk,
 )
 
-__all__ = [
-    "Atom",
-    "ByteArrayNode",
-    "ByteStringNode",
-    "Call",
-    "DictNode",
-    "Entry",
-    "Global",
-    "GraphNode",
-    "ListNode",
-    "Node",
-    "Persistent",
-    "PickleGraph",
-    "SetNode",
-    "TupleNode",
-    "children",
-    "dump",
-    "load",
-    "walk",
-]
+__all__ = ["load"]
 
 
 def load(data: bytes | memoryview, start: int = 0, *, where: str = "data.pkl") -> PickleGraph:

@@ -9,17 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prunecli.errors import UnsupportedError, UsageError, show
-from prunecli.formats.pickle_graph import (
-    Call,
-    DictNode,
-    Entry,
-    Global,
-    GraphNode,
-    ListNode,
-    Node,
-    TupleNode,
-    children,
-)
+from prunecli.formats.pickle_nodes import Call, DictNode, Entry, Global, GraphNode, ListNode, Node, TupleNode, children
 from prunecli.formats.torch_tensors import TensorRef, tensor_ref
 
 __all__ = ["NamedNode", "StateDict", "find_state_dict", "mapping_entries"]

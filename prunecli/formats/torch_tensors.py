@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, show
 from prunecli.formats.dtypes import DTYPES, DType
-from prunecli.formats.pickle_graph import Call, Global, ListNode, Node, Persistent, TupleNode
+from prunecli.formats.pickle_nodes import Call, Global, ListNode, Node, Persistent, TupleNode
 from prunecli.formats.torch_globals import STORAGE_OF, storage_dtype
 from prunecli.formats.views import View
 

@@ -12,7 +12,9 @@ from functools import partial
 
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Patch, Storage, TensorInfo, patched_copies
-from prunecli.formats.pickle_graph import Call, Entry, Node, PickleGraph, children, dump, load, walk
+from prunecli.formats.pickle_dump import dump
+from prunecli.formats.pickle_graph import load
+from prunecli.formats.pickle_nodes import Call, Entry, Node, PickleGraph, children, walk
 from prunecli.formats.pieces import Checksum, Copy, Deferred, Fresh, Literal, Piece
 from prunecli.formats.source import Source
 from prunecli.formats.state_dict import NamedNode, StateDict, find_state_dict

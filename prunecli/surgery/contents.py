@@ -6,6 +6,7 @@ several views woven into one storage) are found element by element, with the who
 """
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,7 +76,7 @@ def _or_not(flags: Flags, others: Flags) -> None:
     np.greater_equal(flags, others, out=flags)
 
 
-class _Blocks:
+class _Blocks(ABC):
     """The common part of contents that see a row-major tensor block by block."""
 
     def __init__(self, job: Job) -> None:
@@ -93,8 +94,9 @@ class _Blocks:
             job.mask.digest.add(first, keep)
         return self._handle(raw, first, keep, before)
 
+    @abstractmethod
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
-        raise NotImplementedError
+        """Do what this content is for; say whether the bytes may have changed."""
 
 
 class Counted(_Blocks):

@@ -14,7 +14,9 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from prunecli.errors import DamagedError, UnsupportedError
-from prunecli.formats.pickle_graph import (
+from prunecli.formats.pickle_dump import dump
+from prunecli.formats.pickle_graph import load
+from prunecli.formats.pickle_nodes import (
     ByteArrayNode,
     ByteStringNode,
     Call,
@@ -28,8 +30,6 @@ from prunecli.formats.pickle_graph import (
     SetNode,
     TupleNode,
     children,
-    dump,
-    load,
     walk,
 )
 

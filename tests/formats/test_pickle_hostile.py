@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError
-from prunecli.formats.pickle_graph import Call, DictNode, Entry, ListNode, TupleNode, dump, load, walk
+from prunecli.formats.pickle_dump import dump
+from prunecli.formats.pickle_graph import load
+from prunecli.formats.pickle_nodes import Call, DictNode, Entry, ListNode, TupleNode, walk
 
 DAMAGED = {
     "nothing": b"",

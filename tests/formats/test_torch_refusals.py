@@ -16,7 +16,8 @@ from format_tools import opened, refused, rewrite
 from prunecli.errors import DamagedError, UnsupportedError, UsageError
 from prunecli.formats.base import Addition, Edit
 from prunecli.formats.dtypes import DTYPES
-from prunecli.formats.pickle_graph import Call, DictNode, Entry, Global, ListNode, Node, Persistent, TupleNode, dump
+from prunecli.formats.pickle_dump import dump
+from prunecli.formats.pickle_nodes import Call, DictNode, Entry, Global, ListNode, Node, Persistent, TupleNode
 
 
 def _zip(path: Path, records: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
