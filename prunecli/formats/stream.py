@@ -7,7 +7,6 @@ owns one buffer; memory is threads x chunk, whatever the size of the file.
 
 import os
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.errors import PrunecliError
+from prunecli.formats.crc import crc32
 from prunecli.formats.pieces import CHUNK, Copy, Deferred, Fresh, Literal, Piece
 from prunecli.formats.source import Source
 
@@ -253,16 +253,16 @@ def _fill(part: _Part, data: NDArray[np.uint8]) -> None:
     if isinstance(piece, Fresh):
         piece.content.fill(data, part.start)
         if piece.after is not None:
-            piece.after.add(part.start, zlib.crc32(data.data), part.length)
+            piece.after.add(part.start, crc32(data.data), part.length)
         return
     if not isinstance(piece, Copy):
         raise PrunecliError(f"no way to fill a {type(piece).__name__}")
     place = piece.record_start + part.start
     crc = None
     if piece.before is not None:
-        crc = zlib.crc32(data.data)
+        crc = crc32(data.data)
         piece.before.add(place, crc, part.length)
     if piece.content is not None and piece.content.fill(data, part.start):
         crc = None
     if piece.after is not None:
-        piece.after.add(place, zlib.crc32(data.data) if crc is None else crc, part.length)
+        piece.after.add(place, crc32(data.data) if crc is None else crc, part.length)

@@ -4,7 +4,6 @@ Baking copies the archive byte for byte but for the chosen elements and the CRC-
 removing masks writes a new pickle and lays the records out anew, as torch does (`zip_layout`).
 """
 
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from functools import partial
 
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Patch, Storage, TensorInfo, patched_copies
+from prunecli.formats.crc import crc32
 from prunecli.formats.pickle_dump import dump
 from prunecli.formats.pickle_graph import load
 from prunecli.formats.pickle_nodes import Call, Entry, Node, PickleGraph, children, walk
@@ -171,7 +171,7 @@ def _load_pickle(source: Source, directory: Directory, root: str) -> PickleGraph
     if record is None or record.deflated:
         raise UnsupportedError(f"{source.label} is compressed, which torch.load reads but never writes; save it anew")
     data = source.read(record.offset, record.size)
-    if not _unsummed(record) and zlib.crc32(data) != record.crc:
+    if not _unsummed(record) and crc32(data) != record.crc:
         raise DamagedError(
             f"{source.label}: record data.pkl is damaged, its CRC-32 is wrong; fetch the checkpoint again"
         )
@@ -256,7 +256,7 @@ def _copied(record: Record, patches: Sequence[Patch], label: str, after: Checksu
 
 
 def _literal(data: bytes, after: Checksum) -> Iterable[Piece]:
-    after.add(0, zlib.crc32(data), len(data))
+    after.add(0, crc32(data), len(data))
     return [Literal(data)]
 
 

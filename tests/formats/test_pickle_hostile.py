@@ -136,7 +136,8 @@ def test_nothing_is_imported_or_called(tmp_path: pathlib.Path) -> None:
     module = b"cprunecli_no_such_module\nname\n."
     code = (
         "import sys\n"
-        "from prunecli.formats.pickle_graph import dump, load, walk\n"
+        "from prunecli.formats.pickle_dump import dump\nfrom prunecli.formats.pickle_graph import load\n"
+        "from prunecli.formats.pickle_nodes import walk\n"
         "before = set(sys.modules)\n"
         f"for data in ({pickled!r}, {module!r}, b'cthis\\ns\\n)R.'):\n"
         "    graph = load(data)\n"
