@@ -97,14 +97,17 @@ class Row:
         return [self.what, self.against, *medians, ratio, span, self.goal.text(), self.reached()]
 
 
+_SETTLE = 2.0
+"""Seconds after which both sides find the memory of the machine in the same state."""
+
+
 @dataclass(frozen=True)
 class Command:
-    """A command, what to copy to and fro before it, and the folder that it writes to, emptied after it."""
+    """A command, the file that it finds in the page cache, and the folder that it writes to, emptied after it."""
 
     argv: Sequence[str]
     out: Path
     warm: Path | None = None
-    copies: int = 1
 
 
 def interleave(rounds: int, ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[list[float], list[float]]:
@@ -216,14 +219,17 @@ def to_json(about: dict[str, str], rows: Sequence[Row]) -> str:
 
 
 def _warm_up(command: Command) -> None:
-    """Copy and delete: fresh pages come from the host and are slow, and whoever writes first would pay for them."""
+    """Read the source, then wait until memory that was freed has gone back to the host of a virtual machine.
+
+    Memory is quick to get right after a file was deleted, and slow a moment later. A command that writes at once, as cp
+    does, would have the better part of it, and one that starts up first the worse.
+    """
     if command.warm is None:
         return
-    copies = [command.out / f"warm-up-{number}" for number in range(command.copies)]
-    for copy in copies:
-        subprocess.run(["cp", str(command.warm), str(copy)], check=True)
-    for copy in copies:
-        copy.unlink()
+    with command.warm.open("rb", buffering=0) as file:
+        while file.read(1 << 24):
+            pass
+    time.sleep(_SETTLE)
 
 
 def _checked(argv: Sequence[str]) -> None:

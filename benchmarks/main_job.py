@@ -184,7 +184,7 @@ def _masks_row(bench: Bench, source: Source, name: str) -> Row:
     masks = _make(bench, source, "masks", MASKS)
     check_masks(source.path, masks, _make(bench, source, "bake", BAKE))
     check_zip(masks)
-    return _against_copy(bench, source, name, _apply(bench, source, MASKS), Goal(2.2), copies=2)
+    return _against_copy(bench, source, name, _apply(bench, source, MASKS), Goal(2.2))
 
 
 def _report_row(bench: Bench, source: Source, name: str) -> Row:
@@ -206,11 +206,11 @@ def _script_row(bench: Bench, source: Source, name: str) -> Row:
     return Row(name, "torch script", "s", *interleave(bench.rounds, ours, script), Goal(20, faster=True))
 
 
-def _against_copy(bench: Bench, source: Source, name: str, argv: Sequence[str], goal: Goal, *, copies: int = 1) -> Row:
-    """Measure a command against `cp` and `sync`; `copies` warm the memory of an output larger than its source."""
+def _against_copy(bench: Bench, source: Source, name: str, argv: Sequence[str], goal: Goal) -> Row:
+    """Measure a command against `cp` and `sync`."""
     clear(bench.out)
-    ours = partial(run_command, Command(argv, bench.out, source.path, copies))
-    theirs = partial(run_command, _copy(bench, source, copies))
+    ours = partial(run_command, Command(argv, bench.out, source.path))
+    theirs = partial(run_command, _copy(bench, source))
     return Row(name, "cp + sync", "s", *interleave(bench.rounds, ours, theirs), goal)
 
 
@@ -253,10 +253,10 @@ def _start_row(bench: Bench, name: str, argv: Sequence[str], expected: str, goal
     return [Row(name, "import torch", "s", *interleave(bench.rounds, ours, theirs), goal)]
 
 
-def _copy(bench: Bench, source: Source, copies: int = 1) -> Command:
+def _copy(bench: Bench, source: Source) -> Command:
     """Return the copy that is as safe on disk as our output."""
     argv = ["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", str(source.path), str(bench.out / "copy")]
-    return Command(argv, bench.out, source.path, copies)
+    return Command(argv, bench.out, source.path)
 
 
 def _apply(bench: Bench, source: Source, how: Sequence[str], stem: str = "ours") -> list[str]:
