@@ -46,7 +46,7 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Random unstructured pruning of model checkpoints, on the file: exact, reproducible, at the speed of a copy."""
+    """Random unstructured pruning of model checkpoints, on the file: exact, reproducible, streamed."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -61,7 +61,7 @@ def rewrite(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Write the checkpoint that the plan describes, and its report; either both stand at the end, or neither is begun.
+    """Write the checkpoint that the plan describes, then its report; nothing is begun before both are found writable.
 
     Raises:
         OutputError: an output exists, cannot be written, or is the input.
