@@ -11,6 +11,7 @@ from prunecli.cli.options import (
     Checkpoint,
     Exclude,
     Force,
+    Foreign,
     Jobs,
     Key,
     MaskDtype,
@@ -58,6 +59,7 @@ def apply(
     remove: Annotated[bool, typer.Option("--remove", help="Bake: write zeros into the weights, no masks.")] = False,
     mask_dtype: Annotated[MaskDtype, typer.Option("--mask-dtype", help="Type of new masks.")] = MaskDtype.BOOL,
     key: Key = None,
+    foreign: Foreign = False,
     untie: Annotated[bool, typer.Option("--untie", help="Mask a tied parameter and keep its partners dense.")] = False,
     min_dim: MinDim = 0,
     zeros_are_pruned: Annotated[
@@ -79,7 +81,7 @@ def apply(
     prune = Prune(selection, share, seed, together, remove, untie, zeros_are_pruned, mask_dtype.value)
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
-    with open_checkpoint(source, key) as opened:
+    with open_checkpoint(source, formats.Reading(key, foreign)) as opened:
         plan = plan_prune(opened, prune)
         if share == 1 and isinstance(share, int):
             render.note("amount 1 prunes one element; 1.0 prunes all of them", quiet=quiet)
@@ -91,6 +93,7 @@ def remove(
     param: Params = None,
     exclude: Exclude = None,
     key: Key = None,
+    foreign: Foreign = False,
     output: Output = None,
     report: ReportFile = None,
     no_report: NoReport = False,
@@ -102,7 +105,7 @@ def remove(
     """Bake the masks that a checkpoint has: weight_orig * weight_mask -> weight."""
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "remove", output, report, no_report=no_report, force=force)
-    with open_checkpoint(source, key) as opened:
+    with open_checkpoint(source, formats.Reading(key, foreign)) as opened:
         plan = plan_bake(opened, selection_of(param, exclude))
         _carry_out(opened, plan, destination, told=report == "-", dry_run=dry_run, jobs=jobs, quiet=quiet)
 
@@ -113,6 +116,7 @@ def report(
     exclude: Exclude = None,
     min_dim: MinDim = 0,
     key: Key = None,
+    foreign: Foreign = False,
     style: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.TABLE,
     output: Output = None,
     fail_under: Annotated[
@@ -123,7 +127,7 @@ def report(
 ) -> None:
     """Count the zeros of a checkpoint's parameters."""
     target = None if output in (None, "-") else check_target(output_path(str(output), "--output"), force=force)
-    with open_checkpoint(checkpoint_path(checkpoint), key) as opened:
+    with open_checkpoint(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as opened:
         result = measure(opened, selection_of(param, exclude, min_dim), jobs=jobs)
     text = render_json(result).decode("ascii") if style is ReportFormat.JSON else render.report_table(result)
     if target is None:
@@ -135,11 +139,16 @@ def report(
 
 
 def params(
-    checkpoint: Checkpoint, param: Params = None, exclude: Exclude = None, min_dim: MinDim = 0, key: Key = None
+    checkpoint: Checkpoint,
+    param: Params = None,
+    exclude: Exclude = None,
+    min_dim: MinDim = 0,
+    key: Key = None,
+    foreign: Foreign = False,
 ) -> None:
     """List what can be pruned: names, types, shapes; plain lines when piped."""
     selection = selection_of(param, exclude, min_dim)
-    with open_checkpoint(checkpoint_path(checkpoint), key) as opened:
+    with open_checkpoint(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as opened:
         found = parameters_of(opened)
         chosen = list(found.values()) if selection is None else select(found, selection)
         render.parameters(opened, chosen)

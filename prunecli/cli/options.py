@@ -13,8 +13,8 @@ from prunecli.surgery.rewrite import Destination, default_output, default_report
 from prunecli.surgery.select import Selection
 
 __all__ = [
-    "Amount", "Checkpoint", "Exclude", "Force", "Jobs", "Key", "MaskDtype", "MinDim", "Output", "Params", "Quiet",
-    "ReportFormat", "checkpoint_path", "destination_of", "output_path", "selection_of",
+    "Amount", "Checkpoint", "Exclude", "Force", "Foreign", "Jobs", "Key", "MaskDtype", "MinDim", "Output", "Params",
+    "Quiet", "ReportFormat", "checkpoint_path", "destination_of", "output_path", "selection_of",
 ]  # fmt: skip
 
 
@@ -47,6 +47,12 @@ Amount = Annotated[
 MinDim = Annotated[int, typer.Option("--min-dim", min=0, help="Patterns take tensors of at least so many dimensions.")]
 Key = Annotated[
     str | None, typer.Option("--key", metavar="PATH", help="Where the state dict lies, if it is not found by itself.")
+]
+Foreign = Annotated[
+    bool,
+    typer.Option(
+        "--allow-foreign-objects", help="Carry objects of classes that weights-only loading refuses through, unread."
+    ),
 ]
 Output = Annotated[
     str | None, typer.Option("-o", "--output", metavar="PATH|-", help="The output; - is standard output.")

@@ -10,7 +10,23 @@ from prunecli.formats.pieces import Checksum, Content, Copy, Piece
 from prunecli.formats.source import Source
 from prunecli.formats.views import View
 
-__all__ = ["Addition", "Checkpoint", "Edit", "Patch", "Storage", "TensorInfo", "patched_copies"]
+__all__ = ["AS_FOUND", "Addition", "Checkpoint", "Edit", "Patch", "Reading", "Storage", "TensorInfo", "patched_copies"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a checkpoint is to be read.
+
+    `key` forces where the state dict lies (a dotted path). `foreign` admits objects of classes that weights-only
+    loading refuses; they are carried through, and nothing of them is run.
+    """
+
+    key: str | None = None
+    foreign: bool = False
+
+
+AS_FOUND = Reading()
+"""Nothing forced, nothing foreign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +40,16 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """A named tensor: its element type and its view of a storage."""
+    """A named tensor: its element type and its view of a storage.
+
+    `buffer` tells that the file says it is no parameter; a plain state dict does not say.
+    """
 
     name: str
     dtype: DType
     view: View
     storage: Storage
+    buffer: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,7 +114,8 @@ class Checkpoint(Protocol):
     """A checkpoint's layout, read without running anything, and its rewrite as pieces.
 
     `tensors` are those of the state dict, by their names in the file without the `wrapper` it lies under; `carried`
-    are all others (optimizer state, averages): never edited, but known, since they may share a storage.
+    are all others (optimizer state, averages), by their paths: never edited, but known, since they may share a storage.
+    `maskless` says why the container has no place for masks, None if it has.
     """
 
     @property
@@ -109,6 +130,8 @@ class Checkpoint(Protocol):
     def tensors(self) -> Mapping[str, TensorInfo]: ...
     @property
     def carried(self) -> Sequence[TensorInfo]: ...
+    @property
+    def maskless(self) -> str | None: ...
 
     def pieces(self, edit: Edit) -> Iterable[Piece]:
         """Describe the rewritten file.

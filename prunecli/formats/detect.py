@@ -6,22 +6,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunecli.errors import DamagedError, UnsupportedError, UsageError, show
-from prunecli.formats.base import Checkpoint
+from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
 from prunecli.formats.safetensors_file import looks_like_safetensors, read_safetensors
 from prunecli.formats.source import Source, open_source, open_stdin
+from prunecli.formats.torch_legacy import looks_like_torch_legacy, read_torch_legacy
 from prunecli.formats.torch_zip import read_torch_zip
 from prunecli.formats.zip_directory import looks_like_zip
 
 __all__ = ["open_checkpoint", "read_checkpoint"]
 
 _HEAD = 512
-_LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""The magic number 0x1950a86a20f9469cfc6c as a pickled LONG1, which follows the PROTO opcode."""
-
+_OLDEST = "in torch's format from before 0.1.10, a tar archive of pickles; load it with torch and save it again"
 _FRIENDLY = (
     (re.compile(rb"version https://git-lfs"), "a git-lfs pointer, not the file itself; run 'git lfs pull'"),
     (re.compile(rb"\s*(<!doctype|<html|<\?xml)", re.IGNORECASE), "a web page, not a checkpoint; download it again"),
     (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd"), "compressed; decompress it first"),
+    (re.compile(rb"(?s)(sys_info|pickle|tensors|storages)\0.{248,256}ustar"), _OLDEST),
     (re.compile(rb"(?s).{257}ustar"), "a tar archive; unpack it first"),
     (re.compile(rb"\x89HDF"), "an HDF5 file, which prunecli does not read"),
     (re.compile(rb"GGUF"), "a GGUF file, which prunecli does not read"),
@@ -32,33 +32,33 @@ _FRIENDLY = (
 
 
 @contextmanager
-def open_checkpoint(path: Path | None, key: str | None = None) -> Iterator[Checkpoint]:
+def open_checkpoint(path: Path | None, reading: Reading = AS_FOUND) -> Iterator[Checkpoint]:
     """Open a checkpoint and read its layout; None stands for standard input.
 
     Raises:
         UnreadableError: it is missing, forbidden, or not a regular file.
         DamagedError: it is damaged, or nothing that prunecli can operate on.
-        UsageError: `key` leads nowhere in it.
+        UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
+        UsageError: the key of `reading` leads nowhere in it.
     """
     with open_stdin() if path is None else open_source(path) as source:
-        yield read_checkpoint(source, key)
+        yield read_checkpoint(source, reading)
 
 
-def read_checkpoint(source: Source, key: str | None = None) -> Checkpoint:
+def read_checkpoint(source: Source, reading: Reading = AS_FOUND) -> Checkpoint:
     """Read the layout of an open file, whichever container it is."""
     if source.size == 0:
         raise DamagedError(f"{source.label} is empty")
     head = source.read(0, min(_HEAD, source.size))
     if looks_like_zip(head):
-        return read_torch_zip(source, key)
+        return read_torch_zip(source, reading)
+    if looks_like_torch_legacy(head):
+        return read_torch_legacy(source, reading)
     if looks_like_safetensors(head):
-        if key is not None:
-            raise UsageError(f"--key {show(key)}: a safetensors file has no levels to choose from; leave it out")
+        if reading.key is not None:
+            raise UsageError(
+                f"--key {show(reading.key)}: a safetensors file has no levels to choose from; leave it out"
+            )
         return read_safetensors(source)
-    raise UnsupportedError(f"{source.label} is {_describe(head)}")
-
-
-def _describe(head: bytes) -> str:
-    if head[2:].startswith(_LEGACY) or head.startswith(_LEGACY):
-        return "in torch's format from before 1.6; load it with torch and save it again"
-    return next((what for pattern, what in _FRIENDLY if pattern.match(head)), "no checkpoint that prunecli knows")
+    what = next((what for pattern, what in _FRIENDLY if pattern.match(head)), "no checkpoint that prunecli knows")
+    raise UnsupportedError(f"{source.label} is {what}")

@@ -214,7 +214,7 @@ def _proto(machine: Machine) -> None:
 def _frame(machine: Machine) -> None:
     length = machine.number(8)  # only a hint how much to read at once; not longer than what is there, all the same
     if length > machine.size - machine.pos:
-        raise machine.damaged(f"announces {length} bytes, {machine.size - machine.pos} are there")
+        raise machine.ends_early(length)
 
 
 def _refuse(machine: Machine) -> None:

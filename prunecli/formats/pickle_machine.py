@@ -9,11 +9,15 @@ from collections.abc import Callable, Sequence
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.pickle_nodes import Call, Global, Node, Persistent, PickleGraph
 
-__all__ = ["Machine"]
+__all__ = ["EndsEarlyError", "Machine"]
 
 _NAMES = {ord(op.code): op.name for op in pickletools.opcodes}
 _STOP = ord(".")
 _GETS_AND_POPS = (b"g", b"h", b"j", b"0", b"1")
+
+
+class EndsEarlyError(DamagedError):
+    """The pickle goes on where its bytes end; with more of them it may be sound."""
 
 
 class Machine:
@@ -60,7 +64,7 @@ class Machine:
             raise self.damaged("takes a value where the stack has none") from None
         except ValueError:
             raise self.damaged("has text or a number that cannot be read") from None
-        raise DamagedError(f"{show(self.where)}: the pickle ends early, without STOP, at byte {self.size}")
+        raise EndsEarlyError(f"{show(self.where)}: the pickle ends early, without STOP, at byte {self.size}")
 
     def stop(self) -> PickleGraph:
         """The value on the stack, which must be the only one, is the pickle."""
@@ -73,6 +77,10 @@ class Machine:
         """The current opcode breaks the rules."""
         return DamagedError(self.message(what))
 
+    def ends_early(self, count: int) -> EndsEarlyError:
+        """The current opcode asks for `count` bytes, and fewer are left."""
+        return EndsEarlyError(self.message(f"announces {count} bytes, {self.size - self.pos} are there"))
+
     def message(self, what: str) -> str:
         """One line: the stream, the current opcode and its offset, and `what` is wrong."""
         code = self.data[self.at]
@@ -82,7 +90,7 @@ class Machine:
         """The next `count` bytes. `DamagedError` where the stream has fewer, before anything is allocated."""
         end = self.pos + count
         if end > self.size:
-            raise self.damaged(f"announces {count} bytes, {self.size - self.pos} are there")
+            raise self.ends_early(count)
         chunk = self.data[self.pos : end]
         self.pos = end
         return chunk
@@ -104,7 +112,7 @@ class Machine:
                 self.pos += end + 1
                 return chunk[:end]
             if len(chunk) < step:
-                raise self.damaged("has a line of text without an end")
+                raise EndsEarlyError(self.message("has a line of text without an end"))
             step *= 4
 
     def pop_mark(self) -> list[Node]:
@@ -121,5 +129,7 @@ class Machine:
         # finished one fetched from the memo by the next opcode. And copyreg's state setters: a call that works by its
         # side effect, which a graph of results has no place for.
         following = bytes(self.data[self.pos : self.pos + 1])
+        if not following:
+            raise self.ends_early(1)
         if following not in _GETS_AND_POPS and any(isinstance(node, Call) for node in popped):
             raise UnsupportedError(self.message("throws the result of a call away"))

@@ -52,6 +52,7 @@ class SafetensorsFile:
     big_endian: bool = False
     wrapper: str = ""
     carried: Sequence[TensorInfo] = ()
+    maskless: str | None = None
 
     def pieces(self, edit: Edit) -> Iterator[Piece]:
         """Describe the rewritten file: header byte for byte if only bytes of tensors change, a new one otherwise."""

@@ -1,7 +1,7 @@
 """Find the state dict in a checkpoint's object graph by its structure, and name what is in it.
 
-Nothing here knows a training framework: a state dict is a mapping with tensors, possibly under one of the usual
-wrappers, and what belongs to the optimizer or to an average is told by its name or its shape.
+Nothing here knows a training framework: a state dict is a module or a mapping with tensors, possibly under one of the
+usual wrappers, and what belongs to the optimizer or to an average is told by its name or its shape.
 """
 
 import re
@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prunecli.errors import UnsupportedError, UsageError, show
-from prunecli.formats.pickle_nodes import Call, DictNode, Entry, Global, GraphNode, ListNode, Node, TupleNode, children
-from prunecli.formats.torch_tensors import TensorRef, tensor_ref
+from prunecli.formats.object_tree import Branch, Tree, is_mapping, mapping_entries
+from prunecli.formats.pickle_nodes import Call, GraphNode, Node, children
+from prunecli.formats.torch_tensors import Stranger, TensorRef, stranger, tensor_ref
 
-__all__ = ["NamedNode", "StateDict", "find_state_dict", "mapping_entries"]
+__all__ = ["NamedNode", "StateDict", "find_state_dict", "is_carried_key", "text_of_key"]
 
 _WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",
@@ -24,176 +25,212 @@ _NOT_WEIGHTS = re.compile(
 
 _OPTIMIZER_ENTRIES = 64  # an optimizer's state dict has two or three
 _LONGEST_NAME = 4096  # else a file of a megabyte could spell out names of gigabytes, through shared keys and nesting
-_DICTS = {("collections", "OrderedDict"), ("collections", "Counter"), ("collections", "defaultdict")}
+_LETTERS = 1 << 26  # of all names together; what is shared is named wherever it hangs, which can be exponential
+_REVISITS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedNode:
-    """A tensor's node, what it says, its dotted name, and the entry list it stands in (None inside a list or tuple)."""
+    """A tensor's node, what it says, its dotted name, and the branch by which it hangs in the state dict."""
 
     name: str
     node: Node
-    ref: TensorRef
-    home: list[Entry] | None
-    entry: Entry | None
+    ref: TensorRef | Stranger
+    branch: Branch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StateDict:
-    """Where the state dict lies (`wrapper`, a dotted path, "" for the top) and what it holds."""
+    """Where the state dict lies (`wrapper`, a dotted path, "" for the top), what it holds, and what lies elsewhere."""
 
     wrapper: str
     nodes: tuple[NamedNode, ...]
+    others: tuple[NamedNode, ...]
 
 
-def mapping_entries(node: Node) -> list[Entry] | None:
-    """Return the entries of a dict or one of its plain subclasses; None for anything else."""
-    if isinstance(node, DictNode):
-        return node.entries
-    if isinstance(node, Call) and isinstance(node.function, Global):
-        function = node.function
-        if (function.module, function.name) in _DICTS:
-            return node.entries
-    return None
+def is_carried_key(key: str) -> bool:
+    """Whether a name is that of optimizer state, of an average, or the like."""
+    return bool(_NOT_WEIGHTS.search(key))
 
 
-def find_state_dict(root: Node, key: str | None, where: str) -> StateDict:
+def text_of_key(key: Node) -> str:
+    """Return a key as a part of a dotted name."""
+    if isinstance(key, str):
+        return key
+    return str(key) if isinstance(key, int) and abs(key) < 1 << 64 else type(key).__name__
+
+
+def find_state_dict(root: Node, key: str | None, where: str, tree: Tree) -> StateDict:
     """Find the state dict below `root`, or take the one that `key` (a dotted path) names.
 
     Raises:
         UsageError: `key` leads nowhere.
-        UnsupportedError: two tensors get the same name.
+        UnsupportedError: two tensors get the same name, or names outgrow all bounds.
     """
-    survey = _survey(root, where)
-    node, path = _descend(root, survey) if key is None else (_follow(root, key, where), key)
-    nodes = tuple(_named(node, survey, where, forced=key is not None))
-    seen: set[str] = set()
-    for named in nodes:
-        if named.name in seen:
-            raise UnsupportedError(f"{where}: two tensors are named {show(named.name)}")
-        seen.add(named.name)
-    return StateDict(path, nodes)
+    return _Finder(root, where, tree).find(key)
 
 
-@dataclass(frozen=True, slots=True)
-class _Survey:
-    """By id of their nodes: all tensors of a graph, and everything from which one can be reached."""
+class _Finder:
+    """All that is known of one graph: by id of their nodes, its tensors and everything that holds one."""
 
-    tensors: dict[int, TensorRef]
-    holders: set[int]
+    def __init__(self, root: Node, where: str, tree: Tree) -> None:
+        self._root, self._where, self._tree = root, where, tree
+        self._tensors: dict[int, TensorRef | Stranger] = {}
+        self._holders = self._survey()
 
+    def find(self, key: str | None) -> StateDict:
+        node, path = self._descend() if key is None else (self._follow(key), key)
+        nodes = tuple(self._named(node, forced=key is not None))
+        seen: set[str] = set()
+        for named in nodes:
+            if named.name in seen:
+                raise UnsupportedError(f"{self._where}: two tensors are named {show(named.name)}")
+            seen.add(named.name)
+        return StateDict(path, nodes, tuple(self._others(nodes)))
 
-def _descend(root: Node, survey: _Survey) -> tuple[Node, str]:
-    node, path = root, []
-    visited: set[int] = set()
-    while id(node) not in visited:
-        visited.add(id(node))
-        step = _step(node, survey)
-        if step is None:
-            break
-        path.append(_text(step.key))
-        node = step.value
-    return node, ".".join(path)
+    def _survey(self) -> set[int]:
+        """Look at every node once, however much they share, and read the tensors among them."""
+        parents: dict[int, list[int]] = {id(self._root): []}
+        todo = [self._root]
+        while todo:
+            node = todo.pop()
+            ref = tensor_ref(node, self._where) or stranger(node) if isinstance(node, Call) else None
+            if ref is not None:
+                self._tensors[id(node)] = ref
+            if isinstance(node, GraphNode):
+                for below in children(node):
+                    if id(below) not in parents:
+                        todo.append(below)
+                    parents.setdefault(id(below), []).append(id(node))
+        holders, found = set(self._tensors), list(self._tensors)
+        while found:
+            for parent in parents[found.pop()]:
+                if parent not in holders:
+                    holders.add(parent)
+                    found.append(parent)
+        return holders
 
+    def _held(self, branches: list[Branch]) -> list[Branch]:
+        return [branch for branch in branches if id(branch.value) in self._holders]
 
-def _step(node: Node, survey: _Survey) -> Entry | None:
-    """Return the entry to go down through, or None if the state dict is here."""
-    levels = [
-        entry
-        for entry in mapping_entries(node) or []
-        if id(entry.value) in survey.holders and mapping_entries(entry.value) is not None and not _carried(entry)
-    ]
-    for wrapper in _WRAPPERS:
-        for entry in levels:
-            if entry.key == wrapper:
-                return entry
-    if any(id(entry.value) in survey.tensors for entry in mapping_entries(node) or []):
-        return None
-    return levels[0] if len(levels) == 1 else None
-
-
-def _carried(entry: Entry) -> bool:
-    """Whether an entry beside the weights is optimizer state, an average, or the like."""
-    few = (mapping_entries(entry.value) or [])[:_OPTIMIZER_ENTRIES]
-    keys = {below.key for below in few if isinstance(below.key, str)}
-    return {"state", "param_groups"} <= keys or bool(_NOT_WEIGHTS.search(_text(entry.key)))
-
-
-def _survey(root: Node, where: str) -> _Survey:
-    """Look at every node once, however much they share, and read the tensors among them."""
-    parents: dict[int, list[int]] = {id(root): []}
-    todo = [root]
-    tensors: dict[int, TensorRef] = {}
-    while todo:
-        node = todo.pop()
-        ref = tensor_ref(node, where)
-        if ref is not None:
-            tensors[id(node)] = ref
-        elif isinstance(node, GraphNode):
-            for below in children(node):
-                if id(below) not in parents:
-                    todo.append(below)
-                parents.setdefault(id(below), []).append(id(node))
-    holders, found = set(tensors), list(tensors)
-    while found:
-        for parent in parents[found.pop()]:
-            if parent not in holders:
-                holders.add(parent)
-                found.append(parent)
-    return _Survey(tensors, holders)
-
-
-def _named(root: Node, survey: _Survey, where: str, *, forced: bool) -> Iterator[NamedNode]:
-    """Name every tensor below `root`, without recursion, in the order of the file."""
-    stack: list[tuple[str, Node, list[Entry] | None, Entry | None]] = [("", root, None, None)]
-    visited: set[int] = set()
-    while stack:
-        name, node, home, entry = stack.pop()
-        if id(node) in survey.tensors:
-            yield NamedNode(name, node, survey.tensors[id(node)], home, entry)
-        elif isinstance(node, GraphNode) and id(node) not in visited:
+    def _descend(self) -> tuple[Node, str]:
+        node, path = self._root, []
+        visited: set[int] = set()
+        while id(node) not in visited:
             visited.add(id(node))
-            below = _children(node, name, survey.holders, skip_carried=node is root and not forced)
-            if any(len(each[0]) > _LONGEST_NAME for each in below):
-                raise UnsupportedError(f"{where}: a tensor below {show(name)} has too long a name")
-            stack += reversed(below)
-
-
-def _children(
-    node: Node, name: str, holders: set[int], *, skip_carried: bool
-) -> list[tuple[str, Node, list[Entry] | None, Entry | None]]:
-    """Return what holds tensors below a node, by name; keys are clipped just above the limit, before they add up."""
-    dot = f"{name}." if name else ""
-    entries = mapping_entries(node)
-    if entries is not None:
-        return [
-            (dot + _text(entry.key)[: _LONGEST_NAME + 1], entry.value, entries, entry)
-            for entry in entries
-            if id(entry.value) in holders
-            and not (skip_carried and mapping_entries(entry.value) is not None and _carried(entry))
-        ]
-    if isinstance(node, ListNode | TupleNode):
-        return [(f"{dot}{index}", item, None, None) for index, item in enumerate(node.items) if id(item) in holders]
-    return []
-
-
-def _follow(root: Node, key: str, where: str) -> Node:
-    """Walk a dotted path; keys may hold dots themselves, so the longest that fits is taken first."""
-    node, parts = root, key.split(".") if key else []
-    while parts:
-        entries = mapping_entries(node) or []
-        by_text = {_text(entry.key): entry.value for entry in entries}
-        for taken in range(len(parts), 0, -1):
-            if ".".join(parts[:taken]) in by_text:
-                node, parts = by_text[".".join(parts[:taken])], parts[taken:]
+            step = self._step(node)
+            if step is None:
                 break
-        else:
-            known = ", ".join(show(name, 40) for name in list(by_text)[:8]) or "nothing"
-            raise UsageError(f"--key {show(key)}: {where} has no {show(parts[0])} there, but {known}")
-    return node
+            path.append(text_of_key(step.key))
+            node = step.value
+        return node, ".".join(path)
+
+    def _step(self, node: Node) -> Branch | None:
+        """Return the branch to go down by, or None if the state dict is here."""
+        if self._tree.is_module(node) or id(node) in self._tensors:
+            return None
+        here = [branch for branch in self._held(self._tree.branches(node)) if isinstance(branch.key, str | int)]
+        levels = [branch for branch in here if self._is_level(branch) and not _carried(branch)]
+        for wrapper in _WRAPPERS:
+            for branch in levels:
+                if branch.key == wrapper:
+                    return branch
+        if any(id(branch.value) in self._tensors for branch in here):
+            return None
+        return levels[0] if len(levels) == 1 and levels[0].entry is not None else None
+
+    def _is_level(self, branch: Branch) -> bool:
+        """Whether a state dict may lie below: in a mapping, a module, or another object with attributes."""
+        value = branch.value
+        return id(value) not in self._tensors and (is_mapping(value) or isinstance(value, Call))
+
+    def _named(self, root: Node, *, forced: bool) -> Iterator[NamedNode]:
+        """Name every tensor below `root`, in the order of the file; shared objects once for each way to them."""
+        stack: list[tuple[str, Branch] | None] = [("", Branch(None, root, "root"))]
+        above: list[int] = []  # the objects that the current one lies in
+        around: set[int] = set()
+        visits, letters = 0, 0
+        while stack:
+            task = stack.pop()
+            if task is None:
+                around.discard(above.pop())
+                continue
+            name, branch = task
+            node = branch.value
+            visits, letters = visits + 1, letters + len(name)
+            if letters > _LETTERS or visits > _REVISITS * (len(self._holders) + 1):
+                raise UnsupportedError(f"{self._where}: its objects share each other in too many ways to name them all")
+            if id(node) in self._tensors:
+                yield NamedNode(name, node, self._tensors[id(node)], branch)
+            elif id(node) not in around:
+                around.add(id(node))
+                above.append(id(node))
+                stack.append(None)
+                stack += reversed(self._below(node, name, skip_carried=node is root and not forced))
+
+    def _below(self, node: Node, name: str, *, skip_carried: bool) -> list[tuple[str, Branch]]:
+        """Return what holds tensors below a node, by name; keys are clipped just above the limit first."""
+        dot = f"{name}." if name else ""
+        skip = skip_carried and not self._tree.is_module(node)
+        below = [
+            (dot + text_of_key(branch.key)[: _LONGEST_NAME + 1], branch)
+            for branch in self._held(self._tree.branches(node))
+            if not (skip and self._is_level(branch) and _carried(branch))
+        ]
+        if any(len(each[0]) > _LONGEST_NAME for each in below):
+            raise UnsupportedError(f"{self._where}: a tensor below {show(name)} has too long a name")
+        return below
+
+    def _others(self, named: tuple[NamedNode, ...]) -> Iterator[NamedNode]:
+        """Yield the tensors that hang by other branches than those of the state dict, by the path to each.
+
+        Modules and optimizers refer to their parameters in lists of their own: those are no copies, and left out.
+        """
+        passed = {each.branch.edge for each in named if isinstance(each.ref, TensorRef)}
+        own = {id(each.node) for each in named}
+        stack = [("", Branch(None, self._root, "root"), False)]
+        visited: set[int] = set()
+        while stack:
+            name, branch, within = stack.pop()
+            node = branch.value
+            ref = self._tensors.get(id(node))
+            if isinstance(ref, TensorRef):
+                if branch.edge not in passed and not (within and id(node) in own):
+                    passed.add(branch.edge)
+                    yield NamedNode(name, node, ref, branch)
+            elif id(node) not in visited:
+                visited.add(id(node))
+                dot = f"{name[:_LONGEST_NAME]}." if name else ""
+                within = within or self._tree.refers(node)
+                below = self._held(self._places(node))
+                stack += [(dot + text_of_key(each.key)[:_LONGEST_NAME], each, within) for each in reversed(below)]
+
+    def _places(self, node: Node) -> list[Branch]:
+        """Return everything that a node refers to: by name where it has one, last by number, so that none is missed."""
+        bare = children(node) if isinstance(node, GraphNode) else []
+        numbered = [Branch(index, each, (id(node), "child", index)) for index, each in enumerate(bare)]
+        named = self._tree.branches(node) + self._tree.rest(node)
+        known = {id(branch.value) for branch in named}
+        return named + [branch for branch in numbered if id(branch.value) not in known]
+
+    def _follow(self, key: str) -> Node:
+        """Walk a dotted path; keys may hold dots themselves, so the longest that fits is taken first."""
+        node, parts = self._root, key.split(".") if key else []
+        while parts:
+            below = [] if id(node) in self._tensors else self._tree.branches(node)
+            by_text = {text_of_key(branch.key): branch.value for branch in below}
+            for taken in range(len(parts), 0, -1):
+                if ".".join(parts[:taken]) in by_text:
+                    node, parts = by_text[".".join(parts[:taken])], parts[taken:]
+                    break
+            else:
+                known = ", ".join(show(name, 40) for name in list(by_text)[:8]) or "nothing"
+                raise UsageError(f"--key {show(key)}: {self._where} has no {show(parts[0])} there, but {known}")
+        return node
 
 
-def _text(key: Node) -> str:
-    if isinstance(key, str):
-        return key
-    return str(key) if isinstance(key, int) and abs(key) < 1 << 64 else type(key).__name__
+def _carried(branch: Branch) -> bool:
+    """Whether something beside the weights is optimizer state, an average, or the like."""
+    few = (mapping_entries(branch.value) or [])[:_OPTIMIZER_ENTRIES]
+    keys = {below.key for below in few if isinstance(below.key, str)}
+    return {"state", "param_groups"} <= keys or is_carried_key(text_of_key(branch.key))

@@ -9,11 +9,23 @@ from prunecli.formats.pickle_nodes import Call, Global, ListNode, Node, Persiste
 from prunecli.formats.torch_globals import STORAGE_OF, storage_dtype
 from prunecli.formats.views import View
 
-__all__ = ["StorageRef", "TensorRef", "mask_node", "storage_ref", "tensor_ref", "wrapped"]
+__all__ = ["StorageRef", "Stranger", "TensorRef", "mask_node", "storage_ref", "stranger", "tensor_ref"]
 
 _WRAPPERS = {("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_parameter_with_state")}
 _WRAPPERS_DEEP = 4
 """A Parameter holds a tensor; more levels than this are nothing torch writes, and a cycle is none at all."""
+
+_STRANGERS = {
+    "_rebuild_qtensor": ("quantised", (2,)),
+    "_rebuild_sparse_tensor": ("sparse", (1, 2)),
+    "_rebuild_sparse_csr_tensor": ("sparse", (1, 3)),
+    "_rebuild_nested_tensor": ("nested", ()),
+    "_rebuild_meta_tensor_no_storage": ("meta", (1,)),
+    "_rebuild_wrapper_subclass": ("a tensor subclass", (2,)),
+    "_rebuild_device_tensor_from_numpy": ("on a device of its own", ()),
+    "_rebuild_device_tensor_from_cpu_tensor": ("on a device of its own", ()),
+}
+"""What else torch rebuilds tensors with, what to call it, and where its sizes stand among the arguments."""
 
 _PLAIN_TYPES = {("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torch.nn.parameter", "Buffer")}
 
@@ -67,17 +79,49 @@ def tensor_ref(node: Node, where: str) -> TensorRef | None:
         if not isinstance(named, Global) or named.module != "torch":
             raise DamagedError(f"{where}: a tensor has no element type; the pickle is damaged")
         dtype = DTYPES.get(named.name) or DType(named.name, 1, "opaque")
-    view = View(_whole(args[1], where), _sizes(args[2], where), _sizes(args[3], where))
+    first, last = _window(args[0], storage, where)
+    if first and dtype.itemsize != storage.dtype.itemsize:
+        raise DamagedError(f"{where}: a tensor of one width lies in a part of a storage of another")
+    view = View(first + _whole(args[1], where), _sizes(args[2], where), _sizes(args[3], where))
     if len(view.shape) != len(view.stride) or len(view.shape) > 64:
         raise DamagedError(f"{where}: a tensor has {len(view.shape)} sizes and {len(view.stride)} strides")
     if view.elements >= 1 << 63:
         raise DamagedError(f"{where}: a tensor has more elements than can be counted; the pickle is damaged")
-    if view.elements and view.stop * dtype.itemsize > storage.nbytes:
+    if view.elements and view.stop * dtype.itemsize > last * storage.dtype.itemsize:
         raise DamagedError(f"{where}: a tensor reaches behind the end of its storage {show(storage.key)}")
     return TensorRef(storage, dtype, view)
 
 
-def wrapped(call: Call) -> Node | None:
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A tensor that has no elements of its own in one storage: `kind` says in a word what it is."""
+
+    kind: str
+    shape: tuple[int, ...]
+
+
+def stranger(node: Node) -> Stranger | None:
+    """Read a node as one of torch's other tensors (sparse, quantised, a subclass, ...); None if it is none."""
+    call = _unwrap(node)
+    if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
+        return None
+    module, name = call.function.module, call.function.name
+    if (module, name) == ("torch._tensor", "_rebuild_from_type_v2"):
+        kind = call.args.items[1] if len(call.args.items) > 1 else None
+        return Stranger(f"the tensor subclass {kind.name}" if isinstance(kind, Global) else "a tensor subclass", ())
+    if module != "torch._utils" or name not in _STRANGERS:
+        return None
+    what, path = _STRANGERS[name]
+    sizes: Node = call.args
+    for index in path:
+        sizes = sizes.items[index] if isinstance(sizes, TupleNode | ListNode) and len(sizes.items) > index else None
+    try:
+        return Stranger(what, _sizes(sizes, "") if path else ())
+    except DamagedError:  # it is only to be shown
+        return Stranger(what, ())
+
+
+def _wrapped(call: Call) -> Node | None:
     """Return the node of the data tensor inside a Parameter's call, None for any other call."""
     function = call.function
     if isinstance(function, Global) and (function.module, function.name) in _WRAPPERS:
@@ -90,7 +134,7 @@ def _unwrap(node: Node) -> Call | None:
     for _ in range(_WRAPPERS_DEEP):
         if not isinstance(node, Call):
             return None
-        inner = wrapped(node)
+        inner = _wrapped(node)
         if inner is None:
             return _from_type(node)
         node = inner
@@ -124,6 +168,20 @@ def storage_ref(node: Persistent, where: str) -> StorageRef:
     if dtype is None or not isinstance(key, str) or not isinstance(location, str):
         raise DamagedError(f"{where}: a persistent id names no storage; the pickle is damaged")
     return StorageRef(key, dtype, _whole(parts[4], where), location)
+
+
+def _window(node: Persistent, storage: StorageRef, where: str) -> tuple[int, int]:
+    """Return the first and one past the last element that an id admits: before torch 0.4 it could name a part."""
+    parts = node.id.items if isinstance(node.id, TupleNode) else []
+    part = parts[5] if len(parts) > 5 else None
+    if part is None:
+        return 0, storage.elements
+    if not isinstance(part, TupleNode) or len(part.items) != 3:
+        raise DamagedError(f"{where}: a persistent id names no part of its storage; the pickle is damaged")
+    first, length = _whole(part.items[1], where), _whole(part.items[2], where)
+    if first + length > storage.elements:
+        raise DamagedError(f"{where}: a part reaches behind the end of its storage {show(storage.key)}")
+    return first, first + length
 
 
 def _whole(node: Node, where: str) -> int:

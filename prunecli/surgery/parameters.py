@@ -39,15 +39,15 @@ class Parameter:
 
     @property
     def ordinary(self) -> bool:
-        """Whether a pattern may select it: floating point, and no running statistic, scale or zero point."""
+        """Whether a pattern may select it: floating point, and no buffer, running statistic, scale or zero point."""
         last = self.name.rpartition(".")[2]
         statistic = any(fnmatch.fnmatchcase(last, pattern) for pattern in _STATISTICS)
-        return self.weight.dtype.kind == "float" and not statistic
+        return self.weight.dtype.kind == "float" and not self.weight.buffer and not statistic
 
     def obstacle(self) -> str | None:
         """Say why single elements of it cannot be zeroed, None if they can."""
         if not self.weight.dtype.prunable:
-            return f"its element type {self.weight.dtype.name} has no elements that can be zeroed one by one"
+            return f"it is {self.weight.dtype.name}, whose elements cannot be zeroed one by one"
         if self.weight.view.elements and self.weight.view.repeats > 1:
             return "it is expanded: many of its elements share one place in memory"
         if not self.weight.view.nested:

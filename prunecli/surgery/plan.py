@@ -78,13 +78,15 @@ def plan_prune(checkpoint: Checkpoint, prune: Prune) -> Plan:
 
     Raises:
         UsageError: nothing is selected, the amount is more than is left, or a tie needs a decision.
-        UnsupportedError: two tied parameters carry different masks.
+        UnsupportedError: two tied parameters carry different masks, or the container has no place for masks.
     """
     seed = secrets.randbelow(_SEEDS) if prune.seed is None else prune.seed
     stream_key(seed, "", 0)
     if prune.untie and prune.remove:
         raise UsageError("--untie keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
                          "--untie or --remove out")  # fmt: skip
+    if checkpoint.maskless and not prune.remove:
+        raise UnsupportedError(f"{checkpoint.source.label} takes no masks: {checkpoint.maskless}; bake with --remove")
     parameters = parameters_of(checkpoint)
     selected = select(parameters, prune.selection)
     _check_names(parameters, selected, prune)

@@ -117,4 +117,4 @@ def test_a_class_named_to_deceive(refused: Callable[..., str]) -> None:
     with zipfile.ZipFile("worse.pt", "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name).replace(b"torch.nn.modules.module", b"torch.nn.mod\x1b[2J.module"))
-    assert "torch.nn.mod\\x1b[2J.module.Module" in refused(4, "params", "worse.pt")
+    assert "torch.nn.mod\\x1b[2J.module.Module" in refused(5, "params", "worse.pt")

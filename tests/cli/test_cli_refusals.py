@@ -1,5 +1,6 @@
 """Bad requests, inputs and outputs: one line, the right exit code, nothing written, the input as it was."""
 
+import argparse
 import gzip
 import io
 import os
@@ -146,21 +147,17 @@ class TestInputs:
                 Path("short").write_bytes(whole[:size])
                 assert "short" in refused(4, *command, "short")
 
-    def test_later_formats(self, refused: Refusal, command: list[str]) -> None:
-        torch.save({"fc1.weight": torch.ones(4)}, "legacy.pt", _use_new_zipfile_serialization=False)
-        assert "before 1.6" in refused(4, *command, "legacy.pt")
+    def test_foreign_objects(self, refused: Refusal, command: list[str]) -> None:
         torch.save(torch.nn.Linear(2, 2), "module.pt")
-        assert "torch.nn.modules.linear.Linear" in refused(4, *command, "module.pt")
-        script("script.pt")
-        assert "TorchScript" in refused(4, *command, "script.pt")
+        line = refused(5, *command, "module.pt")
+        assert "torch.nn.modules.linear.Linear" in line
+        assert "--allow-foreign-objects" in line
 
-
-def script(path: str) -> None:
-    """Write what torch.jit.save does, as far as it is told by its folders; torch.jit itself warns of its end."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in (("data.pkl", b"\x80\x02}."), ("code/__torch__.py", b""), ("constants.pkl", b"\x80\x02)."),
-                           ("version", b"3\n")):  # fmt: skip
-            archive.writestr(f"script/{name}", data)
+    def test_no_tensors(self, refused: Refusal, command: list[str]) -> None:
+        torch.save(argparse.Namespace(lr=0.1), "training_args.bin")
+        assert "argparse.Namespace" in refused(5, *command, "training_args.bin")
+        line = refused(4, *command, "training_args.bin", "--allow-foreign-objects")
+        assert "holds no tensors; it is a pickled argparse.Namespace" in line
 
 
 def tar() -> bytes:

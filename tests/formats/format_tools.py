@@ -11,8 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from prunecli.errors import DamagedError
-from prunecli.formats.base import Checkpoint, Edit, TensorInfo
+from prunecli.errors import DamagedError, PrunecliError
+from prunecli.formats.base import Checkpoint, Edit, Reading, TensorInfo
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.pieces import CHUNK
 from prunecli.formats.stream import FileSink, run_pieces
@@ -40,13 +40,13 @@ class Looked:
 
 @contextmanager
 def opened(path: Path, key: str | None = None) -> Iterator[Checkpoint]:
-    with open_checkpoint(path, key) as checkpoint:
+    with open_checkpoint(path, Reading(key)) as checkpoint:
         yield checkpoint
 
 
 def rewrite(source: Path, target: Path, edit: Edit | Callable[[Checkpoint], Edit], key: str | None = None) -> bytes:
     """Write `source`, edited, to `target`; return its bytes."""
-    with open_checkpoint(source, key) as checkpoint:
+    with open_checkpoint(source, Reading(key)) as checkpoint:
         pieces = list(checkpoint.pieces(edit if isinstance(edit, Edit) else edit(checkpoint)))
         descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
@@ -96,9 +96,9 @@ def assert_same(mine: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Ten
         assert raw_storage(mine[name]) == raw_storage(theirs[name]), name
 
 
-def refused(path: Path, kind: type[DamagedError], pattern: str, key: str | None = None) -> None:
+def refused(path: Path, kind: type[PrunecliError], pattern: str, key: str | None = None) -> None:
     """Opening and copying `path` fails with one line that matches."""
-    with pytest.raises(DamagedError, match=pattern) as caught:
+    with pytest.raises(PrunecliError, match=pattern) as caught:
         rewrite(path, path.with_name("refused.out"), Edit(), key)
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)

@@ -21,7 +21,7 @@ _FRIENDLY = {
     b"<!DOCTYPE html><html>": "a web page",
     b"\n  <html lang='en'>": "a web page",
     b"<?xml version='1.0'?><Error>": "a web page",
-    gzip.compress(b"x" * 100): "compressed; decompress it first",
+    gzip.compress(b"x" * 100, mtime=0): "compressed; decompress it first",
     b"BZh91AY&SY": "compressed; decompress it first",
     b"\xfd7zXZ\0\0": "compressed; decompress it first",
     b"\x28\xb5\x2f\xfd\0": "compressed; decompress it first",

@@ -13,8 +13,9 @@ import pytest
 import torch
 from format_tools import opened, refused, rewrite
 
-from prunecli.errors import DamagedError, UnsupportedError, UsageError
-from prunecli.formats.base import Addition, Edit
+from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, UsageError
+from prunecli.formats.base import Addition, Edit, Reading
+from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.pickle_dump import dump
 from prunecli.formats.pickle_nodes import Call, DictNode, Entry, Global, ListNode, Node, Persistent, TupleNode
@@ -119,9 +120,12 @@ def _saved(value: Callable[[], Any], **kwargs: Any) -> Callable[[Path], None]:
     return lambda path: torch.save(value(), path, **kwargs)
 
 
-def _tar(path: Path) -> None:
-    with tarfile.open(path, "w") as archive:
-        archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
+def _tar(member: str) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with tarfile.open(path, "w") as archive:
+            archive.addfile(tarfile.TarInfo(member), io.BytesIO())
+
+    return make
 
 
 def _deflated(path: Path) -> None:
@@ -144,7 +148,7 @@ def _pickled(path: Path) -> None:
     path.write_bytes(pickle.dumps({"w": [1.0]}))
 
 
-_SCRIPT = ["data/0", "data.pkl", "code/__torch__/m.py", "constants.pkl", "version"]
+_FROZEN = {"data.pkl": b"\x80\x02}.", "code/__torch__.py": b"", "constants/0": bytes(4), "constants.pkl": b"\x80\x02)."}
 _EXPORT = ["data/weights/weight_0", "data/weights/model_weights_config.json", "models/model.json", "archive_format"]
 _PACKAGE = [".data/0.storage", "model/model.pkl", ".data/extern_modules", ".data/python_version", "byteorder"]
 
@@ -154,17 +158,16 @@ def _named(names: list[str]) -> Callable[[Path], None]:
 
 
 _UNSUPPORTED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a foreign class": (_saved(lambda: {"w": torch.ones(2), "args": argparse.Namespace(lr=1)}), r"argparse\.Namespace"),
-    "a function": (_saved(lambda: {"w": torch.ones(2), "f": print}), r"(builtins|__builtin__)\.print"),
-    "a whole module": (
-        _saved(lambda: torch.nn.Linear(2, 2)),
-        r"torch\.nn\.modules\.linear\.Linear.*save its state_dict",
+    "TorchScript, frozen": (
+        lambda path: _zip(path, {f"m/{name}": data for name, data in _FROZEN.items()}),
+        "is a frozen TorchScript program: its weights are constants without names",
     ),
-    "TorchScript": (_named(_SCRIPT), "is a TorchScript program; save its state_dict"),
+    "no tensors": (_saved(lambda: {"epoch": 3}), "holds no tensors; it is a pickled dict, not a checkpoint"),
+    "a state dict that is none": (_saved(lambda: {"state_dict": 3}), "holds no tensors"),
     "torch.export": (_named(_EXPORT), "is a torch.export or torch.package archive"),
     "torch.package": (_named(_PACKAGE), "is a torch.export or torch.package archive"),
-    "legacy": (_saved(lambda: {"w": torch.ones(2)}, _use_new_zipfile_serialization=False), "from before 1.6; load it"),
-    "tar": (_tar, "a tar archive; unpack it first"),
+    "tar of torch 0.1": (_tar("storages"), "from before 0.1.10, a tar archive of pickles; load it with torch"),
+    "tar": (_tar("weights.pt"), "a tar archive; unpack it first"),
     "a plain pickle": (_pickled, "a plain pickle"),
     "deflated": (_deflated, "is compressed, which torch.load reads but never writes; save it anew"),
     "a deflated storage": (_storage_deflated, "storage 0 is compressed"),
@@ -194,10 +197,31 @@ def test_records_outside_the_folder_are_damage(tmp_path: Path) -> None:
     refused(tmp_path / "m.pt", DamagedError, "records outside m/")
 
 
+_FOREIGN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a class": (_saved(lambda: {"w": torch.ones(2), "args": argparse.Namespace(lr=1)}), r"\(argparse\.Namespace\)"),
+    "a function": (_saved(lambda: {"w": torch.ones(2), "f": print}), r"\((builtins|__builtin__)\.print\)"),
+    "a whole module": (_saved(lambda: torch.nn.Linear(2, 2)), r"\(torch\.nn\.modules\.linear\.Linear"),
+    "a module in a legacy file": (
+        _saved(lambda: torch.nn.Linear(2, 2), _use_new_zipfile_serialization=False),
+        r"\(torch\.nn\.modules\.linear\.Linear",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+@pytest.mark.parametrize("case", _FOREIGN)
+def test_what_weights_only_loading_refuses_is_unsafe_and_the_remedy_named(tmp_path: Path, case: str) -> None:
+    make, pattern = _FOREIGN[case]
+    make(tmp_path / "m.pt")
+    refused(tmp_path / "m.pt", UnsafeError, f"weights-only loading refuses {pattern}.*--allow-foreign-objects")
+    with open_checkpoint(tmp_path / "m.pt", Reading(foreign=True)) as checkpoint:
+        assert set(checkpoint.tensors) <= {"w", "weight", "bias"}
+
+
 def test_many_foreign_classes_are_named_up_to_three(tmp_path: Path) -> None:
     classes = ListNode([Global("evil", f"C{i}") for i in range(9)])
     _checkpoint(tmp_path / "m.pt", _dict(w=_GOOD, x=classes), _0=bytes(16))
-    refused(tmp_path / "m.pt", UnsupportedError, r"\(evil\.C0, evil\.C1, evil\.C2, \.\.\.\)")
+    refused(tmp_path / "m.pt", UnsafeError, r"\(evil\.C0, evil\.C1, evil\.C2, \.\.\.\)")
 
 
 @pytest.mark.parametrize("key", ["nothing", "w.x", "state_dict.", "optimizer"])

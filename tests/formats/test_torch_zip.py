@@ -83,7 +83,7 @@ def test_what_else_there_is_is_carried(zoo: Callable[[str], Path], name: str) ->
         assert len(checkpoint.carried) == _CARRIED[name]
         places = {info.storage.key for info in [*checkpoint.tensors.values(), *checkpoint.carried]}
         assert isinstance(checkpoint, TorchZip)
-        assert places == set(checkpoint.storages)
+        assert places == set(checkpoint.objects.storages)
 
 
 @pytest.mark.parametrize("name", [name for name in ZOO if name != "no checksums"])
@@ -302,7 +302,7 @@ def _big_endian(path: Path, out: Path) -> Path:
     """As torch on a big-endian machine would have saved it."""
     with opened(path) as checkpoint:
         assert isinstance(checkpoint, TorchZip)
-        sizes = {f"data/{key}": ref.dtype.itemsize for key, ref in checkpoint.storages.items()}
+        sizes = {f"data/{key}": ref.dtype.itemsize for key, ref in checkpoint.objects.storages.items()}
 
     def swapped(name: str, data: bytes) -> bytes:
         if name == "byteorder":
@@ -341,7 +341,7 @@ def test_cuda_tags_stay(tmp_path: Path) -> None:
     rewrite(path, out, Edit(renames={"a": "a_orig"}, additions=[mask]))
     with opened(out) as checkpoint:
         assert isinstance(checkpoint, TorchZip)
-        assert {ref.location for ref in checkpoint.storages.values()} == {"cuda:0"}
+        assert {ref.location for ref in checkpoint.objects.storages.values()} == {"cuda:0"}
         assert list(checkpoint.tensors) == ["a_orig", "a_mask", "b"]
     assert list(_load(out, map_location="cpu")) == ["a_orig", "a_mask", "b"]
 

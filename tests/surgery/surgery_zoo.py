@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prunecli import RandomUnstructured
 from prunecli.core.amount import Amount
+from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.plan import Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report, measure
@@ -77,7 +78,7 @@ def ask(amount: Amount, *patterns: str, seed: int = 7, excludes: Sequence[str] =
 
 def apply(source: Path, target: Path, prune: Prune, *, jobs: int = 2, key: str | None = None) -> Report:
     """Run a whole `apply`, without a report file."""
-    with open_checkpoint(source, key) as checkpoint:
+    with open_checkpoint(source, Reading(key)) as checkpoint:
         return rewrite(checkpoint, plan_prune(checkpoint, prune), Destination(target), jobs=jobs)
 
 

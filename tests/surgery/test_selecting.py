@@ -86,7 +86,7 @@ def test_a_selection_takes_exactly(
         (["*.running_*"], {}, "matches 2 tensors, but no floating point weight; name a tensor exactly"),
         (["*.bias"], {"min_dim": 2}, "no floating point weight of 2 dimensions"),
         (["head.weight"], {"excludes": ["head.*"]}, "selects nothing"),
-        (["phase"], {}, "phase cannot be pruned: its element type complex64"),
+        (["phase"], {}, "phase cannot be pruned: it is complex64"),
     ],
 )
 def test_a_selection_that_cannot_be_meant_is_told_so(

@@ -1,0 +1,176 @@
+"""torch.save's format from before 1.6: five pickles, then the storages' bytes one after the other.
+
+The pickles are a magic number, a protocol version, facts on the writing machine, the object, and the list of storage
+keys; then follows, for each key in that order, the number of elements (8 bytes, little-endian) and the elements
+(`torch/serialization.py`, `_legacy_save`). There are no checksums and no padding.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
+from prunecli.formats.base import Edit, Reading, Storage, TensorInfo, patched_copies
+from prunecli.formats.pickle_dump import dump
+from prunecli.formats.pickle_machine import EndsEarlyError
+from prunecli.formats.pickle_nodes import ListNode, PickleGraph
+from prunecli.formats.pieces import Copy, Fresh, Literal, Piece
+from prunecli.formats.source import Source
+from prunecli.formats.torch_objects import TorchObjects, edit_objects, load_objects, read_objects
+from prunecli.formats.torch_tensors import StorageRef
+
+__all__ = ["TorchLegacy", "looks_like_torch_legacy", "read_torch_legacy"]
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_VERSION = 1001
+_HEAD = re.compile(
+    rb"(?s)(?:\x80[\x02-\x05](?:\x95.{8})?)?\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.|L119547037146038801333356L\n\."
+)
+"""The magic number as a pickle of protocol 2 and up (LONG1, in a frame from 4 on), or 1 (text)."""
+
+_WINDOW = 1 << 20
+_LARGEST_PICKLE = 1 << 30
+"""A pickle of so many bytes describes tens of millions of tensors; what asks for more is no checkpoint."""
+
+_COUNT = 8
+
+
+def looks_like_torch_legacy(head: bytes) -> bool:
+    """Tell from the first bytes of a file."""
+    return _HEAD.match(head) is not None
+
+
+@dataclass(frozen=True)
+class TorchLegacy:
+    """The layout of a legacy file.
+
+    `places` are the storages in the order of the file. The object's pickle begins at `object_start`, the pickle of
+    the keys at `keys_start`.
+    """
+
+    source: Source
+    objects: TorchObjects
+    places: Mapping[str, Storage]
+    object_start: int
+    keys_start: int
+    reading: Reading
+    format: str = "torch legacy"
+    big_endian: bool = False  # torch writes it little-endian on every machine
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """The tensors of the state dict, by name."""
+        return self.objects.tensors
+
+    @property
+    def carried(self) -> Sequence[TensorInfo]:
+        """All other tensors."""
+        return self.objects.carried
+
+    @property
+    def wrapper(self) -> str:
+        """Where the state dict lies."""
+        return self.objects.wrapper
+
+    @property
+    def maskless(self) -> str | None:
+        """Why masks have no place here."""
+        return self.objects.maskless
+
+    def pieces(self, edit: Edit) -> Iterator[Piece]:
+        """Describe the rewritten file."""
+        return self._relaid(edit) if edit.structural else self._in_place(edit)
+
+    def _in_place(self, edit: Edit) -> Iterator[Piece]:
+        at = 0
+        for storage in self.places.values():
+            yield Copy(at, storage.offset - at)
+            yield from patched_copies(storage, edit.patches.get(storage.key, ()))
+            at = storage.offset + storage.nbytes
+        yield Copy(at, self.source.size - at)
+
+    def _relaid(self, edit: Edit) -> Iterator[Piece]:
+        """Write the object and the list of keys anew: the keys that are left, in their order, then the new ones."""
+        graph, _ = _pickle_at(self.source, self.object_start)
+        keys, _ = _pickle_at(self.source, self.keys_start)
+        edited = edit_objects(graph, self.objects, edit, self.reading, self.source.label)
+        kept = [storage for key, storage in self.places.items() if key in edited.storages]
+        listed = ListNode([*(storage.key for storage in kept), *edited.fresh])
+        yield Copy(0, self.object_start)
+        yield Literal(edited.pickled + dump(listed, keys.protocol))
+        for storage in kept:
+            yield Copy(storage.offset - _COUNT, _COUNT)
+            yield from patched_copies(storage, edit.patches.get(storage.key, ()))
+        for key, addition in edited.fresh.items():
+            yield Literal(edited.storages[key].elements.to_bytes(_COUNT, "little"))
+            yield Fresh(addition.nbytes, addition.content)
+
+
+def read_torch_legacy(source: Source, reading: Reading) -> TorchLegacy:
+    """Read the layout of a legacy file.
+
+    Raises:
+        DamagedError: pickles and storages contradict each other, or the file ends early.
+        UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
+        UnsupportedError: it is of another version, or holds nothing to prune.
+    """
+    magic, version_start = _pickle_at(source, 0)
+    version, facts_start = _pickle_at(source, version_start)
+    if magic.root != _MAGIC or version.root != _VERSION:
+        raise UnsupportedError(f"{source.label} is in another version of torch's old format than {_VERSION}")
+    _, object_start = _pickle_at(source, facts_start)
+    graph, keys_start = _pickle_at(source, object_start)
+    places: dict[str, Storage] = {}
+
+    def place(storages: Mapping[str, StorageRef]) -> dict[str, Storage]:
+        places.update(_places(source, keys_start, storages))
+        return places
+
+    objects = read_objects(graph, place, reading, source.label)
+    return TorchLegacy(source, objects, places, object_start, keys_start, reading)
+
+
+def _pickle_at(source: Source, start: int) -> tuple[PickleGraph, int]:
+    """Read the pickle that begins at an offset, whose length nothing tells; return it and where the next one begins."""
+    length = _WINDOW
+    while True:
+        data = source.read(start, max(0, min(length, source.size - start)))
+        try:
+            graph = load_objects(data, 0, f"{source.label}: the pickle at byte {start}")
+        except EndsEarlyError:
+            if start + length >= source.size:
+                raise
+            if length >= _LARGEST_PICKLE:
+                raise UnsafeError(
+                    f"{source.label} has a pickle of more than {_LARGEST_PICKLE >> 20} MiB; no checkpoint needs that"
+                ) from None
+            length *= 8
+        else:
+            return graph, start + graph.end
+
+
+def _places(source: Source, keys_start: int, storages: Mapping[str, StorageRef]) -> dict[str, Storage]:
+    """Lay the storages out by the list of their keys."""
+    label = source.label
+    listed, at = _pickle_at(source, keys_start)
+    keys = listed.root.items if isinstance(listed.root, ListNode) else None
+    if keys is None or not all(isinstance(key, str) for key in keys):
+        raise DamagedError(f"{label} has no list of storages; the file is damaged")
+    places: dict[str, Storage] = {}
+    for key in map(str, keys):
+        ref = storages.get(key)
+        if ref is None or key in places:
+            raise DamagedError(f"{label}: storage {show(key)} is listed twice, or never used; the file is damaged")
+        if at + _COUNT + ref.nbytes > source.size:
+            raise DamagedError(f"{label} ends in storage {show(key)}; it is truncated, fetch it again")
+        count = int.from_bytes(source.read(at, _COUNT), "little")
+        if count != ref.elements:
+            raise DamagedError(f"{label}: storage {show(key)} has {count} elements, the pickle expects {ref.elements}")
+        places[key] = Storage(key, at + _COUNT, ref.nbytes)
+        at += _COUNT + ref.nbytes
+    missing = next((key for key in storages if key not in places), None)
+    if missing is not None:
+        raise DamagedError(f"{label}: storage {show(missing)} is missing; the file is damaged")
+    if at != source.size:
+        raise DamagedError(f"{label} has {source.size - at} bytes behind its last storage; it is damaged")
+    return places

@@ -1,0 +1,214 @@
+"""What torch's containers have in common: the pickled object graph, its tensors and storages, and how it is edited.
+
+The container (zip, legacy, TorchScript) knows where storages lie; this module knows what the pickle says of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
+from prunecli.formats.base import Addition, Edit, Reading, Storage, TensorInfo
+from prunecli.formats.dtypes import DType
+from prunecli.formats.object_tree import Tree
+from prunecli.formats.pickle_dump import dump
+from prunecli.formats.pickle_graph import load
+from prunecli.formats.pickle_nodes import Call, Entry, Global, ListNode, Persistent, PickleGraph, TupleNode, walk
+from prunecli.formats.state_dict import NamedNode, StateDict, find_state_dict
+from prunecli.formats.torch_globals import admitted
+from prunecli.formats.torch_modules import restore_parameter
+from prunecli.formats.torch_tensors import StorageRef, Stranger, mask_node, storage_ref
+from prunecli.formats.views import View
+
+__all__ = ["Edited", "TorchObjects", "edit_objects", "load_objects", "read_objects"]
+
+_SHOWN = 3
+_DIGITS = 300  # of a storage's key; no counter or address of torch's comes near
+
+
+@dataclass(frozen=True)
+class TorchObjects:
+    """What a pickle says: the tensors of its state dict, all others, and the storages by key."""
+
+    tensors: Mapping[str, TensorInfo]
+    carried: Sequence[TensorInfo]
+    wrapper: str
+    storages: Mapping[str, StorageRef]
+    maskless: str | None
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An edited pickle, the storages that it needs in the order in which it meets them, and the new ones' content."""
+
+    pickled: bytes
+    storages: Mapping[str, StorageRef]
+    fresh: Mapping[str, Addition]
+
+
+def load_objects(data: bytes | memoryview, start: int, where: str) -> PickleGraph:
+    """Read a pickle of torch's; dicts in the spelling of Python 2 become those of Python 3.
+
+    Raises:
+        DamagedError: it is no sound pickle.
+        UnsupportedError: it does what no graph can hold.
+    """
+    graph = load(data, start, where=where)
+    for node in walk(graph.root):
+        if isinstance(node, Call):
+            _modernise(node)
+    return graph
+
+
+def _modernise(call: Call) -> None:
+    """OrderedDict([[key, value], ...]), as Python 2 pickled it -> OrderedDict() and its entries."""
+    function, args = call.function, call.args
+    if not isinstance(function, Global) or (function.module, function.name) != ("collections", "OrderedDict"):
+        return
+    pairs = args.items[0] if isinstance(args, TupleNode) and len(args.items) == 1 else None
+    if isinstance(pairs, ListNode) and all(
+        isinstance(pair, ListNode | TupleNode) and len(pair.items) == 2 for pair in pairs.items
+    ):
+        both = [pair.items for pair in pairs.items if isinstance(pair, ListNode | TupleNode)]
+        call.args = TupleNode([])
+        call.entries[:0] = [Entry(key, value) for key, value in both]
+
+
+def read_objects(
+    graph: PickleGraph,
+    place: Callable[[Mapping[str, StorageRef]], Mapping[str, Storage]],
+    reading: Reading,
+    label: str,
+    tree: Tree | None = None,
+) -> TorchObjects:
+    """Find the state dict in a graph and look its storages up: `place` says where in the file each of them lies.
+
+    Raises:
+        UnsafeError: the graph holds objects that weights-only loading refuses, and `reading` does not admit them.
+        DamagedError: the pickle contradicts itself or the container.
+        UnsupportedError: it holds no tensors.
+        UsageError: the key leads nowhere.
+    """
+    tree = tree or Tree()
+    if not reading.foreign:
+        _refuse_foreign(graph, label, tree)
+    storages = _storages_of(graph, label)
+    places = place(storages)
+    state = find_state_dict(graph.root, reading.key, label, tree)
+    if not state.nodes and not state.others:
+        raise UnsupportedError(f"{label} holds no tensors; it is {_described(graph.root)}, not a checkpoint")
+    return TorchObjects(
+        tensors={named.name: _info(named, places) for named in state.nodes},
+        carried=[_info(named, places) for named in state.others],
+        wrapper=state.wrapper,
+        storages=storages,
+        maskless=tree.maskless or _maskless(state),
+    )
+
+
+def _storages_of(graph: PickleGraph, label: str) -> dict[str, StorageRef]:
+    """Return the storages that a pickle names, by key, in its order."""
+    refs: dict[str, StorageRef] = {}
+    for node in graph.persistents:
+        if not _is_class(node):
+            ref = storage_ref(node, label)
+            if refs.setdefault(ref.key, ref) != ref:
+                raise DamagedError(f"{label}: storage {show(ref.key)} is described in two ways")
+    return refs
+
+
+def _is_class(node: Persistent) -> bool:
+    """Whether an id is that of a module's class, which legacy files name along with its source code."""
+    return isinstance(node.id, TupleNode) and len(node.id.items) == 4 and node.id.items[0] == "module"
+
+
+def _refuse_foreign(graph: PickleGraph, label: str, tree: Tree) -> None:
+    named_globals = ((each.module, each.name) for each in graph.globals)
+    foreign = {".".join(each): None for each in named_globals if not admitted(*each) and not tree.admits(*each)}
+    if foreign:
+        named = ", ".join(show(name, 60) for name in list(foreign)[:_SHOWN]) + (
+            ", ..." if len(foreign) > _SHOWN else ""
+        )
+        raise UnsafeError(
+            f"{label} holds objects that weights-only loading refuses ({named}); --allow-foreign-objects carries them "
+            "through unread"
+        )
+
+
+def _described(root: object) -> str:
+    function = root.function if isinstance(root, Call) else None
+    if isinstance(function, Global):
+        return f"a pickled {show(f'{function.module}.{function.name}', 80)}"
+    return f"a pickled {type(root).__name__.removesuffix('Node').lower()}"
+
+
+def _info(named: NamedNode, places: Mapping[str, Storage]) -> TensorInfo:
+    ref, buffer = named.ref, named.branch.buffer
+    if isinstance(ref, Stranger):
+        return TensorInfo(
+            named.name, DType(ref.kind, 1, "opaque"), View.of(ref.shape), Storage(f"({named.name})", 0, 0)
+        )
+    return TensorInfo(named.name, ref.dtype, ref.view, places[ref.storage.key], buffer)
+
+
+def _maskless(state: StateDict) -> str | None:
+    owner = next((named.branch.owner for named in state.nodes if named.branch.owner is not None), None)
+    return None if owner is None else "a pickled module applies masks by hooks, which are code of its own"
+
+
+def edit_objects(graph: PickleGraph, objects: TorchObjects, edit: Edit, reading: Reading, label: str) -> Edited:
+    """Carry the structural part of an edit out on a freshly loaded graph, and pickle it again.
+
+    Raises:
+        UnsupportedError: a new tensor has no place beside its neighbour, or the graph cannot be written.
+    """
+    state = find_state_dict(graph.root, reading.key, label, Tree())
+    fresh = _edit_graph(state, edit, objects, label)
+    pickled = dump(graph.root, graph.protocol)
+    return Edited(pickled, _storages_of(load(pickled), label), fresh)
+
+
+def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, label: str) -> dict[str, Addition]:
+    """Rename, remove and add entries of the state dict; return the new storages by key."""
+    additions: dict[str, list[Addition]] = {}
+    for addition in edit.additions:
+        additions.setdefault(addition.after, []).append(addition)
+    taken = [int(key) for key in objects.storages if key.isdigit() and len(key) < _DIGITS]
+    next_key = max(taken, default=-1) + 1
+    fresh: dict[str, Addition] = {}
+    replacement: dict[int, list[Entry]] = {}
+    homes: dict[int, list[Entry]] = {}
+    for named in state.nodes:
+        if named.name not in edit.renames and named.name not in edit.removals and named.name not in additions:
+            continue
+        home, entry, key = _home(named, label)
+        if id(entry) in replacement:  # a shared module hangs under several names, but has one entry
+            continue
+        homes[id(home)] = home
+        entries = [] if named.name in edit.removals else [entry]
+        for addition in additions.get(named.name, []):
+            storage, next_key = str(next_key), next_key + 1
+            fresh[storage] = addition
+            location = objects.storages[objects.tensors[named.name].storage.key].location
+            node = mask_node(storage, location, addition.dtype, addition.shape)
+            entries.append(Entry(_key_for(addition.name, named.name, key), node))
+        entry.key = _key_for(edit.renames.get(named.name, named.name), named.name, key)
+        if named.branch.owner is not None and entry.key != key:
+            restore_parameter(named.branch.owner, str(entry.key), named.node)
+        replacement[id(entry)] = entries
+    for home in homes.values():
+        home[:] = [each for entry in home for each in replacement.get(id(entry), [entry])]
+    return fresh
+
+
+def _home(named: NamedNode, label: str) -> tuple[list[Entry], Entry, str]:
+    home, entry = named.branch.home, named.branch.entry
+    if home is None or entry is None or not isinstance(entry.key, str):
+        raise UnsupportedError(
+            f"{label}: {show(named.name)} lies in a list or under a number, where a mask cannot be named; use --remove"
+        )
+    return home, entry, entry.key
+
+
+def _key_for(new_name: str, name: str, key: str) -> str:
+    """Return the key, in the mapping where `name` stands under `key`, that gives a tensor the dotted `new_name`."""
+    return new_name[len(name) - len(key) :]
