@@ -54,6 +54,13 @@ def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: 
         if report.seed is not None:
             console.print(_text(f"seed {report.seed}"))
         console.print(_table(report, [each for each in report.parameters if each.state != "dense"]))
+    copies = [copy for each in report.parameters for copy in each.copies]
+    if copies:
+        note(
+            f"left alone: {len(copies)} copies (averages, optimizer state) of what was pruned, from "
+            f"{show(copies[0], 80)} on; the report names them",
+            quiet=quiet,
+        )
     if to_stdout:
         sys.stdout.write(render_json(report).decode("ascii"))
     elif destination.path is not None:

@@ -188,8 +188,8 @@ def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, label: str)
         for addition in additions.get(named.name, []):
             storage, next_key = str(next_key), next_key + 1
             fresh[storage] = addition
-            location = objects.storages[objects.tensors[named.name].storage.key].location
-            node = mask_node(storage, location, addition.dtype, addition.shape)
+            beside = objects.storages[objects.tensors[named.name].storage.key]
+            node = mask_node(storage, beside, addition.dtype, addition.shape)
             entries.append(Entry(_key_for(addition.name, named.name, key), node))
         entry.key = _key_for(edit.renames.get(named.name, named.name), named.name, key)
         if named.branch.owner is not None and entry.key != key:

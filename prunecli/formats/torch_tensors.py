@@ -32,12 +32,16 @@ _PLAIN_TYPES = {("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torc
 
 @dataclass(frozen=True, slots=True)
 class StorageRef:
-    """A storage as a persistent id names it: its key, element type, number of elements, and device tag."""
+    """A storage as a persistent id names it: its key, element type, number of elements, and device tag.
+
+    `partible` tells that the id has a sixth place, for a part of the storage, as all have in legacy files.
+    """
 
     key: str
     dtype: DType
     elements: int
     location: str
+    partible: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -167,7 +171,7 @@ def storage_ref(node: Persistent, where: str) -> StorageRef:
     key, location = parts[2], parts[3]
     if dtype is None or not isinstance(key, str) or not isinstance(location, str):
         raise DamagedError(f"{where}: a persistent id names no storage; the pickle is damaged")
-    return StorageRef(key, dtype, _whole(parts[4], where), location)
+    return StorageRef(key, dtype, _whole(parts[4], where), location, partible=len(parts) > 5)
 
 
 def _window(node: Persistent, storage: StorageRef, where: str) -> tuple[int, int]:
@@ -198,20 +202,24 @@ def _sizes(node: Node, where: str) -> tuple[int, ...]:
     return tuple(_whole(item, where) for item in node.items)
 
 
-def mask_node(key: str, location: str, dtype: DType, shape: Sequence[int]) -> Call:
-    """Make the call that rebuilds a new row-major tensor from storage `key`, as torch.save would write it."""
+def mask_node(key: str, beside: StorageRef, dtype: DType, shape: Sequence[int]) -> Call:
+    """Make the call that rebuilds a new row-major tensor from storage `key`, as torch.save would write it.
+
+    Device tag and form of the persistent id are those of its neighbour's storage, `beside`.
+    """
     view = View.of(shape)
     elements = view.elements
     hooks = Call("reduce", Global("collections", "OrderedDict"), TupleNode([]))
     geometry: list[Node] = [0, TupleNode(list(shape)), TupleNode(list(view.stride)), False, hooks]
     if dtype.name in STORAGE_OF:
-        storage = _persistent(Global("torch", STORAGE_OF[dtype.name]), key, location, elements)
+        storage = _persistent(Global("torch", STORAGE_OF[dtype.name]), key, beside, elements)
         return Call("reduce", Global("torch._utils", "_rebuild_tensor_v2"), TupleNode([storage, *geometry]))
     # Types younger than the typed storages (uint16, the fp8 family) come as bytes and name their type beside it.
-    storage = _persistent(Global("torch.storage", "UntypedStorage"), key, location, elements * dtype.itemsize)
+    storage = _persistent(Global("torch.storage", "UntypedStorage"), key, beside, elements * dtype.itemsize)
     args = TupleNode([storage, *geometry, Global("torch", dtype.name)])
     return Call("reduce", Global("torch._utils", "_rebuild_tensor_v3"), args)
 
 
-def _persistent(kind: Global, key: str, location: str, elements: int) -> Persistent:
-    return Persistent(TupleNode(["storage", kind, key, location, elements]))
+def _persistent(kind: Global, key: str, beside: StorageRef, elements: int) -> Persistent:
+    parts: list[Node] = ["storage", kind, key, beside.location, elements]
+    return Persistent(TupleNode([*parts, None] if beside.partible else parts))

@@ -1,6 +1,7 @@
 """The parameters of a checkpoint: its state dict's tensors, with weight and mask of a pruned one taken together."""
 
 import fnmatch
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,10 +9,13 @@ from dataclasses import dataclass
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import Checkpoint, TensorInfo
 
-__all__ = ["Parameter", "canonical", "parameters_of"]
+__all__ = ["Parameter", "canonical", "is_among_averages", "parameters_of"]
 
 _PREFIXES = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Path components that wrappers of torch put in, wherever they stand."""
+
+_AVERAGE = re.compile(r"(?i)(.*_)?(ema|swa)(_.*)?")
+"""A component of a name below which averages lie; only if their originals are there, too: `ema` has other meanings."""
 
 _STATISTICS = (
     "running_*", "num_batches_tracked", "scale", "scales", "*_scale", "*_scales", "*_scale_inv", "zero_point",
@@ -24,13 +28,15 @@ _STATISTICS = (
 class Parameter:
     """A named parameter: `weight` holds its values (under `name` or `name_orig`), `mask` its mask if it has one.
 
-    `key` is the canonical name that the random stream goes by.
+    `key` is the canonical name that the random stream goes by. `average_of` names the parameter that this one is a
+    running average of, under the same state dict (`model_ema.fc.weight`).
     """
 
     name: str
     key: str
     weight: TensorInfo
     mask: TensorInfo | None
+    average_of: str | None = None
 
     @property
     def module(self) -> str:
@@ -39,10 +45,10 @@ class Parameter:
 
     @property
     def ordinary(self) -> bool:
-        """Whether a pattern may select it: floating point, and no buffer, running statistic, scale or zero point."""
+        """Whether a pattern may select it: floating point, and no buffer, average, statistic, scale or zero point."""
         last = self.name.rpartition(".")[2]
         statistic = any(fnmatch.fnmatchcase(last, pattern) for pattern in _STATISTICS)
-        return self.weight.dtype.kind == "float" and not self.weight.buffer and not statistic
+        return self.weight.dtype.kind == "float" and not (self.weight.buffer or self.average_of or statistic)
 
     def obstacle(self) -> str | None:
         """Say why single elements of it cannot be zeroed, None if they can."""
@@ -61,6 +67,11 @@ def canonical(name: str) -> str:
     while len(parts) > 1 and parts[0] == "module":
         parts = parts[1:]
     return ".".join(parts) or name
+
+
+def is_among_averages(name: str) -> bool:
+    """Whether a name, or a pattern for names, goes through a component that averages usually lie below."""
+    return any(_AVERAGE.fullmatch(part) for part in name.split(".")[:-1])
 
 
 def parameters_of(checkpoint: Checkpoint) -> dict[str, Parameter]:
@@ -88,11 +99,34 @@ def parameters_of(checkpoint: Checkpoint) -> dict[str, Parameter]:
         else:
             found[name] = (tensor, None)
     names = [name for name in found if name not in masks]
-    keys = _keys(names)
-    return {name: Parameter(name, keys[name], *found[name]) for name in names}
+    keys, averages = _keys(names), _averages({name: found[name][0] for name in names})
+    return {name: Parameter(name, keys[name], *found[name], averages.get(name)) for name in names}
 
 
 def _keys(names: list[str]) -> Mapping[str, str]:
     """Choose the canonical names, but keep those apart that would collide."""
     count = Counter(canonical(name) for name in names)
     return {name: canonical(name) if count[canonical(name)] == 1 else name for name in names}
+
+
+def _averages(weights: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """Find the averages in a state dict, and what they are averages of; names below them may have lost their dots."""
+    rests: dict[str, str] = {}
+    for name in weights:
+        if is_among_averages(name):
+            parts = name.split(".")
+            place = next(index for index, part in enumerate(parts) if _AVERAGE.fullmatch(part))
+            rests[name] = "".join(parts[place + 1 :])
+    if not rests:
+        return {}
+    wanted = set(rests.values())
+    originals: dict[tuple[str, tuple[int, ...]], str] = {}
+    for name in weights:
+        if name not in rests:
+            parts = name.split(".")
+            for start in range(len(parts)):
+                rest = "".join(parts[start:])
+                if rest in wanted:
+                    originals.setdefault((rest, weights[name].shape), name)
+    pairs = {name: originals.get((rest, weights[name].shape)) for name, rest in rests.items()}
+    return {name: original for name, original in pairs.items() if original is not None}

@@ -13,6 +13,7 @@ from prunecli.core.amount import Amount
 from prunecli.formats.base import Checkpoint
 from prunecli.formats.pieces import Copy
 from prunecli.formats.stream import NullSink, default_jobs, run_pieces
+from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, prepare
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.plan import Plan
@@ -48,6 +49,8 @@ class ParameterReport:
     tied_to: tuple[str, ...]
     key: str
     mask_sha256: str | None
+    copies: tuple[str, ...] = ()
+    """Averages and optimizer state of this parameter elsewhere in the file, which a prune leaves alone."""
 
     @property
     def sparsity(self) -> float | None:
@@ -84,6 +87,8 @@ class Report:
     amount: Amount | None = None
     everywhere: bool | None = None
     remove: bool | None = None
+    carried: Sequence[str] = ()
+    """Paths of the tensors outside the state dict (averages, optimizer state): left as they are."""
 
     @property
     def totals(self) -> Totals:
@@ -129,8 +134,9 @@ def make_report(checkpoint: Checkpoint, plan: Plan, surgery: Surgery, output: Pl
     source = checkpoint.source
     label = None if source.path is None else str(source.path)
     ties = _tied_groups(plan.parameters)
+    copies = find_copies(plan.parameters, checkpoint.carried) if plan.planned else {}
     parameters = [
-        _parameter(parameter, plan, surgery, ties[name])
+        _parameter(parameter, plan, surgery, ties[name], copies.get(name, ()))
         for name, parameter in plan.parameters.items()
         if plan.counted(parameter)
     ]
@@ -144,10 +150,13 @@ def make_report(checkpoint: Checkpoint, plan: Plan, surgery: Surgery, output: Pl
         amount=prune.amount if prune else None,
         everywhere=prune.everywhere if prune else None,
         remove=plan.bake if prune else None,
+        carried=[tensor.name for tensor in checkpoint.carried],
     )
 
 
-def _parameter(parameter: Parameter, plan: Plan, surgery: Surgery, tied_to: tuple[str, ...]) -> ParameterReport:
+def _parameter(
+    parameter: Parameter, plan: Plan, surgery: Surgery, tied_to: tuple[str, ...], copies: tuple[str, ...]
+) -> ParameterReport:
     planned = plan.planned.get(parameter.name)
     tally = surgery.tallies.get(parameter.name)
     mask = surgery.masks.get(parameter.name)
@@ -167,6 +176,7 @@ def _parameter(parameter: Parameter, plan: Plan, surgery: Surgery, tied_to: tupl
         tied_to=tied_to,
         key=planned.key if planned else parameter.key,
         mask_sha256=None if mask is None or mask.trivial else mask.digest.hexdigest(),
+        copies=copies if planned else (),
     )
 
 
@@ -209,6 +219,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             "sparsity": totals.sparsity, "pruned_now": totals.pruned_now,
         },
         "parameters": [_parameter_dict(each) for each in report.parameters],
+        "carried": list(report.carried),
     }  # fmt: skip
 
 
@@ -221,5 +232,5 @@ def _parameter_dict(each: ParameterReport) -> dict[str, Any]:
         "name": each.name, "module": each.module, "shape": list(each.shape), "dtype": each.dtype,
         "elements": each.elements, "zeros_before": each.zeros_before, "zeros": each.zeros, "sparsity": each.sparsity,
         "state": each.state, "pruned_now": each.pruned_now, "tied_to": list(each.tied_to), "key": each.key,
-        "mask_sha256": each.mask_sha256,
+        "mask_sha256": each.mask_sha256, "copies": list(each.copies),
     }  # fmt: skip

@@ -4,10 +4,10 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunecli.errors import UsageError, show
-from prunecli.surgery.parameters import Parameter, canonical
+from prunecli.surgery.parameters import Parameter, canonical, is_among_averages
 
 __all__ = ["Selection", "select"]
 
@@ -54,7 +54,7 @@ def _take(parameters: Mapping[str, Parameter], pattern: str, min_dim: int) -> se
     taken = {
         name
         for name in matching
-        if parameters[name].ordinary and len(parameters[name].weight.shape) >= min_dim
+        if _is_meant(parameters[name], pattern) and len(parameters[name].weight.shape) >= min_dim
         if parameters[name].obstacle() is None
     }
     if not taken:
@@ -63,6 +63,13 @@ def _take(parameters: Mapping[str, Parameter], pattern: str, min_dim: int) -> se
             f"{f' of {min_dim} dimensions' if min_dim else ''}; name a tensor exactly to prune it all the same"
         )
     return taken
+
+
+def _is_meant(parameter: Parameter, pattern: str) -> bool:
+    """Whether a pattern that matches a parameter takes it: an average only where the pattern says that it wants one."""
+    if parameter.average_of is not None and is_among_averages(pattern):
+        return replace(parameter, average_of=None).ordinary
+    return parameter.ordinary
 
 
 def _exact(parameters: Mapping[str, Parameter], pattern: str) -> str | None:

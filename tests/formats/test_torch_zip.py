@@ -4,20 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from checkpoint_zoo import ZOO, Sample
-from format_tools import Filled, Looked, assert_same, flattened, geometry, geometry_of, opened, raw_storage, rewrite
+from checkpoint_zoo import ZOO
+from format_tools import Filled, Looked, assert_same, flattened, geometry, geometry_of, opened, rewrite
+from torch_tools import assert_reads, assert_rest_unchanged, first_bytes, load, structural
+from torch_tools import expected as expected_of
 
 from prunecli.errors import DamagedError
-from prunecli.formats.base import Addition, Checkpoint, Edit, Patch, TensorInfo
+from prunecli.formats.base import Addition, Checkpoint, Edit, Patch
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.torch_zip import TorchZip
 from prunecli.formats.zip_directory import Record, read_directory
@@ -38,14 +38,6 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return path_of
 
 
-def _load(path: Path, **kwargs: Any) -> Any:
-    """What weights-only loading gives; it warns of protocol 3 and lacks the frames of 4 and 5."""
-    protocol = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")[1]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Detected pickle protocol 3")
-        return torch.load(path, weights_only=protocol < 4, **kwargs)
-
-
 def _records(path: Path) -> dict[str, Record]:
     with opened(path) as checkpoint:
         return {record.name: record for record in read_directory(checkpoint.source).records}
@@ -59,22 +51,10 @@ def _assert_sound(path: Path) -> None:
         subprocess.run(["unzip", "-tqq", path], check=True, capture_output=True)
 
 
-def _assert_reads(path: Path, sample: Sample, expected: Mapping[str, torch.Tensor]) -> None:
-    with opened(path, sample.key) as checkpoint:
-        assert checkpoint.format == "torch zip"
-        assert checkpoint.wrapper == sample.wrapper
-        assert list(checkpoint.tensors) == list(expected)
-        for name, info in checkpoint.tensors.items():
-            assert info.name == name
-            assert geometry_of(info) == geometry(expected[name]), name
-            raw = checkpoint.source.read(info.storage.offset, info.storage.nbytes)
-            assert raw == raw_storage(expected[name]), name
-
-
 @pytest.mark.parametrize("name", ZOO)
 def test_layout_is_what_torch_loads(zoo: Callable[[str], Path], name: str) -> None:
     sample = ZOO[name]
-    _assert_reads(zoo(name), sample, flattened(sample.state_of(_load(zoo(name)))))
+    assert_reads(zoo(name), sample, flattened(sample.state_of(load(zoo(name)))))
 
 
 @pytest.mark.parametrize("name", _CARRIED)
@@ -111,20 +91,15 @@ def _patched(path: Path, patched: Mapping[str, int]) -> bytes:
     return bytes(data)
 
 
-def _first_bytes(checkpoint: Checkpoint) -> Edit:
-    nonempty = [info.storage.key for info in checkpoint.tensors.values() if info.storage.nbytes]
-    return Edit({key: [Patch(0, 1, Filled(9))] for key in nonempty[::2]})
-
-
 @pytest.mark.parametrize("name", ZOO)
 def test_an_edit_in_place_changes_its_bytes_and_their_checksums_only(
     zoo: Callable[[str], Path], tmp_path: Path, name: str
 ) -> None:
     path, out = zoo(name), tmp_path / "out"
     with opened(path, ZOO[name].key) as checkpoint:
-        patched = dict.fromkeys(_first_bytes(checkpoint).patches, 9)
+        patched = dict.fromkeys(first_bytes(checkpoint).patches, 9)
     assert patched
-    assert rewrite(path, out, _first_bytes, ZOO[name].key) == _patched(path, patched)
+    assert rewrite(path, out, first_bytes, ZOO[name].key) == _patched(path, patched)
     _assert_sound(out)
 
 
@@ -133,39 +108,6 @@ def test_a_file_saved_without_checksums_gets_right_ones(zoo: Callable[[str], Pat
     assert all(record.crc == 0 for record in _records(path).values())
     assert rewrite(path, out, Edit()) == _patched(path, {})
     _assert_sound(out)
-
-
-def _structural(checkpoint: Checkpoint) -> Edit:
-    """Masks on two tensors, one of them renamed, one removed: of those that have a name of their own."""
-    named = [info for info in checkpoint.tensors.values() if not info.name.rpartition(".")[2].lstrip("-").isdigit()]
-    chosen: list[TensorInfo] = [info for info in named if info.elements and "True" not in info.name][:3]
-    additions = [Addition(info.name, f"{info.name}_mask", DTYPES["bool"], info.shape, Filled(1)) for info in chosen[:1]]
-    additions += [Addition(info.name, f"{info.name}_u", DTYPES["uint16"], (2, 1), Filled(0)) for info in chosen[1:2]]
-    patches = {chosen[0].storage.key: [Patch(0, 1, Filled(9))]}
-    removed = frozenset(info.name for info in chosen[2:3])
-    return Edit(patches, {chosen[0].name: f"{chosen[0].name}_orig"}, removed, additions)
-
-
-def _expected(path: Path, sample: Sample, edit: Edit) -> dict[str, torch.Tensor]:
-    """The edit, done by torch on what it loads."""
-    old = flattened(sample.state_of(_load(path)))
-    with opened(path, sample.key) as checkpoint:
-        keys = {name: info.storage.key for name, info in checkpoint.tensors.items()}
-    patched = set(edit.patches)
-    for storage in {
-        tensor.untyped_storage()._cdata: tensor for name, tensor in old.items() if keys[name] in patched
-    }.values():
-        torch.empty(0, dtype=torch.uint8).set_(storage.untyped_storage())[0] = 9
-    new: dict[str, torch.Tensor] = {}
-    for name, tensor in old.items():
-        if name not in edit.removals:
-            new[edit.renames.get(name, name)] = tensor
-        for each in edit.additions:
-            if each.after == name and each.dtype.name == "bool":
-                new[each.name] = torch.ones(each.shape, dtype=torch.bool)
-            elif each.after == name:
-                new[each.name] = torch.zeros(each.shape, dtype=torch.uint16)
-    return new
 
 
 _NAMED = [name for name in ZOO if name != "forced optimizer"]
@@ -178,7 +120,7 @@ def edited(zoo: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory)
     files: dict[str, tuple[Path, Edit]] = {}
     for name in _NAMED:
         with opened(zoo(name), ZOO[name].key) as checkpoint:
-            edit = _structural(checkpoint)
+            edit = structural(checkpoint)
         out = folder / f"{name.replace(' ', '_')}.out"
         rewrite(zoo(name), out, edit, ZOO[name].key)
         files[name] = out, edit
@@ -190,11 +132,11 @@ def test_a_structural_edit_is_what_torch_loads(
     zoo: Callable[[str], Path], edited: dict[str, tuple[Path, Edit]], name: str
 ) -> None:
     (out, edit), sample = edited[name], ZOO[name]
-    expected = _expected(zoo(name), sample, edit)
+    expected = expected_of(zoo(name), sample, edit)
     for mmap in (False, True):
-        loaded = _load(out, mmap=mmap)
+        loaded = load(out, mmap=mmap)
         assert_same(flattened(sample.state_of(loaded)), expected)
-    _assert_reads(out, sample, expected)
+    assert_reads(out, sample, expected)
     _assert_sound(out)
 
 
@@ -202,27 +144,7 @@ def test_a_structural_edit_is_what_torch_loads(
 def test_a_structural_edit_leaves_the_rest_of_the_object_alone(
     zoo: Callable[[str], Path], edited: dict[str, tuple[Path, Edit]], name: str
 ) -> None:
-    sample = ZOO[name]
-    before, after = _load(zoo(name)), _load(edited[name][0])
-    if not sample.path:
-        assert type(before) is type(after)
-        return
-    assert getattr(sample.state_of(before), "_metadata", None) == getattr(sample.state_of(after), "_metadata", None)
-    for step in sample.path[:-1]:
-        before, after = before[step], after[step]
-    assert list(before) == list(after)
-    rest = [{key: value for key, value in each.items() if key != sample.path[-1]} for each in (before, after)]
-    if "shared" not in name:  # there, the other names of a patched tensor show the patch
-        assert_same(flattened(rest[1]), flattened(rest[0]))
-    assert _plain(rest[1]) == _plain(rest[0])
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(below) for key, below in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_plain, value))
-    return "tensor" if isinstance(value, torch.Tensor) else value
+    assert_rest_unchanged(zoo(name), edited[name][0], ZOO[name], shared="shared" in name)
 
 
 _CALCULATED = """
@@ -287,14 +209,14 @@ def _rezipped(path: Path, out: Path, change: Callable[[str, bytes], bytes | None
 @pytest.mark.parametrize("name", ["flat", "Lightning", "views", "dtypes", "shared"])
 def test_rezipped_by_python_it_reads_and_edits_the_same(zoo: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     path, sample, out = _rezipped(zoo(name), tmp_path / "re.pt", lambda _, data: data), ZOO[name], tmp_path / "out"
-    _assert_reads(path, sample, flattened(sample.state_of(_load(zoo(name)))))
+    assert_reads(path, sample, flattened(sample.state_of(load(zoo(name)))))
     assert rewrite(path, out, Edit()) == path.read_bytes()
-    assert rewrite(path, out, _first_bytes) != path.read_bytes()
+    assert rewrite(path, out, first_bytes) != path.read_bytes()
     _assert_sound(out)
     with opened(path) as checkpoint:
-        edit = _structural(checkpoint)
+        edit = structural(checkpoint)
     rewrite(path, out, edit)
-    assert_same(flattened(sample.state_of(_load(out, mmap=True))), _expected(zoo(name), sample, edit))
+    assert_same(flattened(sample.state_of(load(out, mmap=True))), expected_of(zoo(name), sample, edit))
     _assert_sound(out)
 
 
@@ -315,8 +237,8 @@ def _big_endian(path: Path, out: Path) -> Path:
 
 def test_big_endian_files(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     path, out = _big_endian(zoo("views"), tmp_path / "big.pt"), tmp_path / "out"
-    expected = flattened(_load(zoo("views")))
-    assert_same(flattened(_load(path)), expected)
+    expected = flattened(load(zoo("views")))
+    assert_same(flattened(load(path)), expected)
     with opened(path) as checkpoint:
         assert checkpoint.big_endian
         assert {name: geometry_of(info) for name, info in checkpoint.tensors.items()} == {
@@ -326,7 +248,7 @@ def test_big_endian_files(zoo: Callable[[str], Path], tmp_path: Path) -> None:
         assert not checkpoint.big_endian
     rewrite(path, out, Edit(renames={"bias": "bias_orig"}))
     renamed = {{"bias": "bias_orig"}.get(name, name): tensor for name, tensor in expected.items()}
-    assert_same(flattened(_load(out)), renamed)
+    assert_same(flattened(load(out)), renamed)
 
 
 def test_cuda_tags_stay(tmp_path: Path) -> None:
@@ -343,7 +265,7 @@ def test_cuda_tags_stay(tmp_path: Path) -> None:
         assert isinstance(checkpoint, TorchZip)
         assert {ref.location for ref in checkpoint.objects.storages.values()} == {"cuda:0"}
         assert list(checkpoint.tensors) == ["a_orig", "a_mask", "b"]
-    assert list(_load(out, map_location="cpu")) == ["a_orig", "a_mask", "b"]
+    assert list(load(out, map_location="cpu")) == ["a_orig", "a_mask", "b"]
 
 
 def test_an_alignment_that_was_chosen_is_kept(tmp_path: Path) -> None:
@@ -360,7 +282,7 @@ def test_an_alignment_that_was_chosen_is_kept(tmp_path: Path) -> None:
     assert {record.offset % 4096 for record in _records(out).values() if "/data/" in record.name[:12]} <= {0}
     config.load.calculate_storage_offsets = True
     try:
-        assert_same(flattened(_load(out, mmap=True)), {"w_orig": torch.ones(3), "v": torch.ones(2)})
+        assert_same(flattened(load(out, mmap=True)), {"w_orig": torch.ones(3), "v": torch.ones(2)})
     finally:
         config.load.calculate_storage_offsets = False
 
@@ -372,13 +294,13 @@ def test_without_its_first_storage_torch_is_not_led_to_compute_offsets(tmp_path:
     names = [name.partition("/")[2] for name in _records(out)]
     assert "data/0" not in names
     assert ".format_version" not in names
-    assert_same(flattened(_load(out, mmap=True)), {"v": torch.ones(2)})
+    assert_same(flattened(load(out, mmap=True)), {"v": torch.ones(2)})
 
 
 def test_renaming_leaves_others_that_share_the_key_string_alone(
     zoo: Callable[[str], Path], edited: dict[str, tuple[Path, Edit]]
 ) -> None:
-    before, after = _load(zoo("key strings shared")), _load(edited["key strings shared"][0])
+    before, after = load(zoo("key strings shared")), load(edited["key strings shared"][0])
     assert after["names"] == before["names"] == list(before["state_dict"])
     assert list(after["ema"]) == before["names"]
     assert list(after["state_dict"]) != before["names"]

@@ -146,14 +146,14 @@ def test_the_json_has_the_published_keys_and_only_ascii(tmp_path: Path) -> None:
     report = written(tmp_path, everywhere=True)
     assert list(report) == [
         "schema", "tool", "command", "source", "output", "seed", "amount", "method", "global", "remove", "totals",
-        "parameters",
+        "parameters", "carried",
     ]  # fmt: skip
     assert list(report["tool"]) == ["name", "version", "stream", "python", "numpy"]
     assert list(report["source"]) == list(report["output"]) == ["path", "format", "bytes"]
     assert list(report["totals"]) == ["parameters", "elements", "zeros", "sparsity", "pruned_now"]
     assert list(report["parameters"][0]) == [
         "name", "module", "shape", "dtype", "elements", "zeros_before", "zeros", "sparsity", "state", "pruned_now",
-        "tied_to", "key", "mask_sha256",
+        "tied_to", "key", "mask_sha256", "copies",
     ]  # fmt: skip
     assert report["schema"] == "prunecli.report/1"
     values = [report[key] for key in ("command", "seed", "amount", "method", "global", "remove")]

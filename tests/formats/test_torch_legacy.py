@@ -1,0 +1,238 @@
+"""Files from before torch 1.6 against torch.load: the same laws as for zip files, and what only they can do wrong."""
+
+import io
+import pickle
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoint_zoo import ZOO, Sample
+from format_tools import Filled, Looked, assert_same, flattened, opened, refused, refused_bytes, rewrite
+from torch_tools import assert_reads, assert_rest_unchanged, expected, first_bytes, load, structural
+
+from prunecli.errors import DamagedError, UnsafeError, UnsupportedError
+from prunecli.formats import torch_legacy
+from prunecli.formats.base import Addition, Edit, Patch
+from prunecli.formats.dtypes import DTYPES
+from prunecli.formats.torch_globals import STORAGE_OF
+from prunecli.formats.torch_legacy import TorchLegacy
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_FACTS = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+
+
+def _saved(value: Any, path: Path, protocol: int = 2) -> None:
+    torch.save(value, path, pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+
+
+def _number(name: str) -> int:
+    return int(name[-1]) if name.startswith("protocol ") else 2
+
+
+def _old_dtypes() -> dict[str, torch.Tensor]:
+    """Those with a storage class of their own; torch itself writes the others, and cannot read them back."""
+    return {name: tensor for name, tensor in ZOO["dtypes"].make().items() if name.partition(".")[2] in STORAGE_OF}
+
+
+_LEGACY = {name: sample for name, sample in ZOO.items() if name not in ("no checksums", "a buffer")}
+_LEGACY["dtypes"] = Sample(_old_dtypes)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    folder = tmp_path_factory.mktemp("legacy")
+
+    def path_of(name: str) -> Path:
+        path = folder / f"{name.replace(' ', '_')}.pt"
+        if not path.exists():
+            _saved(_LEGACY[name].make(), path, _number(name))
+        return path
+
+    return path_of
+
+
+@pytest.mark.parametrize("name", _LEGACY)
+def test_layout_is_what_torch_loads(zoo: Callable[[str], Path], name: str) -> None:
+    assert_reads(zoo(name), _LEGACY[name], flattened(_LEGACY[name].state_of(load(zoo(name)))))
+
+
+@pytest.mark.parametrize("name", _LEGACY)
+def test_an_identity_rewrite_is_byte_identical(zoo: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    path, key = zoo(name), _LEGACY[name].key
+    assert rewrite(path, tmp_path / "out", Edit(), key) == path.read_bytes()
+    looked = lambda checkpoint: Edit(  # noqa: E731
+        {info.storage.key: [Patch(0, info.storage.nbytes, Looked())] for info in checkpoint.tensors.values()}
+    )
+    assert rewrite(path, tmp_path / "out", looked, key) == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", _LEGACY)
+def test_an_edit_in_place_changes_its_bytes_only(zoo: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    path, key = zoo(name), _LEGACY[name].key
+    data = bytearray(path.read_bytes())
+    with opened(path, key) as checkpoint:
+        patched = first_bytes(checkpoint).patches
+        assert patched
+        for info in checkpoint.tensors.values():
+            if info.storage.key in patched:
+                data[info.storage.offset] = 9
+    assert rewrite(path, tmp_path / "out", first_bytes, key) == data
+
+
+@pytest.mark.parametrize("name", [name for name in _LEGACY if name != "forced optimizer"])
+def test_a_structural_edit_is_what_torch_loads(zoo: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    path, sample, out = zoo(name), _LEGACY[name], tmp_path / "out.pt"
+    with opened(path, sample.key) as checkpoint:
+        edit = structural(checkpoint)
+    rewrite(path, out, edit, sample.key)
+    wanted = expected(path, sample, edit)
+    assert_same(flattened(sample.state_of(load(out))), wanted)
+    assert_reads(out, sample, wanted)
+    assert_rest_unchanged(path, out, sample, shared="shared" in name)
+
+
+@pytest.mark.parametrize("name", ["flat", "Lightning", "views", "shared"])
+def test_renaming_there_and_back_gives_the_file_back(zoo: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    """So what was not asked for is written as torch wrote it, the list of keys among it."""
+    path, (one, two) = zoo(name), (tmp_path / "one", tmp_path / "two")
+    with opened(path, _LEGACY[name].key) as checkpoint:
+        first = next(iter(checkpoint.tensors))
+    rewrite(path, one, Edit(renames={first: f"{first}_orig"}), _LEGACY[name].key)
+    assert rewrite(one, two, Edit(renames={f"{first}_orig": first}), _LEGACY[name].key) == path.read_bytes()
+
+
+def test_a_pickle_longer_than_the_first_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.pt"
+    _saved({"notes": ["x" * 99] * 50, "state_dict": {f"w{i}": torch.full((i,), float(i)) for i in range(40)}}, path)
+    whole = flattened(load(path)["state_dict"])
+    for window in (1, 13, 100, 1000):
+        monkeypatch.setattr(torch_legacy, "_WINDOW", window)
+        assert_reads(path, Sample(dict, ("state_dict",)), whole)
+        monkeypatch.setattr(torch_legacy, "_LARGEST_PICKLE", 64)
+        refused(path, UnsafeError, "a pickle of more than")
+        monkeypatch.undo()
+
+
+def _file(root: bytes, keys: Any, *storages: tuple[int, bytes], magic: int = _MAGIC, version: int = 1001) -> bytes:
+    head = [pickle.dumps(each, 2) for each in (magic, version, _FACTS)]
+    data = b"".join(struct.pack("<q", count) + raw for count, raw in storages)
+    return b"".join([*head, root, pickle.dumps(keys, 2), data])
+
+
+class _Storage:
+    def __init__(self, key: str, elements: int, part: Any = None) -> None:
+        self.id = ("storage", torch.FloatStorage, key, "cpu", elements, part)
+
+
+def _pickled(value: Any) -> bytes:
+    """Pickle as torch does: a `_Storage` is written as its persistent id."""
+    stream = io.BytesIO()
+    pickler = pickle.Pickler(stream, 2)
+    pickler.persistent_id = lambda each: each.id if isinstance(each, _Storage) else None  # type: ignore[method-assign]
+    pickler.dump(value)
+    return stream.getvalue()
+
+
+class _Tensor:
+    def __init__(self, storage: _Storage, offset: int, *shape: int) -> None:
+        self.storage, self.offset, self.shape = storage, offset, shape
+
+    def __reduce__(self) -> Any:
+        stride = torch.empty(self.shape, device="meta").stride()
+        return torch._utils._rebuild_tensor, (self.storage, self.offset, self.shape, stride)
+
+
+_GOOD = _pickled({"w": _Tensor(_Storage("a", 4), 0, 2, 2)})
+_FOUR = struct.pack("<4f", 1, 2, 3, 4)
+_DAMAGED: dict[str, tuple[bytes, str]] = {
+    "never listed": (_file(_GOOD, []), "storage a is missing"),
+    "listed twice": (_file(_GOOD, ["a", "a"], (4, _FOUR), (4, _FOUR)), "storage a is listed twice, or never used"),
+    "never used": (_file(_GOOD, ["a", "b"], (4, _FOUR), (1, bytes(4))), "storage b is listed twice, or never used"),
+    "no list": (_file(_GOOD, {"a": 1}, (4, _FOUR)), "has no list of storages"),
+    "a key that is a number": (_file(_GOOD, [1], (4, _FOUR)), "has no list of storages"),
+    "another count": (_file(_GOOD, ["a"], (3, _FOUR)), "storage a has 3 elements, the pickle expects 4"),
+    "a negative count": (_file(_GOOD, ["a"], (-4, _FOUR)), "storage a has 18446744073709551612 elements"),
+    "truncated": (_file(_GOOD, ["a"], (4, _FOUR[:-1])), "ends in storage a; it is truncated"),
+    "without its count": (_file(_GOOD, ["a"]), "ends in storage a; it is truncated"),
+    "bytes behind it": (_file(_GOOD, ["a"], (4, _FOUR + b"x")), "has 1 bytes behind its last storage"),
+    "far too large": (_file(_pickled({"w": _Tensor(_Storage("a", 1 << 61), 0, 2)}), ["a"], (1 << 61, _FOUR)), "trunc"),
+    "a part of no form": (_file(_pickled([_Tensor(_Storage("a", 4, 1), 0, 2)]), ["a"], (4, _FOUR)), "names no part"),
+    "a part beyond its end": (
+        _file(_pickled([_Tensor(_Storage("a", 4, ("v", 3, 2)), 0, 2)]), ["a"], (4, _FOUR)),
+        "a part reaches behind the end of its storage a",
+    ),
+    "a tensor beyond its part": (
+        _file(_pickled([_Tensor(_Storage("a", 4, ("v", 1, 2)), 1, 2)]), ["a"], (4, _FOUR)),
+        "a tensor reaches behind the end of its storage a",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _DAMAGED)
+def test_storages_that_contradict_the_pickle_are_damage(tmp_path: Path, case: str) -> None:
+    data, pattern = _DAMAGED[case]
+    refused_bytes(tmp_path / "m.pt", data, DamagedError, pattern)
+
+
+def test_the_good_one_of_the_damaged_ones_is_good(tmp_path: Path) -> None:
+    (tmp_path / "m.pt").write_bytes(_file(_GOOD, ["a"], (4, _FOUR)))
+    assert_same(load(tmp_path / "m.pt"), {"w": torch.tensor([[1.0, 2], [3, 4]])})
+    with opened(tmp_path / "m.pt") as checkpoint:
+        assert list(checkpoint.tensors) == ["w"]
+
+
+def test_every_truncation_is_damage_or_no_checkpoint(tmp_path: Path) -> None:
+    data = _file(_GOOD, ["a"], (4, _FOUR))
+    for size in range(len(data)):
+        path = tmp_path / "m.pt"
+        path.write_bytes(data[:size])
+        with pytest.raises(DamagedError) as caught, opened(path):
+            pass
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("facts", [{"magic": _MAGIC, "version": 1000}])
+def test_another_version_is_said_so(tmp_path: Path, facts: Mapping[str, int]) -> None:
+    refused_bytes(tmp_path / "m.pt", _file(_GOOD, ["a"], (4, _FOUR), **facts), UnsupportedError, "another version")
+
+
+def test_parts_of_a_storage_as_torch_0_3_saved_them(tmp_path: Path) -> None:
+    """Both the part's offset and the tensor's count; what torch makes of them is the oracle."""
+    root = [_Tensor(_Storage("a", 8, ("v", 2, 5)), 1, 2, 2), _Tensor(_Storage("a", 8), 4, 3)]
+    path, data = tmp_path / "m.pt", struct.pack("<8f", *range(8))
+    path.write_bytes(_file(_pickled(root), ["a"], (8, data)))
+    wanted = load(path)
+    assert wanted[0].tolist() == [[3, 4], [5, 6]]
+    with opened(path) as checkpoint:
+        for name, info in checkpoint.tensors.items():
+            raw = checkpoint.source.read(info.storage.offset + info.view.start * 4, info.elements * 4)
+            assert raw == wanted[int(name)].numpy().tobytes()
+
+
+def test_dicts_as_python_2_pickled_them(tmp_path: Path) -> None:
+    """OrderedDict([[key, value], ...]) by REDUCE, its keys `str` of Python 2 (SHORT_BINSTRING)."""
+    tensor = _pickled(_Tensor(_Storage("a", 4), 0, 2, 2))[2:-1]
+    state = b"ccollections\nOrderedDict\n(](](U\x04fc.wq\xf0" + tensor + b"e](U\x01bq\xf1" + tensor + b"eetR."
+    path, out = tmp_path / "m.pt", tmp_path / "out.pt"
+    path.write_bytes(_file(b"\x80\x02" + state, ["a"], (4, _FOUR)))
+    assert list(load(path)) == ["fc.w", "b"]
+    with opened(path) as checkpoint:
+        assert list(checkpoint.tensors) == ["fc.w", "b"]
+    assert rewrite(path, out, Edit()) == path.read_bytes()
+    mask = Addition("fc.w", "fc.w_mask", DTYPES["bool"], (2, 2), Filled(1))
+    rewrite(path, out, Edit(renames={"fc.w": "fc.w_orig"}, additions=[mask]))
+    assert list(load(out)) == ["fc.w_orig", "fc.w_mask", "b"]
+
+
+def test_new_storages_stand_last_in_the_list(zoo: Callable[[str], Path], tmp_path: Path) -> None:
+    with opened(zoo("flat")) as checkpoint:
+        assert isinstance(checkpoint, TorchLegacy)
+        keys = list(checkpoint.places)
+    mask = Addition("fc.weight", "fc.weight_mask", DTYPES["bool"], (3, 4), Filled(1))
+    rewrite(zoo("flat"), tmp_path / "out.pt", Edit(additions=[mask]))
+    with opened(tmp_path / "out.pt") as checkpoint:
+        assert isinstance(checkpoint, TorchLegacy)
+        assert list(checkpoint.places) == [*keys, str(max(map(int, keys)) + 1)]
