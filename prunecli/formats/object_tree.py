@@ -11,7 +11,7 @@ from prunecli.formats.pickle_nodes import Call, DictNode, Entry, Global, ListNod
 
 __all__ = ["Branch", "Tree", "is_mapping", "mapping_entries"]
 
-_DICTS = {("collections", "OrderedDict"), ("collections", "Counter"), ("collections", "defaultdict")}
+_DICTS = {("collections", "OrderedDict"), ("collections", "defaultdict")}
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 _TRANSIENT = "_non_persistent_buffers_set"
 

@@ -1,5 +1,6 @@
 """Tensors in a pickle graph: the calls that torch would make to rebuild them, read and written as nodes."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,17 +16,17 @@ _WRAPPERS = {("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_
 _WRAPPERS_DEEP = 4
 """A Parameter holds a tensor; more levels than this are nothing torch writes, and a cycle is none at all."""
 
-_STRANGERS = {
-    "_rebuild_qtensor": ("quantised", (2,)),
-    "_rebuild_sparse_tensor": ("sparse", (1, 2)),
-    "_rebuild_sparse_csr_tensor": ("sparse", (1, 3)),
-    "_rebuild_nested_tensor": ("nested", ()),
-    "_rebuild_meta_tensor_no_storage": ("meta", (1,)),
-    "_rebuild_wrapper_subclass": ("a tensor subclass", (2,)),
-    "_rebuild_device_tensor_from_numpy": ("on a device of its own", ()),
-    "_rebuild_device_tensor_from_cpu_tensor": ("on a device of its own", ()),
+_STRANGERS: dict[str, tuple[str, list[tuple[int, ...]]]] = {
+    "_rebuild_qtensor": ("quantised", [(2,)]),
+    "_rebuild_sparse_tensor": ("sparse", [(1, 2), (1, 3)]),  # by coordinates, by rows or columns
+    "_rebuild_sparse_csr_tensor": ("sparse", [(1, 3)]),
+    "_rebuild_nested_tensor": ("nested", []),
+    "_rebuild_meta_tensor_no_storage": ("meta", [(1,)]),
+    "_rebuild_wrapper_subclass": ("a tensor subclass", [(2,)]),
+    "_rebuild_device_tensor_from_numpy": ("on a device of its own", []),
+    "_rebuild_device_tensor_from_cpu_tensor": ("on a device of its own", []),
 }
-"""What else torch rebuilds tensors with, what to call it, and where its sizes stand among the arguments."""
+"""What else torch rebuilds tensors with, what to call it, and where its sizes may stand among the arguments."""
 
 _PLAIN_TYPES = {("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torch.nn.parameter", "Buffer")}
 
@@ -115,14 +116,14 @@ def stranger(node: Node) -> Stranger | None:
         return Stranger(f"the tensor subclass {kind.name}" if isinstance(kind, Global) else "a tensor subclass", ())
     if module != "torch._utils" or name not in _STRANGERS:
         return None
-    what, path = _STRANGERS[name]
-    sizes: Node = call.args
-    for index in path:
-        sizes = sizes.items[index] if isinstance(sizes, TupleNode | ListNode) and len(sizes.items) > index else None
-    try:
-        return Stranger(what, _sizes(sizes, "") if path else ())
-    except DamagedError:  # it is only to be shown
-        return Stranger(what, ())
+    what, paths = _STRANGERS[name]
+    for path in paths:
+        sizes: Node = call.args
+        for index in path:
+            sizes = sizes.items[index] if isinstance(sizes, TupleNode | ListNode) and len(sizes.items) > index else None
+        with contextlib.suppress(DamagedError):  # it is only to be shown
+            return Stranger(what, _sizes(sizes, ""))
+    return Stranger(what, ())
 
 
 def _wrapped(call: Call) -> Node | None:

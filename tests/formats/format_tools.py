@@ -44,9 +44,16 @@ def opened(path: Path, key: str | None = None) -> Iterator[Checkpoint]:
         yield checkpoint
 
 
-def rewrite(source: Path, target: Path, edit: Edit | Callable[[Checkpoint], Edit], key: str | None = None) -> bytes:
+def rewrite(
+    source: Path,
+    target: Path,
+    edit: Edit | Callable[[Checkpoint], Edit],
+    key: str | None = None,
+    *,
+    foreign: bool = False,
+) -> bytes:
     """Write `source`, edited, to `target`; return its bytes."""
-    with open_checkpoint(source, Reading(key)) as checkpoint:
+    with open_checkpoint(source, Reading(key, foreign)) as checkpoint:
         pieces = list(checkpoint.pieces(edit if isinstance(edit, Edit) else edit(checkpoint)))
         descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
