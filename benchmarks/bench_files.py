@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
     "DTYPES",
@@ -19,6 +20,7 @@ __all__ = [
     "LAYERS",
     "Source",
     "check_bake",
+    "check_equal",
     "check_masks",
     "check_report",
     "check_zip",
@@ -46,17 +48,31 @@ class Source:
 
 
 def write_source(folder: Path, kind: str, dtype: str, megabytes: int) -> Source:
-    """Write a checkpoint of about `megabytes` * 2**20 bytes."""
+    """Write a checkpoint of about `megabytes` * 2**20 bytes; the tensors are the same in every format."""
     path = folder / f"{dtype}-{megabytes}.safetensors"
     spans = _write_safetensors(path, dtype, megabytes)
     if kind == "safetensors":
         return Source(path, kind, dtype)
-    target = path.with_suffix(".pt")
+    target = path.with_name(f"{kind.replace(' ', '-')}-{path.stem}.pt")
     # Mapped, not read: torch then saves 8 GB without holding them. Copy-on-write, as torch warns of read-only arrays.
     mapped = {name: _mapped(path, dtype, start, shape) for name, (start, shape) in spans.items()}
-    torch.save(mapped, target)
+    if kind == "TorchScript":
+        torch.jit.save(_program(mapped), target)
+    else:
+        torch.save(mapped, target, _use_new_zipfile_serialization=kind == "torch zip")
     path.unlink()
     return Source(target, kind, dtype)
+
+
+def _program(tensors: Mapping[str, Tensor]) -> torch.jit.ScriptModule:
+    """Compile a module that has tensors as its parameters, by their dotted names."""
+    module = nn.Module()
+    module.layers = nn.ModuleList()
+    for layer in range(LAYERS):
+        module.layers.append(below := nn.Module())
+        for name in ("weight", "bias"):
+            below.register_parameter(name, nn.Parameter(tensors[f"layers.{layer}.{name}"], requires_grad=False))
+    return torch.jit.script(module)
 
 
 def check_bake(source: Path, output: Path, *, negative_zeros: bool = False) -> None:
@@ -88,6 +104,14 @@ def check_masks(source: Path, output: Path, bake: Path) -> None:
     assert set(after) == names
 
 
+def check_equal(one: Path, other: Path) -> None:
+    """Raise unless two checkpoints hold the same tensors, bit by bit."""
+    first, second = tensors(one), tensors(other)
+    assert set(first) == set(second)
+    for name, tensor in first.items():
+        assert np.array_equal(_bits(tensor), _bits(second[name])), name
+
+
 def check_report(text: bytes, bake: Path) -> None:
     """Raise unless a JSON report on a bake has the elements and zeros of every parameter."""
     found = {each["name"]: (each["elements"], each["zeros"]) for each in json.loads(text)["parameters"]}
@@ -100,16 +124,23 @@ def check_report(text: bytes, bake: Path) -> None:
 
 def check_zip(path: Path) -> None:
     """Raise unless Info-ZIP finds every CRC32 right; other files pass."""
-    if path.suffix == ".pt":
+    if zipfile.is_zipfile(path):
         subprocess.run(["unzip", "-tqq", str(path)], check=True)
 
 
 def tensors(path: Path) -> Mapping[str, Tensor]:
-    """Return a checkpoint's tensors by name, each read when it is looked at."""
-    if path.suffix == ".pt":
-        loaded: dict[str, Tensor] = torch.load(path, mmap=True, weights_only=True)
-        return loaded
-    return _Safetensors(path)
+    """Return a checkpoint's tensors by name, read when they are looked at where the format allows it."""
+    if path.suffix == ".safetensors":
+        return _Safetensors(path)
+    if not zipfile.is_zipfile(path):
+        old: dict[str, Tensor] = torch.load(path, weights_only=True)
+        return old
+    with zipfile.ZipFile(path) as archive:
+        if any("/code/" in name for name in archive.namelist()):
+            program: dict[str, Tensor] = torch.jit.load(path).state_dict()  # type: ignore[no-untyped-call]
+            return program
+    loaded: dict[str, Tensor] = torch.load(path, mmap=True, weights_only=True)
+    return loaded
 
 
 class _Safetensors(Mapping[str, Tensor]):
@@ -134,7 +165,7 @@ class _Safetensors(Mapping[str, Tensor]):
 
 def _bits(tensor: Tensor) -> Bits:
     """Return a tensor's elements as integers: numpy has no bf16, and bits compare exactly."""
-    bits: Bits = tensor.view({2: torch.int16, 4: torch.int32}[tensor.element_size()]).numpy()
+    bits: Bits = tensor.view({1: torch.int8, 2: torch.int16, 4: torch.int32}[tensor.element_size()]).numpy()
     return bits
 
 

@@ -3,12 +3,9 @@
 Results are checked first; then both sides run in turns. How to read the table: README.md beside this file.
 """
 
-import argparse
 import importlib
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,45 +14,15 @@ from typing import Any
 
 import torch
 from bench_files import DTYPES, FORMATS, Source, check_bake, check_masks, check_report, check_zip, write_source
-from bench_measure import (
-    Command,
-    Goal,
-    Row,
-    clear,
-    extra_memory,
-    interleave,
-    machine,
-    peak_memory,
-    run_command,
-    stopwatch,
-    table,
-    to_json,
-)
+from bench_measure import Command, Goal, Row, clear, extra_memory, interleave, peak_memory, run_command, stopwatch
+from bench_run import BAKE, MASKS, PRUNECLI, Bench, apply, make, run_benchmark
 
 from prunecli.core.random_unstructured import RandomUnstructured
 
 HERE = Path(__file__).parent
-PRUNECLI = str(Path(sys.executable).with_name("prunecli"))
-BAKE = ("-p", "*.weight", "--amount", "0.5", "--seed", "7", "--remove")
-MASKS = ("-p", "*.weight", "--amount", "0.5", "--seed", "7")
 ELEMENTS = 2**24
 
 torch_prune: Any = importlib.import_module("torch.nn.utils.prune")  # its functions are untyped
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What the options say, and where to work: `out` is emptied after every measurement."""
-
-    folder: Path
-    size: int
-    rounds: int
-    only: str
-
-    @property
-    def out(self) -> Path:
-        """Where commands write."""
-        return self.folder / "out"
 
 
 @dataclass(frozen=True)
@@ -68,38 +35,7 @@ class Job:
 
 def main() -> None:
     """Measure, print the table, and write the JSON."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is removed then, too
-    options = _options()
-    if options.folder is not None:
-        options.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="prunecli-bench-", dir=options.folder or Path.cwd()) as folder:
-        bench = Bench(Path(folder), options.size, options.rounds, options.only)
-        clear(bench.out)
-        about = machine(bench.folder) | {"size": f"{bench.size} MiB", "rounds": str(bench.rounds)}
-        rows: list[Row] = []
-        try:
-            for row in _measure(bench):
-                print(f"{row.what}: {' '.join(row.cells()[2:])}", file=sys.stderr, flush=True)
-                rows.append(row)
-        finally:  # a failed check late in a long run does not lose what was measured before
-            _publish(about, rows, options.json)
-
-
-def _publish(about: dict[str, str], rows: Sequence[Row], path: Path | None) -> None:
-    print("\n".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
-    print(table(rows))
-    if path is not None:
-        path.write_text(to_json(about, rows), encoding="utf-8")
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=2048, metavar="MB", help="size of the files; memory: also 4 times")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measurements of each side")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="scratch folder goes below; default: this one")
-    parser.add_argument("--only", default="", metavar="SUBSTRING", help="only rows whose name has it")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write every measurement there")
-    return parser.parse_args()
+    run_benchmark(__doc__ or "", _measure)
 
 
 def _measure(bench: Bench) -> Iterator[Row]:
@@ -174,21 +110,21 @@ def _copy_row(bench: Bench, source: Source, name: str) -> Row:
 
 
 def _bake_row(bench: Bench, source: Source, name: str, *, goal: Goal) -> Row:
-    output = _make(bench, source, "bake", BAKE)
+    output = make(bench, source, "bake", BAKE)
     check_bake(source.path, output)
     check_zip(output)
-    return _against_copy(bench, source, name, _apply(bench, source, BAKE), goal)
+    return _against_copy(bench, source, name, apply(bench, source, BAKE), goal)
 
 
 def _masks_row(bench: Bench, source: Source, name: str) -> Row:
-    masks = _make(bench, source, "masks", MASKS)
-    check_masks(source.path, masks, _make(bench, source, "bake", BAKE))
+    masks = make(bench, source, "masks", MASKS)
+    check_masks(source.path, masks, make(bench, source, "bake", BAKE))
     check_zip(masks)
-    return _against_copy(bench, source, name, _apply(bench, source, MASKS), Goal(2.2))
+    return _against_copy(bench, source, name, apply(bench, source, MASKS), Goal(2.2))
 
 
 def _report_row(bench: Bench, source: Source, name: str) -> Row:
-    bake = _make(bench, source, "bake", BAKE)
+    bake = make(bench, source, "bake", BAKE)
     text = subprocess.run([PRUNECLI, "report", str(bake), "--format", "json"], check=True, capture_output=True)
     check_report(text.stdout, bake)
     return _against_copy(bench, source, name, [PRUNECLI, "report", str(source.path)], Goal(0.6))
@@ -199,10 +135,10 @@ def _script_row(bench: Bench, source: Source, name: str) -> Row:
     argv = [sys.executable, str(HERE / "prune_by_script.py"), str(source.path), str(output), "0.5"]
     subprocess.run(argv, check=True)
     check_bake(source.path, output, negative_zeros=True)
-    check_bake(source.path, _make(bench, source, "bake", BAKE))
+    check_bake(source.path, make(bench, source, "bake", BAKE))
     clear(bench.out)
     script = partial(run_command, Command(argv, bench.out, source.path))
-    ours = partial(run_command, Command(_apply(bench, source, BAKE), bench.out, source.path))
+    ours = partial(run_command, Command(apply(bench, source, BAKE), bench.out, source.path))
     return Row(name, "torch script", "s", *interleave(bench.rounds, ours, script), Goal(20, faster=True))
 
 
@@ -221,8 +157,8 @@ def _memory_rows(bench: Bench, name: str, kind: str, dtype: str) -> list[Row]:
     try:
         high, low = interleave(
             bench.rounds,
-            partial(peak_memory, Command(_apply(bench, large, BAKE), bench.out)),
-            partial(peak_memory, Command(_apply(bench, small, BAKE), bench.out)),
+            partial(peak_memory, Command(apply(bench, large, BAKE), bench.out)),
+            partial(peak_memory, Command(apply(bench, small, BAKE), bench.out)),
         )
     finally:
         small.path.unlink()
@@ -257,18 +193,6 @@ def _copy(bench: Bench, source: Source) -> Command:
     """Return the copy that is as safe on disk as our output."""
     argv = ["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", str(source.path), str(bench.out / "copy")]
     return Command(argv, bench.out, source.path)
-
-
-def _apply(bench: Bench, source: Source, how: Sequence[str], stem: str = "ours") -> list[str]:
-    output = bench.out / f"{stem}{source.path.suffix}"
-    return [PRUNECLI, "apply", str(source.path), *how, "-o", str(output)]
-
-
-def _make(bench: Bench, source: Source, stem: str, how: Sequence[str]) -> Path:
-    """Make an output to be checked, and return its path."""
-    argv = _apply(bench, source, how, stem)
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return Path(argv[-1])
 
 
 if __name__ == "__main__":
