@@ -45,10 +45,13 @@ def test_ci_extracts_what_stands_there() -> None:
 
 @pytest.mark.parametrize("code", OTHERS, ids=[code.partition("\n")[0] for code in OTHERS])
 def test_every_other_block_runs(tmp_path: Path, code: str) -> None:
-    """In a folder with a model.pt and a model.safetensors; a line that fails, or a part of a pipe, fails the block."""
+    """In a folder with the files that they name; a line that fails, or a part of a pipe, fails the block."""
     example = ROOT / "examples" / "digits.pt"
     (tmp_path / "model.pt").write_bytes(example.read_bytes())
     save_file(torch.load(example, weights_only=True)["state_dict"], tmp_path / "model.safetensors")
+    module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+    torch.save(module, tmp_path / "whole.pt")
+    torch.jit.save(torch.jit.script(module), tmp_path / "program.pt")
     script = f'set -euo pipefail\nprunecli() {{ {sys.executable} -m prunecli "$@"; }}\n{code}'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
