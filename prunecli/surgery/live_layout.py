@@ -41,7 +41,8 @@ class Memory:
         start = self.size
         if storage.nbytes():
             self._starts.append(start)
-            self._runs.append(torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage))
+            with torch.inference_mode(False):  # a tensor made there could not be written by other threads
+                self._runs.append(torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage))
             self.size += storage.nbytes()
         return start
 
