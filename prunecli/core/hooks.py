@@ -13,7 +13,15 @@ from torch.nn.utils.prune import BasePruningMethod
 
 from prunecli.errors import UsageError, show
 
-__all__ = ["ProductRefresh", "find_hook", "keep_fresh", "stop_refreshing", "unmask", "untouched_on_failure"]
+__all__ = [
+    "ProductRefresh",
+    "find_hook",
+    "keep_fresh",
+    "put_first",
+    "stop_refreshing",
+    "unmask",
+    "untouched_on_failure",
+]
 
 
 def find_hook(module: nn.Module, name: str) -> tuple[int, BasePruningMethod | None]:
@@ -27,6 +35,14 @@ def find_hook(module: nn.Module, name: str) -> tuple[int, BasePruningMethod | No
     if len(found) > 1:
         raise UsageError(f"{show(name)} of {type(module).__name__} has {len(found)} pruning hooks instead of one")
     return found[0] if found else (-1, None)
+
+
+def put_first(module: nn.Module, name: str) -> None:
+    """Let the pruning hook of a parameter run before all other hooks: that of `spectral_norm` reads the product."""
+    handle, _ = find_hook(module, name)
+    hooks = module._forward_pre_hooks
+    for key in [each for each in hooks if each != handle]:
+        hooks[key] = hooks.pop(key)
 
 
 def unmask(module: nn.Module, name: str) -> None:
@@ -73,7 +89,7 @@ def keep_fresh(reader: nn.Module, path: str) -> None:
     """Let `reader` refresh the products of the module at `path` below it before every forward."""
     hooks = reader._forward_pre_hooks.values()
     if not any(isinstance(hook, ProductRefresh) and hook.path == path for hook in hooks):
-        reader.register_forward_pre_hook(ProductRefresh(path))
+        reader.register_forward_pre_hook(ProductRefresh(path), prepend=True)
 
 
 def stop_refreshing(reader: nn.Module, path: str) -> None:

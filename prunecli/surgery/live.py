@@ -13,7 +13,7 @@ from torch import nn
 from torch.autograd.graph import increment_version
 
 from prunecli.core.amount import Amount, check_amount
-from prunecli.core.hooks import keep_fresh, stop_refreshing, unmask, untouched_on_failure
+from prunecli.core.hooks import find_hook, keep_fresh, put_first, stop_refreshing, unmask, untouched_on_failure
 from prunecli.core.random_unstructured import RandomAmongNonzero, RandomUnstructured
 from prunecli.errors import UsageError, show
 from prunecli.formats.pieces import Copy, Fresh
@@ -49,7 +49,8 @@ def prune_module(
     Each selected parameter is pruned as by `RandomUnstructured.apply`: `NAME_orig`, `NAME_mask` (of the parameter's
     shape and dtype), and a hook that keeps the product fresh. Where a module reads the weights of another one without
     calling it (`nn.MultiheadAttention` those of `out_proj`), the reader gets a hook for that. Optimizers stay valid:
-    the `Parameter` objects are the same, whatever is asked for.
+    the `Parameter` objects are the same, whatever is asked for. As after torch's own pruning, `copy.deepcopy` needs
+    products without gradients: prune, or run the module once, under `torch.no_grad()` before.
 
     Whatever fails, and be it an interrupt, the module is as before.
 
@@ -148,6 +149,8 @@ def _carry_out(live: LiveModule, plan: Plan) -> Report:
                 _bake(site)
             else:
                 _mask(site, plan)
+        if plan.bake:
+            _tell_autograd(sites)
     return report
 
 
@@ -155,14 +158,14 @@ def _sites(module: nn.Module, plan: Plan) -> list[_Site]:
     """Find the modules of the planned parameters; one that a shared module has under several names comes once.
 
     Raises:
-        UsageError: such a parameter is selected under some of its names only; or a buffer is to be masked.
+        UsageError: such a parameter is selected under some of its names only; or one cannot take a mask.
     """
     sites: dict[tuple[int, str], _Site] = {}
     for name, planned in plan.planned.items():
         path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(path)
-        if not plan.bake and planned.parameter.weight.buffer:
-            raise UsageError(f"{show(name)} is a buffer, and only parameters take a mask; bake it with remove=True")
+        if not plan.bake:
+            _check_maskable(planned, owner, leaf)
         site = sites.setdefault((id(owner), leaf), _Site(owner, leaf, planned, ()))
         sites[id(owner), leaf] = replace(site, readers=(*site.readers, *_readers(module, path)))
     for name in plan.parameters:
@@ -174,6 +177,21 @@ def _sites(module: nn.Module, plan: Plan) -> list[_Site]:
                 "cannot be told apart there; select both"
             )
     return list(sites.values())
+
+
+def _check_maskable(planned: Planned, owner: nn.Module, leaf: str) -> None:
+    """Refuse what a hook could not keep pruned, and names that would push aside what is no tensor of the state dict."""
+    parameter = planned.parameter
+    name = show(parameter.name)
+    if parameter.weight.buffer:
+        raise UsageError(f"{name} is a buffer, and only parameters take a mask; bake it with remove=True")
+    if parameter.mask is not None and find_hook(owner, leaf)[1] is None:
+        raise UsageError(f"{name} has a mask and no hook that applies it; bake it first, with bake_module")
+    taken = [each for each in (f"{leaf}_orig", f"{leaf}_mask") if hasattr(owner, each)]
+    if parameter.mask is None and taken:
+        raise UsageError(
+            f"the module of {name} already has an attribute {show(taken[0])}; bake with remove=True instead"
+        )
 
 
 def _readers(module: nn.Module, path: str) -> Iterator[tuple[nn.Module, str]]:
@@ -210,6 +228,7 @@ def _mask(site: _Site, plan: Plan) -> None:
     method = RandomAmongNonzero if among_nonzero else RandomUnstructured
     planned = site.planned
     method.apply(site.owner, site.leaf, planned.pruned_now, seed=plan.seed, key=planned.key)
+    put_first(site.owner, site.leaf)
     for reader, path in site.readers:
         keep_fresh(reader, path)
 
@@ -220,6 +239,11 @@ def _bake(site: _Site) -> None:
         unmask(site.owner, site.leaf)
         for reader, path in site.readers:
             stop_refreshing(reader, path)
-    weight = getattr(site.owner, site.leaf)
-    if not weight.is_inference():
-        increment_version(weight)  # a backward pass that still needs the old values says so, and computes nothing wrong
+
+
+def _tell_autograd(sites: Sequence[_Site]) -> None:
+    """Let a backward pass that still needs the old values say so, instead of computing with the new ones."""
+    weights = [getattr(site.owner, site.leaf) for site in sites]
+    for weight in weights:
+        if not weight.is_inference():
+            increment_version(weight)

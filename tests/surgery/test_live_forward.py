@@ -57,7 +57,8 @@ def dense_state(model: nn.Module) -> dict[str, Tensor]:
     state = model.state_dict()
     masked = [name.removesuffix("_mask") for name in state if name.endswith("_mask")]
     products = {name: state[f"{name}_orig"] * state[f"{name}_mask"] for name in masked}
-    kept = {name: tensor for name, tensor in state.items() if not name.endswith(("_mask", "_orig"))}
+    gone = {f"{name}{ending}" for name in masked for ending in ("_mask", "_orig")}
+    kept = {name: tensor for name, tensor in state.items() if name not in gone}
     return {name: tensor.clone() for name, tensor in (kept | products).items()}
 
 
@@ -190,6 +191,16 @@ def test_parameter_lists_are_refreshed_by_who_has_a_forward() -> None:
     bake_module(model)
     torch.testing.assert_close(model(x), twin(x))
     assert not model._forward_pre_hooks
+
+
+def test_hooks_that_read_the_product_find_it_fresh() -> None:
+    model, twin = (nn.utils.spectral_norm(nn.Linear(6, 5)).eval() for _ in range(2))
+    prune_module(model, "weight_orig", 0.5, seed=7)
+    with torch.no_grad():
+        model.get_parameter("weight_orig_orig")[0] *= 3
+    twin.load_state_dict(dense_state(model))
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(model(x), twin(x))
 
 
 def through_pickle(model: nn.Module) -> nn.Module:
