@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunecli.core.random_unstructured import RandomUnstructured, random_unstructured, remove
     from prunecli.errors import PrunecliError
+    from prunecli.surgery.live import bake_module, prune_module
 
-__all__ = ["PrunecliError", "RandomUnstructured", "__version__", "random_unstructured", "remove"]
+__all__ = [
+    "PrunecliError",
+    "RandomUnstructured",
+    "__version__",
+    "bake_module",
+    "prune_module",
+    "random_unstructured",
+    "remove",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "PrunecliError": "prunecli.errors",
     "RandomUnstructured": "prunecli.core.random_unstructured",
+    "bake_module": "prunecli.surgery.live",
+    "prune_module": "prunecli.surgery.live",
     "random_unstructured": "prunecli.core.random_unstructured",
     "remove": "prunecli.core.random_unstructured",
 }

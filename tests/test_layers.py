@@ -16,10 +16,10 @@ _ALLOWED = {
     "formats": {"formats", "errors"},
     "errors": set[str](),
     "__main__": {"cli", "errors"},
-    "__init__": {"core", "errors"},
+    "__init__": {"surgery", "core", "errors"},
 }
 _VERSION = {("surgery", "__init__"), ("cli", "__init__")}
-_WITH_TORCH = {"core.random_unstructured", "core.tensor_masks"}
+_WITH_TORCH = {"core.hooks", "core.random_unstructured", "core.tensor_masks", "surgery.live", "surgery.live_layout"}
 _MODULES = sorted(_PACKAGE.rglob("*.py"))
 
 

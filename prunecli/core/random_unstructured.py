@@ -12,10 +12,7 @@ still unpruned; so the file rewriter and this class prune the same elements.
 odict_keys(['bias', 'weight'])
 """
 
-import contextlib
-import copy
 import operator
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod, PruningContainer
 
 from prunecli.core.amount import Amount, check_amount, to_count
+from prunecli.core.hooks import find_hook, untouched_on_failure
 from prunecli.core.sampling import Subset, stream_key
 from prunecli.core.tensor_masks import all_ones, mask_from_ones, masked, nonzero_flags, ones_like, strike
 from prunecli.errors import UsageError, show
 
-__all__ = ["RandomUnstructured", "random_unstructured", "remove"]
+__all__ = ["RandomAmongNonzero", "RandomUnstructured", "random_unstructured", "remove"]
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -108,14 +106,14 @@ class RandomUnstructured(BasePruningMethod):
         """
         method = cls(amount, seed=seed, key=name if key is None else key)
         method._tensor_name = name
-        handle, earlier = _find_hook(module, name)
+        handle, earlier = find_hook(module, name)
         parameter = _find_parameter(module, name if earlier is None else name + "_orig")
         scores = parameter if importance_scores is None else importance_scores
         _check_shape("importance_scores", scores, parameter)
         before = ones_like(parameter) if earlier is None else module.get_buffer(name + "_mask")
         mask = method.compute_mask(scores, default_mask=before).to(parameter.dtype)
         pruned = parameter * mask
-        with _untouched_on_failure(module):
+        with untouched_on_failure(module):
             if earlier is None:
                 module.register_parameter(name + "_orig", parameter)
                 del module._parameters[name]
@@ -191,6 +189,18 @@ class RandomUnstructured(BasePruningMethod):
         return Subset(stream_key(self.seed, self.key, candidates), candidates, amount)
 
 
+class RandomAmongNonzero(RandomUnstructured):
+    """The same where what is zero already counts as pruned: for a further round on weights that were baked."""
+
+    def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
+        """Return `default_mask` without the zeros of `t` (-0.0 is one), and `amount` of what is left set to zero.
+
+        Args, shapes, dtypes and errors are those of the base class; here the values of `t` matter.
+        """
+        _check_shape("default_mask", default_mask, t)
+        return super().compute_mask(t, masked(default_mask.detach(), nonzero_flags(t.detach())))
+
+
 def random_unstructured(
     module: _Module, name: str, amount: Amount, *, seed: int | None = None, key: str | None = None
 ) -> _Module:
@@ -217,7 +227,7 @@ def remove(module: _Module, name: str) -> _Module:
     Raises:
         UsageError: the parameter is not pruned. It is a `ValueError`, as in torch.
     """
-    handle, hook = _find_hook(module, name)
+    handle, hook = find_hook(module, name)
     if hook is None:
         raise UsageError(f"{show(name)} of {type(module).__name__} has to be pruned before its pruning can be removed")
     hook.remove(module)
@@ -247,15 +257,6 @@ def _check_dtypes(*tensors: Tensor) -> None:
             raise TypeError(f"cannot prune {dtype}: it has no zero")
 
 
-def _find_hook(module: nn.Module, name: str) -> tuple[int, BasePruningMethod | None]:
-    """Return the pruning hook of a parameter and its key among the hooks, `(-1, None)` if there is none."""
-    hooks = module._forward_pre_hooks.items()
-    found = [(key, hook) for key, hook in hooks if isinstance(hook, BasePruningMethod) and hook._tensor_name == name]
-    if len(found) > 1:
-        raise UsageError(f"{show(name)} of {type(module).__name__} has {len(found)} pruning hooks instead of one")
-    return found[0] if found else (-1, None)
-
-
 def _find_parameter(module: nn.Module, name: str) -> nn.Parameter:
     parameter = module._parameters.get(name)
     if parameter is None:
@@ -281,24 +282,5 @@ def _register(module: nn.Module, method: BasePruningMethod, earlier: BasePruning
     container = earlier if isinstance(earlier, PruningContainer) else PruningContainer(earlier)
     module.register_forward_pre_hook(container)
     untyped: Any = container
-    untyped.add_pruning_method(method)  # last: a container is no part of the module, and not rolled back
+    untyped.add_pruning_method(method)
     return container
-
-
-@contextlib.contextmanager
-def _untouched_on_failure(module: nn.Module) -> Iterator[None]:
-    """Put a module's attributes, and what lies directly in its dicts, lists and sets, back if the body raises.
-
-    The containers are refilled, not replaced: handles that remove hooks refer to them.
-    """
-    attributes = dict(vars(module))
-    contents = [(value, copy.copy(value)) for value in attributes.values() if isinstance(value, dict | list | set)]
-    try:
-        yield
-    except BaseException:
-        vars(module).clear()
-        vars(module).update(attributes)
-        for value, content in contents:
-            value.clear()
-            value.extend(content) if isinstance(value, list) else value.update(content)
-        raise

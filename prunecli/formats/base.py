@@ -7,10 +7,13 @@ from typing import Protocol
 
 from prunecli.formats.dtypes import DType
 from prunecli.formats.pieces import Checksum, Content, Copy, Piece
-from prunecli.formats.source import Source
+from prunecli.formats.source import Bytes, Source
 from prunecli.formats.views import View
 
-__all__ = ["AS_FOUND", "Addition", "Checkpoint", "Edit", "Patch", "Reading", "Storage", "TensorInfo", "patched_copies"]
+__all__ = [
+    "AS_FOUND", "Addition", "Checkpoint", "Edit", "Layout", "Patch", "Reading", "Storage", "TensorInfo",
+    "patched_copies",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,28 +113,38 @@ class Edit:
         return bool(self.renames or self.removals or self.additions)
 
 
-class Checkpoint(Protocol):
-    """A checkpoint's layout, read without running anything, and its rewrite as pieces.
+class Layout(Protocol):
+    """Named tensors in storages, and the bytes that these consist of: all that a plan is made from.
 
-    `tensors` are those of the state dict, by their names in the file without the `wrapper` it lies under; `carried`
-    are all others (optimizer state, averages), by their paths: never edited, but known, since they may share a storage.
-    `maskless` says why the container has no place for masks, None if it has.
+    `tensors` are those of the state dict; `carried` are all others (optimizer state, averages), by their paths: never
+    edited, but known, since they may share a storage. `maskless` says why the container has no place for masks, None
+    if it has.
     """
 
     @property
-    def source(self) -> Source: ...
+    def source(self) -> Bytes: ...
     @property
     def format(self) -> str: ...
     @property
     def big_endian(self) -> bool: ...
-    @property
-    def wrapper(self) -> str: ...
     @property
     def tensors(self) -> Mapping[str, TensorInfo]: ...
     @property
     def carried(self) -> Sequence[TensorInfo]: ...
     @property
     def maskless(self) -> str | None: ...
+
+
+class Checkpoint(Layout, Protocol):
+    """A file's layout, read without running anything, and its rewrite as pieces.
+
+    `tensors` go by their names in the file without the `wrapper` that the state dict lies under.
+    """
+
+    @property
+    def source(self) -> Source: ...
+    @property
+    def wrapper(self) -> str: ...
 
     def pieces(self, edit: Edit) -> Iterable[Piece]:
         """Describe the rewritten file.

@@ -7,12 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from prunecli.errors import DamagedError, UnreadableError, show
 
-__all__ = ["Source", "open_source", "open_stdin"]
+__all__ = ["Bytes", "Source", "open_source", "open_stdin"]
 
 _SPOOL = 1 << 20
+
+
+class Bytes(Protocol):
+    """Bytes that can be read at offsets: a file, or what else has a layout. `label` is how messages name it."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def path(self) -> Path | None: ...
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset` on."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from prunecli.errors import PrunecliError
 from prunecli.formats.crc import crc32
 from prunecli.formats.pieces import CHUNK, Copy, Deferred, Fresh, Literal, Piece
-from prunecli.formats.source import Source
+from prunecli.formats.source import Bytes
 
 __all__ = ["FileSink", "NullSink", "PipeSink", "Sink", "default_jobs", "run_pieces"]
 
@@ -102,7 +102,7 @@ class _Chunk:
 
 
 def run_pieces(
-    pieces: Iterable[Piece], source: Source, sink: Sink, *, jobs: int, progress: Progress | None = None
+    pieces: Iterable[Piece], source: Bytes, sink: Sink, *, jobs: int, progress: Progress | None = None
 ) -> None:
     """Make the output that `pieces` describe and write it to `sink`, with `jobs` threads.
 
@@ -153,7 +153,7 @@ def _cut(piece: Piece) -> Iterator[_Part]:
 class _Work:
     """What the threads share: the chunks still to do, whose turn it is to write, and what must wait for the end."""
 
-    def __init__(self, chunks: Iterator[_Chunk], source: Source, sink: Sink, progress: Progress | None) -> None:
+    def __init__(self, chunks: Iterator[_Chunk], source: Bytes, sink: Sink, progress: Progress | None) -> None:
         self._chunks = chunks
         self._source = source
         self._sink = sink
@@ -225,7 +225,7 @@ class _Work:
                 self._turn.notify_all()
 
 
-def _read(source: Source, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
+def _read(source: Bytes, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
     """Read what the chunk takes from the source: one read for all parts that keep their distance to each other.
 
     What lies between them there is read along; the parts that are made, not copied, overwrite it.

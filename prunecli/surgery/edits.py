@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prunecli.formats.base import Addition, Checkpoint, Edit, Patch, Storage, TensorInfo
+from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
-from prunecli.formats.pieces import Content
+from prunecli.formats.pieces import Content, Copy
 from prunecli.formats.views import View
 from prunecli.surgery.contents import Action, Baked, Counted, EditedMask, Job, NewMask, Tally, Woven
 from prunecli.surgery.masks import FinalMask, bit_pattern_of_one
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.plan import Plan, Planned
 
-__all__ = ["Surgery", "prepare"]
+__all__ = ["Surgery", "looks", "prepare"]
 
 _ALIGN = 16
 """No element is wider, so a run cut here cuts no element."""
@@ -44,7 +44,7 @@ class _Visit:
 
 @dataclass
 class _Draft:
-    checkpoint: Checkpoint
+    checkpoint: Layout
     plan: Plan
     tallies: dict[str, Tally] = field(default_factory=dict)
     masks: dict[str, FinalMask] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class _Draft:
     additions: list[Addition] = field(default_factory=list)
 
 
-def prepare(checkpoint: Checkpoint, plan: Plan) -> Surgery:
+def prepare(checkpoint: Layout, plan: Plan) -> Surgery:
     """Make the edit that carries out a plan; the parameters that it leaves alone are counted on the way."""
     draft = _Draft(checkpoint, plan)
     for parameter in plan.parameters.values():
@@ -70,6 +70,16 @@ def prepare(checkpoint: Checkpoint, plan: Plan) -> Surgery:
             _edit_mask(draft, planned)
     edit = Edit(_patches(draft.visits.values()), draft.renames, frozenset(draft.removals), draft.additions)
     return Surgery(edit, draft.tallies, draft.masks)
+
+
+def looks(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
+    """Return the patched ranges of an edit as pieces by themselves; `tensors` are those that it works on."""
+    storages = {tensor.storage.key: tensor.storage for tensor in tensors}
+    return [
+        Copy(storages[key].offset + patch.start, patch.length, patch.content)
+        for key, patches in edit.patches.items()
+        for patch in patches
+    ]
 
 
 def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Planned | None) -> Job:

@@ -12,7 +12,7 @@ from prunecli.core.sampling import BLOCK, Subset
 from prunecli.core.scratch import Scratch
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.dtypes import DTYPES, DType
-from prunecli.formats.source import Source
+from prunecli.formats.source import Bytes
 from prunecli.surgery.parameters import Parameter
 
 __all__ = ["Census", "Elements", "FinalMask", "bit_pattern_of_one", "take_census"]
@@ -29,7 +29,7 @@ class Elements:
     `release`: that costs memory of their own size, for one tensor at a time.
     """
 
-    def __init__(self, source: Source, tensor: TensorInfo, *, big_endian: bool) -> None:
+    def __init__(self, source: Bytes, tensor: TensorInfo, *, big_endian: bool) -> None:
         self.tensor = tensor
         self._source = source
         self._big_endian = big_endian
@@ -87,7 +87,7 @@ class Census:
     digest: str = ""
 
 
-def take_census(source: Source, parameter: Parameter, *, big_endian: bool, zeros_are_pruned: bool) -> Census:
+def take_census(source: Bytes, parameter: Parameter, *, big_endian: bool, zeros_are_pruned: bool) -> Census:
     """Count a parameter's candidates: all elements if it has no mask, without reading any; else a pass over it."""
     elements = parameter.weight.elements
     if parameter.mask is None and not zeros_are_pruned:
@@ -127,7 +127,7 @@ class FinalMask:
 
     def __init__(
         self,
-        source: Source,
+        source: Bytes,
         parameter: Parameter,
         subset: Subset | None,
         ranks: Sequence[int] | None = None,

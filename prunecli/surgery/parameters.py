@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunecli.errors import UnsupportedError, show
-from prunecli.formats.base import Checkpoint, TensorInfo
+from prunecli.formats.base import Layout, TensorInfo
 
 __all__ = ["Parameter", "canonical", "is_among_averages", "parameters_of"]
 
@@ -74,7 +74,7 @@ def is_among_averages(name: str) -> bool:
     return any(_AVERAGE.fullmatch(part) for part in name.split(".")[:-1])
 
 
-def parameters_of(checkpoint: Checkpoint) -> dict[str, Parameter]:
+def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
     """Return the parameters by name, in the order of the file.
 
     `x_orig` and `x_mask` of one shape, with no `x` beside them, are the pruned parameter `x`.

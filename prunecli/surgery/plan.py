@@ -10,19 +10,17 @@ from dataclasses import dataclass, replace
 from prunecli.core.amount import Amount, to_count
 from prunecli.core.sampling import Subset, split, stream_key
 from prunecli.errors import UnsupportedError, UsageError, show
-from prunecli.formats.base import Checkpoint
+from prunecli.formats.base import Layout
 from prunecli.surgery.masks import Census, take_census
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.select import Selection, select
 from prunecli.surgery.ties import check_shared_masks, find_ties
+from prunecli.surgery.wording import SHELL, Wording
 
 __all__ = ["Plan", "Planned", "Prune", "plan_bake", "plan_prune"]
 
 _SEEDS = 1 << 32
 """Drawn seeds stay this small so that they can be read out and typed in."""
-
-_UNTIE = "keep the other dense with --untie (masks only)"
-_CLONE = "save the checkpoint with clones"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +71,8 @@ class Plan:
         return self.command == "report" or parameter.ordinary or parameter.name in self.planned
 
 
-def plan_prune(checkpoint: Checkpoint, prune: Prune) -> Plan:
-    """Plan an `apply`.
+def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan:
+    """Plan an `apply`; messages use the `words` of who asks.
 
     Raises:
         UsageError: nothing is selected, the amount is more than is left, or a tie needs a decision.
@@ -83,16 +81,21 @@ def plan_prune(checkpoint: Checkpoint, prune: Prune) -> Plan:
     seed = secrets.randbelow(_SEEDS) if prune.seed is None else prune.seed
     stream_key(seed, "", 0)
     if prune.untie and prune.remove:
-        raise UsageError("--untie keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
-                         "--untie or --remove out")  # fmt: skip
+        raise UsageError(
+            f"{words.untie} keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
+            f"{words.untie} or {words.remove} out"
+        )
     if checkpoint.maskless and not prune.remove:
-        raise UnsupportedError(f"{checkpoint.source.label} takes no masks: {checkpoint.maskless}; bake with --remove")
+        raise UnsupportedError(
+            f"{checkpoint.source.label} takes no masks: {checkpoint.maskless}; bake with {words.remove}"
+        )
     parameters = parameters_of(checkpoint)
-    selected = select(parameters, prune.selection)
-    _check_names(parameters, selected, prune)
-    ties = find_ties(checkpoint, parameters, selected, _UNTIE, untie=prune.untie)
+    selected = select(parameters, prune.selection, words)
+    _check_names(parameters, selected, prune, words)
+    dense = f"keep the other dense with {words.untie} (masks only)"
+    ties = find_ties(checkpoint, parameters, selected, dense, untie=prune.untie, words=words)
     if not prune.remove:
-        check_shared_masks(checkpoint, parameters, ties)
+        check_shared_masks(checkpoint, parameters, ties, words)
     planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
     _check_tied_masks(planned)
     counts = _counts(planned, prune, seed)
@@ -100,11 +103,11 @@ def plan_prune(checkpoint: Checkpoint, prune: Prune) -> Plan:
     return Plan("apply", parameters, drawn, prune.remove, prune, seed)
 
 
-def plan_bake(checkpoint: Checkpoint, selection: Selection | None) -> Plan:
-    """Plan a `remove`: bake the masks that the file has, all of them or those selected.
+def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = SHELL) -> Plan:
+    """Plan a `remove`: bake the masks that are there, all of them or those selected.
 
     Raises:
-        UsageError: a selected parameter has no mask, or the file has none.
+        UsageError: no selected parameter has a mask, or nothing has, or a tie needs a decision.
     """
     parameters = parameters_of(checkpoint)
     masked = {name: parameter for name, parameter in parameters.items() if parameter.mask is not None}
@@ -113,10 +116,10 @@ def plan_bake(checkpoint: Checkpoint, selection: Selection | None) -> Plan:
     if selection is None:
         selected = list(masked.values())
     else:
-        selected = [each for each in select(parameters, selection) if each.mask is not None]
+        selected = [each for each in select(parameters, selection, words) if each.mask is not None]
         if not selected:
-            raise UsageError("none of the selected parameters has a mask; 'prunecli params' shows which do")
-    ties = find_ties(checkpoint, parameters, selected, _CLONE)
+            raise UsageError(f"none of the selected parameters has a mask; {words.listing} shows which do")
+    ties = find_ties(checkpoint, parameters, selected, words.clone, words=words)
     planned = {}
     for parameter in selected:
         census = take_census(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)
@@ -126,7 +129,7 @@ def plan_bake(checkpoint: Checkpoint, selection: Selection | None) -> Plan:
     return Plan("remove", parameters, planned, bake=True)
 
 
-def _plan_one(checkpoint: Checkpoint, parameter: Parameter, tie: tuple[str, tuple[str, ...]], prune: Prune) -> Planned:
+def _plan_one(checkpoint: Layout, parameter: Parameter, tie: tuple[str, tuple[str, ...]], prune: Prune) -> Planned:
     census = take_census(
         checkpoint.source,
         parameter,
@@ -164,12 +167,14 @@ def _counts(planned: Sequence[Planned], prune: Prune, seed: int) -> dict[str, in
     return {key: to_count(prune.amount, candidates[key], show(each.parameter.name)) for key, each in groups.items()}
 
 
-def _check_names(parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: Prune) -> None:
+def _check_names(
+    parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: Prune, words: Wording
+) -> None:
     """Refuse new names that are taken."""
     for parameter in selected:
         taken = [name for name in (f"{parameter.name}_orig", f"{parameter.name}_mask") if name in parameters]
         if parameter.mask is None and not prune.remove and taken:
-            raise UsageError(f"the checkpoint already has a tensor {show(taken[0])}; bake with --remove instead")
+            raise UsageError(f"{words.whole} already has a tensor {show(taken[0])}; bake with {words.remove} instead")
 
 
 def _check_tied_masks(planned: Sequence[Planned]) -> None:

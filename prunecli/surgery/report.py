@@ -10,11 +10,10 @@ import numpy as np
 
 from prunecli import __version__
 from prunecli.core.amount import Amount
-from prunecli.formats.base import Checkpoint
-from prunecli.formats.pieces import Copy
+from prunecli.formats.base import Layout
 from prunecli.formats.stream import NullSink, default_jobs, run_pieces
 from prunecli.surgery.copies import find_copies
-from prunecli.surgery.edits import Surgery, prepare
+from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.select import Selection, select
@@ -26,7 +25,7 @@ SCHEMA = "prunecli.report/1"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A checkpoint on disk. `path` is None for a stream."""
+    """A checkpoint on disk, or a module. `path` is None for a stream, and for a module."""
 
     path: str | None
     format: str
@@ -109,7 +108,7 @@ def _told(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
     return any(masks[partner] == parameter.mask_sha256 for partner in earlier)
 
 
-def measure(checkpoint: Checkpoint, selection: Selection | None, *, jobs: int | None = None) -> Report:
+def measure(checkpoint: Layout, selection: Selection | None, *, jobs: int | None = None) -> Report:
     """Count the zeros of all ordinary parameters, or of the selected ones, in one pass over the file."""
     parameters = parameters_of(checkpoint)
     if selection is not None:
@@ -119,17 +118,12 @@ def measure(checkpoint: Checkpoint, selection: Selection | None, *, jobs: int | 
     looked_at = {parameter.name: parameter for parameter in chosen}
     plan = Plan("report", looked_at, {}, bake=False)
     surgery = prepare(checkpoint, plan)
-    storages = {parameter.weight.storage.key: parameter.weight.storage for parameter in chosen}
-    looks = [
-        Copy(storages[key].offset + patch.start, patch.length, patch.content)
-        for key, patches in surgery.edit.patches.items()
-        for patch in patches
-    ]
-    run_pieces(looks, checkpoint.source, NullSink(), jobs=default_jobs() if jobs is None else jobs)
+    pieces = looks(surgery.edit, (parameter.weight for parameter in chosen))
+    run_pieces(pieces, checkpoint.source, NullSink(), jobs=default_jobs() if jobs is None else jobs)
     return make_report(checkpoint, plan, surgery, None)
 
 
-def make_report(checkpoint: Checkpoint, plan: Plan, surgery: Surgery, output: Place | None) -> Report:
+def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place | None) -> Report:
     """Put together what the tallies of a finished pass say."""
     source = checkpoint.source
     label = None if source.path is None else str(source.path)

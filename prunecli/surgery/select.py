@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from prunecli.errors import UsageError, show
 from prunecli.surgery.parameters import Parameter, canonical, is_among_averages
+from prunecli.surgery.wording import SHELL, Wording
 
 __all__ = ["Selection", "select"]
 
@@ -24,7 +25,7 @@ class Selection:
     min_dim: int = 0
 
 
-def select(parameters: Mapping[str, Parameter], selection: Selection) -> list[Parameter]:
+def select(parameters: Mapping[str, Parameter], selection: Selection, words: Wording = SHELL) -> list[Parameter]:
     """Return the selected parameters in the order of the file.
 
     An exact name takes any parameter whose elements can be zeroed; a glob (`*` crosses dots) or `re:REGEX` (matched
@@ -35,22 +36,22 @@ def select(parameters: Mapping[str, Parameter], selection: Selection) -> list[Pa
     """
     chosen: set[str] = set()
     for pattern in selection.patterns:
-        chosen |= _take(parameters, pattern, selection.min_dim)
+        chosen |= _take(parameters, pattern, selection.min_dim, words)
     for pattern in selection.excludes:
-        chosen -= set(_matching(parameters, pattern, "--exclude"))
+        chosen -= set(_matching(parameters, pattern, words.exclude, words))
     if not chosen:
         raise UsageError(f"{_quoted(selection.patterns)} with the excludes selects nothing; leave some of those out")
     return [parameter for name, parameter in parameters.items() if name in chosen]
 
 
-def _take(parameters: Mapping[str, Parameter], pattern: str, min_dim: int) -> set[str]:
+def _take(parameters: Mapping[str, Parameter], pattern: str, min_dim: int, words: Wording) -> set[str]:
     exact = _exact(parameters, pattern)
     if exact is not None:
         obstacle = parameters[exact].obstacle()
         if obstacle is not None:
             raise UsageError(f"{show(exact)} cannot be pruned: {obstacle}")
         return {exact}
-    matching = _matching(parameters, pattern, "--param")
+    matching = _matching(parameters, pattern, words.param, words)
     taken = {
         name
         for name in matching
@@ -59,7 +60,7 @@ def _take(parameters: Mapping[str, Parameter], pattern: str, min_dim: int) -> se
     }
     if not taken:
         raise UsageError(
-            f"--param {show(pattern)} matches {len(matching)} tensors, but no floating point weight"
+            f"{words.param} {show(pattern)} matches {len(matching)} tensors, but no floating point weight"
             f"{f' of {min_dim} dimensions' if min_dim else ''}; name a tensor exactly to prune it all the same"
         )
     return taken
@@ -79,19 +80,21 @@ def _exact(parameters: Mapping[str, Parameter], pattern: str) -> str | None:
     base = pattern.removesuffix("_orig")
     if base in parameters and parameters[base].mask is not None:
         return base
-    key = canonical(pattern)
-    alike = [name for name, parameter in parameters.items() if parameter.key == key]
+    key, masked = canonical(pattern), canonical(base)
+    alike = [
+        name for name, each in parameters.items() if each.key == key or (each.key == masked and each.mask is not None)
+    ]
     return alike[0] if len(alike) == 1 else None
 
 
-def _matching(parameters: Mapping[str, Parameter], pattern: str, option: str) -> list[str]:
+def _matching(parameters: Mapping[str, Parameter], pattern: str, option: str, words: Wording) -> list[str]:
     exact = _exact(parameters, pattern)
     if exact is not None:
         return [exact]
     matches = _matcher(pattern)
     found = [name for name, parameter in parameters.items() if matches(name) or matches(parameter.key)]
     if not found:
-        raise UsageError(f"{option} {show(pattern)} matches nothing; {_nearest(parameters, pattern)}")
+        raise UsageError(f"{option} {show(pattern)} matches nothing; {_nearest(parameters, pattern, words)}")
     return found
 
 
@@ -104,11 +107,11 @@ def _matcher(pattern: str) -> Callable[[str], object]:
         raise UsageError(f"{show(pattern)} is no regular expression: {error}") from None
 
 
-def _nearest(parameters: Mapping[str, Parameter], pattern: str) -> str:
+def _nearest(parameters: Mapping[str, Parameter], pattern: str, words: Wording) -> str:
     if not parameters:
-        return "the checkpoint's state dict holds no tensors"
+        return f"{words.whole}'s state dict holds no tensors"
     near = difflib.get_close_matches(pattern, list(parameters), n=_SHOWN, cutoff=0.4) or list(parameters)[:_SHOWN]
-    return f"nearest are {_quoted(near)}; 'prunecli params' lists all"
+    return f"nearest are {_quoted(near)}; {words.listing} lists all"
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from prunecli.errors import UsageError, show
-from prunecli.formats.base import Checkpoint, TensorInfo
+from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.views import overlap
 from prunecli.surgery.parameters import Parameter
+from prunecli.surgery.wording import SHELL, Wording
 
 __all__ = ["check_shared_masks", "find_ties"]
 
@@ -15,12 +16,13 @@ _Entry = tuple[str, TensorInfo, Parameter | None]
 
 
 def find_ties(
-    checkpoint: Checkpoint,
+    checkpoint: Layout,
     parameters: Mapping[str, Parameter],
     selected: Sequence[Parameter],
     remedy: str,
     *,
     untie: bool = False,
+    words: Wording = SHELL,
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Find who shares elements with each selected parameter; return its stream's name and its partners.
 
@@ -42,7 +44,7 @@ def find_ties(
             together = other is not None and name in chosen
             if together or not untie:
                 choices = remedy if other is None else f"select both, or {remedy}"
-                _check_tie(parameter, name, tensor, "" if together else choices)
+                _check_tie(parameter, name, tensor, "" if together else choices, words)
             if other is not None and together:
                 partners.append(other)
         keys = [parameter.key, *(partner.key for partner in partners)]
@@ -74,13 +76,13 @@ def _share(one: TensorInfo, other: TensorInfo) -> bool:
     return bool(one.elements and other.elements) and low < high
 
 
-def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, choices: str) -> None:
+def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, choices: str, words: Wording) -> None:
     one, other = parameter.weight, tensor
     equal = one.dtype == other.dtype and one.view.start == other.view.start and one.view.normal() == other.view.normal()
     if not equal:
         raise UsageError(
             f"{show(parameter.name)} and {show(name)} overlap in memory without being equal; pruning one would change "
-            "part of the other, so select neither, or save the checkpoint with clones"
+            f"part of the other, so select neither, or {words.clone}"
         )
     if choices:
         raise UsageError(
@@ -90,7 +92,10 @@ def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, choices: str
 
 
 def check_shared_masks(
-    checkpoint: Checkpoint, parameters: Mapping[str, Parameter], ties: Mapping[str, tuple[str, tuple[str, ...]]]
+    checkpoint: Layout,
+    parameters: Mapping[str, Parameter],
+    ties: Mapping[str, tuple[str, tuple[str, ...]]],
+    words: Wording = SHELL,
 ) -> None:
     """Refuse to edit a mask that holds for something else, too."""
     holders: dict[str, list[tuple[str, TensorInfo, tuple[str, ...]]]] = {}
@@ -106,5 +111,5 @@ def check_shared_masks(
             if mask and holder != name and name not in partners and _share(mask, tensor):
                 raise UsageError(
                     f"the mask of {show(name)} shares its memory with that of {show(holder)}, which would change "
-                    "along; bake with --remove, or save the checkpoint with clones"
+                    f"along; bake with {words.remove}, or {words.clone}"
                 )

@@ -1,0 +1,198 @@
+"""A module in memory, laid out like a checkpoint: named tensors in storages, and their bytes."""
+
+import bisect
+import contextlib
+import math
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from prunecli.errors import UnsupportedError, show
+from prunecli.formats.base import Storage, TensorInfo
+from prunecli.formats.dtypes import DTYPES, DType
+from prunecli.formats.pieces import Content
+from prunecli.formats.views import View
+
+__all__ = ["LiveModule", "Memory", "WrittenBack"]
+
+
+class Memory:
+    """The storages of a module as one run of bytes, on whatever device each of them lies."""
+
+    path: Path | None = None
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.size = 0
+        self._starts: list[int] = []
+        self._runs: list[Tensor] = []
+        self._undo: list[tuple[int, NDArray[np.uint8]]] = []
+        self._lock = threading.Lock()
+
+    def add(self, storage: torch.UntypedStorage) -> int:
+        """Append a storage; return where its bytes begin."""
+        start = self.size
+        if storage.nbytes():
+            self._starts.append(start)
+            with torch.inference_mode(False):  # a tensor made there could not be written by other threads
+                self._runs.append(torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage))
+            self.size += storage.nbytes()
+        return start
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset` on."""
+        for run, there, here in self._cut(offset, len(buffer)):
+            torch.frombuffer(buffer[here], dtype=torch.uint8).copy_(run[there])
+
+    def write(self, offset: int, data: NDArray[np.uint8]) -> None:
+        """Put bytes in their place; within `restored_on_failure`, what was there is kept."""
+        before = np.empty_like(data)
+        self.read_into(offset, before.data)
+        if np.array_equal(before, data):
+            return
+        with self._lock:
+            self._undo.append((offset, before))
+        self._put(offset, data)
+
+    @contextlib.contextmanager
+    def restored_on_failure(self) -> Iterator[None]:
+        """Put back what `write` overwrote if the body raises."""
+        try:
+            yield
+        except BaseException:
+            for offset, before in self._undo:
+                self._put(offset, before)
+            raise
+        finally:
+            self._undo.clear()
+
+    def _put(self, offset: int, data: NDArray[np.uint8]) -> None:
+        for run, there, here in self._cut(offset, data.size):
+            run[there].copy_(torch.from_numpy(data[here]))
+
+    def _cut(self, offset: int, length: int) -> Iterator[tuple[Tensor, slice, slice]]:
+        """Name, for each storage that a range meets, the part of the storage and the part of the range."""
+        done = 0
+        while done < length:
+            index = bisect.bisect_right(self._starts, offset + done) - 1
+            run, first = self._runs[index], offset + done - self._starts[index]
+            count = min(length - done, run.numel() - first)
+            yield run, slice(first, first + count), slice(done, done + count)
+            done += count
+
+
+class WrittenBack:
+    """What a content makes of a range of memory, put in the range's place."""
+
+    def __init__(self, content: Content, memory: Memory, offset: int) -> None:
+        self.block = content.block
+        self._content = content
+        self._memory = memory
+        self._offset = offset
+
+    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+        """Edit the bytes, and write them where they came from."""
+        changed = self._content.fill(data, start)
+        if changed:
+            self._memory.write(self._offset + start, data)
+        return changed
+
+
+class LiveModule:
+    """The layout of a module, as `torch.save(module.state_dict())` would have it: names, order, views and all.
+
+    Beyond what that file tells, it is known which tensors are buffers; those that no state dict holds are carried.
+
+    Raises:
+        UnsupportedError: a tensor has no values (on the meta device, or of a lazy module).
+    """
+
+    format = "module"
+    maskless: str | None = None
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.big_endian = sys.byteorder == "big"
+        self.source = Memory(f"the module {show(type(module).__name__)}")
+        found = dict(_state(module))
+        transient = dict(_transient_buffers(module))
+        storages = _storages(found | transient, self.source)
+        buffers = {name for name, tensor in found.items() if not isinstance(tensor, nn.Parameter)}
+        self.tensors = {name: _info(name, tensor, storages, name in buffers) for name, tensor in found.items()}
+        self.carried = [_info(name, tensor, storages, True) for name, tensor in transient.items()]
+
+
+def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Go through what a state dict holds, in its order: a shared module under each of its names."""
+    for path, owner in module.named_modules(remove_duplicate=False):
+        passed = owner._non_persistent_buffers_set
+        buffers = ((leaf, buffer) for leaf, buffer in owner._buffers.items() if leaf not in passed)
+        for leaf, tensor in (*owner._parameters.items(), *buffers):
+            if tensor is not None:
+                name = f"{path}.{leaf}" if path else leaf
+                _check_values(name, tensor)
+                yield name, tensor
+
+
+def _transient_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for path, owner in module.named_modules():
+        for leaf in sorted(owner._non_persistent_buffers_set):
+            tensor = owner._buffers.get(leaf)
+            if tensor is not None and tensor.device.type != "meta":
+                yield f"{path}.{leaf}" if path else leaf, tensor
+
+
+def _check_values(name: str, tensor: Tensor) -> None:
+    if nn.parameter.is_lazy(tensor):
+        raise UnsupportedError(f"{show(name)} has no shape yet; run the module once, then prune it")
+    if tensor.device.type == "meta":
+        raise UnsupportedError(
+            f"{show(name)} is on the meta device and has no values; load them first: load_state_dict(..., assign=True)"
+        )
+
+
+def _dtype(tensor: Tensor) -> DType:
+    """Name the element type; what is no plain run of elements (sparse, quantised, sharded) is opaque."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    wrapper: bool = is_traceable_wrapper_subclass(tensor)
+    if wrapper or tensor.layout is not torch.strided:
+        kind = type(tensor).__name__ if tensor.layout is torch.strided else str(tensor.layout).removeprefix("torch.")
+        return DType(f"a {kind} of {name}", tensor.dtype.itemsize, "opaque")
+    return DTYPES.get(name, DType(name, tensor.dtype.itemsize, "opaque"))
+
+
+def _plain(tensor: Tensor) -> bool:
+    return _dtype(tensor).name in DTYPES
+
+
+def _key(tensor: Tensor) -> str:
+    """Tell memory from other memory: two storages may share it, as two tensors made from one numpy array do."""
+    storage = tensor.untyped_storage()
+    return f"{storage.device}:{storage.data_ptr()}"
+
+
+def _storages(tensors: Mapping[str, Tensor], memory: Memory) -> dict[str, Storage]:
+    """Lay out the memory of all tensors; of two storages that begin at one place, the longer one."""
+    longest: dict[str, torch.UntypedStorage] = {}
+    for tensor in tensors.values():
+        if _plain(tensor):
+            storage = tensor.untyped_storage()
+            known = longest.get(_key(tensor))
+            if known is None or storage.nbytes() > known.nbytes():
+                longest[_key(tensor)] = storage
+    return {key: Storage(key, memory.add(storage), storage.nbytes()) for key, storage in longest.items()}
+
+
+def _info(name: str, tensor: Tensor, storages: Mapping[str, Storage], buffer: bool) -> TensorInfo:
+    dtype, shape = _dtype(tensor), tuple(tensor.shape)
+    if not _plain(tensor):
+        return TensorInfo(name, dtype, View.of(shape), Storage(name, 0, math.prod(shape) * dtype.itemsize), buffer)
+    view = View(int(tensor.storage_offset()), shape, tuple(tensor.stride()))
+    return TensorInfo(name, dtype, view, storages[_key(tensor)], buffer)
