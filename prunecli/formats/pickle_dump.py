@@ -68,7 +68,7 @@ _MARK, _NOTHING = _Write(b"("), _Write(b"")
 _APPEND, _APPENDS, _SETITEM, _SETITEMS, _ADDITEMS = (_Write(code) for code in (b"a", b"e", b"s", b"u", b"\x90"))
 _BUILD, _BINPERSID = _Write(b"b"), _Write(b"Q")
 _TUPLES = (b")", b"\x85", b"\x86", b"\x87")
-_CALLS = {"reduce": b"R", "newobj": b"\x81", "newobj_ex": b"\x92"}
+_CALLS = {"reduce": b"R", "newobj": b"\x81", "newobj_ex": b"\x92", "obj": b"o"}
 _BATCH = 1000  # as pickle.py: bounds the reader's stack
 _MOST_WASTE = 1_000_000
 _LONG_INT = 32  # picklers never share an int, but a hostile stream can fetch one of a megabyte a million times
@@ -230,8 +230,17 @@ def _save_tuple(dumper: _Dumper, node: TupleNode) -> None:
 
 def _save_call(dumper: _Dumper, node: Call) -> None:
     dumper.open(node, 3)
+    if node.kind == "obj":
+        dumper.later(_MARK, node.function, *_arguments_of(node), _Close(node))
+        return
     kwargs = [node.kwargs] if node.kind == "newobj_ex" else []
     dumper.later(node.function, node.args, *kwargs, _Close(node))
+
+
+def _arguments_of(node: Call) -> list[Node]:
+    if not isinstance(node.args, TupleNode):
+        raise UnsupportedError("cannot write the pickle: the arguments of an instance in it are no tuple")
+    return node.args.items
 
 
 def _close(dumper: _Dumper, task: _Close) -> None:

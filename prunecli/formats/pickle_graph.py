@@ -41,8 +41,8 @@ def load(data: bytes | memoryview, start: int = 0, *, where: str = "data.pkl") -
 
     Raises `DamagedError` where the stream breaks the rules of `pickletools`, and for what no pickler writes: PROTO
     in the middle, values left over at STOP, arguments that are not a tuple. Raises `UnsupportedError` for extension
-    codes, INST and OBJ (Python 2's classes in protocol 0), out-of-band buffers, protocols above 5, and a call whose
-    result is thrown away, or that is changed in another order than `Call` has. `where` names the stream in messages.
+    codes, out-of-band buffers and protocols above 5. A call whose result is thrown away, or that is changed in another
+    order than `Call` has, is noted as `lost`. `where` names the stream in messages.
     """
     return Machine(data, start, where).run(_HANDLERS)
 
@@ -107,7 +107,7 @@ def _dict(items: list[Node]) -> DictNode:
 def _append(machine: Machine, items: list[Node]) -> None:
     target = machine.stack[-1]
     if isinstance(target, Call) and (target.entries or target.states):
-        raise UnsupportedError(machine.message("comes after SETITEM or BUILD on the same object"))
+        machine.lose("comes after SETITEM or BUILD on the same object")
     if not isinstance(target, ListNode | Call):
         raise machine.damaged("appends to something that is not a list")
     target.items.extend(items)
@@ -118,7 +118,7 @@ def _set_items(machine: Machine, items: list[Node]) -> None:
     if len(items) % 2:
         raise machine.damaged("has a key without a value")
     if isinstance(target, Call) and target.states:
-        raise UnsupportedError(machine.message("comes after BUILD on the same object"))
+        machine.lose("comes after BUILD on the same object")
     if not isinstance(target, DictNode | Call):
         raise machine.damaged("sets a key of something that is not a dict")
     target.entries.extend(_dict(items).entries)
@@ -152,11 +152,26 @@ def _call(kind: Literal["reduce", "newobj", "newobj_ex"]) -> _Handler:
         # A Call can be right too: arguments given as a subclass of tuple, a function that another one made.
         if not isinstance(args, TupleNode | Call) or not isinstance(kwargs, DictNode | Call | None):
             raise machine.damaged("has arguments that are not a tuple")
-        if not isinstance(function, Global | Call | Persistent):
-            raise machine.damaged("calls something that cannot be called")
-        machine.stack.append(Call(kind, function, args, kwargs))
+        _push_call(machine, Call(kind, function, args, kwargs))
 
     return push
+
+
+def _push_call(machine: Machine, call: Call) -> None:
+    if not isinstance(call.function, Global | Call | Persistent):
+        raise machine.damaged("calls something that cannot be called")
+    machine.stack.append(call)
+
+
+def _inst(machine: Machine) -> None:
+    _global(machine)
+    function = machine.stack.pop()
+    _push_call(machine, Call("obj", function, TupleNode(machine.pop_mark())))
+
+
+def _obj(machine: Machine) -> None:
+    function, *args = machine.pop_mark() or [None]
+    _push_call(machine, Call("obj", function, TupleNode(args)))
 
 
 def _name(machine: Machine, module: Node, name: Node) -> None:
@@ -286,8 +301,8 @@ _OPCODES: dict[str, _Handler] = {
     "\x93": _stack_global,
     "R": _call("reduce"),
     "b": _build,
-    "i": _refuse,  # INST and OBJ: instances of Python 2's classes
-    "o": _refuse,
+    "i": _inst,
+    "o": _obj,
     "\x81": _call("newobj"),
     "\x92": _call("newobj_ex"),
     "\x80": _proto,

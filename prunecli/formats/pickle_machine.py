@@ -6,7 +6,7 @@ What each opcode does to it stands in `pickle_graph`. `Lib/pickle.py` (`class _U
 import pickletools
 from collections.abc import Callable, Sequence
 
-from prunecli.errors import DamagedError, UnsupportedError, show
+from prunecli.errors import DamagedError, show
 from prunecli.formats.pickle_nodes import Call, Global, Node, Persistent, PickleGraph
 
 __all__ = ["EndsEarlyError", "Machine"]
@@ -27,6 +27,7 @@ class Machine:
         "at",
         "data",
         "globals",
+        "lost",
         "memo",
         "metastack",
         "persistents",
@@ -48,6 +49,7 @@ class Machine:
         self.memo: dict[int, Node] = {}  # a dict, so that an index of 4e9 costs no more than 0
         self.globals: list[Global] = []
         self.persistents: list[Persistent] = []
+        self.lost: str | None = None
 
     def run(self, handlers: Sequence[Callable[["Machine"], None]]) -> PickleGraph:
         """Call `handlers[opcode]` for one opcode after the other, until STOP."""
@@ -71,7 +73,7 @@ class Machine:
         root = self.stack.pop()
         if self.stack or self.metastack:
             raise self.damaged("leaves values behind on the stack")
-        return PickleGraph(root, self.protocol, self.pos, self.globals, self.persistents)
+        return PickleGraph(root, self.protocol, self.pos, self.globals, self.persistents, self.lost)
 
     def damaged(self, what: str) -> DamagedError:
         """The current opcode breaks the rules."""
@@ -124,7 +126,7 @@ class Machine:
         return items
 
     def check_discarded(self, popped: list[Node]) -> None:
-        """Refuse to lose a call that may have been made for what it does, not for what it returns."""
+        """Note the loss of a call that may have been made for what it does, not for what it returns."""
         # Picklers pop in two cases. A tuple or an object that contains itself: the half-made copy is popped, the
         # finished one fetched from the memo by the next opcode. And copyreg's state setters: a call that works by its
         # side effect, which a graph of results has no place for.
@@ -132,4 +134,8 @@ class Machine:
         if not following:
             raise self.ends_early(1)
         if following not in _GETS_AND_POPS and any(isinstance(node, Call) for node in popped):
-            raise UnsupportedError(self.message("throws the result of a call away"))
+            self.lose("throws the result of a call away")
+
+    def lose(self, what: str) -> None:
+        """Note that the current opcode does something which the graph cannot hold; the first such is told."""
+        self.lost = self.lost or self.message(what)

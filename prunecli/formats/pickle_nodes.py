@@ -92,13 +92,14 @@ class Global:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Call:
-    """An object that a call would make (REDUCE, NEWOBJ, NEWOBJ_EX), and what would be done to it afterwards.
+    """An object that a call would make (REDUCE, NEWOBJ, NEWOBJ_EX, OBJ), and what would be done to it afterwards.
 
     That is, in this order, the only one that picklers write: `items` are appended, `entries` are set, and each of
-    `states` is handed to BUILD (mostly none or one).
+    `states` is handed to BUILD (mostly none or one). "obj" stands for INST, too: both make instances of Python 2's
+    classes, from arguments that lie on the stack; `args` is a tuple all the same, and nobody else's.
     """
 
-    kind: Literal["reduce", "newobj", "newobj_ex"]
+    kind: Literal["reduce", "newobj", "newobj_ex", "obj"]
     function: Node
     args: Node
     kwargs: Node = None
@@ -121,7 +122,9 @@ class PickleGraph:
     `protocol` is the declared one, 0 where none is. `end` is the offset just behind STOP, where the next pickle of a
     legacy torch file begins. `globals` are all classes and functions that the stream names, in its order, also those
     that it throws away again: who judges what a pickle would run judges these, not only what `walk` finds.
-    `persistents` are the persistent ids in the same way: torch lays storages out in that order.
+    `persistents` are the persistent ids in the same way: torch lays storages out in that order. `lost` says in a line
+    what else the stream would do, and no graph can hold (a call whose result it throws away); None where that is
+    nothing. A graph that lost something is good for judging its globals, and for nothing else.
     """
 
     root: Node
@@ -129,6 +132,7 @@ class PickleGraph:
     end: int
     globals: list[Global]
     persistents: list[Persistent]
+    lost: str | None = None
 
 
 Atom: TypeAlias = bool | int | float | str | bytes | None

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.base import Edit, Reading, Storage, TensorInfo, patched_copies
+from prunecli.formats.object_tree import Tree
 from prunecli.formats.pickle_dump import dump
 from prunecli.formats.pickle_machine import EndsEarlyError
 from prunecli.formats.pickle_nodes import ListNode, PickleGraph
 from prunecli.formats.pieces import Copy, Fresh, Literal, Piece
 from prunecli.formats.source import Source
-from prunecli.formats.torch_objects import TorchObjects, edit_objects, load_objects, read_objects
+from prunecli.formats.torch_objects import TorchObjects, check_objects, edit_objects, load_objects, read_objects
 from prunecli.formats.torch_tensors import StorageRef
 
 __all__ = ["TorchLegacy", "looks_like_torch_legacy", "read_torch_legacy"]
@@ -116,14 +117,16 @@ def read_torch_legacy(source: Source, reading: Reading) -> TorchLegacy:
     """
     magic, version_start = _pickle_at(source, 0)
     version, facts_start = _pickle_at(source, version_start)
+    check_objects(version, reading, source.label, Tree())
     if magic.root != _MAGIC or version.root != _VERSION:
         raise UnsupportedError(f"{source.label} is in another version of torch's old format than {_VERSION}")
-    _, object_start = _pickle_at(source, facts_start)
+    facts, object_start = _pickle_at(source, facts_start)
+    check_objects(facts, reading, source.label, Tree())
     graph, keys_start = _pickle_at(source, object_start)
     places: dict[str, Storage] = {}
 
     def place(storages: Mapping[str, StorageRef]) -> dict[str, Storage]:
-        places.update(_places(source, keys_start, storages))
+        places.update(_places(source, keys_start, storages, reading))
         return places
 
     objects = read_objects(graph, place, reading, source.label)
@@ -149,10 +152,13 @@ def _pickle_at(source: Source, start: int) -> tuple[PickleGraph, int]:
             return graph, start + graph.end
 
 
-def _places(source: Source, keys_start: int, storages: Mapping[str, StorageRef]) -> dict[str, Storage]:
+def _places(
+    source: Source, keys_start: int, storages: Mapping[str, StorageRef], reading: Reading
+) -> dict[str, Storage]:
     """Lay the storages out by the list of their keys."""
     label = source.label
     listed, at = _pickle_at(source, keys_start)
+    check_objects(listed, reading, label, Tree())
     keys = listed.root.items if isinstance(listed.root, ListNode) else None
     if keys is None or not all(isinstance(key, str) for key in keys):
         raise DamagedError(f"{label} has no list of storages; the file is damaged")

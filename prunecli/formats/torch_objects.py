@@ -19,7 +19,7 @@ from prunecli.formats.torch_modules import restore_parameter
 from prunecli.formats.torch_tensors import StorageRef, Stranger, mask_node, storage_ref
 from prunecli.formats.views import View
 
-__all__ = ["Edited", "TorchObjects", "edit_objects", "load_objects", "read_objects"]
+__all__ = ["Edited", "TorchObjects", "check_objects", "edit_objects", "load_objects", "read_objects"]
 
 _SHOWN = 3
 _DIGITS = 300  # of a storage's key; no counter or address of torch's comes near
@@ -50,7 +50,7 @@ def load_objects(data: bytes | memoryview, start: int, where: str) -> PickleGrap
 
     Raises:
         DamagedError: it is no sound pickle.
-        UnsupportedError: it does what no graph can hold.
+        UnsupportedError: it uses extension codes, or buffers that are elsewhere.
     """
     graph = load(data, start, where=where)
     for node in walk(graph.root):
@@ -85,12 +85,11 @@ def read_objects(
     Raises:
         UnsafeError: the graph holds objects that weights-only loading refuses, and `reading` does not admit them.
         DamagedError: the pickle contradicts itself or the container.
-        UnsupportedError: it holds no tensors.
+        UnsupportedError: it holds no tensors, or does what no graph can hold.
         UsageError: the key leads nowhere.
     """
     tree = tree or Tree()
-    if not reading.foreign:
-        _refuse_foreign(graph, label, tree)
+    check_objects(graph, reading, label, tree)
     storages = _storages_of(graph, label)
     places = place(storages)
     state = find_state_dict(graph.root, reading.key, label, tree)
@@ -119,6 +118,19 @@ def _storages_of(graph: PickleGraph, label: str) -> dict[str, StorageRef]:
 def _is_class(node: Persistent) -> bool:
     """Whether an id is that of a module's class, which legacy files name along with its source code."""
     return isinstance(node.id, TupleNode) and len(node.id.items) == 4 and node.id.items[0] == "module"
+
+
+def check_objects(graph: PickleGraph, reading: Reading, label: str, tree: Tree) -> None:
+    """Check that loading a pickle would run nothing which `reading` does not admit, and that all of it was read.
+
+    Raises:
+        UnsafeError: the graph holds objects that weights-only loading refuses, and `reading` does not admit them.
+        UnsupportedError: the pickle does what no graph can hold.
+    """
+    if not reading.foreign:
+        _refuse_foreign(graph, label, tree)
+    if graph.lost is not None:
+        raise UnsupportedError(f"{graph.lost}, which prunecli could not write back")
 
 
 def _refuse_foreign(graph: PickleGraph, label: str, tree: Tree) -> None:

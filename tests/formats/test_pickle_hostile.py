@@ -5,6 +5,7 @@ import pathlib
 import pickle
 import pickletools
 import random
+import re
 import subprocess
 import sys
 from typing import Any
@@ -87,16 +88,20 @@ DAMAGED = {
     "STACK_GLOBAL of numbers": b"K\x01K\x02\x93.",
     "STACK_GLOBAL of one": b"U\x01a\x93.",
     "BINPERSID of nothing": b"Q.",
+    "INST without MARK": b"im\nn\n.",
+    "OBJ without MARK": b"cm\nn\no.",
+    "OBJ of nothing": b"(o.",
+    "OBJ of a number": b"(K\x01o.",
 }
 UNSUPPORTED = {
     "EXT1": b"\x82\x01.",
     "EXT2": b"\x83\x01\x00.",
     "EXT4": b"\x84\x01\x00\x00\x00.",
-    "INST": b"(im\nn\n.",
-    "OBJ": b"(cm\nn\no.",
     "NEXT_BUFFER": b"\x80\x05\x97.",
     "READONLY_BUFFER": b"\x80\x05N\x98.",
     "protocol 6": b"\x80\x06N.",
+}
+LOST = {
     "a call for its side effect": b"Ncm\nn\n)R0.",
     "calls for their side effects": b"N(cm\nn\n)R1.",
     "APPEND after SETITEM": b"cm\nn\n)RK\x01K\x02sK\x03a.",
@@ -115,6 +120,35 @@ def test_damaged(name: str) -> None:
 def test_unsupported(name: str) -> None:
     with pytest.raises(UnsupportedError, match=r"^some\.pkl: [^\n]* at byte \d+ [^\n]*$"):
         load(UNSUPPORTED[name], where="some.pkl")
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_no_graph_can_hold_is_noted(name: str) -> None:
+    lost = load(LOST[name], where="some.pkl").lost
+    assert lost is not None
+    assert re.match(r"^some\.pkl: [^\n]* at byte \d+ [^\n]*$", lost)
+
+
+def test_the_first_loss_is_told_with_all_globals() -> None:
+    graph = load(b"cos\nsystem\n)R0cevil\nother\n)R0N.")
+    assert graph.lost == "data.pkl: POP at byte 13 throws the result of a call away"
+    assert [each.name for each in graph.globals] == ["system", "other"]
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_instances_of_python_2_are_carried(protocol: int) -> None:
+    """INST and OBJ, which old-style classes were pickled with, are written as OBJ."""
+    name = b"test_pickle_hostile\nInstance\n"
+    pickled = b"(lp0\n(K\x01K\x02i" + name + b"p1\n}X\x01\x00\x00\x00xK\x03sbag1\na(c" + name + b"h\x00oa."
+    graph = load(pickled)
+    root = graph.root
+    assert isinstance(root, ListNode)
+    assert [each.kind for each in root.items if isinstance(each, Call)] == ["obj"] * 3
+    assert [each.name for each in graph.globals] == ["Instance"] * 2
+    for data in (pickled, dump(root, protocol)):
+        one, same, cyclic = value = pickle.loads(data)
+        assert one is same
+        assert (one.arguments, one.x, cyclic.arguments) == ((1, 2), 3, (value,))
 
 
 def test_the_message_says_what_and_where() -> None:
@@ -208,6 +242,15 @@ def test_a_chain_of_persistent_ids_used_often_is_refused() -> None:
     root = load(b"(N" + b"Q" * 2000 + b"q\x00" + b"h\x00" * 2000 + b"t.").root
     with pytest.raises(UnsupportedError, match="contain each other"):
         dump(root, 2)
+
+
+class Instance:
+    """Stands for a class of Python 2."""
+
+    x: int
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
 
 
 class Thing:
