@@ -95,6 +95,7 @@ def test_masks_that_torch_made_are_baked_with_whatever_they_hold(tmp_path: Path)
 def test_a_round_on_masks_that_torch_made(tmp_path: Path) -> None:
     model = make("mlp")
     prune.l1_unstructured(model.get_submodule("0"), "weight", 0.5)
+    prune.custom_from_mask(model.get_submodule("3"), "weight", torch.linspace(0, 2, 36).view(4, 9))
     expected = on_file(model.state_dict(), tmp_path, 0.5, "*weight", "re:.*bias", excludes=("2.*",))
     report = prune_module(model, ["*weight", "re:.*bias"], 0.5, seed=7, exclude=["2.*"])
     same_outcome(model, report, expected)
