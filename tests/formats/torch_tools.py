@@ -52,9 +52,7 @@ def structural(checkpoint: Checkpoint) -> Edit:
     named = [info for info in checkpoint.tensors.values() if not info.name.rpartition(".")[2].lstrip("-").isdigit()]
     chosen: list[TensorInfo] = [info for info in named if info.elements and "True" not in info.name][:3]
     additions = [Addition(info.name, f"{info.name}_mask", DTYPES["bool"], info.shape, Filled(1)) for info in chosen[:1]]
-    young = DTYPES[
-        "int16" if checkpoint.format == "torch legacy" else "uint16"
-    ]
+    young = DTYPES["int16" if checkpoint.format == "torch legacy" else "uint16"]
     additions += [Addition(info.name, f"{info.name}_u", young, (2, 1), Filled(0)) for info in chosen[1:2]]
     patches = {chosen[0].storage.key: [Patch(0, 1, Filled(9))]}
     removed = frozenset(info.name for info in chosen[2:3])
