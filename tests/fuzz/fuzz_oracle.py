@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from prunecli.core.amount import Amount
 from prunecli.errors import PrunecliError
 from prunecli.formats.base import Checkpoint, Reading, TensorInfo
 from prunecli.formats.detect import read_checkpoint
@@ -31,7 +30,6 @@ SECONDS = 20
 """Processor time for one input of some kilobytes; what takes milliseconds here does so on any machine."""
 
 _ROOM = 1 << 30
-_AMOUNTS: tuple[Amount, ...] = (0.5, 1, 1.0)
 _FORBIDDEN = {"pickle.find_class", "os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "os.remove"}
 
 
@@ -111,9 +109,9 @@ def _shape(root: Any) -> list[object]:
 def judge_file(data: bytes) -> str:
     """Read a checkpoint, plan, rewrite and report; read what was written: the outcome in a word."""
     options = zlib.crc32(data)  # what is done to an input hangs on the input alone, so that it can be done again
-    reading, remove = Reading(foreign=bool(options & 1)), bool(options & 2)
-    amount = _AMOUNTS[options >> 4 & 0xFF] if (options >> 4 & 0xFF) < len(_AMOUNTS) else 0.5
-    prune = Prune(Selection(("*",)), amount, 1, bool(options & 4), remove, zeros_are_pruned=bool(options & 8))
+    foreign, everywhere, remove, zeros, same, compared = (bool(options >> bit & 1) for bit in range(6))
+    reading, mask_dtype = Reading(foreign=foreign), "same" if same else "bool"
+    prune = Prune(Selection(("*",)), 0.5, 1, everywhere, remove, zeros_are_pruned=zeros, mask_dtype=mask_dtype)
     with _watched(), _source(data) as source:
         try:
             checkpoint = read_checkpoint(source, reading)
@@ -125,7 +123,7 @@ def judge_file(data: bytes) -> str:
             return _refusal(type(error).__name__, str(error))
     for output in outputs:
         _check_output(output, reading, checkpoint)
-    if not reading.foreign and options >> 12 & 3 == 0:
+    if compared and not foreign:
         _check_torch(data, checkpoint)
     return "accepted"
 
