@@ -94,7 +94,7 @@ class TorchLegacy:
         """Write the object and the list of keys anew: the keys that are left, in their order, then the new ones."""
         graph, _ = _pickle_at(self.source, self.object_start)
         keys, _ = _pickle_at(self.source, self.keys_start)
-        edited = edit_objects(graph, self.objects, edit, self.reading, self.source.label)
+        edited = edit_objects(graph, self.objects, edit, self.reading, self.source.label, self.places)
         kept = [storage for key, storage in self.places.items() if key in edited.storages]
         listed = ListNode([*(storage.key for storage in kept), *edited.fresh])
         yield Copy(0, self.object_start)

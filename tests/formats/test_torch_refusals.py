@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from format_tools import opened, refused, rewrite
+from format_tools import Filled, opened, refused, rewrite
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, UsageError
 from prunecli.formats.base import Addition, Edit, Reading
@@ -277,6 +277,19 @@ def test_a_mapping_that_contains_itself_is_read_once(tmp_path: Path) -> None:
     torch.save(value, tmp_path / "m.pt")
     with opened(tmp_path / "m.pt") as checkpoint:
         assert list(checkpoint.tensors) == ["w"]
+
+
+def test_a_new_storage_gets_a_number_that_no_record_has(tmp_path: Path) -> None:
+    """A record that the pickle does not name, a key that is a digit for str alone."""
+    path, target = tmp_path / "m.pt", tmp_path / "out.pt"
+    _zip(path, {"m/data.pkl": dump(_dict(w=_tensor(_storage("²"))), 2), "m/data/²": bytes(16), "m/data/0": b"unnamed"})
+    addition = Addition("w", "v", DTYPES["bool"], (2,), Filled(1))
+    rewrite(path, target, Edit(additions=[addition]))
+    with zipfile.ZipFile(target) as archive:
+        assert archive.namelist() == ["m/data.pkl", "m/data/²", "m/data/1", "m/data/0"]
+        assert archive.read("m/data/0") == b"unnamed"
+    with opened(target) as checkpoint:
+        assert {name: info.storage.key for name, info in checkpoint.tensors.items()} == {"w": "²", "v": "1"}
 
 
 @pytest.mark.parametrize("value", [[torch.ones(2)], {3: torch.ones(2)}, torch.ones(2)])
