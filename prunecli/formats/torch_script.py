@@ -28,7 +28,7 @@ _LARGEST_CODE = 1 << 28
 _PACKED, _SMALL = 100, 1 << 24
 """Code may unpack to so many times the file's size, and some MiB: more would be memory that no size promises."""
 
-_STRING = r"\"(?:[^\"\\\n]|\\[abfnrtv\\'\"]|\\[0-3][0-7]{2})*+\""
+_STRING = r"\"(?:[^\"\\\n\r\0]|\\[abfnrtv\\'\"]|\\[0-3][0-7]{2})*+\""
 _LITERAL = re.compile(_STRING)
 _STRINGS = rf"\[((?:{_STRING}, ?)*+)\]"
 _CLASS = re.compile(

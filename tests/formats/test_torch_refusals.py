@@ -192,6 +192,18 @@ def test_what_is_no_checkpoint_for_prunecli_says_what_it_is(tmp_path: Path, case
     refused(tmp_path / "m.pt", UnsupportedError, pattern)
 
 
+@pytest.mark.parametrize(
+    "name", [r"a\0b", "a\0b", "a\rb", r"a\777", r"a\N{x}", r"a\u12", "a\u2028b", "a\x1b[2Jb", "a'b"]
+)
+def test_names_in_code_that_no_python_would_read(tmp_path: Path, name: str) -> None:
+    code = f'class Linear(Module):\n  __parameters__ = ["{name}", ]\n  __buffers__ = []\n'
+    module = Call("newobj", Global("__torch__", "Linear"), TupleNode([]), states=[_dict(w=_GOOD)])
+    records = {"data.pkl": dump(module, 2), "code/__torch__.py": code.encode(), "data/0": bytes(16)}
+    _zip(tmp_path / "m.pt", {f"m/{each}": data for each, data in records.items()})
+    with opened(tmp_path / "m.pt") as checkpoint:
+        assert checkpoint.format == "TorchScript"
+
+
 def test_records_outside_the_folder_are_damage(tmp_path: Path) -> None:
     _zip(tmp_path / "m.pt", {"m/data.pkl": b"\x80\x02N.", "other/version": b"3"})
     refused(tmp_path / "m.pt", DamagedError, "records outside m/")

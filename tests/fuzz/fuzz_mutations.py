@@ -211,12 +211,23 @@ def flipped(rng: Rng, data: bytes) -> bytes:
     return bytes(bent)
 
 
+_CODE = (
+    b"weight", b"bias", b"linear", b"__parameters__", b"__buffers__", b"class ", b'"', b", ]", b"[", b"\\0", b"\0",
+    b"\r", b"\n", b"\\777", b"\xff", b"",
+)  # fmt: skip
+"""What names in a program's code are told by, and what could break them."""
+
+
 def _bent_zip(rng: Rng, parts: ZipParts) -> bytes:
     name = rng.choice(list(parts.pickles))
     changed = {name: bent_pickle(rng, parts.pickles[name])}
     if rng.random() < 0.15:
         other = rng.choice(list(parts.records))
         changed[other] = flipped(rng, parts.records[other] or b"\0")
+    for other in parts.records:
+        if other.endswith(".py") and rng.random() < 0.3:
+            old, new = rng.choice(_CODE), rng.choice(_CODE)
+            changed[other] = parts.records[other].replace(old, new, rng.choice((1, 1, 9)))
     if rng.random() < 0.05:
         changed[name.replace("data.pkl", rng.choice(("data/1", "data/9", "byteorder", "code/x.py", "../x")))] = b"big"
     return parts.render(changed)

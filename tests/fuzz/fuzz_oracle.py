@@ -26,6 +26,7 @@ from prunecli.surgery.plan import Prune, plan_bake, plan_prune
 from prunecli.surgery.report import make_report, measure, render_json
 from prunecli.surgery.select import Selection
 
+_KEYS = dict.fromkeys(range(64)) | dict(enumerate(("state_dict", "ema", "optimizer_states.0.state", "linear", "a", "")))
 SECONDS = 20
 """Processor time for one input of some kilobytes; what takes milliseconds here does so on any machine."""
 
@@ -110,7 +111,7 @@ def judge_file(data: bytes) -> str:
     """Read a checkpoint, plan, rewrite and report; read what was written: the outcome in a word."""
     options = zlib.crc32(data)  # what is done to an input hangs on the input alone, so that it can be done again
     foreign, everywhere, remove, zeros, same, compared = (bool(options >> bit & 1) for bit in range(6))
-    reading, mask_dtype = Reading(foreign=foreign), "same" if same else "bool"
+    reading, mask_dtype = Reading(_KEYS[options >> 8 & 63], foreign), "same" if same else "bool"
     prune = Prune(Selection(("*",)), 0.5, 1, everywhere, remove, zeros_are_pruned=zeros, mask_dtype=mask_dtype)
     with _watched(), _source(data) as source:
         try:

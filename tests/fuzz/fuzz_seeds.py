@@ -113,6 +113,7 @@ def _masked() -> dict[str, Any]:
     return {
         "w_orig": torch.ones(2, 4), "w_mask": torch.tensor([[1.0, 0, 1, 1], [0, 0, 1, 1]]), "v_orig": torch.ones(3),
         "v_mask": torch.tensor([True, False, True]), "f8": torch.ones(4).to(torch.float8_e4m3fn),
+        "woven_orig": torch.ones(3, 2).t(), "woven_mask": torch.tensor([[1.0, 0], [0, 1], [1, 0.5]]).t(),
     }  # fmt: skip
 
 
@@ -160,6 +161,23 @@ def _unsummed(value: Any) -> bytes:
         torch.serialization.set_crc32_options(True)
 
 
+def _part() -> bytes:
+    """A legacy file whose persistent id names a part of its storage, as before torch 0.4."""
+    whole = _saved({"w": torch.ones(6)}, old=True)
+    assert whole.count(b"Ntq") == 1
+    return whole.replace(b"Ntq", b"(X\x01\x00\x00\x00vK\x00K\x06ttq")
+
+
+def _wide() -> bytes:
+    """A zip whose headers all have zip64 fields."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(_saved(_flat()))) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            with new.open(zipfile.ZipInfo(name), "w", force_zip64=True) as record:
+                record.write(old.read(name))
+    return out.getvalue()
+
+
 def _scripted() -> bytes:
     out = io.BytesIO()
     with warnings.catch_warnings():
@@ -173,10 +191,11 @@ def _python_2() -> bytes:
     seed = _taken_apart(_saved(collections.OrderedDict(w=torch.ones(2))))
     assert isinstance(seed, ZipParts)
     tensor = b"".join(seed.pickles["archive/data.pkl"])
-    start, stop = tensor.index(b"ctorch._utils"), tensor.rindex(b"s.") if b"s." in tensor else tensor.rindex(b".")
-    value = tensor[start:stop]
+    value = tensor[tensor.index(b"ctorch._utils") : tensor.rindex(b"s.")]
     pickled = (
-        b"\x80\x02ccollections\nOrderedDict\n](](U\x01w" + value + b"e](U\x01x(U\x01yiold\nStyle\n}U\x01zNsbee\x85R."
+        b"\x80\x02ccollections\nOrderedDict\nq\x00](](U\x01w"
+        + value
+        + b"e](U\x01x(U\x01yiold\nStyle\n}U\x01zNsbee\x85R."
     )
     return seed.render({"archive/data.pkl": pickled})
 
@@ -220,6 +239,7 @@ def _is_cut(whole: bytes, at: int) -> bool:
 _FILES: dict[str, Callable[[], bytes]] = {
     "zip": lambda: _saved(_flat()),
     "zip, unsummed": lambda: _unsummed(_flat()),
+    "zip, wide": _wide,
     "zip, views": lambda: _saved(_views()),
     "zip, masked": lambda: _saved(_masked()),
     "zip, Lightning": lambda: _saved(_lightning()),
@@ -231,11 +251,12 @@ _FILES: dict[str, Callable[[], bytes]] = {
     "zip, TorchScript": _scripted,
     "legacy": lambda: _saved(_flat(), old=True),
     "legacy, masked": lambda: _saved({"w_orig": torch.ones(4), "w_mask": torch.ones(4)}, old=True),
+    "legacy, part": _part,
     "legacy, views": lambda: _saved(_views(), 4, old=True),
     "legacy, foreign": lambda: _saved(_foreign(), 5, old=True),
     "legacy, module": lambda: _saved(Module(), old=True),
     "safetensors": lambda: safetensors.torch.save(_flat(), {"note": "ä"}),
-    "safetensors, masked": lambda: safetensors.torch.save(_masked()),
+    "safetensors, masked": lambda: safetensors.torch.save({name: w.contiguous() for name, w in _masked().items()}),
 }  # fmt: skip
 
 

@@ -5,7 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fuzz_seeds import files
 from run import fuzz
+
+from prunecli.formats.base import Reading
+from prunecli.formats.detect import open_checkpoint
 
 PICKLES, FILES, CHUNKS = 88_000, 24_000, 16
 SEED = 20240607
@@ -15,6 +19,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="in-memory files
 def test_there_are_enough() -> None:
     assert PICKLES + FILES >= 100_000
     assert PICKLES % CHUNKS == FILES % CHUNKS == 0
+
+
+@pytest.mark.parametrize("name", files())
+def test_the_seeds_are_sound(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "seed"
+    path.write_bytes(files()[name].whole)
+    with open_checkpoint(path, Reading(foreign=True)) as checkpoint:
+        assert len(checkpoint.tensors) > 0
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
