@@ -6,18 +6,19 @@ keys; then follows, for each key in that order, the number of elements (8 bytes,
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
-from prunecli.formats.base import Edit, Reading, Storage, TensorInfo, patched_copies
+from prunecli.formats.base import Edit, Reading, Storage, patched_copies
 from prunecli.formats.object_tree import Tree
 from prunecli.formats.pickle_dump import dump
 from prunecli.formats.pickle_machine import EndsEarlyError
 from prunecli.formats.pickle_nodes import ListNode, PickleGraph
 from prunecli.formats.pieces import Copy, Fresh, Literal, Piece
 from prunecli.formats.source import Source
-from prunecli.formats.torch_objects import TorchObjects, check_objects, edit_objects, load_objects, read_objects
+from prunecli.formats.torch_container import TorchContainer
+from prunecli.formats.torch_objects import check_objects, edit_objects, load_objects, read_objects
 from prunecli.formats.torch_tensors import StorageRef
 
 __all__ = ["TorchLegacy", "looks_like_torch_legacy", "read_torch_legacy"]
@@ -42,45 +43,18 @@ def looks_like_torch_legacy(head: bytes) -> bool:
 
 
 @dataclass(frozen=True)
-class TorchLegacy:
+class TorchLegacy(TorchContainer):
     """The layout of a legacy file.
 
     `places` are the storages in the order of the file. The object's pickle begins at `object_start`, the pickle of
     the keys at `keys_start`.
     """
 
-    source: Source
-    objects: TorchObjects
     places: Mapping[str, Storage]
     object_start: int
     keys_start: int
-    reading: Reading
     format: str = "torch legacy"
     big_endian: bool = False  # torch writes it little-endian on every machine
-
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        """The tensors of the state dict, by name."""
-        return self.objects.tensors
-
-    @property
-    def carried(self) -> Sequence[TensorInfo]:
-        """All other tensors."""
-        return self.objects.carried
-
-    @property
-    def wrapper(self) -> str:
-        """Where the state dict lies."""
-        return self.objects.wrapper
-
-    @property
-    def maskless(self) -> str | None:
-        """Why masks have no place here."""
-        return self.objects.maskless
-
-    def pieces(self, edit: Edit) -> Iterator[Piece]:
-        """Describe the rewritten file."""
-        return self._relaid(edit) if edit.structural else self._in_place(edit)
 
     def _in_place(self, edit: Edit) -> Iterator[Piece]:
         at = 0
@@ -138,7 +112,7 @@ def read_torch_legacy(source: Source, reading: Reading) -> TorchLegacy:
         return places
 
     objects = read_objects(graph, place, reading, source.label)
-    return TorchLegacy(source, objects, places, object_start, keys_start, reading)
+    return TorchLegacy(source, objects, reading, places, object_start, keys_start)
 
 
 def _pickle_at(source: Source, start: int) -> tuple[PickleGraph, int]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.base import Addition, Edit, Patch, Reading, Storage, TensorInfo, patched_copies
+from prunecli.formats.base import Addition, Edit, Patch, Reading, Storage, patched_copies
 from prunecli.formats.crc import crc32
 from prunecli.formats.pickle_nodes import PickleGraph
 from prunecli.formats.pieces import Checksum, Copy, Deferred, Fresh, Literal, Piece
 from prunecli.formats.source import Source
-from prunecli.formats.torch_objects import Edited, TorchObjects, edit_objects, load_objects, read_objects
+from prunecli.formats.torch_container import TorchContainer
+from prunecli.formats.torch_objects import Edited, edit_objects, load_objects, read_objects
 from prunecli.formats.torch_script import Program, read_program
 from prunecli.formats.torch_tensors import StorageRef
 from prunecli.formats.zip_directory import Directory, Record, read_directory
@@ -25,45 +26,18 @@ __all__ = ["TorchZip", "read_torch_zip"]
 
 
 @dataclass(frozen=True)
-class TorchZip:
-    """The layout of a torch zip. `root` is the folder that all records lie in; `reading` is what the user forced."""
+class TorchZip(TorchContainer):
+    """The layout of a torch zip. `root` is the folder that all records lie in."""
 
-    source: Source
-    objects: TorchObjects
     big_endian: bool
     directory: Directory
     root: str
-    reading: Reading
     program: Program | None
 
     @property
     def format(self) -> str:
         """What the report calls it."""
         return "torch zip" if self.program is None else "TorchScript"
-
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        """The tensors of the state dict, by name."""
-        return self.objects.tensors
-
-    @property
-    def carried(self) -> Sequence[TensorInfo]:
-        """All other tensors."""
-        return self.objects.carried
-
-    @property
-    def wrapper(self) -> str:
-        """Where the state dict lies."""
-        return self.objects.wrapper
-
-    @property
-    def maskless(self) -> str | None:
-        """Why masks have no place here."""
-        return self.objects.maskless
-
-    def pieces(self, edit: Edit) -> Iterator[Piece]:
-        """Describe the rewritten archive."""
-        return self._relaid(edit) if edit.structural else self._in_place(edit)
 
     def _in_place(self, edit: Edit) -> Iterator[Piece]:
         """Copy the file as it lies, with the patches put in and the CRC-32 fields of patched records renewed."""
@@ -158,7 +132,7 @@ def read_torch_zip(source: Source, reading: Reading) -> TorchZip:
 
     objects = read_objects(graph, place, reading, source.label, program)
     big_endian = _small_record(source, directory, f"{root}byteorder") == b"big"
-    return TorchZip(source, objects, big_endian, directory, root, reading, program)
+    return TorchZip(source, objects, reading, big_endian, directory, root, program)
 
 
 def _root(directory: Directory, label: str) -> str:
