@@ -97,13 +97,11 @@ def read_torch_legacy(source: Source, reading: Reading) -> TorchLegacy:
         UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
         UnsupportedError: it is of another version, or holds nothing to prune.
     """
-    magic, version_start = _pickle_at(source, 0)
-    version, facts_start = _pickle_at(source, version_start)
-    check_objects(version, reading, source.label, Tree())
+    magic, version_start = _checked_pickle_at(source, 0, reading)
+    version, facts_start = _checked_pickle_at(source, version_start, reading)
     if magic.root != _MAGIC or version.root != _VERSION:
         raise UnsupportedError(f"{source.label} is in another version of torch's old format than {_VERSION}")
-    facts, object_start = _pickle_at(source, facts_start)
-    check_objects(facts, reading, source.label, Tree())
+    _, object_start = _checked_pickle_at(source, facts_start, reading)
     graph, keys_start = _pickle_at(source, object_start)
     places: dict[str, Storage] = {}
 
@@ -134,13 +132,19 @@ def _pickle_at(source: Source, start: int) -> tuple[PickleGraph, int]:
             return graph, start + graph.end
 
 
+def _checked_pickle_at(source: Source, start: int, reading: Reading) -> tuple[PickleGraph, int]:
+    """Read one of the pickles around the object: torch.load runs them as it runs the object's."""
+    graph, end = _pickle_at(source, start)
+    check_objects(graph, reading, source.label, Tree())
+    return graph, end
+
+
 def _places(
     source: Source, keys_start: int, storages: Mapping[str, StorageRef], reading: Reading
 ) -> dict[str, Storage]:
     """Lay the storages out by the list of their keys."""
     label = source.label
-    listed, at = _pickle_at(source, keys_start)
-    check_objects(listed, reading, label, Tree())
+    listed, at = _checked_pickle_at(source, keys_start, reading)
     keys = listed.root.items if isinstance(listed.root, ListNode) else None
     if keys is None or not all(isinstance(key, str) for key in keys):
         raise DamagedError(f"{label} has no list of storages; the file is damaged")

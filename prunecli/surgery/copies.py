@@ -19,18 +19,17 @@ def find_copies(parameters: Mapping[str, Parameter], carried: Sequence[TensorInf
     it, or not); or it is the state that an optimizer keeps for the parameter of that number, provided that the shapes
     of all its numbers agree.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}  # sets that keep the order
     by_key = {parameter.key: parameter for parameter in parameters.values()}
     for tensor in carried:
         original = _named_in(tensor, by_key)
         if original is not None:
-            found.setdefault(original.name, []).append(tensor.name)
+            found.setdefault(original.name, {})[tensor.name] = None
     for original, copy in _numbered(list(parameters.values()), carried):
-        if copy.name not in found.get(original.name, ()):
-            found.setdefault(original.name, []).append(copy.name)
+        found.setdefault(original.name, {})[copy.name] = None
     for average in parameters.values():
         if average.average_of is not None:
-            found.setdefault(average.average_of, []).append(average.name)
+            found.setdefault(average.average_of, {})[average.name] = None
     return {name: tuple(copies) for name, copies in found.items()}
 
 

@@ -20,15 +20,12 @@ from prunecli.formats.pieces import Copy, Fresh
 from prunecli.formats.stream import NullSink, default_jobs, run_pieces
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.live_layout import LiveModule, WrittenBack
-from prunecli.surgery.plan import Plan, Planned, Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import SEEDS, Plan, Planned, Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report, make_report
 from prunecli.surgery.select import Selection
 from prunecli.surgery.wording import PYTHON
 
 __all__ = ["bake_module", "prune_module"]
-
-_SEEDS = 1 << 32
-"""Drawn seeds stay this small so that they can be read out and typed in."""
 
 
 def prune_module(
@@ -85,7 +82,7 @@ def prune_module(
     if not selection.patterns:
         raise UsageError("nothing is selected; give params a name or a pattern like '*.weight'")
     share = check_amount(amount)
-    drawn = int(torch.randint(_SEEDS, (), device="cpu")) if seed is None else seed
+    drawn = int(torch.randint(SEEDS, (), device="cpu")) if seed is None else seed
     live = LiveModule(module)
     prune = Prune(selection, share, drawn, everywhere, remove, untie, zeros_are_pruned, mask_dtype="same")
     return _carry_out(live, plan_prune(live, prune, PYTHON))

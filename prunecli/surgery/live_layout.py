@@ -173,10 +173,6 @@ def _dtype(tensor: Tensor) -> DType:
     return DTYPES.get(name, DType(name, tensor.dtype.itemsize, "opaque"))
 
 
-def _plain(tensor: Tensor) -> bool:
-    return _dtype(tensor).name in DTYPES
-
-
 def _key(tensor: Tensor) -> str:
     """Tell memory from other memory: two storages may share it, as two tensors made from one numpy array do."""
     storage = tensor.untyped_storage()
@@ -187,7 +183,7 @@ def _storages(tensors: Mapping[str, Tensor], memory: Memory) -> dict[str, Storag
     """Lay out the memory of all tensors; of two storages that begin at one place, the longer one."""
     longest: dict[str, torch.UntypedStorage] = {}
     for tensor in tensors.values():
-        if _plain(tensor):
+        if _dtype(tensor).name in DTYPES:
             storage = tensor.untyped_storage()
             known = longest.get(_key(tensor))
             if known is None or storage.nbytes() > known.nbytes():
@@ -197,7 +193,7 @@ def _storages(tensors: Mapping[str, Tensor], memory: Memory) -> dict[str, Storag
 
 def _info(name: str, tensor: Tensor, storages: Mapping[str, Storage], buffer: bool) -> TensorInfo:
     dtype, shape = _dtype(tensor), tuple(tensor.shape)
-    if not _plain(tensor):
+    if dtype.name not in DTYPES:
         return TensorInfo(name, dtype, View.of(shape), Storage(name, 0, math.prod(shape) * dtype.itemsize), buffer)
     view = View(int(tensor.storage_offset()), shape, tuple(tensor.stride()))
     return TensorInfo(name, dtype, view, storages[_key(tensor)], buffer)

@@ -74,7 +74,11 @@ def canonical(name: str) -> str:
 
 def is_among_averages(name: str) -> bool:
     """Whether a name, or a pattern for names, goes through a component that averages usually lie below."""
-    return any(_AVERAGE.fullmatch(part) for part in name.split(".")[:-1])
+    return _place_of_average(name.split(".")) is not None
+
+
+def _place_of_average(parts: list[str]) -> int | None:
+    return next((place for place, part in enumerate(parts[:-1]) if _AVERAGE.fullmatch(part)), None)
 
 
 def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
@@ -117,8 +121,8 @@ def _averages(weights: Mapping[str, TensorInfo]) -> dict[str, str]:
     rests: dict[str, str] = {}
     for name in weights:
         parts = name.split(".")
-        if len(parts) <= DEEPEST and is_among_averages(name):
-            place = next(index for index, part in enumerate(parts) if _AVERAGE.fullmatch(part))
+        place = _place_of_average(parts) if len(parts) <= DEEPEST else None
+        if place is not None:
             rests[name] = "".join(parts[place + 1 :])
     if not rests:
         return {}

@@ -17,9 +17,9 @@ from prunecli.surgery.select import Selection, select
 from prunecli.surgery.ties import check_shared_masks, find_ties
 from prunecli.surgery.wording import SHELL, Wording
 
-__all__ = ["Plan", "Planned", "Prune", "plan_bake", "plan_prune"]
+__all__ = ["SEEDS", "Plan", "Planned", "Prune", "plan_bake", "plan_prune"]
 
-_SEEDS = 1 << 32
+SEEDS = 1 << 32
 """Drawn seeds stay this small so that they can be read out and typed in."""
 
 
@@ -78,7 +78,7 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
         UsageError: nothing is selected, the amount is more than is left, or a tie needs a decision.
         UnsupportedError: two tied parameters carry different masks, or the container has no place for masks.
     """
-    seed = secrets.randbelow(_SEEDS) if prune.seed is None else prune.seed
+    seed = secrets.randbelow(SEEDS) if prune.seed is None else prune.seed
     stream_key(seed, "", 0)
     if prune.untie and prune.remove:
         raise UsageError(

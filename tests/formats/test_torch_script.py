@@ -10,6 +10,7 @@ import pytest
 import torch
 from format_tools import Filled, geometry, geometry_of, opened, raw_storage, refused, rewrite
 from torch import Tensor, nn
+from torch_tools import rezipped
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError
 from prunecli.formats import torch_script
@@ -151,26 +152,20 @@ def test_frozen_programs_are_refused_with_the_remedy(tmp_path: Path) -> None:
     refused(saved(frozen, tmp_path / "m.pt"), UnsupportedError, "prune it before torch.jit.freeze")
 
 
-def _rezipped(path: Path, change: Callable[[str, bytes], bytes | None]) -> Path:
-    out = path.with_name("changed.pt")
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
-        for name in old.namelist():
-            data = change(name.partition("/")[2], old.read(name))
-            if data is not None:
-                new.writestr(name, data)
-    return out
-
-
 def test_classes_that_the_code_does_not_define_are_foreign(tmp_path: Path) -> None:
     path = saved(_scripted(nn.Linear(4, 3)), tmp_path / "m.pt")
-    out = _rezipped(path, lambda name, data: data.replace(b"__torch__", b"__other__") if name == "data.pkl" else data)
+    out = rezipped(
+        path,
+        tmp_path / "changed.pt",
+        lambda name, data: data.replace(b"__torch__", b"__other__") if name == "data.pkl" else data,
+    )
     refused(out, UnsafeError, r"__other__\.torch\.nn\.modules\.linear\.\S*Linear")
 
 
 def test_without_tables_all_that_hangs_is_named(tmp_path: Path) -> None:
     """Code may be printed otherwise than we know; names are still those of the graph, and nothing is a buffer."""
     path = saved(_scripted(nn.BatchNorm1d(3)), tmp_path / "m.pt")
-    out = _rezipped(path, lambda name, data: data.replace(b"__parameters__", b"__params__"))
+    out = rezipped(path, tmp_path / "changed.pt", lambda name, data: data.replace(b"__parameters__", b"__params__"))
     with opened(out) as checkpoint:
         assert set(checkpoint.tensors) == set(loaded(path).state_dict())
         assert not any(info.buffer for info in checkpoint.tensors.values())
@@ -187,7 +182,7 @@ def test_names_in_other_letters_stand_in_octal(tmp_path: Path) -> None:
         return data.replace(b'"running_mean"', rb'"laufend\303\251 \303\270"')
 
     assert len(new["data.pkl"][0]) == len(new["data.pkl"][1])
-    with opened(_rezipped(path, change)) as checkpoint:
+    with opened(rezipped(path, tmp_path / "changed.pt", change)) as checkpoint:
         assert checkpoint.tensors["abcd.laufendé ø"].buffer
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from checkpoint_zoo import ZOO
 from format_tools import Filled, Looked, assert_same, flattened, geometry, geometry_of, opened, rewrite
-from torch_tools import assert_reads, assert_rest_unchanged, first_bytes, load, structural
+from torch_tools import assert_reads, assert_rest_unchanged, first_bytes, load, rezipped, structural
 from torch_tools import expected as expected_of
 
 from prunecli.errors import DamagedError
@@ -196,19 +196,9 @@ def test_a_flipped_byte_in_any_record_is_damage_that_names_it(zoo: Callable[[str
             rewrite(hurt, tmp_path / "out", Edit(renames={"net.0.weight": "net.0.weight_orig"}))
 
 
-def _rezipped(path: Path, out: Path, change: Callable[[str, bytes], bytes | None], method: int = 0) -> Path:
-    """The records of `path`, changed (or left out, for None), in a zip by Python."""
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w", method) as new:
-        for name in old.namelist():
-            data = change(name.partition("/")[2], old.read(name))
-            if data is not None:
-                new.writestr(name, data)
-    return out
-
-
 @pytest.mark.parametrize("name", ["flat", "Lightning", "views", "dtypes", "shared"])
 def test_rezipped_by_python_it_reads_and_edits_the_same(zoo: Callable[[str], Path], tmp_path: Path, name: str) -> None:
-    path, sample, out = _rezipped(zoo(name), tmp_path / "re.pt", lambda _, data: data), ZOO[name], tmp_path / "out"
+    path, sample, out = rezipped(zoo(name), tmp_path / "re.pt", lambda _, data: data), ZOO[name], tmp_path / "out"
     assert_reads(path, sample, flattened(sample.state_of(load(zoo(name)))))
     assert rewrite(path, out, Edit()) == path.read_bytes()
     assert rewrite(path, out, first_bytes) != path.read_bytes()
@@ -232,7 +222,7 @@ def _big_endian(path: Path, out: Path) -> Path:
         size = sizes.get(name, 1)
         return b"".join(data[at : at + size][::-1] for at in range(0, len(data), size))
 
-    return _rezipped(path, out, swapped)
+    return rezipped(path, out, swapped)
 
 
 def test_big_endian_files(zoo: Callable[[str], Path], tmp_path: Path) -> None:
@@ -258,7 +248,7 @@ def test_cuda_tags_stay(tmp_path: Path) -> None:
     def on_cuda(name: str, data: bytes) -> bytes:
         return data.replace(b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:0") if name == "data.pkl" else data
 
-    path = _rezipped(plain, tmp_path / "cuda.pt", on_cuda)
+    path = rezipped(plain, tmp_path / "cuda.pt", on_cuda)
     mask = Addition("a", "a_mask", DTYPES["bool"], (2,), Filled(1))
     rewrite(path, out, Edit(renames={"a": "a_orig"}, additions=[mask]))
     with opened(out) as checkpoint:
