@@ -1,6 +1,7 @@
 """The files that the benchmark works on, and the checks of what was made from them; one tensor in memory at a time."""
 
 import json
+import os
 import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,19 @@ class Source:
 
 
 def write_source(folder: Path, kind: str, dtype: str, megabytes: int) -> Source:
-    """Write a checkpoint of about `megabytes` * 2**20 bytes; the tensors are the same in every format."""
+    """Write a checkpoint of about `megabytes` * 2**20 bytes; the tensors are the same in every format.
+
+    It is out of the page cache then. Pages that writing left there are of whatever size the writer's calls made them,
+    and reading small ones takes longer.
+    """
+    source = _write(folder, kind, dtype, megabytes)
+    with source.path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return source
+
+
+def _write(folder: Path, kind: str, dtype: str, megabytes: int) -> Source:
     path = folder / f"{dtype}-{megabytes}.safetensors"
     spans = _write_safetensors(path, dtype, megabytes)
     if kind == "safetensors":

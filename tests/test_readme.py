@@ -58,6 +58,14 @@ def test_every_other_block_runs(tmp_path: Path, code: str) -> None:
     assert "prunecli " in code
 
 
+def test_the_code_for_live_models_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"^```python\n([^`]*prune_module.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8, bias=False), torch.nn.LayerNorm(8, bias=False))
+    exec(compile(code, "README.md", "exec"), {"model": model})  # noqa: S102
+    assert capsys.readouterr().out == "0.444\n"
+    assert int((model.get_parameter("0.weight") == 0).sum()) == 32
+
+
 def test_the_session_shows_what_the_command_prints(tmp_path: Path) -> None:
     """```console blocks: a line after `$ ` is run, what follows is its standard output."""
     (session,) = re.findall(

@@ -14,6 +14,8 @@ __all__ = ["Branch", "Tree", "is_mapping", "mapping_entries"]
 _DICTS = {("collections", "OrderedDict"), ("collections", "defaultdict")}
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 _TRANSIENT = "_non_persistent_buffers_set"
+_FIRST = 128
+"""Attributes among which modules and optimizers have theirs: those are made first. Many objects can share a state."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +114,8 @@ def _module_state(call: Call) -> DictNode | None:
 
 
 def _value(state: DictNode, name: str) -> Node:
-    return next((entry.value for entry in state.entries if isinstance(entry.key, str) and entry.key == name), None)
+    first = state.entries[:_FIRST]
+    return next((entry.value for entry in first if isinstance(entry.key, str) and entry.key == name), None)
 
 
 def _registered(module: Call, state: DictNode) -> Iterator[Branch]:

@@ -71,6 +71,7 @@ _TUPLES = (b")", b"\x85", b"\x86", b"\x87")
 _CALLS = {"reduce": b"R", "newobj": b"\x81", "newobj_ex": b"\x92", "obj": b"o"}
 _BATCH = 1000  # as pickle.py: bounds the reader's stack
 _MOST_WASTE = 1_000_000
+_LONG_NAME = 256  # of a global: longer ones are written as strings, which can be shared
 _LONG_INT = 32  # picklers never share an int, but a hostile stream can fetch one of a megabyte a million times
 
 
@@ -274,7 +275,7 @@ def _save_changes(dumper: _Dumper, node: Call) -> None:
 
 
 def _save_global(dumper: _Dumper, node: Global) -> None:
-    if dumper.protocol >= 4:
+    if dumper.protocol >= 4 or len(node.module) + len(node.name) > _LONG_NAME:
         dumper.later(node.module, node.name, _Close(node))
         return
     try:

@@ -142,7 +142,10 @@ def _element_type(code: object, where: str) -> tuple[DType, int]:
         return dtype, dtype.itemsize * 8
     if isinstance(code, str) and code in _PACKED_BITS:
         return DType(code, 1, "opaque"), _PACKED_BITS[code]
-    raise UnsupportedError(f"{where} has the element type {show(code)}, which prunecli does not know")
+    named = (
+        f"a {type(code).__name__}" if isinstance(code, list | dict) else show(code)
+    )  # those may be too deep to spell
+    raise UnsupportedError(f"{where} has the element type {named}, which prunecli does not know")
 
 
 def _whole_numbers(values: Any) -> bool:

@@ -26,7 +26,7 @@ _NOT_WEIGHTS = re.compile(
 _OPTIMIZER_ENTRIES = 64  # an optimizer's state dict has two or three
 _LONGEST_NAME = 4096  # else a file of a megabyte could spell out names of gigabytes, through shared keys and nesting
 _LETTERS = 1 << 26  # of all names together; what is shared is named wherever it hangs, which can be exponential
-_REVISITS = 16
+_REVISITS = 16  # of every object and every reference, on the average
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +76,7 @@ class _Finder:
     def __init__(self, root: Node, where: str, tree: Tree) -> None:
         self._root, self._where, self._tree = root, where, tree
         self._tensors: dict[int, TensorRef | Stranger] = {}
+        self._references = self._looked = self._letters = 0
         self._holders = self._survey()
 
     def find(self, key: str | None) -> StateDict:
@@ -98,7 +99,9 @@ class _Finder:
             if ref is not None:
                 self._tensors[id(node)] = ref
             if isinstance(node, GraphNode):
-                for below in children(node):
+                held = children(node)
+                self._references += len(held)
+                for below in held:
                     if id(below) not in parents:
                         todo.append(below)
                     parents.setdefault(id(below), []).append(id(node))
@@ -111,7 +114,23 @@ class _Finder:
         return holders
 
     def _held(self, branches: list[Branch]) -> list[Branch]:
+        """Return those that hold tensors. What is shared is looked at once for each holder, up to a limit."""
+        self._looked += len(branches)
+        if self._looked > _REVISITS * (self._references + 1000):
+            raise self._entangled()
         return [branch for branch in branches if id(branch.value) in self._holders]
+
+    def _spell(self, name: str, branches: list[Branch]) -> list[str]:
+        """Name what holds tensors below `name`, keys clipped; the letters of all names together have a limit."""
+        dot = f"{name}." if name else ""
+        keys = [text_of_key(branch.key) for branch in branches]
+        self._letters += sum(len(dot) + min(len(key), _LONGEST_NAME) for key in keys)
+        if self._letters > _LETTERS:
+            raise self._entangled()
+        return [dot + key[: _LONGEST_NAME + 1] for key in keys]
+
+    def _entangled(self) -> UnsupportedError:
+        return UnsupportedError(f"{self._where}: its objects share each other in too many ways to name them all")
 
     def _descend(self) -> tuple[Node, str]:
         node, path = self._root, []
@@ -149,7 +168,7 @@ class _Finder:
         stack: list[tuple[str, Branch] | None] = [("", Branch(None, root, "root"))]
         above: list[int] = []  # the objects that the current one lies in
         around: set[int] = set()
-        visits, letters = 0, 0
+        visits = 0
         while stack:
             task = stack.pop()
             if task is None:
@@ -157,9 +176,9 @@ class _Finder:
                 continue
             name, branch = task
             node = branch.value
-            visits, letters = visits + 1, letters + len(name)
-            if letters > _LETTERS or visits > _REVISITS * (len(self._holders) + 1):
-                raise UnsupportedError(f"{self._where}: its objects share each other in too many ways to name them all")
+            visits += 1
+            if visits > _REVISITS * (len(self._holders) + 1):
+                raise self._entangled()
             if id(node) in self._tensors:
                 yield NamedNode(name, node, self._tensors[id(node)], branch)
             elif id(node) not in around:
@@ -169,17 +188,17 @@ class _Finder:
                 stack += reversed(self._below(node, name, skip_carried=node is root and not forced))
 
     def _below(self, node: Node, name: str, *, skip_carried: bool) -> list[tuple[str, Branch]]:
-        """Return what holds tensors below a node, by name; keys are clipped just above the limit first."""
-        dot = f"{name}." if name else ""
+        """Return what holds tensors below a node, by name."""
         skip = skip_carried and not self._tree.is_module(node)
         below = [
-            (dot + text_of_key(branch.key)[: _LONGEST_NAME + 1], branch)
+            branch
             for branch in self._held(self._tree.branches(node))
             if not (skip and self._is_level(branch) and _carried(branch))
         ]
-        if any(len(each[0]) > _LONGEST_NAME for each in below):
+        names = self._spell(name, below)
+        if any(len(each) > _LONGEST_NAME for each in names):
             raise UnsupportedError(f"{self._where}: a tensor below {show(name)} has too long a name")
-        return below
+        return list(zip(names, below, strict=True))
 
     def _others(self, named: tuple[NamedNode, ...]) -> Iterator[NamedNode]:
         """Yield the tensors that hang by other branches than those of the state dict, by the path to each.
@@ -198,12 +217,14 @@ class _Finder:
                 if branch.edge not in passed and not (within and id(node) in own):
                     passed.add(branch.edge)
                     yield NamedNode(name, node, ref, branch)
-            elif id(node) not in visited:
+                continue
+            self._letters -= len(name)  # a way to go on, and no tensor's name: it may be long
+            if id(node) not in visited:
                 visited.add(id(node))
-                dot = f"{name[:_LONGEST_NAME]}." if name else ""
                 within = within or self._tree.refers(node)
-                below = self._held(self._places(node))
-                stack += [(dot + text_of_key(each.key)[:_LONGEST_NAME], each, within) for each in reversed(below)]
+                below = self._held(self._places(node))[::-1]
+                names = self._spell(name[:_LONGEST_NAME], below)
+                stack += [(name, each, within) for name, each in zip(names, below, strict=True)]
 
     def _places(self, node: Node) -> list[Branch]:
         """Return everything that a node refers to: by name where it has one, last by number, so that none is missed."""
@@ -233,4 +254,4 @@ def _carried(branch: Branch) -> bool:
     """Whether something beside the weights is optimizer state, an average, or the like."""
     few = (mapping_entries(branch.value) or [])[:_OPTIMIZER_ENTRIES]
     keys = {below.key for below in few if isinstance(below.key, str)}
-    return {"state", "param_groups"} <= keys or is_carried_key(text_of_key(branch.key))
+    return {"state", "param_groups"} <= keys or is_carried_key(text_of_key(branch.key)[:_LONGEST_NAME])

@@ -91,20 +91,28 @@ class TorchLegacy:
         yield Copy(at, self.source.size - at)
 
     def _relaid(self, edit: Edit) -> Iterator[Piece]:
-        """Write the object and the list of keys anew: the keys that are left, in their order, then the new ones."""
+        """Write the object and the list of keys anew, each new storage behind that of its neighbour.
+
+        There a mask is made while its weight, which is counted beside it, is still in the processor's cache.
+        """
         graph, _ = _pickle_at(self.source, self.object_start)
         keys, _ = _pickle_at(self.source, self.keys_start)
-        edited = edit_objects(graph, self.objects, edit, self.reading, self.source.label)
-        kept = [storage for key, storage in self.places.items() if key in edited.storages]
-        listed = ListNode([*(storage.key for storage in kept), *edited.fresh])
-        yield Copy(0, self.object_start)
-        yield Literal(edited.pickled + dump(listed, keys.protocol))
-        for storage in kept:
-            yield Copy(storage.offset - _COUNT, _COUNT)
-            yield from patched_copies(storage, edit.patches.get(storage.key, ()))
+        edited = edit_objects(graph, self.objects, edit, self.reading, self.source.label, self.places)
+        behind: dict[str, list[str]] = {}
         for key, addition in edited.fresh.items():
-            yield Literal(edited.storages[key].elements.to_bytes(_COUNT, "little"))
-            yield Fresh(addition.nbytes, addition.content)
+            behind.setdefault(self.tensors[addition.after].storage.key, []).append(key)
+        order = [each for key in self.places for each in (key, *behind.get(key, ())) if each in edited.storages]
+        yield Copy(0, self.object_start)
+        yield Literal(edited.pickled + dump(ListNode([*order]), keys.protocol))
+        for key in order:
+            if key in edited.fresh:
+                addition = edited.fresh[key]
+                yield Literal(edited.storages[key].elements.to_bytes(_COUNT, "little"))
+                yield Fresh(addition.nbytes, addition.content)
+            else:
+                storage = self.places[key]
+                yield Copy(storage.offset - _COUNT, _COUNT)
+                yield from patched_copies(storage, edit.patches.get(key, ()))
 
 
 def read_torch_legacy(source: Source, reading: Reading) -> TorchLegacy:

@@ -3,7 +3,7 @@
 The container (zip, legacy, TorchScript) knows where storages lie; this module knows what the pickle says of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
@@ -53,21 +53,26 @@ def load_objects(data: bytes | memoryview, start: int, where: str) -> PickleGrap
         UnsupportedError: it uses extension codes, or buffers that are elsewhere.
     """
     graph = load(data, start, where=where)
+    seen: set[int] = set()
     for node in walk(graph.root):
         if isinstance(node, Call):
-            _modernise(node)
+            _modernise(node, seen)
     return graph
 
 
-def _modernise(call: Call) -> None:
-    """OrderedDict([[key, value], ...]), as Python 2 pickled it -> OrderedDict() and its entries."""
+def _modernise(call: Call, seen: set[int]) -> None:
+    """OrderedDict([[key, value], ...]), as Python 2 pickled it -> OrderedDict() and its entries.
+
+    Python 2 made that list for one dict; if another has taken it (`seen`), the file could ask for any number of copies.
+    """
     function, args = call.function, call.args
     if not isinstance(function, Global) or (function.module, function.name) != ("collections", "OrderedDict"):
         return
     pairs = args.items[0] if isinstance(args, TupleNode) and len(args.items) == 1 else None
-    if isinstance(pairs, ListNode) and all(
-        isinstance(pair, ListNode | TupleNode) and len(pair.items) == 2 for pair in pairs.items
-    ):
+    if not isinstance(pairs, ListNode) or id(pairs) in seen:
+        return
+    seen.add(id(pairs))
+    if all(isinstance(pair, ListNode | TupleNode) and len(pair.items) == 2 for pair in pairs.items):
         both = [pair.items for pair in pairs.items if isinstance(pair, ListNode | TupleNode)]
         call.args = TupleNode([])
         call.entries[:0] = [Entry(key, value) for key, value in both]
@@ -134,12 +139,11 @@ def check_objects(graph: PickleGraph, reading: Reading, label: str, tree: Tree) 
 
 
 def _refuse_foreign(graph: PickleGraph, label: str, tree: Tree) -> None:
-    named_globals = ((each.module, each.name) for each in graph.globals)
-    foreign = {".".join(each): None for each in named_globals if not admitted(*each) and not tree.admits(*each)}
+    named_globals = {(each.module, each.name): None for each in graph.globals}
+    foreign = [each for each in named_globals if not admitted(*each) and not tree.admits(*each)]
     if foreign:
-        named = ", ".join(show(name, 60) for name in list(foreign)[:_SHOWN]) + (
-            ", ..." if len(foreign) > _SHOWN else ""
-        )
+        named = ", ".join(show(".".join(each), 60) for each in foreign[:_SHOWN])
+        named += ", ..." if len(foreign) > _SHOWN else ""
         raise UnsafeError(
             f"{label} holds objects that weights-only loading refuses ({named}); --allow-foreign-objects carries them "
             "through unread"
@@ -167,25 +171,28 @@ def _maskless(state: StateDict) -> str | None:
     return None if owner is None else "a pickled module applies masks by hooks, which are code of its own"
 
 
-def edit_objects(graph: PickleGraph, objects: TorchObjects, edit: Edit, reading: Reading, label: str) -> Edited:
+def edit_objects(
+    graph: PickleGraph, objects: TorchObjects, edit: Edit, reading: Reading, label: str, taken: Iterable[str]
+) -> Edited:
     """Carry the structural part of an edit out on a freshly loaded graph, and pickle it again.
+
+    `taken` are the keys that the container has storages under, whether the pickle names them or not.
 
     Raises:
         UnsupportedError: a new tensor has no place beside its neighbour, or the graph cannot be written.
     """
     state = find_state_dict(graph.root, reading.key, label, Tree())
-    fresh = _edit_graph(state, edit, objects, label)
+    numbers = [int(key) for key in taken if key.isdecimal() and len(key) < _DIGITS]
+    fresh = _edit_graph(state, edit, objects, label, max(numbers, default=-1) + 1)
     pickled = dump(graph.root, graph.protocol)
     return Edited(pickled, _storages_of(load(pickled), label), fresh)
 
 
-def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, label: str) -> dict[str, Addition]:
-    """Rename, remove and add entries of the state dict; return the new storages by key."""
+def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, label: str, next_key: int) -> dict[str, Addition]:
+    """Rename, remove and add entries of the state dict; return the new storages by key, numbered from `next_key` on."""
     additions: dict[str, list[Addition]] = {}
     for addition in edit.additions:
         additions.setdefault(addition.after, []).append(addition)
-    taken = [int(key) for key in objects.storages if key.isdigit() and len(key) < _DIGITS]
-    next_key = max(taken, default=-1) + 1
     fresh: dict[str, Addition] = {}
     replacement: dict[int, list[Entry]] = {}
     homes: dict[int, list[Entry]] = {}

@@ -7,6 +7,7 @@ dict does not name. The code is read as text, and never run.
 """
 
 import ast
+import functools
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -22,10 +23,14 @@ from prunecli.formats.zip_directory import Directory, Record
 __all__ = ["Program", "read_program"]
 
 _LARGEST_CODE = 1 << 28
-"""Bytes of code, unpacked; a large model's is a few MiB. More would be memory that the file's size does not promise."""
+"""Bytes of code, unpacked; a large model's is a few MiB."""
 
-_STRING = r"\"(?:[^\"\\\n]|\\[abfnrtv\\'\"]|\\[0-3][0-7]{2})*\""
-_STRINGS = rf"\[((?:{_STRING}, ?)*)\]"
+_PACKED, _SMALL = 100, 1 << 24
+"""Code may unpack to so many times the file's size, and some MiB: more would be memory that no size promises."""
+
+_STRING = r"\"(?:[^\"\\\n\r\0]|\\[abfnrtv\\'\"]|\\[0-3][0-7]{2})*+\""
+_LITERAL = re.compile(_STRING)
+_STRINGS = rf"\[((?:{_STRING}, ?)*+)\]"
 _CLASS = re.compile(
     rf"^class ([^\s(:]+)\([^)\n]*\):\n  __parameters__ = {_STRINGS}\n(?:  __buffers__ = {_STRINGS}\n)?", re.MULTILINE
 )
@@ -98,8 +103,9 @@ def read_program(source: Source, directory: Directory, root: str) -> Program | N
     if not any(name.startswith(folder) for name in names) and f"{root}constants.pkl" not in names:
         return None
     files = [each for each in directory.records if each.name.startswith(folder) and each.name.endswith(".py")]
-    if sum(record.size for record in files) > _LARGEST_CODE:
-        raise UnsafeError(f"{source.label}: its code unpacks to more than {_LARGEST_CODE >> 20} MiB")
+    limit = min(_LARGEST_CODE, _PACKED * source.size + _SMALL)
+    if sum(record.size for record in files) > limit:
+        raise UnsafeError(f"{source.label}: its code unpacks to more than {limit >> 20} MiB")
     tables: dict[tuple[str, str], _Table] = {}
     for record in files:
         module = record.name.removeprefix(folder).removesuffix(".py").replace("/", ".")
@@ -132,11 +138,14 @@ def _tables(code: str) -> Iterator[tuple[str, _Table]]:
 
 def _strings(text: str) -> frozenset[str]:
     """Read a list of string literals, as the program's printer quotes them: bytes that are not ASCII in octal."""
-    return frozenset(_text(each) for each in ast.literal_eval(f"[{text}]"))
+    # One by one, and each only once: packed code may hold a name so often that a list of all would not fit the memory.
+    return frozenset(_text(found[0]) for found in _LITERAL.finditer(text))
 
 
+@functools.lru_cache(maxsize=1024)
 def _text(literal: str) -> str:
+    value = str(ast.literal_eval(literal))
     try:
-        return literal.encode("latin-1").decode("utf-8")
+        return value.encode("latin-1").decode("utf-8")
     except UnicodeError:
-        return literal
+        return value

@@ -13,6 +13,7 @@ from prunecli.formats.views import View
 __all__ = ["StorageRef", "Stranger", "TensorRef", "mask_node", "storage_ref", "stranger", "tensor_ref"]
 
 _WRAPPERS = {("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_parameter_with_state")}
+_DIMENSIONS = 64
 _WRAPPERS_DEEP = 4
 """A Parameter holds a tensor; more levels than this are nothing torch writes, and a cycle is none at all."""
 
@@ -88,7 +89,7 @@ def tensor_ref(node: Node, where: str) -> TensorRef | None:
     if first and dtype.itemsize != storage.dtype.itemsize:
         raise DamagedError(f"{where}: a tensor of one width lies in a part of a storage of another")
     view = View(first + _whole(args[1], where), _sizes(args[2], where), _sizes(args[3], where))
-    if len(view.shape) != len(view.stride) or len(view.shape) > 64:
+    if len(view.shape) != len(view.stride):
         raise DamagedError(f"{where}: a tensor has {len(view.shape)} sizes and {len(view.stride)} strides")
     if view.elements >= 1 << 63:
         raise DamagedError(f"{where}: a tensor has more elements than can be counted; the pickle is damaged")
@@ -200,6 +201,8 @@ def _sizes(node: Node, where: str) -> tuple[int, ...]:
         node = node.args.items[0] if isinstance(node.args, TupleNode) and node.args.items else node
     if not isinstance(node, TupleNode | ListNode):
         raise DamagedError(f"{where}: a tensor has no sizes; the pickle is damaged")
+    if len(node.items) > _DIMENSIONS:  # before they are read: very many tensors can share them
+        raise DamagedError(f"{where}: a tensor has {len(node.items)} sizes or strides; torch has at most {_DIMENSIONS}")
     return tuple(_whole(item, where) for item in node.items)
 
 

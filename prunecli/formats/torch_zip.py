@@ -99,7 +99,8 @@ class TorchZip:
                 "before it is scripted or traced"
             )
         graph = _load_pickle(self.source, self.directory, self.root)
-        edited = edit_objects(graph, self.objects, edit, self.reading, self.source.label)
+        taken = map(self._storage_key, self.directory.records)
+        edited = edit_objects(graph, self.objects, edit, self.reading, self.source.label, taken)
         return lay_out(list(self._new_records(edit, edited)), self._alignment())
 
     def _new_records(self, edit: Edit, edited: Edited) -> Iterator[NewRecord]:

@@ -19,6 +19,7 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _HAS_DESCRIPTOR, _UTF8 = 0x0008, 0x0800
+_IS_FOLDER = 0x10
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _read_end64(source: Source, end_at: int) -> tuple[int, int, int, int, int, i
 def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record, int]:
     fields = _CENTRAL.unpack_from(central, at)
     magic, _, _, flags, method, _, _, crc, stored, size, name_length, extra_length, comment_length, disk = fields[:14]
-    header = fields[16]
+    attributes, header = fields[15:17]
     name_at = at + _CENTRAL.size
     stop = name_at + name_length + extra_length + comment_length
     if magic != b"PK\x01\x02" or stop > len(central):
@@ -128,6 +129,8 @@ def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record,
         raise UnsupportedError(f"{source.label}: record {show(name)} is encrypted or uses compression method {method}")
     if (method == 0 and stored != size) or (size == 0 and crc != 0):
         raise DamagedError(f"{source.label}: record {show(name)} contradicts itself in the zip directory")
+    if attributes & _IS_FOLDER and size:  # torch's reader then reads nothing, and leaves memory as it was
+        raise DamagedError(f"{source.label}: record {show(name)} has bytes, but is marked as a folder")
     offset, local_crc_at = _check_local(source, header, raw_name, (flags, method, crc, stored, size))
     places = [base + at + 16]
     record_stop = offset + stored

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prunecli.formats.base import TensorInfo
-from prunecli.surgery.parameters import Parameter, canonical
+from prunecli.surgery.parameters import DEEPEST, Parameter, canonical
 
 __all__ = ["find_copies"]
 
@@ -36,6 +36,8 @@ def find_copies(parameters: Mapping[str, Parameter], carried: Sequence[TensorInf
 
 def _named_in(tensor: TensorInfo, by_key: Mapping[str, Parameter]) -> Parameter | None:
     parts = tensor.name.split(".")
+    if len(parts) > DEEPEST:
+        return None
     for stop in (len(parts), len(parts) - 1):
         for start in range(stop):
             parameter = by_key.get(canonical(".".join(parts[start:stop])))

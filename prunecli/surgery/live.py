@@ -73,7 +73,8 @@ def prune_module(
     Raises:
         TypeError: the amount is no real number, or the seed no int.
         UsageError: a pattern matches nothing, an amount is out of range, a tie needs a decision.
-        UnsupportedError: a tensor has no values (meta device), or a mask holds what cannot be worked with.
+        UnsupportedError: a tensor has no values (meta device), a mask holds what cannot be worked with, or a module is
+            TorchScript.
 
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> report = prune_module(net, "*.weight", 0.5, seed=7)

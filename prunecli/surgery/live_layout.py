@@ -111,7 +111,7 @@ class LiveModule:
     Beyond what that file tells, it is known which tensors are buffers; those that no state dict holds are carried.
 
     Raises:
-        UnsupportedError: a tensor has no values (on the meta device, or of a lazy module).
+        UnsupportedError: a tensor has no values (on the meta device, or of a lazy module), or a module is TorchScript.
     """
 
     format = "module"
@@ -121,6 +121,11 @@ class LiveModule:
         self.module = module
         self.big_endian = sys.byteorder == "big"
         self.source = Memory(f"the module {show(type(module).__name__)}")
+        if any(isinstance(each, torch.jit.ScriptModule) for each in module.modules()):
+            raise UnsupportedError(
+                f"{self.source.label} holds TorchScript, which cannot be changed in memory; prune the module that it "
+                "was made from, or bake its file"
+            )
         found = dict(_state(module))
         transient = dict(_transient_buffers(module))
         storages = _storages(found | transient, self.source)

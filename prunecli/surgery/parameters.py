@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import Layout, TensorInfo
 
-__all__ = ["Parameter", "canonical", "is_among_averages", "parameters_of"]
+__all__ = ["DEEPEST", "Parameter", "canonical", "is_among_averages", "parameters_of"]
 
 _PREFIXES = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Path components that wrappers of torch put in, wherever they stand."""
 
 _AVERAGE = re.compile(r"(?i)(.*_)?(ema|swa)(_.*)?")
 """A component of a name below which averages lie; only if their originals are there, too: `ema` has other meanings."""
+
+DEEPEST = 128
+"""Components of a name that averages and other copies are looked for by: all ends of it, so more would take long."""
 
 _STATISTICS = (
     "running_*", "num_batches_tracked", "scale", "scales", "*_scale", "*_scales", "*_scale_inv", "zero_point",
@@ -113,8 +116,8 @@ def _averages(weights: Mapping[str, TensorInfo]) -> dict[str, str]:
     """Find the averages in a state dict, and what they are averages of; names below them may have lost their dots."""
     rests: dict[str, str] = {}
     for name in weights:
-        if is_among_averages(name):
-            parts = name.split(".")
+        parts = name.split(".")
+        if len(parts) <= DEEPEST and is_among_averages(name):
             place = next(index for index, part in enumerate(parts) if _AVERAGE.fullmatch(part))
             rests[name] = "".join(parts[place + 1 :])
     if not rests:
@@ -122,8 +125,8 @@ def _averages(weights: Mapping[str, TensorInfo]) -> dict[str, str]:
     wanted = set(rests.values())
     originals: dict[tuple[str, tuple[int, ...]], str] = {}
     for name in weights:
-        if name not in rests:
-            parts = name.split(".")
+        parts = name.split(".")
+        if name not in rests and len(parts) <= DEEPEST:
             for start in range(len(parts)):
                 rest = "".join(parts[start:])
                 if rest in wanted:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from prunecli.errors import UsageError, show
+from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.views import overlap
 from prunecli.surgery.parameters import Parameter
@@ -10,6 +10,9 @@ from prunecli.surgery.wording import SHELL, Wording
 
 __all__ = ["check_shared_masks", "find_ties"]
 
+
+_CROWD = 1000
+"""Tensors in one stretch of memory. Each pair of them is compared, and a small file can name one tensor very often."""
 
 _Entry = tuple[str, TensorInfo, Parameter | None]
 """A tensor by its name, and the parameter that it is the weight of; None outside the state dict."""
@@ -30,6 +33,7 @@ def find_ties(
 
     Raises:
         UsageError: a tensor that is not selected would change along, or overlaps without being equal.
+        UnsupportedError: too many tensors share memory to compare them all.
     """
     everything: list[_Entry] = [(each.name, each.weight, each) for each in parameters.values()]
     everything += [(tensor.name, tensor, None) for tensor in checkpoint.carried]
@@ -38,7 +42,7 @@ def find_ties(
     ties = {}
     for parameter in selected:
         partners = []
-        for name, tensor, other in neighbours[parameter.name]:
+        for name, tensor, other in _near(neighbours, parameter.name, checkpoint):
             if other is parameter or not _share(parameter.weight, tensor):
                 continue
             together = other is not None and name in chosen
@@ -66,6 +70,15 @@ def _neighbours(entries: Sequence[_Entry]) -> dict[str, list[_Entry]]:
         if entry[2] is not None:
             found[entry[0]] = group
     return found
+
+
+def _near(neighbours: Mapping[str, list[_Entry]], name: str, checkpoint: Layout) -> list[_Entry]:
+    if len(neighbours[name]) > _CROWD:
+        raise UnsupportedError(
+            f"{checkpoint.source.label}: {show(name)} shares its memory with more than {_CROWD} tensors; save the "
+            "checkpoint with clones"
+        )
+    return neighbours[name]
 
 
 def _share(one: TensorInfo, other: TensorInfo) -> bool:
@@ -98,17 +111,14 @@ def check_shared_masks(
     words: Wording = SHELL,
 ) -> None:
     """Refuse to edit a mask that holds for something else, too."""
-    holders: dict[str, list[tuple[str, TensorInfo, tuple[str, ...]]]] = {}
-    for parameter in parameters.values():
-        if parameter.mask is not None:
-            entry = (parameter.name, parameter.mask, ties.get(parameter.name, ("", ()))[1])
-            holders.setdefault(parameter.mask.storage.key, []).append(entry)
-    for tensor in checkpoint.carried:
-        holders.setdefault(tensor.storage.key, []).append((tensor.name, tensor, ()))
+    everything: list[_Entry] = [(each.name, each.mask, each) for each in parameters.values() if each.mask]
+    everything += [(tensor.name, tensor, None) for tensor in checkpoint.carried]
+    neighbours = _neighbours(everything)
     for name in ties:
         mask = parameters[name].mask
-        for holder, tensor, partners in holders[mask.storage.key] if mask else ():
-            if mask and holder != name and name not in partners and _share(mask, tensor):
+        for holder, tensor, other in _near(neighbours, name, checkpoint) if mask else ():
+            partners = ties.get(holder, ("", ()))[1] if other is not None else ()
+            if mask and other is not parameters[name] and name not in partners and _share(mask, tensor):
                 raise UsageError(
                     f"the mask of {show(name)} shares its memory with that of {show(holder)}, which would change "
                     f"along; bake with {words.remove}, or {words.clone}"

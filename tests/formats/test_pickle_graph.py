@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, reject
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from prunecli.errors import DamagedError, UnsupportedError
@@ -234,6 +234,7 @@ def written_or_rejected(root: Node, protocol: int) -> bytes:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+@settings(derandomize=True, deadline=None)
 @given(data=st.data())
 def test_a_pickle_that_was_read_and_written_means_the_same(protocol: int, data: st.DataObject) -> None:
     original = pickle.dumps(data.draw(objects(protocol)), protocol)

@@ -199,6 +199,13 @@ def _entry(**changes: Any) -> dict[str, Any]:
     return {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes
 
 
+def _deep(levels: int) -> list[Any]:
+    nested: list[Any] = []
+    for _ in range(levels):
+        nested = [nested]
+    return nested
+
+
 _ONE = {"w": _entry()}
 _DAMAGED: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
@@ -267,6 +274,7 @@ _UNSUPPORTED: dict[str, tuple[bytes, str]] = {
     "unknown dtype": (_bytes({"w": _entry(dtype="F12")}, bytes(8)), "element type F12"),
     "dtype in small letters": (_bytes({"w": _entry(dtype="f32")}, bytes(8)), "element type f32"),
     "dtype is a number": (_bytes({"w": _entry(dtype=3)}, bytes(8)), "element type 3"),
+    "dtype is too deep to spell": (_bytes({"w": _entry(dtype=_deep(400))}, bytes(8)), "has the element type a list"),
     "dtype is a list": (_bytes({"w": _entry(dtype=["F32"])}, bytes(8)), "element type"),
     "length cut": (_bytes(_ONE, bytes(8))[:7], "no checkpoint that prunecli knows"),
     "length alone": (_bytes(_ONE, bytes(8))[:8], "no checkpoint that prunecli knows"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from format_tools import opened, refused, rewrite
+from format_tools import Filled, opened, refused, rewrite
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, UsageError
 from prunecli.formats.base import Addition, Edit, Reading
@@ -192,6 +192,18 @@ def test_what_is_no_checkpoint_for_prunecli_says_what_it_is(tmp_path: Path, case
     refused(tmp_path / "m.pt", UnsupportedError, pattern)
 
 
+@pytest.mark.parametrize(
+    "name", [r"a\0b", "a\0b", "a\rb", r"a\777", r"a\N{x}", r"a\u12", "a\u2028b", "a\x1b[2Jb", "a'b"]
+)
+def test_names_in_code_that_no_python_would_read(tmp_path: Path, name: str) -> None:
+    code = f'class Linear(Module):\n  __parameters__ = ["{name}", ]\n  __buffers__ = []\n'
+    module = Call("newobj", Global("__torch__", "Linear"), TupleNode([]), states=[_dict(w=_GOOD)])
+    records = {"data.pkl": dump(module, 2), "code/__torch__.py": code.encode(), "data/0": bytes(16)}
+    _zip(tmp_path / "m.pt", {f"m/{each}": data for each, data in records.items()})
+    with opened(tmp_path / "m.pt") as checkpoint:
+        assert checkpoint.format == "TorchScript"
+
+
 def test_records_outside_the_folder_are_damage(tmp_path: Path) -> None:
     _zip(tmp_path / "m.pt", {"m/data.pkl": b"\x80\x02N.", "other/version": b"3"})
     refused(tmp_path / "m.pt", DamagedError, "records outside m/")
@@ -277,6 +289,19 @@ def test_a_mapping_that_contains_itself_is_read_once(tmp_path: Path) -> None:
     torch.save(value, tmp_path / "m.pt")
     with opened(tmp_path / "m.pt") as checkpoint:
         assert list(checkpoint.tensors) == ["w"]
+
+
+def test_a_new_storage_gets_a_number_that_no_record_has(tmp_path: Path) -> None:
+    """A record that the pickle does not name, a key that is a digit for str alone."""
+    path, target = tmp_path / "m.pt", tmp_path / "out.pt"
+    _zip(path, {"m/data.pkl": dump(_dict(w=_tensor(_storage("²"))), 2), "m/data/²": bytes(16), "m/data/0": b"unnamed"})
+    addition = Addition("w", "v", DTYPES["bool"], (2,), Filled(1))
+    rewrite(path, target, Edit(additions=[addition]))
+    with zipfile.ZipFile(target) as archive:
+        assert archive.namelist() == ["m/data.pkl", "m/data/²", "m/data/1", "m/data/0"]
+        assert archive.read("m/data/0") == b"unnamed"
+    with opened(target) as checkpoint:
+        assert {name: info.storage.key for name, info in checkpoint.tensors.items()} == {"w": "²", "v": "1"}
 
 
 @pytest.mark.parametrize("value", [[torch.ones(2)], {3: torch.ones(2)}, torch.ones(2)])

@@ -162,6 +162,11 @@ def _archive(*records: _Made, end: dict[str, int] | None = None, zip64: dict[str
     return body + central + wide + struct.pack("<4s4H2LH", b"PK\x05\x06", *narrow)
 
 
+def _as_folder(data: bytes) -> bytes:
+    at = data.index(b"PK\x01\x02") + 38
+    return data[:at] + b"\x10" + data[at + 1 :]
+
+
 _CRC = zlib.crc32(b"abcdef")
 _MAX32 = 0xFFFFFFFF
 _WIDE = struct.pack("<HHQQ", 1, 16, 6, 6)
@@ -240,6 +245,7 @@ _DAMAGED = {
         _archive(_Made(central=(_CRC, 6, _MAX32), central_extra=struct.pack("<HHQ", 1, 8, 1 << 62))),
         "contradicts itself",
     ),
+    "a folder with bytes": (_as_folder(_archive(_Made())), "has bytes, but is marked as a folder"),
     "a CRC of nothing": (_archive(_Made(data=b"", central=(5, 0, 0), local=(5, 0, 0))), "contradicts itself"),
     "overlap": (_archive(_Made(central=(_CRC, 7, 7), local=(_CRC, 7, 7)), _TWO), "overlaps its neighbour"),
     "into the directory": (_archive(_Made(central=(_CRC, 7, 7), local=(_CRC, 7, 7))), "overlaps its neighbour or"),

@@ -8,6 +8,8 @@ import pytest
 import torch
 from live_zoo import ZOO, content, make, on_file, same_outcome
 from surgery_zoo import bake, load, save
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.utils import prune as untyped_prune
 
 from prunecli import bake_module, prune_module
@@ -95,22 +97,36 @@ def test_masks_that_torch_made_are_baked_with_whatever_they_hold(tmp_path: Path)
 def test_a_round_on_masks_that_torch_made(tmp_path: Path) -> None:
     model = make("mlp")
     prune.l1_unstructured(model.get_submodule("0"), "weight", 0.5)
+    prune.custom_from_mask(model.get_submodule("3"), "weight", torch.linspace(0, 2, 36).view(4, 9))
     expected = on_file(model.state_dict(), tmp_path, 0.5, "*weight", "re:.*bias", excludes=("2.*",))
     report = prune_module(model, ["*weight", "re:.*bias"], 0.5, seed=7, exclude=["2.*"])
     same_outcome(model, report, expected)
 
 
+def checkpointed() -> nn.Module:
+    """Wrap a layer as for activation checkpointing; FSDP does the same with another name."""
+    model = make("mlp")
+    model.set_submodule("0", checkpoint_wrapper(model.get_submodule("0")))
+    return model
+
+
 @pytest.mark.parametrize("pattern", ["0.weight", "module.0.weight", "_orig_mod.0.weight", "0.weight_orig"])
 def test_one_mask_whatever_a_model_is_wrapped_in(pattern: str) -> None:
-    plain = make("mlp")
-    models = [plain, make("wrapped"), make("compiled")]
+    models = [make("mlp"), make("wrapped"), make("compiled"), checkpointed()]
     if pattern.endswith("_orig"):
         for model in models:
             prune_module(model, "0.weight", 0.0, seed=1)
     reports = [prune_module(model, pattern, 0.5, seed=7) for model in models]
     rows = [next(each for each in report.parameters if each.pruned_now) for report in reports]
     assert {(row.key, row.mask_sha256, row.pruned_now) for row in rows} == {("0.weight", rows[0].mask_sha256, 27)}
-    assert [row.name for row in rows] == ["0.weight", "module.0.weight", "_orig_mod.0.weight"]
+    assert [row.name for row in rows] == [
+        "0.weight", "module.0.weight", "_orig_mod.0.weight", "0._checkpoint_wrapped_module.weight",
+    ]  # fmt: skip
+    dense = [
+        model.get_parameter(f"{row.name}_orig") * model.get_buffer(f"{row.name}_mask")
+        for model, row in zip(models, rows, strict=True)
+    ]
+    assert all(torch.equal(each, dense[0]) for each in dense)
 
 
 def test_untied_a_masked_one_leaves_its_partner_dense(tmp_path: Path) -> None:

@@ -250,6 +250,11 @@ def test_two_arrays_in_one_memory_are_tied() -> None:
     model.register_parameter("long", nn.Parameter(torch.from_numpy(array)))
     with pytest.raises(UsageError, match="short and long overlap in memory without being equal"):
         prune_module(model, "short", 0.5, remove=True)
+    model.register_parameter("beside", nn.Parameter(torch.ones(4)))
+    with torch.no_grad():
+        model.get_parameter("long")[8:] = 0
+    report = prune_module(model, "beside", 0.5, remove=True)
+    assert [each.zeros for each in report.parameters] == [0, 4, 2]
 
 
 @pytest.mark.parametrize("name", ["weight_mask", "weight_orig"])
@@ -272,6 +277,13 @@ def test_tensors_without_values_are_refused(remove: bool) -> None:
         prune_module(nn.Sequential(nn.Linear(3, 2, device="meta")), "*", 0.5, remove=remove)
     with pytest.raises(UnsupportedError, match=r"0\.weight has no shape yet; run the module once"):
         prune_module(nn.Sequential(nn.LazyLinear(3)), "*", 0.5, remove=remove)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.")
+def test_a_program_is_refused() -> None:
+    model = nn.Sequential(torch.jit.script(nn.Linear(3, 2)))
+    with pytest.raises(UnsupportedError, match="the module Sequential holds TorchScript, which cannot be changed"):
+        prune_module(model, "*", 0.5, remove=True)
 
 
 def test_sparse_tensors_are_carried_along_and_not_pruned() -> None:

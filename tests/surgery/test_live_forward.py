@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from live_zoo import content, make
+from live_zoo import Wrapped, content, make
 from torch import Tensor, nn
 
 from prunecli import RandomUnstructured, bake_module, prune_module
@@ -182,7 +182,9 @@ class Listed(nn.Module):
 
 def test_parameter_lists_are_refreshed_by_who_has_a_forward() -> None:
     model, twin, x = Listed(), Listed(), torch.randn(3, 4)
-    assert prune_module(model, "*", 0.5, seed=7, min_dim=2).totals.pruned_now == 24
+    outer = Wrapped(model)
+    assert prune_module(outer, "*", 0.5, seed=7, min_dim=2).totals.pruned_now == 24
+    assert not outer._forward_pre_hooks
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5)

@@ -1,0 +1,88 @@
+"""Fuzz the readers and rewriters, for as long as you like.
+
+    python tests/fuzz/run.py --inputs 2000000 --seed 1      # so many, a quarter of them whole files
+    python tests/fuzz/run.py --seconds 3600 --seed 1        # or so long
+    python tests/fuzz/run.py failures/file-1-77             # replay what a run has saved
+
+An input depends on its kind, the seed and its number alone, and what is done to it on its bytes alone. A failing one
+is saved under its name in the folder `--failures`; run under `python -X dev` or a debugger to see more of it.
+"""
+
+import argparse
+import itertools
+import random
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from fuzz_mutations import bent_file, bent_pickle
+from fuzz_oracle import guarded, judge_file, judge_pickle
+from fuzz_seeds import files, pickles
+
+JUDGES: dict[str, Callable[[bytes], str]] = {"pickle": judge_pickle, "file": judge_file}
+
+
+def make(kind: str, seed: int, number: int) -> bytes:
+    """Return one input: `kind` is "pickle" for the graph reader alone, or "file" for everything."""
+    rng = random.Random(f"{kind}/{seed}/{number}")  # noqa: S311  (chance, not a secret)
+    if kind == "pickle":
+        return bent_pickle(rng, rng.choice(pickles()))
+    return bent_file(rng, rng.choice(list(files().values())))
+
+
+def fuzz(kind: str, seed: int, numbers: Iterable[int], failures: Path) -> Counter[str]:
+    """Judge inputs, count the outcomes, and save those that broke a law ("failed")."""
+    outcomes: Counter[str] = Counter()
+    files()
+    with guarded():
+        for number in numbers:
+            data = make(kind, seed, number)
+            try:
+                outcomes[JUDGES[kind](data)] += 1
+            except Exception:  # whatever it is, it is what we look for
+                outcomes["failed"] += 1
+                failures.mkdir(parents=True, exist_ok=True)
+                saved = failures / f"{kind}-{seed}-{number}"
+                saved.write_bytes(data)
+                print(f"{saved}: {traceback.format_exc()}", file=sys.stderr)
+    return outcomes
+
+
+def main() -> int:
+    """Run the command line; 1 where something failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "replay", nargs="*", type=Path, help="inputs to judge again, by the names they were saved under"
+    )
+    parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--failures", type=Path, default=Path("failures"))
+    asked = parser.parse_args()
+    if asked.replay:
+        for path in asked.replay:
+            print(f"{path}: {JUDGES[path.name.split('-')[0]](path.read_bytes())}")
+        return 0
+    return _campaign(asked.seed, asked.inputs, asked.seconds, asked.failures)
+
+
+def _campaign(seed: int, inputs: int, seconds: float | None, failures: Path) -> int:
+    totals: dict[str, Counter[str]] = {kind: Counter() for kind in JUDGES}
+    started = time.monotonic()
+    for batch in itertools.count():
+        size = 1000 if seconds is not None else min(1000, inputs - batch * 1000)
+        if size <= 0 or (seconds is not None and time.monotonic() - started > seconds):
+            break
+        kind = "file" if batch % 4 == 3 else "pickle"
+        totals[kind] += fuzz(kind, seed, range(batch * 1000, batch * 1000 + size), failures)
+    for kind, outcomes in totals.items():
+        print(kind, outcomes.total(), dict(outcomes.most_common()))
+    print(f"{sum(map(Counter.total, totals.values())) / (time.monotonic() - started):.0f} inputs a second")
+    return 1 if any(outcomes["failed"] for outcomes in totals.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

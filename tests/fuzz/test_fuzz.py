@@ -1,0 +1,49 @@
+"""A fixed slice of what `run.py` does without end: over 100,000 inputs, cut so that they spread over processors."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fuzz_seeds import files
+from run import fuzz
+
+from prunecli.formats.base import Reading
+from prunecli.formats.detect import open_checkpoint
+
+PICKLES, FILES, CHUNKS = 88_000, 24_000, 16
+SEED = 20240607
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="in-memory files and memory limits are Linux's")
+
+
+def test_there_are_enough() -> None:
+    assert PICKLES + FILES >= 100_000
+    assert PICKLES % CHUNKS == FILES % CHUNKS == 0
+
+
+@pytest.mark.parametrize("name", files())
+def test_the_seeds_are_sound(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "seed"
+    path.write_bytes(files()[name].whole)
+    with open_checkpoint(path, Reading(foreign=True)) as checkpoint:
+        assert len(checkpoint.tensors) > 0
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize(("kind", "count"), [("pickle", PICKLES // CHUNKS), ("file", FILES // CHUNKS)])
+def test_no_input_breaks_a_law(
+    kind: str, count: int, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcomes = fuzz(kind, SEED, range(chunk * count, (chunk + 1) * count), tmp_path / "failures")
+    assert outcomes["failed"] == 0, "the inputs are above; run.py replays them"
+    assert outcomes.total() == count
+    assert list(tmp_path.iterdir()) == []  # nothing was run that leaves a file
+    _assert_both_ways(outcomes, 0.3 if kind == "pickle" else 0.08)
+
+
+def _assert_both_ways(outcomes: Counter[str], share: float) -> None:
+    """Many inputs are taken, many are refused, and by several kinds of errors: the fuzzer is no dull one."""
+    assert outcomes["accepted"] > share * outcomes.total()
+    assert outcomes["DamagedError"] > 0.1 * outcomes.total()
+    assert outcomes["UnsupportedError"] > 0.01 * outcomes.total()
