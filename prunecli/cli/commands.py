@@ -29,11 +29,12 @@ from prunecli.core.amount import parse_amount
 from prunecli.errors import ThresholdError, UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.commit import check_target, write_small
-from prunecli.formats.detect import open_checkpoint
+from prunecli.formats.opening import Opened, open_any
+from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, Prune, plan_bake, plan_prune
 from prunecli.surgery.report import measure, render_json
-from prunecli.surgery.rewrite import Destination, check_destination, rewrite
+from prunecli.surgery.rewrite import check_destination, rewrite
 from prunecli.surgery.select import select
 
 __all__ = ["apply", "params", "remove", "report"]
@@ -81,7 +82,7 @@ def apply(
     prune = Prune(selection, share, seed, together, remove, untie, zeros_are_pruned, mask_dtype.value)
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
-    with open_checkpoint(source, formats.Reading(key, foreign)) as opened:
+    with open_any(source, formats.Reading(key, foreign)) as opened:
         plan = plan_prune(opened, prune)
         if share == 1 and isinstance(share, int):
             render.note("amount 1 prunes one element; 1.0 prunes all of them", quiet=quiet)
@@ -105,7 +106,7 @@ def remove(
     """Bake the masks that a checkpoint has: weight_orig * weight_mask -> weight."""
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "remove", output, report, no_report=no_report, force=force)
-    with open_checkpoint(source, formats.Reading(key, foreign)) as opened:
+    with open_any(source, formats.Reading(key, foreign)) as opened:
         plan = plan_bake(opened, selection_of(param, exclude))
         _carry_out(opened, plan, destination, told=report == "-", dry_run=dry_run, jobs=jobs, quiet=quiet)
 
@@ -127,7 +128,7 @@ def report(
 ) -> None:
     """Count the zeros of a checkpoint's parameters."""
     target = None if output in (None, "-") else check_target(output_path(str(output), "--output"), force=force)
-    with open_checkpoint(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as opened:
+    with open_any(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as opened:
         result = measure(opened, selection_of(param, exclude, min_dim), jobs=jobs)
     text = render_json(result).decode("ascii") if style is ReportFormat.JSON else render.report_table(result)
     if target is None:
@@ -148,14 +149,14 @@ def params(
 ) -> None:
     """List what can be pruned: names, types, shapes; plain lines when piped."""
     selection = selection_of(param, exclude, min_dim)
-    with open_checkpoint(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as opened:
+    with open_any(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as opened:
         found = parameters_of(opened)
         chosen = list(found.values()) if selection is None else select(found, selection)
         render.parameters(opened, chosen)
 
 
 def _carry_out(
-    opened: formats.Checkpoint,
+    opened: Opened,
     plan: Plan,
     destination: Destination,
     *,
@@ -165,6 +166,7 @@ def _carry_out(
     quiet: bool,
 ) -> None:
     """Do what a plan says, or print it and look whether it could be done; `told` sends the report to stdout."""
+    render.rivals(opened, quiet=quiet)
     if dry_run:
         render.plan_table(plan, destination)
         check_destination(opened, destination)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from prunecli.errors import OutputError, UnreadableError, UsageError, show
-from prunecli.surgery.rewrite import Destination, default_output, default_report
+from prunecli.surgery.destinations import Destination, default_output, default_report
 from prunecli.surgery.select import Selection
 
 __all__ = [
@@ -32,7 +32,9 @@ class ReportFormat(enum.StrEnum):
     JSON = "json"
 
 
-Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="The checkpoint file, or - for standard input.")]
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="CKPT", help="The checkpoint: a file, a folder of shards, or - for standard input.")
+]
 Params = Annotated[
     list[str] | None,
     typer.Option("-p", "--param", metavar="NAME|GLOB|re:REGEX", help="Parameters to work on; may be repeated."),
@@ -67,13 +69,15 @@ def checkpoint_path(text: str) -> Path | None:
 
     Raises:
         UsageError: it is empty.
-        UnreadableError: it is a folder without a name of its own, so that none can be derived from it.
+        UnreadableError: it is the root folder, beside which nothing can be written.
     """
     if not text:
         raise UsageError("the checkpoint's name is empty; give a path, or - for standard input")
     path = Path(text)
-    if not path.name:
-        raise UnreadableError(f"{show(text)} is a folder; name one checkpoint file in it")
+    if path.name in ("", "..") and path.is_dir():
+        path = path.resolve()
+        if not path.name:
+            raise UnreadableError(f"{show(text)} is the root folder; name a folder or a checkpoint file in it")
     return None if text == "-" else path
 
 

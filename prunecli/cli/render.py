@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from prunecli.errors import show
-from prunecli.formats.base import Checkpoint
+from prunecli.formats.folder import Folder
+from prunecli.formats.opening import Opened
+from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import ParameterReport, Report, render_json
-from prunecli.surgery.rewrite import Destination
 
 # rich takes as long to import as numpy; what needs no table (--help, -q, pipes) need not wait for it.
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["note", "parameters", "plan_table", "progress", "report_table", "result"]
+__all__ = ["note", "parameters", "plan_table", "progress", "report_table", "result", "rivals"]
 
 _PIPED_WIDTH = 200
 
@@ -32,8 +33,15 @@ def note(text: str, *, quiet: bool) -> None:
         sys.stderr.write(f"prunecli: note: {show(text, 300)}\n")
 
 
+def rivals(checkpoint: Opened, *, quiet: bool) -> None:
+    """Warn of other files with weights in a folder: a library may load those, and they are not pruned."""
+    if isinstance(checkpoint, Folder) and checkpoint.rivals:
+        names = ", ".join(show(name, 60) for name in checkpoint.rivals[:3])
+        note(f"carried along as they are, weights and all: {names}", quiet=quiet)
+
+
 @contextmanager
-def progress(checkpoint: Checkpoint, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+def progress(checkpoint: Opened, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Show a progress bar on standard error while the block runs, if that is a terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
@@ -89,7 +97,7 @@ def plan_table(plan: Plan, destination: Destination) -> None:
     console.print(_text(f"would write {where}{seed}; nothing is written"), soft_wrap=True)
 
 
-def parameters(checkpoint: Checkpoint, chosen: Sequence[Parameter]) -> None:
+def parameters(checkpoint: Opened, chosen: Sequence[Parameter]) -> None:
     """List parameters: a table on a terminal, else a line each of name, type, shape and state, set apart by tabs."""
     rows = [(show(each.name, 1000), each.weight.dtype.name, _shape(each.weight.shape), _state(each)) for each in chosen]
     if not sys.stdout.isatty():

@@ -6,19 +6,17 @@ way out before that removes the sibling; what SIGKILL leaves is removed by the n
 
 import errno
 import os
-import re
-import secrets
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import OutputError, show
+from prunecli.formats.temp_files import remove_stale, temp_beside, umask
 
-__all__ = ["Target", "check_target", "new_file", "write_small"]
+__all__ = ["Target", "check_target", "new_file", "reserve", "sync_folder", "write_failure", "write_small"]
 
-_NAME_BYTES = 80  # of the output's name in the temp name: the whole stays below 143, eCryptfs' limit, and so below 255
 _ELSEWHERE = "write elsewhere with -o"
 _FREE_SOME = f"free some, or {_ELSEWHERE}"
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -30,7 +28,6 @@ _REMEDIES = {
     errno.EFBIG: f"see ulimit -f, or {_ELSEWHERE}",
     errno.ENOENT: f"create its folder first, or {_ELSEWHERE}",
 }
-_in_flight: set[Path] = set()  # temp files of this very process
 
 
 @dataclass(frozen=True)
@@ -57,13 +54,13 @@ def check_target(path: Path, *, force: bool, source: os.stat_result | None = Non
     try:
         final, old = _resolve(path)
     except OSError as exc:
-        raise _failure(path, exc) from exc
+        raise write_failure(path, exc) from exc
     if old is not None:
         _check_old(path, old, force, source, option)
     if not os.access(final.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OutputError(f"cannot write {show(path)}: its folder is not writable; {_ELSEWHERE}")
     if old is None:
-        return Target(path, final, 0o666 & ~_umask(), owner=None, replaces=False, force=force)
+        return Target(path, final, 0o666 & ~umask(), owner=None, replaces=False, force=force)
     # Without setuid and setgid: a write in place would clear them, too.
     return Target(path, final, old.st_mode & 0o777, owner=(old.st_uid, old.st_gid), replaces=True, force=force)
 
@@ -79,31 +76,24 @@ def new_file(target: Target, size: int | None) -> Iterator[int]:
         OutputError: instead of an OSError in the block or in here. Only a broken pipe, and an OSError that names
             another file, go on as they are: they are not about this output.
     """
-    _remove_stale(target.final)
-    temp = target.final.with_name(f"{_prefix(target.final)}{os.getpid()}-{_boot_id()}-{secrets.token_hex(8)}.tmp")
-    try:  # entered before the file is there: an interrupt at any point finds what to unlink
-        _in_flight.add(temp)
-        fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    remove_stale(target.final)
+    with temp_beside(target.final) as temp:
         try:
-            if size is not None:
-                _reserve(fd, target, size)
-            yield fd
-            _set_owner_and_mode(fd, target)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        _publish(temp, target)
-    except OSError as exc:
-        if isinstance(exc, BrokenPipeError) or exc.filename not in (None, str(temp)):
-            raise
-        raise _failure(target.path, exc) from exc
-    finally:
-        # Twice: an interrupt may strike before the first has done its work. It is raised once only (cli/signals.py).
-        try:
-            _unlink(temp)
-        finally:
-            _unlink(temp)
-    _sync_folder(target)
+            fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                if size is not None:
+                    reserve(fd, size, target.path)
+                yield fd
+                _set_owner_and_mode(fd, target)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            _publish(temp, target)
+        except OSError as exc:
+            if isinstance(exc, BrokenPipeError) or exc.filename not in (None, str(temp)):
+                raise
+            raise write_failure(target.path, exc) from exc
+    sync_folder(target.final.parent, target.path)
 
 
 def write_small(target: Target, data: bytes) -> None:
@@ -150,54 +140,17 @@ def _ignoring(errnos: Collection[int]) -> Iterator[None]:
             raise
 
 
-def _umask() -> int:
-    """Read the umask from /proc where there is one: os.umask has to set it to tell, which other threads would see."""
-    with suppress(OSError):
-        if found := re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE):
-            return int(found[1], 8)
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask
+def reserve(fd: int, size: int, path: Path) -> None:
+    """Give a new file its size, so that a full disk shows before the work; `path` is how the message names it.
 
-
-def _boot_id() -> str:
-    """Tell this boot from others: a pid means nothing after a restart, or on another host of a shared folder."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-    return "00000000"
-
-
-def _prefix(final: Path) -> str:
-    raw = os.fsencode(final.name)
-    name = final.name if len(raw) <= _NAME_BYTES else raw[:_NAME_BYTES].decode(errors="ignore")
-    return f".{name}.prunecli-"
-
-
-def _remove_stale(final: Path) -> None:
-    """Remove what killed runs left for this output. Tidying is no reason to fail."""
-    shape = re.compile(re.escape(_prefix(final)) + r"([1-9]\d{0,8})-([0-9a-f]{8})-[0-9a-f]{16}\.tmp")
-    with suppress(OSError):
-        for path in list(final.parent.iterdir()):
-            found = shape.fullmatch(path.name)
-            if found and (found[2] != _boot_id() or not _is_running(int(found[1]), path)):
-                _unlink(path)
-
-
-def _is_running(pid: int, temp: Path) -> bool:
-    if pid == os.getpid():  # in a container every run may be pid 1, so our own pid may be a dead run's
-        return temp in _in_flight
-    try:
-        os.kill(pid, 0)
-    except OSError as exc:
-        return exc.errno != errno.ESRCH
-    return True
-
-
-def _reserve(fd: int, target: Target, size: int) -> None:
+    Raises:
+        OutputError: there is no room for it.
+        OSError: anything else.
+    """
     disk = os.fstatvfs(fd)
     free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
     if disk.f_blocks and size > free:  # some network file systems report no sizes at all
-        raise OutputError(f"cannot write {show(target.path)}: it needs {size} bytes, its disk has {free}; {_FREE_SOME}")
+        raise OutputError(f"cannot write {show(path)}: it needs {size} bytes, its disk has {free}; {_FREE_SOME}")
     with _ignoring(_UNSUPPORTED):
         os.posix_fallocate(fd, 0, size)  # measured: never slower than growing the file write by write
     os.ftruncate(fd, size)
@@ -229,24 +182,24 @@ def _publish(temp: Path, target: Target) -> None:
     temp.replace(target.final)
 
 
-def _unlink(temp: Path) -> None:
-    with suppress(OSError):
-        temp.unlink()
-    _in_flight.discard(temp)
+def sync_folder(folder: Path, path: Path) -> None:
+    """Sync the folder in which `path` got its name.
 
-
-def _sync_folder(target: Target) -> None:
+    Raises:
+        OutputError: it could not be done; what was written is there.
+    """
     try:
         with _ignoring(_UNSUPPORTED | {errno.EACCES}):  # EACCES: a folder that may be written but not read
-            fd = os.open(target.final.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
     except OSError as exc:
-        raise OutputError(f"{show(target.path)} is written, but its folder not synced: {exc.strerror}") from exc
+        raise OutputError(f"{show(path)} is written, but its folder not synced: {exc.strerror}") from exc
 
 
-def _failure(path: Path, exc: OSError) -> OutputError:
+def write_failure(path: Path, exc: OSError) -> OutputError:
+    """Make the error that says why an output was not written."""
     remedy = _REMEDIES.get(exc.errno or 0, _ELSEWHERE)
     return OutputError(f"cannot write {show(path)}: {show(exc.strerror or exc)}; {remedy}")

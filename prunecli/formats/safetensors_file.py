@@ -5,8 +5,10 @@ read once more here for the offsets, which the library does not tell, and for wh
 """
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Storage, TensorInfo, patched_copies
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.pieces import Copy, Fresh, Literal, Piece
-from prunecli.formats.source import Source
+from prunecli.formats.source import FileSource, Source
 from prunecli.formats.views import View
 
 __all__ = ["SafetensorsFile", "looks_like_safetensors", "read_safetensors"]
@@ -98,7 +100,7 @@ def read_safetensors(source: Source) -> SafetensorsFile:
         name: _tensor(name, entry, source, data_offset) for name, entry in header.items() if name != "__metadata__"
     }
     _check_coverage(tensors, source, data_offset)
-    _ask_library(source)
+    _ask_library(source, data_offset)
     return SafetensorsFile(source, tensors, header, data_offset)
 
 
@@ -161,14 +163,23 @@ def _check_coverage(tensors: Mapping[str, TensorInfo], source: Source, data_offs
         raise DamagedError(f"{source.label} has {source.size - at} bytes behind its last tensor")
 
 
-def _ask_library(source: Source) -> None:
-    path = f"/dev/fd/{source.descriptor}"
-    try:
-        with safetensors.safe_open(path, framework="numpy"):
-            pass
-    except (safetensors.SafetensorError, OSError) as error:
-        reason = show(str(error).rpartition(":")[2].strip(), 60)
-        raise DamagedError(f"{source.label} is refused by the safetensors library, which names: {reason}") from None
+def _ask_library(source: Source, data_offset: int) -> None:
+    """Let the library judge the file in place, or, where it lies elsewhere, its header before as many holes."""
+    with ExitStack() as stack:
+        if isinstance(source, FileSource):
+            descriptor = source.descriptor
+        else:
+            stand_in = stack.enter_context(tempfile.TemporaryFile(prefix="prunecli-"))
+            stand_in.write(source.read(0, data_offset))
+            stand_in.truncate(source.size)
+            stand_in.flush()
+            descriptor = stand_in.fileno()
+        try:
+            with safetensors.safe_open(f"/dev/fd/{descriptor}", framework="numpy"):
+                pass
+        except (safetensors.SafetensorError, OSError) as error:
+            reason = show(str(error).rpartition(":")[2].strip(), 60)
+            raise DamagedError(f"{source.label} is refused by the safetensors library, which names: {reason}") from None
 
 
 def _render_header(order: Sequence[TensorInfo | Addition], old: Mapping[str, Any], edit: Edit) -> bytes:

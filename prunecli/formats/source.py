@@ -1,8 +1,9 @@
-"""The input: one descriptor, opened once, read at offsets, never mapped and never changed."""
+"""The input: opened once, read at offsets, never mapped and never changed."""
 
 import os
 import stat
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,40 +12,60 @@ from typing import Protocol
 
 from prunecli.errors import DamagedError, UnreadableError, show
 
-__all__ = ["Bytes", "Source", "open_source", "open_stdin"]
+__all__ = ["Bytes", "FileSource", "Source", "open_source", "open_stdin"]
 
 _SPOOL = 1 << 20
 
 
 class Bytes(Protocol):
-    """Bytes that can be read at offsets: a file, or what else has a layout. `label` is how messages name it."""
+    """Bytes that can be read at offsets: a file, or what else has a layout.
+
+    `label` is how messages name it; `name` is what the user called it, None for a stream and for what has no name.
+    """
 
     @property
     def label(self) -> str: ...
     @property
-    def size(self) -> int: ...
+    def name(self) -> str | None: ...
     @property
-    def path(self) -> Path | None: ...
+    def size(self) -> int: ...
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` from `offset` on."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A regular file open for reading. `label` is how messages name it; `path` is None for standard input."""
+class Source(ABC):
+    """A file to read a checkpoint from, wherever it lies."""
 
-    descriptor: int
-    size: int
     label: str
-    path: Path | None
-    status: os.stat_result
+    name: str | None
+    size: int
 
     def read(self, offset: int, length: int) -> bytes:
         """Read exactly `length` bytes at `offset`."""
         data = bytearray(length)
         self.read_into(offset, memoryview(data))
         return bytes(data)
+
+    @abstractmethod
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset` on.
+
+        Raises:
+            DamagedError: the file ends before, now or since it was opened.
+            UnreadableError: it cannot be read.
+        """
+
+
+@dataclass(frozen=True)
+class FileSource(Source):
+    """A regular file open for reading."""
+
+    descriptor: int
+    size: int
+    label: str
+    name: str | None
+    status: os.stat_result
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` from `offset` on.
@@ -65,7 +86,7 @@ class Source:
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[Source]:
+def open_source(path: Path) -> Iterator[FileSource]:
     """Open a regular file for reading; a pipe, a device or a folder in its place is refused, never waited for.
 
     Raises:
@@ -84,13 +105,13 @@ def open_source(path: Path) -> Iterator[Source]:
             raise UnreadableError(f"{label} is a folder; name one checkpoint file in it")
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError(f"{label} is {_kind(status.st_mode)}, not a regular file; give '-' to read a stream")
-        yield Source(descriptor, status.st_size, label, path, status)
+        yield FileSource(descriptor, status.st_size, label, str(path), status)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def open_stdin(descriptor: int = 0) -> Iterator[Source]:
+def open_stdin(descriptor: int = 0) -> Iterator[FileSource]:
     """Use standard input as the source: in place if it is a regular file, through an unnamed temporary file if not.
 
     Raises:
@@ -102,7 +123,7 @@ def open_stdin(descriptor: int = 0) -> Iterator[Source]:
             "standard input is a terminal; redirect a checkpoint into it, as in '< model.safetensors'"
         )
     if stat.S_ISREG(status.st_mode) and os.lseek(descriptor, 0, os.SEEK_CUR) == 0:
-        yield Source(descriptor, status.st_size, "standard input", None, status)
+        yield FileSource(descriptor, status.st_size, "standard input", None, status)
         return
     with tempfile.TemporaryFile(prefix="prunecli-") as spool:
         try:
@@ -115,7 +136,7 @@ def open_stdin(descriptor: int = 0) -> Iterator[Source]:
                 "set TMPDIR to a folder with room, or redirect a file"
             ) from error
         status = os.fstat(spool.fileno())
-        yield Source(spool.fileno(), status.st_size, "standard input", None, status)
+        yield FileSource(spool.fileno(), status.st_size, "standard input", None, status)
 
 
 def _kind(mode: int) -> str:

@@ -6,7 +6,6 @@ import math
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ __all__ = ["LiveModule", "Memory", "WrittenBack"]
 class Memory:
     """The storages of a module as one run of bytes, on whatever device each of them lies."""
 
-    path: Path | None = None
+    name: str | None = None
 
     def __init__(self, label: str) -> None:
         self.label = label

@@ -126,7 +126,6 @@ def measure(checkpoint: Layout, selection: Selection | None, *, jobs: int | None
 def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place | None) -> Report:
     """Put together what the tallies of a finished pass say."""
     source = checkpoint.source
-    label = None if source.path is None else str(source.path)
     ties = _tied_groups(plan.parameters)
     copies = find_copies(plan.parameters, checkpoint.carried) if plan.planned else {}
     parameters = [
@@ -137,7 +136,7 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
     prune = plan.prune
     return Report(
         command=plan.command,
-        source=Place(label, checkpoint.format, source.size),
+        source=Place(source.name, checkpoint.format, source.size),
         output=output,
         parameters=parameters,
         seed=plan.seed,

@@ -4,57 +4,26 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from prunecli.errors import OutputError, UsageError
 from prunecli.formats.base import Checkpoint
 from prunecli.formats.commit import Target, check_target, new_file, write_small
+from prunecli.formats.folder import Folder
+from prunecli.formats.opening import Opened
 from prunecli.formats.pieces import Copy, Deferred, Fresh, Piece
+from prunecli.formats.source import FileSource
 from prunecli.formats.stream import FileSink, PipeSink, default_jobs, run_pieces
+from prunecli.surgery.destinations import Destination, Progress, counting
 from prunecli.surgery.edits import prepare
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import Place, Report, make_report, render_json
+from prunecli.surgery.rewrite_folder import check_folder_destination, rewrite_folder
 
-__all__ = ["Destination", "Targets", "check_destination", "default_output", "default_report", "rewrite"]
-
-_SUFFIXES = (
-    ".safetensors", ".pth.tar", ".pt.tar", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl", ".pickle", ".th", ".model",
-)  # fmt: skip
-"""What is taken for a suffix; in `model.v1.5` the 5 is none."""
-
-Progress = Callable[[int, int], None]
-"""Told the bytes done and the bytes in all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where the result goes. A `path` of None is standard output; a `report` of None writes no report file."""
-
-    path: Path | None
-    report: Path | None = None
-    force: bool = False
-
-
-def default_output(source: Path, command: str) -> Path:
-    """Name the output beside the input: `m.pt` -> `m.pruned.pt`, and what `remove` makes of that `m.baked.pt`."""
-    stem, suffix = _split(source)
-    if command == "remove":
-        return source.with_name(f"{stem.removesuffix('.pruned')}.baked{suffix}")
-    return source.with_name(f"{stem}.pruned{suffix}")
-
-
-def default_report(output: Path) -> Path:
-    """Name the report beside the output: `m.pruned.pt` -> `m.pruned.report.json`."""
-    return output.with_name(f"{_split(output)[0]}.report.json")
-
-
-def _split(path: Path) -> tuple[str, str]:
-    suffix = next((suffix for suffix in _SUFFIXES if path.name.endswith(suffix)), "")
-    return path.name.removesuffix(suffix), suffix
+__all__ = ["check_destination", "rewrite"]
 
 
 def rewrite(
-    checkpoint: Checkpoint,
+    checkpoint: Opened,
     plan: Plan,
     destination: Destination,
     *,
@@ -67,12 +36,14 @@ def rewrite(
         OutputError: an output exists, cannot be written, or is the input.
         DamagedError: the input's data contradict its checksums.
     """
+    if isinstance(checkpoint, Folder):
+        return rewrite_folder(checkpoint, plan, destination, jobs=jobs, progress=progress)
     source = checkpoint.source
-    targets = check_destination(checkpoint, destination)
+    targets = _check_file_destination(checkpoint, destination)
     surgery = prepare(checkpoint, plan)
     pieces = list(checkpoint.pieces(surgery.edit))
     size = sum(piece.length for piece in pieces)
-    told = _counting(progress, size)
+    told = counting(progress, size)
     threads = default_jobs() if jobs is None else jobs
     if targets.output is None:
         _to_stdout(pieces, checkpoint, size, threads, told)
@@ -87,44 +58,39 @@ def rewrite(
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
+class _Targets:
     """Outputs found fit to be written; None for standard output, and for no report."""
 
     output: Target | None
     report: Target | None
 
 
-def check_destination(checkpoint: Checkpoint, destination: Destination) -> Targets:
+def check_destination(checkpoint: Opened, destination: Destination) -> None:
     """Look whether the outputs can be written, before anything is.
 
     Raises:
         OutputError: one exists, is the input, or cannot be written.
-        UsageError: both would be one file.
+        UsageError: both would be one file, or a folder was asked for on standard output.
     """
-    status = checkpoint.source.status
+    if isinstance(checkpoint, Folder):
+        check_folder_destination(checkpoint, destination)
+    else:
+        _check_file_destination(checkpoint, destination)
+
+
+def _check_file_destination(checkpoint: Checkpoint, destination: Destination) -> _Targets:
+    source = checkpoint.source
+    status = source.status if isinstance(source, FileSource) else None
     if destination.path is None:
         output = None
     else:
         output = check_target(destination.path, force=destination.force, source=status)
     if destination.report is None:
-        return Targets(output, None)
+        return _Targets(output, None)
     report = check_target(destination.report, force=destination.force, source=status, option="--report")
     if output is not None and report.final == output.final:
         raise UsageError("the checkpoint and its report would be one file; give --report another name")
-    return Targets(output, report)
-
-
-def _counting(progress: Progress | None, size: int) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    done = 0
-
-    def told(length: int) -> None:
-        nonlocal done
-        done += length
-        progress(done, size)
-
-    return told
+    return _Targets(output, report)
 
 
 def _to_stdout(

@@ -119,8 +119,9 @@ class TestInputs:
 
     def test_a_folder(self, refused: Refusal, command: list[str]) -> None:
         Path("models").mkdir()
-        for name in ("models", "models/", ".", "/"):
-            assert "is a folder" in refused(3, *command, name)
+        for name in ("models", "models/"):
+            assert "is a folder without an index of shards" in refused(3, *command, name)
+        assert "/ is the root folder" in refused(3, *command, "/")
 
     def test_a_pipe_is_not_waited_for(self, refused: Refusal, command: list[str]) -> None:
         os.mkfifo("pipe.pt")

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from prunecli.errors import OutputError
-from prunecli.formats import commit
+from prunecli.formats import temp_files
 from prunecli.formats.commit import Target, check_target, new_file, write_small
 
 OLD, NEW = b"old" * 1000, b"new" * 5000
@@ -40,7 +40,7 @@ def names(folder: Path) -> list[str]:
 
 
 def leftover(out: Path, pid: int, boot: str | None = None) -> Path:
-    name = f"{commit._prefix(out)}{pid}-{boot or commit._boot_id()}-{'ab' * 8}.tmp"
+    name = f"{temp_files._prefix(out)}{pid}-{boot or temp_files._boot_id()}-{'ab' * 8}.tmp"
     path = out.with_name(name)
     path.write_bytes(b"half")
     return path
@@ -189,7 +189,7 @@ def test_a_new_file(out: Path, size: int | None, force: bool) -> None:
     with new_file(target, size) as fd:
         [temp] = names(out.parent)
         assert stat.S_IMODE(os.fstat(fd).st_mode) == 0o600
-        assert temp.startswith(f".model.pt.prunecli-{os.getpid()}-{commit._boot_id()}-")
+        assert temp.startswith(f".model.pt.prunecli-{os.getpid()}-{temp_files._boot_id()}-")
         assert temp.endswith(".tmp")
         assert os.fstat(fd).st_size == (size or 0)
         assert not os.get_inheritable(fd)
@@ -258,7 +258,7 @@ def test_proc_tells_the_umask_without_setting_it(umask: Callable[[int], int], mo
     umask(0o027)
     with monkeypatch.context() as patch:
         patch.setattr(os, "umask", lambda mask: pytest.fail("the umask was set"))
-        assert commit._umask() == 0o027
+        assert temp_files.umask() == 0o027
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o777])
@@ -561,7 +561,7 @@ def test_own_files_in_flight_are_kept(out: Path) -> None:
 
     fill(target, second)
     assert out.read_bytes() == NEW
-    assert not commit._in_flight
+    assert not temp_files._in_flight
 
 
 def test_a_run_that_was_killed_is_tidied_up_by_the_next(out: Path) -> None:

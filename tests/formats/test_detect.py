@@ -73,7 +73,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
 _STDIN = """
 from prunecli.formats.detect import open_checkpoint
 with open_checkpoint(None) as checkpoint:
-    print(checkpoint.source.label, checkpoint.source.path, *checkpoint.tensors)
+    print(checkpoint.source.label, checkpoint.source.name, *checkpoint.tensors)
 """
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from prunecli.errors import DamagedError, UnreadableError
 from prunecli.formats.pieces import CHUNK, Checksum, Copy, Deferred, Fresh, Literal, Piece
-from prunecli.formats.source import Source, open_source
+from prunecli.formats.source import FileSource, open_source
 from prunecli.formats.stream import FileSink, NullSink, PipeSink, Sink, default_jobs, run_pieces
 
 _SIZE = 3 * CHUNK
@@ -25,7 +25,7 @@ _INPUT = np.random.default_rng(0).integers(0, 256, _SIZE, dtype=np.uint8).tobyte
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Source]:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileSource]:
     path = tmp_path_factory.mktemp("stream") / "input"
     path.write_bytes(_INPUT)
     with open_source(path) as opened:
@@ -123,14 +123,14 @@ def _crc(checksum: Checksum) -> Deferred:
 
 
 def _to_file(
-    pieces: Sequence[Piece], source: Source, jobs: int, progress: Callable[[int], None] | None = None
+    pieces: Sequence[Piece], source: FileSource, jobs: int, progress: Callable[[int], None] | None = None
 ) -> bytes:
     with tempfile.TemporaryFile() as file:
         run_pieces(pieces, source, FileSink(file.fileno()), jobs=jobs, progress=progress)
         return file.read()
 
 
-def _to_pipe(pieces: Sequence[Piece], source: Source, jobs: int) -> bytes:
+def _to_pipe(pieces: Sequence[Piece], source: FileSource, jobs: int) -> bytes:
     reader, writer = os.pipe()
     got: list[bytes] = []
 
@@ -159,7 +159,7 @@ def _join_workers() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(_recipes(), st.sampled_from([1, 2, 4]))
-def test_any_pieces_come_out_as_if_joined(source: Source, recipes: list[_Recipe], jobs: int) -> None:
+def test_any_pieces_come_out_as_if_joined(source: FileSource, recipes: list[_Recipe], jobs: int) -> None:
     pieces, expected = _pieces(recipes)
     told: list[int] = []
     assert _to_file(pieces, source, jobs, told.append) == expected
@@ -169,7 +169,7 @@ def test_any_pieces_come_out_as_if_joined(source: Source, recipes: list[_Recipe]
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_a_checksum_may_stand_before_what_it_sums(source: Source, jobs: int) -> None:
+def test_a_checksum_may_stand_before_what_it_sums(source: FileSource, jobs: int) -> None:
     after = Checksum(2 * CHUNK)
     pieces: list[Piece] = [Literal(b"head"), _crc(after), Copy(5, 2 * CHUNK, None, None, after)]
     data = _INPUT[5 : 5 + 2 * CHUNK]
@@ -177,7 +177,7 @@ def test_a_checksum_may_stand_before_what_it_sums(source: Source, jobs: int) -> 
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_a_record_of_many_copies_has_one_checksum(source: Source, jobs: int) -> None:
+def test_a_record_of_many_copies_has_one_checksum(source: FileSource, jobs: int) -> None:
     cuts = [0, 10, 4000, CHUNK + 17, 2 * CHUNK]
     before, after = Checksum(2 * CHUNK, zlib.crc32(_INPUT[9 : 9 + 2 * CHUNK]), "input"), Checksum(2 * CHUNK)
     pieces: list[Piece] = [
@@ -188,7 +188,7 @@ def test_a_record_of_many_copies_has_one_checksum(source: Source, jobs: int) -> 
     assert before.value == zlib.crc32(_INPUT[9 : 9 + 2 * CHUNK])
 
 
-def test_a_thousand_small_pieces_are_written_in_one_go(source: Source) -> None:
+def test_a_thousand_small_pieces_are_written_in_one_go(source: FileSource) -> None:
     class Counting(NullSink):
         writes = 0
 
@@ -222,7 +222,7 @@ def _failing(kind: str) -> tuple[list[Piece], type[Exception]]:
 
 @pytest.mark.parametrize("kind", ["content", "checksum", "short source"])
 @pytest.mark.parametrize("jobs", [1, 2, 4])
-def test_the_first_failure_stops_all_threads_and_comes_out(source: Source, kind: str, jobs: int) -> None:
+def test_the_first_failure_stops_all_threads_and_comes_out(source: FileSource, kind: str, jobs: int) -> None:
     for make in (_to_file, _to_pipe):
         pieces, error = _failing(kind)
         with pytest.raises(error):
@@ -232,7 +232,7 @@ def test_the_first_failure_stops_all_threads_and_comes_out(source: Source, kind:
 
 @pytest.mark.parametrize("jobs", [1, 4])
 @pytest.mark.parametrize("sink_ordered", [True, False])
-def test_a_sink_that_fails_ends_it(source: Source, jobs: int, sink_ordered: bool) -> None:
+def test_a_sink_that_fails_ends_it(source: FileSource, jobs: int, sink_ordered: bool) -> None:
     class Full:
         ordered = sink_ordered
         written = 0
@@ -248,7 +248,7 @@ def test_a_sink_that_fails_ends_it(source: Source, jobs: int, sink_ordered: bool
     _join_workers()
 
 
-def test_an_error_of_the_list_of_pieces_itself_comes_out(source: Source) -> None:
+def test_an_error_of_the_list_of_pieces_itself_comes_out(source: FileSource) -> None:
     def pieces() -> Iterator[Piece]:
         yield Copy(0, CHUNK)
         raise DamagedError("half a list")
@@ -258,7 +258,7 @@ def test_an_error_of_the_list_of_pieces_itself_comes_out(source: Source) -> None
             run_pieces(pieces(), source, NullSink(), jobs=jobs)
 
 
-def test_nothing_to_do_writes_nothing(source: Source) -> None:
+def test_nothing_to_do_writes_nothing(source: FileSource) -> None:
     assert _to_file([], source, 2) == b""
     assert _to_file([Copy(0, 0), Literal(b"")], source, 1) == b""
 
@@ -271,7 +271,7 @@ def test_a_source_that_shrank_is_damage_and_a_failed_device_is_unreadable(tmp_pa
         with pytest.raises(DamagedError, match="ends at byte 4"):
             source.read(0, 10)
         folder = os.open(tmp_path, os.O_RDONLY)
-        broken = Source(folder, 10, "m.pt", None, source.status)
+        broken = FileSource(folder, 10, "m.pt", None, source.status)
         with pytest.raises(UnreadableError, match=r"^cannot read m\.pt at byte 3: "):
             broken.read(3, 2)
         os.close(folder)

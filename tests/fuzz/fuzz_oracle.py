@@ -19,7 +19,7 @@ from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.pickle_dump import dump
 from prunecli.formats.pickle_graph import load
 from prunecli.formats.pickle_nodes import Persistent, TupleNode, walk
-from prunecli.formats.source import Source
+from prunecli.formats.source import FileSource
 from prunecli.formats.stream import run_pieces
 from prunecli.surgery.edits import prepare
 from prunecli.surgery.plan import Prune, plan_bake, plan_prune
@@ -159,11 +159,11 @@ class _Memory:
 
 
 @contextmanager
-def _source(data: bytes) -> Iterator[Source]:
+def _source(data: bytes) -> Iterator[FileSource]:
     descriptor = os.memfd_create("fuzz")
     try:
         os.pwrite(descriptor, data, 0)
-        yield Source(descriptor, len(data), "input", None, os.fstat(descriptor))
+        yield FileSource(descriptor, len(data), "input", None, os.fstat(descriptor))
     finally:
         os.close(descriptor)
 
@@ -201,7 +201,7 @@ def _check_torch(data: bytes, checkpoint: Checkpoint) -> None:
                 _compare(name, info, tensor, source)
 
 
-def _compare(name: str, info: TensorInfo, tensor: torch.Tensor, source: Source) -> None:
+def _compare(name: str, info: TensorInfo, tensor: torch.Tensor, source: FileSource) -> None:
     where = (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.storage_offset())
     if where != (info.dtype.name, info.shape, info.view.start):
         raise BrokenLawError(f"{name} is {where} for torch, and {info} here")

@@ -16,9 +16,10 @@ from prunecli import RandomUnstructured
 from prunecli.core.amount import Amount
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
+from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report, measure
-from prunecli.surgery.rewrite import Destination, rewrite
+from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.select import Selection
 
 BLOCK = 1 << 20

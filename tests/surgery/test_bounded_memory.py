@@ -13,7 +13,8 @@ import sys, threading
 from pathlib import Path
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.plan import Prune, plan_prune
-from prunecli.surgery.rewrite import Destination, rewrite
+from prunecli.surgery.destinations import Destination
+from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.select import Selection
 
 def anonymous():

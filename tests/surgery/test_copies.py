@@ -9,9 +9,10 @@ from surgery_zoo import ask, raw
 from torch import Tensor, nn
 
 from prunecli.formats.detect import open_checkpoint
+from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import plan_prune
 from prunecli.surgery.report import Report, as_dict
-from prunecli.surgery.rewrite import Destination, rewrite
+from prunecli.surgery.rewrite import rewrite
 
 
 def trained() -> tuple[nn.Module, torch.optim.Optimizer]:

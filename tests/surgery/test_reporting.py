@@ -12,9 +12,10 @@ from surgery_zoo import BLOCK, FLOATS, INTEGERS, apply, ask, bake, bits, count, 
 from torch import Tensor
 
 from prunecli.formats.detect import open_checkpoint
+from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import plan_prune
 from prunecli.surgery.report import ParameterReport, Report, as_dict, render_json
-from prunecli.surgery.rewrite import Destination, rewrite
+from prunecli.surgery.rewrite import rewrite
 
 
 def rows(report: Report) -> dict[str, ParameterReport]:

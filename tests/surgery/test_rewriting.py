@@ -9,9 +9,10 @@ from surgery_zoo import BLOCK, apply, ask, expected_file, live_mask, load, noise
 
 from prunecli.errors import DamagedError, OutputError, UsageError
 from prunecli.formats.detect import open_checkpoint
+from prunecli.surgery.destinations import Destination, default_output, default_report
 from prunecli.surgery.plan import plan_prune
 from prunecli.surgery.report import Report
-from prunecli.surgery.rewrite import Destination, default_output, default_report, rewrite
+from prunecli.surgery.rewrite import rewrite
 
 
 def names(folder: Path) -> list[str]:

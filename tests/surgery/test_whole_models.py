@@ -18,9 +18,10 @@ from prunecli import RandomUnstructured
 from prunecli.errors import UnsafeError, UnsupportedError
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
+from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report
-from prunecli.surgery.rewrite import Destination, rewrite
+from prunecli.surgery.rewrite import rewrite
 
 torch_prune: Any = prune  # untyped
 FOREIGN = Reading(foreign=True)

@@ -1,0 +1,37 @@
+"""Open whatever a user names: a file, standard input, or a folder of shards."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
+from prunecli.formats.detect import open_checkpoint
+from prunecli.formats.folder import Folder
+from prunecli.formats.sharded import open_folder
+
+__all__ = ["Opened", "open_any"]
+
+Opened = Checkpoint | Folder
+
+
+@contextmanager
+def open_any(path: Path | None, reading: Reading = AS_FOUND) -> Iterator[Opened]:
+    """Open a checkpoint and read its layout; None stands for standard input.
+
+    Raises:
+        PrunecliError: as `open_checkpoint` and `open_folder`.
+    """
+    if path is not None and _is_folder(path):
+        with open_folder(path, reading) as folder:
+            yield folder
+    else:
+        with open_checkpoint(path, reading) as checkpoint:
+            yield checkpoint
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder; what cannot be looked at is for those to name who try to open it."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -1,0 +1,241 @@
+"""A folder with a checkpoint in shards, as transformers and its relatives save one: read as one layout.
+
+Every shard is a file that prunecli reads by itself; the index says which tensor lies where. What else is in the folder
+(configuration, tokenizer) is carried along.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
+from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, Storage, TensorInfo
+from prunecli.formats.detect import read_checkpoint
+from prunecli.formats.folder import Folder, Kept
+from prunecli.formats.index_file import Index, read_index, render_index
+from prunecli.formats.joined import Joined
+from prunecli.formats.pieces import Piece
+from prunecli.formats.source import Source, open_source
+
+__all__ = ["ShardedFolder", "open_folder"]
+
+_WHOLE = (
+    "model.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors", "pytorch_model.bin",
+    "diffusion_pytorch_model.bin", "adapter_model.bin",
+)  # fmt: skip
+"""What a folder's only file of weights is called."""
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
+_NOT_THE_MODEL = frozenset({".git", ".cache"})
+"""Folders in which git and huggingface_hub keep their books, and other copies of the weights."""
+
+_DEEP = 16
+_ENTRIES = 100_000
+
+
+@dataclass(frozen=True)
+class ShardedFolder(Folder):
+    """A folder of shards. Storages are keyed by shard and key, and lie in the shards' bytes one behind the other."""
+
+    path: Path
+    index: Index | None
+    shards: Mapping[str, Checkpoint]
+    others: Sequence[Kept]
+    source: Joined
+    tensors: Mapping[str, TensorInfo]
+    carried: Sequence[TensorInfo]
+
+    @property
+    def sources(self) -> Mapping[str, Source]:  # type: ignore[override]
+        """The shards' files, by name."""
+        return {file: shard.source for file, shard in self.shards.items()}
+
+    @property
+    def format(self) -> str:
+        """What the shards are."""
+        return f"folder of {self._first.format}"
+
+    @property
+    def big_endian(self) -> bool:
+        """The byte order of all shards."""
+        return self._first.big_endian
+
+    @property
+    def wrapper(self) -> str:
+        """Where the state dict lies in each shard."""
+        return self._first.wrapper
+
+    @property
+    def maskless(self) -> str | None:
+        """Why masks have no place here."""
+        return next((shard.maskless for shard in self.shards.values() if shard.maskless), None)
+
+    @property
+    def rivals(self) -> list[str]:
+        """Other files with weights."""
+        return [each.name for each in self.others if each.name.endswith(_WEIGHTS) and "/" not in each.name]
+
+    @property
+    def _first(self) -> Checkpoint:
+        return next(iter(self.shards.values()))
+
+    def file_of(self, storage: str) -> str:
+        """Return the shard in which a storage lies."""
+        return storage.partition("/")[0]
+
+    def pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
+        """Describe a rewritten shard: masks stand in the shard of their weight."""
+        shard = self.shards[file]
+        own = Edit(
+            {key.partition("/")[2]: found for key, found in edit.patches.items() if self.file_of(key) == file},
+            {name: new for name, new in edit.renames.items() if name in shard.tensors},
+            frozenset(name for name in edit.removals if name in shard.tensors),
+            [addition for addition in edit.additions if addition.after in shard.tensors],
+        )
+        return shard.pieces(own)
+
+    def closing(self, edit: Edit) -> Mapping[str, bytes]:
+        """Return the index: as it was, unless names change."""
+        if self.index is None:
+            return {}
+        return {self.index.name: self._edited_index(self.index, edit) if edit.structural else self.index.raw}
+
+    def _edited_index(self, index: Index, edit: Edit) -> bytes:
+        weight_map: dict[str, str] = {}
+        behind: dict[str, list[str]] = {}
+        for addition in edit.additions:
+            behind.setdefault(addition.after, []).append(addition.name)
+        for name, shard in index.weight_map.items():
+            if name not in edit.removals:
+                weight_map[edit.renames.get(name, name)] = shard
+            weight_map |= dict.fromkeys(behind.get(name, ()), shard)
+        size = sum(tensor.elements * tensor.dtype.itemsize for tensor in self.tensors.values())
+        size += sum(addition.nbytes for addition in edit.additions)
+        gone = (self.tensors[name] for name in edit.removals)
+        size -= sum(tensor.elements * tensor.dtype.itemsize for tensor in gone)
+        return render_index(index, weight_map, size)
+
+
+@contextmanager
+def open_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[ShardedFolder]:
+    """Open a folder of shards, or with a single file of weights, and read its layout.
+
+    Raises:
+        UnreadableError: a file is missing or cannot be read, or the folder holds no checkpoint.
+        DamagedError: the index and the shards contradict each other.
+        UnsafeError: the index or a link leads out of the folder; or as for a single file.
+        UnsupportedError: as for a single file.
+    """
+    files = {each.name: each for each in _files(path)}
+    with ExitStack() as stack:
+        named, whole = _find_weights(path, files)
+        index = None if named is None else read_index(stack.enter_context(open_source(path / named)), named)
+        names = sorted(set(index.weight_map.values())) if index else [str(whole)]
+        missing = next((shard for shard in names if shard not in files), None)
+        if missing is not None:
+            raise UnreadableError(f"{show(path / missing)} is missing, though the index names it; fetch it")
+        shards = {shard: read_checkpoint(stack.enter_context(open_source(path / shard)), reading) for shard in names}
+        others = [each for name, each in files.items() if name not in shards and (index is None or name != index.name)]
+        yield _join(path, index, shards, others)
+
+
+def _join(path: Path, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]) -> ShardedFolder:
+    label = show(path)
+    joined = Joined([shard.source for shard in shards.values()], label, str(path))
+    tensors: dict[str, TensorInfo] = {}
+    carried: list[TensorInfo] = []
+    for (file, each), start in zip(shards.items(), joined.starts, strict=True):
+        first = next(iter(shards.values()))
+        if (each.format, each.big_endian, each.wrapper) != (first.format, first.big_endian, first.wrapper):
+            raise UnsupportedError(f"{label} has shards of different kinds: {show(next(iter(shards)))}, {show(file)}")
+        for name, tensor in each.tensors.items():
+            if name in tensors:
+                raise DamagedError(f"{label}: tensor {show(name)} is in two shards, {show(file)} is one of them")
+            if index is not None and index.weight_map.get(name) != file:
+                raise DamagedError(
+                    f"{label}: {show(file)} has a tensor {show(name)}, which the index does not put there"
+                )
+            tensors[name] = _moved(tensor, file, start)
+        carried += [replace(_moved(tensor, file, start), name=f"{file}: {tensor.name}") for tensor in each.carried]
+    lacking = next((name for name in (index.weight_map if index else ()) if name not in tensors), None)
+    if index is not None and lacking is not None:
+        raise DamagedError(
+            f"{label}: {show(index.weight_map[lacking])} lacks {show(lacking)}, which the index puts there"
+        )
+    if index is not None:  # the order of the index is the order of the model
+        tensors = {name: tensors[name] for name in index.weight_map}
+    return ShardedFolder(path, index, shards, others, joined, tensors, carried)
+
+
+def _moved(tensor: TensorInfo, file: str, start: int) -> TensorInfo:
+    storage = tensor.storage
+    return replace(tensor, storage=Storage(f"{file}/{storage.key}", start + storage.offset, storage.nbytes))
+
+
+def _find_weights(path: Path, files: Mapping[str, Kept]) -> tuple[str | None, str | None]:
+    """Return the index's name or the name of the only file of weights; safetensors first, as the libraries do."""
+    for kind in ("safetensors", "bin"):
+        indexes = [name for name in files if name.endswith(f".{kind}.index.json") and "/" not in name]
+        wholes = [name for name in _WHOLE if name.endswith(kind) and name in files]
+        if len(indexes) + len(wholes) > 1:
+            named = ", ".join(show(name) for name in (*indexes, *wholes))
+            raise UnsupportedError(
+                f"{show(path)} holds several checkpoints ({named}); name one file, or move the others"
+            )
+        if indexes or wholes:
+            return next(iter(indexes), None), next(iter(wholes), None)
+    raise UnreadableError(
+        f"{show(path)} is a folder without an index of shards (*.safetensors.index.json, *.bin.index.json) and without "
+        "model.safetensors or pytorch_model.bin; name one checkpoint file in it"
+    )
+
+
+def _files(root: Path) -> Iterator[Kept]:
+    """List the regular files below a folder, by their names relative to it.
+
+    Raises:
+        UnreadableError: a folder cannot be listed, is very large, or holds a pipe or a device.
+        UnsafeError: a link leads out of it, other than into the blobs of the same repository of a Hugging Face cache.
+    """
+    todo, seen = [(root, "")], 0
+    inside = Path(os.path.realpath(root))
+    while todo:
+        folder, prefix = todo.pop()
+        for entry in _listed(folder):
+            name, seen = prefix + entry.name, seen + 1
+            if seen > _ENTRIES or name.count("/") > _DEEP:
+                raise UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
+            try:
+                status = entry.stat()
+            except OSError as error:
+                raise UnreadableError(f"cannot look at {show(folder / entry.name)}: {error.strerror}") from error
+            if entry.is_symlink():
+                _check_link(inside, Path(entry.path))
+            if stat.S_ISDIR(status.st_mode):
+                if entry.name not in _NOT_THE_MODEL and not entry.is_symlink():
+                    todo.append((Path(entry.path), f"{name}/"))
+            elif stat.S_ISREG(status.st_mode):
+                yield Kept(name, Path(entry.path), status.st_size)
+            else:
+                raise UnreadableError(f"{show(entry.path)} is no regular file; take it out of the folder")
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UnreadableError(f"cannot list {show(folder)}: {error.strerror}") from error
+
+
+def _check_link(root: Path, link: Path) -> None:
+    target = Path(os.path.realpath(link))
+    if target.is_relative_to(root):
+        return
+    snapshots = root.parent
+    if snapshots.name == "snapshots" and target.is_relative_to(snapshots.parent / "blobs"):
+        return
+    raise UnsafeError(f"{show(link)} is a link that leads out of its folder, to {show(target)}; copy the file instead")

@@ -1,0 +1,59 @@
+"""Where results go, and how far they are: what rewriting a file and rewriting a folder have in common."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Destination", "Progress", "counting", "default_output", "default_report"]
+
+_SUFFIXES = (
+    ".safetensors", ".pth.tar", ".pt.tar", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl", ".pickle", ".th", ".model",
+)  # fmt: skip
+"""What is taken for a suffix; in `model.v1.5` the 5 is none."""
+
+Progress = Callable[[int, int], None]
+"""Told the bytes done and the bytes in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the result goes. A `path` of None is standard output; a `report` of None writes no report file."""
+
+    path: Path | None
+    report: Path | None = None
+    force: bool = False
+
+
+def default_output(source: Path, command: str) -> Path:
+    """Name the output beside the input: `m.pt` -> `m.pruned.pt`, and what `remove` makes of that `m.baked.pt`.
+
+    A folder `m` becomes `m.pruned`.
+    """
+    stem, suffix = (source.name, "") if source.is_dir() else _split(source)
+    if command == "remove":
+        return source.with_name(f"{stem.removesuffix('.pruned')}.baked{suffix}")
+    return source.with_name(f"{stem}.pruned{suffix}")
+
+
+def default_report(output: Path) -> Path:
+    """Name the report beside the output: `m.pruned.pt` -> `m.pruned.report.json`."""
+    return output.with_name(f"{_split(output)[0]}.report.json")
+
+
+def _split(path: Path) -> tuple[str, str]:
+    suffix = next((suffix for suffix in _SUFFIXES if path.name.endswith(suffix)), "")
+    return path.name.removesuffix(suffix), suffix
+
+
+def counting(progress: Progress | None, size: int) -> Callable[[int], None] | None:
+    """Turn the bytes just done into the bytes done so far, out of `size`."""
+    if progress is None:
+        return None
+    done = 0
+
+    def told(length: int) -> None:
+        nonlocal done
+        done += length
+        progress(done, size)
+
+    return told
