@@ -6,6 +6,7 @@ what fp16 and int8 cost, and what is kept is kept to the bit. A mask is an array
 
 import hashlib
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,17 @@ class MaskDigest:
         leaf = hashlib.sha256(np.packbits(keep).data).digest()
         with self._lock:
             self._leaves[start // DIGEST_BLOCK] = leaf
+
+    def take(self) -> dict[int, bytes]:
+        """Hand over the leaves that were added, by block, and begin anew: what one process tells another."""
+        with self._lock:
+            leaves, self._leaves = self._leaves, {}
+        return leaves
+
+    def give(self, leaves: Mapping[int, bytes]) -> None:
+        """Take in leaves that were handed over."""
+        with self._lock:
+            self._leaves.update(leaves)
 
     def hexdigest(self) -> str:
         """Return the digest of all that was added."""

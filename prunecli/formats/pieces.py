@@ -59,6 +59,19 @@ class Checksum:
                 "fetch the checkpoint again"
             )
 
+    def take(self) -> list[tuple[int, int, int]]:
+        """Hand over what was seen as (start, CRC-32, length), neighbours as one, and begin anew."""
+        with self._lock:
+            parts, self._parts, self._seen = self._parts, {}, 0
+        runs: list[tuple[int, int, int]] = []
+        for start, (crc, length) in sorted(parts.items()):
+            if runs and sum(runs[-1][::2]) == start:
+                first, before, count = runs.pop()
+                runs.append((first, combine(before, crc, length), count + length))
+            else:
+                runs.append((start, crc, length))
+        return runs
+
     @property
     def ready(self) -> bool:
         """Whether all of the record has been seen."""

@@ -10,80 +10,29 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.errors import PrunecliError
 from prunecli.formats.crc import crc32
-from prunecli.formats.pieces import CHUNK, Copy, Deferred, Fresh, Literal, Piece
+from prunecli.formats.pieces import CHUNK, Checksum, Copy, Deferred, Fresh, Literal, Piece
+from prunecli.formats.sinks import Sink
 from prunecli.formats.source import Bytes
 
-__all__ = ["FileSink", "NullSink", "PipeSink", "Sink", "default_jobs", "run_pieces"]
+__all__ = ["Span", "default_jobs", "deferred", "run_pieces", "sum_up"]
 
 Progress = Callable[[int], None]
+
+Span = tuple[int, int]
+"""A part of an output: all chunks that begin from the first byte on and before the second."""
+
+_WHOLE = (0, 1 << 63)
 
 
 def default_jobs() -> int:
     """Threads worth using: the processors this process may run on, at most 8 (a disk keeps no more busy)."""
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-class Sink(Protocol):
-    """Where chunks go."""
-
-    ordered: bool
-    """Whether chunks must be written in the order of the file."""
-
-    def write(self, data: memoryview, offset: int) -> None:
-        """Write a run of the output at its offset."""
-
-
-class FileSink:
-    """A regular file, written at offsets in any order."""
-
-    ordered = False
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        # The kernel writes one file for one thread at a time anyhow; the others would burn their processor waiting.
-        self._writing = threading.Lock()
-
-    def write(self, data: memoryview, offset: int) -> None:
-        """Write all of `data` at `offset`."""
-        done = 0
-        with self._writing:
-            while done < len(data):
-                done += os.pwrite(self._descriptor, data[done:], offset + done)
-        # Linux takes this advice on dirty pages as a request to start writing them to the disk now. The disk then
-        # works while the next chunks are made, and the fsync at the end finds next to nothing left to do.
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
-
-
-class PipeSink:
-    """A stream, written in order."""
-
-    ordered = True
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def write(self, data: memoryview, offset: int) -> None:
-        """Append all of `data`; `offset` is where the stream stands."""
-        done = 0
-        while done < len(data):
-            done += os.write(self._descriptor, data[done:])
-
-
-class NullSink:
-    """Nowhere: pieces are only looked at."""
-
-    ordered = False
-
-    def write(self, data: memoryview, offset: int) -> None:
-        """Drop the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +51,25 @@ class _Chunk:
 
 
 def run_pieces(
-    pieces: Iterable[Piece], source: Bytes, sink: Sink, *, jobs: int, progress: Progress | None = None
+    pieces: Iterable[Piece],
+    source: Bytes,
+    sink: Sink,
+    *,
+    jobs: int,
+    progress: Progress | None = None,
+    span: Span = _WHOLE,
+    digest: Checksum | None = None,
 ) -> None:
-    """Make the output that `pieces` describe and write it to `sink`, with `jobs` threads.
+    """Make the output that `pieces` describe, or a span of it, and write it to `sink`, with `jobs` threads.
+
+    What waits for checksums (`Deferred`) is written as soon as they are complete; if they are not within a span, it is
+    for the caller to write. `digest` sums all other bytes that are written.
 
     Raises:
         PrunecliError: whatever a content, a checksum or the source finds; the first one stops all threads.
         OSError: the sink cannot be written.
     """
-    work = _Work(_chunks(pieces), source, sink, progress)
+    work = _Work(_chunks(pieces, span), source, sink, progress, digest)
     if jobs == 1:
         work.run()
     else:
@@ -127,21 +86,51 @@ def run_pieces(
     work.finish()
 
 
-def _chunks(pieces: Iterable[Piece]) -> Iterator[_Chunk]:
-    """Cut and gather pieces into chunks, in the order of the output."""
-    index = offset = 0
-    gathered: list[_Part] = []
-    room = CHUNK
+def sum_up(pieces: Iterable[Piece], output: Bytes, span: Span) -> int:
+    """Read a span of an output again, and return what `run_pieces` found as its digest if it is undamaged."""
+    digest = Checksum(0)
+    buffer = np.empty(CHUNK, dtype=np.uint8)
+    for chunk in _chunks(pieces, span):
+        if buffer.size < chunk.length:
+            buffer = np.empty(chunk.length, dtype=np.uint8)
+        data = buffer[: chunk.length]
+        output.read_into(chunk.offset, data.data)
+        _sum_runs(chunk, data, digest)
+    return digest.value
+
+
+def deferred(pieces: Iterable[Piece]) -> Iterator[tuple[int, Deferred]]:
+    """Yield what depends on checksums, with its place in the output."""
+    at = 0
+    for piece in pieces:
+        if isinstance(piece, Deferred):
+            yield at, piece
+        at += piece.length
+
+
+def _chunks(pieces: Iterable[Piece], span: Span) -> Iterator[_Chunk]:
+    """Cut and gather pieces into chunks, in the order of the output; of all of them those of the span."""
+    index = 0
+    for offset, length, parts in _gathered(pieces):
+        if offset >= span[1]:
+            return
+        if offset >= span[0]:
+            yield _Chunk(index, offset, length, parts)
+            index += 1
+
+
+def _gathered(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, list[_Part]]]:
+    offset = length = 0
+    parts: list[_Part] = []
     for piece in pieces:
         for part in _cut(piece):
-            if part.length > room and gathered:
-                length = sum(each.length for each in gathered)
-                yield _Chunk(index, offset, length, gathered)
-                index, offset, gathered, room = index + 1, offset + length, [], CHUNK
-            gathered.append(part)
-            room -= part.length
-    if gathered:
-        yield _Chunk(index, offset, sum(each.length for each in gathered), gathered)
+            if parts and length + part.length > CHUNK:
+                yield offset, length, parts
+                offset, length, parts = offset + length, 0, []
+            parts.append(part)
+            length += part.length
+    if parts:
+        yield offset, length, parts
 
 
 def _cut(piece: Piece) -> Iterator[_Part]:
@@ -153,11 +142,19 @@ def _cut(piece: Piece) -> Iterator[_Part]:
 class _Work:
     """What the threads share: the chunks still to do, whose turn it is to write, and what must wait for the end."""
 
-    def __init__(self, chunks: Iterator[_Chunk], source: Bytes, sink: Sink, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        chunks: Iterator[_Chunk],
+        source: Bytes,
+        sink: Sink,
+        progress: Progress | None,
+        digest: Checksum | None,
+    ) -> None:
         self._chunks = chunks
         self._source = source
         self._sink = sink
         self._progress = progress
+        self._digest = digest
         self._turn = threading.Condition()
         self._next = 0
         self._stopped = False
@@ -184,7 +181,8 @@ class _Work:
     def finish(self) -> None:
         """Write what had to wait for checksums, once every chunk is done."""
         for offset, piece in self._late:
-            self._sink.write(memoryview(piece.render()), offset)
+            if piece.ready:
+                self._sink.write(memoryview(piece.render()), offset)
 
     def _take(self) -> _Chunk | None:
         with self._turn:
@@ -209,6 +207,8 @@ class _Work:
             else:
                 self._late.append((chunk.offset + at, piece))
         self._sink.write(buffer.data, chunk.offset)
+        if self._digest is not None:
+            _sum_runs(chunk, buffer, self._digest)
         self._done(chunk)
 
     def _wait_for(self, index: int) -> bool:
@@ -223,6 +223,17 @@ class _Work:
                 self._progress(chunk.length)
             if self._sink.ordered:
                 self._turn.notify_all()
+
+
+def _sum_runs(chunk: _Chunk, data: NDArray[np.uint8], digest: Checksum) -> None:
+    """Add the chunk's bytes to a digest, but for what depends on other checksums."""
+    start = at = 0
+    for part in chunk.parts:
+        if isinstance(part.piece, Deferred):
+            digest.add(chunk.offset + start, crc32(data[start:at].data), at - start)
+            start = at + part.length
+        at += part.length
+    digest.add(chunk.offset + start, crc32(data[start:at].data), at - start)
 
 
 def _read(source: Bytes, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:

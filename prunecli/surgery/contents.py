@@ -41,6 +41,13 @@ class Tally:
             self.zeros_before += zeros_before
             self.zeros += zeros
 
+    def take(self) -> tuple[int, int]:
+        """Hand over both counts, and begin anew: what one process tells another."""
+        with self._lock:
+            counts = self.zeros_before, self.zeros
+            self.zeros_before = self.zeros = 0
+        return counts
+
 
 @dataclass(frozen=True)
 class Job:

@@ -17,7 +17,8 @@ from prunecli.core.hooks import find_hook, keep_fresh, put_first, stop_refreshin
 from prunecli.core.random_unstructured import RandomAmongNonzero, RandomUnstructured
 from prunecli.errors import UsageError, show
 from prunecli.formats.pieces import Copy, Fresh
-from prunecli.formats.stream import NullSink, default_jobs, run_pieces
+from prunecli.formats.sinks import NullSink
+from prunecli.formats.stream import default_jobs, run_pieces
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.live_layout import LiveModule, WrittenBack
 from prunecli.surgery.plan import SEEDS, Plan, Planned, Prune, plan_bake, plan_prune

@@ -11,7 +11,8 @@ import numpy as np
 from prunecli import __version__
 from prunecli.core.amount import Amount
 from prunecli.formats.base import Layout
-from prunecli.formats.stream import NullSink, default_jobs, run_pieces
+from prunecli.formats.sinks import NullSink
+from prunecli.formats.stream import default_jobs, run_pieces
 from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.parameters import Parameter, parameters_of

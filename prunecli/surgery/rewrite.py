@@ -11,8 +11,9 @@ from prunecli.formats.commit import Target, check_target, new_file, write_small
 from prunecli.formats.folder import Folder
 from prunecli.formats.opening import Opened
 from prunecli.formats.pieces import Copy, Deferred, Fresh, Piece
+from prunecli.formats.sinks import FileSink, PipeSink
 from prunecli.formats.source import FileSource
-from prunecli.formats.stream import FileSink, PipeSink, default_jobs, run_pieces
+from prunecli.formats.stream import default_jobs, run_pieces
 from prunecli.surgery.destinations import Destination, Progress, counting
 from prunecli.surgery.edits import prepare
 from prunecli.surgery.plan import Plan

@@ -11,8 +11,9 @@ from prunecli.formats.commit_folder import FolderTarget, check_folder, new_folde
 from prunecli.formats.folder import Folder
 from prunecli.formats.pieces import Copy, Piece
 from prunecli.formats.sharded import open_folder
+from prunecli.formats.sinks import FileSink, NullSink
 from prunecli.formats.source import FileSource
-from prunecli.formats.stream import FileSink, NullSink, default_jobs, run_pieces
+from prunecli.formats.stream import default_jobs, run_pieces
 from prunecli.surgery.destinations import Destination, Progress, counting
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.plan import Plan

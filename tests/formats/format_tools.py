@@ -15,7 +15,8 @@ from prunecli.errors import DamagedError, PrunecliError
 from prunecli.formats.base import Checkpoint, Edit, Reading, TensorInfo
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.pieces import CHUNK
-from prunecli.formats.stream import FileSink, run_pieces
+from prunecli.formats.sinks import FileSink
+from prunecli.formats.stream import run_pieces
 
 
 class Filled:

@@ -1,0 +1,63 @@
+"""Where the chunks of an output go."""
+
+import os
+import threading
+from typing import Protocol
+
+__all__ = ["FileSink", "NullSink", "PipeSink", "Sink"]
+
+
+class Sink(Protocol):
+    """Where chunks go."""
+
+    ordered: bool
+    """Whether chunks must be written in the order of the file."""
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Write a run of the output at its offset."""
+
+
+class FileSink:
+    """A regular file, written at offsets in any order."""
+
+    ordered = False
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        # The kernel writes one file for one thread at a time anyhow; the others would burn their processor waiting.
+        self._writing = threading.Lock()
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        done = 0
+        with self._writing:
+            while done < len(data):
+                done += os.pwrite(self._descriptor, data[done:], offset + done)
+        # Linux takes this advice on dirty pages as a request to start writing them to the disk now. The disk then
+        # works while the next chunks are made, and the fsync at the end finds next to nothing left to do.
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
+
+
+class PipeSink:
+    """A stream, written in order."""
+
+    ordered = True
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Append all of `data`; `offset` is where the stream stands."""
+        done = 0
+        while done < len(data):
+            done += os.write(self._descriptor, data[done:])
+
+
+class NullSink:
+    """Nowhere: pieces are only looked at."""
+
+    ordered = False
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Drop the data."""
