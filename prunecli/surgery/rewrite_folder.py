@@ -1,23 +1,23 @@
 """Carry a plan out on a folder of shards: each shard rewritten or carried along, and the folder named at the end."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import PrunecliError, UsageError
 from prunecli.formats.base import Edit
 from prunecli.formats.commit import Target, check_target, write_small
-from prunecli.formats.commit_folder import FolderTarget, check_folder, new_folder
+from prunecli.formats.commit_folder import FolderTarget, check_folder, publish_folder
 from prunecli.formats.folder import Folder
-from prunecli.formats.pieces import Copy, Piece
+from prunecli.formats.partial import Partial
 from prunecli.formats.sharded import open_folder
-from prunecli.formats.sinks import FileSink, NullSink
 from prunecli.formats.source import FileSource
-from prunecli.formats.stream import default_jobs, run_pieces
-from prunecli.surgery.destinations import Destination, Progress, counting
+from prunecli.formats.temp_files import umask
+from prunecli.surgery.destinations import Destination
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import Place, Report, make_report, render_json
+from prunecli.surgery.rewrite_units import Order, Run, carry_out
+from prunecli.surgery.units import Work
 
 __all__ = ["FolderTargets", "check_folder_destination", "rewrite_folder"]
 
@@ -58,67 +58,51 @@ def _holds_checkpoint(path: Path) -> bool:
         return False
 
 
-def rewrite_folder(
-    folder: Folder,
-    plan: Plan,
-    destination: Destination,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Report:
+def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Run) -> Report:
     """Write the folder that the plan describes, then the report; a file in which nothing changes is carried along.
 
     Raises:
-        OutputError: an output exists, cannot be written, or is the input.
+        OutputError: an output exists, cannot be written, or is the input; or as `rewrite_units.carry_out`.
         UsageError: as `check_folder_destination`.
         DamagedError: the input's data contradict its checksums.
     """
-    targets = check_folder_destination(folder, destination)
+    targets = run.team.share(lambda: check_folder_destination(folder, destination))
     surgery = prepare(folder, plan)
-    work = _divide(folder, plan, surgery)
-    threads = default_jobs() if jobs is None else jobs
-    total = sum(work.sizes.values())
-    told = counting(progress, total)
+    works = _divide(folder, plan, surgery)
     closing = folder.closing(surgery.edit)
-    with new_folder(targets.output, total + sum(map(len, closing.values()))) as made:
-        for name, pieces in work.pieces.items():
-            source = folder.sources[name]
-            mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else None
-            with made.file(name, work.sizes[name], mode) as descriptor:
-                run_pieces(pieces, source, FileSink(descriptor), jobs=threads, progress=told)
-        run_pieces(work.looks, folder.source, NullSink(), jobs=threads)
-        for other in folder.others:
-            made.keep(other.name, other.path)
-        for name in work.untouched:
-            made.keep(name, folder.path / name)
-        for name, data in closing.items():  # last, so that a folder without them is seen to be none
-            made.write(name, data)
-    size = total + sum(folder.sources[name].size for name in work.untouched)
-    report = make_report(folder, plan, surgery, Place(str(destination.path), folder.format, size))
-    if targets.report is not None:
-        write_small(targets.report, render_json(report))
+    untouched = [work.name for work in works if not work.written]
+    carried = [(other.name, other.path) for other in folder.others]
+    carried += [(name, folder.path / name) for name in untouched]
+
+    def finish(partial: Partial) -> None:
+        for name, data in closing.items():
+            (partial.output / name).write_bytes(data)
+        publish_folder(partial.output, targets.output)
+
+    order = Order(folder, plan, surgery, works, targets.output.final, targets.output.path, carried)
+    carry_out(order, run, finish)
+    size = sum(work.size for work in works if work.written) + sum(folder.sources[name].size for name in untouched)
+    return run.team.share(lambda: _report(order, Place(str(destination.path), folder.format, size), targets.report))
+
+
+def _report(order: Order, output: Place, target: Target | None) -> Report:
+    report = make_report(order.checkpoint, order.plan, order.surgery, output)
+    if target is not None:
+        write_small(target, render_json(report))
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What is to be done: pieces and size of each file that changes, the others, and what to count in those."""
-
-    pieces: Mapping[str, Sequence[Piece]]
-    sizes: Mapping[str, int]
-    untouched: Sequence[str]
-    looks: Sequence[Copy]
-
-
-def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> _Work:
+def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> list[Work]:
+    """Describe each file of tensors: anew if something in it changes, else what there is to count in it."""
     planned = [each.parameter for each in plan.planned.values()]
     changed = [tensor for each in planned for tensor in (each.weight, each.mask) if tensor is not None]
     touched = {folder.file_of(tensor.storage.key) for tensor in changed}
-    pieces = {name: list(folder.pieces(name, surgery.edit)) for name in folder.sources if name in touched}
-    elsewhere = {key: each for key, each in surgery.edit.patches.items() if folder.file_of(key) not in touched}
-    return _Work(
-        pieces,
-        {name: sum(piece.length for piece in found) for name, found in pieces.items()},
-        [name for name in folder.sources if name not in touched],
-        looks(Edit(elsewhere), folder.tensors.values()),
-    )
+    works = []
+    for name, source in folder.sources.items():
+        if name in touched:
+            mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else 0o666 & ~umask()
+            works.append(Work(name, list(folder.pieces(name, surgery.edit)), source, written=True, mode=mode))
+        else:
+            own = {key: each for key, each in surgery.edit.patches.items() if folder.file_of(key) == name}
+            works.append(Work(name, looks(Edit(own), folder.tensors.values()), folder.source, written=False))
+    return works
