@@ -64,6 +64,17 @@ class Partial:
         """Write a unit into the journal; its bytes have been synced before."""
         _write_json(self.root / "journal" / f"{number}.json", entry)
 
+    def meet(self, token: str) -> None:
+        """Leave a token here, by which others can tell that they see this very folder."""
+        (self.root / "token").write_text(token)
+
+    def is_met(self, token: str) -> bool:
+        """Whether this is the folder in which the token was left."""
+        try:
+            return (self.root / "token").read_text() == token
+        except OSError:
+            return False
+
     def announce_failure(self) -> None:
         """Tell the other processes that work here to stop."""
         with suppress(OSError):

@@ -85,22 +85,21 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
     """
     ledger = Ledger(order.surgery, order.works)
     units = cut(order.works)
-    job = _job(order)
     with ExitStack() as stack:
 
-        def begin() -> tuple[Partial, dict[int, Mapping[str, Any]], str]:
+        def begin() -> tuple[Partial, dict[int, Mapping[str, Any]], Mapping[str, Any]]:
+            job = _job(order)
             with naming(order.path, partial_of(order.final).root):
                 partial = stack.enter_context(partial_output(order.final, order.path, keep=run.keep))
                 entries = _resumed(partial, job, order.path) if run.resume else {}
                 if not entries:
                     partial.begin(job)
                     check_space(partial.root, sum(work.size for work in order.works if work.written), order.path)
-                token = secrets.token_hex(8)
-                (partial.root / "token").write_text(token)
-            return partial, entries, token
+                partial.meet(job["token"])
+            return partial, entries, job
 
-        partial, finished, token = run.team.share(begin)
-        run.team.gather(lambda: _check_shared(partial, token, job, order, run.team))
+        partial, finished, job = run.team.share(begin)
+        run.team.gather(lambda: _check_shared(partial, job, order, run.team))
         mine = share_out(units, finished, run.team.size)[run.team.rank]
         entries = run.team.gather(lambda: _do_share(order, mine, partial, finished, ledger, run))
         run.team.share(lambda: _complete(order, ledger, entries, partial, finish))
@@ -144,6 +143,7 @@ def _job(order: Order) -> dict[str, Any]:
         "input": fingerprint(order.checkpoint),
         "seed": plan.seed,
         "plan": digest.hexdigest(),
+        "token": secrets.token_hex(8),
     }
 
 
@@ -169,21 +169,16 @@ def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, 
     return partial.entries()
 
 
-def _check_shared(partial: Partial, token: str, job: Mapping[str, Any], order: Order, team: Team) -> None:
+def _check_shared(partial: Partial, job: Mapping[str, Any], order: Order, team: Team) -> None:
     """Check that this rank sees the leader's folder and the leader's input."""
-    try:
-        seen = (partial.root / "token").read_text()
-    except OSError:
-        seen = ""
-    if seen != token:
+    here = f"rank {team.rank} on {show(socket.gethostname())}"
+    if not partial.is_met(job["token"]):
         raise OutputError(
-            f"rank {team.rank} on {show(socket.gethostname())} does not see {show(partial.root)}, which rank 0 made; "
-            "all ranks need one shared file system, name an output on it with -o"
+            f"{here} does not see {show(partial.root)}, which rank 0 made; all ranks need one shared file system, name "
+            "an output on it with -o"
         )
     if fingerprint(order.checkpoint) != job["input"]:
-        raise OutputError(
-            f"rank {team.rank} on {show(socket.gethostname())} sees another {order.checkpoint.source.label} than rank 0"
-        )
+        raise OutputError(f"{here} sees another {order.checkpoint.source.label} than rank 0; give all ranks one input")
 
 
 def _do_share(

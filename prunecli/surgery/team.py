@@ -4,15 +4,24 @@ Every rank runs the same program. Masks need no communication, being functions o
 other is the plan, and at the end what each has counted.
 """
 
+from __future__ import annotations  # torch's names are only there for the type checker
+
+import hashlib
 import os
+import secrets
 import sys
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from prunecli.errors import OutputError, PeerError, PrunecliError, UsageError
+from prunecli.errors import OutputError, PeerError, PrunecliError, UsageError, show
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 __all__ = ["ALONE", "Alone", "Team", "team_of_launcher"]
 
@@ -103,8 +112,7 @@ class _Ranks(Team):
                 made[0] = make()
             except PrunecliError as error:
                 failure, made[1] = error, error.exit_code
-        with _noticing_losses():
-            distributed.broadcast_object_list(made, src=0)
+        _together(lambda: distributed.broadcast_object_list(made, src=0))
         if failure is not None:
             raise failure
         if made[1] is not None:
@@ -123,16 +131,15 @@ class _Ranks(Team):
         except PrunecliError as error:
             failure = error
         codes: list[Any] = [None] * self.size
-        with _noticing_losses():
-            distributed.all_gather_object(codes, None if failure is None else failure.exit_code)
+        own = None if failure is None else failure.exit_code
+        _together(lambda: distributed.all_gather_object(codes, own))
         if failure is not None:
             raise failure
         for code in codes:
             if code is not None:
                 raise PeerError(code)
         gathered: list[Any] | None = [None] * self.size if self.leads else None
-        with _noticing_losses():
-            distributed.gather_object(made, gathered, dst=0)
+        _together(lambda: distributed.gather_object(made, gathered, dst=0))
         return gathered or []
 
 
@@ -141,13 +148,30 @@ def _number(variable: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-@contextmanager
-def _noticing_losses() -> Iterator[None]:
-    """Say in our words what torch.distributed raises when a rank is gone."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise OutputError("another rank was lost in the middle; run it again, with --resume") from error
+def _together(call: Callable[[], object]) -> None:
+    """Make a call that waits for other ranks, and say in our words what it raises when one is gone."""
+    failure = _interruptibly(call)
+    if failure is not None:
+        raise OutputError("another rank was lost in the middle; run it again, with --resume") from failure
+
+
+def _interruptibly(call: Callable[[], object]) -> Exception | None:
+    """Make a call in a thread and wait for it: within torch, a signal would wait for all that the other ranks do.
+
+    Returns what it raised, if that is of the kinds that torch.distributed raises for its own troubles.
+    """
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            call()
+        except (RuntimeError, ValueError) as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    return failures[0] if failures else None
 
 
 @contextmanager
@@ -164,17 +188,41 @@ def team_of_launcher() -> Iterator[Team]:
     from torch import distributed
 
     with _standard_output_aside():
-        try:
-            distributed.init_process_group("gloo", init_method="env://", timeout=_PATIENCE)
-        except (RuntimeError, ValueError) as error:
-            raise UsageError(
-                f"WORLD_SIZE is {size}, but the ranks cannot be joined ({str(error).splitlines()[0]}); start all of "
-                "them with torchrun, or unset WORLD_SIZE"
-            ) from error
-    try:
-        yield _Ranks(distributed.get_rank(), distributed.get_world_size())
-    finally:
-        distributed.destroy_process_group()
+        failure = _interruptibly(_join)
+    if failure is not None:
+        raise UsageError(
+            f"WORLD_SIZE is {show(size)}, but the ranks cannot be joined ({show(str(failure).partition(chr(10))[0])}); "
+            "start all of them with torchrun, or unset WORLD_SIZE"
+        )
+    yield _Ranks(distributed.get_rank(), distributed.get_world_size())
+    distributed.destroy_process_group()  # not after a failure: a thread may still wait for a rank that is gone
+
+
+def _join() -> None:
+    """Make the process group, under a name of its own: torchrun keeps one store over all of its restarts."""
+    from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+    fresh = PrefixStore(f"prunecli/{_agreed_name(store, rank, size)}", store)
+    distributed.init_process_group("gloo", store=fresh, rank=rank, world_size=size, timeout=_PATIENCE)
+
+
+def _agreed_name(store: Store, rank: int, size: int) -> str:
+    """Agree with the other ranks on a name that no earlier attempt of theirs has used.
+
+    Everybody draws an id and shows it; the name is made of all ids. It is agreed on once all have seen the same ids:
+    no earlier attempt can have, since it did not know this one's.
+    """
+    store.set(f"prunecli/id/{rank}", secrets.token_hex(8))
+    while True:
+        ids = b",".join(store.get(f"prunecli/id/{other}") for other in range(size))
+        name = hashlib.blake2b(ids, digest_size=16).hexdigest()
+        store.set(f"prunecli/{name}/{rank}", "seen")
+        if store.check([f"prunecli/{name}/{other}" for other in range(size)]):
+            return name
+        time.sleep(0.02)
 
 
 @contextmanager
