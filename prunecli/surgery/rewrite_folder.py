@@ -9,8 +9,8 @@ from prunecli.formats.base import Edit
 from prunecli.formats.commit import Target, check_target, write_small
 from prunecli.formats.commit_folder import FolderTarget, check_folder, new_folder
 from prunecli.formats.folder import Folder
+from prunecli.formats.opening import open_any_folder
 from prunecli.formats.pieces import Copy, Piece
-from prunecli.formats.sharded import open_folder
 from prunecli.formats.source import FileSource
 from prunecli.formats.stream import FileSink, NullSink, default_jobs, run_pieces
 from prunecli.surgery.destinations import Destination, Progress, counting
@@ -51,7 +51,7 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
 
 def _holds_checkpoint(path: Path) -> bool:
     try:
-        with open_folder(path):
+        with open_any_folder(path):
             return True
     except PrunecliError:
         return False
@@ -112,7 +112,7 @@ class _Work:
 def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> _Work:
     planned = [each.parameter for each in plan.planned.values()]
     changed = [tensor for each in planned for tensor in (each.weight, each.mask) if tensor is not None]
-    touched = {folder.file_of(tensor.storage.key) for tensor in changed}
+    touched = {folder.file_of(storage.key) for tensor in changed for storage in tensor.storages}
     pieces = {name: list(folder.pieces(name, surgery.edit)) for name in folder.sources if name in touched}
     elsewhere = {key: each for key, each in surgery.edit.patches.items() if folder.file_of(key) not in touched}
     return _Work(
