@@ -84,7 +84,7 @@ class DcpFolder(Folder):
         source, at = self.sources[file], 0
         for item, label in self._zips.get(file, ()):
             yield Copy(at, item.offset - at)
-            inner = read_torch_zip(_window(source, item, label), AS_FOUND)
+            inner = read_torch_zip(_window(source, item, label), Reading(foreign=True))  # judged when it was opened
             patches = edit.patches.get(_storage_key(item), ())
             for piece in inner.pieces(_inner_edit(inner, patches)):
                 yield replace(piece, offset=piece.offset + item.offset) if isinstance(piece, Copy) else piece

@@ -23,6 +23,9 @@ _LARGEST = 256 << 20
 _DEEP = 256
 _SHOWN = 3
 _CHECKPOINT = "torch.distributed.checkpoint"
+_OLDER = "torch.distributed._shard.sharded_tensor.metadata"
+"""Where the properties of tensors were before torch 2.3; with the same state."""
+
 _CLASSES = frozenset(
     {
         *(
@@ -33,6 +36,7 @@ _CLASSES = frozenset(
             )
         ),
         (f"{_CHECKPOINT}.filesystem", "_StorageInfo"),
+        *((_OLDER, name) for name in ("MEM_FORMAT_ENCODING", "TensorProperties")),
         ("torch", "Size"), ("torch.serialization", "_get_layout"), ("collections", "OrderedDict"),
         *(
             (module, name)
@@ -179,7 +183,7 @@ class _Reader:
 
     def _dtype(self, name: str, node: Node) -> DType:
         """Read TensorProperties: its state is the tuple (dtype, layout, requires_grad, memory format, pinned)."""
-        state = self._state(node, f"{_CHECKPOINT}.metadata", "TensorProperties")
+        state = self._state(node, (f"{_CHECKPOINT}.metadata", _OLDER), "TensorProperties")
         if not isinstance(state, TupleNode) or len(state.items) < 2 or not isinstance(state.items[0], Global):
             raise self._damaged(f"{show(name)} has no element type")
         dtype, layout = state.items[0], state.items[1]
@@ -249,14 +253,14 @@ class _Reader:
         return found
 
     def _fields(self, node: Node, module: str, name: str) -> dict[str, Node]:
-        return self._mapping(self._state(node, module, name))
+        return self._mapping(self._state(node, (module,), name))
 
-    def _state(self, node: Node, module: str, name: str) -> Node:
+    def _state(self, node: Node, modules: Sequence[str], name: str) -> Node:
         """Return the state that an object of that class is built from."""
         function = node.function if isinstance(node, Call) else None
         if not isinstance(node, Call) or not isinstance(function, Global) or len(node.states) > 1:
             raise self._damaged(f"where a {name} should be, there is none")
-        if (function.module, function.name) != (module, name):
+        if function.module not in modules or function.name != name:
             raise self._damaged(f"where a {name} should be, there is {show(function.name, 60)}")
         return node.states[0] if node.states else DictNode()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed._shard.sharded_tensor.metadata import TensorProperties as Older
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemWriter, SerializationFormat
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
@@ -80,6 +81,15 @@ def test_entries_come_in_the_order_of_the_state_dict(tmp_path: Path) -> None:
     (folder / ".metadata").write_bytes(pickle.dumps(data))
     names = [entry.name for entry in metadata_of(folder).entries]
     assert names == ["model.a.weight", "model.b", "layers.0", "layers.1.w", "epoch", "names"]
+
+
+def test_properties_may_be_those_of_older_torch(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in")
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    _tensor(data).properties = Older(dtype=torch.float32)
+    _tensor(data, "model.b").properties = Older(dtype=torch.bfloat16)
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    assert_agrees(folder)
 
 
 def test_every_element_type_of_torch_that_is_known_is_read(tmp_path: Path) -> None:
