@@ -24,8 +24,8 @@ def box_of(tensor: TensorInfo, part: Part) -> Box:
 class Assembled:
     """Files one behind the other, then tensors put together from their parts; `size` is that of the files.
 
-    `tensors` have their storages, in order, behind the end of the files. A part that is not row-major is gathered whole
-    when it is met, and kept until the next one is.
+    `tensors` have their storages, in order, behind the end of the files. Parts that are not row-major are gathered
+    whole when they are met, and kept until another tensor is read.
     """
 
     def __init__(self, files: Joined, tensors: Sequence[TensorInfo]) -> None:
@@ -35,7 +35,8 @@ class Assembled:
         self._files = files
         self._tensors = tensors
         self._starts = [tensor.storage.offset for tensor in tensors]
-        self._gathered: tuple[Part, NDArray[np.void]] | None = None
+        self._kept: dict[str, NDArray[np.void]] = {}
+        self._kept_of = ""
         self._lock = threading.Lock()
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
@@ -56,17 +57,20 @@ class Assembled:
             box = box_of(tensor, part)
             low, high = box.below(first), box.below(stop)
             if high > low:
-                elements[box.place(low, high - low, first)] = self._part(part, low, high - low, itemsize)
+                elements[box.place(low, high - low, first)] = self._read(tensor, part, low, high - low)
         begin = start - first * itemsize
         buffer[:] = elements.view(np.uint8)[begin : begin + len(buffer)].data
 
-    def _part(self, part: Part, first: int, count: int, itemsize: int) -> NDArray[np.void]:
+    def _read(self, tensor: TensorInfo, part: Part, first: int, count: int) -> NDArray[np.void]:
+        itemsize = tensor.dtype.itemsize
         if part.view.row_major:
             return self._stored(part, part.view.start + first, count, itemsize)
         with self._lock:
-            if self._gathered is None or self._gathered[0] is not part:
-                self._gathered = (part, self._gather(part, itemsize))
-            return self._gathered[1][first : first + count]
+            if self._kept_of != tensor.storage.key:
+                self._kept_of, self._kept = tensor.storage.key, {}
+            if part.storage.key not in self._kept:
+                self._kept[part.storage.key] = self._gather(part, itemsize)
+            return self._kept[part.storage.key][first : first + count]
 
     def _stored(self, part: Part, first: int, count: int, itemsize: int) -> NDArray[np.void]:
         data = np.empty(count, dtype=f"V{itemsize}")

@@ -80,7 +80,10 @@ class DcpFolder(Folder):
     def pieces(self, file: str, edit: Edit) -> Iterator[Piece]:
         """Describe a rewritten file: its zips as they lie, some elements of theirs changed."""
         if edit.structural:
-            raise UnsupportedError(f"{show(self.path)} takes no masks and loses none: {self.maskless}; use --remove")
+            raise UnsupportedError(
+                f"{show(self.path)} takes no masks and loses none: {self.maskless}; make one file of it with torch's "
+                "dcp_to_torch_save, and bake that"
+            )
         source, at = self.sources[file], 0
         for item, label in self._zips.get(file, ()):
             yield Copy(at, item.offset - at)
