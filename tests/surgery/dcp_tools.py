@@ -114,7 +114,7 @@ def prune(source: Path, target: Path, amount: Amount, *patterns: str, key: str |
     """Run a whole `apply --remove` on a folder or a file."""
     with open_any(source, Reading(key)) as checkpoint:
         plan = plan_prune(checkpoint, ask(amount, *patterns, remove=True, **options))
-        return rewrite(checkpoint, plan, Destination(target), jobs=2)
+        return rewrite(checkpoint, plan, Destination(target))
 
 
 def assert_equal(mine: Any, theirs: Any, where: str = "") -> None:

@@ -117,7 +117,7 @@ def test_a_folder_counts_as_its_tensors_in_one_file(tmp_path: Path) -> None:
         reports = []
         for name in ("folder", "file.pt"):
             with open_any(tmp_path / name) as checkpoint:
-                reports.append(measure(checkpoint, selection, jobs=2))
+                reports.append(measure(checkpoint, selection))
         assert reports[0].parameters == reports[1].parameters
         assert reports[0].totals == reports[1].totals
 
@@ -177,7 +177,7 @@ def test_masks_have_no_place_and_cannot_be_taken_away(tmp_path: Path) -> None:
         prune(source, tmp_path / "out", 0.5, "w")
     assert not (tmp_path / "out").exists()
     with open_any(source) as checkpoint:
-        counted = measure(checkpoint, None, jobs=1)
+        counted = measure(checkpoint, None)
     assert [(each.name, each.state) for each in counted.parameters] == [("w", "masked"), ("v", "dense")]
 
 
