@@ -1,5 +1,6 @@
 """The commands on folders of torch.distributed.checkpoint."""
 
+import datetime
 import pickle
 import warnings
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 Cli = Callable[..., Any]
@@ -69,6 +71,23 @@ def test_masks_that_are_there_cannot_be_taken_away(refused: Refusal, folder: Pat
         save(state, checkpoint_id="masked", no_dist=True)
     for command in (("remove", "masked"), ("apply", "masked", "-p", "w", "-a", "0.5", "--remove")):
         assert "takes no masks and loses none" in refused(4, *command)
+
+
+def test_foreign_objects_are_refused_and_carried_through_when_asked(cli: Cli, folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        save({"w": torch.ones(4, 4), "when": datetime.date(2024, 2, 29)}, checkpoint_id="foreign", no_dist=True)
+    asked = ("apply", "foreign", "-p", "w", "-a", "0.5", "--remove")
+    refusal = cli(*asked)
+    assert (refusal.code, refusal.out) == (5, "")
+    assert "datetime.date" in refusal.err
+    assert cli(*asked, "--allow-foreign-objects").code == 0
+    state: dict[str, Any] = {"w": torch.ones(4, 4), "when": None}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        load(state, checkpoint_id="foreign.pruned", no_dist=True)
+    assert state["when"] == datetime.date(2024, 2, 29)
+    assert state["w"].sum() == 8
 
 
 def test_what_is_no_sound_folder_is_refused(refused: Refusal, dcp: Path) -> None:
