@@ -1,16 +1,18 @@
-"""Open whatever a user names: a file, standard input, or a folder of shards."""
+"""Open whatever a user names: a file, standard input, or a folder of files."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
+from prunecli.formats.dcp_folder import METADATA, open_dcp_folder
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.folder import Folder
 from prunecli.formats.sharded import open_folder
 
-__all__ = ["Opened", "fingerprint", "open_any"]
+__all__ = ["Opened", "fingerprint", "open_any", "open_any_folder"]
 
 Opened = Checkpoint | Folder
 
@@ -20,20 +22,41 @@ def open_any(path: Path | None, reading: Reading = AS_FOUND) -> Iterator[Opened]
     """Open a checkpoint and read its layout; None stands for standard input.
 
     Raises:
-        PrunecliError: as `open_checkpoint` and `open_folder`.
+        PrunecliError: as `open_checkpoint` and `open_any_folder`.
     """
-    if path is not None and _is_folder(path):
-        with open_folder(path, reading) as folder:
+    if path is not None and _is(path, Path.is_dir):
+        with open_any_folder(path, reading) as folder:
             yield folder
     else:
         with open_checkpoint(path, reading) as checkpoint:
             yield checkpoint
 
 
-def _is_folder(path: Path) -> bool:
-    """Whether it is a folder; what cannot be looked at is for those to name who try to open it."""
+@contextmanager
+def open_any_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[Folder]:
+    """Open a folder of shards, or one of torch.distributed.checkpoint.
+
+    Raises:
+        UnsupportedError: it is both.
+        PrunecliError: as `open_folder` and `open_dcp_folder`.
+    """
+    if not _is(path / METADATA, Path.is_file):
+        with open_folder(path, reading) as folder:
+            yield folder
+        return
+    index = next((each.name for each in sorted(path.glob("*.index.json"))), None)
+    if index is not None:
+        raise UnsupportedError(
+            f"{show(path)} holds several checkpoints ({METADATA}, {show(index)}); move one of them elsewhere"
+        )
+    with open_dcp_folder(path, reading) as folder:
+        yield folder
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    """Whether it is a file or a folder; what cannot be looked at is for those to name who try to open it."""
     try:
-        return path.is_dir()
+        return kind(path)
     except OSError:
         return False
 

@@ -4,17 +4,16 @@ Every shard is a file that prunecli reads by itself; the index says which tensor
 (configuration, tokenizer) is carried along.
 """
 
-import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
+from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, Storage, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.folder import Folder, Kept
+from prunecli.formats.folder_files import list_files, weight_files
 from prunecli.formats.index_file import Index, read_index, render_index
 from prunecli.formats.joined import Joined
 from prunecli.formats.pieces import Piece
@@ -27,13 +26,6 @@ _WHOLE = (
     "diffusion_pytorch_model.bin", "adapter_model.bin",
 )  # fmt: skip
 """What a folder's only file of weights is called."""
-
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
-_NOT_THE_MODEL = frozenset({".git", ".cache"})
-"""Folders in which git and huggingface_hub keep their books, and other copies of the weights."""
-
-_DEEP = 16
-_ENTRIES = 100_000
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,7 @@ class ShardedFolder(Folder):
     @property
     def rivals(self) -> list[str]:
         """Other files with weights."""
-        return [each.name for each in self.others if each.name.endswith(_WEIGHTS) and "/" not in each.name]
+        return weight_files(self.others)
 
     @property
     def _first(self) -> Checkpoint:
@@ -129,7 +121,7 @@ def open_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[ShardedFold
         UnsafeError: the index or a link leads out of the folder; or as for a single file.
         UnsupportedError: as for a single file.
     """
-    files = {each.name: each for each in _files(path)}
+    files = {each.name: each for each in list_files(path)}
     with ExitStack() as stack:
         named, whole = _find_weights(path, files)
         index = None if named is None else read_index(stack.enter_context(open_source(path / named)), named)
@@ -191,51 +183,3 @@ def _find_weights(path: Path, files: Mapping[str, Kept]) -> tuple[str | None, st
         f"{show(path)} is a folder without an index of shards (*.safetensors.index.json, *.bin.index.json) and without "
         "model.safetensors or pytorch_model.bin; name one checkpoint file in it"
     )
-
-
-def _files(root: Path) -> Iterator[Kept]:
-    """List the regular files below a folder, by their names relative to it.
-
-    Raises:
-        UnreadableError: a folder cannot be listed, is very large, or holds a pipe or a device.
-        UnsafeError: a link leads out of it, other than into the blobs of the same repository of a Hugging Face cache.
-    """
-    todo, seen = [(root, "")], 0
-    inside = Path(os.path.realpath(root))
-    while todo:
-        folder, prefix = todo.pop()
-        for entry in _listed(folder):
-            name, seen = prefix + entry.name, seen + 1
-            if seen > _ENTRIES or name.count("/") > _DEEP:
-                raise UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
-            try:
-                status = entry.stat()
-            except OSError as error:
-                raise UnreadableError(f"cannot look at {show(folder / entry.name)}: {error.strerror}") from error
-            if entry.is_symlink():
-                _check_link(inside, Path(entry.path))
-            if stat.S_ISDIR(status.st_mode):
-                if entry.name not in _NOT_THE_MODEL and not entry.is_symlink():
-                    todo.append((Path(entry.path), f"{name}/"))
-            elif stat.S_ISREG(status.st_mode):
-                yield Kept(name, Path(entry.path), status.st_size)
-            else:
-                raise UnreadableError(f"{show(entry.path)} is no regular file; take it out of the folder")
-
-
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise UnreadableError(f"cannot list {show(folder)}: {error.strerror}") from error
-
-
-def _check_link(root: Path, link: Path) -> None:
-    target = Path(os.path.realpath(link))
-    if target.is_relative_to(root):
-        return
-    snapshots = root.parent
-    if snapshots.name == "snapshots" and target.is_relative_to(snapshots.parent / "blobs"):
-        return
-    raise UnsafeError(f"{show(link)} is a link that leads out of its folder, to {show(target)}; copy the file instead")

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from prunecli.errors import DamagedError, UnreadableError, show
 
-__all__ = ["Bytes", "FileSource", "Source", "open_source", "open_stdin"]
+__all__ = ["Bytes", "FileSource", "Source", "Window", "open_source", "open_stdin"]
 
 _SPOOL = 1 << 20
 
@@ -93,6 +93,33 @@ class FileSource(Source):
             if got == 0:
                 raise DamagedError(f"{self.label} ends at byte {offset + done}, in the middle of its data")
             done += got
+
+
+@dataclass(frozen=True)
+class Window(Source):
+    """The `size` bytes from `start` on of another source, as a file of their own."""
+
+    base: Source
+    start: int
+    size: int
+    label: str
+    name: None = None
+
+    @property
+    def state(self) -> str:
+        """That of the other source."""
+        return self.base.state
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset` on.
+
+        Raises:
+            DamagedError: the window ends before, or the source does.
+            UnreadableError: as the source.
+        """
+        if offset + len(buffer) > self.size:
+            raise DamagedError(f"{self.label} ends at byte {self.size}, in the middle of its data")
+        self.base.read_into(self.start + offset, buffer)
 
 
 @contextmanager

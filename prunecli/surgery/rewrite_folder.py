@@ -1,15 +1,16 @@
 """Carry a plan out on a folder of shards: each shard rewritten or carried along, and the folder named at the end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import PrunecliError, UsageError
-from prunecli.formats.base import Edit
+from prunecli.formats.base import Edit, Patch, TensorInfo
 from prunecli.formats.commit import Target, check_target, write_small
 from prunecli.formats.commit_folder import FolderTarget, check_folder, publish_folder
 from prunecli.formats.folder import Folder
+from prunecli.formats.opening import open_any_folder
 from prunecli.formats.partial import Partial
-from prunecli.formats.sharded import open_folder
 from prunecli.formats.source import FileSource
 from prunecli.formats.temp_files import umask
 from prunecli.surgery.destinations import Destination
@@ -52,7 +53,7 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
 
 def _holds_checkpoint(path: Path) -> bool:
     try:
-        with open_folder(path):
+        with open_any_folder(path):
             return True
     except PrunecliError:
         return False
@@ -96,13 +97,19 @@ def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> list[Work]:
     """Describe each file of tensors: anew if something in it changes, else what there is to count in it."""
     planned = [each.parameter for each in plan.planned.values()]
     changed = [tensor for each in planned for tensor in (each.weight, each.mask) if tensor is not None]
-    touched = {folder.file_of(tensor.storage.key) for tensor in changed}
+    touched = {folder.file_of(storage.key) for tensor in changed for storage in tensor.storages}
+    patches: dict[str, dict[str, Sequence[Patch]]] = {name: {} for name in folder.sources}
+    for key, found in surgery.edit.patches.items():
+        patches[folder.file_of(key)][key] = found
+    tensors: dict[str, list[TensorInfo]] = {name: [] for name in folder.sources}
+    for tensor in folder.tensors.values():
+        for storage in tensor.storages:
+            tensors[folder.file_of(storage.key)].append(tensor)
     works = []
     for name, source in folder.sources.items():
         if name in touched:
             mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else 0o666 & ~umask()
             works.append(Work(name, list(folder.pieces(name, surgery.edit)), source, written=True, mode=mode))
         else:
-            own = {key: each for key, each in surgery.edit.patches.items() if folder.file_of(key) == name}
-            works.append(Work(name, looks(Edit(own), folder.tensors.values()), folder.source, written=False))
+            works.append(Work(name, looks(Edit(patches[name]), tensors[name]), folder.source, written=False))
     return works

@@ -1,0 +1,72 @@
+"""What is in a folder: its files, and none that lie elsewhere."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from prunecli.errors import UnreadableError, UnsafeError, show
+from prunecli.formats.folder import Kept
+
+__all__ = ["list_files", "weight_files"]
+
+_NOT_THE_MODEL = frozenset({".git", ".cache"})
+"""Folders in which git and huggingface_hub keep their books, and other copies of the weights."""
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
+
+_DEEP = 16
+_ENTRIES = 100_000
+
+
+def list_files(root: Path) -> Iterator[Kept]:
+    """List the regular files below a folder, by their names relative to it.
+
+    Raises:
+        UnreadableError: a folder cannot be listed, is very large, or holds a pipe or a device.
+        UnsafeError: a link leads out of it, other than into the blobs of the same repository of a Hugging Face cache.
+    """
+    todo, seen = [(root, "")], 0
+    inside = Path(os.path.realpath(root))
+    while todo:
+        folder, prefix = todo.pop()
+        for entry in _listed(folder):
+            name, seen = prefix + entry.name, seen + 1
+            if seen > _ENTRIES or name.count("/") > _DEEP:
+                raise UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
+            try:
+                status = entry.stat()
+            except OSError as error:
+                raise UnreadableError(f"cannot look at {show(folder / entry.name)}: {error.strerror}") from error
+            if entry.is_symlink():
+                _check_link(inside, Path(entry.path))
+            if stat.S_ISDIR(status.st_mode):
+                if entry.name not in _NOT_THE_MODEL and not entry.is_symlink():
+                    todo.append((Path(entry.path), f"{name}/"))
+            elif stat.S_ISREG(status.st_mode):
+                yield Kept(name, Path(entry.path), status.st_size)
+            else:
+                raise UnreadableError(f"{show(entry.path)} is no regular file; take it out of the folder")
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UnreadableError(f"cannot list {show(folder)}: {error.strerror}") from error
+
+
+def _check_link(root: Path, link: Path) -> None:
+    target = Path(os.path.realpath(link))
+    if target.is_relative_to(root):
+        return
+    snapshots = root.parent
+    if snapshots.name == "snapshots" and target.is_relative_to(snapshots.parent / "blobs"):
+        return
+    raise UnsafeError(f"{show(link)} is a link that leads out of its folder, to {show(target)}; copy the file instead")
+
+
+def weight_files(files: Iterable[Kept]) -> list[str]:
+    """Return the names of those at the top of a folder that a library may take for its weights."""
+    return [each.name for each in files if each.name.endswith(_WEIGHTS) and "/" not in each.name]
