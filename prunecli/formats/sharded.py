@@ -112,10 +112,10 @@ class ShardedFolder(Folder):
             if name not in edit.removals:
                 weight_map[edit.renames.get(name, name)] = shard
             weight_map |= dict.fromkeys(behind.get(name, ()), shard)
-        size = sum(tensor.elements * tensor.dtype.itemsize for tensor in self.tensors.values())
-        size += sum(addition.nbytes for addition in edit.additions)
-        gone = (self.tensors[name] for name in edit.removals)
-        size -= sum(tensor.elements * tensor.dtype.itemsize for tensor in gone)
+        kept = [tensor for name, tensor in self.tensors.items() if name not in edit.removals]
+        # Tied tensors are one and count once, as the libraries have it.
+        sizes = {(each.storage.key, each.span): each.elements * each.dtype.itemsize for each in kept}
+        size = sum(sizes.values()) + sum(addition.nbytes for addition in edit.additions)
         return render_index(index, weight_map, size)
 
 
