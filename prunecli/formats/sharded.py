@@ -215,7 +215,7 @@ def _files(root: Path) -> Iterator[Kept]:
             if entry.is_symlink():
                 _check_link(inside, Path(entry.path))
             if stat.S_ISDIR(status.st_mode):
-                if entry.name not in _NOT_THE_MODEL and not entry.is_symlink():
+                if entry.name not in _NOT_THE_MODEL:  # a loop of links ends at the levels
                     todo.append((Path(entry.path), f"{name}/"))
             elif stat.S_ISREG(status.st_mode):
                 yield Kept(name, Path(entry.path), status.st_size)
