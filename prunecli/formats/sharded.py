@@ -5,6 +5,7 @@ Every shard is a file that prunecli reads by itself; the index says which tensor
 """
 
 import os
+import resource
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,8 @@ _NOT_THE_MODEL = frozenset({".git", ".cache"})
 
 _DEEP = 16
 _ENTRIES = 100_000
+_OTHER_DESCRIPTORS = 64
+"""Files open beside the shards: streams, the index, outputs, what libraries hold."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,20 @@ def open_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[ShardedFold
         missing = next((shard for shard in names if shard not in files), None)
         if missing is not None:
             raise UnreadableError(f"{show(path / missing)} is missing, though the index names it; fetch it")
+        _check_descriptors(len(names), show(path))
         shards = {shard: read_checkpoint(stack.enter_context(open_source(path / shard)), reading) for shard in names}
         others = [each for name, each in files.items() if name not in shards and (index is None or name != index.name)]
         yield _join(path, index, shards, others)
+
+
+def _check_descriptors(count: int, label: str) -> None:
+    """Say in time that the shards are more than a process may have open, as the next library would name it badly."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and count + _OTHER_DESCRIPTORS > allowed:
+        raise UnreadableError(
+            f"{label} has {count} shards, and {allowed} files may be open at once; "
+            f"allow more with 'ulimit -n {count + _OTHER_DESCRIPTORS}'"
+        )
 
 
 def _join(path: Path, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]) -> ShardedFolder:

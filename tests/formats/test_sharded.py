@@ -1,6 +1,9 @@
 """A folder of shards as one layout: what is read, what is refused, and shard by shard what comes out."""
 
+import errno
+import fcntl
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from prunecli.errors import UnsupportedError, UsageError
+from prunecli.errors import UnreadableError, UnsupportedError, UsageError
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
 from prunecli.formats.sharded import open_folder
@@ -177,6 +180,15 @@ def test_the_state_dict_may_lie_deeper_in_every_shard(tmp_path: Path) -> None:
     assert all(content["epoch"] == 3 for content in shards_of(tmp_path / "out").values())
 
 
+def test_more_shards_than_may_be_open_are_told_with_the_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (66, 1000))
+    with pytest.raises(UnreadableError, match=r"has 3 shards, and 66 files .* 'ulimit -n 67'"), open_folder(folder):
+        pass
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (67, 1000))
+    with open_folder(folder) as opened:
+        assert len(opened.sources) == 3
+
+
 # --- writing
 
 
@@ -285,6 +297,34 @@ def test_what_is_carried_takes_no_space_where_it_can_be_linked(folder: Path, tmp
     assert shared in (set(CARRIED), set())  # a file system that clones shares the bytes, and not the inode
 
 
+@pytest.mark.parametrize("way", ["cloned", "copied"])
+def test_what_cannot_be_linked_is_cloned_or_copied_with_its_mode(
+    folder: Path, tmp_path: Path, suffix: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that shares blocks, and as on another one than the input's."""
+    kept = [shard(2, 3, suffix), shard(3, 3, suffix), *CARRIED]
+    (folder / kept[0]).chmod(0o640)
+    (folder / "config.json").chmod(0o755)
+
+    def clone(new: int, request: int, old: int) -> int:
+        assert request == 0x40049409  # FICLONE of linux/fs.h
+        if way == "copied":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return os.write(new, os.pread(old, os.fstat(old).st_size, 0))
+
+    def link(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(fcntl, "ioctl", clone)
+    monkeypatch.setattr(os, "link", link)
+    apply(folder, tmp_path / "out", "a.*", remove=True)
+    for name in kept:
+        old, new = folder / name, tmp_path / "out" / name
+        assert not new.samefile(old)
+        assert new.read_bytes() == old.read_bytes()
+        assert new.stat().st_mode == old.stat().st_mode
+
+
 def test_no_output_file_that_was_written_is_the_input_s(folder: Path, tmp_path: Path, suffix: str) -> None:
     apply(folder, tmp_path / "out", "a.*")
     for name in (shard(1, 3, suffix), INDEX[suffix]):
@@ -357,6 +397,32 @@ def test_counting_reads_all_shards(folder: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_the_number_of_threads_leaves_no_trace(folder: Path, tmp_path: Path) -> None:
+    for jobs in (1, 4):
+        with open_any(folder) as opened:
+            plan = plan_prune(opened, Prune(Selection(("*",)), 0.5, 7))
+            rewrite(opened, plan, Destination(tmp_path / f"out{jobs}"), jobs=jobs)
+    assert files_of(tmp_path / "out1") == files_of(tmp_path / "out4")
+
+
+def test_progress_tells_what_is_written_once(folder: Path, tmp_path: Path, suffix: str) -> None:
+    told: list[tuple[int, int]] = []
+    with open_any(folder) as opened:
+        plan = plan_prune(opened, Prune(Selection(("*",)), 0.5, 7))
+        destination = Destination(tmp_path / "out")
+        rewrite(opened, plan, destination, progress=lambda done, total: told.append((done, total)))
+    size = sum((tmp_path / "out" / shard(number, 3, suffix)).stat().st_size for number in (1, 2))
+    assert told[-1] == (size, size)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_names_that_are_no_text_come_along(folder: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9\n.json")
+    (folder / name).write_bytes(b"{}")
+    apply(folder, tmp_path / "out")
+    assert (tmp_path / "out" / name).read_bytes() == b"{}"
+
+
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_any_split_over_shards_gives_what_one_file_gives(
@@ -373,10 +439,15 @@ def test_any_split_over_shards_gives_what_one_file_gives(
         {name: tensors[name] for name, at in zip(names, places, strict=True) if at == n} for n in sorted({*places})
     ]
     chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
-    remove = data.draw(st.booleans())
+    options = {
+        "remove": data.draw(st.booleans()),
+        "everywhere": data.draw(st.booleans()),
+        "zeros_are_pruned": data.draw(st.booleans()),
+        "mask_dtype": data.draw(st.sampled_from(["bool", "same"])),
+    }
     folder, one = make_folder(root / "m", parts, end), whole(root, tensors, end)
-    expected = attempt(one, root / f"out{end}", *chosen, remove=remove)
-    found = attempt(folder, root / "out", *chosen, remove=remove)
+    expected = attempt(one, root / f"out{end}", *chosen, **options)
+    found = attempt(folder, root / "out", *chosen, **options)
     if isinstance(expected, str) or isinstance(found, str):
         assert found == expected
         return

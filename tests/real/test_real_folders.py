@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
+from folder_zoo import index_of, load_shard, make_folder, shards_of, tensors_of
 from real_files import SEED, raw, wheel
 from safetensors.torch import load_file
 from torch import Tensor
@@ -92,29 +93,13 @@ def prune(source: Path, output: Path, amount: str, *flags: str) -> dict[str, Any
     return {each["name"]: each for each in json.loads(report.read_bytes())["parameters"]}
 
 
-def tensors_of(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a folder, or of one file."""
-    found: dict[str, Tensor] = {}
-    for file in [path] if path.is_file() else sorted(path.iterdir()):
-        if file.suffix == ".safetensors":
-            found |= load_file(file)
-        elif file.suffix == ".bin":
-            found |= torch.load(file, weights_only=True)
-    return found
-
-
 def bytes_of(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
     return {name: raw(tensor).numpy().tobytes() for name, tensor in tensors.items()}
 
 
 def weight_map(folder: Path) -> dict[str, str]:
     """Say, by the shards themselves, in which one each tensor lies."""
-    return {name: file.name for file in sorted(folder.iterdir()) for name in tensors_of(file)}
-
-
-def index_of(folder: Path) -> Any:
-    (path,) = folder.glob("*.index.json")
-    return json.loads(path.read_bytes())
+    return {name: file for file, tensors in shards_of(folder).items() for name in tensors}
 
 
 def names(folder: Path) -> list[str]:
@@ -140,7 +125,7 @@ def test_a_folder_is_pruned_like_its_one_file(models: Path, tmp_path: Path, kind
     expected = prune(models / "whole" / "model.safetensors", tmp_path / "whole.safetensors", "0.3", *form)
     assert found == {name: expected[name] for name in found}
     assert sum(each["mask_sha256"] is not None for each in found.values()) == 40
-    tensors, whole = tensors_of(tmp_path / kind), tensors_of(tmp_path / "whole.safetensors")
+    tensors, whole = tensors_of(tmp_path / kind), load_shard(tmp_path / "whole.safetensors")
     assert set(whole) - set(tensors) == {"embeddings.position_ids"}  # transformers saves it no more
     assert bytes_of(tensors) == bytes_of({name: whole[name] for name in tensors})
 
@@ -183,3 +168,23 @@ def test_what_belongs_to_the_model_comes_along(models: Path, tmp_path: Path) -> 
     others = [path for path in files if path.name != "model.safetensors"]
     assert len(others) > 8
     assert all((tmp_path / "out" / path).read_bytes() == (models / "whole" / path).read_bytes() for path in others)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_tied_weights_are_one_for_transformers_if_they_were_one_storage(tmp_path: Path, apart: bool) -> None:
+    """Of copies in two shards each has a mask of its own: transformers then ties them no more, and says so."""
+    library = transformers()
+    sizes = {"vocab_size": 200, "n_positions": 32, "n_embd": 32, "n_layer": 1, "n_head": 2}
+    config = library.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+    state = library.GPT2LMHeadModel(config).state_dict()
+    one, other = "lm_head.weight", "transformer.wte.weight"
+    first = {name: tensor for name, tensor in state.items() if not (apart and name == one)}
+    folder = make_folder(tmp_path / "m", [first, {one: state[one]}] if apart else [first], ".bin")
+    config.save_pretrained(folder)
+    report = prune(folder, tmp_path / "out", "0.5", "--remove")
+    assert report[one]["tied_to"] == ([] if apart else [other])
+    for path, together in ((folder, True), (tmp_path / "out", not apart)):
+        model = library.AutoModelForCausalLM.from_pretrained(path)
+        assert (model.lm_head.weight is model.transformer.wte.weight) == together
+    assert model.lm_head.weight.eq(0).float().mean() == 0.5
+    assert model.transformer.wte.weight.eq(0).float().mean() == 0.5
