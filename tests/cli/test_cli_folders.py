@@ -152,6 +152,13 @@ def test_books_of_git_and_of_the_hub_stay_behind(cli: Cli, m: Path, name: str) -
     assert listing(Path("m.pruned/tokenizer")) == ["more", "vocab.txt"]
 
 
+def test_a_worktree_of_git_makes_no_second_one(cli: Cli, m: Path) -> None:
+    (m / ".git").write_bytes(b"gitdir: /somewhere/.git/worktrees/m\n")
+    (m / "tokenizer/.git").symlink_to("/somewhere")
+    assert cli("apply", "m", *BAKE).code == 0
+    assert not list(Path("m.pruned").rglob(".git"))
+
+
 def as_cache(m: Path) -> Path:
     """Lay a folder out as the Hugging Face cache has it; return the snapshot."""
     snapshot, blobs = Path("hub/models--x--y/snapshots/0123abc"), Path("hub/models--x--y/blobs")
