@@ -46,7 +46,9 @@ SIMILARITIES = {
 def transformers() -> Any:
     """Import the library late, as it takes seconds, and such that it never asks the network."""
     with mock.patch.dict(os.environ, HF_HUB_OFFLINE="1"):  # read once, on import
-        return importlib.import_module("transformers")
+        library = importlib.import_module("transformers")
+    library.utils.logging.disable_progress_bar()  # it leaves a thread behind, and other tests fork
+    return library
 
 
 @pytest.fixture(scope="module")
