@@ -11,7 +11,7 @@ from prunecli.formats.folder import Kept
 __all__ = ["list_files", "weight_files"]
 
 _NOT_THE_MODEL = frozenset({".git", ".cache"})
-"""Folders in which git and huggingface_hub keep their books, and other copies of the weights."""
+"""Where git (in a file, for a worktree) and huggingface_hub keep their books, and other copies of the weights."""
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 
@@ -34,6 +34,8 @@ def list_files(root: Path) -> Iterator[Kept]:
             name, seen = prefix + entry.name, seen + 1
             if seen > _ENTRIES or name.count("/") > _DEEP:
                 raise UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
+            if entry.name in _NOT_THE_MODEL:
+                continue
             try:
                 status = entry.stat()
             except OSError as error:
@@ -41,8 +43,7 @@ def list_files(root: Path) -> Iterator[Kept]:
             if entry.is_symlink():
                 _check_link(inside, Path(entry.path))
             if stat.S_ISDIR(status.st_mode):
-                if entry.name not in _NOT_THE_MODEL and not entry.is_symlink():
-                    todo.append((Path(entry.path), f"{name}/"))
+                todo.append((Path(entry.path), f"{name}/"))  # a loop of links ends at the levels
             elif stat.S_ISREG(status.st_mode):
                 yield Kept(name, Path(entry.path), status.st_size)
             else:

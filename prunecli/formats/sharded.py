@@ -4,6 +4,7 @@ Every shard is a file that prunecli reads by itself; the index says which tensor
 (configuration, tokenizer) is carried along.
 """
 
+import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ _WHOLE = (
     "diffusion_pytorch_model.bin", "adapter_model.bin",
 )  # fmt: skip
 """What a folder's only file of weights is called."""
+
+_OTHER_DESCRIPTORS = 64
+"""Files open beside the shards: streams, the index, outputs, what libraries hold."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,10 @@ class ShardedFolder(Folder):
             if name not in edit.removals:
                 weight_map[edit.renames.get(name, name)] = shard
             weight_map |= dict.fromkeys(behind.get(name, ()), shard)
-        size = sum(tensor.elements * tensor.dtype.itemsize for tensor in self.tensors.values())
-        size += sum(addition.nbytes for addition in edit.additions)
-        gone = (self.tensors[name] for name in edit.removals)
-        size -= sum(tensor.elements * tensor.dtype.itemsize for tensor in gone)
+        kept = [tensor for name, tensor in self.tensors.items() if name not in edit.removals]
+        # Tied tensors are one and count once, as the libraries have it.
+        sizes = {(each.storage.key, each.span): each.elements * each.dtype.itemsize for each in kept}
+        size = sum(sizes.values()) + sum(addition.nbytes for addition in edit.additions)
         return render_index(index, weight_map, size)
 
 
@@ -129,9 +133,20 @@ def open_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[ShardedFold
         missing = next((shard for shard in names if shard not in files), None)
         if missing is not None:
             raise UnreadableError(f"{show(path / missing)} is missing, though the index names it; fetch it")
+        _check_descriptors(len(names), show(path))
         shards = {shard: read_checkpoint(stack.enter_context(open_source(path / shard)), reading) for shard in names}
         others = [each for name, each in files.items() if name not in shards and (index is None or name != index.name)]
         yield _join(path, index, shards, others)
+
+
+def _check_descriptors(count: int, label: str) -> None:
+    """Say in time that the shards are more than a process may have open, as the next library would name it badly."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and count + _OTHER_DESCRIPTORS > allowed:
+        raise UnreadableError(
+            f"{label} has {count} shards, and {allowed} files may be open at once; "
+            f"allow more with 'ulimit -n {count + _OTHER_DESCRIPTORS}'"
+        )
 
 
 def _join(path: Path, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]) -> ShardedFolder:
