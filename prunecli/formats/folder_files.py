@@ -8,9 +8,9 @@ from pathlib import Path
 from prunecli.errors import UnreadableError, UnsafeError, show
 from prunecli.formats.folder import Kept
 
-__all__ = ["list_files", "weight_files"]
+__all__ = ["NOT_THE_MODEL", "list_files", "weight_files"]
 
-_NOT_THE_MODEL = frozenset({".git", ".cache"})
+NOT_THE_MODEL = (".git", ".cache")
 """Where git (in a file, for a worktree) and huggingface_hub keep their books, and other copies of the weights."""
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
@@ -34,7 +34,7 @@ def list_files(root: Path) -> Iterator[Kept]:
             name, seen = prefix + entry.name, seen + 1
             if seen > _ENTRIES or name.count("/") > _DEEP:
                 raise UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
-            if entry.name in _NOT_THE_MODEL:
+            if entry.name in NOT_THE_MODEL:
                 continue
             try:
                 status = entry.stat()

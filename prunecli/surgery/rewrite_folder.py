@@ -1,11 +1,12 @@
 """Carry a plan out on a folder of shards: each shard rewritten or carried along, and the folder named at the end."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import PrunecliError, UsageError
-from prunecli.formats.base import Edit, Patch, TensorInfo
+from prunecli.formats.base import Edit, Patch, Reading, TensorInfo
 from prunecli.formats.commit import Target, check_target, write_small
 from prunecli.formats.commit_folder import FolderTarget, check_folder, publish_folder
 from prunecli.formats.folder import Folder
@@ -45,15 +46,14 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
     output = check_folder(path, force=destination.force, source=folder.path, replaceable=replaceable)
     if destination.report is None:
         return FolderTargets(output, None)
-    report = check_target(destination.report, force=destination.force, option="--report")
-    if report.final.is_relative_to(output.final):
+    if Path(os.path.realpath(destination.report)).is_relative_to(output.final):
         raise UsageError("the report would lie in the folder that is written; give --report a place beside it")
-    return FolderTargets(output, report)
+    return FolderTargets(output, check_target(destination.report, force=destination.force, option="--report"))
 
 
 def _holds_checkpoint(path: Path) -> bool:
     try:
-        with open_any_folder(path):
+        with open_any_folder(path, Reading(foreign=True)):
             return True
     except PrunecliError:
         return False
@@ -78,6 +78,7 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
     def finish(partial: Partial) -> None:
         for name, data in closing.items():
             (partial.output / name).write_bytes(data)
+            (partial.output / name).chmod((folder.path / name).stat().st_mode & 0o777)
         publish_folder(partial.output, targets.output)
 
     order = Order(folder, plan, surgery, works, targets.output.final, targets.output.path, carried)

@@ -1,5 +1,6 @@
 """Folders of shards on the command line: where they go, what comes along, and every folder that is refused."""
 
+import collections
 import json
 import os
 import resource
@@ -221,6 +222,32 @@ def test_what_holds_no_checkpoint_is_never_replaced(refused: Refusal, m: Path) -
 def test_a_file_is_not_replaced_by_a_folder(refused: Refusal, m: Path) -> None:
     line = refused(6, "apply", "m", *BAKE, "-o", "model.pt", "--force")
     assert line == "cannot write model.pt: it is no folder, and the checkpoint is one; name another"
+
+
+def test_what_git_keeps_in_a_folder_is_never_lost(refused: Refusal, m: Path) -> None:
+    (m / ".git").mkdir()
+    (m / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    assert "m holds .git, which would go with it" in refused(6, "apply", "m", *BAKE, "-o", "m", "--force")
+
+
+def test_an_output_with_foreign_objects_is_replaced_by_the_same_command(cli: Cli, folder: Path) -> None:
+    make_folder(folder / "f", [{"a.weight": torch.ones(4, 4)}], ".bin")
+    state = {"a.weight": torch.ones(4, 4), "made by": collections.deque([1])}
+    torch.save(state, folder / "f" / shard(1, 1, ".bin"))
+    command = ("apply", "f", *BAKE, "--allow-foreign-objects")
+    assert cli(*command).code == 0
+    assert cli(*command, "--force").code == 0
+
+
+def test_a_report_in_a_folder_that_is_still_to_come_is_refused(refused: Refusal, m: Path) -> None:
+    line = refused(2, "apply", "m", *BAKE, "--report", "m.pruned/r.json")
+    assert "the report would lie in the folder that is written" in line
+
+
+def test_the_index_keeps_its_mode(cli: Cli, m: Path) -> None:
+    (m / JSON).chmod(0o600)
+    assert cli("apply", "m", *HALF).code == 0
+    assert Path("m.pruned", JSON).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_folder_replaces_itself_with_force_only(cli: Cli, refused: Refusal, m: Path) -> None:
@@ -464,7 +491,7 @@ def test_an_empty_folder_and_a_missing_one_are_refused(refused: Refusal, folder:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-@pytest.mark.parametrize("name", [SECOND, JSON])
+@pytest.mark.parametrize("name", [SECOND, JSON, "config.json"])
 def test_what_may_not_be_read_is_refused(refused: Refusal, m: Path, name: str) -> None:
     (m / name).chmod(0)
     try:
