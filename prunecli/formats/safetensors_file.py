@@ -73,14 +73,11 @@ class SafetensorsFile:
 
     def _order(self, edit: Edit) -> list[TensorInfo | Addition]:
         """Order the output as the library does: wider elements first, so that each tensor lies aligned."""
-        additions: dict[str, list[Addition]] = {}
-        for addition in edit.additions:
-            additions.setdefault(addition.after, []).append(addition)
         order: list[TensorInfo | Addition] = []
         for name, tensor in sorted(self.tensors.items(), key=lambda item: item[1].storage.offset):
             if name not in edit.removals:
                 order.append(tensor)
-            order += additions.get(name, [])
+            order += edit.behind.get(name, ())
         return sorted(order, key=lambda entry: -entry.dtype.itemsize)
 
 

@@ -89,11 +89,13 @@ class ShardedFolder(Folder):
     def pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
         """Describe a rewritten shard: masks stand in the shard of their weight."""
         shard = self.shards[file]
+        # Looked up name by name, not filtered: an edit holds all shards' parts, and is asked for by each of them.
+        places = {f"{file}/{tensor.storage.key}": tensor.storage.key for tensor in shard.tensors.values()}
         own = Edit(
-            {key.partition("/")[2]: found for key, found in edit.patches.items() if self.file_of(key) == file},
-            {name: new for name, new in edit.renames.items() if name in shard.tensors},
-            frozenset(name for name in edit.removals if name in shard.tensors),
-            [addition for addition in edit.additions if addition.after in shard.tensors],
+            {key: edit.patches[place] for place, key in places.items() if place in edit.patches},
+            {name: edit.renames[name] for name in shard.tensors if name in edit.renames},
+            edit.removals.intersection(shard.tensors),
+            [addition for name in shard.tensors for addition in edit.behind.get(name, ())],
         )
         return shard.pieces(own)
 
@@ -105,13 +107,10 @@ class ShardedFolder(Folder):
 
     def _edited_index(self, index: Index, edit: Edit) -> bytes:
         weight_map: dict[str, str] = {}
-        behind: dict[str, list[str]] = {}
-        for addition in edit.additions:
-            behind.setdefault(addition.after, []).append(addition.name)
         for name, shard in index.weight_map.items():
             if name not in edit.removals:
                 weight_map[edit.renames.get(name, name)] = shard
-            weight_map |= dict.fromkeys(behind.get(name, ()), shard)
+            weight_map |= {addition.name: shard for addition in edit.behind.get(name, ())}
         size = sum(tensor.elements * tensor.dtype.itemsize for tensor in self.tensors.values())
         size += sum(addition.nbytes for addition in edit.additions)
         gone = (self.tensors[name] for name in edit.removals)
