@@ -7,6 +7,7 @@ faster. Nothing of the weights is read. Linux only.
 
 import argparse
 import json
+import resource
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -82,10 +83,18 @@ def _measure(root: Path, layers: int, rounds: int, only: str) -> None:
         argv = [PRUNECLI, words[0], str(folder), *words[1:]]
         command = Command(argv, out)
         clear(out)
+        before = _processor()
         seconds = statistics.median(run_command(command) for _ in range(rounds))
+        busy = (_processor() - before) / rounds
         peak = peak_memory(command)
-        each = f"{seconds / len(tensors) * 1e6:4.0f} us, {peak * 1e3 / len(tensors):4.1f} kB a tensor"
-        print(f"{name:28} {seconds:6.2f} s {peak:6.0f} MB   {each}", flush=True)
+        each = f"{busy / len(tensors) * 1e6:4.0f} us, {peak * 1e3 / len(tensors):4.1f} kB a tensor"
+        print(f"{name:28} {seconds:6.2f} s, processor {busy:6.2f} s {peak:6.0f} MB   {each}", flush=True)
+
+
+def _processor() -> float:
+    """Return the seconds of a processor that ended commands took: what else the machine does weighs less on them."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def mixture_of_experts(layers: int) -> Iterator[Tensor]:
