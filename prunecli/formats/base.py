@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from prunecli.formats.dtypes import DType
@@ -127,6 +128,14 @@ class Edit:
     def structural(self) -> bool:
         """Whether names or storages change, and not just bytes within them."""
         return bool(self.renames or self.removals or self.additions)
+
+    @cached_property
+    def behind(self) -> Mapping[str, Sequence[Addition]]:
+        """The additions by their neighbour."""
+        found: dict[str, list[Addition]] = {}
+        for addition in self.additions:
+            found.setdefault(addition.after, []).append(addition)
+        return found
 
 
 class Layout(Protocol):

@@ -4,7 +4,6 @@ Every shard is a file that prunecli reads by itself; the index says which tensor
 (configuration, tokenizer) is carried along.
 """
 
-import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -27,9 +26,6 @@ _WHOLE = (
     "diffusion_pytorch_model.bin", "adapter_model.bin",
 )  # fmt: skip
 """What a folder's only file of weights is called."""
-
-_OTHER_DESCRIPTORS = 64
-"""Files open beside the shards: streams, the index, outputs, what libraries hold."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +81,13 @@ class ShardedFolder(Folder):
     def pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
         """Describe a rewritten shard: masks stand in the shard of their weight."""
         shard = self.shards[file]
+        # Looked up name by name, not filtered: an edit holds all shards' parts, and is asked for by each of them.
+        places = {f"{file}/{tensor.storage.key}": tensor.storage.key for tensor in shard.tensors.values()}
         own = Edit(
-            {key.partition("/")[2]: found for key, found in edit.patches.items() if self.file_of(key) == file},
-            {name: new for name, new in edit.renames.items() if name in shard.tensors},
-            frozenset(name for name in edit.removals if name in shard.tensors),
-            [addition for addition in edit.additions if addition.after in shard.tensors],
+            {key: edit.patches[place] for place, key in places.items() if place in edit.patches},
+            {name: edit.renames[name] for name in shard.tensors if name in edit.renames},
+            edit.removals.intersection(shard.tensors),
+            [addition for name in shard.tensors for addition in edit.behind.get(name, ())],
         )
         return shard.pieces(own)
 
@@ -101,13 +99,10 @@ class ShardedFolder(Folder):
 
     def _edited_index(self, index: Index, edit: Edit) -> bytes:
         weight_map: dict[str, str] = {}
-        behind: dict[str, list[str]] = {}
-        for addition in edit.additions:
-            behind.setdefault(addition.after, []).append(addition.name)
         for name, shard in index.weight_map.items():
             if name not in edit.removals:
                 weight_map[edit.renames.get(name, name)] = shard
-            weight_map |= dict.fromkeys(behind.get(name, ()), shard)
+            weight_map |= {addition.name: shard for addition in edit.behind.get(name, ())}
         kept = [tensor for name, tensor in self.tensors.items() if name not in edit.removals]
         # Tied tensors are one and count once, as the libraries have it.
         sizes = {(each.storage.key, each.span): each.elements * each.dtype.itemsize for each in kept}
@@ -133,20 +128,9 @@ def open_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[ShardedFold
         missing = next((shard for shard in names if shard not in files), None)
         if missing is not None:
             raise UnreadableError(f"{show(path / missing)} is missing, though the index names it; fetch it")
-        _check_descriptors(len(names), show(path))
         shards = {shard: read_checkpoint(stack.enter_context(open_source(path / shard)), reading) for shard in names}
         others = [each for name, each in files.items() if name not in shards and (index is None or name != index.name)]
         yield _join(path, index, shards, others)
-
-
-def _check_descriptors(count: int, label: str) -> None:
-    """Say in time that the shards are more than a process may have open, as the next library would name it badly."""
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if allowed != resource.RLIM_INFINITY and count + _OTHER_DESCRIPTORS > allowed:
-        raise UnreadableError(
-            f"{label} has {count} shards, and {allowed} files may be open at once; "
-            f"allow more with 'ulimit -n {count + _OTHER_DESCRIPTORS}'"
-        )
 
 
 def _join(path: Path, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]) -> ShardedFolder:

@@ -1,5 +1,6 @@
 """The input: opened once, read at offsets, never mapped and never changed."""
 
+import errno
 import os
 import stat
 import tempfile
@@ -133,7 +134,8 @@ def open_source(path: Path) -> Iterator[FileSource]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise UnreadableError(f"cannot open {label}: {error.strerror}") from error
+        remedy = "; allow more with 'ulimit -n'" if error.errno == errno.EMFILE else ""
+        raise UnreadableError(f"cannot open {label}: {error.strerror}{remedy}") from error
     except ValueError:
         raise UnreadableError(f"cannot open {label}: the name holds a NUL byte") from None
     try:

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from prunecli.errors import UnreadableError, UnsupportedError, UsageError
+from prunecli.errors import UnsupportedError, UsageError
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
 from prunecli.formats.sharded import open_folder
@@ -179,15 +178,6 @@ def test_the_state_dict_may_lie_deeper_in_every_shard(tmp_path: Path) -> None:
         assert opened.wrapper == "inner.state_dict"
         rewrite(opened, plan_prune(opened, Prune(Selection(("*",)), 0.5, 7)), Destination(tmp_path / "out"), Run(1))
     assert all(content["epoch"] == 3 for content in shards_of(tmp_path / "out").values())
-
-
-def test_more_shards_than_may_be_open_are_told_with_the_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (66, 1000))
-    with pytest.raises(UnreadableError, match=r"has 3 shards, and 66 files .* 'ulimit -n 67'"), open_folder(folder):
-        pass
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (67, 1000))
-    with open_folder(folder) as opened:
-        assert len(opened.sources) == 3
 
 
 # --- writing
