@@ -5,7 +5,7 @@ A plan is checked whole before the first byte is written, and `--dry-run` prints
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from prunecli.core.amount import Amount, to_count
 from prunecli.core.sampling import Subset, split, stream_key
@@ -15,6 +15,7 @@ from prunecli.surgery.masks import Census, take_census
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.select import Selection, select
 from prunecli.surgery.ties import check_shared_masks, find_ties
+from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.wording import SHELL, Wording
 
 __all__ = ["SEEDS", "Plan", "Planned", "Prune", "plan_bake", "plan_prune"]
@@ -65,6 +66,7 @@ class Plan:
     bake: bool
     prune: Prune | None = None
     seed: int | None = None
+    twins: Twins = field(default_factory=dict)
 
     def counted(self, parameter: Parameter) -> bool:
         """Whether the report says how many zeros a parameter has."""
@@ -93,14 +95,15 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
     selected = select(parameters, prune.selection, words)
     _check_names(parameters, selected, prune, words)
     dense = f"keep the other dense with {words.untie} (masks only)"
-    ties = find_ties(checkpoint, parameters, selected, dense, untie=prune.untie, words=words)
+    twins = find_twins(checkpoint, parameters)
+    ties = find_ties(checkpoint, parameters, selected, dense, twins, untie=prune.untie, words=words)
     if not prune.remove:
         check_shared_masks(checkpoint, parameters, ties, words)
     planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
     _check_tied_masks(planned)
     counts = _counts(planned, prune, seed)
     drawn = {each.parameter.name: replace(each, subset=_subset(each, seed, counts[each.key])) for each in planned}
-    return Plan("apply", parameters, drawn, prune.remove, prune, seed)
+    return Plan("apply", parameters, drawn, prune.remove, prune, seed, twins)
 
 
 def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = SHELL) -> Plan:
@@ -119,14 +122,15 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
         selected = [each for each in select(parameters, selection, words) if each.mask is not None]
         if not selected:
             raise UsageError(f"none of the selected parameters has a mask; {words.listing} shows which do")
-    ties = find_ties(checkpoint, parameters, selected, words.clone, words=words)
+    twins = find_twins(checkpoint, parameters)
+    ties = find_ties(checkpoint, parameters, selected, words.clone, twins, words=words)
     planned = {}
     for parameter in selected:
         census = take_census(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)
         key, tied_to = ties[parameter.name]
         planned[parameter.name] = Planned(parameter, key, tied_to, _checked(parameter, census), None)
     _check_tied_masks(list(planned.values()))
-    return Plan("remove", parameters, planned, bake=True)
+    return Plan("remove", parameters, planned, bake=True, twins=twins)
 
 
 def _plan_one(checkpoint: Layout, parameter: Parameter, tie: tuple[str, tuple[str, ...]], prune: Prune) -> Planned:

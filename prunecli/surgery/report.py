@@ -17,6 +17,7 @@ from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.rewrite_units import Run, count
 from prunecli.surgery.select import Selection, select
+from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.units import Work
 
 __all__ = ["SCHEMA", "ParameterReport", "Place", "Report", "Totals", "as_dict", "make_report", "measure", "render_json"]
@@ -120,7 +121,7 @@ def measure(checkpoint: Layout, selection: Selection | None, run: Run | None = N
     else:
         chosen = [parameter for parameter in parameters.values() if parameter.ordinary]
     looked_at = {parameter.name: parameter for parameter in chosen}
-    plan = Plan("report", looked_at, {}, bake=False)
+    plan = Plan("report", looked_at, {}, bake=False, twins=find_twins(checkpoint, looked_at))
     surgery = prepare(checkpoint, plan)
     pieces = looks(surgery.edit, (parameter.weight for parameter in chosen))
     count(surgery, [Work("", pieces, checkpoint.source, written=False)], run or Run())
@@ -130,7 +131,7 @@ def measure(checkpoint: Layout, selection: Selection | None, run: Run | None = N
 def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place | None) -> Report:
     """Put together what the tallies of a finished pass say."""
     source = checkpoint.source
-    ties = _tied_groups(plan.parameters)
+    ties = _tied_groups(plan.parameters, plan.twins)
     copies = find_copies(plan.parameters, checkpoint.carried) if plan.planned else {}
     parameters = [
         _parameter(parameter, plan, surgery, ties[name], copies.get(name, ()))
@@ -177,8 +178,8 @@ def _parameter(
     )
 
 
-def _tied_groups(parameters: Mapping[str, Parameter]) -> dict[str, tuple[str, ...]]:
-    """Return, for every parameter, the others whose weight is the same memory."""
+def _tied_groups(parameters: Mapping[str, Parameter], twins: Twins) -> dict[str, tuple[str, ...]]:
+    """Return, for every parameter, the others whose weight is the same memory, or stored as its equal."""
     groups: dict[object, list[str]] = {}
     places = {}
     for name, parameter in parameters.items():
@@ -186,7 +187,8 @@ def _tied_groups(parameters: Mapping[str, Parameter]) -> dict[str, tuple[str, ..
         places[name] = (weight.storage.key, weight.view.start, weight.view.normal(), weight.dtype.name)
         # Empty tensors share nothing, wherever they lie.
         groups.setdefault(places[name] if weight.elements else name, []).append(name)
-    return {name: tuple(other for other in groups.get(places[name], [name]) if other != name) for name in parameters}
+    shared = {name: [each for each in groups.get(places[name], [name]) if each != name] for name in parameters}
+    return {name: (*others, *twins.get(name, ())) for name, others in shared.items()}
 
 
 def render_json(report: Report) -> bytes:

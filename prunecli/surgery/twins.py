@@ -1,0 +1,93 @@
+"""Embeddings that a model ties, and a folder of shards stores twice: one matrix in two files, to be pruned as one.
+
+Libraries tie the output embedding to the input embedding (`tie_word_embeddings` in `config.json`) only if both are
+equal: two masks would part them. Other equal tensors are left apart: experts may be copies of each other on purpose.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from prunecli.errors import PrunecliError
+from prunecli.formats.base import Layout, TensorInfo
+from prunecli.formats.folder import Folder
+from prunecli.formats.pieces import CHUNK
+from prunecli.formats.source import Bytes, open_source
+from prunecli.surgery.parameters import Parameter
+
+__all__ = ["Twins", "find_twins"]
+
+Twins = Mapping[str, tuple[str, ...]]
+"""For each parameter that is stored more than once, the names of its equals."""
+
+_EMBEDDINGS = frozenset({
+    "embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "shared", "embeddings", "embedding",
+    "lm_head", "embed_out", "output", "output_layer", "decoder",
+})  # fmt: skip
+"""Modules that hold an input or an output embedding in the libraries' models."""
+
+_CONFIG_LIMIT = 1 << 20
+
+
+def find_twins(checkpoint: Layout, parameters: Mapping[str, Parameter]) -> Twins:
+    """Return, for each embedding of a folder that is stored more than once, the names of its equals.
+
+    Equal are two of one shape and type, under names of embeddings, with the same bytes, unless the model's
+    configuration says that they are not tied. Only such candidates are read.
+    """
+    if not isinstance(checkpoint, Folder):
+        return {}
+    candidates = [each for each in parameters.values() if _is_embedding(each)]
+    likely = [
+        (one, other)
+        for one, other in itertools.combinations(candidates, 2)
+        if (one.weight.shape, one.weight.dtype) == (other.weight.shape, other.weight.dtype)
+        and one.weight.storage.key != other.weight.storage.key
+    ]
+    if not likely or not _may_tie(checkpoint):
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for one, other in likely:
+        if _equal(checkpoint.source, one.weight, other.weight):
+            found[one.name] = (*found.get(one.name, ()), other.name)
+            found[other.name] = (*found.get(other.name, ()), one.name)
+    return found
+
+
+def _is_embedding(parameter: Parameter) -> bool:
+    modules = parameter.module.split(".")
+    weight = parameter.weight
+    return modules[-1] in _EMBEDDINGS and parameter.ordinary and len(weight.shape) == 2 and weight.view.row_major
+
+
+def _may_tie(folder: Folder) -> bool:
+    """Whether there is a configuration, and it does not say that the embeddings are apart."""
+    config = next((each for each in folder.others if each.name == "config.json" and each.size <= _CONFIG_LIMIT), None)
+    if config is None:
+        return False
+    try:
+        with open_source(config.path) as source:
+            content = json.loads(source.read(0, source.size))
+    except (PrunecliError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and not _says_apart(content)
+
+
+def _says_apart(config: Mapping[str, Any]) -> bool:
+    below = [each for key, each in config.items() if key.endswith("_config") and isinstance(each, dict)]
+    return any(each.get("tie_word_embeddings") is False for each in (config, *below))
+
+
+def _equal(source: Bytes, one: TensorInfo, other: TensorInfo) -> bool:
+    length = one.span[1] - one.span[0]
+    blocks = np.empty((2, CHUNK), dtype=np.uint8)
+    for at in range(0, length, CHUNK):
+        count = min(CHUNK, length - at)
+        for block, tensor in zip(blocks, (one, other), strict=True):
+            source.read_into(tensor.storage.offset + tensor.span[0] + at, block[:count].data)
+        if not np.array_equal(blocks[0, :count], blocks[1, :count]):
+            return False
+    return True
