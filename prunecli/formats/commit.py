@@ -16,8 +16,8 @@ from prunecli.errors import OutputError, show
 from prunecli.formats.temp_files import remove_stale, temp_beside, umask
 
 __all__ = [
-    "Target", "check_space", "check_target", "new_file", "publish_file", "reserve", "sync_folder", "write_failure",
-    "write_small",
+    "Target", "check_space", "check_target", "new_file", "publish_file", "reserve", "sync_file", "sync_folder",
+    "write_failure", "write_small",
 ]  # fmt: skip
 
 _ELSEWHERE = "write elsewhere with -o"
@@ -208,6 +208,19 @@ def _publish(temp: Path, target: Target) -> None:
             if exc.errno not in _NO_HARD_LINKS:
                 raise
     temp.replace(target.final)
+
+
+def sync_file(path: Path) -> None:
+    """Sync a file's data and size.
+
+    Raises:
+        OSError: it could not be done.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_folder(folder: Path, path: Path) -> None:

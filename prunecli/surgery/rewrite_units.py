@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from prunecli import __version__
 from prunecli.errors import OutputError, PrunecliError, UsageError, show
-from prunecli.formats.commit import check_space, reserve
+from prunecli.formats.commit import check_space, reserve, sync_file
 from prunecli.formats.commit_folder import naming, share_file
 from prunecli.formats.opening import Opened, fingerprint
 from prunecli.formats.partial import Partial, partial_of, partial_output
@@ -193,7 +194,7 @@ def _do_share(
     told = counting(run.progress, sum(unit.size for unit in mine))
     entries = []
     try:
-        with naming(order.path, partial.root):
+        with naming(order.path, partial.root), _Settler(partial) as settler:
             for name, path in order.carried[run.team.rank :: run.team.size]:
                 share_file(path, partial.output / name)
             for unit in mine:
@@ -202,7 +203,7 @@ def _do_share(
                 entry = finished.get(unit.number)
                 if entry is None or not _is_sound(unit, partial, entry):
                     entry = _write(unit, partial, ledger, run.threads, told)
-                    partial.note(unit.number, entry)
+                    settler.settle(unit, entry)
                 elif told is not None:
                     told(unit.size)
                 entries.append(entry)
@@ -212,10 +213,38 @@ def _do_share(
     return entries
 
 
+class _Settler:
+    """Syncs units that were written and notes them in the journal, while the next ones are being made."""
+
+    def __init__(self, partial: Partial) -> None:
+        self._partial = partial
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="prunecli-sync")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> "_Settler":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._pool.shutdown(wait=kind is None, cancel_futures=kind is not None)
+        if kind is None and self._last is not None:
+            self._last.result()
+
+    def settle(self, unit: Unit, entry: Mapping[str, Any]) -> None:
+        """Begin with a unit once the one before is settled: what is not synced yet stays less than two."""
+        if self._last is not None:
+            self._last.result()
+        self._last = self._pool.submit(self._settle, unit, entry)
+
+    def _settle(self, unit: Unit, entry: Mapping[str, Any]) -> None:
+        if unit.work.written:
+            sync_file(self._partial.output / unit.work.name)
+        self._partial.note(unit.number, entry)
+
+
 def _write(
     unit: Unit, partial: Partial, ledger: Ledger, threads: int, told: Callable[[int], None] | None
 ) -> dict[str, Any]:
-    """Do a unit, sync its bytes, and return what there is to note of it."""
+    """Do a unit, and return what there is to note of it."""
     work, digest = unit.work, Checksum(0)
     if not work.written:
         _look(unit, threads, told)
@@ -227,7 +256,6 @@ def _write(
             reserve(descriptor, work.size, place)
             sink = FileSink(descriptor)
             run_pieces(work.pieces, work.source, sink, jobs=threads, progress=told, span=unit.span, digest=digest)
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
     return {**ledger.take(work.name), "span": list(unit.span), "size": work.size, "crc32": digest.value}
