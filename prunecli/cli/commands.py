@@ -28,8 +28,8 @@ from prunecli.cli.options import (
 from prunecli.core.amount import parse_amount
 from prunecli.errors import ThresholdError, UsageError
 from prunecli.formats import base as formats
-from prunecli.formats.commit import check_target, write_small
-from prunecli.formats.opening import Opened, open_any
+from prunecli.formats.opening import Opened, confirm, open_any
+from prunecli.formats.outputs import check_output, write_output
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, Prune, plan_bake, plan_prune
@@ -127,14 +127,15 @@ def report(
     jobs: Jobs = None,
 ) -> None:
     """Count the zeros of a checkpoint's parameters."""
-    target = None if output in (None, "-") else check_target(output_path(str(output), "--output"), force=force)
+    target = None if output in (None, "-") else check_output(output_path(str(output), "--output"), force=force)
     with open_any(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as opened:
         result = measure(opened, selection_of(param, exclude, min_dim), jobs=jobs)
+        confirm(opened)
     text = render_json(result).decode("ascii") if style is ReportFormat.JSON else render.report_table(result)
     if target is None:
         sys.stdout.write(text)
     else:
-        write_small(target, text.encode("utf-8"))
+        write_output(target, text.encode("utf-8"))
     if fail_under is not None and result.totals.sparsity < fail_under:
         raise ThresholdError(f"the sparsity is {result.totals.sparsity:.6f}, below --fail-under {fail_under}")
 

@@ -5,28 +5,45 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
-from prunecli.formats.detect import open_checkpoint
+from prunecli.formats.detect import open_checkpoint, read_checkpoint
 from prunecli.formats.folder import Folder
+from prunecli.formats.locations import Location, Url
+from prunecli.formats.remote import look_at, open_found
 from prunecli.formats.sharded import open_folder
 
-__all__ = ["Opened", "open_any"]
+__all__ = ["Opened", "confirm", "open_any"]
 
 Opened = Checkpoint | Folder
 
 
 @contextmanager
-def open_any(path: Path | None, reading: Reading = AS_FOUND) -> Iterator[Opened]:
+def open_any(location: Location | None, reading: Reading = AS_FOUND) -> Iterator[Opened]:
     """Open a checkpoint and read its layout; None stands for standard input.
 
     Raises:
         PrunecliError: as `open_checkpoint` and `open_folder`.
     """
-    if path is not None and _is_folder(path):
-        with open_folder(path, reading) as folder:
+    if isinstance(location, Url):
+        store, found = look_at(location)
+        if found.get("type") != "directory":
+            yield read_checkpoint(open_found(store, found), reading)
+            return
+    if location is not None and (isinstance(location, Url) or _is_folder(location)):
+        with open_folder(location, reading) as folder:
             yield folder
     else:
-        with open_checkpoint(path, reading) as checkpoint:
+        with open_checkpoint(location, reading) as checkpoint:
             yield checkpoint
+
+
+def confirm(opened: Opened) -> None:
+    """Look, once all is read, whether every file was the same all the while.
+
+    Raises:
+        UnreadableError: one was not.
+    """
+    for source in opened.sources.values() if isinstance(opened, Folder) else [opened.source]:
+        source.confirm()
 
 
 def _is_folder(path: Path) -> bool:

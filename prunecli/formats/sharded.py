@@ -4,21 +4,20 @@ Every shard is a file that prunecli reads by itself; the index says which tensor
 (configuration, tokenizer) is carried along.
 """
 
-import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
+from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, Storage, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.folder import Folder, Kept
+from prunecli.formats.folder_files import files_in
 from prunecli.formats.index_file import Index, read_index, render_index
 from prunecli.formats.joined import Joined
+from prunecli.formats.locations import Location
 from prunecli.formats.pieces import Piece
-from prunecli.formats.source import Source, open_source
+from prunecli.formats.source import Source
 
 __all__ = ["ShardedFolder", "open_folder"]
 
@@ -29,18 +28,13 @@ _WHOLE = (
 """What a folder's only file of weights is called."""
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
-_NOT_THE_MODEL = frozenset({".git", ".cache"})
-"""Folders in which git and huggingface_hub keep their books, and other copies of the weights."""
-
-_DEEP = 16
-_ENTRIES = 100_000
 
 
 @dataclass(frozen=True)
 class ShardedFolder(Folder):
     """A folder of shards. Storages are keyed by shard and key, and lie in the shards' bytes one behind the other."""
 
-    path: Path
+    path: Location
     index: Index | None
     shards: Mapping[str, Checkpoint]
     others: Sequence[Kept]
@@ -120,7 +114,7 @@ class ShardedFolder(Folder):
 
 
 @contextmanager
-def open_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[ShardedFolder]:
+def open_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator[ShardedFolder]:
     """Open a folder of shards, or with a single file of weights, and read its layout.
 
     Raises:
@@ -129,20 +123,23 @@ def open_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[ShardedFold
         UnsafeError: the index or a link leads out of the folder; or as for a single file.
         UnsupportedError: as for a single file.
     """
-    files = {each.name: each for each in _files(path)}
+    folder = files_in(location)
+    files = {each.name: each for each in folder.listed()}
     with ExitStack() as stack:
-        named, whole = _find_weights(path, files)
-        index = None if named is None else read_index(stack.enter_context(open_source(path / named)), named)
+        named, whole = _find_weights(location, files)
+        index = None if named is None else read_index(stack.enter_context(folder.open(named)), named)
         names = sorted(set(index.weight_map.values())) if index else [str(whole)]
         missing = next((shard for shard in names if shard not in files), None)
         if missing is not None:
-            raise UnreadableError(f"{show(path / missing)} is missing, though the index names it; fetch it")
-        shards = {shard: read_checkpoint(stack.enter_context(open_source(path / shard)), reading) for shard in names}
+            raise UnreadableError(f"{show(location / missing)} is missing, though the index names it; fetch it")
+        shards = {shard: read_checkpoint(stack.enter_context(folder.open(shard)), reading) for shard in names}
         others = [each for name, each in files.items() if name not in shards and (index is None or name != index.name)]
-        yield _join(path, index, shards, others)
+        yield _join(location, index, shards, others)
 
 
-def _join(path: Path, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]) -> ShardedFolder:
+def _join(
+    path: Location, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]
+) -> ShardedFolder:
     label = show(path)
     joined = Joined([shard.source for shard in shards.values()], label, str(path))
     tensors: dict[str, TensorInfo] = {}
@@ -175,7 +172,7 @@ def _moved(tensor: TensorInfo, file: str, start: int) -> TensorInfo:
     return replace(tensor, storage=Storage(f"{file}/{storage.key}", start + storage.offset, storage.nbytes))
 
 
-def _find_weights(path: Path, files: Mapping[str, Kept]) -> tuple[str | None, str | None]:
+def _find_weights(path: Location, files: Mapping[str, Kept]) -> tuple[str | None, str | None]:
     """Return the index's name or the name of the only file of weights; safetensors first, as the libraries do."""
     for kind in ("safetensors", "bin"):
         indexes = [name for name in files if name.endswith(f".{kind}.index.json") and "/" not in name]
@@ -191,51 +188,3 @@ def _find_weights(path: Path, files: Mapping[str, Kept]) -> tuple[str | None, st
         f"{show(path)} is a folder without an index of shards (*.safetensors.index.json, *.bin.index.json) and without "
         "model.safetensors or pytorch_model.bin; name one checkpoint file in it"
     )
-
-
-def _files(root: Path) -> Iterator[Kept]:
-    """List the regular files below a folder, by their names relative to it.
-
-    Raises:
-        UnreadableError: a folder cannot be listed, is very large, or holds a pipe or a device.
-        UnsafeError: a link leads out of it, other than into the blobs of the same repository of a Hugging Face cache.
-    """
-    todo, seen = [(root, "")], 0
-    inside = Path(os.path.realpath(root))
-    while todo:
-        folder, prefix = todo.pop()
-        for entry in _listed(folder):
-            name, seen = prefix + entry.name, seen + 1
-            if seen > _ENTRIES or name.count("/") > _DEEP:
-                raise UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
-            try:
-                status = entry.stat()
-            except OSError as error:
-                raise UnreadableError(f"cannot look at {show(folder / entry.name)}: {error.strerror}") from error
-            if entry.is_symlink():
-                _check_link(inside, Path(entry.path))
-            if stat.S_ISDIR(status.st_mode):
-                if entry.name not in _NOT_THE_MODEL and not entry.is_symlink():
-                    todo.append((Path(entry.path), f"{name}/"))
-            elif stat.S_ISREG(status.st_mode):
-                yield Kept(name, Path(entry.path), status.st_size)
-            else:
-                raise UnreadableError(f"{show(entry.path)} is no regular file; take it out of the folder")
-
-
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise UnreadableError(f"cannot list {show(folder)}: {error.strerror}") from error
-
-
-def _check_link(root: Path, link: Path) -> None:
-    target = Path(os.path.realpath(link))
-    if target.is_relative_to(root):
-        return
-    snapshots = root.parent
-    if snapshots.name == "snapshots" and target.is_relative_to(snapshots.parent / "blobs"):
-        return
-    raise UnsafeError(f"{show(link)} is a link that leads out of its folder, to {show(target)}; copy the file instead")

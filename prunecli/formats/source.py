@@ -56,6 +56,13 @@ class Source(ABC):
             UnreadableError: it cannot be read.
         """
 
+    def confirm(self) -> None:  # noqa: B027  (most sources have nothing to do)
+        """Look, once all is read, whether it came from one state of the file, where that is not a matter of course.
+
+        Raises:
+            UnreadableError: it was changed meanwhile.
+        """
+
 
 @dataclass(frozen=True)
 class FileSource(Source):

@@ -1,19 +1,21 @@
 """Carry a plan out: stream the checkpoint to its new place, and report what was counted on the way."""
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import OutputError, UsageError
 from prunecli.formats.base import Checkpoint
-from prunecli.formats.commit import Target, check_target, new_file, write_small
 from prunecli.formats.folder import Folder
-from prunecli.formats.opening import Opened
-from prunecli.formats.pieces import Copy, Deferred, Fresh, Piece
-from prunecli.formats.sinks import FileSink, PipeSink
+from prunecli.formats.locations import Url
+from prunecli.formats.opening import Opened, confirm
+from prunecli.formats.ordered import run_into
+from prunecli.formats.outputs import Output, check_output, new_output, write_output
+from prunecli.formats.pieces import Piece
+from prunecli.formats.remote import RemoteSource
+from prunecli.formats.sinks import PipeSink
 from prunecli.formats.source import FileSource
-from prunecli.formats.stream import default_jobs, run_pieces
+from prunecli.formats.stream import default_jobs
 from prunecli.surgery.destinations import Destination, Progress, counting
 from prunecli.surgery.edits import prepare
 from prunecli.surgery.plan import Plan
@@ -39,7 +41,6 @@ def rewrite(
     """
     if isinstance(checkpoint, Folder):
         return rewrite_folder(checkpoint, plan, destination, jobs=jobs, progress=progress)
-    source = checkpoint.source
     targets = _check_file_destination(checkpoint, destination)
     surgery = prepare(checkpoint, plan)
     pieces = list(checkpoint.pieces(surgery.edit))
@@ -47,14 +48,15 @@ def rewrite(
     told = counting(progress, size)
     threads = default_jobs() if jobs is None else jobs
     if targets.output is None:
-        _to_stdout(pieces, checkpoint, size, threads, told)
+        _to_stdout(pieces, checkpoint, threads, told)
     else:
-        with new_file(targets.output, size) as descriptor:
-            run_pieces(pieces, source, FileSink(descriptor), jobs=threads, progress=told)
+        with new_output(targets.output, size) as sink:
+            run_into(pieces, checkpoint.source, sink, jobs=threads, progress=told)
+            confirm(checkpoint)
     output = Place(None if destination.path is None else str(destination.path), checkpoint.format, size)
     report = make_report(checkpoint, plan, surgery, output)
     if targets.report is not None:
-        write_small(targets.report, render_json(report))
+        write_output(targets.report, render_json(report))
     return report
 
 
@@ -62,8 +64,8 @@ def rewrite(
 class _Targets:
     """Outputs found fit to be written; None for standard output, and for no report."""
 
-    output: Target | None
-    report: Target | None
+    output: Output | None
+    report: Output | None
 
 
 def check_destination(checkpoint: Opened, destination: Destination) -> None:
@@ -81,49 +83,29 @@ def check_destination(checkpoint: Opened, destination: Destination) -> None:
 
 def _check_file_destination(checkpoint: Checkpoint, destination: Destination) -> _Targets:
     source = checkpoint.source
-    status = source.status if isinstance(source, FileSource) else None
+    itself: os.stat_result | Url | None = source.status if isinstance(source, FileSource) else None
+    if isinstance(source, RemoteSource):
+        itself = source.store.url
     if destination.path is None:
         output = None
     else:
-        output = check_target(destination.path, force=destination.force, source=status)
+        output = check_output(destination.path, force=destination.force, source=itself)
     if destination.report is None:
         return _Targets(output, None)
-    report = check_target(destination.report, force=destination.force, source=status, option="--report")
+    report = check_output(destination.report, force=destination.force, source=itself, option="--report")
     if output is not None and report.final == output.final:
         raise UsageError("the checkpoint and its report would be one file; give --report another name")
     return _Targets(output, report)
 
 
 def _to_stdout(
-    pieces: Sequence[Piece], checkpoint: Checkpoint, size: int, jobs: int, progress: Callable[[int], None] | None
+    pieces: Sequence[Piece], checkpoint: Checkpoint, jobs: int, progress: Callable[[int], None] | None
 ) -> None:
-    """Stream to standard output; through an unnamed temporary file if a checksum must stand before what it sums."""
+    """Stream to standard output."""
     try:
-        if _in_order(pieces):
-            run_pieces(pieces, checkpoint.source, PipeSink(1), jobs=jobs, progress=progress)
-            return
-        with tempfile.TemporaryFile(prefix="prunecli-") as spool:
-            run_pieces(pieces, checkpoint.source, FileSink(spool.fileno()), jobs=jobs, progress=progress)
-            sink, at = PipeSink(1), 0
-            while at < size:
-                block = os.pread(spool.fileno(), 1 << 20, at)
-                sink.write(memoryview(block), at)
-                at += len(block)
+        run_into(pieces, checkpoint.source, PipeSink(1), jobs=jobs, progress=progress)
+        confirm(checkpoint)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise OutputError(f"cannot write to standard output: {error.strerror}") from error
-
-
-def _in_order(pieces: Sequence[Piece]) -> bool:
-    """Whether everything that depends on a checksum comes behind all that it sums."""
-    last: dict[int, int] = {}
-    for index, piece in enumerate(pieces):
-        if isinstance(piece, Copy | Fresh) and piece.after is not None and piece.length:
-            last[id(piece.after)] = index
-    return all(
-        last.get(id(checksum), -1) < index
-        for index, piece in enumerate(pieces)
-        if isinstance(piece, Deferred)
-        for checksum in piece.needs
-    )

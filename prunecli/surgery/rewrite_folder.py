@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from prunecli.errors import PrunecliError, UsageError
 from prunecli.formats.base import Edit
-from prunecli.formats.commit import Target, check_target, write_small
-from prunecli.formats.commit_folder import FolderTarget, check_folder, new_folder
-from prunecli.formats.folder import Folder
+from prunecli.formats.commit_folder import FolderTarget, NewFolder, check_folder, new_folder
+from prunecli.formats.detect import open_location
+from prunecli.formats.folder import Folder, Kept
+from prunecli.formats.locations import Location, Url, lies_in
+from prunecli.formats.opening import confirm
+from prunecli.formats.ordered import run_into
+from prunecli.formats.outputs import Output, check_output, write_output
 from prunecli.formats.pieces import Copy, Piece
+from prunecli.formats.remote_folder import RemoteFolderTarget, check_remote_folder, new_remote_folder
 from prunecli.formats.sharded import open_folder
 from prunecli.formats.sinks import FileSink, NullSink
 from prunecli.formats.source import FileSource
@@ -26,8 +30,8 @@ __all__ = ["FolderTargets", "check_folder_destination", "rewrite_folder"]
 class FolderTargets:
     """Outputs found fit to be written; no report if None."""
 
-    output: FolderTarget
-    report: Target | None
+    output: FolderTarget | RemoteFolderTarget
+    report: Output | None
 
 
 def check_folder_destination(folder: Folder, destination: Destination) -> FolderTargets:
@@ -41,16 +45,21 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
         raise UsageError("a folder of shards cannot be streamed; give -o a path")
     path = destination.path
     replaceable = destination.force and _holds_checkpoint(path)
-    output = check_folder(path, force=destination.force, source=folder.path, replaceable=replaceable)
+    output: FolderTarget | RemoteFolderTarget
+    if isinstance(path, Url):
+        output = check_remote_folder(path, force=destination.force, source=folder.path, replaceable=replaceable)
+    else:
+        source = None if isinstance(folder.path, Url) else folder.path
+        output = check_folder(path, force=destination.force, source=source, replaceable=replaceable)
     if destination.report is None:
         return FolderTargets(output, None)
-    report = check_target(destination.report, force=destination.force, option="--report")
-    if report.final.is_relative_to(output.final):
+    if lies_in(destination.report, path):
         raise UsageError("the report would lie in the folder that is written; give --report a place beside it")
+    report = check_output(destination.report, force=destination.force, option="--report")
     return FolderTargets(output, report)
 
 
-def _holds_checkpoint(path: Path) -> bool:
+def _holds_checkpoint(path: Location) -> bool:
     try:
         with open_folder(path):
             return True
@@ -80,24 +89,46 @@ def rewrite_folder(
     total = sum(work.sizes.values())
     told = counting(progress, total)
     closing = folder.closing(surgery.edit)
-    with new_folder(targets.output, total + sum(map(len, closing.values()))) as made:
-        for name, pieces in work.pieces.items():
-            source = folder.sources[name]
-            mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else None
-            with made.file(name, work.sizes[name], mode) as descriptor:
-                run_pieces(pieces, source, FileSink(descriptor), jobs=threads, progress=told)
-        run_pieces(work.looks, folder.source, NullSink(), jobs=threads)
-        for other in folder.others:
-            made.keep(other.name, other.path)
-        for name in work.untouched:
-            made.keep(name, folder.path / name)
-        for name, data in closing.items():  # last, so that a folder without them is seen to be none
-            made.write(name, data)
+    kept = [*folder.others, *(Kept(name, folder.path / name, folder.sources[name].size) for name in work.untouched)]
+    if isinstance(targets.output, RemoteFolderTarget):
+        with new_remote_folder(targets.output) as there:
+            for name, pieces in work.pieces.items():
+                with there.file(name, work.sizes[name]) as sink:
+                    run_into(pieces, folder.sources[name], sink, jobs=threads, progress=told)
+            run_pieces(work.looks, folder.source, NullSink(), jobs=threads)
+            for each in kept:
+                there.keep(each.name, each.path, each.size)
+            for name, data in closing.items():
+                there.write(name, data)
+            confirm(folder)
+    else:
+        with new_folder(targets.output, total + sum(map(len, closing.values()))) as made:
+            for name, pieces in work.pieces.items():
+                source = folder.sources[name]
+                mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else None
+                with made.file(name, work.sizes[name], mode) as descriptor:
+                    run_pieces(pieces, source, FileSink(descriptor), jobs=threads, progress=told)
+            run_pieces(work.looks, folder.source, NullSink(), jobs=threads)
+            for each in kept:
+                _keep_here(made, each, threads)
+            for name, data in closing.items():  # last, so that a folder without them is seen to be none
+                made.write(name, data)
+            confirm(folder)
     size = total + sum(folder.sources[name].size for name in work.untouched)
     report = make_report(folder, plan, surgery, Place(str(destination.path), folder.format, size))
     if targets.report is not None:
-        write_small(targets.report, render_json(report))
+        write_output(targets.report, render_json(report))
     return report
+
+
+def _keep_here(made: NewFolder, kept: Kept, jobs: int) -> None:
+    """Carry a file along into a folder on this machine, from wherever it lies."""
+    if not isinstance(kept.path, Url):
+        made.keep(kept.name, kept.path)
+        return
+    with open_location(kept.path) as source, made.file(kept.name, source.size) as descriptor:
+        run_pieces([Copy(0, source.size)], source, FileSink(descriptor), jobs=jobs)
+        source.confirm()
 
 
 @dataclass(frozen=True, slots=True)
