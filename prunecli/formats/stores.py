@@ -97,7 +97,9 @@ class Store:
             self.files.invalidate_cache()
             try:
                 return dict(self.files.info(self.path))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if isinstance(error.__cause__, OSError):  # so a host that cannot be reached is told by http
+                    raise error.__cause__ from None
                 return None
 
     def listed(self) -> list[dict[str, Any]]:
