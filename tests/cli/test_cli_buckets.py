@@ -1,4 +1,4 @@
-"""Object stores as input and output, against a server that speaks S3: the bytes of a local run, in ranges, in blocks."""
+"""Object stores as input and output on an S3 server: the bytes of a local run, in ranges and in blocks."""
 
 import importlib
 import itertools
