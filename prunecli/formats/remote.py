@@ -2,7 +2,7 @@
 
 import bisect
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,14 @@ _EDGE = 64 << 10
 _NEAR = 4 << 10
 """Bytes that a look elsewhere fetches at least."""
 
-_KEPT = 8 << 20
+_KEPT = 32 << 20
+"""Bytes of what was fetched for looks that are kept."""
+
+_MOST = 1 << 20
+"""Bytes of looks that are joined to one request."""
+
+_AT_ONCE = 16
+"""Requests in flight."""
 
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "blob_id", "oid", "mtime", "modified", "last_modified",
              "LastModified", "created")  # fmt: skip
@@ -49,17 +56,23 @@ class RemoteSource(Source):
         """
         if offset + length > self.size:
             raise DamagedError(f"{self.label} ends at byte {self.size}, in the middle of its data")
-        window = self._windows.find(offset, length)
-        if window is None:
-            start, stop = offset, max(offset + length, min(offset + _NEAR, self.size))
-            if offset + length <= _EDGE:
-                start, stop = 0, min(_EDGE, self.size)
-            elif offset >= self.size - _EDGE:
-                start, stop = self.size - _EDGE, max(offset + length, self.size)
-            window = (start, self._fetch(start, stop))
-            self._windows.add(*window)
-        start, data = window
+        start, data = self._windows.find(offset)
+        have = start + len(data)
+        if offset + length > have:
+            stop = max(offset + length, min(offset + _NEAR, self.size))
+            if offset < have:
+                data += self._fetch(have, stop)
+            else:
+                start, stop = self._edge(offset, length) or (offset, stop)
+                data = self._fetch(start, stop)
+            self._windows.add(start, data)
         return data[offset - start : offset - start + length]
+
+    def _edge(self, offset: int, length: int) -> tuple[int, int] | None:
+        """Return the beginning or the end of the file, if what is looked at lies there."""
+        if offset + length <= _EDGE:
+            return 0, min(_EDGE, self.size)
+        return (self.size - _EDGE, self.size) if offset >= self.size - _EDGE else None
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` from `offset` on, by one request.
@@ -70,6 +83,32 @@ class RemoteSource(Source):
         """
         if len(buffer):
             buffer[:] = self._fetch(offset, offset + len(buffer))
+
+    def expect(self, runs: Iterable[tuple[int, int]]) -> None:
+        """Fetch runs that will be read soon, near ones together, several at a time.
+
+        Raises:
+            DamagedError: the file ends before, since it was opened.
+            UnreadableError: they cannot be read.
+        """
+        if not self.store.files.async_impl:
+            return
+        room, missing = _KEPT // 2, []
+        for start, stop in _gathered((max(0, at), min(at + length, self.size)) for at, length in runs):
+            room -= stop - start
+            first, data = self._windows.find(start)
+            if room > 0 and stop > first + len(data):
+                missing.append((start, stop))
+        with translated(self.store.url, UnreadableError, "read {}"):
+            found = self.store.files.cat_ranges(
+                [self.store.path] * len(missing),
+                [start for start, _ in missing],
+                [stop for _, stop in missing],
+                batch_size=_AT_ONCE,
+                on_error="raise",
+            )
+        for (start, stop), data in zip(missing, found, strict=True):
+            self._windows.add(start, self._checked(bytes(data), start, stop))
 
     def confirm(self) -> None:
         """Look whether the file is still the one that was opened.
@@ -88,11 +127,25 @@ class RemoteSource(Source):
         store = self.store
         with translated(store.url, UnreadableError, f"read {{}} at byte {start}"), store.turn:
             data = bytes(store.files.cat_file(store.path, start=start, end=stop))
+        return self._checked(data, start, stop)
+
+    def _checked(self, data: bytes, start: int, stop: int) -> bytes:
         if len(data) < stop - start:
             raise DamagedError(f"{self.label} ends at byte {start + len(data)}, in the middle of its data")
         if len(data) > stop - start:
             raise UnreadableError(f"cannot read {self.label} in parts: its server sends it whole; fetch it first")
         return data
+
+
+def _gathered(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join runs (start and stop) whose distance costs less than a request of its own."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(run for run in runs if run[0] < run[1]):
+        if joined and start - joined[-1][1] < _EDGE and stop - joined[-1][0] <= _MOST:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return joined
 
 
 class _Windows:
@@ -104,17 +157,14 @@ class _Windows:
         self._size = 0
         self._lock = threading.Lock()
 
-    def find(self, offset: int, length: int) -> tuple[int, bytes] | None:
+    def find(self, offset: int) -> tuple[int, bytes]:
+        """Return the last run that begins at an offset or before, with that beginning; an empty one if none does."""
         with self._lock:
             at = bisect.bisect_right(self._starts, offset)
-            if at:
-                start = self._starts[at - 1]
-                data = self._runs[start]
-                if offset + length <= start + len(data):
-                    return start, data
-        return None
+            return (self._starts[at - 1], self._runs[self._starts[at - 1]]) if at else (0, b"")
 
     def add(self, start: int, data: bytes) -> None:
+        """Keep a run; another that begins there is forgotten, and all are when they are too many bytes."""
         with self._lock:
             if self._size + len(data) > _KEPT:
                 self._starts.clear()

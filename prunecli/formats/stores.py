@@ -122,11 +122,12 @@ def connect(url: Url) -> Store:
     # Only here: fsspec takes a tenth of a second to import, which files on this machine need not wait for.
     from fsspec import available_protocols
     from fsspec.core import url_to_fs
+    from fsspec.registry import registry
 
     protocol = url.protocol
     if protocol in _LAYERS:
         raise UsageError(f"{show(url)}: {protocol}:// stands on another file system; unpack or fetch it first")
-    if protocol not in available_protocols():
+    if protocol not in available_protocols() and protocol not in registry:
         known = "s3, gs, hf, memory, https, az, sftp, and what else fsspec knows"
         raise UsageError(f"{show(url)}: no file system is called {show(protocol, 40)}; known are {known}")
     try:

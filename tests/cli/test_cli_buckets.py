@@ -235,11 +235,17 @@ def test_params_reads_the_header_only(cli: Cli, large: Path, bucket: Bucket) -> 
     assert sum(each.served for each in bucket.requests) <= 64 << 10
 
 
-def test_the_layout_of_a_zip_takes_a_few_requests(cli: Cli, zoo: Path, bucket: Bucket) -> None:
-    source = upload(bucket, Path("model.pt"))
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_the_layout_of_a_torch_file_takes_a_look_a_tensor_and_a_few(
+    cli: Cli, folder: Path, bucket: Bucket, zipped: bool
+) -> None:
+    tensors = {f"{i}.weight": torch.zeros(1 << 15) for i in range(40)} | {f"{i}.bias": torch.ones(9) for i in range(99)}
+    torch.save(tensors, "many.pt", _use_new_zipfile_serialization=zipped)
+    source = upload(bucket, Path("many.pt"))
     bucket.requests.clear()
-    assert cli("params", source).code == 0
-    assert len(bucket.requests) <= 10
+    assert cli("params", source).out == cli("params", "many.pt").out
+    assert len(bucket.requests) <= 50
+    assert sum(each.served for each in bucket.requests) < Path("many.pt").stat().st_size // 2
 
 
 def test_every_byte_is_read_once_in_ranges_and_written_in_blocks(cli: Cli, large: Path, bucket: Bucket) -> None:
