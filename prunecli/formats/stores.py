@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
 from prunecli.errors import PrunecliError, UnreadableError, UsageError, show
 from prunecli.formats.locations import Url
@@ -65,8 +66,11 @@ def _reason(error: Exception, url: Url) -> str:
     if isinstance(error, NotImplementedError):
         return "its file system does not offer that"
     text = str(getattr(error, "strerror", None) or error or type(error).__name__)
+    if isinstance(status := getattr(error, "status", None), int):  # of aiohttp, whose text has the URL in it
+        text = f"status {status}, {getattr(error, 'message', '')}"
     for secret in url.secrets:
-        text = text.replace(secret, "***")
+        for spelt in (secret, quote(secret), unquote(secret)):
+            text = text.replace(spelt, "***")
     return show(" ".join(text.split()))
 
 
@@ -98,8 +102,9 @@ class Store:
             try:
                 return dict(self.files.info(self.path))
             except FileNotFoundError as error:
-                if isinstance(error.__cause__, OSError):  # so a host that cannot be reached is told by http
-                    raise error.__cause__ from None
+                cause = error.__cause__  # of http: a host that cannot be reached, or a status
+                if isinstance(cause, OSError) or getattr(cause, "status", 404) != 404:
+                    raise cause from None  # type: ignore[misc]
                 return None
 
     def listed(self) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ class Upload:
     def __init__(self, store: Store, size: int, run: Callable[[Callable[[], None]], None]) -> None:
         self.store = store
         # In blocks of one size: some stores take no others (Cloudflare R2).
-        self._block = max(_BLOCK, -(-size // _MOST_BLOCKS >> 20) + 1 << 20 if size > _BLOCK * _MOST_BLOCKS else 0)
+        self._block = max(_BLOCK, -(-size // (_MOST_BLOCKS << 20)) << 20)
         self._run = run
         self._held = store.url.protocol in _HELD
         self._late = store.url.protocol in _LATE

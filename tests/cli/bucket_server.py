@@ -94,9 +94,9 @@ class Bucket:
 
 
 @contextmanager
-def serving() -> Iterator[Bucket]:
-    """Run the server in a thread."""
-    bucket = Bucket(DomainDispatcherApplication(create_backend_app))
+def serving(app: Wsgi | None = None) -> Iterator[Bucket]:
+    """Run the server in a thread, or another application."""
+    bucket = Bucket(app or DomainDispatcherApplication(create_backend_app))
     server: BaseWSGIServer = make_server("127.0.0.1", 0, bucket, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -404,6 +404,36 @@ def test_a_driver_that_is_not_installed_is_named(
     failure(cli("apply", "model.pt", *FC, "-o", url), 2)
 
 
+# Web servers
+
+
+@KINDS
+def test_a_web_server_is_read_in_ranges(cli: Cli, zoo: Path, bucket: Bucket, kind: str) -> None:
+    if kind == "shards":
+        kind = "shards/model-2-of-2.safetensors"
+    url = f"{bucket.endpoint}/{bucket.name}/{kind}"
+    bucket.put(kind, Path(kind).read_bytes())
+    assert "status 403" in failure(cli("params", url), 3)
+    bucket.client.put_object_acl(Bucket=bucket.name, Key=kind, ACL="public-read")
+    bucket.requests.clear()
+    assert cli("report", url).out == cli("report", kind).out != ""
+    assert max(each.served for each in bucket.requests if each.method == "GET") <= 4 * MIB
+    line = failure(cli("apply", kind, *FC, "-o", f"{bucket.endpoint}/{bucket.name}/out"), 6)
+    assert line.startswith("cannot ")
+
+
+def test_a_web_server_that_knows_no_ranges(cli: Cli, large: Path) -> None:
+    def whole(environ: Environ, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", str(large.stat().st_size))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [large.read_bytes()]
+
+    with serving(whole) as server:
+        url = server.endpoint.replace("//", "//me:word@") + "/x.pt?sig=word"
+        line = failure(cli("params", url), 3)
+    shown = url.replace("me:word", "***").replace("sig=word", "***")
+    assert line == f"cannot read {shown} in parts: its server sends it whole; fetch it first\n"
+
+
 # Processes
 
 
