@@ -9,7 +9,8 @@
     |   `-- UnsupportedError       4  the input is sound, and nothing prunecli can operate on
     |-- UnsafeError                5  the input would run code, leave its folder, or exceed the limits
     |-- OutputError                6  the output was not written: no space, no permission, it exists
-    `-- ThresholdError             7  a threshold or a verification was not met
+    |-- ThresholdError             7  a threshold or a verification was not met
+    `-- PeerError                  *  another rank failed, and says why; the code is that rank's
 
 A message is one line that says what, where, and the remedy. Every string in it that comes from a file has gone
 through `show` first, so that a hostile name can neither move the cursor nor add a line.
@@ -20,6 +21,7 @@ import unicodedata
 __all__ = [
     "DamagedError",
     "OutputError",
+    "PeerError",
     "PrunecliError",
     "ThresholdError",
     "UnreadableError",
@@ -74,6 +76,14 @@ class ThresholdError(PrunecliError):
     """A threshold the user set, or a verification, was not met."""
 
     exit_code = 7
+
+
+class PeerError(PrunecliError):
+    """Another process of a spread run failed. That one has the message; this one has its exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another rank failed; its message says why")
+        self.exit_code = exit_code
 
 
 # Categories that move a cursor, hide, reorder or break text: controls, formats (bidi, zero width), surrogates,

@@ -13,7 +13,7 @@ import typer
 from prunecli import __version__
 from prunecli.cli import commands
 from prunecli.cli.signals import Interrupted, die_of, interruptible
-from prunecli.errors import PrunecliError, show
+from prunecli.errors import PeerError, PrunecliError, show
 
 __all__ = ["app", "run"]
 
@@ -84,6 +84,8 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         code = app(arguments, prog_name="prunecli", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except PeerError as error:
+        return error.exit_code
     except PrunecliError as error:
         return _fail(str(error), error.exit_code, debug=debug)
     except typer.TyperException as error:

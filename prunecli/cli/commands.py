@@ -1,6 +1,9 @@
 """The commands: options in, one library call, the result rendered."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
@@ -20,6 +23,7 @@ from prunecli.cli.options import (
     Params,
     Quiet,
     ReportFormat,
+    Resume,
     checkpoint_path,
     destination_of,
     output_path,
@@ -28,14 +32,17 @@ from prunecli.cli.options import (
 from prunecli.core.amount import parse_amount
 from prunecli.errors import ThresholdError, UsageError
 from prunecli.formats import base as formats
+from prunecli.formats.locations import Location
 from prunecli.formats.opening import Opened, confirm, open_any
 from prunecli.formats.outputs import check_output, write_output
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, Prune, plan_bake, plan_prune
 from prunecli.surgery.report import measure, render_json
-from prunecli.surgery.rewrite import check_destination, rewrite
+from prunecli.surgery.rewrite import check_destination, rewrite, unfinished
+from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import select
+from prunecli.surgery.team import Team, team_of_launcher
 
 __all__ = ["apply", "params", "remove", "report"]
 
@@ -71,6 +78,7 @@ def apply(
     no_report: NoReport = False,
     dry_run: DryRun = False,
     force: Force = False,
+    resume: Resume = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
@@ -82,11 +90,15 @@ def apply(
     prune = Prune(selection, share, seed, together, remove, untie, zeros_are_pruned, mask_dtype.value)
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
-    with open_any(source, formats.Reading(key, foreign)) as opened:
-        plan = plan_prune(opened, prune)
+    with _opened(source, formats.Reading(key, foreign)) as (team, opened):
+        run = _run(team, jobs, resume=resume)
+        speech = _Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
         if share == 1 and isinstance(share, int):
-            render.note("amount 1 prunes one element; 1.0 prunes all of them", quiet=quiet)
-        _carry_out(opened, plan, destination, told=report == "-", dry_run=dry_run, jobs=jobs, quiet=quiet)
+            render.note("amount 1 prunes one element; 1.0 prunes all of them", quiet=speech.quiet)
+        if run.resume and seed is None:
+            prune = replace(prune, seed=team.share(lambda: unfinished(opened, destination)))
+        plan = team.share(lambda: plan_prune(opened, prune))
+        _carry_out(opened, plan, destination, run, speech)
 
 
 def remove(
@@ -100,15 +112,18 @@ def remove(
     no_report: NoReport = False,
     dry_run: DryRun = False,
     force: Force = False,
+    resume: Resume = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
     """Bake the masks that a checkpoint has: weight_orig * weight_mask -> weight."""
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "remove", output, report, no_report=no_report, force=force)
-    with open_any(source, formats.Reading(key, foreign)) as opened:
-        plan = plan_bake(opened, selection_of(param, exclude))
-        _carry_out(opened, plan, destination, told=report == "-", dry_run=dry_run, jobs=jobs, quiet=quiet)
+    with _opened(source, formats.Reading(key, foreign)) as (team, opened):
+        run = _run(team, jobs, resume=resume)
+        speech = _Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
+        plan = team.share(lambda: plan_bake(opened, selection_of(param, exclude)))
+        _carry_out(opened, plan, destination, run, speech)
 
 
 def report(
@@ -128,9 +143,11 @@ def report(
 ) -> None:
     """Count the zeros of a checkpoint's parameters."""
     target = None if output in (None, "-") else check_output(output_path(str(output), "--output"), force=force)
-    with open_any(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as opened:
-        result = measure(opened, selection_of(param, exclude, min_dim), jobs=jobs)
+    with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
+        result = measure(opened, selection_of(param, exclude, min_dim), _run(team, jobs))
         confirm(opened)
+        if not team.leads:
+            return
     text = render_json(result).decode("ascii") if style is ReportFormat.JSON else render.report_table(result)
     if target is None:
         sys.stdout.write(text)
@@ -150,28 +167,45 @@ def params(
 ) -> None:
     """List what can be pruned: names, types, shapes; plain lines when piped."""
     selection = selection_of(param, exclude, min_dim)
-    with open_any(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as opened:
+    with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
+        if not team.leads:
+            return
         found = parameters_of(opened)
         chosen = list(found.values()) if selection is None else select(found, selection)
         render.parameters(opened, chosen)
 
 
-def _carry_out(
-    opened: Opened,
-    plan: Plan,
-    destination: Destination,
-    *,
-    told: bool,
-    dry_run: bool,
-    jobs: int | None,
-    quiet: bool,
-) -> None:
-    """Do what a plan says, or print it and look whether it could be done; `told` sends the report to stdout."""
-    render.rivals(opened, quiet=quiet)
-    if dry_run:
-        render.plan_table(plan, destination)
-        check_destination(opened, destination)
+@contextmanager
+def _opened(source: Location | None, reading: formats.Reading) -> Iterator[tuple[Team, Opened]]:
+    """Join the other ranks, if there are any, and open the checkpoint, each rank for itself."""
+    with team_of_launcher() as team, ExitStack() as stack:
+        if source is None and team.size > 1:
+            raise UsageError("several ranks cannot read one standard input; give the checkpoint's path")
+        yield team, team.each(lambda: stack.enter_context(open_any(source, reading)))
+
+
+def _run(team: Team, jobs: int | None, *, resume: bool = False) -> Run:
+    return Run(jobs, None, team, resume or team.restarts > 0, resume or team.restartable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Speech:
+    """What is said of a run: `told` sends the report to stdout, `dry_run` prints the plan and does nothing."""
+
+    told: bool
+    dry_run: bool
+    quiet: bool
+
+
+def _carry_out(opened: Opened, plan: Plan, destination: Destination, run: Run, speech: _Speech) -> None:
+    """Do what a plan says, or print it and look whether it could be done."""
+    render.rivals(opened, quiet=speech.quiet)
+    if speech.dry_run:
+        if run.team.leads:
+            render.plan_table(plan, destination)
+            check_destination(opened, destination)
         return
-    with render.progress(opened, quiet=quiet) as progress:
-        result = rewrite(opened, plan, destination, jobs=jobs, progress=progress)
-    render.result(result, destination, to_stdout=told, quiet=quiet)
+    with render.progress(opened, quiet=speech.quiet) as progress:
+        result = rewrite(opened, plan, destination, replace(run, progress=progress))
+    if run.team.leads:
+        render.result(result, destination, to_stdout=speech.told, quiet=speech.quiet)

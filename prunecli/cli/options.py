@@ -15,7 +15,7 @@ from prunecli.surgery.select import Selection
 
 __all__ = [
     "Amount", "Checkpoint", "Exclude", "Force", "Foreign", "Jobs", "Key", "MaskDtype", "MinDim", "Output", "Params",
-    "Quiet", "ReportFormat", "checkpoint_path", "destination_of", "output_path", "selection_of",
+    "Quiet", "ReportFormat", "Resume", "checkpoint_path", "destination_of", "output_path", "selection_of",
 ]  # fmt: skip
 
 
@@ -62,6 +62,12 @@ Output = Annotated[
     str | None, typer.Option("-o", "--output", metavar="PATH|-", help="The output; - is standard output.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Keep what an interrupted run finished, and what this one finishes if it is interrupted."
+    ),
+]
 Jobs = Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Threads; default: one per core, at most 8.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no table, no notes.")]
 

@@ -15,7 +15,10 @@ from pathlib import Path
 from prunecli.errors import OutputError, show
 from prunecli.formats.temp_files import remove_stale, temp_beside, umask
 
-__all__ = ["Target", "check_target", "new_file", "reserve", "sync_folder", "write_failure", "write_small"]
+__all__ = [
+    "Target", "check_space", "check_target", "new_file", "publish_file", "reserve", "sync_folder", "write_failure",
+    "write_small",
+]  # fmt: skip
 
 _ELSEWHERE = "write elsewhere with -o"
 _FREE_SOME = f"free some, or {_ELSEWHERE}"
@@ -147,13 +150,38 @@ def reserve(fd: int, size: int, path: Path) -> None:
         OutputError: there is no room for it.
         OSError: anything else.
     """
-    disk = os.fstatvfs(fd)
-    free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
-    if disk.f_blocks and size > free:  # some network file systems report no sizes at all
-        raise OutputError(f"cannot write {show(path)}: it needs {size} bytes, its disk has {free}; {_FREE_SOME}")
+    check_space(fd, size - os.fstat(fd).st_blocks * 512, path)
     with _ignoring(_UNSUPPORTED):
         os.posix_fallocate(fd, 0, size)  # measured: never slower than growing the file write by write
     os.ftruncate(fd, size)
+
+
+def check_space(place: int | Path, size: int, path: Path) -> None:
+    """Look whether the disk that an open file or a folder lies on has `size` bytes free.
+
+    Raises:
+        OutputError: it has not; `path` is what the message names.
+    """
+    disk = os.statvfs(place)
+    free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+    if disk.f_blocks and size > free:  # some network file systems report no sizes at all
+        raise OutputError(f"cannot write {show(path)}: it needs {size} bytes, its disk has {free}; {_FREE_SOME}")
+
+
+def publish_file(made: Path, target: Target) -> None:
+    """Give a file that lies on the same disk its owner, its mode and its final name.
+
+    Raises:
+        OutputError: another file appeared there meanwhile.
+    """
+    fd = os.open(made, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _set_owner_and_mode(fd, target)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    _publish(made, target)
+    sync_folder(target.final.parent, target.path)
 
 
 def _set_owner_and_mode(fd: int, target: Target) -> None:

@@ -1,6 +1,6 @@
 """An output folder appears whole under its name, or not at all.
 
-Files are made in a hidden sibling folder, each synced; then the folder gets its name in one step. What is carried along
+It is made in a hidden place beside it (`partial`), synced, and gets its name in one step. What is carried along
 unchanged takes no space where the file system can share it.
 """
 
@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import OutputError, show
-from prunecli.formats.commit import reserve, sync_folder, write_failure
-from prunecli.formats.temp_files import remove_stale, temp_beside, umask
+from prunecli.formats.commit import sync_folder, write_failure
+from prunecli.formats.temp_files import hidden_prefix, umask
 
-__all__ = ["FolderTarget", "NewFolder", "check_folder", "new_folder"]
+__all__ = ["FolderTarget", "check_folder", "naming", "publish_folder", "share_file"]
 
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
 _NOREPLACE, _EXCHANGE = 1, 2  # linux/fs.h: flags of renameat2
 _AT_FDCWD = -100  # linux/fcntl.h
 _CANNOT = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
-_FREE_SOME = "free some, or write elsewhere with -o"
+_NO_LINK = _CANNOT | {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES}
 
 
 @dataclass(frozen=True)
@@ -73,106 +73,77 @@ def check_folder(path: Path, *, force: bool, source: Path | None, replaceable: b
     return FolderTarget(path, final, mode, replaces=old is not None)
 
 
-class NewFolder:
-    """A folder in the making: files are written into it, or carried along from elsewhere."""
-
-    def __init__(self, root: Path, target: FolderTarget) -> None:
-        self._root = root
-        self._target = target
-
-    @contextmanager
-    def file(self, name: str, size: int, mode: int | None = None) -> Iterator[int]:
-        """Give a descriptor (read and write) to fill a new file of `size` bytes with; it is synced at the end."""
-        path = self._place(name)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            reserve(fd, size, self._target.path / name)
-            yield fd
-            os.fchmod(fd, 0o666 & ~umask() if mode is None else mode)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a small file."""
-        with self.file(name, len(data)) as fd:
-            while data:
-                data = data[os.write(fd, data) :]
-
-    def keep(self, name: str, path: Path) -> None:
-        """Carry a file along: share its extents, or link it, or copy it, whichever comes first that can be done."""
-        place = self._place(name)
-        if self._clone(path, place):
-            return
-        try:
-            os.link(os.path.realpath(path), place)
-        except OSError as error:
-            if error.errno not in _CANNOT | {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES}:
-                raise
-            with path.open("rb") as old:
-                status = os.fstat(old.fileno())
-                with (
-                    self.file(name, status.st_size, status.st_mode & 0o777) as fd,
-                    open(fd, "wb", closefd=False) as new,
-                ):
-                    shutil.copyfileobj(old, new, 1 << 20)
-
-    def _clone(self, path: Path, place: Path) -> bool:
-        with path.open("rb") as old:
-            fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.ioctl(fd, _FICLONE, old.fileno())
-                os.fchmod(fd, _mode(old.fileno()))
-                os.fsync(fd)
-            except OSError:
-                place.unlink()
-                return False
-            finally:
-                os.close(fd)
-        return True
-
-    def _place(self, name: str) -> Path:
-        path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-
-def _mode(fd: int) -> int:
-    return os.fstat(fd).st_mode & 0o777
-
-
 @contextmanager
-def new_folder(target: FolderTarget, size: int) -> Iterator[NewFolder]:
-    """Give a folder to fill; it gets its name when the block ends without an exception.
-
-    `size` is what will be written into it, without what is carried along. Any exception leaves what stood there as it
-    was, and nothing else.
+def naming(target: Path, root: Path) -> Iterator[None]:
+    """Turn an OSError about files below `root`, or about none, into the error that says why `target` was not written.
 
     Raises:
-        OutputError: instead of an OSError about this output, as `commit.new_file` does.
+        OutputError: instead of such an OSError.
     """
-    remove_stale(target.final)
-    with temp_beside(target.final) as temp:
-        try:
-            temp.mkdir(0o700)
-            _check_space(temp, size, target.path)
-            yield NewFolder(temp, target)
-            _sync_tree(temp)
-            temp.chmod(target.mode)
-            _publish(temp, target)
-        except OSError as error:
-            names = [os.fsdecode(each) for each in (error.filename, error.filename2) if isinstance(each, str | bytes)]
-            if isinstance(error, BrokenPipeError) or (names and not any(name.startswith(str(temp)) for name in names)):
-                raise
-            raise write_failure(target.path, error) from error
+    try:
+        yield
+    except OSError as error:
+        names = [os.fsdecode(each) for each in (error.filename, error.filename2) if isinstance(each, str | bytes)]
+        if isinstance(error, BrokenPipeError) or (names and not any(name.startswith(str(root)) for name in names)):
+            raise
+        raise write_failure(target, error) from error
+
+
+def share_file(old: Path, place: Path) -> None:
+    """Carry a file along: share its extents, or link it, or copy it, whichever comes first that can be done.
+
+    A file that is there already was carried along by an earlier run.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temp = place.with_name(f"{hidden_prefix(place)}carried")
+    temp.unlink(missing_ok=True)
+    if place.exists():
+        return
+    with old.open("rb") as source:
+        if not _clone(source.fileno(), temp) and not _link(old, temp):
+            with temp.open("xb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+                copy.flush()
+                os.fchmod(copy.fileno(), os.fstat(source.fileno()).st_mode & 0o777)
+                os.fsync(copy.fileno())
+    temp.rename(place)
+
+
+def _clone(source: int, place: Path) -> bool:
+    fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.ioctl(fd, _FICLONE, source)
+        os.fchmod(fd, os.fstat(source).st_mode & 0o777)
+        os.fsync(fd)
+    except OSError:
+        place.unlink()
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _link(old: Path, place: Path) -> bool:
+    try:
+        os.link(os.path.realpath(old), place)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        return False
+    return True
+
+
+def publish_folder(made: Path, target: FolderTarget) -> None:
+    """Sync a folder and all below it, and give it its mode and its final name; what stood there is gone then.
+
+    Raises:
+        OutputError: another folder appeared there meanwhile.
+        OSError: anything else; what stood there is as it was.
+    """
+    _sync_tree(made)
+    made.chmod(target.mode)
+    _publish(made, target)
     sync_folder(target.final.parent, target.path)
-
-
-def _check_space(folder: Path, size: int, path: Path) -> None:
-    disk = os.statvfs(folder)
-    free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
-    if disk.f_blocks and size > free:
-        raise OutputError(f"cannot write {show(path)}: it needs {size} bytes, its disk has {free}; {_FREE_SOME}")
 
 
 def _sync_tree(root: Path) -> None:
@@ -184,22 +155,21 @@ def _sync_tree(root: Path) -> None:
             os.close(fd)
 
 
-def _publish(temp: Path, target: FolderTarget) -> None:
-    """Give the folder its name; what stood there has the temp name then, and goes."""
+def _publish(made: Path, target: FolderTarget) -> None:
+    """Give the folder its name; what stood there has the old name then, and is for the caller to remove."""
     if target.replaces:
-        if not _rename(temp, target.final, _EXCHANGE):
-            aside = temp.with_suffix(".old")
+        if not _rename(made, target.final, _EXCHANGE):
+            aside = made.with_suffix(".old")
             target.final.rename(aside)
             try:
-                temp.rename(target.final)
+                made.rename(target.final)
             except OSError:
                 aside.rename(target.final)
                 raise
-            aside.rename(temp)
         return
     try:
-        if not _rename(temp, target.final, _NOREPLACE):
-            temp.rename(target.final)
+        if not _rename(made, target.final, _NOREPLACE):
+            made.rename(target.final)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise OutputError(f"{show(target.path)} appeared meanwhile; replace it with --force") from error

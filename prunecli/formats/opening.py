@@ -1,5 +1,6 @@
 """Open whatever a user names: a file, standard input, or a folder of shards."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from prunecli.formats.locations import Location, Url
 from prunecli.formats.remote import look_at, open_found
 from prunecli.formats.sharded import open_folder
 
-__all__ = ["Opened", "confirm", "open_any"]
+__all__ = ["Opened", "confirm", "fingerprint", "open_any"]
 
 Opened = Checkpoint | Folder
 
@@ -52,3 +53,15 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
+
+
+def fingerprint(opened: Opened) -> str:
+    """Return what tells this state of a checkpoint from others: its tensors, and the state of its files."""
+    digest = hashlib.blake2b(digest_size=16)
+    sources = opened.sources if isinstance(opened, Folder) else {"": opened.source}
+    for name, source in sources.items():
+        digest.update(repr((name, source.size, source.state)).encode("utf-8", "surrogatepass"))
+    for tensor in opened.tensors.values():
+        what = (tensor.name, tensor.dtype.name, tensor.shape, tensor.storage.key, tensor.storage.offset)
+        digest.update(repr(what).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -42,7 +42,7 @@ class Checksum:
         self._lock = threading.Lock()
 
     def add(self, start: int, crc: int, length: int) -> None:
-        """Take in the CRC-32 of `length` bytes at `start` of the record.
+        """Take in the CRC-32 of `length` bytes at `start` of the record; what is known already changes nothing.
 
         Raises:
             DamagedError: that completes the record, and it is not the one that was written.
@@ -50,6 +50,8 @@ class Checksum:
         if not length:  # it would stand at the start of its neighbour
             return
         with self._lock:
+            if start in self._parts:
+                return
             self._parts[start] = (crc, length)
             self._seen += length
             complete = self._seen == self._length

@@ -47,6 +47,11 @@ class RemoteSource(Source):
         self._version = _version(found)
         self._windows = _Windows()
 
+    @property
+    def state(self) -> str:
+        """What tells this state of the file from others, as far as its store tells it."""
+        return repr(self._version)
+
     def read(self, offset: int, length: int) -> bytes:
         """Read exactly `length` bytes at `offset`, from what was fetched before if they are in it.
 

@@ -41,6 +41,11 @@ class Source(ABC):
     name: str | None
     size: int
 
+    @property
+    @abstractmethod
+    def state(self) -> str:
+        """What changes when the file does, as far as its file system tells."""
+
     def read(self, offset: int, length: int) -> bytes:
         """Read exactly `length` bytes at `offset`."""
         data = bytearray(length)
@@ -80,6 +85,11 @@ class FileSource(Source):
     label: str
     name: str | None
     status: os.stat_result
+
+    @property
+    def state(self) -> str:
+        """Its time of modification, in nanoseconds."""
+        return str(self.status.st_mtime_ns)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` from `offset` on.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["remove_stale", "temp_beside", "umask"]
+__all__ = ["hidden_prefix", "remove_stale", "temp_beside", "umask"]
 
 _NAME_BYTES = 80  # of the output's name in the temp name: the whole stays below 143, eCryptfs' limit, and so below 255
 _in_flight: set[Path] = set()  # temps of this very process
@@ -18,7 +18,7 @@ _in_flight: set[Path] = set()  # temps of this very process
 @contextmanager
 def temp_beside(final: Path) -> Iterator[Path]:
     """Give a name for a temp file or folder in the folder of `final`; whatever has it at the end is removed."""
-    temp = final.with_name(f"{_prefix(final)}{os.getpid()}-{_boot_id()}-{secrets.token_hex(8)}.tmp")
+    temp = final.with_name(f"{hidden_prefix(final)}{os.getpid()}-{_boot_id()}-{secrets.token_hex(8)}.tmp")
     try:  # entered before the file is there: an interrupt at any point finds what to remove
         _in_flight.add(temp)
         yield temp
@@ -32,12 +32,19 @@ def temp_beside(final: Path) -> Iterator[Path]:
 
 def remove_stale(final: Path) -> None:
     """Remove what killed runs left for this output. Tidying is no reason to fail."""
-    shape = re.compile(re.escape(_prefix(final)) + r"([1-9]\d{0,8})-([0-9a-f]{8})-[0-9a-f]{16}\.tmp")
+    shape = re.compile(re.escape(hidden_prefix(final)) + r"([1-9]\d{0,8})-([0-9a-f]{8})-[0-9a-f]{16}\.tmp")
     with suppress(OSError):
         for path in list(final.parent.iterdir()):
             found = shape.fullmatch(path.name)
             if found and (found[2] != _boot_id() or not _is_running(int(found[1]), path)):
                 _remove(path)
+
+
+def hidden_prefix(final: Path) -> str:
+    """Begin the name of a temp file: hidden, telling its output, and short enough for every file system."""
+    raw = os.fsencode(final.name)
+    name = final.name if len(raw) <= _NAME_BYTES else raw[:_NAME_BYTES].decode(errors="ignore")
+    return f".{name}.prunecli-"
 
 
 def umask() -> int:
@@ -55,12 +62,6 @@ def _boot_id() -> str:
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
     return "00000000"
-
-
-def _prefix(final: Path) -> str:
-    raw = os.fsencode(final.name)
-    name = final.name if len(raw) <= _NAME_BYTES else raw[:_NAME_BYTES].decode(errors="ignore")
-    return f".{name}.prunecli-"
 
 
 def _is_running(pid: int, temp: Path) -> bool:

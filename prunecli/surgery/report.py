@@ -11,13 +11,13 @@ import numpy as np
 from prunecli import __version__
 from prunecli.core.amount import Amount
 from prunecli.formats.base import Layout
-from prunecli.formats.sinks import NullSink
-from prunecli.formats.stream import default_jobs, run_pieces
 from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.plan import Plan
+from prunecli.surgery.rewrite_units import Run, count
 from prunecli.surgery.select import Selection, select
+from prunecli.surgery.units import Work
 
 __all__ = ["SCHEMA", "ParameterReport", "Place", "Report", "Totals", "as_dict", "make_report", "measure", "render_json"]
 
@@ -109,8 +109,11 @@ def _told(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
     return any(masks[partner] == parameter.mask_sha256 for partner in earlier)
 
 
-def measure(checkpoint: Layout, selection: Selection | None, *, jobs: int | None = None) -> Report:
-    """Count the zeros of all ordinary parameters, or of the selected ones, in one pass over the file."""
+def measure(checkpoint: Layout, selection: Selection | None, run: Run | None = None) -> Report:
+    """Count the zeros of all ordinary parameters, or of the selected ones, in one pass over the data.
+
+    With several ranks, each looks at its share, and the leader's report has the sums.
+    """
     parameters = parameters_of(checkpoint)
     if selection is not None:
         chosen = select(parameters, selection)
@@ -120,7 +123,7 @@ def measure(checkpoint: Layout, selection: Selection | None, *, jobs: int | None
     plan = Plan("report", looked_at, {}, bake=False)
     surgery = prepare(checkpoint, plan)
     pieces = looks(surgery.edit, (parameter.weight for parameter in chosen))
-    run_pieces(pieces, checkpoint.source, NullSink(), jobs=default_jobs() if jobs is None else jobs)
+    count(surgery, [Work("", pieces, checkpoint.source, written=False)], run or Run())
     return make_report(checkpoint, plan, surgery, None)
 
 

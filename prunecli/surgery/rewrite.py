@@ -4,60 +4,100 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from prunecli.errors import OutputError, UsageError
+from prunecli.errors import OutputError, UsageError, show
 from prunecli.formats.base import Checkpoint
+from prunecli.formats.commit import Target, publish_file
 from prunecli.formats.folder import Folder
 from prunecli.formats.locations import Url
 from prunecli.formats.opening import Opened, confirm
 from prunecli.formats.ordered import run_into
 from prunecli.formats.outputs import Output, check_output, new_output, write_output
+from prunecli.formats.partial import Partial
 from prunecli.formats.pieces import Piece
 from prunecli.formats.remote import RemoteSource
 from prunecli.formats.sinks import PipeSink
 from prunecli.formats.source import FileSource
-from prunecli.formats.stream import default_jobs
-from prunecli.surgery.destinations import Destination, Progress, counting
-from prunecli.surgery.edits import prepare
+from prunecli.surgery.destinations import Destination, counting
+from prunecli.surgery.edits import Surgery, prepare
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import Place, Report, make_report, render_json
-from prunecli.surgery.rewrite_folder import check_folder_destination, rewrite_folder
+from prunecli.surgery.rewrite_folder import FAR, check_folder_destination, rewrite_folder
+from prunecli.surgery.rewrite_units import Order, Run, carry_out, unfinished_seed
+from prunecli.surgery.units import Work
 
-__all__ = ["check_destination", "rewrite"]
+__all__ = ["check_destination", "rewrite", "unfinished"]
 
 
-def rewrite(
-    checkpoint: Opened,
-    plan: Plan,
-    destination: Destination,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Report:
+def rewrite(checkpoint: Opened, plan: Plan, destination: Destination, run: Run | None = None) -> Report:
     """Write the checkpoint that the plan describes, then its report; nothing is begun before both are found writable.
 
     Raises:
-        OutputError: an output exists, cannot be written, or is the input.
+        OutputError: an output exists, cannot be written, or is the input; or as `rewrite_units.carry_out`.
+        UsageError: standard output cannot be resumed, or written by several ranks.
         DamagedError: the input's data contradict its checksums.
     """
+    run = run or Run()
     if isinstance(checkpoint, Folder):
-        return rewrite_folder(checkpoint, plan, destination, jobs=jobs, progress=progress)
-    targets = _check_file_destination(checkpoint, destination)
+        return rewrite_folder(checkpoint, plan, destination, run)
+    targets = run.team.share(lambda: _check_file_destination(checkpoint, destination))
     surgery = prepare(checkpoint, plan)
     pieces = list(checkpoint.pieces(surgery.edit))
-    size = sum(piece.length for piece in pieces)
-    told = counting(progress, size)
-    threads = default_jobs() if jobs is None else jobs
-    if targets.output is None:
-        _to_stdout(pieces, checkpoint, threads, told)
+    if run.keep or run.team.size > 1:
+        _in_units(checkpoint, plan, surgery, pieces, targets.output, run)
     else:
-        with new_output(targets.output, size) as sink:
-            run_into(pieces, checkpoint.source, sink, jobs=threads, progress=told)
-            confirm(checkpoint)
+        _in_one_go(checkpoint, pieces, targets.output, run)
+    size = sum(piece.length for piece in pieces)
     output = Place(None if destination.path is None else str(destination.path), checkpoint.format, size)
-    report = make_report(checkpoint, plan, surgery, output)
-    if targets.report is not None:
-        write_output(targets.report, render_json(report))
-    return report
+
+    def report() -> Report:
+        made = make_report(checkpoint, plan, surgery, output)
+        if targets.report is not None:
+            write_output(targets.report, render_json(made))
+        return made
+
+    return run.team.share(report)
+
+
+def _in_one_go(checkpoint: Checkpoint, pieces: Sequence[Piece], target: Output | None, run: Run) -> None:
+    size = sum(piece.length for piece in pieces)
+    told = counting(run.progress, size)
+    if target is None:
+        _to_stdout(pieces, checkpoint, run.threads, told)
+    else:
+        with new_output(target, size) as sink:
+            run_into(pieces, checkpoint.source, sink, jobs=run.threads, progress=told)
+            confirm(checkpoint)
+
+
+def _in_units(
+    checkpoint: Checkpoint, plan: Plan, surgery: Surgery, pieces: Sequence[Piece], target: Output | None, run: Run
+) -> None:
+    if target is None or checkpoint.source.name is None:
+        raise UsageError("a stream can neither be resumed nor spread over ranks; name files, with -o as well")
+    if not isinstance(target, Target):
+        raise UsageError(FAR.format(show(target.final)))
+    work = Work(target.final.name, pieces, checkpoint.source, written=True)
+    order = Order(checkpoint, plan, surgery, [work], target.final, target.path)
+
+    def finish(partial: Partial) -> None:
+        confirm(checkpoint)
+        publish_file(partial.output / work.name, target)
+
+    carry_out(order, run, finish)
+
+
+def unfinished(checkpoint: Opened, destination: Destination) -> int | None:
+    """Return the seed of an unfinished output that can be resumed, None if there is none.
+
+    Raises:
+        PrunecliError: as `check_destination`.
+    """
+    target = (
+        check_folder_destination(checkpoint, destination).output
+        if isinstance(checkpoint, Folder)
+        else _check_file_destination(checkpoint, destination).output
+    )
+    return None if target is None or isinstance(target.final, Url) else unfinished_seed(target.final)
 
 
 @dataclass(frozen=True, slots=True)

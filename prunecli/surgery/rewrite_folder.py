@@ -3,27 +3,32 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prunecli.errors import PrunecliError, UsageError
+from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import Edit
-from prunecli.formats.commit_folder import FolderTarget, NewFolder, check_folder, new_folder
-from prunecli.formats.detect import open_location
+from prunecli.formats.commit_folder import FolderTarget, check_folder, publish_folder
 from prunecli.formats.folder import Folder, Kept
 from prunecli.formats.locations import Location, Url, lies_in
 from prunecli.formats.opening import confirm
 from prunecli.formats.ordered import run_into
 from prunecli.formats.outputs import Output, check_output, write_output
-from prunecli.formats.pieces import Copy, Piece
+from prunecli.formats.partial import Partial
 from prunecli.formats.remote_folder import RemoteFolderTarget, check_remote_folder, new_remote_folder
 from prunecli.formats.sharded import open_folder
-from prunecli.formats.sinks import FileSink, NullSink
+from prunecli.formats.sinks import NullSink
 from prunecli.formats.source import FileSource
-from prunecli.formats.stream import default_jobs, run_pieces
-from prunecli.surgery.destinations import Destination, Progress, counting
+from prunecli.formats.stream import run_pieces
+from prunecli.formats.temp_files import umask
+from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import Place, Report, make_report, render_json
+from prunecli.surgery.rewrite_units import Order, Run, carry_out
+from prunecli.surgery.units import Work
 
-__all__ = ["FolderTargets", "check_folder_destination", "rewrite_folder"]
+__all__ = ["FAR", "FolderTargets", "check_folder_destination", "rewrite_folder"]
+
+FAR = "{} can neither be resumed nor spread over ranks, being behind a URL; write to this machine, then copy it there"
+"""Why some runs are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,89 +72,82 @@ def _holds_checkpoint(path: Location) -> bool:
         return False
 
 
-def rewrite_folder(
-    folder: Folder,
-    plan: Plan,
-    destination: Destination,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Report:
+def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Run) -> Report:
     """Write the folder that the plan describes, then the report; a file in which nothing changes is carried along.
 
     Raises:
-        OutputError: an output exists, cannot be written, or is the input.
+        OutputError: an output exists, cannot be written, or is the input; or as `rewrite_units.carry_out`.
         UsageError: as `check_folder_destination`.
         DamagedError: the input's data contradict its checksums.
     """
-    targets = check_folder_destination(folder, destination)
+    targets = run.team.share(lambda: check_folder_destination(folder, destination))
     surgery = prepare(folder, plan)
-    work = _divide(folder, plan, surgery)
-    threads = default_jobs() if jobs is None else jobs
-    total = sum(work.sizes.values())
-    told = counting(progress, total)
+    works = _divide(folder, plan, surgery)
     closing = folder.closing(surgery.edit)
-    kept = [*folder.others, *(Kept(name, folder.path / name, folder.sources[name].size) for name in work.untouched)]
-    if isinstance(targets.output, RemoteFolderTarget):
-        with new_remote_folder(targets.output) as there:
-            for name, pieces in work.pieces.items():
-                with there.file(name, work.sizes[name]) as sink:
-                    run_into(pieces, folder.sources[name], sink, jobs=threads, progress=told)
-            run_pieces(work.looks, folder.source, NullSink(), jobs=threads)
-            for each in kept:
-                there.keep(each.name, each.path, each.size)
-            for name, data in closing.items():
-                there.write(name, data)
-            confirm(folder)
+    untouched = [work.name for work in works if not work.written]
+    kept = [*folder.others, *(Kept(name, folder.path / name, folder.sources[name].size) for name in untouched)]
+    size = sum(work.size for work in works if work.written) + sum(folder.sources[name].size for name in untouched)
+    place = Place(str(destination.path), folder.format, size)
+    target = targets.output
+    if isinstance(target, RemoteFolderTarget):
+        _send(folder, works, kept, closing, target, run)
     else:
-        with new_folder(targets.output, total + sum(map(len, closing.values()))) as made:
-            for name, pieces in work.pieces.items():
-                source = folder.sources[name]
-                mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else None
-                with made.file(name, work.sizes[name], mode) as descriptor:
-                    run_pieces(pieces, source, FileSink(descriptor), jobs=threads, progress=told)
-            run_pieces(work.looks, folder.source, NullSink(), jobs=threads)
-            for each in kept:
-                _keep_here(made, each, threads)
-            for name, data in closing.items():  # last, so that a folder without them is seen to be none
-                made.write(name, data)
+
+        def finish(partial: Partial) -> None:
+            for name, data in closing.items():
+                (partial.output / name).write_bytes(data)
             confirm(folder)
-    size = total + sum(folder.sources[name].size for name in work.untouched)
-    report = make_report(folder, plan, surgery, Place(str(destination.path), folder.format, size))
-    if targets.report is not None:
-        write_output(targets.report, render_json(report))
-    return report
+            publish_folder(partial.output, target)
+
+        carried = [(each.name, each.path) for each in kept]
+        carry_out(Order(folder, plan, surgery, works, target.final, target.path, carried), run, finish)
+
+    def report() -> Report:
+        made = make_report(folder, plan, surgery, place)
+        if targets.report is not None:
+            write_output(targets.report, render_json(made))
+        return made
+
+    return run.team.share(report)
 
 
-def _keep_here(made: NewFolder, kept: Kept, jobs: int) -> None:
-    """Carry a file along into a folder on this machine, from wherever it lies."""
-    if not isinstance(kept.path, Url):
-        made.keep(kept.name, kept.path)
-        return
-    with open_location(kept.path) as source, made.file(kept.name, source.size) as descriptor:
-        run_pieces([Copy(0, source.size)], source, FileSink(descriptor), jobs=jobs)
-        source.confirm()
+def _send(
+    folder: Folder,
+    works: Sequence[Work],
+    kept: Sequence[Kept],
+    closing: Mapping[str, bytes],
+    target: RemoteFolderTarget,
+    run: Run,
+) -> None:
+    """Make a folder behind a URL."""
+    if run.keep or run.team.size > 1:
+        raise UsageError(FAR.format(show(target.final)))
+    told = counting(run.progress, sum(work.size for work in works))
+    with new_remote_folder(target) as made:
+        for work in works:
+            if work.written:
+                with made.file(work.name, work.size) as sink:
+                    run_into(work.pieces, work.source, sink, jobs=run.threads, progress=told)
+            else:
+                run_pieces(work.pieces, work.source, NullSink(), jobs=run.threads, progress=told)
+        for each in kept:
+            made.keep(each.name, each.path, each.size)
+        for name, data in closing.items():
+            made.write(name, data)
+        confirm(folder)
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What is to be done: pieces and size of each file that changes, the others, and what to count in those."""
-
-    pieces: Mapping[str, Sequence[Piece]]
-    sizes: Mapping[str, int]
-    untouched: Sequence[str]
-    looks: Sequence[Copy]
-
-
-def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> _Work:
+def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> list[Work]:
+    """Describe each file of tensors: anew if something in it changes, else what there is to count in it."""
     planned = [each.parameter for each in plan.planned.values()]
     changed = [tensor for each in planned for tensor in (each.weight, each.mask) if tensor is not None]
     touched = {folder.file_of(tensor.storage.key) for tensor in changed}
-    pieces = {name: list(folder.pieces(name, surgery.edit)) for name in folder.sources if name in touched}
-    elsewhere = {key: each for key, each in surgery.edit.patches.items() if folder.file_of(key) not in touched}
-    return _Work(
-        pieces,
-        {name: sum(piece.length for piece in found) for name, found in pieces.items()},
-        [name for name in folder.sources if name not in touched],
-        looks(Edit(elsewhere), folder.tensors.values()),
-    )
+    works = []
+    for name, source in folder.sources.items():
+        if name in touched:
+            mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else 0o666 & ~umask()
+            works.append(Work(name, list(folder.pieces(name, surgery.edit)), source, written=True, mode=mode))
+        else:
+            own = {key: each for key, each in surgery.edit.patches.items() if folder.file_of(key) == name}
+            works.append(Work(name, looks(Edit(own), folder.tensors.values()), folder.source, written=False))
+    return works

@@ -217,6 +217,37 @@ def test_what_exists_is_refused_before_anything_is_sent(cli: Cli, zoo: Path, buc
     assert bucket.keys == before
 
 
+@pytest.mark.parametrize("kind", ["model.pt", "model.safetensors"])
+def test_streams_and_buckets(cli: Cli, zoo: Path, bucket: Bucket, kind: str) -> None:
+    assert cli("apply", kind, *FC, "-o", "out").code == 0
+    assert cli("apply", "-", *FC, "-o", bucket.url("out"), stdin=Path(kind)).code == 0
+    assert bucket.get("out") == Path("out").read_bytes()
+    assert cli("apply", upload(bucket, Path(kind)), *FC, "-o", "-").raw == Path("out").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["model.pt", "shards"])
+def test_a_dry_run_sends_nothing(cli: Cli, zoo: Path, bucket: Bucket, kind: str) -> None:
+    source = upload(bucket, Path(kind))
+    before = bucket.keys
+    bucket.requests.clear()
+    outcome = cli("apply", source, *FC, "-o", bucket.url("out"), "--dry-run")
+    assert outcome.code == 0
+    assert outcome.out.endswith(f"would write {bucket.url('out')}, seed 1; nothing is written\n")
+    assert {each.method for each in bucket.requests} <= {"GET", "HEAD"}
+    assert bucket.keys == before
+
+
+@pytest.mark.parametrize("kind", ["model.pt", "shards"])
+def test_only_what_is_written_here_can_be_resumed(cli: Cli, zoo: Path, bucket: Bucket, kind: str) -> None:
+    source = upload(bucket, Path(kind))
+    line = failure(cli("apply", source, *FC, "-o", bucket.url("out"), "--resume"), 2)
+    assert "can neither be resumed nor spread over ranks" in line
+    assert objects(bucket, "out") == {}
+    assert cli("apply", source, *FC, "-o", "down", "--resume").code == 0
+    assert cli("apply", kind, *FC, "-o", "out").code == 0
+    assert files(Path("down")) == files(Path("out"))
+
+
 # How it is read and written
 
 

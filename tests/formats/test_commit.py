@@ -40,7 +40,7 @@ def names(folder: Path) -> list[str]:
 
 
 def leftover(out: Path, pid: int, boot: str | None = None) -> Path:
-    name = f"{temp_files._prefix(out)}{pid}-{boot or temp_files._boot_id()}-{'ab' * 8}.tmp"
+    name = f"{temp_files.hidden_prefix(out)}{pid}-{boot or temp_files._boot_id()}-{'ab' * 8}.tmp"
     path = out.with_name(name)
     path.write_bytes(b"half")
     return path

@@ -24,6 +24,7 @@ from prunecli.formats.stream import run_pieces
 from prunecli.surgery.edits import prepare
 from prunecli.surgery.plan import Prune, plan_bake, plan_prune
 from prunecli.surgery.report import make_report, measure, render_json
+from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import Selection
 
 _KEYS = dict.fromkeys(range(64)) | dict(enumerate(("state_dict", "ema", "optimizer_states.0.state", "linear", "a", "")))
@@ -116,7 +117,7 @@ def judge_file(data: bytes) -> str:
     with _watched(), _source(data) as source:
         try:
             checkpoint = read_checkpoint(source, reading)
-            render_json(measure(checkpoint, None, jobs=1))
+            render_json(measure(checkpoint, None, Run(1)))
             outputs = [_rewritten(checkpoint, prune)]
             if any(name.endswith("_orig") for name in checkpoint.tensors):
                 outputs.append(_rewritten(checkpoint, None))

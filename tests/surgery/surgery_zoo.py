@@ -20,6 +20,7 @@ from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report, measure
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import Selection
 
 BLOCK = 1 << 20
@@ -80,20 +81,20 @@ def ask(amount: Amount, *patterns: str, seed: int = 7, excludes: Sequence[str] =
 def apply(source: Path, target: Path, prune: Prune, *, jobs: int = 2, key: str | None = None) -> Report:
     """Run a whole `apply`, without a report file."""
     with open_checkpoint(source, Reading(key)) as checkpoint:
-        return rewrite(checkpoint, plan_prune(checkpoint, prune), Destination(target), jobs=jobs)
+        return rewrite(checkpoint, plan_prune(checkpoint, prune), Destination(target), Run(jobs))
 
 
 def bake(source: Path, target: Path, *patterns: str) -> Report:
     """Run a whole `remove`."""
     selection = Selection(patterns) if patterns else None
     with open_checkpoint(source) as checkpoint:
-        return rewrite(checkpoint, plan_bake(checkpoint, selection), Destination(target), jobs=2)
+        return rewrite(checkpoint, plan_bake(checkpoint, selection), Destination(target), Run(2))
 
 
 def count(path: Path, *patterns: str) -> Report:
     """Run a whole `report`."""
     with open_checkpoint(path) as checkpoint:
-        return measure(checkpoint, Selection(patterns) if patterns else None, jobs=2)
+        return measure(checkpoint, Selection(patterns) if patterns else None, Run(2))
 
 
 def live_mask(tensor: Tensor, amount: Amount, key: str, *, seed: int = 7, before: Tensor | None = None) -> Tensor:

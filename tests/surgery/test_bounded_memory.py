@@ -15,6 +15,7 @@ from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.plan import Prune, plan_prune
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import Selection
 
 def anonymous():
@@ -31,7 +32,7 @@ source, target, remove = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "r
 sampler.start()
 with open_checkpoint(source) as checkpoint:
     prune = Prune(Selection(("*",)), 0.5, 7, remove=remove)
-    rewrite(checkpoint, plan_prune(checkpoint, prune), Destination(target), jobs=2)
+    rewrite(checkpoint, plan_prune(checkpoint, prune), Destination(target), Run(2))
 done.set()
 sampler.join()
 assert "torch" not in sys.modules

@@ -13,6 +13,7 @@ from prunecli.surgery.destinations import Destination, default_output, default_r
 from prunecli.surgery.plan import plan_prune
 from prunecli.surgery.report import Report
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.rewrite_units import Run
 
 
 def names(folder: Path) -> list[str]:
@@ -21,7 +22,7 @@ def names(folder: Path) -> list[str]:
 
 def run(source: Path, destination: Destination, *, remove: bool = True, jobs: int = 2) -> Report:
     with open_checkpoint(source) as checkpoint:
-        return rewrite(checkpoint, plan_prune(checkpoint, ask(0.5, "a", remove=remove)), destination, jobs=jobs)
+        return rewrite(checkpoint, plan_prune(checkpoint, ask(0.5, "a", remove=remove)), destination, Run(jobs))
 
 
 @pytest.fixture(params=[".pt", ".safetensors"])
@@ -127,7 +128,7 @@ def test_progress_tells_every_byte_once_and_ends_at_the_size(source: Path) -> No
     target = source.with_name("out")
     with open_checkpoint(source) as checkpoint:
         plan = plan_prune(checkpoint, ask(0.5))
-        rewrite(checkpoint, plan, Destination(target), progress=lambda done, total: told.append((done, total)))
+        rewrite(checkpoint, plan, Destination(target), Run(progress=lambda done, total: told.append((done, total))))
     size = target.stat().st_size
     assert told[-1] == (size, size)
     assert [done for done, _ in told] == sorted(done for done, _ in told)

@@ -1,0 +1,171 @@
+"""An output in the making that can outlive its makers: a hidden folder beside it, with a journal of what is finished.
+
+The folder has one name for one output, so that a later run finds what an earlier one left, and is locked by the run
+that works in it. It holds `output/` (what will get the final name), `journal/` (one small file for each finished unit
+of work, put there by a rename after the unit's bytes were synced) and `job.json` (what is being done).
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunecli.errors import OutputError, show
+from prunecli.formats.temp_files import hidden_prefix
+
+__all__ = ["Partial", "partial_of", "partial_output"]
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A folder that holds an unfinished output."""
+
+    root: Path
+
+    @property
+    def output(self) -> Path:
+        """Where the output's files lie."""
+        return self.root / "output"
+
+    def job(self) -> Mapping[str, Any] | None:
+        """Return what the earlier run wrote of its job, None if there was none, or it is unreadable."""
+        return _read_json(self.root / "job.json")
+
+    def begin(self, job: Mapping[str, Any]) -> None:
+        """Empty the folder for a new job."""
+        for old in list(self.root.iterdir()):
+            if old.name != "lock":
+                _remove(old)
+        self.output.mkdir()
+        (self.root / "journal").mkdir()
+        _write_json(self.root / "job.json", job)
+
+    def entries(self) -> dict[int, Mapping[str, Any]]:
+        """Return the journal: what was noted of each finished unit."""
+        found = {}
+        with suppress(OSError):
+            for path in sorted((self.root / "journal").iterdir()):
+                entry = _read_json(path) if path.suffix == ".json" and path.stem.isdecimal() else None
+                if entry is not None:
+                    found[int(path.stem)] = entry
+        return found
+
+    def note(self, number: int, entry: Mapping[str, Any]) -> None:
+        """Write a unit into the journal; its bytes have been synced before."""
+        _write_json(self.root / "journal" / f"{number}.json", entry)
+
+    def meet(self, token: str) -> None:
+        """Leave a token here, by which others can tell that they see this very folder."""
+        (self.root / "token").write_text(token)
+
+    def is_met(self, token: str) -> bool:
+        """Whether this is the folder in which the token was left."""
+        try:
+            return (self.root / "token").read_text() == token
+        except OSError:
+            return False
+
+    def announce_failure(self) -> None:
+        """Tell the other processes that work here to stop."""
+        with suppress(OSError):
+            (self.root / "failed").touch()
+
+    @property
+    def failed(self) -> bool:
+        """Whether another process has given up."""
+        return (self.root / "failed").exists()
+
+
+def partial_of(final: Path) -> Partial:
+    """Return where an unfinished output that will be `final` lies, or would lie."""
+    digest = hashlib.blake2b(os.fsencode(final.name), digest_size=4).hexdigest()
+    return Partial(final.with_name(f"{hidden_prefix(final)}{digest}.partial"))
+
+
+@contextmanager
+def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
+    """Make, or find, the folder of an unfinished output and lock it; it is gone at the end.
+
+    With `keep`, what is in it stays if the block ends with an exception. `path` is what messages call the output.
+
+    Raises:
+        OutputError: another run is working in it, or somebody else's folder has its name.
+        OSError: it cannot be made.
+    """
+    partial = partial_of(final)
+    lock = _lock(partial.root, path)
+    done = False
+    try:
+        (partial.root / "failed").unlink(missing_ok=True)
+        yield partial
+        done = True
+    finally:
+        try:
+            if done or not keep:
+                _remove(partial.root)
+        finally:
+            if done or not keep:
+                _remove(partial.root)  # twice: an interrupt may strike before the first has done its work
+            os.close(lock)
+
+
+def _lock(root: Path, path: Path) -> int:
+    """Make the folder and lock it; again if the run that had it removed it meanwhile."""
+    while True:
+        with suppress(FileExistsError):
+            root.mkdir(0o700)
+        status = root.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise OutputError(f"cannot write {show(path)}: {show(root)} is in the way and not ours; remove it first")
+        lock = -1
+        try:
+            lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), (root / "lock").stat()):
+                return lock
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(lock)
+            raise OutputError(f"another run is writing {show(path)}; wait for it, or name another output") from None
+        except OSError as error:
+            if lock >= 0 and error.errno in _NO_LOCKS:
+                return lock
+            raise
+        if lock >= 0:
+            os.close(lock)
+
+
+def _read_json(path: Path) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    temp = path.with_suffix(".tmp")
+    with temp.open("wb") as file:
+        file.write(json.dumps(content, separators=(",", ":")).encode("ascii"))
+        file.flush()
+        os.fsync(file.fileno())
+    temp.replace(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

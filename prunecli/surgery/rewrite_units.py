@@ -1,0 +1,297 @@
+"""Carry a plan out in units of work: by one process or by several, and again from where an earlier run stopped.
+
+The leader makes a hidden folder beside the output, all ranks fill its files, each its share of the units, and note in
+its journal what is finished; then the leader puts together what they have counted, and gives the output its name.
+"""
+
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunecli import __version__
+from prunecli.errors import OutputError, PrunecliError, UsageError, show
+from prunecli.formats.commit import check_space, reserve
+from prunecli.formats.commit_folder import naming, share_file
+from prunecli.formats.detect import open_location
+from prunecli.formats.locations import Location, Url
+from prunecli.formats.opening import Opened, fingerprint
+from prunecli.formats.partial import Partial, partial_of, partial_output
+from prunecli.formats.pieces import Checksum, Copy
+from prunecli.formats.sinks import FileSink, NullSink
+from prunecli.formats.source import open_source
+from prunecli.formats.stream import default_jobs, deferred, run_pieces, sum_up
+from prunecli.surgery.destinations import Progress, counting
+from prunecli.surgery.edits import Surgery
+from prunecli.surgery.plan import Plan
+from prunecli.surgery.team import ALONE, Team
+from prunecli.surgery.units import Ledger, Unit, Work, cut, share_out
+
+__all__ = ["Order", "Run", "carry_out", "count", "unfinished_seed"]
+
+_SCHEMA = "prunecli.journal/1"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a rewrite is carried out: by how many threads and ranks, told to whom, and whether it can be gone on with.
+
+    With `resume`, the units that an interrupted run finished are not done again; with `keep`, those that this one
+    finishes can be resumed, should it fail.
+    """
+
+    jobs: int | None = None
+    progress: Progress | None = None
+    team: Team = ALONE
+    resume: bool = False
+    keep: bool = False
+
+    @property
+    def threads(self) -> int:
+        """Threads of this process: with several ranks on a machine, each has its part of the processors."""
+        if self.jobs is not None:
+            return self.jobs
+        local = os.environ.get("LOCAL_WORLD_SIZE", "1") if self.team.size > 1 else "1"
+        return max(1, default_jobs() // (int(local) if local.isdecimal() and int(local) else 1))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be carried out: the files, what they count into, the plan, and where the result goes."""
+
+    checkpoint: Opened
+    plan: Plan
+    surgery: Surgery
+    works: Sequence[Work]
+    final: Path
+    path: Path
+    """The output as the user named it, for messages."""
+    carried: Sequence[tuple[str, Location]] = ()
+    """Files that come along as they are: their names in the output, and where they lie."""
+
+
+def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None:
+    """Make an order's files, by all ranks; then `finish`, by the leader alone, gives the output its name.
+
+    When it returns, the tallies and masks of the leader's surgery hold what all ranks have counted.
+
+    Raises:
+        OutputError: an output cannot be written, the ranks share no file system, or one was lost.
+        UsageError: the unfinished output that is to be resumed is another one.
+        DamagedError: the input's data contradict its checksums.
+    """
+    ledger = Ledger(order.surgery, order.works)
+    units = cut(order.works)
+    with ExitStack() as stack:
+
+        def begin() -> tuple[Partial, dict[int, Mapping[str, Any]], Mapping[str, Any]]:
+            job = _job(order)
+            with naming(order.path, partial_of(order.final).root):
+                partial = stack.enter_context(partial_output(order.final, order.path, keep=run.keep))
+                entries = _resumed(partial, job, order.path) if run.resume else {}
+                if not entries:
+                    partial.begin(job)
+                    check_space(partial.root, sum(work.size for work in order.works if work.written), order.path)
+                partial.meet(job["token"])
+            return partial, entries, job
+
+        partial, finished, job = run.team.share(begin)
+        run.team.gather(lambda: _check_shared(partial, job, order, run.team))
+        mine = share_out(units, finished, run.team.size)[run.team.rank]
+        entries = run.team.gather(lambda: _do_share(order, mine, partial, finished, ledger, run))
+        run.team.share(lambda: _complete(order, ledger, entries, partial, finish))
+
+
+def count(surgery: Surgery, works: Sequence[Work], run: Run) -> None:
+    """Look at files that are not written, by all ranks; the leader's tallies hold the sum."""
+    ledger = Ledger(surgery, works)
+    units = cut(works)
+    mine = share_out(units, {}, run.team.size)[run.team.rank]
+    told = counting(run.progress, sum(unit.size for unit in mine))
+
+    def look() -> list[dict[str, Any]]:
+        for unit in mine:
+            _look(unit, run.threads, told)
+        return [ledger.take(work.name) for work in works]
+
+    for entries in run.team.gather(look):
+        for entry in entries:
+            ledger.give(entry)
+
+
+def unfinished_seed(final: Path) -> int | None:
+    """Return the seed of an unfinished output, None if there is none."""
+    job = partial_of(final).job()
+    seed = job.get("seed") if job else None
+    return seed if isinstance(seed, int) else None
+
+
+def _job(order: Order) -> dict[str, Any]:
+    """Describe what is done, so that another run can tell whether it would do the same."""
+    plan, digest = order.plan, hashlib.blake2b(digest_size=16)
+    for name, planned in plan.planned.items():
+        what = (name, planned.key, planned.census.candidates, planned.census.digest, planned.pruned_now)
+        digest.update(repr(what).encode("utf-8", "surrogatepass"))
+    for work in order.works:
+        digest.update(repr((work.name, work.size, work.written)).encode("utf-8", "surrogatepass"))
+    return {
+        "schema": _SCHEMA,
+        "version": __version__,
+        "input": fingerprint(order.checkpoint),
+        "seed": plan.seed,
+        "plan": digest.hexdigest(),
+        "token": secrets.token_hex(8),
+    }
+
+
+def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, Mapping[str, Any]]:
+    """Return what an earlier run of the same job finished.
+
+    Raises:
+        UsageError: the earlier run had another job.
+    """
+    earlier = partial.job()
+    if earlier is None:
+        return {}
+    meanings = {
+        "schema": "was written by another version of prunecli",
+        "version": "was written by another version of prunecli",
+        "input": "was made from another state of the input, which has changed since",
+        "seed": "was made with another seed",
+        "plan": "was made with other options",
+    }
+    for field, meaning in meanings.items():
+        if earlier.get(field) != job[field]:
+            raise UsageError(f"the unfinished {show(path)} {meaning}; leave --resume out to begin anew")
+    return partial.entries()
+
+
+def _check_shared(partial: Partial, job: Mapping[str, Any], order: Order, team: Team) -> None:
+    """Check that this rank sees the leader's folder and the leader's input."""
+    here = f"rank {team.rank} on {show(socket.gethostname())}"
+    if not partial.is_met(job["token"]):
+        raise OutputError(
+            f"{here} does not see {show(partial.root)}, which rank 0 made; all ranks need one shared file system, name "
+            "an output on it with -o"
+        )
+    if fingerprint(order.checkpoint) != job["input"]:
+        raise OutputError(f"{here} sees another {order.checkpoint.source.label} than rank 0; give all ranks one input")
+
+
+def _do_share(
+    order: Order,
+    mine: Sequence[Unit],
+    partial: Partial,
+    finished: Mapping[int, Mapping[str, Any]],
+    ledger: Ledger,
+    run: Run,
+) -> list[Mapping[str, Any]]:
+    """Do this rank's units, but for those that are finished and undamaged; return the entries of all."""
+    told = counting(run.progress, sum(unit.size for unit in mine))
+    entries = []
+    try:
+        with naming(order.path, partial.root):
+            for name, path in order.carried[run.team.rank :: run.team.size]:
+                _carry(path, partial.output / name)
+            for unit in mine:
+                if partial.failed:
+                    break  # whoever failed says why
+                entry = finished.get(unit.number)
+                if entry is None or not _is_sound(unit, partial, entry):
+                    entry = _write(unit, partial, ledger, run.threads, told)
+                    partial.note(unit.number, entry)
+                elif told is not None:
+                    told(unit.size)
+                entries.append(entry)
+    except PrunecliError:
+        partial.announce_failure()
+        raise
+    return entries
+
+
+def _carry(location: Location, place: Path) -> None:
+    """Carry a file along as it is, from wherever it lies."""
+    if not isinstance(location, Url):
+        share_file(location, place)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open_location(location) as source, place.open("wb") as copy:
+        run_pieces([Copy(0, source.size)], source, FileSink(copy.fileno()), jobs=1)
+        source.confirm()
+        os.fsync(copy.fileno())
+
+
+def _write(
+    unit: Unit, partial: Partial, ledger: Ledger, threads: int, told: Callable[[int], None] | None
+) -> dict[str, Any]:
+    """Do a unit, sync its bytes, and return what there is to note of it."""
+    work, digest = unit.work, Checksum(0)
+    if not work.written:
+        _look(unit, threads, told)
+    else:
+        place = partial.output / work.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            reserve(descriptor, work.size, place)
+            sink = FileSink(descriptor)
+            run_pieces(work.pieces, work.source, sink, jobs=threads, progress=told, span=unit.span, digest=digest)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return {**ledger.take(work.name), "span": list(unit.span), "size": work.size, "crc32": digest.value}
+
+
+def _look(unit: Unit, threads: int, told: Callable[[int], None] | None) -> None:
+    work = unit.work
+    run_pieces(work.pieces, work.source, NullSink(), jobs=threads, progress=told, span=unit.span)
+
+
+def _is_sound(unit: Unit, partial: Partial, entry: Mapping[str, Any]) -> bool:
+    """Whether a finished unit is in the file as the journal says: its size, and the digest of its bytes."""
+    if (entry.get("file"), entry.get("span"), entry.get("size")) != (unit.work.name, list(unit.span), unit.work.size):
+        return False
+    if not unit.work.written:
+        return True
+    try:
+        with open_source(partial.output / unit.work.name) as output:
+            if output.size != unit.work.size:
+                return False
+            return sum_up(unit.work.pieces, output, unit.span) == entry.get("crc32")
+    except PrunecliError:
+        return False
+
+
+def _complete(
+    order: Order,
+    ledger: Ledger,
+    entries: Sequence[Sequence[Mapping[str, Any]]],
+    partial: Partial,
+    finish: Callable[[Partial], None],
+) -> None:
+    """Put together what the ranks found, write what depends on it, and finish."""
+    for entry in (entry for share in entries for entry in share):
+        ledger.give(entry)
+    with naming(order.path, partial.root):
+        for work in order.works:
+            if work.written:
+                _seal(work, partial.output / work.name)
+        finish(partial)
+
+
+def _seal(work: Work, place: Path) -> None:
+    """Write the fields of a file that depend on checksums, which several units may have summed, and set its mode."""
+    descriptor = os.open(place, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for offset, piece in deferred(work.pieces):
+            os.pwrite(descriptor, piece.render(), offset)
+        if work.mode is not None:
+            os.fchmod(descriptor, work.mode)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,238 @@
+"""The processes that share a piece of work: one alone, or the ranks that a launcher such as torchrun started.
+
+Every rank runs the same program. Masks need no communication, being functions of (seed, name); what the ranks tell each
+other is the plan, and at the end what each has counted.
+"""
+
+from __future__ import annotations  # torch's names are only there for the type checker
+
+import hashlib
+import os
+import secrets
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from prunecli.errors import OutputError, PeerError, PrunecliError, UsageError, show
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
+
+__all__ = ["ALONE", "Alone", "Team", "team_of_launcher"]
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(days=30)
+"""How long ranks wait for each other: the largest share of the work takes as long as it takes."""
+
+
+class Team(ABC):
+    """The ranks of a run. The first, rank 0, leads: it plans, commits and speaks."""
+
+    rank: int
+    size: int
+    restarts: int = 0
+    """How often the launcher has started this run again."""
+    restartable: bool = False
+    """Whether the launcher may start it again, should a rank be lost."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the rank that plans, commits and speaks."""
+        return self.rank == 0
+
+    @abstractmethod
+    def share(self, make: Callable[[], T]) -> T:
+        """Let the leader make something and give it to all.
+
+        Raises:
+            PrunecliError: what the leader raised; on the other ranks a `PeerError`.
+            OutputError: a rank was lost.
+        """
+
+    @abstractmethod
+    def gather(self, make: Callable[[], T]) -> list[T]:
+        """Let every rank make something and give all of it to the leader, in the order of the ranks.
+
+        The other ranks get an empty list.
+
+        Raises:
+            PrunecliError: what `make` raised here; or a `PeerError`, if it did elsewhere.
+            OutputError: a rank was lost.
+        """
+
+    def each(self, make: Callable[[], T]) -> T:
+        """Let every rank make something of its own; all fail if one does, raising what `gather` raises."""
+        made: list[T] = []
+        self.gather(lambda: made.append(make()))
+        return made[0]
+
+
+class Alone(Team):
+    """One process."""
+
+    rank = 0
+    size = 1
+
+    def share(self, make: Callable[[], T]) -> T:
+        """Make it."""
+        return make()
+
+    def gather(self, make: Callable[[], T]) -> list[T]:
+        """Make it."""
+        return [make()]
+
+
+ALONE = Alone()
+"""What all functions take who is not told otherwise."""
+
+
+class _Ranks(Team):
+    """The ranks of a process group of torch.distributed. What they send each other is made by themselves."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank = rank
+        self.size = size
+        self.restarts = _number("TORCHELASTIC_RESTART_COUNT")
+        self.restartable = _number("TORCHELASTIC_MAX_RESTARTS") > 0
+
+    def share(self, make: Callable[[], T]) -> T:
+        """Let the leader make it, and broadcast it."""
+        from torch import distributed
+
+        made: list[Any] = [None, None]
+        failure: PrunecliError | None = None
+        if self.leads:
+            try:
+                made[0] = make()
+            except PrunecliError as error:
+                failure, made[1] = error, error.exit_code
+        _together(lambda: distributed.broadcast_object_list(made, src=0))
+        if failure is not None:
+            raise failure
+        if made[1] is not None:
+            raise PeerError(made[1])
+        value: T = made[0]
+        return value
+
+    def gather(self, make: Callable[[], T]) -> list[T]:
+        """Let every rank make it; codes of failures go to all, what was made to the leader."""
+        from torch import distributed
+
+        made: T | None = None
+        failure: PrunecliError | None = None
+        try:
+            made = make()
+        except PrunecliError as error:
+            failure = error
+        codes: list[Any] = [None] * self.size
+        own = None if failure is None else failure.exit_code
+        _together(lambda: distributed.all_gather_object(codes, own))
+        if failure is not None:
+            raise failure
+        for code in codes:
+            if code is not None:
+                raise PeerError(code)
+        gathered: list[Any] | None = [None] * self.size if self.leads else None
+        _together(lambda: distributed.gather_object(made, gathered, dst=0))
+        return gathered or []
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "0")
+    return int(text) if text.isdecimal() else 0
+
+
+def _together(call: Callable[[], object]) -> None:
+    """Make a call that waits for other ranks, and say in our words what it raises when one is gone."""
+    failure = _interruptibly(call)
+    if failure is not None:
+        raise OutputError("another rank was lost in the middle; run it again, with --resume") from failure
+
+
+def _interruptibly(call: Callable[[], object]) -> Exception | None:
+    """Make a call in a thread and wait for it: within torch, a signal would wait for all that the other ranks do.
+
+    Returns what it raised, if that is of the kinds that torch.distributed raises for its own troubles.
+    """
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            call()
+        except (RuntimeError, ValueError) as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    return failures[0] if failures else None
+
+
+@contextmanager
+def team_of_launcher() -> Iterator[Team]:
+    """Join the ranks that the environment names, as torchrun sets it; alone without a launcher.
+
+    Raises:
+        UsageError: the environment names ranks, but they cannot be joined.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1" or "RANK" not in os.environ:
+        yield ALONE
+        return
+    from torch import distributed
+
+    with _standard_output_aside():
+        failure = _interruptibly(_join)
+    if failure is not None:
+        raise UsageError(
+            f"WORLD_SIZE is {show(size)}, but the ranks cannot be joined ({show(str(failure).partition(chr(10))[0])}); "
+            "start all of them with torchrun, or unset WORLD_SIZE"
+        )
+    yield _Ranks(distributed.get_rank(), distributed.get_world_size())
+    distributed.destroy_process_group()  # not after a failure: a thread may still wait for a rank that is gone
+
+
+def _join() -> None:
+    """Make the process group, under a name of its own: torchrun keeps one store over all of its restarts."""
+    from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+    fresh = PrefixStore(f"prunecli/{_agreed_name(store, rank, size)}", store)
+    distributed.init_process_group("gloo", store=fresh, rank=rank, world_size=size, timeout=_PATIENCE)
+
+
+def _agreed_name(store: Store, rank: int, size: int) -> str:
+    """Agree with the other ranks on a name that no earlier attempt of theirs has used.
+
+    Everybody draws an id and shows it; the name is made of all ids. It is agreed on once all have seen the same ids:
+    no earlier attempt can have, since it did not know this one's.
+    """
+    store.set(f"prunecli/id/{rank}", secrets.token_hex(8))
+    while True:
+        ids = b",".join(store.get(f"prunecli/id/{other}") for other in range(size))
+        name = hashlib.blake2b(ids, digest_size=16).hexdigest()
+        store.set(f"prunecli/{name}/{rank}", "seen")
+        if store.check([f"prunecli/{name}/{other}" for other in range(size)]):
+            return name
+        time.sleep(0.02)
+
+
+@contextmanager
+def _standard_output_aside() -> Iterator[None]:
+    """Send standard output to standard error: gloo greets there, and standard output is for data."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,144 @@
+"""One command line by several ranks: the same bytes, one voice, and nothing lost when one of them is killed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranks import PROGRAM, finish, start
+from safetensors.torch import save_file
+
+APPLY = ("-p", "*.weight", "-a", "0.5", "--seed", "7")
+SHARDS = 8
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder of 8 shards, of which the last has nothing to prune."""
+    folder, size = tmp_path / "m", 0
+    folder.mkdir()
+    weight_map: dict[str, str] = {}
+    generator = torch.Generator().manual_seed(1)
+    for number in range(SHARDS):
+        file = f"model-{number + 1:05d}-of-{SHARDS:05d}.safetensors"
+        kind = "weight" if number < SHARDS - 1 else "bias"
+        tensors = {f"layers.{number}.{part}.{kind}": torch.randn(700, 900, generator=generator) for part in "qk"}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, file)
+        size += sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text("{}\n")
+    return folder
+
+
+def alone(folder: Path, *arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", "prunecli", *map(str, arguments), "-q"], cwd=folder, check=True)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def report(path: Path) -> Any:
+    return {**json.loads(path.read_bytes()), "output": None}
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("bake", [["--remove"], []])
+def test_ranks_write_what_one_process_writes(model: Path, size: int, bake: list[str]) -> None:
+    alone(model.parent, "apply", "m", *APPLY, *bake, "-o", "one")
+    outcomes = finish(start(size, ["apply", "m", *APPLY, *bake, "-o", "many"], model.parent))
+    assert [code for code, _, _ in outcomes] == [0] * size, outcomes
+    assert [out for _, out, _ in outcomes] == ["many\n"] + [""] * (size - 1)
+    assert [err for _, _, err in outcomes[1:]] == [""] * (size - 1)
+    assert contents(model.parent / "many") == contents(model.parent / "one")
+    assert report(model.parent / "many.report.json") == report(model.parent / "one.report.json")
+    assert sorted(each.name for each in model.parent.iterdir() if each.name.startswith(".")) == []
+
+
+def test_torchrun_starts_them(model: Path) -> None:
+    alone(model.parent, "apply", "m", *APPLY, "-o", "one")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "prunecli", "apply", "m", *APPLY, "-o", "many", "-q"]
+    done = subprocess.run(command, cwd=model.parent, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
+    assert done.stdout == "many\n"
+    assert contents(model.parent / "many") == contents(model.parent / "one")
+    assert report(model.parent / "many.report.json") == report(model.parent / "one.report.json")
+
+
+def test_a_rank_that_is_killed_costs_its_unit_and_resume_gives_the_same_bytes(model: Path) -> None:
+    alone(model.parent, "apply", "m", *APPLY, "-o", "one")
+    ranks = start(2, ["apply", "m", *APPLY, "-o", "many", "-q", "--resume", "-j", "1"], model.parent, {"DELAY": "0.2"})
+    journal: list[Path] = []
+    while len(journal) < 3:
+        time.sleep(0.05)
+        assert ranks[1].poll() is None, finish(ranks)
+        journal = list(model.parent.glob(".many.prunecli-*.partial/journal/*.json"))
+    ranks[1].kill()
+    outcomes = finish(ranks)
+    assert outcomes[1][0] == -9
+    assert outcomes[0][0] == 6
+    assert "another rank was lost" in outcomes[0][2]
+    assert not (model.parent / "many").exists()
+    kept = {path: path.read_bytes() for path in model.parent.glob(".many.prunecli-*.partial/journal/*.json")}
+    assert len(kept) >= 3
+    arguments = [argument for argument in APPLY if argument not in ("--seed", "7")]  # the journal knows it
+    outcomes = finish(start(2, ["apply", "m", *arguments, "-o", "many", "-q", "--resume"], model.parent))
+    assert [code for code, _, _ in outcomes] == [0, 0], outcomes
+    assert contents(model.parent / "many") == contents(model.parent / "one")
+    assert report(model.parent / "many.report.json") == report(model.parent / "one.report.json")
+    assert sorted(each.name for each in model.parent.iterdir() if each.name.startswith(".")) == []
+
+
+def test_torchrun_restarts_go_on_by_themselves(model: Path, tmp_path: Path) -> None:
+    alone(model.parent, "apply", "m", *APPLY, "-o", "one")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "--max-restarts", "1", "program.py", "apply", "m", *APPLY, "-o", "many", "-q"]
+    environment = {**os.environ, "KILL_ONCE": str(tmp_path / "killed"), "DELAY": "0.1"}
+    done = subprocess.run(command, cwd=model.parent, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "many\n"), done.stderr
+    assert (tmp_path / "killed").exists()
+    assert contents(model.parent / "many") == contents(model.parent / "one")
+    assert report(model.parent / "many.report.json") == report(model.parent / "one.report.json")
+
+
+def test_an_error_is_told_once_and_all_ranks_have_its_code(model: Path) -> None:
+    outcomes = finish(start(2, ["apply", "m", "-p", "nothing", "-a", "0.5"], model.parent))
+    assert [code for code, _, _ in outcomes] == [2, 2]
+    assert outcomes[0][2].startswith("prunecli: error: --param nothing matches nothing")
+    assert outcomes[1][1:] == ("", "")
+    assert sorted(each.name for each in model.parent.iterdir()) == ["m"]
+
+
+def test_a_report_by_ranks_is_the_report_of_one(model: Path) -> None:
+    outcomes = finish(start(2, ["report", "m", "--format", "json"], model.parent))
+    assert [code for code, _, _ in outcomes] == [0, 0], outcomes
+    one = subprocess.run(
+        [sys.executable, "-m", "prunecli", "report", "m", "--format", "json"],
+        cwd=model.parent, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert [out for _, out, _ in outcomes] == [one.stdout, ""]
+
+
+def test_ranks_do_not_share_a_standard_input(model: Path) -> None:
+    outcomes = finish(start(2, ["report", "-"], model.parent))
+    assert [code for code, _, _ in outcomes] == [2, 2]
+    assert "several ranks cannot read one standard input" in outcomes[0][2]
+
+
+def test_ranks_that_never_come_are_named(model: Path) -> None:
+    broken = {**os.environ, "WORLD_SIZE": "2", "RANK": "0"}
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        broken.pop(name, None)
+    command = [sys.executable, "-m", "prunecli", "report", "m"]
+    done = subprocess.run(command, cwd=model.parent, env=broken, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "WORLD_SIZE is 2, but the ranks cannot be joined" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,98 @@
+"""The folder of an unfinished output: one run at a time, nobody else's, and gone when it is not needed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prunecli.errors import OutputError
+from prunecli.formats.partial import partial_of, partial_output
+
+
+def test_it_is_hidden_beside_the_output_and_gone_at_the_end(tmp_path: Path) -> None:
+    out = tmp_path / "m.pruned"
+    with partial_output(out, out, keep=True) as partial:
+        partial.begin({"seed": 1})
+        (partial.output / "a").write_bytes(b"a")
+        assert [each.name[:12] for each in tmp_path.iterdir()] == [".m.pruned.pr"]
+        assert partial.root.stat().st_mode & 0o777 == 0o700
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_it_holds_is_kept_only_if_asked(tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    for keep in (True, False):
+        with pytest.raises(KeyError):
+            _fail(out, keep=keep)
+        assert partial_of(out).entries() == ({3: {"file": "a"}} if keep else {})
+        assert partial_of(out).job() == ({"seed": 1} if keep else None)
+
+
+def _fail(out: Path, *, keep: bool) -> None:
+    with partial_output(out, out, keep=keep) as partial:
+        partial.begin({"seed": 1})
+        partial.note(3, {"file": "a"})
+        raise KeyError
+
+
+def test_a_new_job_empties_it(tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    with partial_output(out, out, keep=True) as partial:
+        partial.begin({"seed": 1})
+        partial.note(3, {"file": "a"})
+        (partial.output / "deep").mkdir()
+        partial.begin({"seed": 2})
+        assert (partial.entries(), partial.job(), list(partial.output.iterdir())) == ({}, {"seed": 2}, [])
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b"[1]", b"\xff"])
+def test_a_torn_entry_is_none(tmp_path: Path, torn: bytes) -> None:
+    out = tmp_path / "m"
+    with partial_output(out, out, keep=True) as partial:
+        partial.begin({"seed": 1})
+        partial.note(3, {"file": "a"})
+        (partial.root / "journal" / "4.json").write_bytes(torn)
+        (partial.root / "journal" / "5.tmp").write_bytes(b"{}")
+        assert partial.entries() == {3: {"file": "a"}}
+
+
+def test_two_outputs_never_share_one(tmp_path: Path) -> None:
+    long = "x" * 100
+    assert partial_of(tmp_path / f"{long}1").root != partial_of(tmp_path / f"{long}2").root
+    assert len(partial_of(tmp_path / long).root.name) < 143
+
+
+def test_a_run_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    program = (
+        "import os, signal, sys; from pathlib import Path; from prunecli.formats.partial import partial_output\n"
+        "out = Path(sys.argv[1])\n"
+        "with partial_output(out, out, keep=False) as partial:\n"
+        "    partial.begin({'seed': 1}); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(out)], check=False).returncode == -9
+    assert partial_of(out).job() == {"seed": 1}
+    with partial_output(out, out, keep=False) as partial:
+        assert partial.job() == {"seed": 1}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    root = partial_of(out).root
+    root.mkdir()
+    root.chmod(0o777)
+    with pytest.raises(OutputError, match="in the way"), partial_output(out, out, keep=False):
+        pytest.fail("it was used")
+    assert root.exists()
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "m", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_bytes(b"p")
+    partial_of(out).root.symlink_to(elsewhere)
+    with pytest.raises(OutputError, match="in the way"), partial_output(out, out, keep=False):
+        pytest.fail("it was used")
+    assert [each.name for each in elsewhere.iterdir()] == ["precious"]

@@ -1,0 +1,75 @@
+"""Ranks as threads of this process: the laws of spread work without a launcher."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from prunecli.errors import PeerError, PrunecliError
+from prunecli.surgery.team import Team
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass
+class Meeting:
+    """What the ranks have on the table."""
+
+    size: int
+    barrier: threading.Barrier = field(init=False)
+    made: list[Any] = field(init=False)
+    codes: list[int | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.barrier = threading.Barrier(self.size, timeout=60)
+        self.made = [None] * self.size
+        self.codes = [None] * self.size
+
+
+class ThreadRank(Team):
+    """One of the ranks."""
+
+    def __init__(self, rank: int, meeting: Meeting) -> None:
+        self.rank, self.size, self._meeting = rank, meeting.size, meeting
+
+    def share(self, make: Callable[[], T]) -> T:
+        found = self._meet(make if self.leads else None)
+        value: T = found[0]
+        return value
+
+    def gather(self, make: Callable[[], T]) -> list[T]:
+        found = self._meet(make)
+        return found if self.leads else []
+
+    def _meet(self, make: Callable[[], Any] | None) -> list[Any]:
+        meeting, failure = self._meeting, None
+        meeting.made[self.rank] = meeting.codes[self.rank] = None
+        try:
+            meeting.made[self.rank] = None if make is None else make()
+        except PrunecliError as error:
+            failure, meeting.codes[self.rank] = error, error.exit_code
+        meeting.barrier.wait()
+        found, codes = list(meeting.made), list(meeting.codes)
+        meeting.barrier.wait()
+        if failure is not None:
+            raise failure
+        for code in codes:
+            if code is not None:
+                raise PeerError(code)
+        return found
+
+
+def by_ranks(size: int, work: Callable[[Team], R]) -> list[R | PrunecliError]:
+    """Let as many ranks do a piece of work at the same time; return what each returned, or raised."""
+    meeting = Meeting(size)
+
+    def one(rank: int) -> R | PrunecliError:
+        try:
+            return work(ThreadRank(rank, meeting))
+        except PrunecliError as error:
+            return error
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(one, range(size)))
