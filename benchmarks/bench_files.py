@@ -25,6 +25,7 @@ __all__ = [
     "check_masks",
     "check_report",
     "check_zip",
+    "write_folder",
     "write_source",
 ]
 
@@ -182,21 +183,37 @@ def _bits(tensor: Tensor) -> Bits:
     return bits
 
 
-def _shapes(dtype: str, megabytes: int) -> dict[str, tuple[int, ...]]:
+def write_folder(folder: Path, shards: int, megabytes: int) -> Path:
+    """Write a folder of safetensors shards in bf16, with an index, of about `megabytes` * 2**20 bytes together."""
+    folder.mkdir()
+    weight_map: dict[str, str] = {}
+    for shard in range(shards):
+        name = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
+        spans = _write_safetensors(folder / name, "bf16", megabytes // shards, first=shard * LAYERS)
+        weight_map |= dict.fromkeys(spans, name)
+    index = {"metadata": {"total_size": megabytes << 20}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    subprocess.run(["sync", "-f", str(folder)], check=True)
+    return folder
+
+
+def _shapes(dtype: str, megabytes: int, first: int = 0) -> dict[str, tuple[int, ...]]:
     rows = max(1, megabytes * 2**20 // DTYPES[dtype].itemsize // COLUMNS // LAYERS)
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer in range(LAYERS):
+    for layer in range(first, first + LAYERS):
         shapes[f"layers.{layer}.weight"] = (rows, COLUMNS)
         shapes[f"layers.{layer}.bias"] = (rows,)
     return shapes
 
 
-def _write_safetensors(path: Path, dtype: str, megabytes: int) -> dict[str, tuple[int, tuple[int, ...]]]:
+def _write_safetensors(
+    path: Path, dtype: str, megabytes: int, first: int = 0
+) -> dict[str, tuple[int, tuple[int, ...]]]:
     """Write random tensors one after another, and return where each starts in the file, and its shape."""
     itemsize, start = DTYPES[dtype].itemsize, 0
     header: dict[str, object] = {}
     spans: dict[str, tuple[int, tuple[int, ...]]] = {}
-    for name, shape in _shapes(dtype, megabytes).items():
+    for name, shape in _shapes(dtype, megabytes, first).items():
         end = start + int(np.prod(shape)) * itemsize
         header[name] = {"dtype": _HEADER_NAMES[dtype], "shape": shape, "data_offsets": [start, end]}
         spans[name] = (start, shape)

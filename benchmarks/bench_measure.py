@@ -27,6 +27,7 @@ __all__ = [
     "interleave",
     "machine",
     "peak_memory",
+    "peak_memory_of_ranks",
     "run_command",
     "stopwatch",
     "table",
@@ -103,7 +104,7 @@ _SETTLE = 2.0
 
 @dataclass(frozen=True)
 class Command:
-    """A command, the file that it finds in the page cache, and the folder that it writes to, emptied after it."""
+    """A command, the file or folder that it finds in the page cache, and the folder it writes to, emptied after it."""
 
     argv: Sequence[str]
     out: Path
@@ -150,6 +151,22 @@ def peak_memory(command: Command) -> float:
                 time.sleep(0.005)
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, list(command.argv))
+    finally:
+        clear(command.out)
+    return peak / MEGA
+
+
+def peak_memory_of_ranks(command: Command) -> float:
+    """Return the largest anonymous memory, in MB, that any of the processes that a launcher starts was seen to hold."""
+    _warm_up(command)
+    peak = 0
+    try:
+        with subprocess.Popen(command.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as launcher:
+            while launcher.poll() is None:
+                peak = max([peak, *map(_anonymous, _children(launcher.pid))])
+                time.sleep(0.02)
+        if launcher.returncode:
+            raise subprocess.CalledProcessError(launcher.returncode, list(command.argv))
     finally:
         clear(command.out)
     return peak / MEGA
@@ -226,9 +243,10 @@ def _warm_up(command: Command) -> None:
     """
     if command.warm is None:
         return
-    with command.warm.open("rb", buffering=0) as file:
-        while file.read(1 << 24):
-            pass
+    for path in sorted(command.warm.iterdir()) if command.warm.is_dir() else [command.warm]:
+        with path.open("rb", buffering=0) as file:
+            while file.read(1 << 24):
+                pass
     time.sleep(_SETTLE)
 
 
@@ -246,6 +264,14 @@ def _anonymous(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
+        return [int(child) for children in tasks for child in children.read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _lines(path: str) -> list[str]:

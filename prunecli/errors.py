@@ -102,6 +102,8 @@ def show(text: object, limit: int = 200) -> str:
     """
     raw = str(text)
     clipped = raw[: limit - 1] + "…" if len(raw) > limit else raw
+    if clipped.isprintable():  # nearly every name is, and then it has no character of these categories
+        return clipped
     shown = "".join(_escape(char) if unicodedata.category(char) in _UNSHOWABLE else char for char in clipped)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 

@@ -20,7 +20,8 @@ _ALLOWED = {
 }
 _VERSION = {("surgery", "__init__"), ("cli", "__init__")}
 _WITH_TORCH = {
-    "core.hooks", "core.random_unstructured", "core.tensor_masks", "surgery.live", "surgery.live_layout", "surgery.team",
+    "core.hooks", "core.random_unstructured", "core.tensor_masks",
+    "surgery.live", "surgery.live_layout", "surgery.team",
 }  # fmt: skip
 _MODULES = sorted(_PACKAGE.rglob("*.py"))
 

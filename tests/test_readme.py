@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from folder_zoo import make_folder
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +49,9 @@ def test_every_other_block_runs(tmp_path: Path, code: str) -> None:
     """In a folder with the files that they name; a line that fails, or a part of a pipe, fails the block."""
     example = ROOT / "examples" / "digits.pt"
     (tmp_path / "model.pt").write_bytes(example.read_bytes())
-    save_file(torch.load(example, weights_only=True)["state_dict"], tmp_path / "model.safetensors")
+    tensors = torch.load(example, weights_only=True)["state_dict"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    make_folder(tmp_path / "model", [{name: tensor} for name, tensor in tensors.items()])
     module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
     torch.save(module, tmp_path / "whole.pt")
     torch.jit.save(torch.jit.script(module), tmp_path / "program.pt")
@@ -72,7 +75,9 @@ def test_the_session_shows_what_the_command_prints(tmp_path: Path) -> None:
         r"^```console\n\$ prunecli ([^\n]*)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL
     )
     example = ROOT / "examples" / "digits.pt"
-    save_file(torch.load(example, weights_only=True)["state_dict"], tmp_path / "model.safetensors")
+    tensors = torch.load(example, weights_only=True)["state_dict"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    make_folder(tmp_path / "model", [{name: tensor} for name, tensor in tensors.items()])
     line = [sys.executable, "-m", "prunecli", *shlex.split(session[0])]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True)
     assert done.stdout == session[1]

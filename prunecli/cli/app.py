@@ -1,10 +1,12 @@
 """The program around the commands: errors become one line and an exit code, signals clean up first."""
 
 import os
+import resource
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -53,6 +55,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; a signal ends the process by that signal instead."""
     code = signum = 0
     _prepare_streams()
+    _allow_many_files()
     # Whoever is asked for the output of --debug appends it to the line that failed.
     debug = "--debug" in arguments
     try:
@@ -77,6 +80,13 @@ def _prepare_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _allow_many_files() -> None:
+    """Take as many descriptors as the system grants: a folder may have more shards than the usual 1024."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # a system whose own limit is lower than the hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run(arguments: Sequence[str], *, debug: bool) -> int:

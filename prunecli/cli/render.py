@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from prunecli.errors import show
 from prunecli.formats.folder import Folder
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["note", "parameters", "plan_table", "progress", "report_table", "result", "rivals"]
 
 _PIPED_WIDTH = 200
+_LONG = 1000
+"""Rows beyond which a table is laid out here: rich takes a quarter of a millisecond for each."""
 
 
 def note(text: str, *, quiet: bool) -> None:
@@ -58,10 +61,10 @@ def progress(checkpoint: Opened, *, quiet: bool) -> Iterator[Callable[[int, int]
 def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: bool) -> None:
     """Show what was done: the table on standard error; on standard output the path written, or the report."""
     if not quiet:
-        console = _console(sys.stderr)
         if report.seed is not None:
-            console.print(_text(f"seed {report.seed}"))
-        console.print(_table(report, [each for each in report.parameters if each.state != "dense"]))
+            sys.stderr.write(f"seed {report.seed}\n")
+        pruned = [each for each in report.parameters if each.state != "dense"]
+        sys.stderr.write(_rendered(_grid(report, pruned), sys.stderr))
     copies = [copy for each in report.parameters for copy in each.copies]
     if copies:
         note(
@@ -78,23 +81,19 @@ def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: 
 
 def report_table(report: Report) -> str:
     """Render a whole report as a table, totals last."""
-    console = _console(sys.stdout)
-    with console.capture() as captured:
-        console.print(_table(report, report.parameters))
-    return captured.get()
+    return _rendered(_grid(report, report.parameters), sys.stdout)
 
 
 def plan_table(plan: Plan, destination: Destination) -> None:
     """Print what a run would do, on standard output."""
-    table = _bare_table("parameter", ("elements", "left", "to prune"))
+    rows = []
     for name, planned in plan.planned.items():
         figures = (planned.parameter.weight.elements, planned.census.candidates, planned.pruned_now)
-        table.add_row(_name(name, planned.tied_to), *(_text(f"{figure:,}") for figure in figures))
-    console = _console(sys.stdout)
-    console.print(table)
+        rows.append((_name(name, planned.tied_to), *(f"{figure:,}" for figure in figures)))
+    sys.stdout.write(_rendered(_Grid(("parameter", "elements", "left", "to prune"), rows), sys.stdout))
     where = "standard output" if destination.path is None else show(destination.path)
     seed = "" if plan.seed is None else f", seed {plan.seed}"
-    console.print(_text(f"would write {where}{seed}; nothing is written"), soft_wrap=True)
+    sys.stdout.write(f"would write {where}{seed}; nothing is written\n")
 
 
 def parameters(checkpoint: Opened, chosen: Sequence[Parameter]) -> None:
@@ -103,13 +102,7 @@ def parameters(checkpoint: Opened, chosen: Sequence[Parameter]) -> None:
     if not sys.stdout.isatty():
         sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
         return
-    table = _bare_table("parameter", ())
-    for heading in ("type", "shape", "state"):
-        table.add_column(heading, no_wrap=True)
-    for row in rows:
-        table.add_row(*(_text(cell) for cell in row))
-    console = _console(sys.stdout)
-    console.print(table)
+    sys.stdout.write(_rendered(_Grid(("parameter", "type", "shape", "state"), rows, "left"), sys.stdout))
     if checkpoint.wrapper:
         note(f"the state dict lies under {show(checkpoint.wrapper)}", quiet=False)
 
@@ -129,48 +122,64 @@ def _console(stream: TextIO) -> Console:
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
-def _bare_table(first: str, figures: Sequence[str]) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """A table: names on the left, the other columns set to one side, and perhaps a last row of totals."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    justify: Literal["left", "right"] = "right"
+    totals: Sequence[str] | None = None
+
+
+def _rendered(grid: _Grid, stream: TextIO) -> str:
+    """Lay a table out for a stream: with bold headings and folded names, or plain if it is long."""
+    if len(grid.rows) > _LONG:
+        return _plain(grid)
+    console = _console(stream)
+    with console.capture() as captured:
+        console.print(_table(grid))
+    return captured.get()
+
+
+def _table(grid: _Grid) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for heading in figures:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(grid.headings[0], overflow="fold")
+    for heading in grid.headings[1:]:
+        table.add_column(heading, justify=grid.justify, no_wrap=True)
+    for row in grid.rows:
+        table.add_row(*map(_text, row))
+    if grid.totals is not None:
+        table.add_row(_text(grid.totals[0], "bold"), *map(_text, grid.totals[1:]))
     return table
 
 
-def _table(report: Report, rows: Sequence[ParameterReport]) -> Table:
-    table = _bare_table("parameter", ("shape", "type", "state", "elements", "zeros", "sparsity", "pruned now"))
-    for each in rows:
+def _plain(grid: _Grid) -> str:
+    lines = [grid.headings, *grid.rows, *([] if grid.totals is None else [grid.totals])]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    side = "<" if grid.justify == "left" else ">"
+    layout = "  ".join([f"{{:<{widths[0]}}}", *(f"{{:{side}{width}}}" for width in widths[1:])]) + "\n"
+    return "".join(layout.format(*line) for line in lines)
+
+
+def _grid(report: Report, chosen: Sequence[ParameterReport]) -> _Grid:
+    headings = ("parameter", "shape", "type", "state", "elements", "zeros", "sparsity", "pruned now")
+    rows = []
+    for each in chosen:
         zeros = "" if each.zeros is None else f"{each.zeros:,}"
         sparsity = "" if each.sparsity is None else f"{each.sparsity:.2%}"
-        cells = (
-            _shape(each.shape),
-            each.dtype,
-            each.state,
-            f"{each.elements:,}",
-            zeros,
-            sparsity,
-            f"{each.pruned_now:,}",
-        )
-        table.add_row(_name(each.name, each.tied_to), *map(_text, cells))
-    totals = report.totals
-    cells = (
-        "",
-        "",
-        "",
-        f"{totals.elements:,}",
-        f"{totals.zeros:,}",
-        f"{totals.sparsity:.2%}",
-        f"{totals.pruned_now:,}",
-    )
-    table.add_row(_text(f"all {totals.parameters} parameters", "bold"), *map(_text, cells))
-    return table
+        figures = (f"{each.elements:,}", zeros, sparsity, f"{each.pruned_now:,}")
+        rows.append((_name(each.name, each.tied_to), _shape(each.shape), each.dtype, each.state, *figures))
+    sums = report.totals
+    figures = (f"{sums.elements:,}", f"{sums.zeros:,}", f"{sums.sparsity:.2%}", f"{sums.pruned_now:,}")
+    return _Grid(headings, rows, totals=(f"all {sums.parameters} parameters", "", "", "", *figures))
 
 
-def _name(name: str, tied_to: Sequence[str]) -> Text:
+def _name(name: str, tied_to: Sequence[str]) -> str:
     tie = f" = {', '.join(show(other) for other in tied_to)}" if tied_to else ""
-    return _text(show(name) + tie)
+    return show(name) + tie
 
 
 def _text(text: str, style: str = "") -> Text:

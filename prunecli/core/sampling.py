@@ -36,6 +36,9 @@ _RARE = 256
 _CLOSE = 1 << 30
 """A quarter of a 256th, in units of 2**-40: how far off the probability of a rank may be. Part of the definition."""
 
+_LARGE = 256
+"""Standard deviations from which on it pays to look at the middle of a distribution first."""
+
 _scratch = Scratch()
 
 
@@ -170,18 +173,74 @@ def _hypergeometric(word: int, total: int, good: int, draws: int) -> int:
         return low
     mode = min(max((draws + 1) * (good + 1) // (total + 2), low), high)
     variance = draws * good * (total - good) * (total - draws) // (total * total * (total - 1))
-    reach = 8 * math.isqrt(variance) + 40
-    rest = total - good - draws
-
-    below = np.arange(mode, max(low, mode - reach), -1, dtype=np.float64)
-    falling = below * (rest + below) / ((good + 1 - below) * (draws + 1 - below))
-    above = np.arange(mode, min(high, mode + reach), dtype=np.float64)
-    rising = (good - above) * (draws - above) / ((above + 1) * (rest + 1 + above))
-
+    deviation = math.isqrt(variance)
+    fraction = (word >> 11) * 2.0**-53
+    if deviation >= _LARGE:  # then the support reaches further than that on both sides
+        reach = 11 * deviation // 2
+        offset = _quick_offset(fraction, *_ratios(total, good, draws, mode, mode - reach, mode + reach))
+        if offset is not None:
+            return mode + offset
+    reach = 8 * deviation + 40
+    falling, rising = _ratios(total, good, draws, mode, max(low, mode - reach), min(high, mode + reach))
     weights = np.concatenate([np.multiply.accumulate(falling)[::-1], [1.0], np.multiply.accumulate(rising)])
     cumulative = np.add.accumulate(weights)
-    target = (word >> 11) * 2.0**-53 * cumulative[-1]
-    return mode - below.size + int(np.searchsorted(cumulative, target, side="right"))
+    target = fraction * cumulative[-1]
+    return mode - falling.size + int(np.searchsorted(cumulative, target, side="right"))
+
+
+_Floats = NDArray[np.float64]
+
+
+def _ratios(total: int, good: int, draws: int, mode: int, low: int, high: int) -> tuple[_Floats, _Floats]:
+    """Return the ratio of each probability to its neighbour nearer the mode, for what lies below it and above.
+
+    They are this thread's until it asks again. Memory of its own for each step would cost more than the step.
+    """
+    rest = total - good - draws
+    at, divisor, factor = (_scratch.floats(name, max(mode - low, high - mode)) for name in ("at", "divisor", "factor"))
+
+    x, over, by = at[: mode - low], divisor[: mode - low], factor[: mode - low]
+    x[:] = np.arange(mode, low, -1)
+    falling = np.add(rest, x, out=_scratch.floats("falling", x.size))
+    falling *= x
+    np.subtract(good + 1, x, out=over)
+    over *= np.subtract(draws + 1, x, out=by)
+    falling /= over
+
+    x, over, by = at[: high - mode], divisor[: high - mode], factor[: high - mode]
+    x[:] = np.arange(mode, high)
+    rising = np.subtract(good, x, out=_scratch.floats("rising", x.size))
+    rising *= np.subtract(draws, x, out=by)
+    np.add(x, 1, out=over)
+    over *= np.add(rest + 1, x, out=by)
+    rising /= over
+    return falling, rising
+
+
+def _quick_offset(fraction: float, falling: _Floats, rising: _Floats) -> int | None:
+    """Return what inversion over the full window finds, counted from the mode, or None if that takes a closer look.
+
+    The weights here are the same floats; what is missing is the weights further out. Ratios fall with the distance
+    from the mode, so a geometric series bounds their sum. That bound (doubled, for rounded ratios) and the most that
+    rounding can do to either way of adding up are the `doubt`: how far the target and the sums may be from those of
+    the full window, taken together. Where no sum is that close to the target, both find the same.
+    """
+    below = np.multiply.accumulate(falling, out=_scratch.floats("below", falling.size))
+    upward = _scratch.floats("upward", 1 + rising.size)  # the mode, too
+    upward[0], above = 1.0, np.multiply.accumulate(rising, out=upward[1:])
+    lower = below.sum()
+    total = lower + upward.sum()
+    beyond = sum(side[-1] * ratio[-1] / (1.0 - ratio[-1]) for side, ratio in ((below, falling), (above, rising)))
+    doubt = 2.0 * beyond + falling.size * 2.0**-49 * total
+    place = fraction * total - lower  # of the target: how much lies between it and the lower end of the mode
+    if abs(place) <= doubt:
+        return None
+    weights = below if place < 0 else upward
+    outward = np.add.accumulate(weights, out=_scratch.floats("outward", weights.size))
+    first, last = (int(np.searchsorted(outward, abs(place) + edge)) for edge in (-doubt, doubt))
+    if first != last:
+        return None
+    return -1 - first if place < 0 else first
 
 
 def _choose(words: _Words, amount: int, chosen: NDArray[np.bool_]) -> None:

@@ -18,6 +18,10 @@ class Scratch(threading.local):
         """Return `count` booleans, of any value, that stay the caller's until the thread asks for `name` again."""
         return self.bytes(name, count).view(np.bool_)
 
+    def floats(self, name: str, count: int) -> NDArray[np.float64]:
+        """Return `count` doubles in the same way."""
+        return self.bytes(name, 8 * count).view(np.float64)
+
     def bytes(self, name: str, count: int) -> NDArray[np.uint8]:
         """Return `count` bytes in the same way."""
         buffer = self._buffers.get(name)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from prunecli.formats.dtypes import DType
@@ -11,7 +12,7 @@ from prunecli.formats.source import Bytes, Source
 from prunecli.formats.views import View
 
 __all__ = [
-    "AS_FOUND", "Addition", "Checkpoint", "Edit", "Layout", "Patch", "Reading", "Storage", "TensorInfo",
+    "AS_FOUND", "Addition", "Checkpoint", "Edit", "Layout", "Part", "Patch", "Reading", "Storage", "TensorInfo",
     "patched_copies",
 ]  # fmt: skip
 
@@ -42,10 +43,20 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a tensor that is stored in several: the box that begins at `offsets`, and its own view of a storage."""
+
+    offsets: tuple[int, ...]
+    view: View
+    storage: Storage
+
+
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """A named tensor: its element type and its view of a storage.
 
-    `buffer` tells that the file says it is no parameter; a plain state dict does not say.
+    `buffer` tells that the file says it is no parameter; a plain state dict does not say. A tensor in several `parts`
+    is read through a row-major storage that the layout's source puts together; only those of its parts can be edited.
     """
 
     name: str
@@ -53,6 +64,12 @@ class TensorInfo:
     view: View
     storage: Storage
     buffer: bool = False
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def storages(self) -> tuple[Storage, ...]:
+        """The storages that really hold it."""
+        return tuple(part.storage for part in self.parts) or (self.storage,)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -111,6 +128,14 @@ class Edit:
     def structural(self) -> bool:
         """Whether names or storages change, and not just bytes within them."""
         return bool(self.renames or self.removals or self.additions)
+
+    @cached_property
+    def behind(self) -> Mapping[str, Sequence[Addition]]:
+        """The additions by their neighbour."""
+        found: dict[str, list[Addition]] = {}
+        for addition in self.additions:
+            found.setdefault(addition.after, []).append(addition)
+        return found
 
 
 class Layout(Protocol):

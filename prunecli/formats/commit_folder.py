@@ -8,7 +8,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from pathlib import Path
 
 from prunecli.errors import OutputError, show
 from prunecli.formats.commit import sync_folder, write_failure
+from prunecli.formats.folder_files import NOT_THE_MODEL
+from prunecli.formats.source import FileSource, open_source
 from prunecli.formats.temp_files import hidden_prefix, umask
 
 __all__ = ["FolderTarget", "check_folder", "naming", "publish_folder", "share_file"]
@@ -24,6 +25,7 @@ __all__ = ["FolderTarget", "check_folder", "naming", "publish_folder", "share_fi
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
 _NOREPLACE, _EXCHANGE = 1, 2  # linux/fs.h: flags of renameat2
 _AT_FDCWD = -100  # linux/fcntl.h
+_BUFFER = 4 << 20
 _CANNOT = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 _NO_LINK = _CANNOT | {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES}
 
@@ -66,6 +68,9 @@ def check_folder(path: Path, *, force: bool, source: Path | None, replaceable: b
             raise OutputError(f"{show(path)} {what}; name another output with -o, or replace it with --force")
         if not replaceable:
             raise OutputError(f"{show(path)} is a folder that holds no checkpoint; it is not replaced, remove it first")
+        books = next((name for name in NOT_THE_MODEL if os.path.lexists(final / name)), None)
+        if books is not None:
+            raise OutputError(f"{show(path)} holds {books}, which would go with it; name another output with -o")
     if not os.access(final.parent, os.W_OK | os.X_OK):
         reason = "its parent folder is not writable" if final.parent.is_dir() else "its parent folder is missing"
         raise OutputError(f"cannot write {show(path)}: {reason}; write elsewhere with -o")
@@ -92,21 +97,33 @@ def naming(target: Path, root: Path) -> Iterator[None]:
 def share_file(old: Path, place: Path) -> None:
     """Carry a file along: share its extents, or link it, or copy it, whichever comes first that can be done.
 
+    A link is the same file under two names: who writes into one of them later, instead of replacing it, changes both.
     A file that is there already was carried along by an earlier run.
+
+    Raises:
+        UnreadableError: the file cannot be read.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     temp = place.with_name(f"{hidden_prefix(place)}carried")
     temp.unlink(missing_ok=True)
     if place.exists():
         return
-    with old.open("rb") as source:
-        if not _clone(source.fileno(), temp) and not _link(old, temp):
-            with temp.open("xb") as copy:
-                shutil.copyfileobj(source, copy, 1 << 20)
-                copy.flush()
-                os.fchmod(copy.fileno(), os.fstat(source.fileno()).st_mode & 0o777)
-                os.fsync(copy.fileno())
+    with open_source(old) as source:
+        if not _clone(source.descriptor, temp) and not _link(old, temp):
+            _copy(source, temp)
     temp.rename(place)
+
+
+def _copy(source: FileSource, place: Path) -> None:
+    buffer = memoryview(bytearray(_BUFFER))
+    with place.open("xb", buffering=0) as copy:
+        for at in range(0, source.size, _BUFFER):
+            part = buffer[: min(_BUFFER, source.size - at)]
+            source.read_into(at, part)
+            while part:
+                part = part[copy.write(part) :]
+        os.fchmod(copy.fileno(), source.status.st_mode & 0o777)
+        os.fsync(copy.fileno())
 
 
 def _clone(source: int, place: Path) -> bool:

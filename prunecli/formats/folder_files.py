@@ -1,114 +1,31 @@
-"""The files of a folder, on this machine or behind a URL: listed, and opened by name."""
+"""What is in a folder: its files, and none that lie elsewhere."""
 
 import os
 import stat
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from prunecli.errors import UnreadableError, UnsafeError, show
 from prunecli.formats.folder import Kept
-from prunecli.formats.locations import Location, Url
-from prunecli.formats.remote import open_remote
-from prunecli.formats.source import Source, open_source
-from prunecli.formats.stores import Store, connect, translated
 
-__all__ = ["FolderFiles", "files_in"]
+__all__ = ["NOT_THE_MODEL", "list_files", "weight_files"]
 
-_NOT_THE_MODEL = frozenset({".git", ".cache"})
-"""Folders in which git and huggingface_hub keep their books, and other copies of the weights."""
+NOT_THE_MODEL = (".git", ".cache")
+"""Where git (in a file, for a worktree) and huggingface_hub keep their books, and other copies of the weights."""
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 
 _DEEP = 16
 _ENTRIES = 100_000
 
 
-class FolderFiles(ABC):
-    """What reads a folder."""
-
-    @abstractmethod
-    def listed(self) -> Iterator[Kept]:
-        """List the regular files below, by their names relative to the folder.
-
-        Raises:
-            UnreadableError: a folder cannot be listed, is very large, or holds a pipe or a device.
-            UnsafeError: a link or a name leads out of it.
-        """
-
-    @abstractmethod
-    def open(self, name: str) -> AbstractContextManager[Source]:
-        """Open one of the files.
-
-        Raises:
-            UnreadableError: it is missing, forbidden, or not a regular file.
-        """
-
-
-def files_in(location: Location) -> FolderFiles:
-    """Return what reads a folder at this place.
+def list_files(root: Path) -> Iterator[Kept]:
+    """List the regular files below a folder, by their names relative to it.
 
     Raises:
-        UsageError: a URL's protocol is not known, or not installed.
+        UnreadableError: a folder cannot be listed, is very large, or holds a pipe or a device.
+        UnsafeError: a link leads out of it, other than into the blobs of the same repository of a Hugging Face cache.
     """
-    return _RemoteFiles(connect(location)) if isinstance(location, Url) else _LocalFiles(location)
-
-
-class _LocalFiles(FolderFiles):
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def listed(self) -> Iterator[Kept]:
-        """List the files. A link may lead into the blobs of the same repository of a Hugging Face cache."""
-        return _files(self._root)
-
-    def open(self, name: str) -> AbstractContextManager[Source]:
-        """Open a file."""
-        return open_source(self._root / name)
-
-
-class _RemoteFiles(FolderFiles):
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def open(self, name: str) -> AbstractContextManager[Source]:
-        """Open a file."""
-        return open_remote(self._store.child(name))
-
-    def listed(self) -> Iterator[Kept]:
-        """List the files; object stores know no others."""
-        root = self._store
-        todo, seen = [(root, "")], 0
-        while todo:
-            folder, prefix = todo.pop()
-            with translated(folder.url, UnreadableError, "list {}"):
-                entries = folder.listed()
-            for entry in sorted(entries, key=lambda each: str(each["name"])):
-                seen += 1
-                name = _own_name(folder, entry)
-                if seen > _ENTRIES or prefix.count("/") > _DEEP:
-                    raise _too_many(root.url)
-                if entry["type"] == "directory":
-                    if name not in (*_NOT_THE_MODEL, ""):
-                        todo.append((folder.child(name), f"{prefix}{name}/"))
-                elif name:  # without one, it is the mark that some tools leave for a folder
-                    yield Kept(prefix + name, folder.child(name).url, int(entry["size"]))
-
-
-def _own_name(folder: Store, entry: dict[str, Any]) -> str:
-    """Return the name of an entry below its folder, which is more than a name if the store has keys with `//`."""
-    place = str(entry["name"]).rstrip("/")
-    name = place.removeprefix(folder.path.rstrip("/")).removeprefix("/")
-    if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
-        raise UnsafeError(f"{show(folder.url)} holds {show(place)}, whose name leads elsewhere; remove it")
-    return name
-
-
-def _too_many(root: Location) -> UnreadableError:
-    return UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
-
-
-def _files(root: Path) -> Iterator[Kept]:
     todo, seen = [(root, "")], 0
     inside = Path(os.path.realpath(root))
     while todo:
@@ -116,7 +33,9 @@ def _files(root: Path) -> Iterator[Kept]:
         for entry in _listed(folder):
             name, seen = prefix + entry.name, seen + 1
             if seen > _ENTRIES or name.count("/") > _DEEP:
-                raise _too_many(root)
+                raise UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
+            if entry.name in NOT_THE_MODEL:
+                continue
             try:
                 status = entry.stat()
             except OSError as error:
@@ -124,8 +43,7 @@ def _files(root: Path) -> Iterator[Kept]:
             if entry.is_symlink():
                 _check_link(inside, Path(entry.path))
             if stat.S_ISDIR(status.st_mode):
-                if entry.name not in _NOT_THE_MODEL and not entry.is_symlink():
-                    todo.append((Path(entry.path), f"{name}/"))
+                todo.append((Path(entry.path), f"{name}/"))  # a loop of links ends at the levels
             elif stat.S_ISREG(status.st_mode):
                 yield Kept(name, Path(entry.path), status.st_size)
             else:
@@ -148,3 +66,8 @@ def _check_link(root: Path, link: Path) -> None:
     if snapshots.name == "snapshots" and target.is_relative_to(snapshots.parent / "blobs"):
         return
     raise UnsafeError(f"{show(link)} is a link that leads out of its folder, to {show(target)}; copy the file instead")
+
+
+def weight_files(files: Iterable[Kept]) -> list[str]:
+    """Return the names of those at the top of a folder that a library may take for its weights."""
+    return [each.name for each in files if each.name.endswith(_WEIGHTS) and "/" not in each.name]

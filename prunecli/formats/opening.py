@@ -1,18 +1,20 @@
-"""Open whatever a user names: a file, standard input, or a folder of shards."""
+"""Open whatever a user names: a file, standard input, or a folder of files."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
+from prunecli.formats.dcp_folder import METADATA, open_dcp_folder
 from prunecli.formats.detect import open_checkpoint, read_checkpoint
 from prunecli.formats.folder import Folder
 from prunecli.formats.locations import Location, Url
 from prunecli.formats.remote import look_at, open_found
 from prunecli.formats.sharded import open_folder
 
-__all__ = ["Opened", "confirm", "fingerprint", "open_any"]
+__all__ = ["Opened", "confirm", "fingerprint", "open_any", "open_any_folder"]
 
 Opened = Checkpoint | Folder
 
@@ -22,15 +24,15 @@ def open_any(location: Location | None, reading: Reading = AS_FOUND) -> Iterator
     """Open a checkpoint and read its layout; None stands for standard input.
 
     Raises:
-        PrunecliError: as `open_checkpoint` and `open_folder`.
+        PrunecliError: as `open_checkpoint` and `open_any_folder`.
     """
     if isinstance(location, Url):
         store, found = look_at(location)
         if found.get("type") != "directory":
             yield read_checkpoint(open_found(store, found), reading)
             return
-    if location is not None and (isinstance(location, Url) or _is_folder(location)):
-        with open_folder(location, reading) as folder:
+    if location is not None and (isinstance(location, Url) or _is(location, Path.is_dir)):
+        with open_any_folder(location, reading) as folder:
             yield folder
     else:
         with open_checkpoint(location, reading) as checkpoint:
@@ -47,10 +49,31 @@ def confirm(opened: Opened) -> None:
         source.confirm()
 
 
-def _is_folder(path: Path) -> bool:
-    """Whether it is a folder; what cannot be looked at is for those to name who try to open it."""
+@contextmanager
+def open_any_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator[Folder]:
+    """Open a folder of shards, or one of torch.distributed.checkpoint; behind a URL, only the former are known.
+
+    Raises:
+        UnsupportedError: it is both.
+        PrunecliError: as `open_folder` and `open_dcp_folder`.
+    """
+    if isinstance(location, Url) or not _is(location / METADATA, Path.is_file):
+        with open_folder(location, reading) as folder:
+            yield folder
+        return
+    index = next((each.name for each in sorted(location.glob("*.index.json"))), None)
+    if index is not None:
+        raise UnsupportedError(
+            f"{show(location)} holds several checkpoints ({METADATA}, {show(index)}); move one of them elsewhere"
+        )
+    with open_dcp_folder(location, reading) as folder:
+        yield folder
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    """Whether it is a file or a folder; what cannot be looked at is for those to name who try to open it."""
     try:
-        return path.is_dir()
+        return kind(path)
     except OSError:
         return False
 

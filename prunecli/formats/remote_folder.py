@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from prunecli.errors import OutputError, show
 from prunecli.formats.detect import open_location
-from prunecli.formats.folder_files import files_in
+from prunecli.formats.folder_reader import files_in
 from prunecli.formats.locations import Location, Url, lies_in
 from prunecli.formats.pieces import Copy
 from prunecli.formats.stores import Store, connect, failures, translated

@@ -14,7 +14,7 @@ from typing import Any
 
 import safetensors
 
-from prunecli.errors import DamagedError, UnsupportedError, show
+from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Storage, TensorInfo, patched_copies
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.pieces import Copy, Fresh, Literal, Piece
@@ -73,14 +73,11 @@ class SafetensorsFile:
 
     def _order(self, edit: Edit) -> list[TensorInfo | Addition]:
         """Order the output as the library does: wider elements first, so that each tensor lies aligned."""
-        additions: dict[str, list[Addition]] = {}
-        for addition in edit.additions:
-            additions.setdefault(addition.after, []).append(addition)
         order: list[TensorInfo | Addition] = []
         for name, tensor in sorted(self.tensors.items(), key=lambda item: item[1].storage.offset):
             if name not in edit.removals:
                 order.append(tensor)
-            order += additions.get(name, [])
+            order += edit.behind.get(name, ())
         return sorted(order, key=lambda entry: -entry.dtype.itemsize)
 
 
@@ -90,6 +87,7 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     Raises:
         DamagedError: the header and the file contradict each other.
         UnsupportedError: it holds an element type that has no bytes of its own per element.
+        UnreadableError: no more files can be opened.
     """
     length = int.from_bytes(source.read(0, 8), "little")
     data_offset = 8 + length
@@ -177,6 +175,10 @@ def _ask_library(source: Source, data_offset: int) -> None:
         try:
             with safetensors.safe_open(f"/dev/fd/{descriptor}", framework="numpy"):
                 pass
+        except FileNotFoundError:  # what the library makes of any descriptor that it cannot open once more
+            raise UnreadableError(
+                f"cannot open {source.label} once more for the safetensors library; allow more files with 'ulimit -n'"
+            ) from None
         except (safetensors.SafetensorError, OSError) as error:
             reason = show(str(error).rpartition(":")[2].strip(), 60)
             raise DamagedError(f"{source.label} is refused by the safetensors library, which names: {reason}") from None

@@ -12,7 +12,8 @@ from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, sho
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, Storage, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.folder import Folder, Kept
-from prunecli.formats.folder_files import files_in
+from prunecli.formats.folder_files import weight_files
+from prunecli.formats.folder_reader import files_in
 from prunecli.formats.index_file import Index, read_index, render_index
 from prunecli.formats.joined import Joined
 from prunecli.formats.locations import Location
@@ -26,8 +27,6 @@ _WHOLE = (
     "diffusion_pytorch_model.bin", "adapter_model.bin",
 )  # fmt: skip
 """What a folder's only file of weights is called."""
-
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class ShardedFolder(Folder):
     @property
     def rivals(self) -> list[str]:
         """Other files with weights."""
-        return [each.name for each in self.others if each.name.endswith(_WEIGHTS) and "/" not in each.name]
+        return weight_files(self.others)
 
     @property
     def _first(self) -> Checkpoint:
@@ -83,11 +82,13 @@ class ShardedFolder(Folder):
     def pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
         """Describe a rewritten shard: masks stand in the shard of their weight."""
         shard = self.shards[file]
+        # Looked up name by name, not filtered: an edit holds all shards' parts, and is asked for by each of them.
+        places = {f"{file}/{tensor.storage.key}": tensor.storage.key for tensor in shard.tensors.values()}
         own = Edit(
-            {key.partition("/")[2]: found for key, found in edit.patches.items() if self.file_of(key) == file},
-            {name: new for name, new in edit.renames.items() if name in shard.tensors},
-            frozenset(name for name in edit.removals if name in shard.tensors),
-            [addition for addition in edit.additions if addition.after in shard.tensors],
+            {key: edit.patches[place] for place, key in places.items() if place in edit.patches},
+            {name: edit.renames[name] for name in shard.tensors if name in edit.renames},
+            edit.removals.intersection(shard.tensors),
+            [addition for name in shard.tensors for addition in edit.behind.get(name, ())],
         )
         return shard.pieces(own)
 
@@ -99,17 +100,14 @@ class ShardedFolder(Folder):
 
     def _edited_index(self, index: Index, edit: Edit) -> bytes:
         weight_map: dict[str, str] = {}
-        behind: dict[str, list[str]] = {}
-        for addition in edit.additions:
-            behind.setdefault(addition.after, []).append(addition.name)
         for name, shard in index.weight_map.items():
             if name not in edit.removals:
                 weight_map[edit.renames.get(name, name)] = shard
-            weight_map |= dict.fromkeys(behind.get(name, ()), shard)
-        size = sum(tensor.elements * tensor.dtype.itemsize for tensor in self.tensors.values())
-        size += sum(addition.nbytes for addition in edit.additions)
-        gone = (self.tensors[name] for name in edit.removals)
-        size -= sum(tensor.elements * tensor.dtype.itemsize for tensor in gone)
+            weight_map |= {addition.name: shard for addition in edit.behind.get(name, ())}
+        kept = [tensor for name, tensor in self.tensors.items() if name not in edit.removals]
+        # Tied tensors are one and count once, as the libraries have it.
+        sizes = {(each.storage.key, each.span): each.elements * each.dtype.itemsize for each in kept}
+        size = sum(sizes.values()) + sum(addition.nbytes for addition in edit.additions)
         return render_index(index, weight_map, size)
 
 

@@ -1,5 +1,6 @@
 """The input: opened once, read at offsets, never mapped and never changed."""
 
+import errno
 import os
 import stat
 import tempfile
@@ -12,7 +13,7 @@ from typing import Protocol
 
 from prunecli.errors import DamagedError, UnreadableError, show
 
-__all__ = ["Bytes", "FileSource", "Source", "open_source", "open_stdin"]
+__all__ = ["Bytes", "FileSource", "Source", "Window", "open_source", "open_stdin"]
 
 _SPOOL = 1 << 20
 
@@ -109,6 +110,33 @@ class FileSource(Source):
             done += got
 
 
+@dataclass(frozen=True)
+class Window(Source):
+    """The `size` bytes from `start` on of another source, as a file of their own."""
+
+    base: Source
+    start: int
+    size: int
+    label: str
+    name: None = None
+
+    @property
+    def state(self) -> str:
+        """That of the other source."""
+        return self.base.state
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset` on.
+
+        Raises:
+            DamagedError: the window ends before, or the source does.
+            UnreadableError: as the source.
+        """
+        if offset + len(buffer) > self.size:
+            raise DamagedError(f"{self.label} ends at byte {self.size}, in the middle of its data")
+        self.base.read_into(self.start + offset, buffer)
+
+
 @contextmanager
 def open_source(path: Path) -> Iterator[FileSource]:
     """Open a regular file for reading; a pipe, a device or a folder in its place is refused, never waited for.
@@ -120,7 +148,8 @@ def open_source(path: Path) -> Iterator[FileSource]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise UnreadableError(f"cannot open {label}: {error.strerror}") from error
+        remedy = "; allow more with 'ulimit -n'" if error.errno == errno.EMFILE else ""
+        raise UnreadableError(f"cannot open {label}: {error.strerror}{remedy}") from error
     except ValueError:
         raise UnreadableError(f"cannot open {label}: the name holds a NUL byte") from None
     try:

@@ -190,21 +190,18 @@ def edit_objects(
 
 def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, label: str, next_key: int) -> dict[str, Addition]:
     """Rename, remove and add entries of the state dict; return the new storages by key, numbered from `next_key` on."""
-    additions: dict[str, list[Addition]] = {}
-    for addition in edit.additions:
-        additions.setdefault(addition.after, []).append(addition)
     fresh: dict[str, Addition] = {}
     replacement: dict[int, list[Entry]] = {}
     homes: dict[int, list[Entry]] = {}
     for named in state.nodes:
-        if named.name not in edit.renames and named.name not in edit.removals and named.name not in additions:
+        if named.name not in edit.renames and named.name not in edit.removals and named.name not in edit.behind:
             continue
         home, entry, key = _home(named, label)
         if id(entry) in replacement:  # a shared module hangs under several names, but has one entry
             continue
         homes[id(home)] = home
         entries = [] if named.name in edit.removals else [entry]
-        for addition in additions.get(named.name, []):
+        for addition in edit.behind.get(named.name, ()):
             storage, next_key = str(next_key), next_key + 1
             fresh[storage] = addition
             beside = objects.storages[objects.tensors[named.name].storage.key]

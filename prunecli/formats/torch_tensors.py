@@ -10,7 +10,7 @@ from prunecli.formats.pickle_nodes import Call, Global, ListNode, Node, Persiste
 from prunecli.formats.torch_globals import STORAGE_OF, storage_dtype
 from prunecli.formats.views import View
 
-__all__ = ["StorageRef", "Stranger", "TensorRef", "mask_node", "storage_ref", "stranger", "tensor_ref"]
+__all__ = ["StorageRef", "Stranger", "TensorRef", "mask_node", "read_sizes", "storage_ref", "stranger", "tensor_ref"]
 
 _WRAPPERS = {("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_parameter_with_state")}
 _DIMENSIONS = 64
@@ -88,7 +88,7 @@ def tensor_ref(node: Node, where: str) -> TensorRef | None:
     first, last = _window(args[0], storage, where)
     if first and dtype.itemsize != storage.dtype.itemsize:
         raise DamagedError(f"{where}: a tensor of one width lies in a part of a storage of another")
-    view = View(first + _whole(args[1], where), _sizes(args[2], where), _sizes(args[3], where))
+    view = View(first + _whole(args[1], where), read_sizes(args[2], where), read_sizes(args[3], where))
     if len(view.shape) != len(view.stride):
         raise DamagedError(f"{where}: a tensor has {len(view.shape)} sizes and {len(view.stride)} strides")
     if view.elements >= 1 << 63:
@@ -123,7 +123,7 @@ def stranger(node: Node) -> Stranger | None:
         for index in path:
             sizes = sizes.items[index] if isinstance(sizes, TupleNode | ListNode) and len(sizes.items) > index else None
         with contextlib.suppress(DamagedError):  # it is only to be shown
-            return Stranger(what, _sizes(sizes, ""))
+            return Stranger(what, read_sizes(sizes, ""))
     return Stranger(what, ())
 
 
@@ -196,7 +196,12 @@ def _whole(node: Node, where: str) -> int:
     return node
 
 
-def _sizes(node: Node, where: str) -> tuple[int, ...]:
+def read_sizes(node: Node, where: str) -> tuple[int, ...]:
+    """Read a tuple, a list or a `torch.Size` of whole numbers.
+
+    Raises:
+        DamagedError: it is something else, or longer than torch admits.
+    """
     if isinstance(node, Call) and isinstance(node.function, Global) and node.function.name == "Size":
         node = node.args.items[0] if isinstance(node.args, TupleNode) and node.args.items else node
     if not isinstance(node, TupleNode | ListNode):

@@ -12,17 +12,18 @@ from functools import partial
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Patch, Reading, Storage, patched_copies
 from prunecli.formats.crc import crc32
+from prunecli.formats.object_tree import Tree
 from prunecli.formats.pickle_nodes import PickleGraph
 from prunecli.formats.pieces import Checksum, Copy, Deferred, Fresh, Literal, Piece
 from prunecli.formats.source import Source
 from prunecli.formats.torch_container import TorchContainer
-from prunecli.formats.torch_objects import Edited, edit_objects, load_objects, read_objects
+from prunecli.formats.torch_objects import Edited, check_objects, edit_objects, load_objects, read_objects
 from prunecli.formats.torch_script import Program, read_program
 from prunecli.formats.torch_tensors import StorageRef
 from prunecli.formats.zip_directory import Directory, Record, read_directory
 from prunecli.formats.zip_layout import ALIGNMENT, NewRecord, lay_out
 
-__all__ = ["TorchZip", "read_torch_zip"]
+__all__ = ["TorchZip", "check_torch_zip", "read_torch_zip"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,19 @@ def read_torch_zip(source: Source, reading: Reading) -> TorchZip:
     objects = read_objects(graph, place, reading, source.label, program)
     big_endian = _small_record(source, directory, f"{root}byteorder") == b"big"
     return TorchZip(source, objects, reading, big_endian, directory, root, program)
+
+
+def check_torch_zip(source: Source, reading: Reading) -> None:
+    """Check a torch zip that may hold anything, tensors or not: that loading it would run nothing.
+
+    Raises:
+        DamagedError: archive or pickle are damaged.
+        UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
+        UnsupportedError: it is another kind of zip, or compressed.
+    """
+    directory = read_directory(source)
+    graph = _load_pickle(source, directory, _root(directory, source.label))
+    check_objects(graph, reading, source.label, Tree())
 
 
 def _root(directory: Directory, label: str) -> str:

@@ -8,7 +8,7 @@ several views woven into one storage) are found element by element, with the who
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from prunecli.core.masking import Unsigned, clear_dropped, is_zero, scale, unsig
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
 from prunecli.formats.base import TensorInfo
+from prunecli.formats.boxes import Box
 from prunecli.formats.pieces import CHUNK
 from prunecli.surgery.masks import FinalMask
 
@@ -51,12 +52,27 @@ class Tally:
 
 @dataclass(frozen=True)
 class Job:
-    """A parameter on its way: the tensor to edit or look at, its final mask, where to count, in which byte order."""
+    """A parameter on its way: the tensor to edit or look at, its final mask, where to count, in which byte order.
+
+    With `box`, the tensor is only that part of the parameter.
+    """
 
     tensor: TensorInfo
     mask: FinalMask
     tally: Tally
     big_endian: bool
+    box: Box | None = None
+
+    def parts(self) -> "Sequence[Job]":
+        """Return a job for each part of a tensor that is stored in several, else this one."""
+        return [
+            replace(
+                self,
+                tensor=replace(self.tensor, view=part.view, storage=part.storage, parts=()),
+                box=Box(self.tensor.shape, part.offsets, part.view.shape),
+            )
+            for part in self.tensor.parts
+        ] or [self]
 
     def elements(self, data: NDArray[np.uint8]) -> Unsigned:
         """See bytes as elements of the tensor."""
@@ -181,7 +197,8 @@ class Woven:
             raw = job.elements(data[: data.size // itemsize * itemsize])
             inside, logical = job.tensor.view.place((self._origin + start) // itemsize, raw.size)
             if inside.any():
-                changed |= self._handle(job, action, raw, inside, logical[inside])
+                own = logical[inside]
+                changed |= self._handle(job, action, raw, inside, own if job.box is None else job.box.spread(own))
         with self._lock:
             self._left -= data.size
             if not self._left:

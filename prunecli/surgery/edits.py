@@ -1,7 +1,8 @@
 """Turn a plan into an edit of the file: which bytes pass through what, which tensors come and go."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
@@ -10,6 +11,7 @@ from prunecli.formats.views import View
 from prunecli.surgery.contents import Action, Baked, Counted, EditedMask, Job, NewMask, Tally, Woven
 from prunecli.surgery.masks import FinalMask, bit_pattern_of_one
 from prunecli.surgery.parameters import Parameter
+from prunecli.surgery.parts import part_patches
 from prunecli.surgery.plan import Plan, Planned
 
 __all__ = ["Surgery", "looks", "prepare"]
@@ -33,7 +35,15 @@ class _Visit:
 
     job: Job
     action: Action
-    content: Content
+    content: Callable[[Job], Content]
+
+    def patches(self) -> Iterator[Patch]:
+        """Cover a row-major tensor that lies alone in its bytes."""
+        if self.job.box is None:
+            low, high = self.span(rounded=False)
+            yield Patch(low, high - low, self.content(self.job))
+        else:
+            yield from part_patches(self.job, self.job.box, cleared=self.action.cleared)
 
     def span(self, *, rounded: bool) -> tuple[int, int]:
         low, high = self.job.tensor.span
@@ -74,7 +84,7 @@ def prepare(checkpoint: Layout, plan: Plan) -> Surgery:
 
 def looks(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
     """Return the patched ranges of an edit as pieces by themselves; `tensors` are those that it works on."""
-    storages = {tensor.storage.key: tensor.storage for tensor in tensors}
+    storages = {storage.key: storage for tensor in tensors for storage in tensor.storages}
     return [
         Copy(storages[key].offset + patch.start, patch.length, patch.content)
         for key, patches in edit.patches.items()
@@ -98,8 +108,13 @@ def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Plann
     return Job(tensor, mask, draft.tallies[parameter.name], big_endian)
 
 
-def _visit(draft: _Draft, visit: _Visit, identity: object) -> None:
-    """Put a tensor on the list; a tied one that is there already shares its counts."""
+def _visit(draft: _Draft, whole: _Visit, identity: object) -> None:
+    """Put a tensor on the list, part by part; a tied one that is there already shares its counts."""
+    for job in whole.job.parts():
+        _visit_one(draft, replace(whole, job=job), identity)
+
+
+def _visit_one(draft: _Draft, visit: _Visit, identity: object) -> None:
     tensor, name = visit.job.tensor, visit.job.mask.parameter.name
     where = (tensor.storage.key, tensor.dtype.name, tensor.view.start, tensor.view.normal(), identity)
     first = draft.visits.setdefault(where, visit)
@@ -111,14 +126,14 @@ def _visit(draft: _Draft, visit: _Visit, identity: object) -> None:
 def _look_at(draft: _Draft, parameter: Parameter) -> None:
     job = _job(draft, parameter, parameter.weight, None)
     identity = parameter.mask.name if parameter.mask else "dense"
-    _visit(draft, _Visit(job, Action(), Counted(job)), identity)
+    _visit(draft, _Visit(job, Action(), Counted), identity)
 
 
 def _bake(draft: _Draft, planned: Planned) -> None:
     parameter = planned.parameter
     job = _job(draft, parameter, parameter.weight, planned)
     binary = planned.census.binary
-    _visit(draft, _Visit(job, Action(cleared=True, scaled=not binary), Baked(job, binary=binary)), planned.key)
+    _visit(draft, _Visit(job, Action(cleared=True, scaled=not binary), partial(Baked, binary=binary)), planned.key)
     if parameter.mask is not None:
         draft.renames[parameter.weight.name] = parameter.name
         draft.removals.add(parameter.mask.name)
@@ -143,7 +158,7 @@ def _edit_mask(draft: _Draft, planned: Planned) -> None:
     if parameter.mask is None:
         return
     job = _job(draft, parameter, parameter.mask, planned)
-    _visit(draft, _Visit(job, Action(cleared=True, counted=False), EditedMask(job)), planned.key)
+    _visit(draft, _Visit(job, Action(cleared=True, counted=False), EditedMask), planned.key)
     _count_woven_weight(draft, planned, job)
 
 
@@ -153,7 +168,7 @@ def _count_woven_weight(draft: _Draft, planned: Planned, job: Job) -> None:
     mask_is_woven = planned.parameter.mask is not None and not job.tensor.view.row_major
     if not weight.view.row_major or mask_is_woven:
         beside = Job(weight, job.mask, job.tally, job.big_endian)
-        _visit(draft, _Visit(beside, Action(), Counted(beside)), planned.key)
+        _visit(draft, _Visit(beside, Action(), Counted), planned.key)
 
 
 def _patches(visits: Iterable[_Visit]) -> dict[str, list[Patch]]:
@@ -161,7 +176,10 @@ def _patches(visits: Iterable[_Visit]) -> dict[str, list[Patch]]:
     for visit in visits:
         if visit.job.tensor.elements:
             by_storage.setdefault(visit.job.tensor.storage.key, []).append(visit)
-    return {key: [_patch(cluster) for cluster in _clusters(of_one)] for key, of_one in by_storage.items()}
+    return {
+        key: [patch for cluster in _clusters(of_one) for patch in _patches_of(cluster)]
+        for key, of_one in by_storage.items()
+    }
 
 
 def _clusters(visits: Sequence[_Visit]) -> Iterator[list[_Visit]]:
@@ -180,10 +198,10 @@ def _clusters(visits: Sequence[_Visit]) -> Iterator[list[_Visit]]:
         yield group
 
 
-def _patch(cluster: Sequence[_Visit]) -> Patch:
+def _patches_of(cluster: Sequence[_Visit]) -> Iterator[Patch]:
     if len(cluster) == 1 and cluster[0].job.tensor.view.row_major:
-        low, high = cluster[0].span(rounded=False)
-        return Patch(low, high - low, cluster[0].content)
+        yield from cluster[0].patches()
+        return
     spans = [visit.span(rounded=True) for visit in cluster]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    return Patch(low, high - low, Woven(low, high - low, [(visit.job, visit.action) for visit in cluster]))
+    yield Patch(low, high - low, Woven(low, high - low, [(visit.job, visit.action) for visit in cluster]))

@@ -26,6 +26,8 @@ _STATISTICS = (
 )  # fmt: skip
 """Last components of names that patterns leave alone: buffers of norms, scales and zero points of quantisation."""
 
+_STATISTIC = re.compile("|".join(map(fnmatch.translate, _STATISTICS)))
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -50,7 +52,7 @@ class Parameter:
     def ordinary(self) -> bool:
         """Whether a pattern may select it: floating point, and no buffer, average, statistic, scale or zero point."""
         last = self.name.rpartition(".")[2]
-        statistic = any(fnmatch.fnmatchcase(last, pattern) for pattern in _STATISTICS)
+        statistic = _STATISTIC.match(last) is not None
         return self.weight.dtype.kind == "float" and not (self.weight.buffer or self.average_of or statistic)
 
     def obstacle(self) -> str | None:
@@ -112,8 +114,9 @@ def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
 
 def _keys(names: list[str]) -> Mapping[str, str]:
     """Choose the canonical names, but keep those apart that would collide."""
-    count = Counter(canonical(name) for name in names)
-    return {name: canonical(name) if count[canonical(name)] == 1 else name for name in names}
+    keys = {name: canonical(name) for name in names}
+    count = Counter(keys.values())
+    return {name: key if count[key] == 1 else name for name, key in keys.items()}
 
 
 def _averages(weights: Mapping[str, TensorInfo]) -> dict[str, str]:

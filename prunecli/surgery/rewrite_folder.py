@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import PrunecliError, UsageError, show
-from prunecli.formats.base import Edit
+from prunecli.formats.base import Edit, Patch, Reading, TensorInfo
 from prunecli.formats.commit_folder import FolderTarget, check_folder, publish_folder
 from prunecli.formats.folder import Folder, Kept
 from prunecli.formats.locations import Location, Url, lies_in
-from prunecli.formats.opening import confirm
+from prunecli.formats.opening import confirm, open_any_folder
 from prunecli.formats.ordered import run_into
 from prunecli.formats.outputs import Output, check_output, write_output
 from prunecli.formats.partial import Partial
 from prunecli.formats.remote_folder import RemoteFolderTarget, check_remote_folder, new_remote_folder
-from prunecli.formats.sharded import open_folder
 from prunecli.formats.sinks import NullSink
 from prunecli.formats.source import FileSource
 from prunecli.formats.stream import run_pieces
@@ -60,13 +59,12 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
         return FolderTargets(output, None)
     if lies_in(destination.report, path):
         raise UsageError("the report would lie in the folder that is written; give --report a place beside it")
-    report = check_output(destination.report, force=destination.force, option="--report")
-    return FolderTargets(output, report)
+    return FolderTargets(output, check_output(destination.report, force=destination.force, option="--report"))
 
 
 def _holds_checkpoint(path: Location) -> bool:
     try:
-        with open_folder(path):
+        with open_any_folder(path, Reading(foreign=True)):
             return True
     except PrunecliError:
         return False
@@ -96,6 +94,8 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
         def finish(partial: Partial) -> None:
             for name, data in closing.items():
                 (partial.output / name).write_bytes(data)
+                if not isinstance(folder.path, Url):
+                    (partial.output / name).chmod((folder.path / name).stat().st_mode & 0o777)
             confirm(folder)
             publish_folder(partial.output, target)
 
@@ -141,13 +141,19 @@ def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> list[Work]:
     """Describe each file of tensors: anew if something in it changes, else what there is to count in it."""
     planned = [each.parameter for each in plan.planned.values()]
     changed = [tensor for each in planned for tensor in (each.weight, each.mask) if tensor is not None]
-    touched = {folder.file_of(tensor.storage.key) for tensor in changed}
+    touched = {folder.file_of(storage.key) for tensor in changed for storage in tensor.storages}
+    patches: dict[str, dict[str, Sequence[Patch]]] = {name: {} for name in folder.sources}
+    for key, found in surgery.edit.patches.items():
+        patches[folder.file_of(key)][key] = found
+    tensors: dict[str, list[TensorInfo]] = {name: [] for name in folder.sources}
+    for tensor in folder.tensors.values():
+        for storage in tensor.storages:
+            tensors[folder.file_of(storage.key)].append(tensor)
     works = []
     for name, source in folder.sources.items():
         if name in touched:
             mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else 0o666 & ~umask()
             works.append(Work(name, list(folder.pieces(name, surgery.edit)), source, written=True, mode=mode))
         else:
-            own = {key: each for key, each in surgery.edit.patches.items() if folder.file_of(key) == name}
-            works.append(Work(name, looks(Edit(own), folder.tensors.values()), folder.source, written=False))
+            works.append(Work(name, looks(Edit(patches[name]), tensors[name]), folder.source, written=False))
     return works

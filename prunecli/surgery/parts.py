@@ -1,0 +1,57 @@
+"""Parts of a tensor on their way: each holds some elements of every block of the mask, and is cut where those end."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.masking import clear_dropped
+from prunecli.core.sampling import BLOCK
+from prunecli.core.scratch import Scratch
+from prunecli.formats.base import Patch
+from prunecli.formats.boxes import Box
+from prunecli.surgery.contents import Job
+
+__all__ = ["part_patches"]
+
+_scratch = Scratch()
+
+
+def part_patches(job: Job, box: Box, *, cleared: bool) -> Iterator[Patch]:
+    """Cut a row-major part into patches of one mask block each, so that none draws a block twice."""
+    itemsize, start = job.tensor.dtype.itemsize, job.tensor.view.start
+    first, last = (int(box.spread(np.array([own]))[0]) for own in (0, box.elements - 1))
+    for block in range(first // BLOCK, last // BLOCK + 1):
+        low, high = box.below(block * BLOCK), box.below((block + 1) * BLOCK)
+        if high > low:
+            content = _Run(job, box, block * BLOCK, low, high - low, cleared)
+            yield Patch((start + low) * itemsize, (high - low) * itemsize, content)
+
+
+class _Run:
+    """The elements of one mask block that a part holds: `count` of its own from `first` on."""
+
+    def __init__(self, job: Job, box: Box, base: int, first: int, count: int, cleared: bool) -> None:
+        self.block = count * job.tensor.dtype.itemsize
+        self._job = job
+        self._box = box
+        self._base = base
+        self._first = first
+        self._cleared = cleared
+
+    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+        """Handle all of them."""
+        job, mask = self._job, self._job.mask
+        raw = job.elements(data)
+        whole = _scratch.flags("whole", min(BLOCK, mask.parameter.weight.elements - self._base))
+        before = mask.keep(self._base, whole)
+        if mask.trivial:
+            job.count(job.zeros(raw), None, whole[: raw.size])
+            return False
+        mask.digest.add(self._base, whole)
+        place = self._box.place(self._first, raw.size, self._base)
+        keep = whole[place]
+        job.count(job.zeros(raw), None if before is None else before[place], keep)
+        if self._cleared:
+            clear_dropped(raw, keep)
+        return self._cleared

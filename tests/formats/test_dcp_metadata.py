@@ -1,0 +1,299 @@
+"""`.metadata` as torch writes it, contradicted in every way, and made hostile: read, or refused in a line."""
+
+import contextlib
+import dataclasses
+import os
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed._shard.sharded_tensor.metadata import TensorProperties as Older
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemWriter, SerializationFormat
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
+from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
+
+from prunecli.errors import DamagedError, PrunecliError, UnreadableError, UnsafeError, UnsupportedError
+from prunecli.formats.base import Reading
+from prunecli.formats.dcp_metadata import Metadata, StoredBytes, StoredTensor, read_metadata
+from prunecli.formats.opening import open_any
+from prunecli.formats.source import open_source
+
+STATE: dict[str, Any] = {
+    "model": {"a.weight": torch.arange(12.0).reshape(3, 4), "b": torch.ones(5, dtype=torch.bfloat16)},
+    "layers": [torch.zeros(2), {"w": torch.ones(())}],
+    "epoch": 3,
+    "names": ["x"],
+}
+
+
+def save(path: Path, state: dict[str, Any] = STATE, planner: Any = None, **options: Any) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        save_distributed(state, storage_writer=FileSystemWriter(path, **options), planner=planner, no_dist=True)
+    return path
+
+
+def metadata_of(folder: Path, *, foreign: bool = False) -> Metadata:
+    with open_source(folder / ".metadata") as source:
+        return read_metadata(source, foreign=foreign)
+
+
+def assert_agrees(folder: Path) -> None:
+    """What is read is what torch unpickles."""
+    theirs = pickle.loads((folder / ".metadata").read_bytes())
+    mine = {entry.name: entry for entry in metadata_of(folder).entries}
+    assert set(mine) == set(theirs.state_dict_metadata)
+    for name, entry in mine.items():
+        stored = theirs.state_dict_metadata[name]
+        assert entry.path == (theirs.planner_data or {}).get(name, (name,))
+        if isinstance(entry, StoredBytes):
+            assert type(stored).__name__ == "BytesStorageMetadata"
+            info = theirs.storage_data[MetadataIndex(name)]
+            assert dataclasses.astuple(entry.item) == (info.relative_path, info.offset, info.length)
+            continue
+        assert str(stored.properties.dtype) == f"torch.{entry.dtype.name}"
+        assert entry.shape == tuple(stored.size)
+        assert [(each.offsets, each.sizes) for each in entry.chunks] == [
+            (tuple(each.offsets), tuple(each.sizes)) for each in stored.chunks
+        ]
+        for each in entry.chunks:
+            info = theirs.storage_data[MetadataIndex(name, each.offsets)]
+            assert dataclasses.astuple(each.item) == (info.relative_path, info.offset, info.length)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("options", [{}, {"thread_count": 3}, {"single_file_per_rank": False}], ids=str)
+def test_metadata_say_what_torch_reads_in_them(tmp_path: Path, flat: bool, options: dict[str, Any]) -> None:
+    folder = save(tmp_path / "in", planner=DefaultSavePlanner(flatten_state_dict=flat), **options)
+    assert_agrees(folder)
+    assert metadata_of(folder).raw == (folder / ".metadata").read_bytes()
+
+
+def test_entries_come_in_the_order_of_the_state_dict(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in", thread_count=2)
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    data.state_dict_metadata = dict(reversed(data.state_dict_metadata.items()))  # as ranks may list them
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    names = [entry.name for entry in metadata_of(folder).entries]
+    assert names == ["model.a.weight", "model.b", "layers.0", "layers.1.w", "epoch", "names"]
+
+
+def test_properties_may_be_those_of_older_torch(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in")
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    _tensor(data).properties = Older(dtype=torch.float32)
+    _tensor(data, "model.b").properties = Older(dtype=torch.bfloat16)
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    assert_agrees(folder)
+
+
+def test_every_element_type_of_torch_that_is_known_is_read(tmp_path: Path) -> None:
+    types = [torch.float64, torch.float8_e4m3fn, torch.int16, torch.bool, torch.complex64, torch.uint32]
+    folder = save(tmp_path / "in", {str(each): torch.zeros(3).to(each) for each in types})
+    with open_any(folder) as checkpoint:
+        assert [f"torch.{each.dtype.name}" for each in checkpoint.tensors.values()] == list(checkpoint.tensors)
+
+
+Change = Callable[[Any], object]
+
+
+def _tensor(data: Any, name: str = "model.a.weight") -> Any:
+    return data.state_dict_metadata[name]
+
+
+def _info(data: Any, name: str = "model.a.weight") -> Any:
+    return data.storage_data[MetadataIndex(name, _tensor(data, name).chunks[0].offsets)]
+
+
+def _chunks(*boxes: tuple[list[int], list[int]]) -> Change:
+    def change(data: Any) -> None:
+        info = _info(data)
+        _tensor(data).chunks = [ChunkStorageMetadata(torch.Size(at), torch.Size(own)) for at, own in boxes]
+        for at, _ in boxes:
+            data.storage_data[MetadataIndex("model.a.weight", at)] = info
+
+    return change
+
+
+def _set(what: Callable[[Any], Any], **values: Any) -> Change:
+    def change(data: Any) -> None:
+        for name, value in values.items():
+            setattr(what(data), name, value)
+
+    return change
+
+
+def _properties(data: Any) -> Any:
+    return _tensor(data).properties
+
+
+def _swap(data: Any) -> None:
+    names = [MetadataIndex(name, [0] * dims) for name, dims in (("model.a.weight", 2), ("model.b", 1))]
+    one, other = (data.storage_data[name] for name in names)
+    data.storage_data |= {names[0]: other, names[1]: one}
+
+
+REFUSALS: dict[str, tuple[Change, type[PrunecliError], str]] = {
+    "gap": (_chunks(([0, 0], [2, 4])), DamagedError, "overlap, or leave gaps"),
+    "overlap": (_chunks(([0, 0], [2, 4]), ([1, 0], [2, 4])), DamagedError, "overlap, or leave gaps"),
+    "same count": (_chunks(([0, 0], [2, 3]), ([1, 1], [2, 3])), DamagedError, "overlap, or leave gaps"),
+    "outside": (_chunks(([0, 0], [3, 5])), DamagedError, "overlap, or leave gaps"),
+    "no chunk": (_chunks(), DamagedError, "overlap, or leave gaps"),
+    "dimensions": (_chunks(([0], [12])), DamagedError, "as many dimensions"),
+    "item twice": (_chunks(([0, 0], [2, 4]), ([2, 0], [1, 4])), DamagedError, "items of .metadata overlap"),
+    "not stored": (lambda data: data.storage_data.clear(), DamagedError, "does not say where"),
+    "file": (_set(_info, relative_path="__9_9.distcp"), UnreadableError, "is missing, though .metadata names it"),
+    "parent": (_set(_info, relative_path="../out.distcp"), UnsafeError, "which is none of the folder's"),
+    "inner parent": (_set(_info, relative_path="a/../../x"), UnsafeError, "which is none of the folder's"),
+    "absolute": (_set(_info, relative_path="/etc/passwd"), UnsafeError, "which is none of the folder's"),
+    "itself": (_set(_info, relative_path="."), UnsafeError, "which is none of the folder's"),
+    "offset": (_set(_info, offset=1 << 40), DamagedError, "ends at byte"),
+    "negative": (_set(_info, offset=-1), DamagedError, "the place of .* is none"),
+    "no number": (_set(_info, offset="1"), DamagedError, "the place of .* is none"),
+    "length": (_set(_info, length=1 << 40), DamagedError, "ends at byte|overlap"),
+    "short": (_set(_info, length=200), DamagedError, "."),
+    "shifted": (lambda data: setattr(_info(data), "offset", _info(data).offset + 1), DamagedError, "."),
+    "nothing": (_set(_info, length=0), UnsupportedError, "no zip of torch.save"),
+    "transformed": (_set(_info, transform_descriptors=["zstd"]), UnsupportedError, "is stored through zstd"),
+    "layout": (_set(_properties, layout=torch.sparse_coo), UnsupportedError, "laid out as torch.sparse_coo"),
+    "quantised": (_set(_properties, dtype=torch.qint8), UnsupportedError, "qint8, which is not supported"),
+    "dtype": (_set(_properties, dtype=torch.int32), DamagedError, "is float32 .*, .metadata says int32"),
+    "swapped": (_swap, DamagedError, r"is bfloat16 \[5\], .metadata says float32 \[3, 4\]"),
+    "paths": (lambda data: data.planner_data.update({"model.b": ("model", "a.weight")}), DamagedError, "stands where"),
+    "crossing": (lambda data: data.planner_data.update({"epoch": ("model", "b", "c")}), DamagedError, "stands where"),
+    "list": (lambda data: data.planner_data.update({"layers.0": ("layers", 7)}), DamagedError, "a list in it lacks"),
+    "mixed": (lambda data: data.planner_data.update({"epoch": ("layers", "x")}), DamagedError, "stands where"),
+    "deep": (lambda data: data.planner_data.update({"epoch": ("x",) * 999}), DamagedError, "the path of epoch"),
+    "no path": (lambda data: data.planner_data.update({"epoch": ()}), DamagedError, "the path of epoch"),
+    "no mapping": (lambda data: setattr(data, "state_dict_metadata", None), DamagedError, "a mapping is missing"),
+    "no places": (lambda data: setattr(data, "storage_data", None), DamagedError, "of nothing where it is stored"),
+    "entry": (lambda data: data.state_dict_metadata.update({"x": 3}), DamagedError, "neither a tensor nor an object"),
+    "no tensors": (
+        lambda data: [data.state_dict_metadata.pop(name) for name in list(data.planner_data) if name != "epoch"],
+        UnsupportedError,
+        "holds no tensors",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_metadata_that_contradict_themselves_or_the_files_are_refused(tmp_path: Path, case: str) -> None:
+    change, kind, pattern = REFUSALS[case]
+    folder = save(tmp_path / "in")
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    change(data)
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    assert_refused(folder, kind, pattern)
+
+
+def assert_refused(folder: Path, kind: type[PrunecliError], pattern: str, reading: Reading = Reading()) -> None:  # noqa: B008
+    with pytest.raises(PrunecliError, match=pattern) as caught, open_any(folder, reading):
+        pass
+    assert caught.value.exit_code == kind.exit_code, caught.value
+    assert isinstance(caught.value, kind)
+    assert str(caught.value).isprintable()
+
+
+def test_a_shared_list_of_chunks_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in", {"a": torch.ones(3), "b": torch.ones(3)})
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    _tensor(data, "a").chunks = _tensor(data, "b").chunks
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    assert_refused(folder, DamagedError, "no list of chunks of its own")
+
+
+class Runs:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self._trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._trace),)
+
+
+@pytest.mark.parametrize("place", ["planner_data", "storage_meta", "version", "extra"])
+def test_code_in_metadata_is_named_and_never_run(tmp_path: Path, place: str) -> None:
+    folder, trace = save(tmp_path / "in"), tmp_path / "ran"
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    setattr(data, place, Runs(trace))
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    assert_refused(folder, UnsafeError, rf"\({os.name}.mkdir\)|posix.mkdir")
+    if place != "planner_data":
+        with open_any(folder, Reading(foreign=True)) as checkpoint:
+            assert checkpoint.tensors
+    assert not trace.exists()
+
+
+def test_code_in_an_object_of_the_state_dict_is_named_and_never_run(tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    folder = save(tmp_path / "in", {"w": torch.ones(4, 4), "extra": Runs(trace)})
+    assert_refused(folder, UnsafeError, "posix.mkdir.*--allow-foreign-objects")
+    with open_any(folder, Reading(foreign=True)) as checkpoint:
+        assert list(checkpoint.tensors) == ["w"]
+    assert not trace.exists()
+
+
+def test_a_bare_pickle_in_place_of_an_object_is_refused(tmp_path: Path) -> None:
+    folder, trace = save(tmp_path / "in"), tmp_path / "ran"
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    info = data.storage_data[MetadataIndex("epoch")]
+    bare = pickle.dumps(Runs(trace))
+    with (folder / info.relative_path).open("r+b") as file:
+        file.seek(info.offset)
+        file.write(bare.ljust(info.length, b"."))
+    assert_refused(folder, UnsafeError, "that torch.save did not write")
+    assert not trace.exists()
+
+
+def test_what_is_serialised_as_safetensors_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in", {"w": torch.ones(4)}, serialization_format=SerializationFormat.SAFETENSORS)
+    assert_refused(folder, UnsupportedError, "no zip of torch.save")
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\x80\x04N.", b"\x80\x04}.", pickle.dumps(MetadataIndex("x"))])
+def test_what_is_no_metadata_is_refused(tmp_path: Path, data: bytes) -> None:
+    folder = save(tmp_path / "in")
+    (folder / ".metadata").write_bytes(data)
+    assert_refused(folder, DamagedError, ".")
+
+
+def test_any_cut_of_metadata_is_refused_or_read(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in")
+    raw = (folder / ".metadata").read_bytes()
+    for stop in range(0, len(raw), 37):
+        (folder / ".metadata").write_bytes(raw[:stop])
+        assert_refused(folder, DamagedError, ".")
+
+
+def test_any_changed_byte_of_metadata_is_refused_or_read(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in", {"a": torch.ones(3, 4), "b": [1]})
+    raw = bytearray((folder / ".metadata").read_bytes())
+    for place in range(0, len(raw), 3):
+        old, raw[place] = raw[place], raw[place] ^ 0x11
+        (folder / ".metadata").write_bytes(raw)
+        with contextlib.suppress(PrunecliError), open_any(folder) as checkpoint:
+            assert sum(each.elements for each in checkpoint.tensors.values()) == 12
+        raw[place] = old
+
+
+def test_a_folder_with_an_index_besides_is_ambiguous(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    assert_refused(folder, UnsupportedError, "holds several checkpoints")
+
+
+def test_stored_tensors_are_seen_where_torch_put_them(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in", thread_count=2)
+    with open_any(folder) as checkpoint:
+        for name, tensor in checkpoint.tensors.items():
+            expected = STATE["model"][name]
+            data = bytearray(tensor.storage.nbytes)
+            checkpoint.source.read_into(tensor.storage.offset, memoryview(data))
+            assert bytes(data) == expected.view(torch.uint8).numpy().tobytes()
+    assert all(isinstance(entry, StoredTensor | StoredBytes) for entry in metadata_of(folder).entries)
