@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,8 +32,9 @@ from prunecli.cli.options import (
 from prunecli.core.amount import parse_amount
 from prunecli.errors import ThresholdError, UsageError
 from prunecli.formats import base as formats
-from prunecli.formats.commit import check_target, write_small
-from prunecli.formats.opening import Opened, open_any
+from prunecli.formats.locations import Location
+from prunecli.formats.opening import Opened, confirm, open_any
+from prunecli.formats.outputs import check_output, write_output
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, Prune, plan_bake, plan_prune
@@ -142,16 +142,17 @@ def report(
     jobs: Jobs = None,
 ) -> None:
     """Count the zeros of a checkpoint's parameters."""
-    target = None if output in (None, "-") else check_target(output_path(str(output), "--output"), force=force)
+    target = None if output in (None, "-") else check_output(output_path(str(output), "--output"), force=force)
     with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
         result = measure(opened, selection_of(param, exclude, min_dim), _run(team, jobs))
+        confirm(opened)
         if not team.leads:
             return
     text = render_json(result).decode("ascii") if style is ReportFormat.JSON else render.report_table(result)
     if target is None:
         sys.stdout.write(text)
     else:
-        write_small(target, text.encode("utf-8"))
+        write_output(target, text.encode("utf-8"))
     if fail_under is not None and result.totals.sparsity < fail_under:
         raise ThresholdError(f"the sparsity is {result.totals.sparsity:.6f}, below --fail-under {fail_under}")
 
@@ -175,7 +176,7 @@ def params(
 
 
 @contextmanager
-def _opened(source: Path | None, reading: formats.Reading) -> Iterator[tuple[Team, Opened]]:
+def _opened(source: Location | None, reading: formats.Reading) -> Iterator[tuple[Team, Opened]]:
     """Join the other ranks, if there are any, and open the checkpoint, each rank for itself."""
     with team_of_launcher() as team, ExitStack() as stack:
         if source is None and team.size > 1:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prunecli.errors import OutputError, UnreadableError, UsageError, show
+from prunecli.formats.locations import Location, location_of
 from prunecli.surgery.destinations import Destination, default_output, default_report
 from prunecli.surgery.select import Selection
 
@@ -33,7 +34,8 @@ class ReportFormat(enum.StrEnum):
 
 
 Checkpoint = Annotated[
-    str, typer.Argument(metavar="CKPT", help="The checkpoint: a file, a folder of shards, or - for standard input.")
+    str,
+    typer.Argument(metavar="CKPT", help="The checkpoint: a file, a folder of shards, a URL, or - for standard input."),
 ]
 Params = Annotated[
     list[str] | None,
@@ -70,8 +72,8 @@ Jobs = Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Threads; 
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no table, no notes.")]
 
 
-def checkpoint_path(text: str) -> Path | None:
-    """Return the path of a checkpoint argument, None for standard input.
+def checkpoint_path(text: str) -> Location | None:
+    """Return where a checkpoint argument lies, None for standard input.
 
     Raises:
         UsageError: it is empty.
@@ -79,26 +81,26 @@ def checkpoint_path(text: str) -> Path | None:
     """
     if not text:
         raise UsageError("the checkpoint's name is empty; give a path, or - for standard input")
-    path = Path(text)
-    if path.name in ("", "..") and path.is_dir():
+    path = location_of(text)
+    if isinstance(path, Path) and path.name in ("", "..") and path.is_dir():
         path = path.resolve()
         if not path.name:
             raise UnreadableError(f"{show(text)} is the root folder; name a folder or a checkpoint file in it")
     return None if text == "-" else path
 
 
-def output_path(text: str, option: str) -> Path:
-    """Return the path that an output option names.
+def output_path(text: str, option: str) -> Location:
+    """Return the place that an output option names.
 
     Raises:
         UsageError: it is empty, as when a script's variable is not set.
-        OutputError: it is a folder without a name of its own.
+        OutputError: it is a folder or a bucket without a name of its own.
     """
     if not text:
         raise UsageError(f"{option} is empty; give a path, or leave the option out")
-    path = Path(text)
+    path = location_of(text)
     if not path.name:
-        raise OutputError(f"cannot write {show(text)}: it is a folder; name a file in it")
+        raise OutputError(f"cannot write {show(path)}: it is a folder; name a file in it")
     return path
 
 
@@ -114,7 +116,7 @@ def selection_of(
 
 
 def destination_of(
-    source: Path | None, command: str, output: str | None, report: str | None, *, no_report: bool, force: bool
+    source: Location | None, command: str, output: str | None, report: str | None, *, no_report: bool, force: bool
 ) -> Destination:
     """Return where the checkpoint and its report go; both beside the input unless said otherwise.
 
@@ -133,7 +135,14 @@ def destination_of(
         return Destination(None, report_path, force)
     if output is None and source is None:
         raise UsageError("a checkpoint from standard input needs a name for the output; give -o PATH, or -o -")
-    path = default_output(source or Path(), command) if output is None else output_path(output, "--output")
+    path = _beside(source or Path(), command) if output is None else output_path(output, "--output")
     if no_report or report == "-":
         return Destination(path, None, force)
     return Destination(path, report_path or default_report(path), force)
+
+
+def _beside(source: Location, command: str) -> Location:
+    try:
+        return default_output(source, command)
+    except ValueError:
+        raise UsageError(f"nothing can lie beside {show(source)}; give -o a place of its own") from None

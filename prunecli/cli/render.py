@@ -76,7 +76,7 @@ def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: 
         sys.stdout.write(render_json(report).decode("ascii"))
     elif destination.path is not None:
         # As bytes: a path is whatever the shell gave, and must reach the next command of a script unchanged.
-        sys.stdout.buffer.write(os.fsencode(destination.path) + b"\n")
+        sys.stdout.buffer.write(os.fsencode(str(destination.path)) + b"\n")
 
 
 def report_table(report: Report) -> str:

@@ -2,18 +2,19 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 
 from prunecli.errors import DamagedError, UnsupportedError, UsageError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
+from prunecli.formats.locations import Location, Url
+from prunecli.formats.remote import open_remote
 from prunecli.formats.safetensors_file import looks_like_safetensors, read_safetensors
 from prunecli.formats.source import Source, open_source, open_stdin
 from prunecli.formats.torch_legacy import looks_like_torch_legacy, read_torch_legacy
 from prunecli.formats.torch_zip import read_torch_zip
 from prunecli.formats.zip_directory import looks_like_zip
 
-__all__ = ["open_checkpoint", "read_checkpoint"]
+__all__ = ["open_checkpoint", "open_location", "read_checkpoint"]
 
 _HEAD = 512
 _OLDEST = "in torch's format from before 0.1.10, a tar archive of pickles; load it with torch and save it again"
@@ -32,17 +33,24 @@ _FRIENDLY = (
 
 
 @contextmanager
-def open_checkpoint(path: Path | None, reading: Reading = AS_FOUND) -> Iterator[Checkpoint]:
+def open_checkpoint(location: Location | None, reading: Reading = AS_FOUND) -> Iterator[Checkpoint]:
     """Open a checkpoint and read its layout; None stands for standard input.
 
     Raises:
         UnreadableError: it is missing, forbidden, or not a regular file.
         DamagedError: it is damaged, or nothing that prunecli can operate on.
         UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
-        UsageError: the key of `reading` leads nowhere in it.
+        UsageError: the key of `reading` leads nowhere in it, or a URL's protocol is not known or not installed.
     """
-    with open_stdin() if path is None else open_source(path) as source:
+    with open_location(location) as source:
         yield read_checkpoint(source, reading)
+
+
+def open_location(location: Location | None) -> AbstractContextManager[Source]:
+    """Open a file wherever it lies; None stands for standard input."""
+    if location is None:
+        return open_stdin()
+    return open_remote(location) if isinstance(location, Url) else open_source(location)
 
 
 def read_checkpoint(source: Source, reading: Reading = AS_FOUND) -> Checkpoint:

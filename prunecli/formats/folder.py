@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from prunecli.formats.base import Edit, TensorInfo
+from prunecli.formats.locations import Location
 from prunecli.formats.pieces import Piece
 from prunecli.formats.source import Bytes, Source
 
@@ -17,7 +17,7 @@ class Kept:
     """A file that is carried along: its place below the folder, and where it lies."""
 
     name: str
-    path: Path
+    path: Location
     size: int
 
 
@@ -28,7 +28,7 @@ class Folder(ABC):
     `source` is what the layout's storages lie in: all files as one run of bytes.
     """
 
-    path: Path
+    path: Location
     sources: Mapping[str, Source]
     others: Sequence[Kept]
     source: Bytes

@@ -8,48 +8,65 @@ from pathlib import Path
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
 from prunecli.formats.dcp_folder import METADATA, open_dcp_folder
-from prunecli.formats.detect import open_checkpoint
+from prunecli.formats.detect import open_checkpoint, read_checkpoint
 from prunecli.formats.folder import Folder
+from prunecli.formats.locations import Location, Url
+from prunecli.formats.remote import look_at, open_found
 from prunecli.formats.sharded import open_folder
 
-__all__ = ["Opened", "fingerprint", "open_any", "open_any_folder"]
+__all__ = ["Opened", "confirm", "fingerprint", "open_any", "open_any_folder"]
 
 Opened = Checkpoint | Folder
 
 
 @contextmanager
-def open_any(path: Path | None, reading: Reading = AS_FOUND) -> Iterator[Opened]:
+def open_any(location: Location | None, reading: Reading = AS_FOUND) -> Iterator[Opened]:
     """Open a checkpoint and read its layout; None stands for standard input.
 
     Raises:
         PrunecliError: as `open_checkpoint` and `open_any_folder`.
     """
-    if path is not None and _is(path, Path.is_dir):
-        with open_any_folder(path, reading) as folder:
+    if isinstance(location, Url):
+        store, found = look_at(location)
+        if found.get("type") != "directory":
+            yield read_checkpoint(open_found(store, found), reading)
+            return
+    if location is not None and (isinstance(location, Url) or _is(location, Path.is_dir)):
+        with open_any_folder(location, reading) as folder:
             yield folder
     else:
-        with open_checkpoint(path, reading) as checkpoint:
+        with open_checkpoint(location, reading) as checkpoint:
             yield checkpoint
 
 
+def confirm(opened: Opened) -> None:
+    """Look, once all is read, whether every file was the same all the while.
+
+    Raises:
+        UnreadableError: one was not.
+    """
+    for source in opened.sources.values() if isinstance(opened, Folder) else [opened.source]:
+        source.confirm()
+
+
 @contextmanager
-def open_any_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[Folder]:
-    """Open a folder of shards, or one of torch.distributed.checkpoint.
+def open_any_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator[Folder]:
+    """Open a folder of shards, or one of torch.distributed.checkpoint; behind a URL, only the former are known.
 
     Raises:
         UnsupportedError: it is both.
         PrunecliError: as `open_folder` and `open_dcp_folder`.
     """
-    if not _is(path / METADATA, Path.is_file):
-        with open_folder(path, reading) as folder:
+    if isinstance(location, Url) or not _is(location / METADATA, Path.is_file):
+        with open_folder(location, reading) as folder:
             yield folder
         return
-    index = next((each.name for each in sorted(path.glob("*.index.json"))), None)
+    index = next((each.name for each in sorted(location.glob("*.index.json"))), None)
     if index is not None:
         raise UnsupportedError(
-            f"{show(path)} holds several checkpoints ({METADATA}, {show(index)}); move one of them elsewhere"
+            f"{show(location)} holds several checkpoints ({METADATA}, {show(index)}); move one of them elsewhere"
         )
-    with open_dcp_folder(path, reading) as folder:
+    with open_dcp_folder(location, reading) as folder:
         yield folder
 
 

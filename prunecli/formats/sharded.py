@@ -7,17 +7,18 @@ Every shard is a file that prunecli reads by itself; the index says which tensor
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, Storage, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.folder import Folder, Kept
-from prunecli.formats.folder_files import list_files, weight_files
+from prunecli.formats.folder_files import weight_files
+from prunecli.formats.folder_reader import files_in
 from prunecli.formats.index_file import Index, read_index, render_index
 from prunecli.formats.joined import Joined
+from prunecli.formats.locations import Location
 from prunecli.formats.pieces import Piece
-from prunecli.formats.source import Source, open_source
+from prunecli.formats.source import Source
 
 __all__ = ["ShardedFolder", "open_folder"]
 
@@ -32,7 +33,7 @@ _WHOLE = (
 class ShardedFolder(Folder):
     """A folder of shards. Storages are keyed by shard and key, and lie in the shards' bytes one behind the other."""
 
-    path: Path
+    path: Location
     index: Index | None
     shards: Mapping[str, Checkpoint]
     others: Sequence[Kept]
@@ -111,7 +112,7 @@ class ShardedFolder(Folder):
 
 
 @contextmanager
-def open_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[ShardedFolder]:
+def open_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator[ShardedFolder]:
     """Open a folder of shards, or with a single file of weights, and read its layout.
 
     Raises:
@@ -120,20 +121,23 @@ def open_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[ShardedFold
         UnsafeError: the index or a link leads out of the folder; or as for a single file.
         UnsupportedError: as for a single file.
     """
-    files = {each.name: each for each in list_files(path)}
+    folder = files_in(location)
+    files = {each.name: each for each in folder.listed()}
     with ExitStack() as stack:
-        named, whole = _find_weights(path, files)
-        index = None if named is None else read_index(stack.enter_context(open_source(path / named)), named)
+        named, whole = _find_weights(location, files)
+        index = None if named is None else read_index(stack.enter_context(folder.open(named)), named)
         names = sorted(set(index.weight_map.values())) if index else [str(whole)]
         missing = next((shard for shard in names if shard not in files), None)
         if missing is not None:
-            raise UnreadableError(f"{show(path / missing)} is missing, though the index names it; fetch it")
-        shards = {shard: read_checkpoint(stack.enter_context(open_source(path / shard)), reading) for shard in names}
+            raise UnreadableError(f"{show(location / missing)} is missing, though the index names it; fetch it")
+        shards = {shard: read_checkpoint(stack.enter_context(folder.open(shard)), reading) for shard in names}
         others = [each for name, each in files.items() if name not in shards and (index is None or name != index.name)]
-        yield _join(path, index, shards, others)
+        yield _join(location, index, shards, others)
 
 
-def _join(path: Path, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]) -> ShardedFolder:
+def _join(
+    path: Location, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]
+) -> ShardedFolder:
     label = show(path)
     joined = Joined([shard.source for shard in shards.values()], label, str(path))
     tensors: dict[str, TensorInfo] = {}
@@ -166,7 +170,7 @@ def _moved(tensor: TensorInfo, file: str, start: int) -> TensorInfo:
     return replace(tensor, storage=Storage(f"{file}/{storage.key}", start + storage.offset, storage.nbytes))
 
 
-def _find_weights(path: Path, files: Mapping[str, Kept]) -> tuple[str | None, str | None]:
+def _find_weights(path: Location, files: Mapping[str, Kept]) -> tuple[str | None, str | None]:
     """Return the index's name or the name of the only file of weights; safetensors first, as the libraries do."""
     for kind in ("safetensors", "bin"):
         indexes = [name for name in files if name.endswith(f".{kind}.index.json") and "/" not in name]

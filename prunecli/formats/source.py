@@ -5,7 +5,7 @@ import os
 import stat
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,20 @@ class Source(ABC):
         Raises:
             DamagedError: the file ends before, now or since it was opened.
             UnreadableError: it cannot be read.
+        """
+
+    def expect(self, runs: Iterable[tuple[int, int]]) -> None:  # noqa: B027  (as below)
+        """Learn that runs of the file (offset and length) will be read soon: where each look takes time, all at once.
+
+        Raises:
+            UnreadableError: they cannot be read.
+        """
+
+    def confirm(self) -> None:  # noqa: B027  (most sources have nothing to do)
+        """Look, once all is read, whether it came from one state of the file, where that is not a matter of course.
+
+        Raises:
+            UnreadableError: it was changed meanwhile.
         """
 
 

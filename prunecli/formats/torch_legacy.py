@@ -6,7 +6,7 @@ keys; then follows, for each key in that order, the number of elements (8 bytes,
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
@@ -148,6 +148,7 @@ def _places(
     keys = listed.root.items if isinstance(listed.root, ListNode) else None
     if keys is None or not all(isinstance(key, str) for key in keys):
         raise DamagedError(f"{label} has no list of storages; the file is damaged")
+    source.expect(_counts(at, [storages[key].nbytes for key in map(str, keys) if key in storages]))
     places: dict[str, Storage] = {}
     for key in map(str, keys):
         ref = storages.get(key)
@@ -166,3 +167,10 @@ def _places(
     if at != source.size:
         raise DamagedError(f"{label} has {source.size - at} bytes behind its last storage; it is damaged")
     return places
+
+
+def _counts(at: int, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Tell where the storages' numbers of elements will be looked for."""
+    for size in sizes:
+        yield at, _COUNT
+        at += _COUNT + size

@@ -5,6 +5,7 @@ names, never compares local headers), and a checkpoint that two loaders read dif
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsupportedError, show
@@ -20,6 +21,9 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _HAS_DESCRIPTOR, _UTF8 = 0x0008, 0x0800
 _IS_FOLDER = 0x10
+_DESCRIPTOR = 24
+_PADDING = 128
+"""Bytes of extra fields in a local header that are no surprise: torch aligns payloads to 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def read_directory(source: Source) -> Directory:
     """
     start, length, count = _find_central(source)
     central = source.read(start, length)
+    source.expect(_headers(central, source.label))
     records, at = [], 0
     for _ in range(count):
         if at + _CENTRAL.size > length:
@@ -111,6 +116,18 @@ def _read_end64(source: Source, end_at: int) -> tuple[int, int, int, int, int, i
         raise DamagedError(f"{source.label}: its zip64 end record is damaged")
     _, _, _, _, disk, start_disk, here, count, length, start = end
     return at, disk, start_disk, here, count, length, start
+
+
+def _headers(central: bytes, label: str) -> Iterator[tuple[int, int]]:
+    """Tell where the records' local headers will be looked at, and the descriptors that may stand before these."""
+    at = 0
+    while at + _CENTRAL.size <= len(central):
+        fields = _CENTRAL.unpack_from(central, at)
+        stored, size, name_length, extra_length, comment_length = fields[8:13]
+        at += _CENTRAL.size + name_length
+        *_, header = _widen(central[at : at + extra_length], size, stored, fields[16], label)
+        at += extra_length + comment_length
+        yield header - _DESCRIPTOR, _DESCRIPTOR + _LOCAL.size + name_length + _PADDING
 
 
 def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record, int]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+
+from prunecli.formats.locations import Location, Url
 
 __all__ = ["Destination", "Progress", "counting", "default_output", "default_report"]
 
@@ -19,28 +20,32 @@ Progress = Callable[[int, int], None]
 class Destination:
     """Where the result goes. A `path` of None is standard output; a `report` of None writes no report file."""
 
-    path: Path | None
-    report: Path | None = None
+    path: Location | None
+    report: Location | None = None
     force: bool = False
 
 
-def default_output(source: Path, command: str) -> Path:
+def default_output(source: Location, command: str) -> Location:
     """Name the output beside the input: `m.pt` -> `m.pruned.pt`, and what `remove` makes of that `m.baked.pt`.
 
     A folder `m` becomes `m.pruned`.
+
+    Raises:
+        ValueError: the input is a URL without a name, such as a whole bucket.
     """
-    stem, suffix = (source.name, "") if source.is_dir() else _split(source)
+    folder = source.is_folder if isinstance(source, Url) else source.is_dir()
+    stem, suffix = (source.name, "") if folder else _split(source)
     if command == "remove":
         return source.with_name(f"{stem.removesuffix('.pruned')}.baked{suffix}")
     return source.with_name(f"{stem}.pruned{suffix}")
 
 
-def default_report(output: Path) -> Path:
+def default_report(output: Location) -> Location:
     """Name the report beside the output: `m.pruned.pt` -> `m.pruned.report.json`."""
     return output.with_name(f"{_split(output)[0]}.report.json")
 
 
-def _split(path: Path) -> tuple[str, str]:
+def _split(path: Location) -> tuple[str, str]:
     suffix = next((suffix for suffix in _SUFFIXES if path.name.endswith(suffix)), "")
     return path.name.removesuffix(suffix), suffix
 

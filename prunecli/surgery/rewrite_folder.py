@@ -1,35 +1,41 @@
 """Carry a plan out on a folder of shards: each shard rewritten or carried along, and the folder named at the end."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from prunecli.errors import PrunecliError, UsageError
+from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import Edit, Patch, Reading, TensorInfo
-from prunecli.formats.commit import Target, check_target, write_small
 from prunecli.formats.commit_folder import FolderTarget, check_folder, publish_folder
-from prunecli.formats.folder import Folder
-from prunecli.formats.opening import open_any_folder
+from prunecli.formats.folder import Folder, Kept
+from prunecli.formats.locations import Location, Url, lies_in
+from prunecli.formats.opening import confirm, open_any_folder
+from prunecli.formats.ordered import run_into
+from prunecli.formats.outputs import Output, check_output, write_output
 from prunecli.formats.partial import Partial
+from prunecli.formats.remote_folder import RemoteFolderTarget, check_remote_folder, new_remote_folder
+from prunecli.formats.sinks import NullSink
 from prunecli.formats.source import FileSource
+from prunecli.formats.stream import run_pieces
 from prunecli.formats.temp_files import umask
-from prunecli.surgery.destinations import Destination
+from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import Place, Report, make_report, render_json
 from prunecli.surgery.rewrite_units import Order, Run, carry_out
 from prunecli.surgery.units import Work
 
-__all__ = ["FolderTargets", "check_folder_destination", "rewrite_folder"]
+__all__ = ["FAR", "FolderTargets", "check_folder_destination", "rewrite_folder"]
+
+FAR = "{} can neither be resumed nor spread over ranks, being behind a URL; write to this machine, then copy it there"
+"""Why some runs are refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderTargets:
     """Outputs found fit to be written; no report if None."""
 
-    output: FolderTarget
-    report: Target | None
+    output: FolderTarget | RemoteFolderTarget
+    report: Output | None
 
 
 def check_folder_destination(folder: Folder, destination: Destination) -> FolderTargets:
@@ -43,15 +49,20 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
         raise UsageError("a folder of shards cannot be streamed; give -o a path")
     path = destination.path
     replaceable = destination.force and _holds_checkpoint(path)
-    output = check_folder(path, force=destination.force, source=folder.path, replaceable=replaceable)
+    output: FolderTarget | RemoteFolderTarget
+    if isinstance(path, Url):
+        output = check_remote_folder(path, force=destination.force, source=folder.path, replaceable=replaceable)
+    else:
+        source = None if isinstance(folder.path, Url) else folder.path
+        output = check_folder(path, force=destination.force, source=source, replaceable=replaceable)
     if destination.report is None:
         return FolderTargets(output, None)
-    if Path(os.path.realpath(destination.report)).is_relative_to(output.final):
+    if lies_in(destination.report, path):
         raise UsageError("the report would lie in the folder that is written; give --report a place beside it")
-    return FolderTargets(output, check_target(destination.report, force=destination.force, option="--report"))
+    return FolderTargets(output, check_output(destination.report, force=destination.force, option="--report"))
 
 
-def _holds_checkpoint(path: Path) -> bool:
+def _holds_checkpoint(path: Location) -> bool:
     try:
         with open_any_folder(path, Reading(foreign=True)):
             return True
@@ -72,26 +83,58 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
     works = _divide(folder, plan, surgery)
     closing = folder.closing(surgery.edit)
     untouched = [work.name for work in works if not work.written]
-    carried = [(other.name, other.path) for other in folder.others]
-    carried += [(name, folder.path / name) for name in untouched]
-
-    def finish(partial: Partial) -> None:
-        for name, data in closing.items():
-            (partial.output / name).write_bytes(data)
-            (partial.output / name).chmod((folder.path / name).stat().st_mode & 0o777)
-        publish_folder(partial.output, targets.output)
-
-    order = Order(folder, plan, surgery, works, targets.output.final, targets.output.path, carried)
-    carry_out(order, run, finish)
+    kept = [*folder.others, *(Kept(name, folder.path / name, folder.sources[name].size) for name in untouched)]
     size = sum(work.size for work in works if work.written) + sum(folder.sources[name].size for name in untouched)
-    return run.team.share(lambda: _report(order, Place(str(destination.path), folder.format, size), targets.report))
+    place = Place(str(destination.path), folder.format, size)
+    target = targets.output
+    if isinstance(target, RemoteFolderTarget):
+        _send(folder, works, kept, closing, target, run)
+    else:
+
+        def finish(partial: Partial) -> None:
+            for name, data in closing.items():
+                (partial.output / name).write_bytes(data)
+                if not isinstance(folder.path, Url):
+                    (partial.output / name).chmod((folder.path / name).stat().st_mode & 0o777)
+            confirm(folder)
+            publish_folder(partial.output, target)
+
+        carried = [(each.name, each.path) for each in kept]
+        carry_out(Order(folder, plan, surgery, works, target.final, target.path, carried), run, finish)
+
+    def report() -> Report:
+        made = make_report(folder, plan, surgery, place)
+        if targets.report is not None:
+            write_output(targets.report, render_json(made))
+        return made
+
+    return run.team.share(report)
 
 
-def _report(order: Order, output: Place, target: Target | None) -> Report:
-    report = make_report(order.checkpoint, order.plan, order.surgery, output)
-    if target is not None:
-        write_small(target, render_json(report))
-    return report
+def _send(
+    folder: Folder,
+    works: Sequence[Work],
+    kept: Sequence[Kept],
+    closing: Mapping[str, bytes],
+    target: RemoteFolderTarget,
+    run: Run,
+) -> None:
+    """Make a folder behind a URL."""
+    if run.keep or run.team.size > 1:
+        raise UsageError(FAR.format(show(target.final)))
+    told = counting(run.progress, sum(work.size for work in works))
+    with new_remote_folder(target) as made:
+        for work in works:
+            if work.written:
+                with made.file(work.name, work.size) as sink:
+                    run_into(work.pieces, work.source, sink, jobs=run.threads, progress=told)
+            else:
+                run_pieces(work.pieces, work.source, NullSink(), jobs=run.threads, progress=told)
+        for each in kept:
+            made.keep(each.name, each.path, each.size)
+        for name, data in closing.items():
+            made.write(name, data)
+        confirm(folder)
 
 
 def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> list[Work]:

@@ -9,27 +9,25 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prunecli import __version__
-from prunecli.errors import OutputError, PrunecliError, UsageError, show
-from prunecli.formats.commit import check_space, reserve, sync_file
-from prunecli.formats.commit_folder import naming, share_file
+from prunecli.errors import OutputError, UsageError, show
+from prunecli.formats.commit import check_space
+from prunecli.formats.commit_folder import naming
+from prunecli.formats.locations import Location
 from prunecli.formats.opening import Opened, fingerprint
 from prunecli.formats.partial import Partial, partial_of, partial_output
-from prunecli.formats.pieces import Checksum
-from prunecli.formats.sinks import FileSink, NullSink
-from prunecli.formats.source import open_source
-from prunecli.formats.stream import default_jobs, deferred, run_pieces, sum_up
+from prunecli.formats.stream import default_jobs
 from prunecli.surgery.destinations import Progress, counting
 from prunecli.surgery.edits import Surgery
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.team import ALONE, Team
-from prunecli.surgery.units import Ledger, Unit, Work, cut, share_out
+from prunecli.surgery.unit_work import Workplace, do_units, look_at, seal
+from prunecli.surgery.units import Ledger, Work, cut, share_out
 
 __all__ = ["Order", "Run", "carry_out", "count", "unfinished_seed"]
 
@@ -70,7 +68,7 @@ class Order:
     final: Path
     path: Path
     """The output as the user named it, for messages."""
-    carried: Sequence[tuple[str, Path]] = ()
+    carried: Sequence[tuple[str, Location]] = ()
     """Files that come along as they are: their names in the output, and where they lie."""
 
 
@@ -102,7 +100,10 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
         partial, finished, job = run.team.share(begin)
         run.team.gather(lambda: _check_shared(partial, job, order, run.team))
         mine = share_out(units, finished, run.team.size)[run.team.rank]
-        entries = run.team.gather(lambda: _do_share(order, mine, partial, finished, ledger, run))
+        carried = order.carried[run.team.rank :: run.team.size]
+        told = counting(run.progress, sum(unit.size for unit in mine))
+        place = Workplace(partial, order.path, run.threads, told)
+        entries = run.team.gather(lambda: do_units(place, mine, carried, finished, ledger))
         run.team.share(lambda: _complete(order, ledger, entries, partial, finish))
 
 
@@ -115,7 +116,7 @@ def count(surgery: Surgery, works: Sequence[Work], run: Run) -> None:
 
     def look() -> list[dict[str, Any]]:
         for unit in mine:
-            _look(unit, run.threads, told)
+            look_at(unit, run.threads, told)
         return [ledger.take(work.name) for work in works]
 
     for entries in run.team.gather(look):
@@ -182,105 +183,6 @@ def _check_shared(partial: Partial, job: Mapping[str, Any], order: Order, team: 
         raise OutputError(f"{here} sees another {order.checkpoint.source.label} than rank 0; give all ranks one input")
 
 
-def _do_share(
-    order: Order,
-    mine: Sequence[Unit],
-    partial: Partial,
-    finished: Mapping[int, Mapping[str, Any]],
-    ledger: Ledger,
-    run: Run,
-) -> list[Mapping[str, Any]]:
-    """Do this rank's units, but for those that are finished and undamaged; return the entries of all."""
-    told = counting(run.progress, sum(unit.size for unit in mine))
-    entries = []
-    try:
-        with naming(order.path, partial.root), _Settler(partial) as settler:
-            for name, path in order.carried[run.team.rank :: run.team.size]:
-                share_file(path, partial.output / name)
-            for unit in mine:
-                if partial.failed:
-                    break  # whoever failed says why
-                entry = finished.get(unit.number)
-                if entry is None or not _is_sound(unit, partial, entry):
-                    entry = _write(unit, partial, ledger, run.threads, told)
-                    settler.settle(unit, entry)
-                elif told is not None:
-                    told(unit.size)
-                entries.append(entry)
-    except PrunecliError:
-        partial.announce_failure()
-        raise
-    return entries
-
-
-class _Settler:
-    """Syncs units that were written and notes them in the journal, while the next ones are being made."""
-
-    def __init__(self, partial: Partial) -> None:
-        self._partial = partial
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="prunecli-sync")
-        self._last: Future[None] | None = None
-
-    def __enter__(self) -> "_Settler":
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._pool.shutdown(wait=kind is None, cancel_futures=kind is not None)
-        if kind is None and self._last is not None:
-            self._last.result()
-
-    def settle(self, unit: Unit, entry: Mapping[str, Any]) -> None:
-        """Begin with a unit once the one before is settled: what is not synced yet stays less than two."""
-        if self._last is not None:
-            self._last.result()
-        self._last = self._pool.submit(self._settle, unit, entry)
-
-    def _settle(self, unit: Unit, entry: Mapping[str, Any]) -> None:
-        if unit.work.written:
-            sync_file(self._partial.output / unit.work.name)
-        self._partial.note(unit.number, entry)
-
-
-def _write(
-    unit: Unit, partial: Partial, ledger: Ledger, threads: int, told: Callable[[int], None] | None
-) -> dict[str, Any]:
-    """Do a unit, and return what there is to note of it."""
-    work, digest = unit.work, Checksum(0)
-    if not work.written:
-        _look(unit, threads, told)
-    else:
-        place = partial.output / work.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            reserve(descriptor, work.size, place)
-            sink = FileSink(descriptor)
-            run_pieces(work.pieces, work.source, sink, jobs=threads, progress=told, span=unit.span, digest=digest)
-        finally:
-            os.close(descriptor)
-    return {**ledger.take(work.name), "span": list(unit.span), "size": work.size, "crc32": digest.value}
-
-
-def _look(unit: Unit, threads: int, told: Callable[[int], None] | None) -> None:
-    work = unit.work
-    run_pieces(work.pieces, work.source, NullSink(), jobs=threads, progress=told, span=unit.span)
-
-
-def _is_sound(unit: Unit, partial: Partial, entry: Mapping[str, Any]) -> bool:
-    """Whether a finished unit is in the file as the journal says: its size, and the digest of its bytes."""
-    if (entry.get("file"), entry.get("span"), entry.get("size")) != (unit.work.name, list(unit.span), unit.work.size):
-        return False
-    if not unit.work.written:
-        return True
-    try:
-        with open_source(partial.output / unit.work.name) as output:
-            if output.size != unit.work.size:
-                return False
-            return sum_up(unit.work.pieces, output, unit.span) == entry.get("crc32")
-    except PrunecliError:
-        return False
-
-
 def _complete(
     order: Order,
     ledger: Ledger,
@@ -294,18 +196,5 @@ def _complete(
     with naming(order.path, partial.root):
         for work in order.works:
             if work.written:
-                _seal(work, partial.output / work.name)
+                seal(work, partial.output / work.name)
         finish(partial)
-
-
-def _seal(work: Work, place: Path) -> None:
-    """Write the fields of a file that depend on checksums, which several units may have summed, and set its mode."""
-    descriptor = os.open(place, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        for offset, piece in deferred(work.pieces):
-            os.pwrite(descriptor, piece.render(), offset)
-        if work.mode is not None:
-            os.fchmod(descriptor, work.mode)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,9 +13,10 @@ import numpy as np
 
 from prunecli.errors import PrunecliError
 from prunecli.formats.base import Layout, TensorInfo
+from prunecli.formats.detect import open_location
 from prunecli.formats.folder import Folder
 from prunecli.formats.pieces import CHUNK
-from prunecli.formats.source import Bytes, open_source
+from prunecli.formats.source import Bytes
 from prunecli.surgery.parameters import Parameter
 
 __all__ = ["Twins", "find_twins"]
@@ -69,7 +70,7 @@ def _may_tie(folder: Folder) -> bool:
     if config is None:
         return False
     try:
-        with open_source(config.path) as source:
+        with open_location(config.path) as source:
             content = json.loads(source.read(0, source.size))
     except (PrunecliError, ValueError, RecursionError):
         return False

@@ -116,13 +116,13 @@ def test_a_signal_ends_a_run_whose_reader_takes_nothing() -> None:
 
 INTERRUPTED = """
 import os, sys, time
-from prunecli.formats import stream
-write = stream.{sink}.write
+from prunecli.formats import sinks
+write = sinks.{sink}.write
 def slow(self, data, offset):
     write(self, data, offset)
     os.write(2, b"writing\\n")
     time.sleep(1)
-stream.{sink}.write = slow
+sinks.{sink}.write = slow
 from prunecli.cli.app import run
 sys.exit(run(sys.argv[1:]))
 """

@@ -304,7 +304,7 @@ def test_a_file_system_without_modes_is_good_enough(out: Path, monkeypatch: pyte
 
 # Failures: the old output is byte-identical, nothing is left, one line tells why
 
-CALLS = ["open", "fstatvfs", "posix_fallocate", "ftruncate", "write", "fchown", "fchmod", "fsync", "close"]
+CALLS = ["open", "statvfs", "posix_fallocate", "ftruncate", "write", "fchown", "fchmod", "fsync", "close"]
 NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS]
 
 
@@ -397,7 +397,7 @@ def test_more_than_the_disk_has_is_refused_at_once(out: Path) -> None:
 @pytest.mark.parametrize(("user", "fits"), [(0, True), (1000, False)])
 def test_only_root_counts_on_the_reserve(out: Path, monkeypatch: pytest.MonkeyPatch, user: int, fits: bool) -> None:
     disk = SimpleNamespace(f_frsize=1, f_blocks=1 << 40, f_bfree=len(NEW), f_bavail=len(NEW) - 1)
-    monkeypatch.setattr(os, "fstatvfs", lambda fd: disk)
+    monkeypatch.setattr(os, "statvfs", lambda fd: disk)
     monkeypatch.setattr(os, "geteuid", lambda: user)
     target = check_target(out, force=False)
     if fits:
@@ -410,7 +410,7 @@ def test_only_root_counts_on_the_reserve(out: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_file_system_that_tells_no_sizes(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = SimpleNamespace(f_frsize=4096, f_blocks=0, f_bfree=0, f_bavail=0)
-    monkeypatch.setattr(os, "fstatvfs", lambda fd: disk)
+    monkeypatch.setattr(os, "statvfs", lambda fd: disk)
     write_small(check_target(out, force=False), NEW)
     assert out.read_bytes() == NEW
 

@@ -152,7 +152,8 @@ def test_an_identity_prune_gives_the_same_bytes(source: Path) -> None:
 def test_default_names(source_name: str, command: str, expected: str) -> None:
     output = default_output(Path("folder") / source_name, command)
     assert output == Path("folder") / expected
-    assert default_report(output).parent == output.parent
+    assert isinstance(output, Path)
+    assert default_report(output) == output.with_name(default_report(output).name)
     assert default_report(output).name.endswith(".report.json")
 
 

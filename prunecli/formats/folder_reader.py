@@ -1,0 +1,104 @@
+"""The files of a folder, on this machine or behind a URL: listed, and opened by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from prunecli.errors import UnreadableError, UnsafeError, show
+from prunecli.formats.folder import Kept
+from prunecli.formats.folder_files import NOT_THE_MODEL, list_files
+from prunecli.formats.locations import Location, Url
+from prunecli.formats.remote import open_remote
+from prunecli.formats.source import Source, open_source
+from prunecli.formats.stores import Store, connect, translated
+
+__all__ = ["FolderFiles", "files_in"]
+
+_DEEP = 16
+_ENTRIES = 100_000
+
+
+class FolderFiles(ABC):
+    """What reads a folder."""
+
+    @abstractmethod
+    def listed(self) -> Iterator[Kept]:
+        """List the regular files below, by their names relative to the folder.
+
+        Raises:
+            UnreadableError: a folder cannot be listed, is very large, or holds a pipe or a device.
+            UnsafeError: a link or a name leads out of it.
+        """
+
+    @abstractmethod
+    def open(self, name: str) -> AbstractContextManager[Source]:
+        """Open one of the files.
+
+        Raises:
+            UnreadableError: it is missing, forbidden, or not a regular file.
+        """
+
+
+def files_in(location: Location) -> FolderFiles:
+    """Return what reads a folder at this place.
+
+    Raises:
+        UsageError: a URL's protocol is not known, or not installed.
+    """
+    return _RemoteFiles(connect(location)) if isinstance(location, Url) else _LocalFiles(location)
+
+
+class _LocalFiles(FolderFiles):
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def listed(self) -> Iterator[Kept]:
+        """List the files. A link may lead into the blobs of the same repository of a Hugging Face cache."""
+        return list_files(self._root)
+
+    def open(self, name: str) -> AbstractContextManager[Source]:
+        """Open a file."""
+        return open_source(self._root / name)
+
+
+class _RemoteFiles(FolderFiles):
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def open(self, name: str) -> AbstractContextManager[Source]:
+        """Open a file."""
+        return open_remote(self._store.child(name))
+
+    def listed(self) -> Iterator[Kept]:
+        """List the files; object stores know no others."""
+        root = self._store
+        todo, seen = [(root, "")], 0
+        while todo:
+            folder, prefix = todo.pop()
+            with translated(folder.url, UnreadableError, "list {}"):
+                entries = folder.listed()
+            for entry in sorted(entries, key=lambda each: str(each["name"])):
+                seen += 1
+                name = _own_name(folder, entry)
+                if seen > _ENTRIES or prefix.count("/") > _DEEP:
+                    raise _too_many(root.url)
+                if entry["type"] == "directory":
+                    if name not in (*NOT_THE_MODEL, ""):
+                        todo.append((folder.child(name), f"{prefix}{name}/"))
+                elif name:  # without one, it is the mark that some tools leave for a folder
+                    yield Kept(prefix + name, folder.child(name).url, int(entry["size"]))
+
+
+def _own_name(folder: Store, entry: dict[str, Any]) -> str:
+    """Return the name of an entry below its folder, which is more than a name if the store has keys with `//`."""
+    place = str(entry["name"]).rstrip("/")
+    name = place.removeprefix(folder.path.rstrip("/")).removeprefix("/")
+    if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise UnsafeError(f"{show(folder.url)} holds {show(place)}, whose name leads elsewhere; remove it")
+    return name
+
+
+def _too_many(root: Location) -> UnreadableError:
+    return UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")

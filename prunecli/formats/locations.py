@@ -1,0 +1,103 @@
+"""Where inputs and outputs lie: a path on this machine, or a URL of one of fsspec's file systems."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Location", "Url", "lies_in", "location_of"]
+
+_SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_LOCAL = frozenset({"file", "local"})
+_NO_LOGIN = frozenset({"hf", "memory"})
+"""What stands before an @ there is part of the name (of hf, with a revision behind it)."""
+
+_NO_SIGNATURE = frozenset({"s3", "s3a", "gs", "gcs", "hf", "memory"})
+"""What stands behind a question mark there is part of the name or a version; elsewhere it may be a signature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A URL as the user gave it, seen as a path: `protocol://` and names set apart by slashes.
+
+    `address` is the whole text; `str` leaves out what may be secret in it (user and password, signatures), and is what
+    messages and reports show.
+    """
+
+    address: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if _SHAPE.fullmatch(self.address) is None:
+            raise ValueError("no URL")
+
+    @property
+    def protocol(self) -> str:
+        """What stands before `://`."""
+        return self.address.partition("://")[0]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The parts that are never shown: what logs in, and what signs."""
+        login, _, query = self._parts
+        return tuple(each for each in (login, login.partition(":")[2], query) if each)
+
+    @property
+    def name(self) -> str:
+        """The last part; empty if the URL names no more than a host or a bucket."""
+        path = self._parts[1].rstrip("/")
+        return path.rpartition("/")[2] if "/" in path or self.protocol == "memory" else ""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it ends in a slash. That it does not tells nothing."""
+        return self.address.endswith("/")
+
+    def with_name(self, name: str) -> "Url":
+        """Return the URL of a neighbour.
+
+        Raises:
+            ValueError: the URL names no more than a host or a bucket.
+        """
+        if not self.name:
+            raise ValueError("a URL without a name has no neighbours")
+        path = self._parts[1].rstrip("/")
+        return self._with_path(path[: len(path) - len(self.name)] + name)
+
+    def __truediv__(self, child: str) -> "Url":
+        return self._with_path(f"{self._parts[1].rstrip('/')}/{child}")
+
+    def __str__(self) -> str:
+        login, path, query = self._parts
+        return f"{self.protocol}://{'***@' if login else ''}{path}{'?***' if query else ''}"
+
+    @property
+    def _parts(self) -> tuple[str, str, str]:
+        """What logs in, host and path, and what signs."""
+        path, _, query = self.address.partition("://")[2].partition("?" if self.protocol not in _NO_SIGNATURE else "\0")
+        host, slash, rest = path.partition("/")
+        login, _, host = ("", "", host) if self.protocol in _NO_LOGIN else host.rpartition("@")
+        return login, host + slash + rest, query
+
+    def _with_path(self, path: str) -> "Url":
+        login = self._parts[0]
+        return Url(f"{self.protocol}://{login}{'@' if login else ''}{path}")
+
+
+Location = Path | Url
+
+
+def location_of(text: str) -> Location:
+    """Tell a URL from a path; `file://` gives the path behind it, as fsspec takes it."""
+    found = _SHAPE.fullmatch(text)
+    if found is None:
+        return Path(text)
+    return Path(found[2]) if found[1] in _LOCAL else Url(text)
+
+
+def lies_in(location: Location, folder: Location) -> bool:
+    """Whether a location is a folder, or somewhere below it, by the names alone."""
+    if isinstance(location, Path) and isinstance(folder, Path):
+        return Path(os.path.realpath(location)).is_relative_to(os.path.realpath(folder))
+    if isinstance(location, Url) and isinstance(folder, Url):
+        return f"{location.address.rstrip('/')}/".startswith(f"{folder.address.rstrip('/')}/")
+    return False
