@@ -1,15 +1,19 @@
 """README.md: what CI takes from it is there, and every command line in it runs."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from bucket_server import KEYS, serving
 from folder_zoo import make_folder
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -44,19 +48,45 @@ def test_ci_extracts_what_stands_there() -> None:
         assert done.stdout == code
 
 
-@pytest.mark.parametrize("code", OTHERS, ids=[code.partition("\n")[0] for code in OTHERS])
-def test_every_other_block_runs(tmp_path: Path, code: str) -> None:
-    """In a folder with the files that they name; a line that fails, or a part of a pipe, fails the block."""
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files that the README names."""
     example = ROOT / "examples" / "digits.pt"
     (tmp_path / "model.pt").write_bytes(example.read_bytes())
     tensors = torch.load(example, weights_only=True)["state_dict"]
     save_file(tensors, tmp_path / "model.safetensors")
     make_folder(tmp_path / "model", [{name: tensor} for name, tensor in tensors.items()])
+    with pytest.warns(UserWarning, match="save in a single process"):
+        save_distributed(tensors, checkpoint_id=tmp_path / "dcp", no_dist=True)
     module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
     torch.save(module, tmp_path / "whole.pt")
     torch.jit.save(torch.jit.script(module), tmp_path / "program.pt")
-    script = f'set -euo pipefail\nprunecli() {{ {sys.executable} -m prunecli "$@"; }}\n{code}'
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    return tmp_path
+
+
+@pytest.fixture
+def environment(request: pytest.FixtureRequest, folder: Path) -> Iterator[dict[str, str]]:
+    """The environment of a command, which has the bucket that it names, with the same files."""
+    if "s3://" not in request.getfixturevalue("code"):
+        yield dict(os.environ)
+        return
+    with serving() as server:
+        server.name = "bucket"
+        server.client.create_bucket(Bucket=server.name)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                server.put(str(path.relative_to(folder)), path.read_bytes())
+        yield {**os.environ, **KEYS, "AWS_ENDPOINT_URL": server.endpoint}
+
+
+@pytest.mark.parametrize("code", OTHERS, ids=[code.partition("\n")[0] for code in OTHERS])
+def test_every_other_block_runs(folder: Path, environment: dict[str, str], code: str) -> None:
+    """In a folder with the files that they name; a line that fails, or a part of a pipe, fails the block."""
+    programs = {"prunecli": "prunecli", "torchrun": "torch.distributed.run"}
+    functions = [f'{name}() {{ {sys.executable} -m {module} "$@"; }}' for name, module in programs.items()]
+    script = "\n".join(["set -euo pipefail", *functions, code])
+    command = ["bash", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "prunecli " in code
 
