@@ -27,7 +27,6 @@ __all__ = [
     "interleave",
     "machine",
     "peak_memory",
-    "peak_memory_of_ranks",
     "run_command",
     "stopwatch",
     "table",
@@ -139,34 +138,22 @@ def clear(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def peak_memory(command: Command) -> float:
-    """Return the largest anonymous memory, in MB, that the process of a command was seen to hold."""
+def peak_memory(command: Command, *, ranks: bool = False) -> float:
+    """Return the largest anonymous memory, in MB, that the process of a command was seen to hold.
+
+    With `ranks`, the command is a launcher, and its largest rank is what counts.
+    """
     _warm_up(command)
     peak = 0
     try:
         # Popen returns after the exec, so that no sample is of this process.
         with subprocess.Popen(command.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None:
-                peak = max(peak, _anonymous(process.pid))
+                looked_at = _children(process.pid) if ranks else [process.pid]
+                peak = max([peak, *map(_anonymous, looked_at)])
                 time.sleep(0.005)
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, list(command.argv))
-    finally:
-        clear(command.out)
-    return peak / MEGA
-
-
-def peak_memory_of_ranks(command: Command) -> float:
-    """Return the largest anonymous memory, in MB, that any of the processes that a launcher starts was seen to hold."""
-    _warm_up(command)
-    peak = 0
-    try:
-        with subprocess.Popen(command.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as launcher:
-            while launcher.poll() is None:
-                peak = max([peak, *map(_anonymous, _children(launcher.pid))])
-                time.sleep(0.02)
-        if launcher.returncode:
-            raise subprocess.CalledProcessError(launcher.returncode, list(command.argv))
     finally:
         clear(command.out)
     return peak / MEGA

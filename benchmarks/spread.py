@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bench_files import check_bake, write_folder
-from bench_measure import Command, Goal, Row, clear, interleave, peak_memory_of_ranks, run_command
+from bench_measure import Command, Goal, Row, clear, interleave, peak_memory, run_command
 from bench_run import BAKE, PRUNECLI, Bench, run_benchmark
 
 SHARDS = 8
@@ -91,7 +91,7 @@ def _ranks_row(bench: Bench, folder: Path, name: str) -> list[Row]:
 
 def _memory_row(bench: Bench, folders: Sequence[Path], times: int, name: str) -> list[Row]:
     sides = (
-        partial(peak_memory_of_ranks, Command(_spread(bench, folders[TIMES.index(factor)]), bench.out))
+        partial(peak_memory, Command(_spread(bench, folders[TIMES.index(factor)]), bench.out), ranks=True)
         for factor in (times, TIMES[0])
     )
     return [Row(name, f"{bench.size} MiB", "MB", *interleave(bench.rounds, *sides), Goal(spread=0.1))]
