@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,15 @@ class Partial:
         return self.root / "output"
 
     def job(self) -> Mapping[str, Any] | None:
-        """Return what the earlier run wrote of its job, None if there was none, or it is unreadable."""
-        return _read_json(self.root / "job.json")
+        """Return what the earlier run wrote of its job, None if there was none, or it is unreadable, or published.
+
+        A run that is killed right after it has published leaves in `output/` what stood there before: that folder is
+        another one than the job was begun in, and may share its files with the input.
+        """
+        noted = _read_json(self.root / "job.json")
+        if noted is None or noted.get("folder") != self._folder():
+            return None
+        return {field: value for field, value in noted.items() if field != "folder"}
 
     def begin(self, job: Mapping[str, Any]) -> None:
         """Empty the folder for a new job."""
@@ -48,7 +55,21 @@ class Partial:
                 _remove(old)
         self.output.mkdir()
         (self.root / "journal").mkdir()
-        _write_json(self.root / "job.json", job)
+        _write_json(self.root / "job.json", {**job, "folder": self._folder()})
+
+    def _folder(self) -> int | None:
+        """Tell this output folder from others."""
+        try:
+            return self.output.lstat().st_ino
+        except OSError:
+            return None
+
+    def own(self, names: Iterable[str]) -> None:
+        """Remove such files of the output as have another name, too: who writes into them changes what is not ours."""
+        for name in names:
+            with suppress(FileNotFoundError):
+                if (self.output / name).lstat().st_nlink != 1:
+                    (self.output / name).unlink()
 
     def entries(self) -> dict[int, Mapping[str, Any]]:
         """Return the journal: what was noted of each finished unit."""

@@ -91,6 +91,7 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
             with naming(order.path, partial_of(order.final).root):
                 partial = stack.enter_context(partial_output(order.final, order.path, keep=run.keep))
                 entries = _resumed(partial, job, order.path) if run.resume else {}
+                partial.own(work.name for work in order.works if work.written)
                 if not entries:
                     partial.begin(job)
                     check_space(partial.root, sum(work.size for work in order.works if work.written), order.path)

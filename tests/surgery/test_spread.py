@@ -13,11 +13,12 @@ from rank_threads import by_ranks
 from surgery_zoo import ask, noise, save
 
 from prunecli.errors import DamagedError, OutputError, PeerError, PrunecliError, UsageError
+from prunecli.formats import partial
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
 from prunecli.formats.partial import partial_of, partial_output
 from prunecli.formats.sinks import FileSink
-from prunecli.surgery import units
+from prunecli.surgery import rewrite_folder, units
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import Prune, plan_prune
 from prunecli.surgery.report import Report, as_dict, measure
@@ -313,3 +314,52 @@ def test_shares_are_neighbours_and_even(ranks: int) -> None:
     assert [unit for share in shares for unit in share] == cut
     sizes = [sum(unit.size for unit in share) for share in shares]
     assert max(sizes) - min(sizes) <= 2 * 107
+
+
+class Killed(BaseException):
+    """What SIGKILL is to a run: nothing is done after it."""
+
+
+def test_a_run_killed_once_it_has_published_leaves_nothing_that_is_written_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was replaced lies in the hidden folder then, and shares files with the input."""
+    source, out = make("folder of safetensors", tmp_path), tmp_path / "out"
+    pruned(source, out, Run(1), ask(0.5, "a.weight"))
+    (out / "old.txt").write_text("of the old output")
+    assert (out / "shard-2.safetensors").samefile(source / "shard-2.safetensors")
+    before = contents(source)
+
+    def again(*, killed: bool) -> None:
+        with monkeypatch.context() as patch, open_any(source) as checkpoint:
+            if killed:
+                patch.setattr(rewrite_folder, "publish_folder", publish_and_die)
+                patch.setattr(partial, "_remove", lambda path: None)
+            plan = plan_prune(checkpoint, ask(0.5, "*.weight"))
+            rewrite(checkpoint, plan, Destination(out, force=True), Run(1, resume=True, keep=True))
+
+    publish = rewrite_folder.publish_folder
+
+    def publish_and_die(*arguments: Any) -> None:
+        publish(*arguments)
+        raise Killed
+
+    with pytest.raises(Killed):
+        again(killed=True)
+    assert (partial_of(out).output / "old.txt").exists()
+    again(killed=False)
+    assert contents(source) == before
+    pruned(source, tmp_path / "expected", Run(1))
+    assert contents(out) == contents(tmp_path / "expected")
+
+
+def test_a_finished_file_with_another_name_is_not_written_into(unfinished: Path) -> None:
+    out = unfinished.with_name("out")
+    shard, other = partial_of(out).output / "shard-0.safetensors", unfinished.with_name("other")
+    other.write_bytes(b"precious")
+    shard.unlink()
+    os.link(other, shard)
+    pruned(unfinished, out, Run(1, resume=True, keep=True))
+    assert other.read_bytes() == b"precious"
+    pruned(unfinished, unfinished.with_name("expected"), Run(1))
+    assert contents(out) == contents(unfinished.with_name("expected"))
