@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from prunecli import __version__
 from prunecli.errors import OutputError, UsageError, show
 from prunecli.formats.commit import check_space
 from prunecli.formats.commit_folder import naming
-from prunecli.formats.locations import Location
+from prunecli.formats.locations import Location, Url
 from prunecli.formats.opening import Opened, fingerprint
 from prunecli.formats.partial import Partial, partial_of, partial_output
 from prunecli.formats.stream import default_jobs
@@ -135,6 +135,7 @@ def unfinished_seed(final: Path) -> int | None:
 def _job(order: Order) -> dict[str, Any]:
     """Describe what is done, so that another run can tell whether it would do the same."""
     plan, digest = order.plan, hashlib.blake2b(digest_size=16)
+    digest.update(repr((plan.bake, plan.prune and (plan.prune.untie, plan.prune.mask_dtype))).encode())
     for name, planned in plan.planned.items():
         what = (name, planned.key, planned.census.candidates, planned.census.digest, planned.pruned_now)
         digest.update(repr(what).encode("utf-8", "surrogatepass"))
@@ -146,8 +147,22 @@ def _job(order: Order) -> dict[str, Any]:
         "input": fingerprint(order.checkpoint),
         "seed": plan.seed,
         "plan": digest.hexdigest(),
+        "carried": _state(order.carried),
         "token": secrets.token_hex(8),
     }
+
+
+def _state(carried: Sequence[tuple[str, Location]]) -> str:
+    """Return what tells this state of the files that come along from others."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, location in carried:
+        state = None
+        if not isinstance(location, Url):  # what lies behind a URL is fetched again
+            with suppress(OSError):  # whoever carries it along says what is wrong
+                status = location.stat()
+                state = status.st_size, status.st_mtime_ns
+        digest.update(repr((name, state)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, Mapping[str, Any]]:
@@ -163,6 +178,7 @@ def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, 
         "schema": "was written by another version of prunecli",
         "version": "was written by another version of prunecli",
         "input": "was made from another state of the input, which has changed since",
+        "carried": "was made from another state of the input, which has changed since",
         "seed": "was made with another seed",
         "plan": "was made with other options",
     }
@@ -192,6 +208,8 @@ def _complete(
     finish: Callable[[Partial], None],
 ) -> None:
     """Put together what the ranks found, write what depends on it, and finish."""
+    if sum(map(len, entries)) != len(cut(order.works)):
+        raise OutputError(f"cannot write {show(order.path)}: another run disturbed this one in {show(partial.root)}")
     for entry in (entry for share in entries for entry in share):
         ledger.give(entry)
     with naming(order.path, partial.root):

@@ -80,8 +80,9 @@ class _Settler:
     def __enter__(self) -> "_Settler":
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._pool.shutdown(wait=kind is None, cancel_futures=kind is not None)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error nothing may write any more, as the folder is given up; a signal waits for no disk.
+        self._pool.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=kind is not None)
         if kind is None and self._last is not None:
             self._last.result()
 

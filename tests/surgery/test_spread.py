@@ -215,7 +215,15 @@ def _touched_shard(source: Path) -> None:
     os.utime(source / "shard-1.safetensors", ns=(1, 1))
 
 
-@pytest.mark.parametrize("change", [_other_index, _touched_shard])
+def _other_config(source: Path) -> None:
+    (source / "config.json").write_text('{"changed": true}\n')
+
+
+def _file_taken_out(source: Path) -> None:
+    (source / "config.json").unlink()
+
+
+@pytest.mark.parametrize("change", [_other_index, _touched_shard, _other_config, _file_taken_out])
 def test_another_state_of_the_input_is_not_resumed(unfinished: Path, change: Callable[[Path], None]) -> None:
     change(unfinished)
     before = contents(partial_of(unfinished.with_name("out")).output)
@@ -363,3 +371,30 @@ def test_a_finished_file_with_another_name_is_not_written_into(unfinished: Path)
     assert other.read_bytes() == b"precious"
     pruned(unfinished, unfinished.with_name("expected"), Run(1))
     assert contents(out) == contents(unfinished.with_name("expected"))
+
+
+def test_a_run_that_another_disturbs_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make("folder of safetensors", tmp_path)
+    note = partial.Partial.note
+
+    def disturbed(folder: partial.Partial, number: int, entry: Any) -> None:
+        note(folder, number, entry)
+        folder.announce_failure()
+
+    monkeypatch.setattr(partial.Partial, "note", disturbed)
+    with pytest.raises(OutputError, match="disturbed"):
+        pruned(source, tmp_path / "out", Run(1))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["m"]
+
+
+def test_masks_of_another_type_are_another_request(tmp_path: Path, failing: Callable[[int], None]) -> None:
+    """Also where they take the same space: an unfinished file cannot tell in its header what comes later."""
+    name = "abcdefg.weight"
+    state = {name: noise((3000, 1000), torch.float32, seed=3).to(torch.float8_e4m3fn)}
+    source, out = save(state, tmp_path / "m.safetensors"), tmp_path / "out"
+    failing(1)
+    with pytest.raises(OutputError):
+        pruned(source, out, Run(1, keep=True))
+    failing(-1)
+    with pytest.raises(UsageError, match="other options"):
+        pruned(source, out, Run(1, resume=True, keep=True), ask(0.5, "*.weight", mask_dtype="same"))
