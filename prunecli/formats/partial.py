@@ -37,6 +37,17 @@ class Partial:
         """Where the output's files lie."""
         return self.root / "output"
 
+    def place(self, name: str) -> Path:
+        """Return where a file of the output is made. Folders within the output are made, never the output itself.
+
+        Raises:
+            OSError: they cannot be; above all, the leader has removed the output meanwhile.
+        """
+        place = self.output / name
+        for parent in reversed(Path(name).parents[:-1]):
+            (self.output / parent).mkdir(exist_ok=True)
+        return place
+
     def job(self) -> Mapping[str, Any] | None:
         """Return what the earlier run wrote of its job, None if there was none, or it is unreadable, or published.
 

@@ -178,9 +178,9 @@ def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, 
         "schema": "was written by another version of prunecli",
         "version": "was written by another version of prunecli",
         "input": "was made from another state of the input, which has changed since",
-        "carried": "was made from another state of the input, which has changed since",
         "seed": "was made with another seed",
         "plan": "was made with other options",
+        "carried": "was made from another state of the input, which has changed since",
     }
     for field, meaning in meanings.items():
         if earlier.get(field) != job[field]:

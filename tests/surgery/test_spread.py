@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rank_threads import by_ranks
-from surgery_zoo import ask, noise, save
+from spread_zoo import KINDS, contents, make, pruned, told
+from surgery_zoo import ask
 
 from prunecli.errors import DamagedError, OutputError, PeerError, PrunecliError, UsageError
-from prunecli.formats import partial
-from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
 from prunecli.formats.partial import partial_of, partial_output
 from prunecli.formats.sinks import FileSink
-from prunecli.surgery import rewrite_folder, units
+from prunecli.surgery import units
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import Prune, plan_prune
 from prunecli.surgery.report import Report, as_dict, measure
@@ -26,71 +24,13 @@ from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.team import ALONE, Team
 
-KINDS = ["folder of safetensors", "folder of bin", "model.safetensors", "model.pt", "legacy.pt"]
-
-
-def state() -> dict[str, torch.Tensor]:
-    wide = noise((1500, 1000), torch.float32, seed=3)  # more than one block of a mask
-    return {
-        "a.weight": wide,
-        "b.weight": noise((300, 400), torch.bfloat16, seed=4),
-        "c.weight": noise((500, 310), torch.float32, seed=5).t(),  # not row-major: found element by element
-        "d.bias": noise((77,), torch.float64, seed=6),
-        "e.weight": noise((1200, 900), torch.float32, seed=7),
-        "step": torch.tensor(3),
-    }
-
-
-def make(kind: str, root: Path) -> Path:
-    tensors = state()
-    if kind == "legacy.pt":
-        torch.save(tensors, root / kind, _use_new_zipfile_serialization=False)
-        return root / kind
-    if kind.startswith("model"):
-        return save({name: t.contiguous() for name, t in tensors.items()}, root / kind)
-    suffix = kind.rpartition(" ")[2]
-    folder = root / "m"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}\n")
-    weight_map: dict[str, str] = {}
-    names = list(tensors)
-    for number, start in enumerate(range(0, len(names), 2)):
-        file = f"shard-{number}.{suffix}"
-        part = {name: tensors[name] for name in names[start : start + 2]}
-        if suffix == "bin":
-            torch.save(part, folder / file)
-        else:
-            save({name: tensor.contiguous() for name, tensor in part.items()}, folder / file)
-        weight_map |= dict.fromkeys(part, file)
-    content = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": weight_map}
-    (folder / f"model.{suffix}.index.json").write_text(json.dumps(content))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut even these files into many units."""
-    monkeypatch.setattr(units, "_SMALLEST", 1 << 20)
+pytest_plugins = ["spread_fixtures"]
+pytestmark = pytest.mark.usefixtures("small_units")
 
 
 @pytest.fixture(params=KINDS)
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return make(request.param, tmp_path)
-
-
-def pruned(source: Path, target: Path, run: Run, prune: Prune | None = None) -> Report:
-    with open_any(source, Reading()) as checkpoint:
-        plan = run.team.share(lambda: plan_prune(checkpoint, prune or ask(0.5, "*.weight")))
-        return rewrite(checkpoint, plan, Destination(target), run)
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
-
-
-def told(report: Report) -> dict[str, Any]:
-    return {**as_dict(report), "output": None}
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
@@ -112,24 +52,6 @@ def test_several_ranks_count_what_one_counts(source: Path, ranks: int) -> None:
             return as_dict(measure(checkpoint, None, Run(1, None, team)))
 
     assert by_ranks(ranks, measured)[0] == measured(ALONE)
-
-
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Let writing fail after so many chunks; a negative number repairs it."""
-    write = FileSink.write
-
-    def after(chunks: int) -> None:
-        left = iter(range(chunks)) if chunks >= 0 else None
-
-        def limited(sink: FileSink, data: memoryview, offset: int) -> None:
-            if left is not None and next(left, None) is None:
-                raise OSError(28, os.strerror(28))
-            write(sink, data, offset)
-
-        monkeypatch.setattr(FileSink, "write", limited)
-
-    return after
 
 
 @pytest.mark.parametrize("first", [1, 2, 3])
@@ -171,18 +93,6 @@ def test_a_run_with_more_ranks_can_go_on_with_what_one_left(source: Path, failin
     reports = by_ranks(3, lambda team: pruned(source, target, Run(1, None, team, resume=True, keep=True)))
     assert contents(target) == contents(source.with_name("expected"))
     assert all(isinstance(each, Report) and told(each) == told(expected) for each in reports)
-
-
-@pytest.fixture
-def unfinished(tmp_path: Path, failing: Callable[[int], None]) -> Path:
-    """A source with an unfinished output `out` beside it."""
-    source = make("folder of safetensors", tmp_path)
-    failing(4)
-    with pytest.raises(OutputError):
-        pruned(source, tmp_path / "out", Run(1, keep=True))
-    failing(-1)
-    assert partial_of(tmp_path / "out").entries()
-    return source
 
 
 def test_a_finished_unit_that_was_damaged_is_done_again(unfinished: Path) -> None:
@@ -322,79 +232,3 @@ def test_shares_are_neighbours_and_even(ranks: int) -> None:
     assert [unit for share in shares for unit in share] == cut
     sizes = [sum(unit.size for unit in share) for share in shares]
     assert max(sizes) - min(sizes) <= 2 * 107
-
-
-class Killed(BaseException):
-    """What SIGKILL is to a run: nothing is done after it."""
-
-
-def test_a_run_killed_once_it_has_published_leaves_nothing_that_is_written_into(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was replaced lies in the hidden folder then, and shares files with the input."""
-    source, out = make("folder of safetensors", tmp_path), tmp_path / "out"
-    pruned(source, out, Run(1), ask(0.5, "a.weight"))
-    (out / "old.txt").write_text("of the old output")
-    assert (out / "shard-2.safetensors").samefile(source / "shard-2.safetensors")
-    before = contents(source)
-
-    def again(*, killed: bool) -> None:
-        with monkeypatch.context() as patch, open_any(source) as checkpoint:
-            if killed:
-                patch.setattr(rewrite_folder, "publish_folder", publish_and_die)
-                patch.setattr(partial, "_remove", lambda path: None)
-            plan = plan_prune(checkpoint, ask(0.5, "*.weight"))
-            rewrite(checkpoint, plan, Destination(out, force=True), Run(1, resume=True, keep=True))
-
-    publish = rewrite_folder.publish_folder
-
-    def publish_and_die(*arguments: Any) -> None:
-        publish(*arguments)
-        raise Killed
-
-    with pytest.raises(Killed):
-        again(killed=True)
-    assert (partial_of(out).output / "old.txt").exists()
-    again(killed=False)
-    assert contents(source) == before
-    pruned(source, tmp_path / "expected", Run(1))
-    assert contents(out) == contents(tmp_path / "expected")
-
-
-def test_a_finished_file_with_another_name_is_not_written_into(unfinished: Path) -> None:
-    out = unfinished.with_name("out")
-    shard, other = partial_of(out).output / "shard-0.safetensors", unfinished.with_name("other")
-    other.write_bytes(b"precious")
-    shard.unlink()
-    os.link(other, shard)
-    pruned(unfinished, out, Run(1, resume=True, keep=True))
-    assert other.read_bytes() == b"precious"
-    pruned(unfinished, unfinished.with_name("expected"), Run(1))
-    assert contents(out) == contents(unfinished.with_name("expected"))
-
-
-def test_a_run_that_another_disturbs_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = make("folder of safetensors", tmp_path)
-    note = partial.Partial.note
-
-    def disturbed(folder: partial.Partial, number: int, entry: Any) -> None:
-        note(folder, number, entry)
-        folder.announce_failure()
-
-    monkeypatch.setattr(partial.Partial, "note", disturbed)
-    with pytest.raises(OutputError, match="disturbed"):
-        pruned(source, tmp_path / "out", Run(1))
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["m"]
-
-
-def test_masks_of_another_type_are_another_request(tmp_path: Path, failing: Callable[[int], None]) -> None:
-    """Also where they take the same space: an unfinished file cannot tell in its header what comes later."""
-    name = "abcdefg.weight"
-    state = {name: noise((3000, 1000), torch.float32, seed=3).to(torch.float8_e4m3fn)}
-    source, out = save(state, tmp_path / "m.safetensors"), tmp_path / "out"
-    failing(1)
-    with pytest.raises(OutputError):
-        pruned(source, out, Run(1, keep=True))
-    failing(-1)
-    with pytest.raises(UsageError, match="other options"):
-        pruned(source, out, Run(1, resume=True, keep=True), ask(0.5, "*.weight", mask_dtype="same"))
