@@ -23,6 +23,7 @@ from prunecli.formats.temp_files import hidden_prefix
 
 __all__ = ["Partial", "partial_of", "partial_output"]
 
+_REMOVE = "remove"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -62,7 +63,7 @@ class Partial:
     def begin(self, job: Mapping[str, Any]) -> None:
         """Empty the folder for a new job."""
         for old in list(self.root.iterdir()):
-            if old.name != "lock":
+            if old.name not in ("lock", "workers"):
                 _remove(old)
         self.output.mkdir()
         (self.root / "journal").mkdir()
@@ -112,6 +113,64 @@ class Partial:
         with suppress(OSError):
             (self.root / "failed").touch()
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Show later runs that another process than the leader is at work here: it may outlive the leader.
+
+        Raises:
+            OSError: a later run has begun, or the folder is gone.
+        """
+        workers = self._workers(fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            os.close(workers)
+            self.clear()
+
+    def close_to_workers(self) -> None:
+        """Make sure that nobody is at work here but the leader, and that nobody of an earlier run begins any more.
+
+        Raises:
+            BlockingIOError: somebody is.
+        """
+        workers = self._workers(fcntl.LOCK_EX)
+        (self.root / "token").unlink(missing_ok=True)
+        (self.root / "failed").unlink(missing_ok=True)
+        os.close(workers)
+
+    def give_up(self) -> None:
+        """Have the folder removed by whoever is the last to leave it."""
+        with suppress(OSError):
+            (self.root / "failed").write_text(_REMOVE)
+
+    def clear(self) -> None:
+        """Remove the folder that was given up, unless somebody is at work in it."""
+        if not self._given_up:
+            return
+        with suppress(OSError, OutputError):
+            lock = _lock(self.root, self.root)
+            try:
+                os.close(self._workers(fcntl.LOCK_EX))
+                _remove(self.root)
+            finally:
+                os.close(lock)
+
+    def _workers(self, kind: int) -> int:
+        workers = os.open(self.root / "workers", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(workers, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(workers)
+                raise
+        return workers
+
+    @property
+    def _given_up(self) -> bool:
+        with suppress(OSError):
+            return (self.root / "failed").read_text() == _REMOVE
+        return False
+
     @property
     def failed(self) -> bool:
         """Whether another process has given up."""
@@ -138,17 +197,37 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
     lock = _lock(partial.root, path)
     done = False
     try:
-        (partial.root / "failed").unlink(missing_ok=True)
+        partial.close_to_workers()
+    except BlockingIOError:
+        os.close(lock)
+        raise _taken(path) from None
+    try:
         yield partial
         done = True
     finally:
         try:
-            if done or not keep:
-                _remove(partial.root)
+            _leave(partial, done=done, keep=keep)
         finally:
-            if done or not keep:
-                _remove(partial.root)  # twice: an interrupt may strike before the first has done its work
+            _leave(partial, done=done, keep=keep)  # twice: an interrupt may strike before the first has done its work
             os.close(lock)
+            if not done and not keep:
+                try:
+                    partial.clear()
+                finally:
+                    partial.clear()
+
+
+def _leave(partial: Partial, *, done: bool, keep: bool) -> None:
+    if done:
+        _remove(partial.root)
+    elif keep:
+        partial.announce_failure()
+    else:
+        partial.give_up()
+
+
+def _taken(path: Path) -> OutputError:
+    return OutputError(f"another run is writing {show(path)}; wait for it, or name another output")
 
 
 def _lock(root: Path, path: Path) -> int:
@@ -169,7 +248,7 @@ def _lock(root: Path, path: Path) -> int:
             pass
         except BlockingIOError:
             os.close(lock)
-            raise OutputError(f"another run is writing {show(path)}; wait for it, or name another output") from None
+            raise _taken(path) from None
         except OSError as error:
             if lock >= 0 and error.errno in _NO_LOCKS:
                 return lock

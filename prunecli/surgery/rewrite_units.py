@@ -99,7 +99,7 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
             return partial, entries, job
 
         partial, finished, job = run.team.share(begin)
-        run.team.gather(lambda: _check_shared(partial, job, order, run.team))
+        run.team.gather(lambda: _join(stack, partial, job, order, run.team))
         mine = share_out(units, finished, run.team.size)[run.team.rank]
         carried = order.carried[run.team.rank :: run.team.size]
         told = counting(run.progress, sum(unit.size for unit in mine))
@@ -188,10 +188,15 @@ def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, 
     return partial.entries()
 
 
-def _check_shared(partial: Partial, job: Mapping[str, Any], order: Order, team: Team) -> None:
-    """Check that this rank sees the leader's folder and the leader's input."""
+def _join(stack: ExitStack, partial: Partial, job: Mapping[str, Any], order: Order, team: Team) -> None:
+    """Begin to work in the leader's folder, if this rank sees it, and sees the leader's input."""
     here = f"rank {team.rank} on {show(socket.gethostname())}"
-    if not partial.is_met(job["token"]):
+    met = partial.is_met(job["token"])
+    if met and not team.leads:
+        with naming(order.path, partial.root):
+            stack.enter_context(partial.at_work())
+        met = partial.is_met(job["token"])
+    if not met:
         raise OutputError(
             f"{here} does not see {show(partial.root)}, which rank 0 made; all ranks need one shared file system, name "
             "an output on it with -o"

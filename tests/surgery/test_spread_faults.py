@@ -13,7 +13,7 @@ from spread_zoo import KINDS, contents, make, pruned
 from surgery_zoo import ask, noise, save
 
 from prunecli.errors import OutputError, UsageError
-from prunecli.formats import partial
+from prunecli.formats import commit_folder, partial
 from prunecli.formats.base import Edit
 from prunecli.formats.folder import Folder
 from prunecli.formats.opening import open_any
@@ -58,7 +58,7 @@ def test_a_run_killed_once_it_has_published_leaves_nothing_that_is_written_into(
             plan = plan_prune(checkpoint, ask(0.5, "*.weight"))
             rewrite(checkpoint, plan, Destination(out, force=True), Run(1, resume=True, keep=True))
 
-    publish = rewrite_folder.publish_folder
+    publish = commit_folder.publish_folder
 
     def publish_and_die(*arguments: Any) -> None:
         publish(*arguments)
