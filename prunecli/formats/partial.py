@@ -21,7 +21,7 @@ from typing import Any
 from prunecli.errors import OutputError, show
 from prunecli.formats.temp_files import hidden_prefix
 
-__all__ = ["Partial", "partial_of", "partial_output"]
+__all__ = ["Partial", "discard_partial", "partial_of", "partial_output"]
 
 _REMOVE = "remove"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -217,6 +217,13 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
                     partial.clear()
 
 
+def discard_partial(final: Path) -> None:
+    """Remove what an earlier run left of an output that is written anew, unless a run is at work in it."""
+    if os.path.lexists(partial_of(final).root):
+        with suppress(OSError, OutputError), partial_output(final, final, keep=False):
+            pass
+
+
 def _leave(partial: Partial, *, done: bool, keep: bool) -> None:
     if done:
         _remove(partial.root)
@@ -233,10 +240,14 @@ def _taken(path: Path) -> OutputError:
 def _lock(root: Path, path: Path) -> int:
     """Make the folder and lock it; again if the run that had it removed it meanwhile."""
     while True:
+        made = False
         with suppress(FileExistsError):
             root.mkdir(0o700)
+            made = True
         status = root.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        # One that we have just made is ours, whatever a file system says that fixes owners and modes (vfat, WSL).
+        if not stat.S_ISDIR(status.st_mode) or not (ours or made):
             raise OutputError(f"cannot write {show(path)}: {show(root)} is in the way and not ours; remove it first")
         lock = -1
         try:

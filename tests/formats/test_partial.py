@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,8 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_process_that_outlives_its_leader_keeps_later_runs_out(tmp_path: Path) -> None:
     out = tmp_path / "m"
-    _fail(out, keep=True)
+    with pytest.raises(KeyError):
+        _fail(out, keep=True)
     with partial_of(out).at_work():
         with pytest.raises(OutputError, match="another run is writing"), partial_output(out, out, keep=False):
             pytest.fail("it was used")
@@ -123,9 +125,23 @@ def test_the_last_one_to_leave_removes_what_was_given_up(tmp_path: Path) -> None
 
 def test_nobody_of_an_earlier_run_begins_in_a_later_one(tmp_path: Path) -> None:
     out = tmp_path / "m"
-    with pytest.raises(KeyError), partial_output(out, out, keep=True) as partial:
-        partial.meet("earlier")
-        raise KeyError
+    with pytest.raises(KeyError):
+        _fail(out, keep=True)
+    partial_of(out).meet("earlier")
     assert partial_of(out).is_met("earlier")
     with partial_output(out, out, keep=True) as partial:
         assert not partial.is_met("earlier")
+
+
+def test_a_file_system_that_fixes_owners_and_modes_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir = Path.mkdir
+
+    def fixed(path: Path, *arguments: Any, **options: Any) -> None:
+        mkdir(path, *arguments, **options)
+        path.chmod(0o777)
+
+    monkeypatch.setattr(Path, "mkdir", fixed)
+    out = tmp_path / "m"
+    with partial_output(out, out, keep=False) as partial:
+        partial.begin({"seed": 1})
+    assert list(tmp_path.iterdir()) == []

@@ -142,3 +142,23 @@ def test_a_rank_does_not_make_the_folder_that_its_leader_removed(tmp_path: Path)
             with pytest.raises(OutputError):
                 do_units(place, units.cut([work]), carried, {}, ledger)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["m"]
+
+
+def test_what_a_killed_run_left_is_gone_once_the_output_is_there(tmp_path: Path) -> None:
+    source, out = make("model.pt", tmp_path), tmp_path / "out"
+    partial_of(out).root.mkdir(0o700)
+    partial_of(out).begin({"seed": 1})  # by a run that was to be resumed
+    pruned(source, out, Run(1))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.pt", "out"]
+    out.unlink()
+    (tmp_path / f".out.prunecli-1-00000000-{'0' * 16}.tmp").touch()  # by one that was not
+    pruned(source, out, Run(1, keep=True))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.pt", "out"]
+
+
+def test_what_a_run_is_at_work_in_is_not_discarded(tmp_path: Path) -> None:
+    source, out = make("model.pt", tmp_path), tmp_path / "out"
+    with partial.partial_output(out, out, keep=True) as used:
+        used.begin({"seed": 1})
+        pruned(source, out, Run(1))
+        assert used.job() == {"seed": 1}
