@@ -18,6 +18,7 @@ from prunecli import __version__
 from prunecli.errors import OutputError, UsageError, show
 from prunecli.formats.commit import check_space
 from prunecli.formats.commit_folder import naming
+from prunecli.formats.folder import Folder
 from prunecli.formats.locations import Location, Url
 from prunecli.formats.opening import Opened, fingerprint
 from prunecli.formats.partial import Partial, partial_of, partial_output
@@ -79,7 +80,7 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
 
     Raises:
         OutputError: an output cannot be written, the ranks share no file system, or one was lost.
-        UsageError: the unfinished output that is to be resumed is another one.
+        UsageError: the unfinished output that is to be resumed is another one, or would replace the input.
         DamagedError: the input's data contradict its checksums.
     """
     ledger = Ledger(order.surgery, order.works)
@@ -87,6 +88,11 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
     with ExitStack() as stack:
 
         def begin() -> tuple[Partial, dict[int, Mapping[str, Any]], Mapping[str, Any]]:
+            if run.keep and _replaces_input(order):
+                raise UsageError(
+                    "a run that may be resumed, or started again, cannot replace its input: if it had, it would prune "
+                    "the result; name another output with -o"
+                )
             job = _job(order)
             with naming(order.path, partial_of(order.final).root):
                 partial = stack.enter_context(partial_output(order.final, order.path, keep=run.keep))
@@ -130,6 +136,15 @@ def unfinished_seed(final: Path) -> int | None:
     job = partial_of(final).job()
     seed = job.get("seed") if job else None
     return seed if isinstance(seed, int) else None
+
+
+def _replaces_input(order: Order) -> bool:
+    opened = order.checkpoint
+    place = opened.path if isinstance(opened, Folder) else opened.source.name
+    try:
+        return not isinstance(place, Url | None) and Path(place).samefile(order.final)
+    except OSError:  # there is nothing to replace, or the input is behind a URL
+        return False
 
 
 def _job(order: Order) -> dict[str, Any]:

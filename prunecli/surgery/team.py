@@ -79,6 +79,10 @@ class Alone(Team):
     rank = 0
     size = 1
 
+    def __init__(self, restarts: int = 0, restartable: bool = False) -> None:
+        self.restarts = restarts
+        self.restartable = restartable
+
     def share(self, make: Callable[[], T]) -> T:
         """Make it."""
         return make()
@@ -98,8 +102,7 @@ class _Ranks(Team):
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
         self.size = size
-        self.restarts = _number("TORCHELASTIC_RESTART_COUNT")
-        self.restartable = _number("TORCHELASTIC_MAX_RESTARTS") > 0
+        self.restarts, self.restartable = _restarts()
 
     def share(self, make: Callable[[], T]) -> T:
         """Let the leader make it, and broadcast it."""
@@ -143,6 +146,11 @@ class _Ranks(Team):
         return gathered or []
 
 
+def _restarts() -> tuple[int, bool]:
+    """Return how often torchrun has started this run again, and whether it may at all."""
+    return _number("TORCHELASTIC_RESTART_COUNT"), _number("TORCHELASTIC_MAX_RESTARTS") > 0
+
+
 def _number(variable: str) -> int:
     text = os.environ.get(variable, "0")
     return int(text) if text.isdecimal() else 0
@@ -183,7 +191,7 @@ def team_of_launcher() -> Iterator[Team]:
     """
     size = os.environ.get("WORLD_SIZE", "1")
     if size == "1" or "RANK" not in os.environ:
-        yield ALONE
+        yield Alone(*_restarts()) if "RANK" in os.environ else ALONE
         return
     from torch import distributed
 

@@ -162,3 +162,16 @@ def test_what_a_run_is_at_work_in_is_not_discarded(tmp_path: Path) -> None:
         used.begin({"seed": 1})
         pruned(source, out, Run(1))
         assert used.job() == {"seed": 1}
+
+
+def test_the_input_is_not_replaced_by_a_run_that_may_be_repeated(source: Path) -> None:
+    """Killed once it has, it would prune the result."""
+    before = contents(source)
+    with open_any(source) as checkpoint:
+        plan = plan_prune(checkpoint, ask(0.5, "*.weight"))
+        with pytest.raises(UsageError, match="cannot replace its input"):
+            rewrite(checkpoint, plan, Destination(source, force=True), Run(1, keep=True))
+        assert contents(source) == before
+        assert not partial_of(source).root.exists()
+        rewrite(checkpoint, plan, Destination(source, force=True), Run(1))
+    assert contents(source) != before
