@@ -1,4 +1,4 @@
-"""Fixtures of those who look at rewrites in units."""
+"""Fixtures of those who look at rewrites in units, for their modules to declare."""
 
 import os
 from collections.abc import Callable
@@ -14,13 +14,11 @@ from prunecli.surgery import units
 from prunecli.surgery.rewrite_units import Run
 
 
-@pytest.fixture
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut even these files into many units."""
     monkeypatch.setattr(units, "_SMALLEST", 1 << 20)
 
 
-@pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Let writing fail after so many chunks; a negative number repairs it."""
     write = FileSink.write
@@ -38,7 +36,6 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return after
 
 
-@pytest.fixture
 def unfinished(tmp_path: Path, failing: Callable[[int], None]) -> Path:
     """A source with an unfinished output `out` beside it."""
     source = make("folder of safetensors", tmp_path)

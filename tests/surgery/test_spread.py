@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spread_fixtures
 from rank_threads import by_ranks
 from spread_zoo import KINDS, contents, make, pruned, told
 from surgery_zoo import ask
@@ -24,8 +25,10 @@ from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.team import ALONE, Team
 
-pytest_plugins = ["spread_fixtures"]
 pytestmark = pytest.mark.usefixtures("small_units")
+small_units = pytest.fixture(spread_fixtures.small_units)
+failing = pytest.fixture(spread_fixtures.failing)
+unfinished = pytest.fixture(spread_fixtures.unfinished)
 
 
 @pytest.fixture(params=KINDS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spread_fixtures
 import torch
 from rank_threads import by_ranks
 from spread_zoo import KINDS, contents, make, pruned
@@ -27,8 +28,10 @@ from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.unit_work import Workplace, do_units
 
-pytest_plugins = ["spread_fixtures"]
 pytestmark = pytest.mark.usefixtures("small_units")
+small_units = pytest.fixture(spread_fixtures.small_units)
+failing = pytest.fixture(spread_fixtures.failing)
+unfinished = pytest.fixture(spread_fixtures.unfinished)
 
 
 @pytest.fixture(params=KINDS)
