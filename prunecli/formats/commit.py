@@ -5,6 +5,7 @@ way out before that removes the sibling; what SIGKILL leaves is removed by the n
 """
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -16,8 +17,8 @@ from prunecli.errors import OutputError, show
 from prunecli.formats.temp_files import remove_stale, temp_beside, umask
 
 __all__ = [
-    "Target", "check_space", "check_target", "new_file", "publish_file", "reserve", "sync_file", "sync_folder",
-    "write_failure", "write_small",
+    "Target", "check_space", "check_target", "new_file", "publish_file", "reserve", "reserve_once", "sync_file",
+    "sync_folder", "write_failure", "write_small",
 ]  # fmt: skip
 
 _ELSEWHERE = "write elsewhere with -o"
@@ -154,6 +155,25 @@ def reserve(fd: int, size: int, path: Path) -> None:
     with _ignoring(_UNSUPPORTED):
         os.posix_fallocate(fd, 0, size)  # measured: never slower than growing the file write by write
     os.ftruncate(fd, size)
+
+
+def reserve_once(fd: int, size: int, path: Path) -> None:
+    """Reserve a file that several processes fill, unless one of them has done so: whoever comes first.
+
+    Where the file system cannot reserve, the C library writes a zero into each block that it has just found empty. By
+    then another process may have filled it.
+
+    Raises:
+        OutputError, OSError: as `reserve`.
+    """
+    with _ignoring(_UNSUPPORTED | {errno.ENOLCK}):
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        if os.fstat(fd).st_size != size:
+            reserve(fd, size, path)
+    finally:
+        with _ignoring(_UNSUPPORTED | {errno.ENOLCK}):
+            fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def check_space(place: int | Path, size: int, path: Path) -> None:

@@ -103,7 +103,6 @@ def share_file(old: Path, place: Path) -> None:
     Raises:
         UnreadableError: the file cannot be read.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
     temp = place.with_name(f"{hidden_prefix(place)}carried")
     temp.unlink(missing_ok=True)
     if place.exists():

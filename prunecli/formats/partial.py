@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,9 @@ from typing import Any
 from prunecli.errors import OutputError, show
 from prunecli.formats.temp_files import hidden_prefix
 
-__all__ = ["Partial", "partial_of", "partial_output"]
+__all__ = ["Partial", "discard_partial", "partial_of", "partial_output"]
 
+_REMOVE = "remove"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -37,18 +38,50 @@ class Partial:
         """Where the output's files lie."""
         return self.root / "output"
 
+    def place(self, name: str) -> Path:
+        """Return where a file of the output is made. Folders within the output are made, never the output itself.
+
+        Raises:
+            OSError: they cannot be; above all, the leader has removed the output meanwhile.
+        """
+        place = self.output / name
+        for parent in reversed(Path(name).parents[:-1]):
+            (self.output / parent).mkdir(exist_ok=True)
+        return place
+
     def job(self) -> Mapping[str, Any] | None:
-        """Return what the earlier run wrote of its job, None if there was none, or it is unreadable."""
-        return _read_json(self.root / "job.json")
+        """Return what the earlier run wrote of its job, None if there was none, or it is unreadable, or published.
+
+        A run that is killed right after it has published leaves in `output/` what stood there before: that folder is
+        another one than the job was begun in, and may share its files with the input.
+        """
+        noted = _read_json(self.root / "job.json")
+        if noted is None or noted.get("folder") != self._folder():
+            return None
+        return {field: value for field, value in noted.items() if field != "folder"}
 
     def begin(self, job: Mapping[str, Any]) -> None:
         """Empty the folder for a new job."""
         for old in list(self.root.iterdir()):
-            if old.name != "lock":
+            if old.name not in ("lock", "workers"):
                 _remove(old)
         self.output.mkdir()
         (self.root / "journal").mkdir()
-        _write_json(self.root / "job.json", job)
+        _write_json(self.root / "job.json", {**job, "folder": self._folder()})
+
+    def _folder(self) -> int | None:
+        """Tell this output folder from others."""
+        try:
+            return self.output.lstat().st_ino
+        except OSError:
+            return None
+
+    def own(self, names: Iterable[str]) -> None:
+        """Remove such files of the output as have another name, too: who writes into them changes what is not ours."""
+        for name in names:
+            with suppress(FileNotFoundError):
+                if (self.output / name).lstat().st_nlink != 1:
+                    (self.output / name).unlink()
 
     def entries(self) -> dict[int, Mapping[str, Any]]:
         """Return the journal: what was noted of each finished unit."""
@@ -80,6 +113,64 @@ class Partial:
         with suppress(OSError):
             (self.root / "failed").touch()
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Show later runs that another process than the leader is at work here: it may outlive the leader.
+
+        Raises:
+            OSError: a later run has begun, or the folder is gone.
+        """
+        workers = self._workers(fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            os.close(workers)
+            self.clear()
+
+    def close_to_workers(self) -> None:
+        """Make sure that nobody is at work here but the leader, and that nobody of an earlier run begins any more.
+
+        Raises:
+            BlockingIOError: somebody is.
+        """
+        workers = self._workers(fcntl.LOCK_EX)
+        (self.root / "token").unlink(missing_ok=True)
+        (self.root / "failed").unlink(missing_ok=True)
+        os.close(workers)
+
+    def give_up(self) -> None:
+        """Have the folder removed by whoever is the last to leave it."""
+        with suppress(OSError):
+            (self.root / "failed").write_text(_REMOVE)
+
+    def clear(self) -> None:
+        """Remove the folder that was given up, unless somebody is at work in it."""
+        if not self._given_up:
+            return
+        with suppress(OSError, OutputError):
+            lock = _lock(self.root, self.root)
+            try:
+                os.close(self._workers(fcntl.LOCK_EX))
+                _remove(self.root)
+            finally:
+                os.close(lock)
+
+    def _workers(self, kind: int) -> int:
+        workers = os.open(self.root / "workers", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(workers, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(workers)
+                raise
+        return workers
+
+    @property
+    def _given_up(self) -> bool:
+        with suppress(OSError):
+            return (self.root / "failed").read_text() == _REMOVE
+        return False
+
     @property
     def failed(self) -> bool:
         """Whether another process has given up."""
@@ -106,26 +197,57 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
     lock = _lock(partial.root, path)
     done = False
     try:
-        (partial.root / "failed").unlink(missing_ok=True)
+        partial.close_to_workers()
+    except BlockingIOError:
+        os.close(lock)
+        raise _taken(path) from None
+    try:
         yield partial
         done = True
     finally:
         try:
-            if done or not keep:
-                _remove(partial.root)
+            _leave(partial, done=done, keep=keep)
         finally:
-            if done or not keep:
-                _remove(partial.root)  # twice: an interrupt may strike before the first has done its work
+            _leave(partial, done=done, keep=keep)  # twice: an interrupt may strike before the first has done its work
             os.close(lock)
+            if not done and not keep:
+                try:
+                    partial.clear()
+                finally:
+                    partial.clear()
+
+
+def discard_partial(final: Path) -> None:
+    """Remove what an earlier run left of an output that is written anew, unless a run is at work in it."""
+    if os.path.lexists(partial_of(final).root):
+        with suppress(OSError, OutputError), partial_output(final, final, keep=False):
+            pass
+
+
+def _leave(partial: Partial, *, done: bool, keep: bool) -> None:
+    if done:
+        _remove(partial.root)
+    elif keep:
+        partial.announce_failure()
+    else:
+        partial.give_up()
+
+
+def _taken(path: Path) -> OutputError:
+    return OutputError(f"another run is writing {show(path)}; wait for it, or name another output")
 
 
 def _lock(root: Path, path: Path) -> int:
     """Make the folder and lock it; again if the run that had it removed it meanwhile."""
     while True:
+        made = False
         with suppress(FileExistsError):
             root.mkdir(0o700)
+            made = True
         status = root.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        # One that we have just made is ours, whatever a file system says that fixes owners and modes (vfat, WSL).
+        if not stat.S_ISDIR(status.st_mode) or not (ours or made):
             raise OutputError(f"cannot write {show(path)}: {show(root)} is in the way and not ours; remove it first")
         lock = -1
         try:
@@ -137,7 +259,7 @@ def _lock(root: Path, path: Path) -> int:
             pass
         except BlockingIOError:
             os.close(lock)
-            raise OutputError(f"another run is writing {show(path)}; wait for it, or name another output") from None
+            raise _taken(path) from None
         except OSError as error:
             if lock >= 0 and error.errno in _NO_LOCKS:
                 return lock

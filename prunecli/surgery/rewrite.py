@@ -12,11 +12,12 @@ from prunecli.formats.locations import Url
 from prunecli.formats.opening import Opened, confirm
 from prunecli.formats.ordered import run_into
 from prunecli.formats.outputs import Output, check_output, new_output, write_output
-from prunecli.formats.partial import Partial
+from prunecli.formats.partial import Partial, discard_partial
 from prunecli.formats.pieces import Piece
 from prunecli.formats.remote import RemoteSource
 from prunecli.formats.sinks import PipeSink
 from prunecli.formats.source import FileSource
+from prunecli.formats.temp_files import remove_stale
 from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, prepare
 from prunecli.surgery.plan import Plan
@@ -64,6 +65,8 @@ def _in_one_go(checkpoint: Checkpoint, pieces: Sequence[Piece], target: Output |
     if target is None:
         _to_stdout(pieces, checkpoint, run.threads, told)
     else:
+        if isinstance(target, Target):
+            discard_partial(target.final)
         with new_output(target, size) as sink:
             run_into(pieces, checkpoint.source, sink, jobs=run.threads, progress=told)
             confirm(checkpoint)
@@ -76,6 +79,7 @@ def _in_units(
         raise UsageError("a stream can neither be resumed nor spread over ranks; name files, with -o as well")
     if not isinstance(target, Target):
         raise UsageError(FAR.format(show(target.final)))
+    remove_stale(target.final)
     work = Work(target.final.name, pieces, checkpoint.source, written=True)
     order = Order(checkpoint, plan, surgery, [work], target.final, target.path)
 

@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from prunecli import __version__
 from prunecli.errors import OutputError, UsageError, show
 from prunecli.formats.commit import check_space
 from prunecli.formats.commit_folder import naming
-from prunecli.formats.locations import Location
+from prunecli.formats.folder import Folder
+from prunecli.formats.locations import Location, Url
 from prunecli.formats.opening import Opened, fingerprint
 from prunecli.formats.partial import Partial, partial_of, partial_output
 from prunecli.formats.stream import default_jobs
@@ -79,7 +80,7 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
 
     Raises:
         OutputError: an output cannot be written, the ranks share no file system, or one was lost.
-        UsageError: the unfinished output that is to be resumed is another one.
+        UsageError: the unfinished output that is to be resumed is another one, or would replace the input.
         DamagedError: the input's data contradict its checksums.
     """
     ledger = Ledger(order.surgery, order.works)
@@ -87,10 +88,16 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
     with ExitStack() as stack:
 
         def begin() -> tuple[Partial, dict[int, Mapping[str, Any]], Mapping[str, Any]]:
+            if run.keep and _replaces_input(order):
+                raise UsageError(
+                    "a run that may be resumed, or started again, cannot replace its input: if it had, it would prune "
+                    "the result; name another output with -o"
+                )
             job = _job(order)
             with naming(order.path, partial_of(order.final).root):
                 partial = stack.enter_context(partial_output(order.final, order.path, keep=run.keep))
                 entries = _resumed(partial, job, order.path) if run.resume else {}
+                partial.own(work.name for work in order.works if work.written)
                 if not entries:
                     partial.begin(job)
                     check_space(partial.root, sum(work.size for work in order.works if work.written), order.path)
@@ -98,7 +105,7 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
             return partial, entries, job
 
         partial, finished, job = run.team.share(begin)
-        run.team.gather(lambda: _check_shared(partial, job, order, run.team))
+        run.team.gather(lambda: _join(stack, partial, job, order, run.team))
         mine = share_out(units, finished, run.team.size)[run.team.rank]
         carried = order.carried[run.team.rank :: run.team.size]
         told = counting(run.progress, sum(unit.size for unit in mine))
@@ -131,9 +138,19 @@ def unfinished_seed(final: Path) -> int | None:
     return seed if isinstance(seed, int) else None
 
 
+def _replaces_input(order: Order) -> bool:
+    opened = order.checkpoint
+    place = opened.path if isinstance(opened, Folder) else opened.source.name
+    try:
+        return not isinstance(place, Url | None) and Path(place).samefile(order.final)
+    except OSError:  # there is nothing to replace, or the input is behind a URL
+        return False
+
+
 def _job(order: Order) -> dict[str, Any]:
     """Describe what is done, so that another run can tell whether it would do the same."""
     plan, digest = order.plan, hashlib.blake2b(digest_size=16)
+    digest.update(repr((plan.bake, plan.prune and (plan.prune.untie, plan.prune.mask_dtype))).encode())
     for name, planned in plan.planned.items():
         what = (name, planned.key, planned.census.candidates, planned.census.digest, planned.pruned_now)
         digest.update(repr(what).encode("utf-8", "surrogatepass"))
@@ -145,8 +162,22 @@ def _job(order: Order) -> dict[str, Any]:
         "input": fingerprint(order.checkpoint),
         "seed": plan.seed,
         "plan": digest.hexdigest(),
+        "carried": _state(order.carried),
         "token": secrets.token_hex(8),
     }
+
+
+def _state(carried: Sequence[tuple[str, Location]]) -> str:
+    """Return what tells this state of the files that come along from others."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, location in carried:
+        state = None
+        if not isinstance(location, Url):  # what lies behind a URL is fetched again
+            with suppress(OSError):  # whoever carries it along says what is wrong
+                status = location.stat()
+                state = status.st_size, status.st_mtime_ns
+        digest.update(repr((name, state)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, Mapping[str, Any]]:
@@ -164,6 +195,7 @@ def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, 
         "input": "was made from another state of the input, which has changed since",
         "seed": "was made with another seed",
         "plan": "was made with other options",
+        "carried": "was made from another state of the input, which has changed since",
     }
     for field, meaning in meanings.items():
         if earlier.get(field) != job[field]:
@@ -171,10 +203,15 @@ def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, 
     return partial.entries()
 
 
-def _check_shared(partial: Partial, job: Mapping[str, Any], order: Order, team: Team) -> None:
-    """Check that this rank sees the leader's folder and the leader's input."""
+def _join(stack: ExitStack, partial: Partial, job: Mapping[str, Any], order: Order, team: Team) -> None:
+    """Begin to work in the leader's folder, if this rank sees it, and sees the leader's input."""
     here = f"rank {team.rank} on {show(socket.gethostname())}"
-    if not partial.is_met(job["token"]):
+    met = partial.is_met(job["token"])
+    if met and not team.leads:
+        with naming(order.path, partial.root):
+            stack.enter_context(partial.at_work())
+        met = partial.is_met(job["token"])
+    if not met:
         raise OutputError(
             f"{here} does not see {show(partial.root)}, which rank 0 made; all ranks need one shared file system, name "
             "an output on it with -o"
@@ -191,6 +228,8 @@ def _complete(
     finish: Callable[[Partial], None],
 ) -> None:
     """Put together what the ranks found, write what depends on it, and finish."""
+    if sum(map(len, entries)) != len(cut(order.works)):
+        raise OutputError(f"cannot write {show(order.path)}: another run disturbed this one in {show(partial.root)}")
     for entry in (entry for share in entries for entry in share):
         ledger.give(entry)
     with naming(order.path, partial.root):

@@ -30,6 +30,9 @@ T = TypeVar("T")
 _PATIENCE = timedelta(days=30)
 """How long ranks wait for each other: the largest share of the work takes as long as it takes."""
 
+_JOINING = timedelta(minutes=10)
+"""How long a rank waits for the others to come: one that was lost before, or has another address, never does."""
+
 
 class Team(ABC):
     """The ranks of a run. The first, rank 0, leads: it plans, commits and speaks."""
@@ -79,6 +82,10 @@ class Alone(Team):
     rank = 0
     size = 1
 
+    def __init__(self, restarts: int = 0, restartable: bool = False) -> None:
+        self.restarts = restarts
+        self.restartable = restartable
+
     def share(self, make: Callable[[], T]) -> T:
         """Make it."""
         return make()
@@ -98,8 +105,7 @@ class _Ranks(Team):
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
         self.size = size
-        self.restarts = _number("TORCHELASTIC_RESTART_COUNT")
-        self.restartable = _number("TORCHELASTIC_MAX_RESTARTS") > 0
+        self.restarts, self.restartable = _restarts()
 
     def share(self, make: Callable[[], T]) -> T:
         """Let the leader make it, and broadcast it."""
@@ -143,6 +149,11 @@ class _Ranks(Team):
         return gathered or []
 
 
+def _restarts() -> tuple[int, bool]:
+    """Return how often torchrun has started this run again, and whether it may at all."""
+    return _number("TORCHELASTIC_RESTART_COUNT"), _number("TORCHELASTIC_MAX_RESTARTS") > 0
+
+
 def _number(variable: str) -> int:
     text = os.environ.get(variable, "0")
     return int(text) if text.isdecimal() else 0
@@ -183,7 +194,7 @@ def team_of_launcher() -> Iterator[Team]:
     """
     size = os.environ.get("WORLD_SIZE", "1")
     if size == "1" or "RANK" not in os.environ:
-        yield ALONE
+        yield Alone(*_restarts()) if "RANK" in os.environ else ALONE
         return
     from torch import distributed
 
@@ -204,7 +215,7 @@ def _join() -> None:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+    store, rank, size = next(rendezvous("env://", timeout=_JOINING))
     fresh = PrefixStore(f"prunecli/{_agreed_name(store, rank, size)}", store)
     distributed.init_process_group("gloo", store=fresh, rank=rank, world_size=size, timeout=_PATIENCE)
 
@@ -216,13 +227,15 @@ def _agreed_name(store: Store, rank: int, size: int) -> str:
     no earlier attempt can have, since it did not know this one's.
     """
     store.set(f"prunecli/id/{rank}", secrets.token_hex(8))
-    while True:
+    latest = time.monotonic() + _JOINING.total_seconds()
+    while time.monotonic() < latest:
         ids = b",".join(store.get(f"prunecli/id/{other}") for other in range(size))
         name = hashlib.blake2b(ids, digest_size=16).hexdigest()
         store.set(f"prunecli/{name}/{rank}", "seen")
         if store.check([f"prunecli/{name}/{other}" for other in range(size)]):
             return name
         time.sleep(0.02)
+    raise RuntimeError("not all of them came")
 
 
 @contextmanager

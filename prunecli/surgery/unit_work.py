@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import PrunecliError
-from prunecli.formats.commit import reserve, sync_file
+from prunecli.formats.commit import reserve_once, sync_file
 from prunecli.formats.commit_folder import naming, share_file
 from prunecli.formats.detect import open_location
 from prunecli.formats.locations import Location, Url
@@ -52,7 +52,7 @@ def do_units(
     try:
         with naming(place.path, partial.root), _Settler(partial) as settler:
             for name, location in carried:
-                _carry(location, partial.output / name)
+                _carry(location, partial.place(name))
             for unit in units:
                 if partial.failed:
                     break  # whoever failed says why
@@ -80,8 +80,9 @@ class _Settler:
     def __enter__(self) -> "_Settler":
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._pool.shutdown(wait=kind is None, cancel_futures=kind is not None)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error nothing may write any more, as the folder is given up; a signal waits for no disk.
+        self._pool.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=kind is not None)
         if kind is None and self._last is not None:
             self._last.result()
 
@@ -102,7 +103,6 @@ def _carry(location: Location, place: Path) -> None:
     if not isinstance(location, Url):
         share_file(location, place)
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
     with open_location(location) as source, place.open("wb") as copy:
         run_pieces([Copy(0, source.size)], source, FileSink(copy.fileno()), jobs=1)
         source.confirm()
@@ -115,11 +115,10 @@ def _do(unit: Unit, workplace: Workplace, ledger: Ledger) -> dict[str, Any]:
     if not work.written:
         look_at(unit, workplace.threads, workplace.told)
     else:
-        place = workplace.partial.output / work.name
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place = workplace.partial.place(work.name)
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            reserve(descriptor, work.size, workplace.path)
+            reserve_once(descriptor, work.size, workplace.path)
             sink = FileSink(descriptor)
             run_pieces(
                 work.pieces,

@@ -142,3 +142,20 @@ def test_ranks_that_never_come_are_named(model: Path) -> None:
     assert done.returncode == 2
     assert "WORLD_SIZE is 2, but the ranks cannot be joined" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_one_rank_that_torchrun_starts_again_goes_on(model: Path) -> None:
+    alone(model.parent, "apply", "m", *APPLY, "-o", "one")
+    one = {"WORLD_SIZE": "1", "RANK": "0", "TORCHELASTIC_MAX_RESTARTS": "3", "DELAY": "0.2"}
+    [rank] = start(1, ["apply", "m", *APPLY, "-o", "many", "-q", "-j", "1"], model.parent, one)
+    while not list(model.parent.glob(".many.prunecli-*.partial/journal/*.json")):
+        time.sleep(0.05)
+        assert rank.poll() is None, finish([rank])
+    rank.terminate()
+    assert finish([rank])[0][0] == -15
+    assert list(model.parent.glob(".many.prunecli-*.partial/journal/*.json"))
+    again = {**one, "TORCHELASTIC_RESTART_COUNT": "1", "DELAY": "0"}
+    outcomes = finish(start(1, ["apply", "m", *APPLY, "-o", "many", "-q"], model.parent, again))
+    assert [code for code, _, _ in outcomes] == [0], outcomes
+    assert contents(model.parent / "many") == contents(model.parent / "one")
+    assert report(model.parent / "many.report.json") == report(model.parent / "one.report.json")

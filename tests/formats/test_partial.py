@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,3 +97,51 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="in the way"), partial_output(out, out, keep=False):
         pytest.fail("it was used")
     assert [each.name for each in elsewhere.iterdir()] == ["precious"]
+
+
+def test_a_process_that_outlives_its_leader_keeps_later_runs_out(tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    with pytest.raises(KeyError):
+        _fail(out, keep=True)
+    with partial_of(out).at_work():
+        with pytest.raises(OutputError, match="another run is writing"), partial_output(out, out, keep=False):
+            pytest.fail("it was used")
+        assert partial_of(out).entries() == {3: {"file": "a"}}
+    with partial_output(out, out, keep=False) as partial:
+        assert not partial.failed
+
+
+def test_the_last_one_to_leave_removes_what_was_given_up(tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    leader = partial_output(out, out, keep=False)
+    partial = leader.__enter__()
+    partial.begin({"seed": 1})
+    with partial.at_work():
+        leader.__exit__(KeyError, KeyError(), None)
+        assert partial.output.is_dir()
+        assert partial.failed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_of_an_earlier_run_begins_in_a_later_one(tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    with pytest.raises(KeyError):
+        _fail(out, keep=True)
+    partial_of(out).meet("earlier")
+    assert partial_of(out).is_met("earlier")
+    with partial_output(out, out, keep=True) as partial:
+        assert not partial.is_met("earlier")
+
+
+def test_a_file_system_that_fixes_owners_and_modes_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir = Path.mkdir
+
+    def fixed(path: Path, *arguments: Any, **options: Any) -> None:
+        mkdir(path, *arguments, **options)
+        path.chmod(0o777)
+
+    monkeypatch.setattr(Path, "mkdir", fixed)
+    out = tmp_path / "m"
+    with partial_output(out, out, keep=False) as partial:
+        partial.begin({"seed": 1})
+    assert list(tmp_path.iterdir()) == []

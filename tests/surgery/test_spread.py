@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+import spread_fixtures
 from rank_threads import by_ranks
-from surgery_zoo import ask, noise, save
+from spread_zoo import KINDS, contents, make, pruned, told
+from surgery_zoo import ask
 
 from prunecli.errors import DamagedError, OutputError, PeerError, PrunecliError, UsageError
-from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
 from prunecli.formats.partial import partial_of, partial_output
 from prunecli.formats.sinks import FileSink
@@ -25,71 +25,15 @@ from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.team import ALONE, Team
 
-KINDS = ["folder of safetensors", "folder of bin", "model.safetensors", "model.pt", "legacy.pt"]
-
-
-def state() -> dict[str, torch.Tensor]:
-    wide = noise((1500, 1000), torch.float32, seed=3)  # more than one block of a mask
-    return {
-        "a.weight": wide,
-        "b.weight": noise((300, 400), torch.bfloat16, seed=4),
-        "c.weight": noise((500, 310), torch.float32, seed=5).t(),  # not row-major: found element by element
-        "d.bias": noise((77,), torch.float64, seed=6),
-        "e.weight": noise((1200, 900), torch.float32, seed=7),
-        "step": torch.tensor(3),
-    }
-
-
-def make(kind: str, root: Path) -> Path:
-    tensors = state()
-    if kind == "legacy.pt":
-        torch.save(tensors, root / kind, _use_new_zipfile_serialization=False)
-        return root / kind
-    if kind.startswith("model"):
-        return save({name: t.contiguous() for name, t in tensors.items()}, root / kind)
-    suffix = kind.rpartition(" ")[2]
-    folder = root / "m"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}\n")
-    weight_map: dict[str, str] = {}
-    names = list(tensors)
-    for number, start in enumerate(range(0, len(names), 2)):
-        file = f"shard-{number}.{suffix}"
-        part = {name: tensors[name] for name in names[start : start + 2]}
-        if suffix == "bin":
-            torch.save(part, folder / file)
-        else:
-            save({name: tensor.contiguous() for name, tensor in part.items()}, folder / file)
-        weight_map |= dict.fromkeys(part, file)
-    content = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": weight_map}
-    (folder / f"model.{suffix}.index.json").write_text(json.dumps(content))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut even these files into many units."""
-    monkeypatch.setattr(units, "_SMALLEST", 1 << 20)
+pytestmark = pytest.mark.usefixtures("small_units")
+small_units = pytest.fixture(spread_fixtures.small_units)
+failing = pytest.fixture(spread_fixtures.failing)
+unfinished = pytest.fixture(spread_fixtures.unfinished)
 
 
 @pytest.fixture(params=KINDS)
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return make(request.param, tmp_path)
-
-
-def pruned(source: Path, target: Path, run: Run, prune: Prune | None = None) -> Report:
-    with open_any(source, Reading()) as checkpoint:
-        plan = run.team.share(lambda: plan_prune(checkpoint, prune or ask(0.5, "*.weight")))
-        return rewrite(checkpoint, plan, Destination(target), run)
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
-
-
-def told(report: Report) -> dict[str, Any]:
-    return {**as_dict(report), "output": None}
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
@@ -111,24 +55,6 @@ def test_several_ranks_count_what_one_counts(source: Path, ranks: int) -> None:
             return as_dict(measure(checkpoint, None, Run(1, None, team)))
 
     assert by_ranks(ranks, measured)[0] == measured(ALONE)
-
-
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Let writing fail after so many chunks; a negative number repairs it."""
-    write = FileSink.write
-
-    def after(chunks: int) -> None:
-        left = iter(range(chunks)) if chunks >= 0 else None
-
-        def limited(sink: FileSink, data: memoryview, offset: int) -> None:
-            if left is not None and next(left, None) is None:
-                raise OSError(28, os.strerror(28))
-            write(sink, data, offset)
-
-        monkeypatch.setattr(FileSink, "write", limited)
-
-    return after
 
 
 @pytest.mark.parametrize("first", [1, 2, 3])
@@ -172,18 +98,6 @@ def test_a_run_with_more_ranks_can_go_on_with_what_one_left(source: Path, failin
     assert all(isinstance(each, Report) and told(each) == told(expected) for each in reports)
 
 
-@pytest.fixture
-def unfinished(tmp_path: Path, failing: Callable[[int], None]) -> Path:
-    """A source with an unfinished output `out` beside it."""
-    source = make("folder of safetensors", tmp_path)
-    failing(4)
-    with pytest.raises(OutputError):
-        pruned(source, tmp_path / "out", Run(1, keep=True))
-    failing(-1)
-    assert partial_of(tmp_path / "out").entries()
-    return source
-
-
 def test_a_finished_unit_that_was_damaged_is_done_again(unfinished: Path) -> None:
     out = unfinished.with_name("out")
     shard = partial_of(out).output / "shard-0.safetensors"
@@ -214,7 +128,15 @@ def _touched_shard(source: Path) -> None:
     os.utime(source / "shard-1.safetensors", ns=(1, 1))
 
 
-@pytest.mark.parametrize("change", [_other_index, _touched_shard])
+def _other_config(source: Path) -> None:
+    (source / "config.json").write_text('{"changed": true}\n')
+
+
+def _file_taken_out(source: Path) -> None:
+    (source / "config.json").unlink()
+
+
+@pytest.mark.parametrize("change", [_other_index, _touched_shard, _other_config, _file_taken_out])
 def test_another_state_of_the_input_is_not_resumed(unfinished: Path, change: Callable[[Path], None]) -> None:
     change(unfinished)
     before = contents(partial_of(unfinished.with_name("out")).output)

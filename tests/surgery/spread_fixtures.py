@@ -1,0 +1,47 @@
+"""Fixtures of those who look at rewrites in units, for their modules to declare."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from spread_zoo import make, pruned
+
+from prunecli.errors import OutputError
+from prunecli.formats.partial import partial_of
+from prunecli.formats.sinks import FileSink
+from prunecli.surgery import units
+from prunecli.surgery.rewrite_units import Run
+
+
+def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut even these files into many units."""
+    monkeypatch.setattr(units, "_SMALLEST", 1 << 20)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let writing fail after so many chunks; a negative number repairs it."""
+    write = FileSink.write
+
+    def after(chunks: int) -> None:
+        left = iter(range(chunks)) if chunks >= 0 else None
+
+        def limited(sink: FileSink, data: memoryview, offset: int) -> None:
+            if left is not None and next(left, None) is None:
+                raise OSError(28, os.strerror(28))
+            write(sink, data, offset)
+
+        monkeypatch.setattr(FileSink, "write", limited)
+
+    return after
+
+
+def unfinished(tmp_path: Path, failing: Callable[[int], None]) -> Path:
+    """A source with an unfinished output `out` beside it."""
+    source = make("folder of safetensors", tmp_path)
+    failing(4)
+    with pytest.raises(OutputError):
+        pruned(source, tmp_path / "out", Run(1, keep=True))
+    failing(-1)
+    assert partial_of(tmp_path / "out").entries()
+    return source
