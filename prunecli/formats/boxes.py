@@ -112,12 +112,15 @@ def tile(shape: tuple[int, ...], boxes: Sequence[tuple[tuple[int, ...], tuple[in
     cut = [d for d, size in enumerate(shape) if any(sizes[d] != size for _, sizes in boxes)]
     if len(cut) > _CUT:
         return False
+    if len({offsets for offsets, _ in boxes}) != len(boxes):
+        return False
     corners: dict[tuple[int, ...], int] = {}
+    signs = [(-1) ** sum(ends) for ends in product((0, 1), repeat=len(cut))]
     whole = ((0,) * len(shape), shape)
     for sign, (offsets, sizes) in [(-1, whole), *((1, box) for box in boxes)]:
         if not all(0 <= at <= at + own <= size for at, own, size in zip(offsets, sizes, shape, strict=True)):
             return False
-        for ends in product((0, 1), repeat=len(cut)):
-            corner = tuple(offsets[d] + end * sizes[d] for d, end in zip(cut, ends, strict=True))
-            corners[corner] = corners.get(corner, 0) + sign * (-1) ** sum(ends)
+        ends = product(*((offsets[d], offsets[d] + sizes[d]) for d in cut))
+        for corner, own in zip(ends, signs, strict=True):
+            corners[corner] = corners.get(corner, 0) + sign * own
     return not any(corners.values())

@@ -144,6 +144,10 @@ def open_dcp_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[DcpFold
     with ExitStack() as stack:
         metadata = read_metadata(stack.enter_context(open_source(path / METADATA)), foreign=reading.foreign)
         names = sorted({item.file for item in _items(metadata)})
+        if METADATA in names:  # the output's would be the input's again, whatever was pruned in it
+            raise DamagedError(
+                f"{show(path / METADATA)} says that tensors are stored in it itself; copy the folder again"
+            )
         missing = next((name for name in names if name not in files), None)
         if missing is not None:
             raise UnreadableError(f"{show(path / missing)} is missing, though {METADATA} names it; fetch it")

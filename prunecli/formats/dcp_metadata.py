@@ -21,6 +21,9 @@ _LARGEST = 256 << 20
 """Bytes; a chunk takes about 300, so this is the metadata of a million of them."""
 
 _DEEP = 256
+_FIELDS = 64
+"""No class of torch's there has more than a few; very many objects can share the state of one."""
+
 _SHOWN = 3
 _CHECKPOINT = "torch.distributed.checkpoint"
 _OLDER = "torch.distributed._shard.sharded_tensor.metadata"
@@ -166,6 +169,8 @@ class _Reader:
         listed = state.get("chunks")
         if not isinstance(listed, ListNode) or id(listed) in self._lists:
             raise self._damaged(f"{show(name)} has no list of chunks of its own")
+        if len(set(map(id, listed.items))) != len(listed.items):  # before they are read: it may be very often
+            raise self._damaged(f"{show(name)} lists a chunk twice")
         self._lists.add(id(listed))
         boxes = []
         for each in listed.items:
@@ -233,7 +238,11 @@ class _Reader:
     def _paths(self, node: Node) -> dict[str, KeyPath]:
         """Read planner_data: the paths of names that the planner flattened. Of others, the name is the path."""
         known = self._mapping(node) if isinstance(node, DictNode) else {}
-        return {name: self._path(name, path) for name, path in known.items()}
+        read: dict[int, KeyPath] = {}  # very many names can share one
+        for name, path in known.items():
+            if id(path) not in read:
+                read[id(path)] = self._path(name, path)
+        return {name: read[id(path)] for name, path in known.items()}
 
     def _path(self, name: str, node: Node) -> KeyPath:
         items = node.items if isinstance(node, TupleNode | ListNode) else []
@@ -253,7 +262,10 @@ class _Reader:
         return found
 
     def _fields(self, node: Node, module: str, name: str) -> dict[str, Node]:
-        return self._mapping(self._state(node, (module,), name))
+        state = self._state(node, (module,), name)
+        if isinstance(state, DictNode) and len(state.entries) > _FIELDS:
+            raise self._damaged(f"a {name} has {len(state.entries)} fields")
+        return self._mapping(state)
 
     def _state(self, node: Node, modules: Sequence[str], name: str) -> Node:
         """Return the state that an object of that class is built from."""

@@ -147,6 +147,7 @@ REFUSALS: dict[str, tuple[Change, type[PrunecliError], str]] = {
     "dimensions": (_chunks(([0], [12])), DamagedError, "as many dimensions"),
     "item twice": (_chunks(([0, 0], [2, 4]), ([2, 0], [1, 4])), DamagedError, "items of .metadata overlap"),
     "not stored": (lambda data: data.storage_data.clear(), DamagedError, "does not say where"),
+    "in itself": (_set(_info, relative_path=".metadata"), DamagedError, "stored in it itself"),
     "file": (_set(_info, relative_path="__9_9.distcp"), UnreadableError, "is missing, though .metadata names it"),
     "parent": (_set(_info, relative_path="../out.distcp"), UnsafeError, "which is none of the folder's"),
     "inner parent": (_set(_info, relative_path="a/../../x"), UnsafeError, "which is none of the folder's"),
@@ -205,6 +206,33 @@ def test_a_shared_list_of_chunks_is_refused(tmp_path: Path) -> None:
     _tensor(data, "a").chunks = _tensor(data, "b").chunks
     (folder / ".metadata").write_bytes(pickle.dumps(data))
     assert_refused(folder, DamagedError, "no list of chunks of its own")
+
+
+def _repeat_a_chunk(data: Any) -> None:
+    _tensor(data).chunks = _tensor(data).chunks * 100_000
+
+
+def _share_a_large_state(data: Any) -> None:
+    _tensor(data).chunks[0].__dict__.update({f"field {number}": None for number in range(1000)})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [(_repeat_a_chunk, "lists a chunk twice"), (_share_a_large_state, "has 1002 fields")]
+)
+def test_what_a_pickle_can_name_again_and_again_is_refused_at_sight(tmp_path: Path, change: Change, says: str) -> None:
+    folder = save(tmp_path / "in")
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    change(data)
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    assert_refused(folder, DamagedError, says)
+
+
+def test_a_path_that_many_names_share_is_read_once(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in")
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    data.planner_data = dict.fromkeys(data.planner_data, ("a",) * 200)
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    assert len({id(entry.path) for entry in metadata_of(folder).entries}) == 1
 
 
 class Runs:
