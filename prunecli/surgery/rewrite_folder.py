@@ -131,7 +131,7 @@ def _send(
             else:
                 run_pieces(work.pieces, work.source, NullSink(), jobs=run.threads, progress=told)
         for each in kept:
-            made.keep(each.name, each.path, each.size)
+            made.keep(each.name, each.path)
         for name, data in closing.items():
             made.write(name, data)
         confirm(folder)
