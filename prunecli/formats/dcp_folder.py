@@ -16,7 +16,7 @@ from prunecli.formats.base import AS_FOUND, Edit, Part, Patch, Reading, Storage,
 from prunecli.formats.dcp_metadata import Chunk, Item, Metadata, StoredTensor, read_metadata
 from prunecli.formats.dcp_names import find_stored
 from prunecli.formats.folder import Folder, Kept
-from prunecli.formats.folder_files import list_files, weight_files
+from prunecli.formats.folder_files import METADATA, list_files, weight_files
 from prunecli.formats.joined import Joined
 from prunecli.formats.pieces import Copy, Piece
 from prunecli.formats.source import Source, Window, open_source
@@ -25,9 +25,8 @@ from prunecli.formats.torch_zip import TorchZip, check_torch_zip, read_torch_zip
 from prunecli.formats.views import View
 from prunecli.formats.zip_directory import looks_like_zip
 
-__all__ = ["METADATA", "DcpFolder", "open_dcp_folder"]
+__all__ = ["DcpFolder", "open_dcp_folder"]
 
-METADATA = ".metadata"
 _MAGIC = 16
 
 

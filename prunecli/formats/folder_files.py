@@ -8,7 +8,10 @@ from pathlib import Path
 from prunecli.errors import UnreadableError, UnsafeError, show
 from prunecli.formats.folder import Kept
 
-__all__ = ["NOT_THE_MODEL", "list_files", "weight_files"]
+__all__ = ["METADATA", "NOT_THE_MODEL", "list_files", "weight_files"]
+
+METADATA = ".metadata"
+"""What makes a folder one of torch.distributed.checkpoint."""
 
 NOT_THE_MODEL = (".git", ".cache")
 """Where git (in a file, for a worktree) and huggingface_hub keep their books, and other copies of the weights."""

@@ -147,7 +147,7 @@ REFUSALS: dict[str, tuple[Change, type[PrunecliError], str]] = {
     "dimensions": (_chunks(([0], [12])), DamagedError, "as many dimensions"),
     "item twice": (_chunks(([0, 0], [2, 4]), ([2, 0], [1, 4])), DamagedError, "items of .metadata overlap"),
     "not stored": (lambda data: data.storage_data.clear(), DamagedError, "does not say where"),
-    "in itself": (_set(_info, relative_path=".metadata"), DamagedError, "are stored in it;"),
+    "in itself": (_set(_info, relative_path=".metadata"), DamagedError, "stored in it itself"),
     "file": (_set(_info, relative_path="__9_9.distcp"), UnreadableError, "is missing, though .metadata names it"),
     "parent": (_set(_info, relative_path="../out.distcp"), UnsafeError, "which is none of the folder's"),
     "inner parent": (_set(_info, relative_path="a/../../x"), UnsafeError, "which is none of the folder's"),

@@ -16,7 +16,7 @@ from fsspec.registry import register_implementation
 from fsspec.spec import AbstractBufferedFile
 from safetensors.torch import save
 
-from prunecli.errors import DamagedError, OutputError, UnreadableError, UnsafeError, UsageError
+from prunecli.errors import DamagedError, OutputError, UnreadableError, UnsafeError, UnsupportedError, UsageError
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.folder_reader import files_in
 from prunecli.formats.locations import Url, lies_in, location_of
@@ -233,6 +233,15 @@ def test_checkpoints_and_folders_are_opened() -> None:
         assert [(each.name, str(each.path)) for each in getattr(folder, "others")] == [  # noqa: B009
             ("sub/b.txt", "memory://m/sub/b.txt")
         ]
+
+
+def test_a_distributed_folder_elsewhere_is_named_as_one() -> None:
+    put("m/.metadata", b"x")
+    with (
+        pytest.raises(UnsupportedError, match=r"torch\.distributed\.checkpoint.*; fetch it"),
+        open_any(Url("memory://m")),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("name", ["..", "a\\b", "."])
