@@ -65,9 +65,9 @@ class Box:
         run, outer = self._rows()
         row, last = first // run, (first + count - 1) // run
         if row == last:
-            start = int(self._starts(np.array([row]), run, outer)[0]) + first - row * run - base
+            start = int(self._starts(np.array([row]), outer)[0]) + first - row * run - base
             return slice(start, start + count)
-        starts = self._starts(np.arange(row, last + 1), run, outer) - base
+        starts = self._starts(np.arange(row, last + 1), outer) - base
         skipped = first - row * run
         if run < _LONG:
             return (starts[:, None] + np.arange(run)).reshape(-1)[skipped : skipped + count]
@@ -79,7 +79,7 @@ class Box:
     def spread(self, own: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn indices of the box's own row-major order into those of the whole; shapes `(n,)`."""
         run, outer = self._rows()
-        return self._starts(own // run, run, outer) + own % run
+        return self._starts(own // run, outer) + own % run
 
     def _rows(self) -> tuple[int, int]:
         """Return how many elements lie together in the whole, too, and how many dimensions count such rows."""
@@ -90,7 +90,7 @@ class Box:
                 return run, dim
         return run, 0
 
-    def _starts(self, rows: NDArray[np.int64], run: int, outer: int) -> NDArray[np.int64]:
+    def _starts(self, rows: NDArray[np.int64], outer: int) -> NDArray[np.int64]:
         """Return where in the whole each row begins."""
         strides = View.of(self.shape).stride
         starts = np.full(rows.shape, sum(at * step for at, step in zip(self.offsets, strides, strict=True)), np.int64)
