@@ -39,7 +39,7 @@ from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, Prune, plan_bake, plan_prune
 from prunecli.surgery.report import measure, render_json
-from prunecli.surgery.rewrite import check_destination, rewrite, unfinished
+from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import select
 from prunecli.surgery.team import Team, team_of_launcher
@@ -203,7 +203,7 @@ def _carry_out(opened: Opened, plan: Plan, destination: Destination, run: Run, s
     if speech.dry_run:
         if run.team.leads:
             render.plan_table(plan, destination)
-            check_destination(opened, destination)
+            rehearse(opened, plan, destination, run)
         return
     with render.progress(opened, quiet=speech.quiet) as progress:
         result = rewrite(opened, plan, destination, replace(run, progress=progress))

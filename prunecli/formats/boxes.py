@@ -65,9 +65,9 @@ class Box:
         run, outer = self._rows()
         row, last = first // run, (first + count - 1) // run
         if row == last:
-            start = int(self._starts(np.array([row]), run, outer)[0]) + first - row * run - base
+            start = int(self._starts(np.array([row]), outer)[0]) + first - row * run - base
             return slice(start, start + count)
-        starts = self._starts(np.arange(row, last + 1), run, outer) - base
+        starts = self._starts(np.arange(row, last + 1), outer) - base
         skipped = first - row * run
         if run < _LONG:
             return (starts[:, None] + np.arange(run)).reshape(-1)[skipped : skipped + count]
@@ -79,7 +79,7 @@ class Box:
     def spread(self, own: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn indices of the box's own row-major order into those of the whole; shapes `(n,)`."""
         run, outer = self._rows()
-        return self._starts(own // run, run, outer) + own % run
+        return self._starts(own // run, outer) + own % run
 
     def _rows(self) -> tuple[int, int]:
         """Return how many elements lie together in the whole, too, and how many dimensions count such rows."""
@@ -90,7 +90,7 @@ class Box:
                 return run, dim
         return run, 0
 
-    def _starts(self, rows: NDArray[np.int64], run: int, outer: int) -> NDArray[np.int64]:
+    def _starts(self, rows: NDArray[np.int64], outer: int) -> NDArray[np.int64]:
         """Return where in the whole each row begins."""
         strides = View.of(self.shape).stride
         starts = np.full(rows.shape, sum(at * step for at, step in zip(self.offsets, strides, strict=True)), np.int64)
@@ -112,12 +112,15 @@ def tile(shape: tuple[int, ...], boxes: Sequence[tuple[tuple[int, ...], tuple[in
     cut = [d for d, size in enumerate(shape) if any(sizes[d] != size for _, sizes in boxes)]
     if len(cut) > _CUT:
         return False
+    if len({offsets for offsets, _ in boxes}) != len(boxes):
+        return False
     corners: dict[tuple[int, ...], int] = {}
+    signs = [(-1) ** sum(ends) for ends in product((0, 1), repeat=len(cut))]
     whole = ((0,) * len(shape), shape)
     for sign, (offsets, sizes) in [(-1, whole), *((1, box) for box in boxes)]:
         if not all(0 <= at <= at + own <= size for at, own, size in zip(offsets, sizes, shape, strict=True)):
             return False
-        for ends in product((0, 1), repeat=len(cut)):
-            corner = tuple(offsets[d] + end * sizes[d] for d, end in zip(cut, ends, strict=True))
-            corners[corner] = corners.get(corner, 0) + sign * (-1) ** sum(ends)
+        ends = product(*((offsets[d], offsets[d] + sizes[d]) for d in cut))
+        for corner, own in zip(ends, signs, strict=True):
+            corners[corner] = corners.get(corner, 0) + sign * own
     return not any(corners.values())

@@ -16,7 +16,7 @@ from prunecli.formats.base import AS_FOUND, Edit, Part, Patch, Reading, Storage,
 from prunecli.formats.dcp_metadata import Chunk, Item, Metadata, StoredTensor, read_metadata
 from prunecli.formats.dcp_names import find_stored
 from prunecli.formats.folder import Folder, Kept
-from prunecli.formats.folder_files import list_files, weight_files
+from prunecli.formats.folder_files import METADATA, list_files, weight_files
 from prunecli.formats.joined import Joined
 from prunecli.formats.pieces import Copy, Piece
 from prunecli.formats.source import Source, Window, open_source
@@ -25,9 +25,8 @@ from prunecli.formats.torch_zip import TorchZip, check_torch_zip, read_torch_zip
 from prunecli.formats.views import View
 from prunecli.formats.zip_directory import looks_like_zip
 
-__all__ = ["METADATA", "DcpFolder", "open_dcp_folder"]
+__all__ = ["DcpFolder", "open_dcp_folder"]
 
-METADATA = ".metadata"
 _MAGIC = 16
 
 
@@ -144,6 +143,10 @@ def open_dcp_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[DcpFold
     with ExitStack() as stack:
         metadata = read_metadata(stack.enter_context(open_source(path / METADATA)), foreign=reading.foreign)
         names = sorted({item.file for item in _items(metadata)})
+        if METADATA in names:  # the output's would be the input's again, whatever was pruned in it
+            raise DamagedError(
+                f"{show(path / METADATA)} says that tensors are stored in it itself; copy the folder again"
+            )
         missing = next((name for name in names if name not in files), None)
         if missing is not None:
             raise UnreadableError(f"{show(path / missing)} is missing, though {METADATA} names it; fetch it")

@@ -6,6 +6,7 @@ unpickles it without any guard; here it is read as a graph, in which only the cl
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.boxes import tile
@@ -21,6 +22,9 @@ _LARGEST = 256 << 20
 """Bytes; a chunk takes about 300, so this is the metadata of a million of them."""
 
 _DEEP = 256
+_FIELDS = 64
+"""No class of torch's there has more than a few; very many objects can share the state of one."""
+
 _SHOWN = 3
 _CHECKPOINT = "torch.distributed.checkpoint"
 _OLDER = "torch.distributed._shard.sharded_tensor.metadata"
@@ -166,6 +170,8 @@ class _Reader:
         listed = state.get("chunks")
         if not isinstance(listed, ListNode) or id(listed) in self._lists:
             raise self._damaged(f"{show(name)} has no list of chunks of its own")
+        if len(set(map(id, listed.items))) != len(listed.items):  # before they are read: it may be very often
+            raise self._damaged(f"{show(name)} lists a chunk twice")
         self._lists.add(id(listed))
         boxes = []
         for each in listed.items:
@@ -187,9 +193,10 @@ class _Reader:
         if not isinstance(state, TupleNode) or len(state.items) < 2 or not isinstance(state.items[0], Global):
             raise self._damaged(f"{show(name)} has no element type")
         dtype, layout = state.items[0], state.items[1]
-        kind = layout.args.items[0] if isinstance(layout, Call) and isinstance(layout.args, TupleNode) else None
+        given = layout.args.items if isinstance(layout, Call) and isinstance(layout.args, TupleNode) else []
+        kind = given[0] if given else None
         if kind != "torch.strided":
-            raise UnsupportedError(f"{self._label}: {show(name)} is laid out as {show(kind, 40)}; only dense is read")
+            raise UnsupportedError(f"{self._label}: {show(name)} is laid out as {_text(kind)}; only dense is read")
         if dtype.module != "torch" or dtype.name not in DTYPES:
             raise UnsupportedError(f"{self._label}: {show(name)} is {show(dtype.name, 40)}, which is not supported")
         return DTYPES[dtype.name]
@@ -216,10 +223,10 @@ class _Reader:
         transforms = info.get("transform_descriptors")
         if isinstance(transforms, ListNode | TupleNode) and transforms.items:
             raise UnsupportedError(
-                f"{self._label}: {show(name)} is stored through {show(transforms.items[0], 40)}; save it without "
+                f"{self._label}: {show(name)} is stored through {_text(transforms.items[0])}; save it without "
                 "extensions"
             )
-        if not isinstance(file, str) or type(offset) is not int or type(length) is not int or min(offset, length) < 0:
+        if not (isinstance(file, str) and _is_place(offset) and _is_place(length)):
             raise self._damaged(f"the place of {show(name)} is none")
         if file.startswith("/") or "\0" in file or any(part in ("", ".", "..") for part in file.split("/")):
             raise UnsafeError(f"{self._label} names the file {show(file)}, which is none of the folder's")
@@ -233,11 +240,15 @@ class _Reader:
     def _paths(self, node: Node) -> dict[str, KeyPath]:
         """Read planner_data: the paths of names that the planner flattened. Of others, the name is the path."""
         known = self._mapping(node) if isinstance(node, DictNode) else {}
-        return {name: self._path(name, path) for name, path in known.items()}
+        read: dict[int, KeyPath] = {}  # very many names can share one
+        for name, path in known.items():
+            if id(path) not in read:
+                read[id(path)] = self._path(name, path)
+        return {name: read[id(path)] for name, path in known.items()}
 
     def _path(self, name: str, node: Node) -> KeyPath:
         items = node.items if isinstance(node, TupleNode | ListNode) else []
-        path = tuple(item for item in items[:_DEEP] if isinstance(item, str) or (type(item) is int and item >= 0))
+        path = tuple(item for item in items[:_DEEP] if isinstance(item, str) or _is_place(item))
         if not path or len(path) != len(items):
             raise self._damaged(f"the path of {show(name)} is none")
         return path
@@ -247,13 +258,18 @@ class _Reader:
             raise self._damaged("a mapping is missing")
         found: dict[str, Node] = {}
         for entry in node.entries:
-            if not isinstance(entry.key, str) or entry.key in found:
-                raise self._damaged(f"a name is missing or is there twice: {show(entry.key, 60)}")
+            if not isinstance(entry.key, str):
+                raise self._damaged("a name is missing or no text")
+            if entry.key in found:
+                raise self._damaged(f"{show(entry.key)} is there twice")
             found[entry.key] = entry.value
         return found
 
     def _fields(self, node: Node, module: str, name: str) -> dict[str, Node]:
-        return self._mapping(self._state(node, (module,), name))
+        state = self._state(node, (module,), name)
+        if isinstance(state, DictNode) and len(state.entries) > _FIELDS:
+            raise self._damaged(f"a {name} has {len(state.entries)} fields")
+        return self._mapping(state)
 
     def _state(self, node: Node, modules: Sequence[str], name: str) -> Node:
         """Return the state that an object of that class is built from."""
@@ -266,3 +282,12 @@ class _Reader:
 
     def _damaged(self, what: str) -> DamagedError:
         return DamagedError(f"{self._label} is damaged: {what}; copy the folder again")
+
+
+def _is_place(node: Node) -> TypeGuard[int]:
+    """Whether it is a number of bytes or of items that a file can have; of longer ones, Python writes no digits."""
+    return type(node) is int and 0 <= node < 1 << 63
+
+
+def _text(node: Node) -> str:
+    return show(node, 40) if isinstance(node, str) else "no text"

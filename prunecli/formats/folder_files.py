@@ -7,16 +7,21 @@ from pathlib import Path
 
 from prunecli.errors import UnreadableError, UnsafeError, show
 from prunecli.formats.folder import Kept
+from prunecli.formats.locations import Location
 
-__all__ = ["NOT_THE_MODEL", "list_files", "weight_files"]
+__all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "list_files", "too_many", "weight_files"]
+
+METADATA = ".metadata"
+"""What makes a folder one of torch.distributed.checkpoint."""
 
 NOT_THE_MODEL = (".git", ".cache")
 """Where git (in a file, for a worktree) and huggingface_hub keep their books, and other copies of the weights."""
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 
-_DEEP = 16
-_ENTRIES = 100_000
+DEEP = 16
+ENTRIES = 100_000
+"""Levels and entries of a folder, more than any checkpoint's."""
 
 
 def list_files(root: Path) -> Iterator[Kept]:
@@ -32,8 +37,8 @@ def list_files(root: Path) -> Iterator[Kept]:
         folder, prefix = todo.pop()
         for entry in _listed(folder):
             name, seen = prefix + entry.name, seen + 1
-            if seen > _ENTRIES or name.count("/") > _DEEP:
-                raise UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
+            if seen > ENTRIES or name.count("/") > DEEP:
+                raise too_many(root)
             if entry.name in NOT_THE_MODEL:
                 continue
             try:
@@ -48,6 +53,11 @@ def list_files(root: Path) -> Iterator[Kept]:
                 yield Kept(name, Path(entry.path), status.st_size)
             else:
                 raise UnreadableError(f"{show(entry.path)} is no regular file; take it out of the folder")
+
+
+def too_many(root: Location) -> UnreadableError:
+    """Return the error of a folder with more than `ENTRIES` or `DEEP` levels."""
+    return UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:

@@ -8,16 +8,13 @@ from typing import Any
 
 from prunecli.errors import UnreadableError, UnsafeError, show
 from prunecli.formats.folder import Kept
-from prunecli.formats.folder_files import NOT_THE_MODEL, list_files
+from prunecli.formats.folder_files import DEEP, ENTRIES, NOT_THE_MODEL, list_files, too_many
 from prunecli.formats.locations import Location, Url
 from prunecli.formats.remote import open_remote
 from prunecli.formats.source import Source, open_source
 from prunecli.formats.stores import Store, connect, translated
 
 __all__ = ["FolderFiles", "files_in"]
-
-_DEEP = 16
-_ENTRIES = 100_000
 
 
 class FolderFiles(ABC):
@@ -82,8 +79,8 @@ class _RemoteFiles(FolderFiles):
             for entry in sorted(entries, key=lambda each: str(each["name"])):
                 seen += 1
                 name = _own_name(folder, entry)
-                if seen > _ENTRIES or prefix.count("/") > _DEEP:
-                    raise _too_many(root.url)
+                if seen > ENTRIES or prefix.count("/") > DEEP:
+                    raise too_many(root.url)
                 if entry["type"] == "directory":
                     if name not in (*NOT_THE_MODEL, ""):
                         todo.append((folder.child(name), f"{prefix}{name}/"))
@@ -98,7 +95,3 @@ def _own_name(folder: Store, entry: dict[str, Any]) -> str:
     if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
         raise UnsafeError(f"{show(folder.url)} holds {show(place)}, whose name leads elsewhere; remove it")
     return name
-
-
-def _too_many(root: Location) -> UnreadableError:
-    return UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")

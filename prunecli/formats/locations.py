@@ -7,7 +7,9 @@ from pathlib import Path
 
 __all__ = ["Location", "Url", "lies_in", "location_of"]
 
-_SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*(?:::[A-Za-z][A-Za-z0-9+._-]*)*)://(.*)", re.DOTALL)
+"""With the protocols of chained file systems, which are refused later."""
+
 _LOCAL = frozenset({"file", "local"})
 _NO_LOGIN = frozenset({"hf", "memory"})
 """What stands before an @ there is part of the name (of hf, with a revision behind it)."""

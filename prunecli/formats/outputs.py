@@ -10,7 +10,7 @@ from prunecli.formats import commit
 from prunecli.formats.commit import Target, new_file
 from prunecli.formats.locations import Location, Url
 from prunecli.formats.sinks import FileSink, Sink
-from prunecli.formats.stores import Store, connect, translated
+from prunecli.formats.stores import Store, connect_to_write, translated
 from prunecli.formats.uploads import Uploads
 
 __all__ = ["Output", "RemoteTarget", "check_output", "new_output", "write_output"]
@@ -46,7 +46,7 @@ def check_output(
     if not isinstance(location, Url):
         status = None if isinstance(source, Url) else source
         return commit.check_target(location, force=force, source=status, option=option)
-    store = connect(location)
+    store = connect_to_write(location, option)
     with translated(location, OutputError, "look whether {} exists"):
         found = store.look()
     if found is not None and found.get("type") == "directory":

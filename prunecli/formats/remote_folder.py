@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from prunecli.errors import OutputError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.folder_reader import files_in
-from prunecli.formats.locations import Location, Url, lies_in
+from prunecli.formats.locations import Location, Url
 from prunecli.formats.pieces import Copy
-from prunecli.formats.stores import Store, connect, failures, translated
+from prunecli.formats.stores import Store, connect, connect_to_write, failures, translated
 from prunecli.formats.stream import run_pieces
 from prunecli.formats.uploads import Upload, Uploads
 
@@ -44,10 +44,11 @@ def check_remote_folder(url: Url, *, force: bool, source: Location | None, repla
         OutputError: something is there and may not be replaced, or it lies in the input or around it.
         UsageError: the protocol is not known, or not installed.
     """
-    itself = isinstance(source, Url) and lies_in(url, source) and lies_in(source, url)
-    if source is not None and not itself and (lies_in(url, source) or lies_in(source, url)):
+    store = connect_to_write(url)
+    here, there = f"{store.path.rstrip('/')}/", _path_in(store, source)
+    itself = here == there
+    if there is not None and not itself and (here.startswith(there) or there.startswith(here)):
         raise OutputError(f"{show(url)} and the input lie in each other; name another output with -o")
-    store = connect(url)
     with translated(url, OutputError, "look whether {} exists"):
         found = store.look()
     if found is None:
@@ -61,6 +62,12 @@ def check_remote_folder(url: Url, *, force: bool, source: Location | None, repla
     if old and not replaceable:
         raise OutputError(f"{show(url)} is a folder that holds no checkpoint; it is not replaced, remove it first")
     return RemoteFolderTarget(url, store, old)
+
+
+def _path_in(store: Store, source: Location | None) -> str | None:
+    """Return what a store calls the input, with a slash behind it, None if it lies elsewhere."""
+    origin = connect(source) if isinstance(source, Url) else None
+    return f"{origin.path.rstrip('/')}/" if origin is not None and origin.files is store.files else None
 
 
 class RemoteFolder:
@@ -89,15 +96,16 @@ class RemoteFolder:
             upload.write(memoryview(data), 0)
         self._closing.append(self._made.pop())
 
-    def keep(self, name: str, location: Location, size: int) -> None:
+    def keep(self, name: str, location: Location) -> None:
         """Carry a file along: copied by the store itself where it lies in the same, else sent like the others."""
         if isinstance(location, Url):
             store = connect(location)
             if store.files is self._target.store.files:
                 self._copies[name] = store
                 return
-        with open_location(location) as source, self.file(name, size) as upload:
-            run_pieces([Copy(0, size)], source, upload, jobs=1)
+        # Its size is asked for again: what a listing says of a link is the link's own.
+        with open_location(location) as source, self.file(name, source.size) as upload:
+            run_pieces([Copy(0, source.size)], source, upload, jobs=1)
             source.confirm()
         self._kept.append(self._made.pop())
 
@@ -135,7 +143,10 @@ class RemoteFolder:
         self._uploads.end()
 
     def _listed(self) -> bool:
-        return any(True for _ in files_in(self._target.final).listed())
+        """Whether there is anything but what this run has put there under other names."""
+        own = {upload.aside for upload in (*self._kept, *self._made, *self._closing)}
+        listed = files_in(self._target.final).listed()
+        return any(self._target.store.child(each.name).path not in own for each in listed)
 
     def _name(self, upload: Upload) -> str:
         return upload.store.path.removeprefix(self._target.store.path.rstrip("/") + "/")

@@ -12,7 +12,7 @@ from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, sho
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, Storage, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.folder import Folder, Kept
-from prunecli.formats.folder_files import weight_files
+from prunecli.formats.folder_files import METADATA, weight_files
 from prunecli.formats.folder_reader import files_in
 from prunecli.formats.index_file import Index, read_index, render_index
 from prunecli.formats.joined import Joined
@@ -182,6 +182,10 @@ def _find_weights(path: Location, files: Mapping[str, Kept]) -> tuple[str | None
             )
         if indexes or wholes:
             return next(iter(indexes), None), next(iter(wholes), None)
+    if METADATA in files:
+        raise UnsupportedError(
+            f"{show(path)} is a folder of torch.distributed.checkpoint, which can be read here only; fetch it"
+        )
     raise UnreadableError(
         f"{show(path)} is a folder without an index of shards (*.safetensors.index.json, *.bin.index.json) and without "
         "model.safetensors or pytorch_model.bin; name one checkpoint file in it"

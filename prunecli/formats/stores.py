@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-from prunecli.errors import PrunecliError, UnreadableError, UsageError, show
+from prunecli.errors import OutputError, PrunecliError, UnreadableError, UsageError, show
 from prunecli.formats.locations import Url
 
-__all__ = ["Store", "connect", "failures", "translated"]
+__all__ = ["Store", "connect", "connect_to_write", "failures", "translated"]
 
 _EXTRAS = {
     "s3": ("s3fs", "prunecli[s3]"), "s3a": ("s3fs", "prunecli[s3]"), "gs": ("gcsfs", "prunecli[gcs]"),
@@ -22,10 +22,12 @@ _EXTRAS = {
 """The package that reads a protocol, and what pip calls it."""
 
 _LAYERS = frozenset({
-    "async_wrapper", "asyncwrapper", "blockcache", "cached", "dask", "data", "dir", "filecache", "generic",
-    "libarchive", "reference", "simplecache", "tar", "zip",
+    "async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "dask", "data", "dir", "dvc", "filecache",
+    "generic", "git", "libarchive", "reference", "simplecache", "tar", "zip",
 })  # fmt: skip
-"""What fsspec stacks on another file system."""
+"""What fsspec stacks on another file system, often that of this machine: some go wherever a file says."""
+
+_READ_ONLY = frozenset({"gist", "github", "http", "https"})
 
 _ERRORS = (
     ("aiohttp", "ClientError"), ("azure.core.exceptions", "AzureError"), ("botocore.exceptions", "BotoCoreError"),
@@ -103,7 +105,7 @@ class Store:
                 return dict(self.files.info(self.path))
             except FileNotFoundError as error:
                 cause = error.__cause__  # of http: a host that cannot be reached, or a status
-                if isinstance(cause, OSError) or getattr(cause, "status", 404) != 404:
+                if isinstance(cause, OSError | ValueError) or getattr(cause, "status", 404) != 404:
                     raise cause from None  # type: ignore[misc]
                 return None
 
@@ -121,25 +123,44 @@ def connect(url: Url) -> Store:
     """Find the file system of a URL.
 
     Raises:
-        UsageError: no such protocol, or its package is not installed.
+        UsageError: no such protocol, its package is not installed, or it needs more than a URL tells.
         UnreadableError: the host cannot be reached.
     """
     # Only here: fsspec takes a tenth of a second to import, which files on this machine need not wait for.
-    from fsspec import available_protocols
-    from fsspec.core import url_to_fs
+    from fsspec import available_protocols, get_filesystem_class
     from fsspec.registry import registry
 
     protocol = url.protocol
-    if protocol in _LAYERS:
+    if protocol in _LAYERS or "::" in protocol:
         raise UsageError(f"{show(url)}: {protocol}:// stands on another file system; unpack or fetch it first")
     if protocol not in available_protocols() and protocol not in registry:
         known = "s3, gs, hf, memory, https, az, sftp, and what else fsspec knows"
         raise UsageError(f"{show(url)}: no file system is called {show(protocol, 40)}; known are {known}")
     try:
         with translated(url, UnreadableError, "open {}"):
-            files, path = url_to_fs(url.address)
+            # As `url_to_fs`, for which `::` in the name of an object would be a file system below.
+            kind = get_filesystem_class(protocol)
+            files, path = kind(**kind._get_kwargs_from_urls(url.address)), kind._strip_protocol(url.address)
+    except TypeError as error:
+        raise UsageError(
+            f"{show(url)}: {protocol}:// needs settings that no URL has; put them into fsspec's configuration"
+        ) from error
     except ImportError as error:
-        package, name = _EXTRAS.get(protocol, (getattr(error.__cause__, "name", None) or "a driver",) * 2)
+        package, name = _EXTRAS.get(protocol, (getattr(error.__cause__ or error, "name", None) or "a driver",) * 2)
         remedy = f"pip install '{name}'" if name != "a driver" else show(error)
         raise UsageError(f"{protocol}:// needs the package {show(package)}: {remedy}") from error
     return Store(url, files, str(path))
+
+
+def connect_to_write(url: Url, option: str = "-o") -> Store:
+    """Find the file system of an output, which `option` names.
+
+    Raises:
+        OutputError: it can only be read.
+        PrunecliError: as `connect`.
+    """
+    if url.protocol in _READ_ONLY:
+        raise OutputError(
+            f"cannot write {show(url)}: {url.protocol}:// can only be read; write elsewhere with {option}"
+        )
+    return connect(url)

@@ -31,7 +31,10 @@ _PATIENCE = 60.0
 
 
 class Upload:
-    """One file: a sink that takes its bytes in order. Only the thread of its `Uploads` touches the file itself."""
+    """One file: a sink that takes its bytes in order. Only the thread of its `Uploads` touches the file itself.
+
+    `aside` is what its file system calls it before the commit, None if it has no name until then.
+    """
 
     ordered = True
 
@@ -45,7 +48,7 @@ class Upload:
         self._at = 0
         self._done = False
         self._file: Any = None
-        self._aside: str | None = None
+        self.aside: str | None = None
 
     def write(self, data: memoryview, offset: int) -> None:
         """Append all of `data`; `offset` is where the file stands.
@@ -64,7 +67,7 @@ class Upload:
                 return
             if not self._late:
                 folder, _, name = path.rpartition("/")
-                path = self._aside = f"{folder}/.{name[:80]}.prunecli-{secrets.token_hex(8)}.tmp"
+                path = self.aside = f"{folder}/.{name[:80]}.prunecli-{secrets.token_hex(8)}.tmp"
             self._file = files.open(path, "wb", block_size=self._block)
 
     def _open_held(self) -> Any:
@@ -103,7 +106,7 @@ class Upload:
                 elif self._late:
                     self._file.close()
                 else:
-                    store.files.mv(self._aside, store.path)
+                    store.files.mv(self.aside, store.path)
         self._done = True
 
     def discard(self) -> None:
@@ -112,9 +115,9 @@ class Upload:
         if done or self._file is None:
             return
         with suppress(*failures()), self.store.turn:
-            if self._aside is not None:
+            if self.aside is not None:
                 self._file.close()
-                self.store.files.rm_file(self._aside)
+                self.store.files.rm_file(self.aside)
                 return
             with suppress(AttributeError):  # an io.BytesIO; the others would send the rest when they are collected
                 self._file.closed = True

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from prunecli.core.masking import Unsigned, clear_dropped, is_zero, scale, unsigned
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
+from prunecli.formats.assembled import box_of
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.boxes import Box
 from prunecli.formats.pieces import CHUNK
@@ -69,7 +70,7 @@ class Job:
             replace(
                 self,
                 tensor=replace(self.tensor, view=part.view, storage=part.storage, parts=()),
-                box=Box(self.tensor.shape, part.offsets, part.view.shape),
+                box=box_of(self.tensor, part),
             )
             for part in self.tensor.parts
         ] or [self]

@@ -12,6 +12,9 @@ _SUFFIXES = (
 )  # fmt: skip
 """What is taken for a suffix; in `model.v1.5` the 5 is none."""
 
+_NOT_BESIDE = frozenset({"gist", "github", "hf", "http", "https"})
+"""Where nothing can be written, or is a commit to a repository, most often another's."""
+
 Progress = Callable[[int, int], None]
 """Told the bytes done and the bytes in all."""
 
@@ -31,8 +34,10 @@ def default_output(source: Location, command: str) -> Location:
     A folder `m` becomes `m.pruned`.
 
     Raises:
-        ValueError: the input is a URL without a name, such as a whole bucket.
+        ValueError: the input is a URL without a name, such as a whole bucket, or one where nothing is put unasked.
     """
+    if isinstance(source, Url) and source.protocol in _NOT_BESIDE:
+        raise ValueError("an output there would be refused, or published")
     folder = source.is_folder if isinstance(source, Url) else source.is_dir()
     stem, suffix = (source.name, "") if folder else _split(source)
     if command == "remove":

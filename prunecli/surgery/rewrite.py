@@ -22,11 +22,17 @@ from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, prepare
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import Place, Report, make_report, render_json
-from prunecli.surgery.rewrite_folder import FAR, check_folder_destination, rewrite_folder
+from prunecli.surgery.rewrite_folder import (
+    FAR,
+    check_folder_destination,
+    in_units,
+    rehearse_folder,
+    rewrite_folder,
+)
 from prunecli.surgery.rewrite_units import Order, Run, carry_out, unfinished_seed
 from prunecli.surgery.units import Work
 
-__all__ = ["check_destination", "rewrite", "unfinished"]
+__all__ = ["rehearse", "rewrite", "unfinished"]
 
 
 def rewrite(checkpoint: Opened, plan: Plan, destination: Destination, run: Run | None = None) -> Report:
@@ -43,7 +49,7 @@ def rewrite(checkpoint: Opened, plan: Plan, destination: Destination, run: Run |
     targets = run.team.share(lambda: _check_file_destination(checkpoint, destination))
     surgery = prepare(checkpoint, plan)
     pieces = list(checkpoint.pieces(surgery.edit))
-    if run.keep or run.team.size > 1:
+    if in_units(run):
         _in_units(checkpoint, plan, surgery, pieces, targets.output, run)
     else:
         _in_one_go(checkpoint, pieces, targets.output, run)
@@ -75,10 +81,7 @@ def _in_one_go(checkpoint: Checkpoint, pieces: Sequence[Piece], target: Output |
 def _in_units(
     checkpoint: Checkpoint, plan: Plan, surgery: Surgery, pieces: Sequence[Piece], target: Output | None, run: Run
 ) -> None:
-    if target is None or checkpoint.source.name is None:
-        raise UsageError("a stream can neither be resumed nor spread over ranks; name files, with -o as well")
-    if not isinstance(target, Target):
-        raise UsageError(FAR.format(show(target.final)))
+    target = _unit_target(checkpoint, target)
     remove_stale(target.final)
     work = Work(target.final.name, pieces, checkpoint.source, written=True)
     order = Order(checkpoint, plan, surgery, [work], target.final, target.path)
@@ -90,11 +93,20 @@ def _in_units(
     carry_out(order, run, finish)
 
 
+def _unit_target(checkpoint: Checkpoint, target: Output | None) -> Target:
+    """Return an output that can be made in units, by several runs or ranks."""
+    if target is None or checkpoint.source.name is None:
+        raise UsageError("a stream can neither be resumed nor spread over ranks; name files, with -o as well")
+    if not isinstance(target, Target):
+        raise UsageError(FAR.format(show(target.final)))
+    return target
+
+
 def unfinished(checkpoint: Opened, destination: Destination) -> int | None:
     """Return the seed of an unfinished output that can be resumed, None if there is none.
 
     Raises:
-        PrunecliError: as `check_destination`.
+        PrunecliError: as `rehearse`.
     """
     target = (
         check_folder_destination(checkpoint, destination).output
@@ -112,17 +124,23 @@ class _Targets:
     report: Output | None
 
 
-def check_destination(checkpoint: Opened, destination: Destination) -> None:
-    """Look whether the outputs can be written, before anything is.
+def rehearse(checkpoint: Opened, plan: Plan, destination: Destination, run: Run | None = None) -> None:
+    """Look whether `rewrite` could begin: whether outputs can be written, and the container takes the edit.
 
     Raises:
-        OutputError: one exists, is the input, or cannot be written.
-        UsageError: both would be one file, or a folder was asked for on standard output.
+        UnsupportedError: it does not.
+        OutputError: an output exists, is the input, or cannot be written.
+        UsageError: both would be one file, or the output is none that can be resumed or spread over ranks.
     """
+    run = run or Run()
     if isinstance(checkpoint, Folder):
-        check_folder_destination(checkpoint, destination)
-    else:
-        _check_file_destination(checkpoint, destination)
+        rehearse_folder(checkpoint, plan, destination, run)
+        return
+    targets = _check_file_destination(checkpoint, destination)
+    if in_units(run):
+        _unit_target(checkpoint, targets.output)
+    for _ in checkpoint.pieces(prepare(checkpoint, plan).edit):
+        pass
 
 
 def _check_file_destination(checkpoint: Checkpoint, destination: Destination) -> _Targets:

@@ -24,7 +24,7 @@ from prunecli.surgery.report import Place, Report, make_report, render_json
 from prunecli.surgery.rewrite_units import Order, Run, carry_out
 from prunecli.surgery.units import Work
 
-__all__ = ["FAR", "FolderTargets", "check_folder_destination", "rewrite_folder"]
+__all__ = ["FAR", "FolderTargets", "check_folder_destination", "in_units", "rehearse_folder", "rewrite_folder"]
 
 FAR = "{} can neither be resumed nor spread over ranks, being behind a URL; write to this machine, then copy it there"
 """Why some runs are refused."""
@@ -70,6 +70,30 @@ def _holds_checkpoint(path: Location) -> bool:
         return False
 
 
+def in_units(run: Run) -> bool:
+    """Whether a run is done in units that are written here, since it can be resumed or is spread over ranks."""
+    return run.keep or run.team.size > 1
+
+
+def rehearse_folder(folder: Folder, plan: Plan, destination: Destination, run: Run) -> None:
+    """Look whether `rewrite_folder` could begin.
+
+    Raises:
+        UnsupportedError: a file of the folder does not take the edit.
+        OutputError: as `check_folder_destination`.
+        UsageError: as `check_folder_destination`, or the output is none that can be resumed or spread over ranks.
+    """
+    _check(folder, destination, run)
+    _divide(folder, plan, prepare(folder, plan))
+
+
+def _check(folder: Folder, destination: Destination, run: Run) -> FolderTargets:
+    targets = check_folder_destination(folder, destination)
+    if in_units(run) and isinstance(targets.output, RemoteFolderTarget):
+        raise UsageError(FAR.format(show(targets.output.final)))
+    return targets
+
+
 def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Run) -> Report:
     """Write the folder that the plan describes, then the report; a file in which nothing changes is carried along.
 
@@ -78,7 +102,7 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
         UsageError: as `check_folder_destination`.
         DamagedError: the input's data contradict its checksums.
     """
-    targets = run.team.share(lambda: check_folder_destination(folder, destination))
+    targets = run.team.share(lambda: _check(folder, destination, run))
     surgery = prepare(folder, plan)
     works = _divide(folder, plan, surgery)
     closing = folder.closing(surgery.edit)
@@ -120,8 +144,6 @@ def _send(
     run: Run,
 ) -> None:
     """Make a folder behind a URL."""
-    if run.keep or run.team.size > 1:
-        raise UsageError(FAR.format(show(target.final)))
     told = counting(run.progress, sum(work.size for work in works))
     with new_remote_folder(target) as made:
         for work in works:
@@ -131,7 +153,7 @@ def _send(
             else:
                 run_pieces(work.pieces, work.source, NullSink(), jobs=run.threads, progress=told)
         for each in kept:
-            made.keep(each.name, each.path, each.size)
+            made.keep(each.name, each.path)
         for name, data in closing.items():
             made.write(name, data)
         confirm(folder)

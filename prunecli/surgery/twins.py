@@ -4,9 +4,8 @@ Libraries tie the output embedding to the input embedding (`tie_word_embeddings`
 equal: two masks would part them. Other equal tensors are left apart: experts may be copies of each other on purpose.
 """
 
-import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,31 +30,49 @@ _EMBEDDINGS = frozenset({
 """Modules that hold an input or an output embedding in the libraries' models."""
 
 _CONFIG_LIMIT = 1 << 20
+_HEAD = 4096
+_MOST = 8
+"""T5 and its like store one matrix four times; more equals are matrices that hold nothing yet."""
 
 
 def find_twins(checkpoint: Layout, parameters: Mapping[str, Parameter]) -> Twins:
     """Return, for each embedding of a folder that is stored more than once, the names of its equals.
 
-    Equal are two of one shape and type, under names of embeddings, with the same bytes, unless the model's
-    configuration says that they are not tied. Only such candidates are read.
+    Equal are a few of one shape and type, under names of embeddings, with the same bytes, unless the model's
+    configuration says that they are not tied. Only such candidates are read, and no further than they begin alike.
     """
     if not isinstance(checkpoint, Folder):
         return {}
-    candidates = [each for each in parameters.values() if _is_embedding(each)]
-    likely = [
-        (one, other)
-        for one, other in itertools.combinations(candidates, 2)
-        if (one.weight.shape, one.weight.dtype) == (other.weight.shape, other.weight.dtype)
-        and one.weight.storage.key != other.weight.storage.key
-    ]
+    alike: dict[object, list[Parameter]] = {}
+    for each in filter(_is_embedding, parameters.values()):
+        alike.setdefault((each.weight.shape, each.weight.dtype), []).append(each)
+    likely = [group for group in alike.values() if len({each.weight.storage.key for each in group}) > 1]
     if not likely or not _may_tie(checkpoint):
         return {}
     found: dict[str, tuple[str, ...]] = {}
-    for one, other in likely:
-        if _equal(checkpoint.source, one.weight, other.weight):
-            found[one.name] = (*found.get(one.name, ()), other.name)
-            found[other.name] = (*found.get(other.name, ()), one.name)
+    for equals in (equals for group in likely for equals in _sorted_out(checkpoint.source, group)):
+        for one in equals if len(equals) <= _MOST else ():
+            others = [each.name for each in equals if each.weight.storage.key != one.weight.storage.key]
+            if others:
+                found[one.name] = tuple(others)
     return found
+
+
+def _sorted_out(source: Bytes, group: Sequence[Parameter]) -> Iterator[list[Parameter]]:
+    """Part parameters of one shape and type by their bytes: those that begin alike are compared, and no others."""
+    by_head: dict[bytes, list[list[Parameter]]] = {}
+    for each in group:
+        start, stop = each.weight.span
+        head = bytearray(min(_HEAD, stop - start))
+        source.read_into(each.weight.storage.offset + start, memoryview(head))
+        classes = by_head.setdefault(bytes(head), [])
+        own = next((equals for equals in classes if _equal(source, equals[0].weight, each.weight)), None)
+        if own is None:
+            classes.append([each])
+        else:
+            own.append(each)
+    for classes in by_head.values():
+        yield from classes
 
 
 def _is_embedding(parameter: Parameter) -> bool:

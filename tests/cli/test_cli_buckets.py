@@ -237,6 +237,15 @@ def test_a_dry_run_sends_nothing(cli: Cli, zoo: Path, bucket: Bucket, kind: str)
     assert bucket.keys == before
 
 
+@KINDS
+def test_a_dry_run_refuses_what_the_run_refuses(cli: Cli, zoo: Path, bucket: Bucket, kind: str) -> None:
+    for output, flags in ((bucket.url("out"), ("--resume",)), (f"{bucket.endpoint}/{bucket.name}/out", ())):
+        asked = ("apply", kind, *FC, "-o", output, *flags)
+        codes = [cli(*asked, *dry) for dry in ((), ("--dry-run",))]
+        assert codes[0].err == codes[1].err != ""
+        assert codes[0].code == codes[1].code != 0
+
+
 @pytest.mark.parametrize("kind", ["model.pt", "shards"])
 def test_only_what_is_written_here_can_be_resumed(cli: Cli, zoo: Path, bucket: Bucket, kind: str) -> None:
     source = upload(bucket, Path(kind))

@@ -64,13 +64,17 @@ def test_masks_are_refused_with_the_way_out(refused: Refusal, dcp: Path) -> None
     assert "bake with --remove" in refused(4, "apply", "dcp", "-p", "*", "-a", "0.5")
 
 
-def test_masks_that_are_there_cannot_be_taken_away(refused: Refusal, folder: Path) -> None:
+def test_masks_that_are_there_cannot_be_taken_away(cli: Cli, refused: Refusal, folder: Path) -> None:
     state = {"w_orig": torch.ones(4, 4), "w_mask": torch.ones(4, 4), "v": torch.ones(3)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         save(state, checkpoint_id="masked", no_dist=True)
     for command in (("remove", "masked"), ("apply", "masked", "-p", "w", "-a", "0.5", "--remove")):
-        assert "takes no masks and loses none" in refused(4, *command)
+        line = refused(4, *command)
+        assert "takes no masks and loses none" in line
+        dry = cli(*command, "--dry-run")
+        assert dry.code == 4
+        assert line in dry.err
 
 
 def test_foreign_objects_are_refused_and_carried_through_when_asked(cli: Cli, folder: Path) -> None:

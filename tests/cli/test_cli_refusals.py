@@ -102,6 +102,15 @@ def test_a_stream_without_a_name_for_the_output(refused: Refusal) -> None:
     assert "-o PATH" in refused(2, "apply", "-", *APPLY, stdin=Path("model.pt"))
 
 
+@pytest.mark.parametrize("url", ["https://me:word@host/a.safetensors?sig=word", "hf://user/model/a.safetensors"])
+def test_nothing_is_put_beside_what_is_read_only_or_published(refused: Refusal, url: str) -> None:
+    for command in (("apply", url, *APPLY), ("remove", url)):
+        line = refused(2, *command)
+        assert "nothing can lie beside" in line
+        assert "give -o" in line
+        assert "word" not in line
+
+
 def test_unwanted_masks_cannot_be_removed(refused: Refusal) -> None:
     torch.save({"w_orig": torch.ones(4), "w_mask": torch.ones(4), "v": torch.ones(4)}, "masked.pt")
     assert "none of the selected parameters has a mask" in refused(2, "remove", "masked.pt", "-p", "v")

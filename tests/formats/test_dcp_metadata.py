@@ -147,18 +147,24 @@ REFUSALS: dict[str, tuple[Change, type[PrunecliError], str]] = {
     "dimensions": (_chunks(([0], [12])), DamagedError, "as many dimensions"),
     "item twice": (_chunks(([0, 0], [2, 4]), ([2, 0], [1, 4])), DamagedError, "items of .metadata overlap"),
     "not stored": (lambda data: data.storage_data.clear(), DamagedError, "does not say where"),
+    "in itself": (_set(_info, relative_path=".metadata"), DamagedError, "stored in it itself"),
     "file": (_set(_info, relative_path="__9_9.distcp"), UnreadableError, "is missing, though .metadata names it"),
     "parent": (_set(_info, relative_path="../out.distcp"), UnsafeError, "which is none of the folder's"),
     "inner parent": (_set(_info, relative_path="a/../../x"), UnsafeError, "which is none of the folder's"),
     "absolute": (_set(_info, relative_path="/etc/passwd"), UnsafeError, "which is none of the folder's"),
     "itself": (_set(_info, relative_path="."), UnsafeError, "which is none of the folder's"),
     "offset": (_set(_info, offset=1 << 40), DamagedError, "ends at byte"),
+    "huge offset": (_set(_info, offset=10**5000), DamagedError, "the place of .* is none"),
+    "huge length": (_set(_info, length=1 << 63), DamagedError, "the place of .* is none"),
+    "huge place": (lambda data: data.planner_data.update({"epoch": (10**5000,)}), DamagedError, "the path of epoch"),
+    "no name": (lambda data: data.state_dict_metadata.update({(): 1}), DamagedError, "a name is missing or no text"),
     "negative": (_set(_info, offset=-1), DamagedError, "the place of .* is none"),
     "no number": (_set(_info, offset="1"), DamagedError, "the place of .* is none"),
     "length": (_set(_info, length=1 << 40), DamagedError, "ends at byte|overlap"),
     "short": (_set(_info, length=200), DamagedError, "."),
     "shifted": (lambda data: setattr(_info(data), "offset", _info(data).offset + 1), DamagedError, "."),
     "nothing": (_set(_info, length=0), UnsupportedError, "no zip of torch.save"),
+    "transformed by a number": (_set(_info, transform_descriptors=[10**5000]), UnsupportedError, "through no text;"),
     "transformed": (_set(_info, transform_descriptors=["zstd"]), UnsupportedError, "is stored through zstd"),
     "layout": (_set(_properties, layout=torch.sparse_coo), UnsupportedError, "laid out as torch.sparse_coo"),
     "quantised": (_set(_properties, dtype=torch.qint8), UnsupportedError, "qint8, which is not supported"),
@@ -205,6 +211,46 @@ def test_a_shared_list_of_chunks_is_refused(tmp_path: Path) -> None:
     _tensor(data, "a").chunks = _tensor(data, "b").chunks
     (folder / ".metadata").write_bytes(pickle.dumps(data))
     assert_refused(folder, DamagedError, "no list of chunks of its own")
+
+
+@pytest.mark.parametrize("layout", [b"", b"K\x05", b"\x8b\x00\x10\x00\x00" + b"\x01" * 4096])
+def test_a_layout_is_named_by_a_text(tmp_path: Path, layout: bytes) -> None:
+    folder = save(tmp_path / "in", {"a": torch.ones(3)})
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    raw = pickle.dumps(data, protocol=2)
+    told = b"X\x0d\x00\x00\x00torch.strided"
+    start = raw.index(told)
+    stop = raw.index(b"\x85", start)  # the tuple of one
+    raw = raw[:start] + (layout + b"\x85" if layout else b")") + raw[stop + 1 :]
+    (folder / ".metadata").write_bytes(raw)
+    assert_refused(folder, UnsupportedError, "a is laid out as no text; only dense")
+
+
+def _repeat_a_chunk(data: Any) -> None:
+    _tensor(data).chunks = _tensor(data).chunks * 100_000
+
+
+def _share_a_large_state(data: Any) -> None:
+    _tensor(data).chunks[0].__dict__.update({f"field {number}": None for number in range(1000)})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [(_repeat_a_chunk, "lists a chunk twice"), (_share_a_large_state, "has 1002 fields")]
+)
+def test_what_a_pickle_can_name_again_and_again_is_refused_at_sight(tmp_path: Path, change: Change, says: str) -> None:
+    folder = save(tmp_path / "in")
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    change(data)
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    assert_refused(folder, DamagedError, says)
+
+
+def test_a_path_that_many_names_share_is_read_once(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in")
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    data.planner_data = dict.fromkeys(data.planner_data, ("a",) * 200)
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    assert len({id(entry.path) for entry in metadata_of(folder).entries}) == 1
 
 
 class Runs:

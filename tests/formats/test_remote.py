@@ -16,8 +16,9 @@ from fsspec.registry import register_implementation
 from fsspec.spec import AbstractBufferedFile
 from safetensors.torch import save
 
-from prunecli.errors import DamagedError, OutputError, UnreadableError, UnsafeError, UsageError
+from prunecli.errors import DamagedError, OutputError, UnreadableError, UnsafeError, UnsupportedError, UsageError
 from prunecli.formats.detect import open_checkpoint
+from prunecli.formats.folder_reader import files_in
 from prunecli.formats.locations import Url, lies_in, location_of
 from prunecli.formats.opening import open_any
 from prunecli.formats.outputs import check_output, new_output, write_output
@@ -234,12 +235,66 @@ def test_checkpoints_and_folders_are_opened() -> None:
         ]
 
 
+def test_a_distributed_folder_elsewhere_is_named_as_one() -> None:
+    put("m/.metadata", b"x")
+    with (
+        pytest.raises(UnsupportedError, match=r"torch\.distributed\.checkpoint.*; fetch it"),
+        open_any(Url("memory://m")),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("name", ["..", "a\\b", "."])
 def test_names_that_lead_out_of_a_folder(name: str) -> None:
     put("m/model.safetensors", save({"w": torch.ones(3)}))
     put(f"m/{name}/passwd", b"")
     with pytest.raises(UnsafeError, match="whose name leads elsewhere"), open_any(Url("memory://m")):
         pass
+
+
+def test_what_stands_behind_colons_is_part_of_a_name() -> None:
+    put("a.safetensors", save({"w": torch.ones(3)}))
+    with (
+        pytest.raises(UnreadableError, match="::file:///etc/passwd: no such object"),
+        open_any(Url("memory://a.safetensors::file:///etc/passwd")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["simplecache::memory://a", "filecache::zip://b::memory://a", "zip://b::memory://a", "reference:///r.json",
+     "asynclocal:///etc/passwd", "git:///repo", "async_wrapper://a"],
+)  # fmt: skip
+def test_what_may_lead_back_to_this_machine_is_refused(url: str) -> None:
+    put("a", b"x")
+    location = location_of(url)
+    assert isinstance(location, Url)
+    with pytest.raises(UsageError, match=":// stands on another file system"):
+        connect(location)
+
+
+def test_a_protocol_that_needs_settings_is_refused() -> None:
+    class Demanding(PlainFileSystem):
+        protocol = "demanding"
+
+        def __init__(self, token: str, **options: Any) -> None:
+            super().__init__(**options)
+
+    register_implementation("demanding", Demanding, clobber=True)
+    with pytest.raises(UsageError, match="demanding:// needs settings that no URL has"):
+        connect(Url("demanding://a"))
+
+
+@pytest.mark.parametrize("url", ["https://host/a.pt?token=word", "http://me:word@host/m/", "github://a:b@/c"])
+def test_what_can_only_be_read_is_no_output(url: str) -> None:
+    for look in (
+        lambda: check_output(Url(url), force=False),
+        lambda: check_remote_folder(Url(url), force=False, source=None, replaceable=False),
+    ):
+        with pytest.raises(OutputError, match=r"can only be read; write elsewhere with -o$") as caught:
+            look()
+        assert "word" not in str(caught.value)
 
 
 def test_files_here_need_no_fsspec(tmp_path: Path) -> None:
@@ -334,12 +389,37 @@ def test_the_index_gets_its_name_last(monkeypatch: pytest.MonkeyPatch, tmp_path:
         with made.file("shard", 5) as sink:
             sink.write(memoryview(b"shard"), 0)
         made.write("index", b"index")
-        made.keep("b", Url("memory://b"), 1)
-        made.keep("sub/c", tmp_path / "c", 1)
+        made.keep("b", Url("memory://b"))
+        made.keep("sub/c", tmp_path / "c")
         assert list(seen) == ["/b"]
     assert seen.order == ["/m/b", "/m/sub/c", "/m/shard", "/m/index"]
     expected = {"/b": b"b", "/m/b": b"b", "/m/sub/c": b"c", "/m/shard": b"shard", "/m/index": b"index"}
     assert names(seen) == expected
+
+
+@pytest.mark.parametrize("protocol", ["memory", "plain", "oci"])
+def test_a_folder_is_written_on_any_file_system(protocol: str, store: dict[str, Any]) -> None:
+    target = check_remote_folder(Url(f"{protocol}://m"), force=False, source=None, replaceable=False)
+    with new_remote_folder(target) as made:
+        for name in ("shard", "sub/vocab"):
+            with made.file(name, 5) as sink:
+                sink.write(memoryview(b"shard"), 0)
+        made.write("index", b"index")
+    assert names(store) == {"/m/shard": b"shard", "/m/sub/vocab": b"shard", "/m/index": b"index"}
+
+
+def test_links_are_carried_along_whole(monkeypatch: pytest.MonkeyPatch, store: dict[str, Any]) -> None:
+    def lists_links(self: Any, path: str, detail: bool = True, **options: Any) -> Any:
+        return [{**each, "size": 1} for each in listed(self, path, detail=True, **options)]
+
+    put("m/note", b"four")
+    listed = MemoryFileSystem.ls
+    monkeypatch.setattr(MemoryFileSystem, "ls", lists_links)
+    (kept,) = files_in(Url("memory://m")).listed()
+    assert kept.size == 1
+    with new_remote_folder(check_remote_folder(Url("plain://n"), force=False, source=None, replaceable=False)) as made:
+        made.keep(kept.name, kept.path)
+    assert names(store)["/n/note"] == b"four"
 
 
 @pytest.mark.parametrize("failing", ["/m/b", "/m/shard", "/m/index"])
@@ -361,7 +441,7 @@ def test_a_folder_that_cannot_be_named_whole_is_removed(
     def fill() -> None:
         with new_remote_folder(target) as made:
             made.write("index", b"index")
-            made.keep("b", Url("memory://b"), 1)
+            made.keep("b", Url("memory://b"))
             with made.file("shard", 5) as sink:
                 sink.write(memoryview(b"shard"), 0)
 
@@ -392,6 +472,9 @@ def test_which_folders_are_written() -> None:
         check_remote_folder(url, force=True, source=None, replaceable=False)
     with pytest.raises(OutputError, match="no folder"):
         check_remote_folder(url / "a", force=True, source=None, replaceable=True)
-    with pytest.raises(OutputError, match="lie in each other"):
-        check_remote_folder(url / "b", force=True, source=url, replaceable=True)
+    for inside in (url / "b", Url("memory:///m/b")):
+        with pytest.raises(OutputError, match="lie in each other"):
+            check_remote_folder(inside, force=True, source=url, replaceable=True)
+    with pytest.raises(OutputError, match="is the input itself"):
+        check_remote_folder(Url("memory:///m/"), force=False, source=url, replaceable=True)
     assert check_remote_folder(url, force=True, source=None, replaceable=True).old == ("a",)

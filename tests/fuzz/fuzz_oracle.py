@@ -75,7 +75,8 @@ def guarded() -> Iterator[None]:
 
 
 @contextmanager
-def _watched() -> Iterator[None]:
+def watched() -> Iterator[None]:
+    """Bound the time of what follows, and raise if it does what no reader may."""
     _Watch.on = True
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
@@ -86,15 +87,15 @@ def _watched() -> Iterator[None]:
 
 def judge_pickle(data: bytes) -> str:
     """Read a pickle, write it, read that: the outcome in a word."""
-    with _watched():
+    with watched():
         try:
             graph = load(data)
             if graph.lost is not None:
-                return _refusal("lost", graph.lost)
+                return refusal("lost", graph.lost)
             written = dump(graph.root, graph.protocol)
             again = load(written)
         except PrunecliError as error:
-            return _refusal(type(error).__name__, str(error))
+            return refusal(type(error).__name__, str(error))
     if _shape(graph.root) != _shape(again.root):
         raise BrokenLawError("what was written is another graph")
     if len(written) > 40 * len(data) + 1000:
@@ -114,7 +115,7 @@ def judge_file(data: bytes) -> str:
     foreign, everywhere, remove, zeros, same, compared = (bool(options >> bit & 1) for bit in range(6))
     reading, mask_dtype = Reading(_KEYS[options >> 8 & 63], foreign), "same" if same else "bool"
     prune = Prune(Selection(("*",)), 0.5, 1, everywhere, remove, zeros_are_pruned=zeros, mask_dtype=mask_dtype)
-    with _watched(), _source(data) as source:
+    with watched(), _source(data) as source:
         try:
             checkpoint = read_checkpoint(source, reading)
             render_json(measure(checkpoint, None, Run(1)))
@@ -122,7 +123,7 @@ def judge_file(data: bytes) -> str:
             if any(name.endswith("_orig") for name in checkpoint.tensors):
                 outputs.append(_rewritten(checkpoint, None))
         except PrunecliError as error:
-            return _refusal(type(error).__name__, str(error))
+            return refusal(type(error).__name__, str(error))
     for output in outputs:
         _check_output(output, reading, checkpoint)
     if compared and not foreign:
@@ -135,7 +136,7 @@ def _rewritten(checkpoint: Checkpoint, prune: Prune | None) -> bytes:
     plan = plan_bake(checkpoint, None) if prune is None else plan_prune(checkpoint, prune)
     surgery = prepare(checkpoint, plan)
     pieces = list(checkpoint.pieces(surgery.edit))
-    sink = _Memory(sum(piece.length for piece in pieces))
+    sink = Memory(sum(piece.length for piece in pieces))
     run_pieces(pieces, checkpoint.source, sink, jobs=1)
     render_json(make_report(checkpoint, plan, surgery, None))
     if sink.written != len(sink.data):
@@ -143,7 +144,7 @@ def _rewritten(checkpoint: Checkpoint, prune: Prune | None) -> bytes:
     return bytes(sink.data)
 
 
-class _Memory:
+class Memory:
     """A sink in memory."""
 
     ordered = False
@@ -169,7 +170,8 @@ def _source(data: bytes) -> Iterator[FileSource]:
         os.close(descriptor)
 
 
-def _refusal(name: str, message: str) -> str:
+def refusal(name: str, message: str) -> str:
+    """Return the name of a refusal whose message is fit to be shown."""
     if not message or not message.isprintable():
         raise BrokenLawError(f"a message that is not one printable line: {message!r}")
     return name

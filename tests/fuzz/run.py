@@ -18,25 +18,38 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from fuzz_folders import bent_index, bent_metadata, distributed, judge_index, judge_metadata, sharded
 from fuzz_mutations import bent_file, bent_pickle
 from fuzz_oracle import guarded, judge_file, judge_pickle
 from fuzz_seeds import files, pickles
 
-JUDGES: dict[str, Callable[[bytes], str]] = {"pickle": judge_pickle, "file": judge_file}
+JUDGES: dict[str, Callable[[bytes], str]] = {
+    "pickle": judge_pickle, "file": judge_file, "metadata": judge_metadata, "index": judge_index,
+}  # fmt: skip
+
+
+_ROUND = ("pickle", "pickle", "metadata", "file", "pickle", "pickle", "index", "file")
 
 
 def make(kind: str, seed: int, number: int) -> bytes:
-    """Return one input: `kind` is "pickle" for the graph reader alone, or "file" for everything."""
+    """Return one input: `kind` is "pickle" for the graph reader alone, "file" for everything that reads a file.
+
+    "metadata" and "index" are what a folder has beside its files of tensors.
+    """
     rng = random.Random(f"{kind}/{seed}/{number}")  # noqa: S311  (chance, not a secret)
     if kind == "pickle":
         return bent_pickle(rng, rng.choice(pickles()))
+    if kind == "metadata":
+        return bent_metadata(rng)
+    if kind == "index":
+        return bent_index(rng)
     return bent_file(rng, rng.choice(list(files().values())))
 
 
 def fuzz(kind: str, seed: int, numbers: Iterable[int], failures: Path) -> Counter[str]:
     """Judge inputs, count the outcomes, and save those that broke a law ("failed")."""
     outcomes: Counter[str] = Counter()
-    files()
+    files(), distributed(), sharded()
     with guarded():
         for number in numbers:
             data = make(kind, seed, number)
@@ -76,7 +89,7 @@ def _campaign(seed: int, inputs: int, seconds: float | None, failures: Path) -> 
         size = 1000 if seconds is not None else min(1000, inputs - batch * 1000)
         if size <= 0 or (seconds is not None and time.monotonic() - started > seconds):
             break
-        kind = "file" if batch % 4 == 3 else "pickle"
+        kind = _ROUND[batch % len(_ROUND)]
         totals[kind] += fuzz(kind, seed, range(batch * 1000, batch * 1000 + size), failures)
     for kind, outcomes in totals.items():
         print(kind, outcomes.total(), dict(outcomes.most_common()))

@@ -10,11 +10,14 @@ from folder_zoo import make_folder, tensors_of
 from surgery_zoo import ask, noise
 
 from prunecli.errors import UsageError
+from prunecli.formats.joined import Joined
 from prunecli.formats.opening import open_any
 from prunecli.surgery.destinations import Destination
+from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report, measure
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.twins import find_twins
 
 INPUT, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -85,3 +88,26 @@ def test_one_without_the_other_needs_a_decision(tmp_path: Path) -> None:
         pruned(path, tmp_path / "out", ask(0.5, OUTPUT))
     report = pruned(path, tmp_path / "out", ask(0.5, OUTPUT, untie=True))
     assert report.totals.pruned_now == 1200 * 900 // 2
+
+
+def test_matrices_with_such_names_are_read_where_they_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices = {f"layers.{number}.output.weight": noise((40, 50), seed=number) for number in range(60)}
+    path = make_folder(tmp_path / "m", [{name: matrix} for name, matrix in matrices.items()])
+    (path / "config.json").write_text("{}")
+    looks, read_into = [], Joined.read_into
+
+    def look(self: Joined, offset: int, buffer: memoryview) -> None:
+        looks.append(offset)
+        read_into(self, offset, buffer)
+
+    monkeypatch.setattr(Joined, "read_into", look)
+    with open_any(path) as folder:
+        assert find_twins(folder, parameters_of(folder)) == {}
+    assert len(looks) == len(matrices)
+
+
+def test_a_crowd_of_equal_matrices_is_not_tied(tmp_path: Path) -> None:
+    path = make_folder(tmp_path / "m", [{f"layers.{number}.output.weight": torch.zeros(4, 5)} for number in range(9)])
+    (path / "config.json").write_text("{}")
+    with open_any(path) as folder:
+        assert find_twins(folder, parameters_of(folder)) == {}
