@@ -95,9 +95,8 @@ def apply(
         speech = _Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
         if share == 1 and isinstance(share, int):
             render.note("amount 1 prunes one element; 1.0 prunes all of them", quiet=speech.quiet)
-        if run.resume and seed is None:
-            prune = replace(prune, seed=team.share(lambda: unfinished(opened, destination)))
-        plan = team.share(lambda: plan_prune(opened, prune))
+        asked = _seeded(prune, opened, destination, run)
+        plan = team.share(lambda: plan_prune(opened, asked))
         _carry_out(opened, plan, destination, run, speech)
 
 
@@ -186,6 +185,13 @@ def _opened(source: Location | None, reading: formats.Reading) -> Iterator[tuple
 
 def _run(team: Team, jobs: int | None, *, resume: bool = False) -> Run:
     return Run(jobs, None, team, resume or team.restarts > 0, resume or team.restartable)
+
+
+def _seeded(prune: Prune, opened: Opened, destination: Destination, run: Run) -> Prune:
+    """Give a request that names no seed the one that the unfinished output was begun with, if that is resumed."""
+    if prune.seed is None and run.resume:
+        return replace(prune, seed=run.team.share(lambda: unfinished(opened, destination)))
+    return prune
 
 
 @dataclass(frozen=True, slots=True)

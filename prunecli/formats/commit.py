@@ -17,8 +17,8 @@ from prunecli.errors import OutputError, show
 from prunecli.formats.temp_files import remove_stale, temp_beside, umask
 
 __all__ = [
-    "Target", "check_space", "check_target", "new_file", "publish_file", "reserve", "reserve_once", "sync_file",
-    "sync_folder", "write_failure", "write_small",
+    "Target", "check_space", "check_target", "new_file", "publish_file", "reserve", "reserve_once", "sync_folder",
+    "sync_path", "write_failure", "write_small",
 ]  # fmt: skip
 
 _ELSEWHERE = "write elsewhere with -o"
@@ -230,13 +230,13 @@ def _publish(temp: Path, target: Target) -> None:
     temp.replace(target.final)
 
 
-def sync_file(path: Path) -> None:
-    """Sync a file's data and size.
+def sync_path(path: Path) -> None:
+    """Sync a file, data and size, or the names in a folder.
 
     Raises:
         OSError: it could not be done.
     """
-    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -251,11 +251,7 @@ def sync_folder(folder: Path, path: Path) -> None:
     """
     try:
         with _ignoring(_UNSUPPORTED | {errno.EACCES}):  # EACCES: a folder that may be written but not read
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_path(folder)
     except OSError as exc:
         raise OutputError(f"{show(path)} is written, but its folder not synced: {exc.strerror}") from exc
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import OutputError, show
-from prunecli.formats.commit import sync_folder, write_failure
+from prunecli.formats.commit import sync_folder, sync_path, write_failure
 from prunecli.formats.folder_files import NOT_THE_MODEL
 from prunecli.formats.source import FileSource, open_source
 from prunecli.formats.temp_files import hidden_prefix, umask
@@ -164,11 +164,7 @@ def publish_folder(made: Path, target: FolderTarget) -> None:
 
 def _sync_tree(root: Path) -> None:
     for folder, _, _ in os.walk(root, topdown=False):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_path(Path(folder))
 
 
 def _publish(made: Path, target: FolderTarget) -> None:

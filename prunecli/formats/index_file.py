@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunecli.errors import DamagedError, UnsafeError, show
+from prunecli.formats.json_text import parse_object
 from prunecli.formats.source import Source
 
 __all__ = ["Index", "read_index", "render_index"]
@@ -43,7 +44,7 @@ def read_index(source: Source, name: str) -> Index:
     if source.size > _LARGEST:
         raise UnsafeError(f"{source.label} has {source.size} bytes; no index is larger than {_LARGEST >> 20} MiB")
     raw = source.read(0, source.size)
-    content = _parse(raw, source.label)
+    content = parse_object(raw, source.label)
     weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise DamagedError(f"{source.label} has no weight_map from names to files; fetch it again")
@@ -53,22 +54,6 @@ def read_index(source: Source, name: str) -> Index:
         if shard in ("", ".", "..") or "/" in shard or "\\" in shard or "\0" in shard:
             raise UnsafeError(f"{source.label} names the shard {show(shard)}, which is no plain file name")
     return Index(name, raw, content)
-
-
-def _parse(raw: bytes, label: str) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise DamagedError(f"{label} has a name twice; fetch it again")
-        return found
-
-    try:
-        content = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError):
-        raise DamagedError(f"{label} is no JSON; fetch it again") from None
-    if not isinstance(content, dict):
-        raise DamagedError(f"{label} is no JSON object; fetch it again")
-    return content
 
 
 def render_index(index: Index, weight_map: Mapping[str, str], total_size: int) -> bytes:

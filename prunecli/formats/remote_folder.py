@@ -7,6 +7,7 @@ folder without its index, which readers take for no checkpoint; a failure there 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from prunecli.errors import OutputError, show
 from prunecli.formats.detect import open_location
@@ -124,7 +125,7 @@ class RemoteFolder:
                 elif target.store.look() is not None and self._listed():
                     raise OutputError(f"{show(target.final)} appeared meanwhile; replace it with --force")
                 for name, store in self._copies.items():
-                    self._uploads.run(lambda name=name, store=store: self._copy(name, store))  # type: ignore[misc]
+                    self._uploads.run(partial(self._copy, name, store))
             for upload in (*self._kept, *self._made, *self._closing):
                 self._named.append(self._name(upload))
                 self._uploads.commit([upload], force=True)

@@ -6,7 +6,6 @@ read once more here for the offsets, which the library does not tell, and for wh
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import safetensors
 from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Storage, TensorInfo, patched_copies
 from prunecli.formats.dtypes import DTYPES, DType
+from prunecli.formats.json_text import parse_object
 from prunecli.formats.pieces import Copy, Fresh, Literal, Piece
 from prunecli.formats.source import FileSource, Source
 from prunecli.formats.views import View
@@ -93,30 +93,13 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     data_offset = 8 + length
     if data_offset > source.size:
         raise DamagedError(f"{source.label} ends in its header ({source.size} of {data_offset} bytes); fetch it again")
-    header = _parse(source.read(8, length), source.label)
+    header = parse_object(source.read(8, length), f"{source.label}: its header")
     tensors = {
         name: _tensor(name, entry, source, data_offset) for name, entry in header.items() if name != "__metadata__"
     }
     _check_coverage(tensors, source, data_offset)
     _ask_library(source, data_offset)
     return SafetensorsFile(source, tensors, header, data_offset)
-
-
-def _parse(raw: bytes, label: str) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-            raise DamagedError(f"{label}: its header has {show(twice)} twice")
-        return found
-
-    try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError):
-        raise DamagedError(f"{label} has a header that is no JSON; it is damaged, or no safetensors file") from None
-    if not isinstance(header, dict):
-        raise DamagedError(f"{label} has a header that is no JSON object")
-    return header
 
 
 def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorInfo:

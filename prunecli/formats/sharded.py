@@ -36,15 +36,11 @@ class ShardedFolder(Folder):
     path: Location
     index: Index | None
     shards: Mapping[str, Checkpoint]
+    sources: Mapping[str, Source]
     others: Sequence[Kept]
     source: Joined
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
-
-    @property
-    def sources(self) -> Mapping[str, Source]:  # type: ignore[override]
-        """The shards' files, by name."""
-        return {file: shard.source for file, shard in self.shards.items()}
 
     @property
     def format(self) -> str:
@@ -162,7 +158,8 @@ def _join(
         )
     if index is not None:  # the order of the index is the order of the model
         tensors = {name: tensors[name] for name in index.weight_map}
-    return ShardedFolder(path, index, shards, others, joined, tensors, carried)
+    sources = {file: shard.source for file, shard in shards.items()}
+    return ShardedFolder(path, index, shards, sources, others, joined, tensors, carried)
 
 
 def _moved(tensor: TensorInfo, file: str, start: int) -> TensorInfo:

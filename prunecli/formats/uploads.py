@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ class Uploads:
             OutputError: one could not be named; those before it are in place.
         """
         for each in files:
-            self.run(lambda each=each: each.commit(force=force))  # type: ignore[misc]
+            self.run(partial(each.commit, force=force))
 
     def end(self) -> None:
         """Discard what was not committed, and end the thread."""

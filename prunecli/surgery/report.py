@@ -11,6 +11,7 @@ import numpy as np
 from prunecli import __version__
 from prunecli.core.amount import Amount
 from prunecli.formats.base import Layout
+from prunecli.formats.outputs import Output, write_output
 from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.parameters import Parameter, parameters_of
@@ -20,7 +21,10 @@ from prunecli.surgery.select import Selection, select
 from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.units import Work
 
-__all__ = ["SCHEMA", "ParameterReport", "Place", "Report", "Totals", "as_dict", "make_report", "measure", "render_json"]
+__all__ = [
+    "SCHEMA", "ParameterReport", "Place", "Report", "Totals", "as_dict", "make_report", "measure", "render_json",
+    "write_report",
+]  # fmt: skip
 
 SCHEMA = "prunecli.report/1"
 
@@ -150,6 +154,18 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
         remove=plan.bake if prune else None,
         carried=[tensor.name for tensor in checkpoint.carried],
     )
+
+
+def write_report(checkpoint: Layout, plan: Plan, surgery: Surgery, place: Place, target: Output | None) -> Report:
+    """Put a finished run's report together, and write it if it has a place to go.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    report = make_report(checkpoint, plan, surgery, place)
+    if target is not None:
+        write_output(target, render_json(report))
+    return report
 
 
 def _parameter(

@@ -11,7 +11,7 @@ from prunecli.formats.folder import Folder
 from prunecli.formats.locations import Url
 from prunecli.formats.opening import Opened, confirm
 from prunecli.formats.ordered import run_into
-from prunecli.formats.outputs import Output, check_output, new_output, write_output
+from prunecli.formats.outputs import Output, check_output, new_output
 from prunecli.formats.partial import Partial, discard_partial
 from prunecli.formats.pieces import Piece
 from prunecli.formats.remote import RemoteSource
@@ -21,7 +21,7 @@ from prunecli.formats.temp_files import remove_stale
 from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, prepare
 from prunecli.surgery.plan import Plan
-from prunecli.surgery.report import Place, Report, make_report, render_json
+from prunecli.surgery.report import Place, Report, write_report
 from prunecli.surgery.rewrite_folder import (
     FAR,
     check_folder_destination,
@@ -55,14 +55,7 @@ def rewrite(checkpoint: Opened, plan: Plan, destination: Destination, run: Run |
         _in_one_go(checkpoint, pieces, targets.output, run)
     size = sum(piece.length for piece in pieces)
     output = Place(None if destination.path is None else str(destination.path), checkpoint.format, size)
-
-    def report() -> Report:
-        made = make_report(checkpoint, plan, surgery, output)
-        if targets.report is not None:
-            write_output(targets.report, render_json(made))
-        return made
-
-    return run.team.share(report)
+    return run.team.share(lambda: write_report(checkpoint, plan, surgery, output, targets.report))
 
 
 def _in_one_go(checkpoint: Checkpoint, pieces: Sequence[Piece], target: Output | None, run: Run) -> None:

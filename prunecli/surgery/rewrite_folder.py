@@ -10,7 +10,7 @@ from prunecli.formats.folder import Folder, Kept
 from prunecli.formats.locations import Location, Url, lies_in
 from prunecli.formats.opening import confirm, open_any_folder
 from prunecli.formats.ordered import run_into
-from prunecli.formats.outputs import Output, check_output, write_output
+from prunecli.formats.outputs import Output, check_output
 from prunecli.formats.partial import Partial
 from prunecli.formats.remote_folder import RemoteFolderTarget, check_remote_folder, new_remote_folder
 from prunecli.formats.sinks import NullSink
@@ -20,7 +20,7 @@ from prunecli.formats.temp_files import umask
 from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.plan import Plan
-from prunecli.surgery.report import Place, Report, make_report, render_json
+from prunecli.surgery.report import Place, Report, write_report
 from prunecli.surgery.rewrite_units import Order, Run, carry_out
 from prunecli.surgery.units import Work
 
@@ -125,14 +125,7 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
 
         carried = [(each.name, each.path) for each in kept]
         carry_out(Order(folder, plan, surgery, works, target.final, target.path, carried), run, finish)
-
-    def report() -> Report:
-        made = make_report(folder, plan, surgery, place)
-        if targets.report is not None:
-            write_output(targets.report, render_json(made))
-        return made
-
-    return run.team.share(report)
+    return run.team.share(lambda: write_report(folder, plan, surgery, place, targets.report))
 
 
 def _send(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import PrunecliError
-from prunecli.formats.commit import reserve_once, sync_file
+from prunecli.formats.commit import reserve_once, sync_path
 from prunecli.formats.commit_folder import naming, share_file
 from prunecli.formats.detect import open_location
 from prunecli.formats.locations import Location, Url
@@ -94,7 +94,7 @@ class _Settler:
 
     def _settle(self, unit: Unit, entry: Mapping[str, Any]) -> None:
         if unit.work.written:
-            sync_file(self._partial.output / unit.work.name)
+            sync_path(self._partial.output / unit.work.name)
         self._partial.note(unit.number, entry)
 
 

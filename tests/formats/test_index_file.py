@@ -48,9 +48,9 @@ def test_what_was_read_is_what_was_written(tmp_path: Path) -> None:
     (b'{"weight_map": {"a": 1}}', "has no weight_map from names to files"),
     (b'{"weight_map": {"a": null}}', "has no weight_map from names to files"),
     (b'{"weight_map": {}}', "lists no tensor"),
-    (b'{"weight_map": {"a": "x", "a": "x"}}', "has a name twice"),
-    (b'{"weight_map": {"a": "x"}, "weight_map": {"b": "x"}}', "has a name twice"),
-    (b'{"weight_map": {"a": "x"}, "metadata": {"b": 1, "b": 1}}', "has a name twice"),
+    (b'{"weight_map": {"a": "x", "a": "x"}}', r"has (a|b|weight_map) twice"),
+    (b'{"weight_map": {"a": "x"}, "weight_map": {"b": "x"}}', r"has (a|b|weight_map) twice"),
+    (b'{"weight_map": {"a": "x"}, "metadata": {"b": 1, "b": 1}}', r"has (a|b|weight_map) twice"),
 ])  # fmt: skip
 def test_what_is_no_index_is_damaged(tmp_path: Path, content: bytes, says: str) -> None:
     with pytest.raises(DamagedError, match=says) as caught:
