@@ -465,7 +465,7 @@ def test_a_folder_that_is_refused(
     ("{}", 4, "has no weight_map from names to files; fetch it again"),
     ({"weight_map": {"a.weight": 1}}, 4, "has no weight_map from names to files; fetch it again"),
     ({"weight_map": {}}, 4, "lists no tensor"),
-    ('{"weight_map": {"a": "x", "a": "y"}}', 4, "has a name twice; fetch it again"),
+    ('{"weight_map": {"a": "x", "a": "y"}}', 4, "has a twice; fetch it again"),
     ({"weight_map": {"a": "../model.safetensors"}}, 5, "names the shard ../model.safetensors, which is no plain file"),
     ({"weight_map": {"a": "/etc/passwd"}}, 5, "names the shard /etc/passwd, which is no plain file name"),
     ({"weight_map": {"a": "tokenizer/vocab.txt"}}, 5, "names the shard tokenizer/vocab.txt, which is no plain file"),
