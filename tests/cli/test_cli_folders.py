@@ -460,8 +460,8 @@ def test_a_folder_that_is_refused(
 
 
 @pytest.mark.parametrize(("content", "code", "says"), [
-    ("{", 4, "is no JSON; fetch it again"),
-    ("[]", 4, "is no JSON object; fetch it again"),
+    ("{", 4, "is no JSON; it is damaged, fetch it again"),
+    ("[]", 4, "is no JSON object; it is damaged, fetch it again"),
     ("{}", 4, "has no weight_map from names to files; fetch it again"),
     ({"weight_map": {"a.weight": 1}}, 4, "has no weight_map from names to files; fetch it again"),
     ({"weight_map": {}}, 4, "lists no tensor"),
