@@ -49,6 +49,16 @@ class Partial:
             (self.output / parent).mkdir(exist_ok=True)
         return place
 
+    @property
+    def replaced(self) -> Path:
+        """Where the folder that the output replaces lies for a moment, where two cannot change places in one step."""
+        return self.output.with_suffix(".old")
+
+    def restore(self, final: Path) -> None:
+        """Give a replaced folder its name back, if a run was killed before the new one got it."""
+        if self.replaced.exists() and not os.path.lexists(final):
+            self.replaced.rename(final)
+
     def job(self) -> Mapping[str, Any] | None:
         """Return what the earlier run wrote of its job, None if there was none, or it is unreadable, or published.
 
@@ -198,6 +208,7 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
     done = False
     try:
         partial.close_to_workers()
+        partial.restore(final)
     except BlockingIOError:
         os.close(lock)
         raise _taken(path) from None

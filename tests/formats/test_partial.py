@@ -145,3 +145,27 @@ def test_a_file_system_that_fixes_owners_and_modes_will_do(tmp_path: Path, monke
     with partial_output(out, out, keep=False) as partial:
         partial.begin({"seed": 1})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_killed_between_two_renames_loses_nothing(tmp_path: Path) -> None:
+    """Where the old and the new folder cannot change places, the old one has no name for a moment."""
+    out = tmp_path / "m"
+    out.mkdir()
+    (out / "precious").write_bytes(b"p")
+    program = (
+        "import os, signal, sys; from pathlib import Path; from prunecli.formats import commit_folder\n"
+        "from prunecli.formats.partial import partial_output\n"
+        "out = Path(sys.argv[1]); rename = Path.rename\n"
+        "def killed(path, target):\n"
+        "    rename(path, target); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "commit_folder._rename = lambda *_: False; Path.rename = killed\n"
+        "target = commit_folder.check_folder(out, force=True, source=None, replaceable=True)\n"
+        "with partial_output(out, out, keep=True) as partial:\n"
+        "    partial.begin({'seed': 1}); commit_folder.publish_folder(partial.output, target)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(out)], check=False).returncode == -9
+    assert not out.exists()
+    with partial_output(out, out, keep=False):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert (out / "precious").read_bytes() == b"p"
