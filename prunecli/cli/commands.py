@@ -34,7 +34,7 @@ from prunecli.errors import ThresholdError, UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.locations import Location
 from prunecli.formats.opening import Opened, confirm, open_any
-from prunecli.formats.outputs import check_output, write_output
+from prunecli.formats.outputs.anywhere import check_output, write_output
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, Prune, plan_bake, plan_prune

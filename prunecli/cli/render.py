@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from prunecli.errors import show
-from prunecli.formats.folder import Folder
+from prunecli.formats.folders.folder import Folder
 from prunecli.formats.opening import Opened
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import Parameter

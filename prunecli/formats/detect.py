@@ -10,9 +10,9 @@ from prunecli.formats.locations import Location, Url
 from prunecli.formats.remote import open_remote
 from prunecli.formats.safetensors_file import looks_like_safetensors, read_safetensors
 from prunecli.formats.source import Source, open_source, open_stdin
-from prunecli.formats.torch_legacy import looks_like_torch_legacy, read_torch_legacy
-from prunecli.formats.torch_zip import read_torch_zip
-from prunecli.formats.zip_directory import looks_like_zip
+from prunecli.formats.torch.legacy import looks_like_torch_legacy, read_torch_legacy
+from prunecli.formats.torch.zip import read_torch_zip
+from prunecli.formats.torch.zip_directory import looks_like_zip
 
 __all__ = ["open_checkpoint", "open_location", "read_checkpoint"]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
-from prunecli.formats.dcp_folder import open_dcp_folder
 from prunecli.formats.detect import open_checkpoint, read_checkpoint
-from prunecli.formats.folder import Folder
-from prunecli.formats.folder_files import METADATA
+from prunecli.formats.folders.dcp_folder import open_dcp_folder
+from prunecli.formats.folders.files import METADATA
+from prunecli.formats.folders.folder import Folder
+from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.locations import Location, Url
 from prunecli.formats.remote import look_at, open_found
-from prunecli.formats.sharded import open_folder
 
 __all__ = ["Opened", "confirm", "fingerprint", "open_any", "open_any_folder"]
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from prunecli.core.masking import Unsigned, clear_dropped, is_zero, scale, unsigned
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
-from prunecli.formats.assembled import box_of
 from prunecli.formats.base import TensorInfo
-from prunecli.formats.boxes import Box
+from prunecli.formats.folders.assembled import box_of
+from prunecli.formats.folders.boxes import Box
 from prunecli.formats.pieces import CHUNK
 from prunecli.surgery.masks import FinalMask
 

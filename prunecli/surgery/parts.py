@@ -9,7 +9,7 @@ from prunecli.core.masking import clear_dropped
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
 from prunecli.formats.base import Patch
-from prunecli.formats.boxes import Box
+from prunecli.formats.folders.boxes import Box
 from prunecli.surgery.contents import Job
 
 __all__ = ["part_patches"]

@@ -11,7 +11,7 @@ import numpy as np
 from prunecli import __version__
 from prunecli.core.amount import Amount
 from prunecli.formats.base import Layout
-from prunecli.formats.outputs import Output, write_output
+from prunecli.formats.outputs.anywhere import Output, write_output
 from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.parameters import Parameter, parameters_of

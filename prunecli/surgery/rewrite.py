@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from prunecli.errors import OutputError, UsageError, show
 from prunecli.formats.base import Checkpoint
-from prunecli.formats.commit import Target, publish_file
-from prunecli.formats.folder import Folder
+from prunecli.formats.folders.folder import Folder
 from prunecli.formats.locations import Url
 from prunecli.formats.opening import Opened, confirm
 from prunecli.formats.ordered import run_into
-from prunecli.formats.outputs import Output, check_output, new_output
-from prunecli.formats.partial import Partial, discard_partial
+from prunecli.formats.outputs.anywhere import Output, check_output, new_output
+from prunecli.formats.outputs.commit import Target, publish_file
+from prunecli.formats.outputs.partial import Partial, discard_partial
+from prunecli.formats.outputs.temp_files import remove_stale
 from prunecli.formats.pieces import Piece
 from prunecli.formats.remote import RemoteSource
 from prunecli.formats.sinks import PipeSink
 from prunecli.formats.source import FileSource
-from prunecli.formats.temp_files import remove_stale
 from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, prepare
 from prunecli.surgery.plan import Plan

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import Edit, Patch, Reading, TensorInfo
-from prunecli.formats.commit_folder import FolderTarget, check_folder, publish_folder
-from prunecli.formats.folder import Folder, Kept
+from prunecli.formats.folders.folder import Folder, Kept
 from prunecli.formats.locations import Location, Url, lies_in
 from prunecli.formats.opening import confirm, open_any_folder
 from prunecli.formats.ordered import run_into
-from prunecli.formats.outputs import Output, check_output
-from prunecli.formats.partial import Partial
-from prunecli.formats.remote_folder import RemoteFolderTarget, check_remote_folder, new_remote_folder
+from prunecli.formats.outputs.anywhere import Output, check_output
+from prunecli.formats.outputs.commit_folder import FolderTarget, check_folder, publish_folder
+from prunecli.formats.outputs.partial import Partial
+from prunecli.formats.outputs.remote_folder import RemoteFolderTarget, check_remote_folder, new_remote_folder
+from prunecli.formats.outputs.temp_files import umask
 from prunecli.formats.sinks import NullSink
 from prunecli.formats.source import FileSource
 from prunecli.formats.stream import run_pieces
-from prunecli.formats.temp_files import umask
 from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.plan import Plan

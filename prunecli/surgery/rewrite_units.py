@@ -16,12 +16,12 @@ from typing import Any
 
 from prunecli import __version__
 from prunecli.errors import OutputError, UsageError, show
-from prunecli.formats.commit import check_space
-from prunecli.formats.commit_folder import naming
-from prunecli.formats.folder import Folder
+from prunecli.formats.folders.folder import Folder
 from prunecli.formats.locations import Location, Url
 from prunecli.formats.opening import Opened, fingerprint
-from prunecli.formats.partial import Partial, partial_of, partial_output
+from prunecli.formats.outputs.commit import check_space
+from prunecli.formats.outputs.commit_folder import naming
+from prunecli.formats.outputs.partial import Partial, partial_of, partial_output
 from prunecli.formats.stream import default_jobs
 from prunecli.surgery.destinations import Progress, counting
 from prunecli.surgery.edits import Surgery

@@ -13,7 +13,7 @@ import numpy as np
 from prunecli.errors import PrunecliError
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.detect import open_location
-from prunecli.formats.folder import Folder
+from prunecli.formats.folders.folder import Folder
 from prunecli.formats.pieces import CHUNK
 from prunecli.formats.source import Bytes
 from prunecli.surgery.parameters import Parameter

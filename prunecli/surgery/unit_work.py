@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import PrunecliError
-from prunecli.formats.commit import reserve_once, sync_path
-from prunecli.formats.commit_folder import naming, share_file
 from prunecli.formats.detect import open_location
 from prunecli.formats.locations import Location, Url
-from prunecli.formats.partial import Partial
+from prunecli.formats.outputs.commit import reserve_once, sync_path
+from prunecli.formats.outputs.commit_folder import naming, share_file
+from prunecli.formats.outputs.partial import Partial
 from prunecli.formats.pieces import Checksum, Copy
 from prunecli.formats.sinks import FileSink, NullSink
 from prunecli.formats.source import open_source

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hostile_files import CONTAINERS, DAMAGED, HIDDEN, INERT, OTHERS, RUNS, RUNS_AND_IS_LOST
 
-from prunecli.formats.pickle_graph import load
-from prunecli.formats.pickle_nodes import Call, Global, walk
+from prunecli.formats.pickles.graph import load
+from prunecli.formats.pickles.nodes import Call, Global, walk
 
 Cli = Callable[..., Any]
 Refusal = Callable[..., str]

@@ -18,10 +18,10 @@ import torch
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
-from prunecli.formats.pickle_dump import dump
-from prunecli.formats.pickle_graph import load
-from prunecli.formats.pickle_nodes import Call, walk
-from prunecli.formats.torch_objects import load_objects
+from prunecli.formats.pickles.dump import dump
+from prunecli.formats.pickles.graph import load
+from prunecli.formats.pickles.nodes import Call, walk
+from prunecli.formats.torch.objects import load_objects
 from prunecli.surgery.plan import Prune, plan_prune
 from prunecli.surgery.report import measure
 from prunecli.surgery.select import Selection

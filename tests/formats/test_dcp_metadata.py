@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 
 from prunecli.errors import DamagedError, PrunecliError, UnreadableError, UnsafeError, UnsupportedError
 from prunecli.formats.base import Reading
-from prunecli.formats.dcp_metadata import Metadata, StoredBytes, StoredTensor, read_metadata
+from prunecli.formats.folders.dcp_metadata import Metadata, StoredBytes, StoredTensor, read_metadata
 from prunecli.formats.opening import open_any
 from prunecli.formats.source import open_source
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError
-from prunecli.formats.index_file import Index, read_index, render_index
+from prunecli.formats.folders.index_file import Index, read_index, render_index
 from prunecli.formats.source import open_source
 
 NAMES = st.text(st.characters(exclude_categories=()), max_size=8)

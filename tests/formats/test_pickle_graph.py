@@ -14,9 +14,9 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from prunecli.errors import DamagedError, UnsupportedError
-from prunecli.formats.pickle_dump import dump
-from prunecli.formats.pickle_graph import load
-from prunecli.formats.pickle_nodes import (
+from prunecli.formats.pickles.dump import dump
+from prunecli.formats.pickles.graph import load
+from prunecli.formats.pickles.nodes import (
     ByteArrayNode,
     ByteStringNode,
     Call,

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError
-from prunecli.formats.pickle_dump import dump
-from prunecli.formats.pickle_graph import load
-from prunecli.formats.pickle_nodes import Call, DictNode, Entry, ListNode, TupleNode, walk
+from prunecli.formats.pickles.dump import dump
+from prunecli.formats.pickles.graph import load
+from prunecli.formats.pickles.nodes import Call, DictNode, Entry, ListNode, TupleNode, walk
 
 DAMAGED = {
     "nothing": b"",
@@ -170,8 +170,8 @@ def test_nothing_is_imported_or_called(tmp_path: pathlib.Path) -> None:
     module = b"cprunecli_no_such_module\nname\n."
     code = (
         "import sys\n"
-        "from prunecli.formats.pickle_dump import dump\nfrom prunecli.formats.pickle_graph import load\n"
-        "from prunecli.formats.pickle_nodes import walk\n"
+        "from prunecli.formats.pickles.dump import dump\nfrom prunecli.formats.pickles.graph import load\n"
+        "from prunecli.formats.pickles.nodes import walk\n"
         "before = set(sys.modules)\n"
         f"for data in ({pickled!r}, {module!r}, b'cthis\\ns\\n)R.'):\n"
         "    graph = load(data)\n"

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunecli.formats.base import Edit
-from prunecli.formats.pickle_dump import dump
-from prunecli.formats.pickle_graph import load
+from prunecli.formats.pickles.dump import dump
+from prunecli.formats.pickles.graph import load
 
 ATOMS = (
     st.none()

@@ -18,12 +18,12 @@ from safetensors.torch import save
 
 from prunecli.errors import DamagedError, OutputError, UnreadableError, UnsafeError, UnsupportedError, UsageError
 from prunecli.formats.detect import open_checkpoint
-from prunecli.formats.folder_reader import files_in
+from prunecli.formats.folders.reader import files_in
 from prunecli.formats.locations import Url, lies_in, location_of
 from prunecli.formats.opening import open_any
-from prunecli.formats.outputs import check_output, new_output, write_output
+from prunecli.formats.outputs.anywhere import check_output, new_output, write_output
+from prunecli.formats.outputs.remote_folder import check_remote_folder, new_remote_folder
 from prunecli.formats.remote import RemoteSource, open_remote
-from prunecli.formats.remote_folder import check_remote_folder, new_remote_folder
 from prunecli.formats.stores import connect
 
 

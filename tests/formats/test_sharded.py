@@ -27,8 +27,8 @@ from torch import Tensor
 
 from prunecli.errors import UnsupportedError, UsageError
 from prunecli.formats.base import Reading
+from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.opening import open_any
-from prunecli.formats.sharded import open_folder
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report, measure

@@ -6,7 +6,7 @@ from torch._utils import IMPORT_MAPPING
 from torch._weights_only_unpickler import _get_allowed_globals
 
 from prunecli.formats.dtypes import DTYPES
-from prunecli.formats.torch_globals import _ADMITTED, STORAGE_OF, admitted, storage_dtype
+from prunecli.formats.torch.globals import _ADMITTED, STORAGE_OF, admitted, storage_dtype
 
 _TESTED = "2.13."
 

@@ -14,11 +14,11 @@ from format_tools import Filled, Looked, assert_same, flattened, opened, refused
 from torch_tools import assert_reads, assert_rest_unchanged, expected, first_bytes, load, structural
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError
-from prunecli.formats import torch_legacy
 from prunecli.formats.base import Addition, Edit, Patch
 from prunecli.formats.dtypes import DTYPES
-from prunecli.formats.torch_globals import STORAGE_OF
-from prunecli.formats.torch_legacy import TorchLegacy
+from prunecli.formats.torch import legacy as torch_legacy
+from prunecli.formats.torch.globals import STORAGE_OF
+from prunecli.formats.torch.legacy import TorchLegacy
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _FACTS = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}

@@ -17,8 +17,8 @@ from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, UsageEr
 from prunecli.formats.base import Addition, Edit, Reading
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.dtypes import DTYPES
-from prunecli.formats.pickle_dump import dump
-from prunecli.formats.pickle_nodes import Call, DictNode, Entry, Global, ListNode, Node, Persistent, TupleNode
+from prunecli.formats.pickles.dump import dump
+from prunecli.formats.pickles.nodes import Call, DictNode, Entry, Global, ListNode, Node, Persistent, TupleNode
 
 
 def _zip(path: Path, records: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch_tools import rezipped
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError
-from prunecli.formats import torch_script
 from prunecli.formats.base import Edit, Patch
-from prunecli.formats.zip_directory import read_directory
+from prunecli.formats.torch import script as torch_script
+from prunecli.formats.torch.zip_directory import read_directory
 
 
 class Block(nn.Module):

@@ -19,8 +19,8 @@ from torch_tools import expected as expected_of
 from prunecli.errors import DamagedError
 from prunecli.formats.base import Addition, Checkpoint, Edit, Patch
 from prunecli.formats.dtypes import DTYPES
-from prunecli.formats.torch_zip import TorchZip
-from prunecli.formats.zip_directory import Record, read_directory
+from prunecli.formats.torch.zip import TorchZip
+from prunecli.formats.torch.zip_directory import Record, read_directory
 
 _CARRIED = {"Lightning": 16, "trainer": 18, "shared": 2, "flat": 0, "key strings shared": 3, "forced": 25}
 

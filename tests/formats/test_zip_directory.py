@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from prunecli.errors import DamagedError, UnsupportedError
 from prunecli.formats.source import open_source
-from prunecli.formats.zip_directory import Directory, looks_like_zip, read_directory
+from prunecli.formats.torch.zip_directory import Directory, looks_like_zip, read_directory
 
 
 def _read(path: Path, data: bytes | None = None) -> Directory:

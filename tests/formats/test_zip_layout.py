@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from prunecli.formats.pieces import Checksum, Copy, Deferred, Literal, Piece
 from prunecli.formats.source import open_source
-from prunecli.formats.zip_directory import read_directory
-from prunecli.formats.zip_layout import ALIGNMENT, NewRecord, lay_out
+from prunecli.formats.torch.zip_directory import read_directory
+from prunecli.formats.torch.zip_layout import ALIGNMENT, NewRecord, lay_out
 
 
 def _payload(data: bytes) -> Callable[[Checksum], Iterable[Piece]]:

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from prunecli.errors import PrunecliError
 from prunecli.formats.base import Reading
-from prunecli.formats.folder import Folder
+from prunecli.formats.folders.folder import Folder
 from prunecli.formats.opening import open_any
 from prunecli.formats.stream import run_pieces
 from prunecli.surgery.edits import prepare

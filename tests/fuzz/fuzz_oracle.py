@@ -16,9 +16,9 @@ import torch
 from prunecli.errors import PrunecliError
 from prunecli.formats.base import Checkpoint, Reading, TensorInfo
 from prunecli.formats.detect import read_checkpoint
-from prunecli.formats.pickle_dump import dump
-from prunecli.formats.pickle_graph import load
-from prunecli.formats.pickle_nodes import Persistent, TupleNode, walk
+from prunecli.formats.pickles.dump import dump
+from prunecli.formats.pickles.graph import load
+from prunecli.formats.pickles.nodes import Persistent, TupleNode, walk
 from prunecli.formats.source import FileSource
 from prunecli.formats.stream import run_pieces
 from prunecli.surgery.edits import prepare

@@ -8,7 +8,7 @@ import pytest
 from spread_zoo import make, pruned
 
 from prunecli.errors import OutputError
-from prunecli.formats.partial import partial_of
+from prunecli.formats.outputs.partial import partial_of
 from prunecli.formats.sinks import FileSink
 from prunecli.surgery import units
 from prunecli.surgery.rewrite_units import Run

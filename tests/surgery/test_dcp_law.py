@@ -13,7 +13,7 @@ from surgery_zoo import BLOCK, noise
 from torch import Tensor
 
 from prunecli.errors import UnsupportedError, UsageError
-from prunecli.formats.dcp_metadata import StoredTensor, read_metadata
+from prunecli.formats.folders.dcp_metadata import StoredTensor, read_metadata
 from prunecli.formats.opening import open_any
 from prunecli.formats.source import open_source
 from prunecli.surgery.report import measure

@@ -12,8 +12,8 @@ from surgery_zoo import ask
 
 from prunecli.cli import render
 from prunecli.cli.app import run
+from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.opening import open_any
-from prunecli.formats.sharded import open_folder
 from prunecli.formats.source import FileSource
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, plan_prune

@@ -15,7 +15,7 @@ from surgery_zoo import ask
 
 from prunecli.errors import DamagedError, OutputError, PeerError, PrunecliError, UsageError
 from prunecli.formats.opening import open_any
-from prunecli.formats.partial import partial_of, partial_output
+from prunecli.formats.outputs.partial import partial_of, partial_output
 from prunecli.formats.sinks import FileSink
 from prunecli.surgery import units
 from prunecli.surgery.destinations import Destination

@@ -14,11 +14,11 @@ from spread_zoo import KINDS, contents, make, pruned
 from surgery_zoo import ask, noise, save
 
 from prunecli.errors import OutputError, UsageError
-from prunecli.formats import commit_folder, partial
 from prunecli.formats.base import Edit
-from prunecli.formats.folder import Folder
+from prunecli.formats.folders.folder import Folder
 from prunecli.formats.opening import open_any
-from prunecli.formats.partial import partial_of
+from prunecli.formats.outputs import commit_folder, partial
+from prunecli.formats.outputs.partial import partial_of
 from prunecli.surgery import rewrite_folder, units
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.edits import prepare

@@ -10,7 +10,7 @@ from folder_zoo import make_folder, tensors_of
 from surgery_zoo import ask, noise
 
 from prunecli.errors import UsageError
-from prunecli.formats.joined import Joined
+from prunecli.formats.folders.joined import Joined
 from prunecli.formats.opening import open_any
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import parameters_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prunecli.formats.base import Edit, Reading, TensorInfo
 from prunecli.formats.pieces import Piece
 from prunecli.formats.source import Source
-from prunecli.formats.torch_objects import TorchObjects
+from prunecli.formats.torch.objects import TorchObjects
 
 __all__ = ["TorchContainer"]
 

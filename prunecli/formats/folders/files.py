@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from prunecli.errors import UnreadableError, UnsafeError, show
-from prunecli.formats.folder import Kept
+from prunecli.formats.folders.folder import Kept
 from prunecli.formats.locations import Location
 
 __all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "list_files", "too_many", "weight_files"]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import OutputError, show
-from prunecli.formats.temp_files import hidden_prefix
+from prunecli.formats.outputs.temp_files import hidden_prefix
 
 __all__ = ["Partial", "discard_partial", "partial_of", "partial_output"]
 

@@ -12,16 +12,16 @@ from functools import partial
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Patch, Reading, Storage, patched_copies
 from prunecli.formats.crc import crc32
-from prunecli.formats.object_tree import Tree
-from prunecli.formats.pickle_nodes import PickleGraph
+from prunecli.formats.pickles.nodes import PickleGraph
 from prunecli.formats.pieces import Checksum, Copy, Deferred, Fresh, Literal, Piece
 from prunecli.formats.source import Source
-from prunecli.formats.torch_container import TorchContainer
-from prunecli.formats.torch_objects import Edited, check_objects, edit_objects, load_objects, read_objects
-from prunecli.formats.torch_script import Program, read_program
-from prunecli.formats.torch_tensors import StorageRef
-from prunecli.formats.zip_directory import Directory, Record, read_directory
-from prunecli.formats.zip_layout import ALIGNMENT, NewRecord, lay_out
+from prunecli.formats.torch.container import TorchContainer
+from prunecli.formats.torch.object_tree import Tree
+from prunecli.formats.torch.objects import Edited, check_objects, edit_objects, load_objects, read_objects
+from prunecli.formats.torch.script import Program, read_program
+from prunecli.formats.torch.tensors import StorageRef
+from prunecli.formats.torch.zip_directory import Directory, Record, read_directory
+from prunecli.formats.torch.zip_layout import ALIGNMENT, NewRecord, lay_out
 
 __all__ = ["TorchZip", "check_torch_zip", "read_torch_zip"]
 

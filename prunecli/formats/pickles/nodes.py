@@ -1,4 +1,4 @@
-"""The nodes of an inert pickle graph: what `pickle_graph.load` makes and `pickle_dump.dump` writes.
+"""The nodes of an inert pickle graph: what `graph.load` makes and `dump.dump` writes.
 
 Plain values (`Atom`) stand for themselves. Everything else is a node and has identity: one node in two places is one
 object. No node has `__eq__`, nor a `__repr__` that looks inside: on a cyclic or very deep graph neither would return.

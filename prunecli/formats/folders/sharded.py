@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, Storage, TensorInfo
 from prunecli.formats.detect import read_checkpoint
-from prunecli.formats.folder import Folder, Kept
-from prunecli.formats.folder_files import METADATA, weight_files
-from prunecli.formats.folder_reader import files_in
-from prunecli.formats.index_file import Index, read_index, render_index
-from prunecli.formats.joined import Joined
+from prunecli.formats.folders.files import METADATA, weight_files
+from prunecli.formats.folders.folder import Folder, Kept
+from prunecli.formats.folders.index_file import Index, read_index, render_index
+from prunecli.formats.folders.joined import Joined
+from prunecli.formats.folders.reader import files_in
 from prunecli.formats.locations import Location
 from prunecli.formats.pieces import Piece
 from prunecli.formats.source import Source

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Reading, Storage, TensorInfo
 from prunecli.formats.dtypes import DType
-from prunecli.formats.object_tree import Tree
-from prunecli.formats.pickle_dump import dump
-from prunecli.formats.pickle_graph import load
-from prunecli.formats.pickle_nodes import Call, Entry, Global, ListNode, Persistent, PickleGraph, TupleNode, walk
-from prunecli.formats.state_dict import NamedNode, StateDict, find_state_dict
-from prunecli.formats.torch_globals import admitted
-from prunecli.formats.torch_modules import restore_parameter
-from prunecli.formats.torch_tensors import StorageRef, Stranger, mask_node, storage_ref
+from prunecli.formats.pickles.dump import dump
+from prunecli.formats.pickles.graph import load
+from prunecli.formats.pickles.nodes import Call, Entry, Global, ListNode, Persistent, PickleGraph, TupleNode, walk
+from prunecli.formats.torch.globals import admitted
+from prunecli.formats.torch.modules import restore_parameter
+from prunecli.formats.torch.object_tree import Tree
+from prunecli.formats.torch.state_dict import NamedNode, StateDict, find_state_dict
+from prunecli.formats.torch.tensors import StorageRef, Stranger, mask_node, storage_ref
 from prunecli.formats.views import View
 
 __all__ = ["Edited", "TorchObjects", "check_objects", "edit_objects", "load_objects", "read_objects"]

@@ -7,7 +7,7 @@ Nothing is imported: a module is told by its registries (`_parameters`, `_buffer
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prunecli.formats.pickle_nodes import Call, DictNode, Entry, Global, ListNode, Node, SetNode, TupleNode
+from prunecli.formats.pickles.nodes import Call, DictNode, Entry, Global, ListNode, Node, SetNode, TupleNode
 
 __all__ = ["Branch", "Tree", "is_mapping", "mapping_entries"]
 

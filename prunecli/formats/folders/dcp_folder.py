@@ -11,19 +11,19 @@ from functools import cached_property
 from pathlib import Path
 
 from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
-from prunecli.formats.assembled import Assembled
 from prunecli.formats.base import AS_FOUND, Edit, Part, Patch, Reading, Storage, TensorInfo
-from prunecli.formats.dcp_metadata import Chunk, Item, Metadata, StoredTensor, read_metadata
-from prunecli.formats.dcp_names import find_stored
-from prunecli.formats.folder import Folder, Kept
-from prunecli.formats.folder_files import METADATA, list_files, weight_files
-from prunecli.formats.joined import Joined
+from prunecli.formats.folders.assembled import Assembled
+from prunecli.formats.folders.dcp_metadata import Chunk, Item, Metadata, StoredTensor, read_metadata
+from prunecli.formats.folders.dcp_names import find_stored
+from prunecli.formats.folders.files import METADATA, list_files, weight_files
+from prunecli.formats.folders.folder import Folder, Kept
+from prunecli.formats.folders.joined import Joined
 from prunecli.formats.pieces import Copy, Piece
 from prunecli.formats.source import Source, Window, open_source
-from prunecli.formats.torch_tensors import TensorRef
-from prunecli.formats.torch_zip import TorchZip, check_torch_zip, read_torch_zip
+from prunecli.formats.torch.tensors import TensorRef
+from prunecli.formats.torch.zip import TorchZip, check_torch_zip, read_torch_zip
+from prunecli.formats.torch.zip_directory import looks_like_zip
 from prunecli.formats.views import View
-from prunecli.formats.zip_directory import looks_like_zip
 
 __all__ = ["DcpFolder", "open_dcp_folder"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.formats.base import Part, TensorInfo
-from prunecli.formats.boxes import Box
-from prunecli.formats.joined import Joined
+from prunecli.formats.folders.boxes import Box
+from prunecli.formats.folders.joined import Joined
 
 __all__ = ["Assembled", "box_of"]
 

@@ -2,7 +2,7 @@
 
 A pickle is a program for a small stack machine. Here the program runs on nodes instead of objects: where the real
 machine would import a class, a `Global` keeps its name; where it would call a function, a `Call` keeps function and
-arguments. `pickle_dump.dump` writes a graph back as a pickle with the same meaning.
+arguments. `dump.dump` writes a graph back as a pickle with the same meaning.
 
 Opcodes, their arguments and their effects are those of CPython's `pickletools.py`, the one specification of the
 format, and of `Lib/pickle.py` where that leaves a choice; what is refused beyond it is said at `load`.
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from prunecli.errors import UnsupportedError, show
-from prunecli.formats import pickle_values as values
-from prunecli.formats.pickle_machine import Machine
-from prunecli.formats.pickle_nodes import (
+from prunecli.formats.pickles import values
+from prunecli.formats.pickles.machine import Machine
+from prunecli.formats.pickles.nodes import (
     Call,
     DictNode,
     Entry,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, show
 from prunecli.formats.dtypes import DTYPES, DType
-from prunecli.formats.pickle_nodes import Call, Global, ListNode, Node, Persistent, TupleNode
-from prunecli.formats.torch_globals import STORAGE_OF, storage_dtype
+from prunecli.formats.pickles.nodes import Call, Global, ListNode, Node, Persistent, TupleNode
+from prunecli.formats.torch.globals import STORAGE_OF, storage_dtype
 from prunecli.formats.views import View
 
 __all__ = ["StorageRef", "Stranger", "TensorRef", "mask_node", "read_sizes", "storage_ref", "stranger", "tensor_ref"]

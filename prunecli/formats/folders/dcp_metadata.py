@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
-from prunecli.formats.boxes import tile
 from prunecli.formats.dtypes import DTYPES, DType
-from prunecli.formats.pickle_graph import load
-from prunecli.formats.pickle_nodes import Call, DictNode, Global, ListNode, Node, PickleGraph, TupleNode
+from prunecli.formats.folders.boxes import tile
+from prunecli.formats.pickles.graph import load
+from prunecli.formats.pickles.nodes import Call, DictNode, Global, ListNode, Node, PickleGraph, TupleNode
 from prunecli.formats.source import Source
-from prunecli.formats.torch_tensors import read_sizes
+from prunecli.formats.torch.tensors import read_sizes
 
 __all__ = ["Chunk", "Item", "KeyPath", "Metadata", "StoredBytes", "StoredTensor", "read_metadata"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.pickle_nodes import (
+from prunecli.formats.pickles.nodes import (
     ByteArrayNode,
     ByteStringNode,
     Call,

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prunecli.errors import UnsupportedError, UsageError, show
-from prunecli.formats.object_tree import Branch, Tree, is_mapping, mapping_entries
-from prunecli.formats.pickle_nodes import Call, GraphNode, Node, children
-from prunecli.formats.torch_tensors import Stranger, TensorRef, stranger, tensor_ref
+from prunecli.formats.pickles.nodes import Call, GraphNode, Node, children
+from prunecli.formats.torch.object_tree import Branch, Tree, is_mapping, mapping_entries
+from prunecli.formats.torch.tensors import Stranger, TensorRef, stranger, tensor_ref
 
 __all__ = ["NamedNode", "StateDict", "find_state_dict", "is_carried_key", "text_of_key"]
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from prunecli.errors import DamagedError, show
-from prunecli.formats.dcp_metadata import KeyPath, StoredBytes, StoredTensor
 from prunecli.formats.dtypes import DTYPES
-from prunecli.formats.object_tree import Tree
-from prunecli.formats.pickle_nodes import DictNode, Entry, ListNode, Node
-from prunecli.formats.state_dict import StateDict, find_state_dict, is_carried_key
-from prunecli.formats.torch_tensors import StorageRef, mask_node
+from prunecli.formats.folders.dcp_metadata import KeyPath, StoredBytes, StoredTensor
+from prunecli.formats.pickles.nodes import DictNode, Entry, ListNode, Node
+from prunecli.formats.torch.object_tree import Tree
+from prunecli.formats.torch.state_dict import StateDict, find_state_dict, is_carried_key
+from prunecli.formats.torch.tensors import StorageRef, mask_node
 
 __all__ = ["find_stored"]
 

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from prunecli.errors import OutputError, show
-from prunecli.formats import commit
-from prunecli.formats.commit import Target, new_file
 from prunecli.formats.locations import Location, Url
+from prunecli.formats.outputs import commit
+from prunecli.formats.outputs.commit import Target, new_file
+from prunecli.formats.outputs.uploads import Uploads
 from prunecli.formats.sinks import FileSink, Sink
 from prunecli.formats.stores import Store, connect_to_write, translated
-from prunecli.formats.uploads import Uploads
 
 __all__ = ["Output", "RemoteTarget", "check_output", "new_output", "write_output"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import UnreadableError, UnsafeError, show
-from prunecli.formats.folder import Kept
-from prunecli.formats.folder_files import DEEP, ENTRIES, NOT_THE_MODEL, list_files, too_many
+from prunecli.formats.folders.files import DEEP, ENTRIES, NOT_THE_MODEL, list_files, too_many
+from prunecli.formats.folders.folder import Kept
 from prunecli.formats.locations import Location, Url
 from prunecli.formats.remote import open_remote
 from prunecli.formats.source import Source, open_source

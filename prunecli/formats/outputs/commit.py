@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import OutputError, show
-from prunecli.formats.temp_files import remove_stale, temp_beside, umask
+from prunecli.formats.outputs.temp_files import remove_stale, temp_beside, umask
 
 __all__ = [
     "Target", "check_space", "check_target", "new_file", "publish_file", "reserve", "reserve_once", "sync_folder",

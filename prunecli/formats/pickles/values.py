@@ -5,7 +5,7 @@ Each function raises `ValueError` where the bytes stand for nothing.
 
 import re
 
-from prunecli.formats.pickle_nodes import ByteArrayNode, ByteStringNode, Node
+from prunecli.formats.pickles.nodes import ByteArrayNode, ByteStringNode, Node
 
 __all__ = ["byte_array", "int_line", "long", "long_line", "python2_text", "string_line", "text"]
 

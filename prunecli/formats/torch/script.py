@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.crc import crc32
-from prunecli.formats.object_tree import Branch, Tree
-from prunecli.formats.pickle_nodes import Call, Global, Node
+from prunecli.formats.pickles.nodes import Call, Global, Node
 from prunecli.formats.source import Source
-from prunecli.formats.zip_directory import Directory, Record
+from prunecli.formats.torch.object_tree import Branch, Tree
+from prunecli.formats.torch.zip_directory import Directory, Record
 
 __all__ = ["Program", "read_program"]
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.base import Edit, Reading, Storage, patched_copies
-from prunecli.formats.object_tree import Tree
-from prunecli.formats.pickle_dump import dump
-from prunecli.formats.pickle_machine import EndsEarlyError
-from prunecli.formats.pickle_nodes import ListNode, PickleGraph
+from prunecli.formats.pickles.dump import dump
+from prunecli.formats.pickles.machine import EndsEarlyError
+from prunecli.formats.pickles.nodes import ListNode, PickleGraph
 from prunecli.formats.pieces import Copy, Fresh, Literal, Piece
 from prunecli.formats.source import Source
-from prunecli.formats.torch_container import TorchContainer
-from prunecli.formats.torch_objects import check_objects, edit_objects, load_objects, read_objects
-from prunecli.formats.torch_tensors import StorageRef
+from prunecli.formats.torch.container import TorchContainer
+from prunecli.formats.torch.object_tree import Tree
+from prunecli.formats.torch.objects import check_objects, edit_objects, load_objects, read_objects
+from prunecli.formats.torch.tensors import StorageRef
 
 __all__ = ["TorchLegacy", "looks_like_torch_legacy", "read_torch_legacy"]
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import OutputError, show
-from prunecli.formats.commit import sync_folder, sync_path, write_failure
-from prunecli.formats.folder_files import NOT_THE_MODEL
+from prunecli.formats.folders.files import NOT_THE_MODEL
+from prunecli.formats.outputs.commit import sync_folder, sync_path, write_failure
+from prunecli.formats.outputs.temp_files import hidden_prefix, umask
 from prunecli.formats.source import FileSource, open_source
-from prunecli.formats.temp_files import hidden_prefix, umask
 
 __all__ = ["FolderTarget", "check_folder", "naming", "publish_folder", "share_file"]
 

@@ -1,13 +1,13 @@
 """The stack machine that a pickle is a program for, working on nodes: reading, the stack, MARKs, errors.
 
-What each opcode does to it stands in `pickle_graph`. `Lib/pickle.py` (`class _Unpickler`) has the same machine.
+What each opcode does to it stands in `graph`. `Lib/pickle.py` (`class _Unpickler`) has the same machine.
 """
 
 import pickletools
 from collections.abc import Callable, Sequence
 
 from prunecli.errors import DamagedError, show
-from prunecli.formats.pickle_nodes import Call, Global, Node, Persistent, PickleGraph
+from prunecli.formats.pickles.nodes import Call, Global, Node, Persistent, PickleGraph
 
 __all__ = ["EndsEarlyError", "Machine"]
 

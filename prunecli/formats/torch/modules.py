@@ -5,8 +5,8 @@
 recurrent layers, that product among the `_flat_weights` (`BasePruningMethod.apply`, `RNNBase.__setattr__`).
 """
 
-from prunecli.formats.object_tree import mapping_entries
-from prunecli.formats.pickle_nodes import Call, DictNode, Entry, ListNode, Node
+from prunecli.formats.pickles.nodes import Call, DictNode, Entry, ListNode, Node
+from prunecli.formats.torch.object_tree import mapping_entries
 
 __all__ = ["restore_parameter"]
 

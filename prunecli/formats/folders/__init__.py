@@ -1,0 +1,1 @@
+"""Checkpoints in folders: shards with an index, and those of torch.distributed.checkpoint."""

@@ -1,0 +1,1 @@
+"""Pickles as inert graphs: read and written, never run."""

@@ -1,0 +1,1 @@
+"""The containers that torch writes: zip, legacy, TorchScript."""
