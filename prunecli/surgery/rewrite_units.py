@@ -8,14 +8,14 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prunecli import __version__
-from prunecli.errors import OutputError, UsageError, show
+from prunecli.errors import OutputError, PrunecliError, UsageError, show
 from prunecli.formats.folders.folder import Folder
 from prunecli.formats.locations import Location, Url
 from prunecli.formats.opening import Opened, fingerprint
@@ -110,8 +110,20 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
         carried = order.carried[run.team.rank :: run.team.size]
         told = counting(run.progress, sum(unit.size for unit in mine))
         place = Workplace(partial, order.path, run.threads, told)
-        entries = run.team.gather(lambda: do_units(place, mine, carried, finished, ledger))
-        run.team.share(lambda: _complete(order, ledger, entries, partial, finish))
+        with _telling_what_is_kept(run):
+            entries = run.team.gather(lambda: do_units(place, mine, carried, finished, ledger))
+            run.team.share(lambda: _complete(order, ledger, entries, partial, finish))
+
+
+@contextmanager
+def _telling_what_is_kept(run: Run) -> Iterator[None]:
+    """Add to an error in the middle how to go on."""
+    try:
+        yield
+    except PrunecliError as error:
+        if run.keep:
+            error.args = (f"{error}; what is finished is kept, go on with --resume",)
+        raise
 
 
 def count(surgery: Surgery, works: Sequence[Work], run: Run) -> None:

@@ -65,7 +65,7 @@ class Team(ABC):
         The other ranks get an empty list.
 
         Raises:
-            PrunecliError: what `make` raised here; or a `PeerError`, if it did elsewhere.
+            PrunecliError: what `make` raised here; or a `PeerError`, if it did elsewhere, or on the leader as well.
             OutputError: a rank was lost.
         """
 
@@ -139,7 +139,7 @@ class _Ranks(Team):
         codes: list[Any] = [None] * self.size
         own = None if failure is None else failure.exit_code
         _together(lambda: distributed.all_gather_object(codes, own))
-        if failure is not None:
+        if failure is not None and (self.leads or codes[0] != own):  # what the leader fails at, too, it tells
             raise failure
         for code in codes:
             if code is not None:
@@ -163,7 +163,7 @@ def _together(call: Callable[[], object]) -> None:
     """Make a call that waits for other ranks, and say in our words what it raises when one is gone."""
     failure = _interruptibly(call)
     if failure is not None:
-        raise OutputError("another rank was lost in the middle; run it again, with --resume") from failure
+        raise OutputError("another rank was lost in the middle; run it again") from failure
 
 
 def _interruptibly(call: Callable[[], object]) -> Exception | None:

@@ -117,6 +117,15 @@ def test_an_error_is_told_once_and_all_ranks_have_its_code(model: Path) -> None:
     assert sorted(each.name for each in model.parent.iterdir()) == ["m"]
 
 
+def test_what_all_ranks_fail_at_is_told_once(model: Path) -> None:
+    outcomes = finish(start(2, ["report", "missing.pt"], model.parent))
+    assert [code for code, _, _ in outcomes] == [3, 3]
+    assert [err for _, _, err in outcomes] == [
+        "prunecli: error: cannot open missing.pt: No such file or directory\n",
+        "",
+    ]
+
+
 def test_a_report_by_ranks_is_the_report_of_one(model: Path) -> None:
     outcomes = finish(start(2, ["report", "m", "--format", "json"], model.parent))
     assert [code for code, _, _ in outcomes] == [0, 0], outcomes
