@@ -205,8 +205,12 @@ def team_of_launcher() -> Iterator[Team]:
             f"WORLD_SIZE is {show(size)}, but the ranks cannot be joined ({show(str(failure).partition(chr(10))[0])}); "
             "start all of them with torchrun, or unset WORLD_SIZE"
         )
-    yield _Ranks(distributed.get_rank(), distributed.get_world_size())
-    distributed.destroy_process_group()  # not after a failure: a thread may still wait for a rank that is gone
+    try:
+        yield _Ranks(distributed.get_rank(), distributed.get_world_size())
+    except PrunecliError:
+        distributed.destroy_process_group()  # left to the interpreter's end, its threads may abort the process
+        raise
+    distributed.destroy_process_group()  # not on a signal: a thread may still wait for the other ranks
 
 
 def _join() -> None:
