@@ -37,8 +37,9 @@ from prunecli.formats.opening import Opened, confirm, open_any
 from prunecli.formats.outputs.anywhere import check_output, write_output
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import parameters_of
-from prunecli.surgery.plan import Plan, Prune, plan_bake, plan_prune
-from prunecli.surgery.report import measure, render_json
+from prunecli.surgery.plan import Group, Plan, Prune, plan_bake, plan_prune
+from prunecli.surgery.report import measure
+from prunecli.surgery.report_json import render_json
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import select
@@ -87,7 +88,7 @@ def apply(
     if selection is None:
         raise UsageError("nothing is selected; add -p NAME or a pattern like -p '*.weight'")
     share = parse_amount(amount)
-    prune = Prune(selection, share, seed, together, remove, untie, zeros_are_pruned, mask_dtype.value)
+    prune = Prune((Group(selection, share, together),), seed, remove, untie, zeros_are_pruned, mask_dtype.value)
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
     with _opened(source, formats.Reading(key, foreign)) as (team, opened):

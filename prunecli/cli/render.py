@@ -15,7 +15,8 @@ from prunecli.formats.opening import Opened
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.plan import Plan
-from prunecli.surgery.report import ParameterReport, Report, render_json
+from prunecli.surgery.report import ParameterReport, Report
+from prunecli.surgery.report_json import render_json
 
 # rich takes as long to import as numpy; what needs no table (--help, -q, pipes) need not wait for it.
 if TYPE_CHECKING:

@@ -112,12 +112,13 @@ class Subset:
         return drawn
 
 
-def split(seed: int, counts: Sequence[int], amount: int) -> list[int]:
+def split(seed: int, counts: Sequence[int], amount: int, *, name: str = "") -> list[int]:
     """Split a global amount over parameters with `counts` candidates, as if all of them were one tensor.
 
-    The order of `counts` is part of the draw: sort the parameters by name first.
+    The order of `counts` is part of the draw: sort the parameters by name first. Amounts that are to be split
+    independently of each other need different names.
     """
-    return allocate(_words(stream_key(seed, "", sum(counts), purpose="prunecli/1/global")), counts, amount)
+    return allocate(_words(stream_key(seed, name, sum(counts), purpose="prunecli/1/global")), counts, amount)
 
 
 def allocate(words: "_Words", counts: Sequence[int], amount: int) -> list[int]:

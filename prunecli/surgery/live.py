@@ -21,7 +21,7 @@ from prunecli.formats.sinks import NullSink
 from prunecli.formats.stream import default_jobs, run_pieces
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.live_layout import LiveModule, WrittenBack
-from prunecli.surgery.plan import SEEDS, Plan, Planned, Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import SEEDS, Group, Plan, Planned, Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report, make_report
 from prunecli.surgery.select import Selection
 from prunecli.surgery.wording import PYTHON
@@ -85,7 +85,7 @@ def prune_module(
     share = check_amount(amount)
     drawn = int(torch.randint(SEEDS, (), device="cpu")) if seed is None else seed
     live = LiveModule(module)
-    prune = Prune(selection, share, drawn, everywhere, remove, untie, zeros_are_pruned, mask_dtype="same")
+    prune = Prune((Group(selection, share, everywhere),), drawn, remove, untie, zeros_are_pruned, mask_dtype="same")
     return _carry_out(live, plan_prune(live, prune, PYTHON))
 
 

@@ -18,21 +18,27 @@ from prunecli.surgery.ties import check_shared_masks, find_ties
 from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.wording import SHELL, Wording
 
-__all__ = ["SEEDS", "Plan", "Planned", "Prune", "plan_bake", "plan_prune"]
+__all__ = ["SEEDS", "Group", "Plan", "Planned", "Prune", "plan_bake", "plan_prune"]
 
 SEEDS = 1 << 32
 """Drawn seeds stay this small so that they can be read out and typed in."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prune:
-    """What a user asks of `apply`. Without a seed, one is drawn; the plan and the report tell it."""
+class Group:
+    """Parameters that are pruned by one amount: each by itself, or with `everywhere` all of them together."""
 
     selection: Selection
     amount: Amount
-    seed: int | None = None
     everywhere: bool = False
-    """One amount over all selected parameters together (`--global`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """What a user asks of `apply`. Without a seed, one is drawn; the plan and the report tell it."""
+
+    groups: tuple[Group, ...]
+    seed: int | None = None
     remove: bool = False
     untie: bool = False
     zeros_are_pruned: bool = False
@@ -65,8 +71,12 @@ class Plan:
     planned: Mapping[str, Planned]
     bake: bool
     prune: Prune | None = None
-    seed: int | None = None
     twins: Twins = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the masks that are drawn."""
+        return self.prune.seed if self.prune else None
 
     def counted(self, parameter: Parameter) -> bool:
         """Whether the report says how many zeros a parameter has."""
@@ -80,8 +90,29 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
         UsageError: nothing is selected, the amount is more than is left, or a tie needs a decision.
         UnsupportedError: two tied parameters carry different masks, or the container has no place for masks.
     """
-    seed = secrets.randbelow(SEEDS) if prune.seed is None else prune.seed
-    stream_key(seed, "", 0)
+    if prune.seed is None:
+        prune = replace(prune, seed=secrets.randbelow(SEEDS))
+    _check_request(checkpoint, prune, words)
+    parameters = parameters_of(checkpoint)
+    groups = _grouped(parameters, prune.groups, words)
+    selected = [parameter for name, parameter in parameters.items() if name in groups]
+    _check_names(parameters, selected, prune, words)
+    dense = f"keep the other dense with {words.untie} (masks only)"
+    twins = find_twins(checkpoint, parameters)
+    ties = find_ties(checkpoint, parameters, selected, dense, twins, untie=prune.untie, words=words)
+    if not prune.remove:
+        check_shared_masks(checkpoint, parameters, ties, words)
+    planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
+    _check_tied_masks(planned)
+    _check_tied_groups(planned, groups)
+    amounts = _amounts(planned, groups, prune)
+    drawn = {each.parameter.name: replace(each, subset=_subset(each, prune, amounts[each.key])) for each in planned}
+    return Plan("apply", parameters, drawn, prune.remove, prune, twins)
+
+
+def _check_request(checkpoint: Layout, prune: Prune, words: Wording) -> None:
+    """Refuse what no checkpoint, or none of this kind, can be asked for."""
+    stream_key(prune.seed or 0, "", 0)
     if prune.untie and prune.remove:
         raise UsageError(
             f"{words.untie} keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
@@ -91,19 +122,19 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
         raise UnsupportedError(
             f"{checkpoint.source.label} takes no masks: {checkpoint.maskless}; bake with {words.remove}"
         )
-    parameters = parameters_of(checkpoint)
-    selected = select(parameters, prune.selection, words)
-    _check_names(parameters, selected, prune, words)
-    dense = f"keep the other dense with {words.untie} (masks only)"
-    twins = find_twins(checkpoint, parameters)
-    ties = find_ties(checkpoint, parameters, selected, dense, twins, untie=prune.untie, words=words)
-    if not prune.remove:
-        check_shared_masks(checkpoint, parameters, ties, words)
-    planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
-    _check_tied_masks(planned)
-    counts = _counts(planned, prune, seed)
-    drawn = {each.parameter.name: replace(each, subset=_subset(each, seed, counts[each.key])) for each in planned}
-    return Plan("apply", parameters, drawn, prune.remove, prune, seed, twins)
+
+
+def _grouped(parameters: Mapping[str, Parameter], groups: Sequence[Group], words: Wording) -> dict[str, int]:
+    """Return the number of each selected parameter's group."""
+    found: dict[str, int] = {}
+    for number, group in enumerate(groups):
+        for parameter in select(parameters, group.selection, words):
+            other = found.setdefault(parameter.name, number)
+            if other != number:
+                raise UsageError(
+                    f"{show(parameter.name)} is in groups {other + 1} and {number + 1}; exclude it from one of them"
+                )
+    return found
 
 
 def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = SHELL) -> Plan:
@@ -156,19 +187,46 @@ def _checked(parameter: Parameter, census: Census) -> Census:
     return census
 
 
-def _subset(planned: Planned, seed: int, amount: int) -> Subset:
+def _subset(planned: Planned, prune: Prune, amount: int) -> Subset:
     candidates = planned.census.candidates
-    return Subset(stream_key(seed, planned.key, candidates), candidates, amount)
+    return Subset(stream_key(prune.seed or 0, planned.key, candidates), candidates, amount)
 
 
-def _counts(planned: Sequence[Planned], prune: Prune, seed: int) -> dict[str, int]:
-    """Return how many elements to drop by stream key; a tied group counts once."""
-    groups = {each.key: each for each in sorted(planned, key=lambda each: each.key)}
-    candidates = {key: each.census.candidates for key, each in groups.items()}
-    if prune.everywhere:
-        total = to_count(prune.amount, sum(candidates.values()), f"the {len(groups)} selected parameters together")
-        return dict(zip(candidates, split(seed, list(candidates.values()), total), strict=True))
-    return {key: to_count(prune.amount, candidates[key], show(each.parameter.name)) for key, each in groups.items()}
+def _amounts(planned: Sequence[Planned], groups: Mapping[str, int], prune: Prune) -> dict[str, int]:
+    """Return how many elements to drop by stream key; a tied group counts once.
+
+    Global amounts of groups with equally many candidates are split by streams of different names: with one they would
+    be split alike.
+    """
+    amounts: dict[str, int] = {}
+    split_before: set[int] = set()
+    for number, group in enumerate(prune.groups):
+        own = {each.key: each for each in planned if groups[each.parameter.name] == number}
+        candidates = {key: own[key].census.candidates for key in sorted(own)}
+        if not group.everywhere:
+            for key, count in candidates.items():
+                amounts[key] = to_count(group.amount, count, show(own[key].parameter.name))
+            continue
+        left = sum(candidates.values())
+        total = to_count(group.amount, left, f"the {len(own)} selected parameters together")
+        name = min(candidates) if left in split_before else ""
+        split_before.add(left)
+        shares = split(prune.seed or 0, list(candidates.values()), total, name=name)
+        amounts.update(zip(candidates, shares, strict=True))
+    return amounts
+
+
+def _check_tied_groups(planned: Sequence[Planned], groups: Mapping[str, int]) -> None:
+    """Refuse tied parameters in groups of different amounts."""
+    seen: dict[str, Planned] = {}
+    for each in planned:
+        first = seen.setdefault(each.key, each).parameter.name
+        one, other = groups[first], groups[each.parameter.name]
+        if one != other:
+            raise UsageError(
+                f"{show(first)} and {show(each.parameter.name)} are tied, but groups {one + 1} and {other + 1} select "
+                "them; put both into one group"
+            )
 
 
 def _check_names(

@@ -1,32 +1,21 @@
-"""What is in a checkpoint, or was done to it: sparsity counted from the data, as `prunecli.report/1`."""
+"""What is in a checkpoint, or was done to it: sparsity counted from the data."""
 
-import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from prunecli import __version__
-from prunecli.core.amount import Amount
+from prunecli.core.structure import Structure
 from prunecli.formats.base import Layout
-from prunecli.formats.outputs.anywhere import Output, write_output
+from prunecli.formats.dtypes import DTYPES
 from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.parameters import Parameter, parameters_of
-from prunecli.surgery.plan import Plan
+from prunecli.surgery.plan import Plan, Prune
 from prunecli.surgery.rewrite_units import Run, count
 from prunecli.surgery.select import Selection, select
 from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.units import Work
 
-__all__ = [
-    "SCHEMA", "ParameterReport", "Place", "Report", "Totals", "as_dict", "make_report", "measure", "render_json",
-    "write_report",
-]  # fmt: skip
-
-SCHEMA = "prunecli.report/1"
+__all__ = ["ParameterReport", "Place", "Report", "Totals", "make_report", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +43,19 @@ class ParameterReport:
     tied_to: tuple[str, ...]
     key: str
     mask_sha256: str | None
+    candidates: int | None = None
+    """Elements that were still unpruned, where this run drew from them."""
+    crc32: str | None = None
+    """CRC-32 of the values as they are now, in row-major order; None where they lie in another order."""
+    structure: Structure | None = None
+    """Where its zeros lie, if that was looked at."""
     copies: tuple[str, ...] = ()
     """Averages and optimizer state of this parameter elsewhere in the file, which a prune leaves alone."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its values, stored densely."""
+        return self.elements * DTYPES[self.dtype].itemsize
 
     @property
     def sparsity(self) -> float | None:
@@ -82,18 +82,20 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole report. Seed, amount and the rest of the request are None unless the command was `apply`."""
+    """A whole report. `prune` is what was asked of `apply`, with the seed that was drawn; else None."""
 
     command: str
     source: Place
     output: Place | None
     parameters: Sequence[ParameterReport]
-    seed: int | None = None
-    amount: Amount | None = None
-    everywhere: bool | None = None
-    remove: bool | None = None
+    prune: Prune | None = None
     carried: Sequence[str] = ()
     """Paths of the tensors outside the state dict (averages, optimizer state): left as they are."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the masks that were drawn."""
+        return self.prune.seed if self.prune else None
 
     @property
     def totals(self) -> Totals:
@@ -142,30 +144,14 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
         for name, parameter in plan.parameters.items()
         if plan.counted(parameter)
     ]
-    prune = plan.prune
     return Report(
         command=plan.command,
         source=Place(source.name, checkpoint.format, source.size),
         output=output,
         parameters=parameters,
-        seed=plan.seed,
-        amount=prune.amount if prune else None,
-        everywhere=prune.everywhere if prune else None,
-        remove=plan.bake if prune else None,
+        prune=plan.prune,
         carried=[tensor.name for tensor in checkpoint.carried],
     )
-
-
-def write_report(checkpoint: Layout, plan: Plan, surgery: Surgery, place: Place, target: Output | None) -> Report:
-    """Put a finished run's report together, and write it if it has a place to go.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    report = make_report(checkpoint, plan, surgery, place)
-    if target is not None:
-        write_output(target, render_json(report))
-    return report
 
 
 def _parameter(
@@ -190,6 +176,7 @@ def _parameter(
         tied_to=tied_to,
         key=planned.key if planned else parameter.key,
         mask_sha256=None if mask is None or mask.trivial else mask.digest.hexdigest(),
+        candidates=planned.census.candidates if planned and planned.subset else None,
         copies=copies if planned else (),
     )
 
@@ -205,47 +192,3 @@ def _tied_groups(parameters: Mapping[str, Parameter], twins: Twins) -> dict[str,
         groups.setdefault(places[name] if weight.elements else name, []).append(name)
     shared = {name: [each for each in groups.get(places[name], [name]) if each != name] for name in parameters}
     return {name: (*others, *twins.get(name, ())) for name, others in shared.items()}
-
-
-def render_json(report: Report) -> bytes:
-    """Render a report as JSON: ASCII only, so that no name in it can do anything to a terminal."""
-    return (json.dumps(as_dict(report), indent=2, ensure_ascii=True) + "\n").encode("ascii")
-
-
-def as_dict(report: Report) -> dict[str, Any]:
-    """Return a report as plain dicts and lists, by the published names."""
-    totals = report.totals
-    return {
-        "schema": SCHEMA,
-        "tool": {
-            "name": "prunecli", "version": __version__, "stream": 1,
-            "python": platform.python_version(), "numpy": np.__version__,
-        },
-        "command": report.command,
-        "source": _place(report.source),
-        "output": None if report.output is None else _place(report.output),
-        "seed": report.seed,
-        "amount": report.amount,
-        "method": "random_unstructured" if report.command == "apply" else None,
-        "global": report.everywhere,
-        "remove": report.remove,
-        "totals": {
-            "parameters": totals.parameters, "elements": totals.elements, "zeros": totals.zeros,
-            "sparsity": totals.sparsity, "pruned_now": totals.pruned_now,
-        },
-        "parameters": [_parameter_dict(each) for each in report.parameters],
-        "carried": list(report.carried),
-    }  # fmt: skip
-
-
-def _place(place: Place) -> dict[str, Any]:
-    return {"path": place.path, "format": place.format, "bytes": place.bytes}
-
-
-def _parameter_dict(each: ParameterReport) -> dict[str, Any]:
-    return {
-        "name": each.name, "module": each.module, "shape": list(each.shape), "dtype": each.dtype,
-        "elements": each.elements, "zeros_before": each.zeros_before, "zeros": each.zeros, "sparsity": each.sparsity,
-        "state": each.state, "pruned_now": each.pruned_now, "tied_to": list(each.tied_to), "key": each.key,
-        "mask_sha256": each.mask_sha256, "copies": list(each.copies),
-    }  # fmt: skip

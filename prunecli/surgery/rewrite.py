@@ -21,7 +21,8 @@ from prunecli.formats.source import FileSource
 from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, prepare
 from prunecli.surgery.plan import Plan
-from prunecli.surgery.report import Place, Report, write_report
+from prunecli.surgery.report import Place, Report
+from prunecli.surgery.report_json import write_report
 from prunecli.surgery.rewrite_folder import (
     FAR,
     check_folder_destination,

@@ -20,7 +20,8 @@ from prunecli.formats.stream import run_pieces
 from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.plan import Plan
-from prunecli.surgery.report import Place, Report, write_report
+from prunecli.surgery.report import Place, Report
+from prunecli.surgery.report_json import write_report
 from prunecli.surgery.rewrite_units import Order, Run, carry_out
 from prunecli.surgery.units import Work
 

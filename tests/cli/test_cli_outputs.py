@@ -82,7 +82,8 @@ def test_the_report_on_stdout_is_the_one_in_the_file(cli: Cli) -> None:
 def test_the_report_of_apply(cli: Cli) -> None:
     found = cli("apply", "model.pt", *FC1, "--report", "-").json
     assert found["schema"] == "prunecli.report/1"
-    assert (found["command"], found["seed"], found["amount"], found["global"]) == ("apply", 1, 0.5, False)
+    assert (found["command"], found["seed"], found["remove"]) == ("apply", 1, False)
+    assert found["groups"] == [{"params": ["fc1.weight"], "exclude": [], "min_dim": 0, "amount": 0.5, "global": False}]
     assert found["source"] == {"path": "model.pt", "format": "torch zip", "bytes": Path("model.pt").stat().st_size}
     written = Path("model.pruned.pt").stat().st_size
     assert found["output"] == {"path": "model.pruned.pt", "format": "torch zip", "bytes": written}

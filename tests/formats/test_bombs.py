@@ -22,7 +22,7 @@ from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.graph import load
 from prunecli.formats.pickles.nodes import Call, walk
 from prunecli.formats.torch.objects import load_objects
-from prunecli.surgery.plan import Prune, plan_prune
+from prunecli.surgery.plan import Group, Prune, plan_prune
 from prunecli.surgery.report import measure
 from prunecli.surgery.select import Selection
 
@@ -140,14 +140,14 @@ def test_one_tensor_of_many_names(tmp_path: Path) -> None:
         assert len(opened.tensors) == MANY + 1
         for remove in (True, False):
             with pytest.raises(UnsupportedError, match="first shares its memory with more than 1000 tensors"):
-                plan_prune(opened, Prune(Selection(("*",)), 0.5, 1, remove=remove))
+                plan_prune(opened, Prune((Group(Selection(("*",)), 0.5),), 1, remove=remove))
 
 
 def test_one_mask_of_many_names(tmp_path: Path) -> None:
     names = [text(f"{i:05}_{kind}") + AGAIN for i in range(MANY // 2) for kind in ("orig", "mask")]
     path = checkpoint(tmp_path / "m.pt", *names, text("w_orig") + tensor(), text("w_mask") + AGAIN)
     with open_checkpoint(path) as opened, pytest.raises(UnsupportedError, match="with more than 1000 tensors"):
-        plan_prune(opened, Prune(Selection(("w",)), 0.5, 1))
+        plan_prune(opened, Prune((Group(Selection(("w",)), 0.5),), 1))
 
 
 def test_names_of_very_many_parts(tmp_path: Path) -> None:

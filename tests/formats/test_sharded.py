@@ -30,7 +30,7 @@ from prunecli.formats.base import Reading
 from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.opening import open_any
 from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import Group, Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report, measure
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
@@ -61,7 +61,8 @@ def whole(path: Path, tensors: Tensors, suffix: str) -> Path:
 
 
 def apply(source: Path, target: Path, *patterns: str, **options: object) -> Report:
-    prune = Prune(Selection(patterns or ("*",)), 0.5, 7, **options)  # type: ignore[arg-type]
+    group = Group(Selection(patterns or ("*",)), 0.5, bool(options.pop("everywhere", False)))
+    prune = Prune((group,), 7, **options)  # type: ignore[arg-type]
     with open_any(source) as opened:
         return rewrite(opened, plan_prune(opened, prune), Destination(target), Run(2))
 
@@ -176,7 +177,12 @@ def test_the_state_dict_may_lie_deeper_in_every_shard(tmp_path: Path) -> None:
         torch.save({"inner": {"state_dict": tensors}, "epoch": 3}, folder / shard(number, 3, ".bin"))
     with open_folder(folder, Reading("inner.state_dict")) as opened:
         assert opened.wrapper == "inner.state_dict"
-        rewrite(opened, plan_prune(opened, Prune(Selection(("*",)), 0.5, 7)), Destination(tmp_path / "out"), Run(1))
+        rewrite(
+            opened,
+            plan_prune(opened, Prune((Group(Selection(("*",)), 0.5),), 7)),
+            Destination(tmp_path / "out"),
+            Run(1),
+        )
     assert all(content["epoch"] == 3 for content in shards_of(tmp_path / "out").values())
 
 
@@ -391,7 +397,7 @@ def test_counting_reads_all_shards(folder: Path, tmp_path: Path) -> None:
 def test_the_number_of_threads_leaves_no_trace(folder: Path, tmp_path: Path) -> None:
     for jobs in (1, 4):
         with open_any(folder) as opened:
-            plan = plan_prune(opened, Prune(Selection(("*",)), 0.5, 7))
+            plan = plan_prune(opened, Prune((Group(Selection(("*",)), 0.5),), 7))
             rewrite(opened, plan, Destination(tmp_path / f"out{jobs}"), Run(jobs))
     assert files_of(tmp_path / "out1") == files_of(tmp_path / "out4")
 
@@ -399,7 +405,7 @@ def test_the_number_of_threads_leaves_no_trace(folder: Path, tmp_path: Path) -> 
 def test_progress_tells_what_is_written_once(folder: Path, tmp_path: Path, suffix: str) -> None:
     told: list[tuple[int, int]] = []
     with open_any(folder) as opened:
-        plan = plan_prune(opened, Prune(Selection(("*",)), 0.5, 7))
+        plan = plan_prune(opened, Prune((Group(Selection(("*",)), 0.5),), 7))
         destination = Destination(tmp_path / "out")
         rewrite(opened, plan, destination, Run(progress=lambda done, total: told.append((done, total))))
     size = sum((tmp_path / "out" / shard(number, 3, suffix)).stat().st_size for number in (1, 2))

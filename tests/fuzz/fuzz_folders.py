@@ -22,8 +22,9 @@ from prunecli.formats.folders.folder import Folder
 from prunecli.formats.opening import open_any
 from prunecli.formats.stream import run_pieces
 from prunecli.surgery.edits import prepare
-from prunecli.surgery.plan import Prune, plan_prune
-from prunecli.surgery.report import make_report, measure, render_json
+from prunecli.surgery.plan import Group, Prune, plan_prune
+from prunecli.surgery.report import make_report, measure
+from prunecli.surgery.report_json import render_json
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import Selection
 
@@ -149,7 +150,7 @@ def _rewrite(folder: Any, *, remove: bool) -> None:
     if not isinstance(folder, Folder):
         raise BrokenLawError("a folder was read as a file")
     render_json(measure(folder, None, Run(1)))
-    plan = plan_prune(folder, Prune(Selection(("*",)), 0.5, 1, remove=remove))
+    plan = plan_prune(folder, Prune((Group(Selection(("*",)), 0.5),), 1, remove=remove))
     surgery = prepare(folder, plan)
     for file, source in folder.sources.items():
         pieces = list(folder.pieces(file, surgery.edit))

@@ -22,8 +22,9 @@ from prunecli.formats.pickles.nodes import Persistent, TupleNode, walk
 from prunecli.formats.source import FileSource
 from prunecli.formats.stream import run_pieces
 from prunecli.surgery.edits import prepare
-from prunecli.surgery.plan import Prune, plan_bake, plan_prune
-from prunecli.surgery.report import make_report, measure, render_json
+from prunecli.surgery.plan import Group, Prune, plan_bake, plan_prune
+from prunecli.surgery.report import make_report, measure
+from prunecli.surgery.report_json import render_json
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import Selection
 
@@ -114,7 +115,9 @@ def judge_file(data: bytes) -> str:
     options = zlib.crc32(data)  # what is done to an input hangs on the input alone, so that it can be done again
     foreign, everywhere, remove, zeros, same, compared = (bool(options >> bit & 1) for bit in range(6))
     reading, mask_dtype = Reading(_KEYS[options >> 8 & 63], foreign), "same" if same else "bool"
-    prune = Prune(Selection(("*",)), 0.5, 1, everywhere, remove, zeros_are_pruned=zeros, mask_dtype=mask_dtype)
+    prune = Prune(
+        (Group(Selection(("*",)), 0.5, everywhere),), 1, remove, zeros_are_pruned=zeros, mask_dtype=mask_dtype
+    )
     with watched(), _source(data) as source:
         try:
             checkpoint = read_checkpoint(source, reading)

@@ -11,7 +11,8 @@ from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import Prune, plan_prune
-from prunecli.surgery.report import Report, as_dict
+from prunecli.surgery.report import Report
+from prunecli.surgery.report_json import as_dict
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
 

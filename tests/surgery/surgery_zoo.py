@@ -17,7 +17,7 @@ from prunecli.core.amount import Amount
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import Group, Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report, measure
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
@@ -74,8 +74,8 @@ def load(path: Path) -> Any:
 
 def ask(amount: Amount, *patterns: str, seed: int = 7, excludes: Sequence[str] = (), **options: Any) -> Prune:
     """Put a request together; no pattern means all that patterns take."""
-    min_dim = options.pop("min_dim", 0)
-    return Prune(Selection(patterns or ("*",), excludes, min_dim), amount, seed, **options)
+    min_dim, everywhere = options.pop("min_dim", 0), options.pop("everywhere", False)
+    return Prune((Group(Selection(patterns or ("*",), excludes, min_dim), amount, everywhere),), seed, **options)
 
 
 def apply(source: Path, target: Path, prune: Prune, *, jobs: int = 2, key: str | None = None) -> Report:

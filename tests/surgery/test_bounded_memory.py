@@ -12,7 +12,7 @@ _SCRIPT = """
 import sys, threading
 from pathlib import Path
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.plan import Prune, plan_prune
+from prunecli.surgery.plan import Group, Prune, plan_prune
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
@@ -31,7 +31,7 @@ sampler = threading.Thread(target=sample)
 source, target, remove = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "remove"
 sampler.start()
 with open_checkpoint(source) as checkpoint:
-    prune = Prune(Selection(("*",)), 0.5, 7, remove=remove)
+    prune = Prune((Group(Selection(("*",)), 0.5),), 7, remove=remove)
     rewrite(checkpoint, plan_prune(checkpoint, prune), Destination(target), Run(2))
 done.set()
 sampler.join()

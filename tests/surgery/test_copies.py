@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report, as_dict
+from prunecli.surgery.report import Report
+from prunecli.surgery.report_json import as_dict
 from prunecli.surgery.rewrite import rewrite
 
 

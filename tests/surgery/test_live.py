@@ -14,7 +14,7 @@ from torch.nn.utils import prune as untyped_prune
 
 from prunecli import bake_module, prune_module
 from prunecli.errors import UsageError
-from prunecli.surgery.report import render_json
+from prunecli.surgery.report_json import render_json
 
 prune: Any = untyped_prune
 
@@ -156,4 +156,5 @@ def test_a_report_renders_as_that_of_a_file_does() -> None:
     shown = json.loads(render_json(prune_module(model, "*", 0.5, seed=7)))
     size = sum(each.nbytes for each in model.parameters())
     assert shown["source"] == {"path": None, "format": "module", "bytes": size}
-    assert (shown["command"], shown["output"], shown["seed"], shown["amount"]) == ("apply", None, 7, 0.5)
+    assert (shown["command"], shown["output"], shown["seed"]) == ("apply", None, 7)
+    assert [group["amount"] for group in shown["groups"]] == [0.5]

@@ -14,7 +14,8 @@ from torch import Tensor
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import ParameterReport, Report, as_dict, render_json
+from prunecli.surgery.report import ParameterReport, Report
+from prunecli.surgery.report_json import as_dict, render_json
 from prunecli.surgery.rewrite import rewrite
 
 
@@ -146,19 +147,20 @@ def written(tmp_path: Path, **options: Any) -> dict[str, Any]:
 def test_the_json_has_the_published_keys_and_only_ascii(tmp_path: Path) -> None:
     report = written(tmp_path, everywhere=True)
     assert list(report) == [
-        "schema", "tool", "command", "source", "output", "seed", "amount", "method", "global", "remove", "totals",
-        "parameters", "carried",
+        "schema", "tool", "command", "source", "output", "method", "seed", "groups", "remove", "mask_dtype", "untie",
+        "zeros_are_pruned", "totals", "parameters", "carried",
     ]  # fmt: skip
     assert list(report["tool"]) == ["name", "version", "stream", "python", "numpy"]
     assert list(report["source"]) == list(report["output"]) == ["path", "format", "bytes"]
     assert list(report["totals"]) == ["parameters", "elements", "zeros", "sparsity", "pruned_now"]
     assert list(report["parameters"][0]) == [
         "name", "module", "shape", "dtype", "elements", "zeros_before", "zeros", "sparsity", "state", "pruned_now",
-        "tied_to", "key", "mask_sha256", "copies",
+        "tied_to", "key", "candidates", "mask_sha256", "crc32", "structure", "copies",
     ]  # fmt: skip
     assert report["schema"] == "prunecli.report/1"
-    values = [report[key] for key in ("command", "seed", "amount", "method", "global", "remove")]
-    assert values == ["apply", 7, 0.5, "random_unstructured", True, False]
+    values = [report[key] for key in ("command", "seed", "method", "remove", "mask_dtype")]
+    assert values == ["apply", 7, "random_unstructured", False, "bool"]
+    assert report["groups"] == [{"params": ["*"], "exclude": [], "min_dim": 0, "amount": 0.5, "global": True}]
 
 
 def test_the_json_tells_what_was_done(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from prunecli.formats.sinks import FileSink
 from prunecli.surgery import units
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import Prune, plan_prune
-from prunecli.surgery.report import Report, as_dict, measure
+from prunecli.surgery.report import Report, measure
+from prunecli.surgery.report_json import as_dict
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.team import ALONE, Team

@@ -22,6 +22,7 @@ from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import Prune, plan_bake, plan_prune
 from prunecli.surgery.report import Report
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.select import Selection
 
 torch_prune: Any = prune  # untyped
 FOREIGN = Reading(foreign=True)
@@ -182,7 +183,7 @@ def test_the_hooks_of_others_stay(tmp_path: Path) -> None:
     torch.save(live, tmp_path / "m.pt")
     out = tmp_path / "one.pt"
     with open_checkpoint(tmp_path / "m.pt", FOREIGN) as checkpoint:
-        plan = plan_bake(checkpoint, ask(1, "0.weight").selection)
+        plan = plan_bake(checkpoint, Selection(("0.weight",)))
         rewrite(checkpoint, plan, Destination(out))
     baked = load(out)
     first, second = baked[0]._forward_pre_hooks.values()

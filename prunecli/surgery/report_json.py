@@ -1,0 +1,99 @@
+"""A report as JSON, `prunecli.report/1`: what `apply` and `remove` write beside their output."""
+
+import json
+import platform
+from typing import Any
+
+import numpy as np
+
+from prunecli import __version__
+from prunecli.core.structure import Structure
+from prunecli.formats.base import Layout
+from prunecli.formats.outputs.anywhere import Output, write_output
+from prunecli.surgery.edits import Surgery
+from prunecli.surgery.plan import Plan, Prune
+from prunecli.surgery.report import ParameterReport, Place, Report, make_report
+
+__all__ = ["SCHEMA", "as_dict", "render_json", "write_report"]
+
+SCHEMA = "prunecli.report/1"
+
+
+def write_report(checkpoint: Layout, plan: Plan, surgery: Surgery, place: Place, target: Output | None) -> Report:
+    """Put a finished run's report together, and write it if it has a place to go.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    report = make_report(checkpoint, plan, surgery, place)
+    if target is not None:
+        write_output(target, render_json(report))
+    return report
+
+
+def render_json(report: Report) -> bytes:
+    """Render a report as JSON: ASCII only, so that no name in it can do anything to a terminal."""
+    return (json.dumps(as_dict(report), indent=2, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """Return a report as plain dicts and lists, by the published names."""
+    totals = report.totals
+    return {
+        "schema": SCHEMA,
+        "tool": {
+            "name": "prunecli", "version": __version__, "stream": 1,
+            "python": platform.python_version(), "numpy": np.__version__,
+        },
+        "command": report.command,
+        "source": _place(report.source),
+        "output": None if report.output is None else _place(report.output),
+        "method": "random_unstructured" if report.prune else None,
+        **_request(report.prune),
+        "totals": {
+            "parameters": totals.parameters, "elements": totals.elements, "zeros": totals.zeros,
+            "sparsity": totals.sparsity, "pruned_now": totals.pruned_now,
+        },
+        "parameters": [_parameter_dict(each) for each in report.parameters],
+        "carried": list(report.carried),
+    }  # fmt: skip
+
+
+def _request(prune: Prune | None) -> dict[str, Any]:
+    """Return all that made the masks, but for what lies in the parameters."""
+    if prune is None:
+        return {"seed": None, "groups": []}
+    groups = [
+        {
+            "params": list(group.selection.patterns), "exclude": list(group.selection.excludes),
+            "min_dim": group.selection.min_dim, "amount": group.amount, "global": group.everywhere,
+        }
+        for group in prune.groups
+    ]  # fmt: skip
+    return {
+        "seed": prune.seed, "groups": groups, "remove": prune.remove, "mask_dtype": prune.mask_dtype,
+        "untie": prune.untie, "zeros_are_pruned": prune.zeros_are_pruned,
+    }  # fmt: skip
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return {"path": place.path, "format": place.format, "bytes": place.bytes}
+
+
+def _parameter_dict(each: ParameterReport) -> dict[str, Any]:
+    return {
+        "name": each.name, "module": each.module, "shape": list(each.shape), "dtype": each.dtype,
+        "elements": each.elements, "zeros_before": each.zeros_before, "zeros": each.zeros, "sparsity": each.sparsity,
+        "state": each.state, "pruned_now": each.pruned_now, "tied_to": list(each.tied_to), "key": each.key,
+        "candidates": each.candidates, "mask_sha256": each.mask_sha256, "crc32": each.crc32,
+        "structure": None if each.structure is None else _structure(each.structure), "copies": list(each.copies),
+    }  # fmt: skip
+
+
+def _structure(found: Structure) -> dict[str, Any]:
+    return {
+        "rows": found.rows, "empty_rows": found.empty_rows, "columns": found.columns,
+        "empty_columns": found.empty_columns, "blocks_16x16": found.blocks, "empty_blocks_16x16": found.empty_blocks,
+        "groups_of_4": found.fours, "groups_of_4_with_2_zeros": found.halved_fours,
+        "groups_of_8": found.eights, "groups_of_8_with_4_zeros": found.halved_eights,
+    }  # fmt: skip
