@@ -14,6 +14,7 @@ import typer
 
 from prunecli import __version__
 from prunecli.cli import commands
+from prunecli.cli.help import Command, Group
 from prunecli.cli.signals import Interrupted, die_of, interruptible
 from prunecli.errors import PeerError, PrunecliError, show
 
@@ -29,10 +30,12 @@ app = typer.Typer(
     # rich's markup would let names from a file style, link or break the output.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    add_completion=False,  # ours has names of parameters, and evaluates nothing in the shell
+    cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (commands.apply, commands.remove, commands.report, commands.params):
-    app.command()(_command)
+    app.command(cls=Command)(_command)
 
 
 def _version(value: bool) -> None:
@@ -91,7 +94,7 @@ def _allow_many_files() -> None:
 
 def _run(arguments: Sequence[str], *, debug: bool) -> int:
     try:
-        code = app(arguments, prog_name="prunecli", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="prunecli", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except PeerError as error:

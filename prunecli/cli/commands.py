@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prunecli.cli import render
+from prunecli.cli.help import AMOUNT, GATE, OUTPUT, REPORT, SELECTION
 from prunecli.cli.options import (
     Amount,
     Checkpoint,
@@ -48,10 +49,15 @@ from prunecli.surgery.team import Team, team_of_launcher
 __all__ = ["apply", "params", "remove", "report"]
 
 ReportFile = Annotated[
-    str | None, typer.Option("--report", metavar="PATH|-", help="The JSON report; default: beside the output.")
+    str | None,
+    typer.Option(
+        "--report", metavar="PATH|-", help="The JSON report; default: beside the output.", rich_help_panel=REPORT
+    ),
 ]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.", rich_help_panel=REPORT)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.", rich_help_panel=OUTPUT)
+]
 
 
 def apply(
@@ -60,19 +66,30 @@ def apply(
     param: Params = None,
     exclude: Exclude = None,
     together: Annotated[
-        bool, typer.Option("--global", help="One amount over all selected parameters together.")
+        bool, typer.Option("--global", help="One amount over all selected parameters together.", rich_help_panel=AMOUNT)
     ] = False,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Seed of the masks; drawn and told if absent.")
+        int | None,
+        typer.Option("--seed", min=0, help="Seed of the masks; drawn and told if absent.", rich_help_panel=AMOUNT),
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Bake: write zeros into the weights, no masks.")] = False,
-    mask_dtype: Annotated[MaskDtype, typer.Option("--mask-dtype", help="Type of new masks.")] = MaskDtype.BOOL,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Bake: write zeros into the weights, no masks.", rich_help_panel=OUTPUT)
+    ] = False,
+    mask_dtype: Annotated[
+        MaskDtype, typer.Option("--mask-dtype", help="Type of new masks.", rich_help_panel=OUTPUT)
+    ] = MaskDtype.BOOL,
     key: Key = None,
     foreign: Foreign = False,
-    untie: Annotated[bool, typer.Option("--untie", help="Mask a tied parameter and keep its partners dense.")] = False,
+    untie: Annotated[
+        bool,
+        typer.Option("--untie", help="Mask a tied parameter and keep its partners dense.", rich_help_panel=SELECTION),
+    ] = False,
     min_dim: MinDim = 0,
     zeros_are_pruned: Annotated[
-        bool, typer.Option("--zeros-are-pruned", help="Elements that are zero count as pruned already.")
+        bool,
+        typer.Option(
+            "--zeros-are-pruned", help="Elements that are zero count as pruned already.", rich_help_panel=AMOUNT
+        ),
     ] = False,
     output: Output = None,
     report: ReportFile = None,
@@ -133,10 +150,15 @@ def report(
     min_dim: MinDim = 0,
     key: Key = None,
     foreign: Foreign = False,
-    style: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.TABLE,
+    style: Annotated[
+        ReportFormat, typer.Option("--format", help="How to write it.", rich_help_panel=OUTPUT)
+    ] = ReportFormat.TABLE,
     output: Output = None,
     fail_under: Annotated[
-        float | None, typer.Option("--fail-under", min=0.0, max=1.0, help="Exit 7 if the total sparsity is below.")
+        float | None,
+        typer.Option(
+            "--fail-under", min=0.0, max=1.0, help="Exit 7 if the total sparsity is below.", rich_help_panel=GATE
+        ),
     ] = None,
     force: Force = False,
     jobs: Jobs = None,

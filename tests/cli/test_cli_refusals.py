@@ -66,8 +66,7 @@ def test_selections(refused: Refusal, options: list[str], names: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ([], "Missing command"),
-        (["prune"], "'prune'"),
+        (["prune"], "no command prune"),
         (["--bogus"], "--bogus"),
         (["apply"], "CKPT"),
         (["apply", "model.pt", "-p", "*"], "--amount"),
