@@ -10,6 +10,7 @@ import typer
 
 from prunecli.cli import render
 from prunecli.cli.help import AMOUNT, GATE, OUTPUT, REPORT, SELECTION
+from prunecli.cli.lists import ParamsFrom, with_list
 from prunecli.cli.options import (
     Amount,
     Checkpoint,
@@ -64,6 +65,7 @@ def apply(
     checkpoint: Checkpoint,
     amount: Amount,
     param: Params = None,
+    listed: ParamsFrom = None,
     exclude: Exclude = None,
     together: Annotated[
         bool, typer.Option("--global", help="One amount over all selected parameters together.", rich_help_panel=AMOUNT)
@@ -101,7 +103,7 @@ def apply(
     quiet: Quiet = False,
 ) -> None:
     """Prune parameters at random: weight -> weight_orig + weight_mask, or zeros with --remove."""
-    selection = selection_of(param, exclude, min_dim)
+    selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
     if selection is None:
         raise UsageError("nothing is selected; add -p NAME or a pattern like -p '*.weight'")
     share = parse_amount(amount)
@@ -121,6 +123,7 @@ def apply(
 def remove(
     checkpoint: Checkpoint,
     param: Params = None,
+    listed: ParamsFrom = None,
     exclude: Exclude = None,
     key: Key = None,
     foreign: Foreign = False,
@@ -134,18 +137,20 @@ def remove(
     quiet: Quiet = False,
 ) -> None:
     """Bake the masks that a checkpoint has: weight_orig * weight_mask -> weight."""
+    selection = selection_of(with_list(param, listed, checkpoint), exclude)
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "remove", output, report, no_report=no_report, force=force)
     with _opened(source, formats.Reading(key, foreign)) as (team, opened):
         run = _run(team, jobs, resume=resume)
         speech = _Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
-        plan = team.share(lambda: plan_bake(opened, selection_of(param, exclude)))
+        plan = team.share(lambda: plan_bake(opened, selection))
         _carry_out(opened, plan, destination, run, speech)
 
 
 def report(
     checkpoint: Checkpoint,
     param: Params = None,
+    listed: ParamsFrom = None,
     exclude: Exclude = None,
     min_dim: MinDim = 0,
     key: Key = None,
@@ -164,9 +169,10 @@ def report(
     jobs: Jobs = None,
 ) -> None:
     """Count the zeros of a checkpoint's parameters."""
+    selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
     target = None if output in (None, "-") else check_output(output_path(str(output), "--output"), force=force)
     with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
-        result = measure(opened, selection_of(param, exclude, min_dim), _run(team, jobs))
+        result = measure(opened, selection, _run(team, jobs))
         confirm(opened)
         if not team.leads:
             return
@@ -182,13 +188,14 @@ def report(
 def params(
     checkpoint: Checkpoint,
     param: Params = None,
+    listed: ParamsFrom = None,
     exclude: Exclude = None,
     min_dim: MinDim = 0,
     key: Key = None,
     foreign: Foreign = False,
 ) -> None:
     """List what can be pruned: names, types, shapes; plain lines when piped."""
-    selection = selection_of(param, exclude, min_dim)
+    selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
     with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
         if not team.leads:
             return

@@ -17,6 +17,7 @@ from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import ParameterReport, Report
 from prunecli.surgery.report_json import render_json
+from prunecli.surgery.select import LONGEST
 
 # rich takes as long to import as numpy; what needs no table (--help, -q, pipes) need not wait for it.
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def plan_table(plan: Plan, destination: Destination) -> None:
 
 def parameters(checkpoint: Opened, chosen: Sequence[Parameter]) -> None:
     """List parameters: a table on a terminal, else a line each of name, type, shape and state, set apart by tabs."""
-    rows = [(show(each.name, 1000), each.weight.dtype.name, _shape(each.weight.shape), _state(each)) for each in chosen]
+    rows = [
+        (show(each.name, LONGEST), each.weight.dtype.name, _shape(each.weight.shape), _state(each)) for each in chosen
+    ]
     if not sys.stdout.isatty():
         sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
         return
