@@ -7,7 +7,7 @@ count as candidates, and whatever is wrong with a checkpoint, the answer is empt
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,13 @@ from typer.core import TyperArgument, TyperOption
 from prunecli.cli.help import metavar_of
 from prunecli.cli.shell_words import Typed, last_word, quoted, typed_words
 from prunecli.errors import show
-from prunecli.formats.base import Reading
+from prunecli.formats.base import Reading, TensorInfo
 from prunecli.formats.opening import open_any
-from prunecli.surgery.parameters import Parameter, parameters_of
+from prunecli.surgery.parameters import Parameter
 
 __all__ = ["Answer", "answer", "complete", "in_steps"]
 
-_SECONDS = 3.0
+_SECONDS = 4.0
 """How long a shell waits at most; then there are no candidates."""
 
 _MANY = 100
@@ -191,17 +191,23 @@ def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
     path = _checkpoint(scan)
     if path is None:
         return [], True
-    with open_any(
-        path, Reading(scan.value_of("--key"), scan.value_of("--allow-foreign-objects") is not None)
-    ) as opened:
-        found = parameters_of(opened)
+    reading = Reading(scan.value_of("--key"), scan.value_of("--allow-foreign-objects") is not None)
+    with open_any(path, reading) as opened:
+        found = {each.name: each for each in _beginning(opened.tensors, typed)}
     masked = scan.command.name == "remove"
-    names = [
-        name for name, each in found.items()
-        if name.startswith(typed) and _speakable(name) and (each.mask is not None if masked else not each.obstacle())
-    ]  # fmt: skip
-    steps, whole = in_steps(names, typed)
+    names = [name for name, each in found.items() if (each.mask is not None if masked else not each.obstacle())]
+    steps, whole = in_steps([name for name in names if _speakable(name)], typed)
     return [(step, _what(found[step]) if step in found else "") for step in steps], whole
+
+
+def _beginning(tensors: Mapping[str, TensorInfo], typed: str) -> Iterator[Parameter]:
+    """Return the parameters whose names begin so; `parameters_of` tells more of each, and takes longer for 90,000."""
+    for name, tensor in tensors.items():
+        if not name.startswith(typed) or (name.endswith("_mask") and f"{name[:-5]}_orig" in tensors):
+            continue
+        mask = tensors.get(f"{name[:-5]}_mask") if name.endswith("_orig") else None
+        base = name if mask is None else name[:-5]
+        yield Parameter(base, base, tensor, mask)
 
 
 def _checkpoint(scan: _Scan) -> Path | None:
