@@ -109,9 +109,9 @@ def apply(
         run = _run(team, jobs, resume=resume)
         speech = _Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
         request = team.share(lambda: request_of(asked))
-        render.counts(request.prune, quiet=speech.quiet or request.told is not None)
         request = replace(request, prune=_seeded(request.prune, opened, destination, run))
         plan = team.share(lambda: plan_of(opened, request, stamp=stamp))
+        render.counts(request.prune, quiet=speech.quiet or request.told is not None)
         _carry_out(opened, plan, destination, run, speech)
 
 
