@@ -14,17 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.flags import bands_all_zero, blocks_all_zero, halved_groups
 from prunecli.core.structure import BLOCK_SIDE, Density, Structure
 
 __all__ = ["StructureTally"]
 
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
-
-_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.int64)
-_EIGHTS = (_BITS.sum(axis=1) >= 4).astype(np.int64)
-_FOURS = (_BITS[:, :4].sum(axis=1) >= 2).astype(np.int64) + (_BITS[:, 4:].sum(axis=1) >= 2)
-"""How many groups of 8, and of 4, a byte of eight flags has in which half are zeros."""
 
 _ROWS = 255
 """Flags that one byte can add up."""
@@ -177,8 +173,8 @@ class StructureTally:
     def _add_rectangle(self, row: int, column: int, zero: Flags) -> None:
         high, wide = zero.shape
         down, across = slice(row, row + high), slice(column, column + wide)
-        bands = _anded(zero, row)
-        kept_blocks = ~np.logical_and.reduceat(bands, _cuts(column, wide), axis=1)
+        bands = bands_all_zero(zero, row)
+        kept_blocks = ~blocks_all_zero(bands, column)
         with self._lock:
             seen = self._begun()
             if seen.rows.size:
@@ -194,7 +190,7 @@ class StructureTally:
         last = first + zero.size == self._elements
         begin = min(-first % 8, zero.size)
         end = zero.size if last else max(begin, zero.size - (first + zero.size) % 8)
-        fours, eights = _halved(np.packbits(zero[begin:end]))
+        fours, eights = halved_groups(np.packbits(zero[begin:end]))
         ends = np.concatenate([np.flatnonzero(zero[:begin]), np.flatnonzero(zero[end:]) + end])
         with self._lock:
             seen = self._begun()
@@ -242,7 +238,7 @@ class StructureTally:
             int(flags.size - np.count_nonzero(flags)) if flags.size and self._elements else 0
             for flags in (seen.rows, seen.columns, seen.blocks)
         )
-        late = (0, 0) if seen.late is None else _halved(seen.late)
+        late = (0, 0) if seen.late is None else halved_groups(seen.late)
         fours, eights = (self._elements // size if self._width % size == 0 else None for size in (4, 8))
         return Structure(
             rows=self._height,
@@ -268,36 +264,6 @@ class StructureTally:
 
 def _blocks_of(span: slice) -> slice:
     return slice(span.start // BLOCK_SIDE, (span.stop - 1) // BLOCK_SIDE + 1)
-
-
-def _cuts(start: int, count: int) -> NDArray[np.int64]:
-    """Return where blocks begin in `count` rows or columns from `start` on."""
-    cuts = np.arange(start // BLOCK_SIDE, (start + count - 1) // BLOCK_SIDE + 1) * BLOCK_SIDE - start
-    cuts[0] = 0
-    return cuts
-
-
-def _anded(zero: Flags, row: int) -> Flags:
-    """Tell of each column in each band of blocks whether all is zero; fastest where the band is whole."""
-    side = BLOCK_SIDE
-    head = min(-row % side, zero.shape[0])
-    whole = (zero.shape[0] - head) // side * side
-    bands = []
-    if head:
-        bands.append(zero[:head].all(axis=0)[None])
-    if whole:
-        middle = zero[head : head + whole].reshape(whole // side, side, -1)
-        bands.append(np.logical_and.reduce(middle, axis=1))
-    if head + whole < zero.shape[0]:
-        bands.append(zero[head + whole :].all(axis=0)[None])
-    joined: Flags = np.concatenate(bands)
-    return joined
-
-
-def _halved(packed: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return in how many groups of 4, and of 8, flags of packed ones half or more are set."""
-    found = np.bincount(packed, minlength=256)
-    return int(found @ _FOURS), int(found @ _EIGHTS)
 
 
 def _packed(array: NDArray[Any]) -> str:
