@@ -165,7 +165,7 @@ def report(
     gates += [parse_gate("over", text) for text in fail_over or ()]
     target = None if output in (None, "-") else check_output(output_path(str(output), "--output"), force=force)
     with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
-        result = measure(opened, selection_of(param, exclude, min_dim), _run(team, jobs))
+        result = measure(opened, selection_of(param, exclude, min_dim), _run(team, jobs), structure=True)
         confirm(opened)
         if not team.leads:
             return
