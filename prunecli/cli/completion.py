@@ -183,7 +183,7 @@ def _value(scan: _Scan, option: TyperOption, word: str, start: int) -> Answer:
         names, whole = _names(scan, typed)
         kind = "words" if whole else "steps"
         return Answer(kind, [(before + name, what) for name, what in names], start)
-    return _FILES if any(kind in metavar for kind in ("PATH", "FILE", "CKPT", "FOLDER")) else Answer()
+    return _FILES if any(kind in metavar for kind in ("PATH", "FILE", "CKPT", "FOLDER", "TOML", "JSON")) else Answer()
 
 
 def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:

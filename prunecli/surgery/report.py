@@ -2,20 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prunecli.core.structure import Structure
 from prunecli.formats.base import Layout
 from prunecli.formats.dtypes import DTYPES
+from prunecli.surgery.contents import Tally
 from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.parameters import Parameter, parameters_of
-from prunecli.surgery.plan import Plan, Prune
+from prunecli.surgery.plan import Plan
+from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite_units import Run, count
 from prunecli.surgery.select import Selection, select
+from prunecli.surgery.stamp import stamps_of
 from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.units import Work
 
-__all__ = ["ParameterReport", "Place", "Report", "Totals", "make_report", "measure"]
+__all__ = ["ParameterReport", "Place", "Report", "Totals", "make_report", "measure", "picture_cells", "totals_of"]
+
+_PICTURES = ((128, 256), (64, 1024), (32, 4096))
+"""Cells a side of the pictures, and up to how many parameters they have so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,8 @@ class Report:
     prune: Prune | None = None
     carried: Sequence[str] = ()
     """Paths of the tensors outside the state dict (averages, optimizer state): left as they are."""
+    stamps: Sequence[Mapping[str, Any]] = ()
+    """What earlier runs left in the input's metadata of how they made its masks (`--stamp`), as it stands there."""
 
     @property
     def seed(self) -> int | None:
@@ -100,14 +109,19 @@ class Report:
     @property
     def totals(self) -> Totals:
         """Sum up, each tied group once; one whose mask its partner does not have (`--untie`) counts by itself."""
-        masks = {each.name: each.mask_sha256 for each in self.parameters if each.zeros is not None}
-        counted = [each for each in self.parameters if each.zeros is not None and not _told(each, masks)]
-        return Totals(
-            len(counted),
-            sum(each.elements for each in counted),
-            sum(each.zeros or 0 for each in counted),
-            sum(each.pruned_now for each in counted),
-        )
+        return totals_of(self.parameters)
+
+
+def totals_of(parameters: Sequence[ParameterReport]) -> Totals:
+    """Sum up some parameters of a report, each tied group once."""
+    masks = {each.name: each.mask_sha256 for each in parameters if each.zeros is not None}
+    counted = [each for each in parameters if each.zeros is not None and not _told(each, masks)]
+    return Totals(
+        len(counted),
+        sum(each.elements for each in counted),
+        sum(each.zeros or 0 for each in counted),
+        sum(each.pruned_now for each in counted),
+    )
 
 
 def _told(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
@@ -116,10 +130,18 @@ def _told(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
     return any(masks[partner] == parameter.mask_sha256 for partner in earlier)
 
 
-def measure(checkpoint: Layout, selection: Selection | None, run: Run | None = None) -> Report:
+def measure(
+    checkpoint: Layout,
+    selection: Selection | None,
+    run: Run | None = None,
+    *,
+    structure: bool = False,
+    pictures: bool = False,
+) -> Report:
     """Count the zeros of all ordinary parameters, or of the selected ones, in one pass over the data.
 
-    With several ranks, each looks at its share, and the leader's report has the sums.
+    With several ranks, each looks at its share, and the leader's report has the sums. With `structure`, it is also
+    gathered where the zeros lie, with `pictures` as pictures, too: the more parameters, the smaller ones.
     """
     parameters = parameters_of(checkpoint)
     if selection is not None:
@@ -128,10 +150,21 @@ def measure(checkpoint: Layout, selection: Selection | None, run: Run | None = N
         chosen = [parameter for parameter in parameters.values() if parameter.ordinary]
     looked_at = {parameter.name: parameter for parameter in chosen}
     plan = Plan("report", looked_at, {}, bake=False, twins=find_twins(checkpoint, looked_at))
-    surgery = prepare(checkpoint, plan)
+    cells = picture_cells(chosen) if pictures else {}
+    surgery = prepare(checkpoint, plan, cells if structure or pictures else None)
     pieces = looks(surgery.edit, (parameter.weight for parameter in chosen))
     count(surgery, [Work("", pieces, checkpoint.source, written=False)], run or Run())
     return make_report(checkpoint, plan, surgery, None)
+
+
+def picture_cells(parameters: Sequence[Parameter]) -> dict[str, int]:
+    """Return how many cells a side the picture of each parameter has, so that all together stay a few MiB.
+
+    Of very many, only the largest have one.
+    """
+    cells = next((cells for cells, most in _PICTURES if len(parameters) <= most), _PICTURES[-1][0])
+    largest = sorted(parameters, key=lambda each: each.weight.elements, reverse=True)
+    return {parameter.name: cells for parameter in largest[: _PICTURES[-1][1]]}
 
 
 def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place | None) -> Report:
@@ -151,6 +184,7 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
         parameters=parameters,
         prune=plan.prune,
         carried=[tensor.name for tensor in checkpoint.carried],
+        stamps=stamps_of(checkpoint),
     )
 
 
@@ -177,8 +211,14 @@ def _parameter(
         key=planned.key if planned else parameter.key,
         mask_sha256=None if mask is None or mask.trivial else mask.digest.hexdigest(),
         candidates=planned.census.candidates if planned and planned.subset else None,
+        crc32=_crc32(tally) if tally else None,
+        structure=tally.structure.result() if tally and tally.structure else None,
         copies=copies if planned else (),
     )
+
+
+def _crc32(tally: Tally) -> str | None:
+    return f"{tally.values.value:08x}" if tally.values is not None and tally.values.ready else None
 
 
 def _tied_groups(parameters: Mapping[str, Parameter], twins: Twins) -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from prunecli.surgery.nearest import nearest_names
 from prunecli.surgery.parameters import Parameter, canonical, is_among_averages
 from prunecli.surgery.wording import SHELL, Wording
 
-__all__ = ["LONGEST", "Selection", "select"]
+__all__ = ["LONGEST", "Selection", "matcher", "select"]
 
 LONGEST = 1000
 """Characters of a name that a list of parameters shows."""
@@ -128,14 +128,19 @@ def _matching(names: _Names, pattern: str, option: str, words: Wording) -> list[
     exact = names.exact(pattern)
     if exact is not None:
         return [exact]
-    matches = _matcher(pattern)
+    matches = matcher(pattern)
     found = [name for name, parameter in parameters.items() if matches(name) or matches(parameter.key)]
     if not found:
         raise UsageError(f"{option} {show(pattern)} matches nothing; {_nearest(parameters, pattern, words)}")
     return found
 
 
-def _matcher(pattern: str) -> Callable[[str], object]:
+def matcher(pattern: str) -> Callable[[str], object]:
+    """Return what tells whether a glob, or `re:REGEX`, matches all of a name.
+
+    Raises:
+        UsageError: it is no regular expression.
+    """
     if not pattern.startswith(_REGEX):
         return re.compile(fnmatch.translate(pattern)).match
     try:
