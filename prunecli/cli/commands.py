@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from prunecli.cli import render
-from prunecli.cli.help import AMOUNT, GATE, OUTPUT, REPORT, SELECTION
+from prunecli.cli.help import AMOUNT, GATE, OUTPUT, REPORT, RUN, SELECTION
 from prunecli.cli.lists import ParamsFrom, with_list
 from prunecli.cli.options import (
     Amount,
@@ -31,6 +31,7 @@ from prunecli.cli.options import (
     output_path,
     selection_of,
 )
+from prunecli.cli.progress import progress
 from prunecli.cli.requests import Asked, Ways, check_asked, plan_of, request_of
 from prunecli.errors import UsageError
 from prunecli.formats import base as formats
@@ -213,6 +214,7 @@ def report(
     ] = None,
     force: Force = False,
     jobs: Jobs = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=RUN)] = False,
 ) -> None:
     """Count the zeros of a checkpoint's parameters."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
@@ -220,7 +222,8 @@ def report(
     gates += [parse_gate("over", text) for text in fail_over or ()]
     target = None if output in (None, "-") else check_output(output_path(str(output), "--output"), force=force)
     with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
-        result = measure(opened, selection, _run(team, jobs), structure=True)
+        with progress(opened, quiet=quiet or not team.leads, patient=True) as told:
+            result = measure(opened, selection, replace(_run(team, jobs), progress=told), structure=True)
         confirm(opened)
         if not team.leads:
             return
@@ -288,7 +291,7 @@ def _carry_out(opened: Opened, plan: Plan, destination: Destination, run: Run, s
             render.plan_table(plan, destination)
             rehearse(opened, plan, destination, run)
         return
-    with render.progress(opened, quiet=speech.quiet) as progress:
-        result = rewrite(opened, plan, destination, replace(run, progress=progress))
+    with progress(opened, quiet=speech.quiet) as told:
+        result = rewrite(opened, plan, destination, replace(run, progress=told))
     if run.team.leads:
         render.result(result, destination, to_stdout=speech.told, quiet=speech.quiet)

@@ -4,8 +4,7 @@ from __future__ import annotations  # rich's names are only there for the type c
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["counts", "note", "parameters", "plan_table", "progress", "report_table", "result", "rivals"]
+__all__ = ["counts", "note", "parameters", "plan_table", "report_table", "result", "rivals"]
 
 _PIPED_WIDTH = 200
 _LONG = 1000
@@ -51,21 +50,6 @@ def rivals(checkpoint: Opened, *, quiet: bool) -> None:
     if isinstance(checkpoint, Folder) and checkpoint.rivals:
         names = ", ".join(show(name, 60) for name in checkpoint.rivals[:3])
         note(f"carried along as they are, weights and all: {names}", quiet=quiet)
-
-
-@contextmanager
-def progress(checkpoint: Opened, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a progress bar on standard error while the block runs, if that is a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
-        task = bar.add_task(show(checkpoint.source.label, 40), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: bool) -> None:
