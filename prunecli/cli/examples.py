@@ -10,12 +10,15 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
             "half of every matrix, as zeros in a copy of the file",
             "prunecli apply model.safetensors -p '*.weight' --min-dim 2 -a 0.5 --remove",
         ),
-        ("masks for one layer, to go on training", "prunecli apply model.pt -p fc1.weight -a 90% --seed 7"),
+        (
+            "masks for one layer, to go on training",
+            "prunecli apply model.pt -p fc1.weight -a 90% --seed 7 -o masked.pt",
+        ),
         (
             "what would be done to the parameters that a pipe names",
             (
                 "prunecli params model.pt | grep fc |\n"
-                "  prunecli apply model.pt --params-from - -a 1000 --global --dry-run"
+                "  prunecli apply model.pt --params-from - -a 1000 --global -o out.pt --dry-run"
             ),
         ),
     ),
