@@ -33,6 +33,16 @@ FISH = r"""source ./script
 bind \ct 'echo "<<"(commandline)">>"'
 function fish_prompt; echo -n rea''dy' '; end
 """
+INSTALLED = {
+    "bash": (
+        ["bash", "--norc", "--noprofile", "-i"],
+        BASH.replace("./script", "~/.local/share/bash-completion/completions/prunecli"),
+    ),
+    "zsh": (["zsh", "-f", "-i"], "fpath+=(~/.zfunc)\n" + ZSH.replace("source ./script\n", "")),
+    "fish": (["fish", "--private"], FISH.replace("source ./script\n", "")),
+}
+"""With the script where `--install-completion` put it, after what that says is to be done."""
+
 START = {
     "bash": (["bash", "--norc", "--noprofile", "-i"], BASH),
     "zsh": (["zsh", "-f", "-i"], ZSH),
@@ -87,6 +97,19 @@ CASES = [
 @pytest.mark.parametrize(("line", "then"), CASES)
 def test_the_line_after_a_tab(typed: Callable[[str, str], str], shell: str, line: str, then: str) -> None:
     assert typed(shell, line) == then
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_installed_script(environment: dict[str, str], shell: str) -> None:
+    line = ["prunecli", "--install-completion", shell]
+    subprocess.run(line, env=environment, check=True, capture_output=True)
+    command, setup = INSTALLED[shell]
+    with terminal(command, environment) as screen:
+        _prepare(screen, setup)
+        for typing, then in (("prunecli app", "apply"), (" model.pt -p fc1.w", "model.pt -p fc1.weight")):
+            screen.send(f"{typing}\t\x14")
+            assert screen.wait_for(r"<<(.*?)>>")[1].rstrip().endswith(then)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
