@@ -147,8 +147,9 @@ def selection_of(
 ) -> Selection | None:
     """Return the selection that options describe, None if they name no parameter."""
     if not params:
-        if excludes:
-            raise UsageError("--exclude takes from what --param selects; add -p '*'")
+        if excludes or min_dim:
+            what = "--exclude takes from" if excludes else "--min-dim narrows"
+            raise UsageError(f"{what} what --param selects; add -p '*'")
         return None
     return Selection(tuple(params), tuple(excludes or ()), min_dim)
 
