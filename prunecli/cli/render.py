@@ -15,8 +15,10 @@ from prunecli.formats.opening import Opened
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.plan import Plan
+from prunecli.surgery.recipe import render_recipe
 from prunecli.surgery.report import ParameterReport, Report
 from prunecli.surgery.report_json import render_json
+from prunecli.surgery.request import Prune
 
 # rich takes as long to import as numpy; what needs no table (--help, -q, pipes) need not wait for it.
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["note", "parameters", "plan_table", "progress", "report_table", "result", "rivals"]
+__all__ = ["counts", "note", "parameters", "plan_table", "progress", "report_table", "result", "rivals"]
 
 _PIPED_WIDTH = 200
 _LONG = 1000
@@ -35,6 +37,12 @@ def note(text: str, *, quiet: bool) -> None:
     """Say something worth knowing on standard error."""
     if not quiet:
         sys.stderr.write(f"prunecli: note: {show(text, 300)}\n")
+
+
+def counts(prune: Prune, *, quiet: bool) -> None:
+    """Say what an amount of 1 is, where one is asked for."""
+    if any(group.amount == 1 and isinstance(group.amount, int) for group in prune.groups):
+        note("amount 1 prunes one element; 1.0 prunes all of them", quiet=quiet)
 
 
 def rivals(checkpoint: Opened, *, quiet: bool) -> None:
@@ -86,15 +94,17 @@ def report_table(report: Report) -> str:
 
 
 def plan_table(plan: Plan, destination: Destination) -> None:
-    """Print what a run would do, on standard output."""
+    """Say on standard error what a run would do; standard output gets the recipe that does the same."""
     rows = []
     for name, planned in plan.planned.items():
         figures = (planned.parameter.weight.elements, planned.census.candidates, planned.pruned_now)
         rows.append((_name(name, planned.tied_to), *(f"{figure:,}" for figure in figures)))
-    sys.stdout.write(_rendered(_Grid(("parameter", "elements", "left", "to prune"), rows), sys.stdout))
+    sys.stderr.write(_rendered(_Grid(("parameter", "elements", "left", "to prune"), rows), sys.stderr))
     where = "standard output" if destination.path is None else show(destination.path)
     seed = "" if plan.seed is None else f", seed {plan.seed}"
-    sys.stdout.write(f"would write {where}{seed}; nothing is written\n")
+    sys.stderr.write(f"would write {where}{seed}; nothing is written\n")
+    if plan.prune is not None:
+        sys.stdout.write(render_recipe(plan.prune))
 
 
 def parameters(checkpoint: Opened, chosen: Sequence[Parameter]) -> None:
