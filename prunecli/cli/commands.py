@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prunecli.cli import render
+from prunecli.cli.comparing import baseline_of
 from prunecli.cli.options import (
     Amount,
     Checkpoint,
@@ -157,15 +158,29 @@ def report(
         list[str] | None,
         typer.Option("--fail-over", metavar="[PATTERN=]0.5", help="Exit 7 if the sparsity is above; may be repeated."),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar="BEFORE", help="Compare with this; exit 7 if not only zeros were added."),
+    ] = None,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="With --baseline: values may have changed, but none be revived.")
+    ] = False,
     force: Force = False,
     jobs: Jobs = None,
 ) -> None:
-    """Count the zeros of a checkpoint's parameters."""
+    """Count the zeros of a checkpoint's parameters, or compare them with those of an earlier one."""
+    earlier = baseline_of(baseline, fail_under or fail_over, allow_changes=allow_changes, style=style)
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
     target = None if output in (None, "-") else check_output(output_path(str(output), "--output"), force=force)
-    with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
-        result = measure(opened, selection_of(param, exclude, min_dim), _run(team, jobs), structure=True)
+    reading, selection = formats.Reading(key, foreign), selection_of(param, exclude, min_dim)
+    with _opened(checkpoint_path(checkpoint), reading) as (team, opened):
+        if earlier is not None:
+            comparison = earlier.set_beside(opened, reading, selection, _run(team, jobs))
+            confirm(opened)
+            earlier.deliver(comparison, target)
+            return
+        result = measure(opened, selection, _run(team, jobs), structure=True)
         confirm(opened)
         if not team.leads:
             return

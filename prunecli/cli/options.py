@@ -31,6 +31,7 @@ class ReportFormat(enum.StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    CSV = "csv"
 
 
 Checkpoint = Annotated[
