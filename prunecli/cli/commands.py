@@ -27,10 +27,12 @@ from prunecli.cli.options import (
     Resume,
     checkpoint_path,
     destination_of,
+    input_path,
     output_path,
     selection_of,
 )
 from prunecli.cli.requests import Asked, Ways, check_asked, plan_of, request_of
+from prunecli.cli.verifying import verification_text
 from prunecli.errors import UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.locations import Location
@@ -42,13 +44,15 @@ from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, plan_bake
 from prunecli.surgery.report import measure
 from prunecli.surgery.report_json import render_json
+from prunecli.surgery.report_reading import read_report
 from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import select
 from prunecli.surgery.team import Team, team_of_launcher
+from prunecli.surgery.verify import check_verification, verify_checkpoint
 
-__all__ = ["apply", "params", "remove", "report"]
+__all__ = ["apply", "params", "remove", "report", "verify"]
 
 ReportFile = Annotated[
     str | None, typer.Option("--report", metavar="PATH|-", help="The JSON report; default: beside the output.")
@@ -208,6 +212,26 @@ def params(
         found = parameters_of(opened)
         chosen = list(found.values()) if selection is None else select(found, selection)
         render.parameters(opened, chosen)
+
+
+def verify(
+    checkpoint: Checkpoint,
+    told: Annotated[str, typer.Argument(metavar="REPORT", help="The JSON report; - is standard input.")],
+    key: Key = None,
+    foreign: Foreign = False,
+    jobs: Jobs = None,
+) -> None:
+    """Check that a checkpoint is what a report of apply, remove or report says; exit 7 if it is not."""
+    source, place = checkpoint_path(checkpoint), input_path(told, "REPORT")
+    if source is None and place is None:
+        raise UsageError("checkpoint and report cannot both come from one standard input; give one of them a path")
+    with _opened(source, formats.Reading(key, foreign)) as (team, opened):
+        expected = team.share(lambda: read_report(place))
+        result = verify_checkpoint(opened, expected, _run(team, jobs))
+        confirm(opened)
+        if team.leads:
+            sys.stdout.write(verification_text(opened.source.label, result))
+            check_verification(result)
 
 
 @contextmanager
