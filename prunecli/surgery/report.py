@@ -20,16 +20,9 @@ from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.units import Work
 
 __all__ = [
-    "ParameterReport",
-    "Place",
-    "Report",
-    "Totals",
-    "make_report",
-    "measure",
-    "measure_parameters",
-    "picture_cells",
+    "ParameterReport", "Place", "Report", "Totals", "make_report", "measure", "measure_parameters", "picture_cells",
     "totals_of",
-]
+]  # fmt: skip
 
 _PICTURES = ((128, 256), (64, 1024), (32, 4096))
 """Cells a side of the pictures, and up to how many parameters they have so many."""
