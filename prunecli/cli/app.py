@@ -36,7 +36,7 @@ app = typer.Typer(
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (commands.apply, commands.remove, commands.report, commands.params):
+for _command in (commands.apply, commands.remove, commands.report, commands.params, commands.verify):
     app.command(cls=Command)(_command)
 
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from prunecli.cli import render
-from prunecli.cli.help import AMOUNT, GATE, OUTPUT, REPORT, RUN, SELECTION
+from prunecli.cli.comparing import baseline_of
+from prunecli.cli.help import AMOUNT, CONTENT, GATE, OUTPUT, REPORT, RUN, SELECTION
 from prunecli.cli.lists import ParamsFrom, with_list
 from prunecli.cli.options import (
     Amount,
@@ -28,11 +29,13 @@ from prunecli.cli.options import (
     Resume,
     checkpoint_path,
     destination_of,
+    input_path,
     output_path,
     selection_of,
 )
 from prunecli.cli.progress import progress
 from prunecli.cli.requests import Asked, Ways, check_asked, plan_of, request_of
+from prunecli.cli.verifying import verification_text
 from prunecli.errors import UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.locations import Location
@@ -44,13 +47,15 @@ from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, plan_bake
 from prunecli.surgery.report import measure
 from prunecli.surgery.report_json import render_json
+from prunecli.surgery.report_reading import read_report
 from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import select
 from prunecli.surgery.team import Team, team_of_launcher
+from prunecli.surgery.verify import check_verification, verify_checkpoint
 
-__all__ = ["apply", "params", "remove", "report"]
+__all__ = ["apply", "params", "remove", "report", "verify"]
 
 ReportFile = Annotated[
     str | None,
@@ -62,6 +67,7 @@ NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.", 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.", rich_help_panel=OUTPUT)
 ]
+Silent = Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=RUN)]
 
 
 def apply(
@@ -212,18 +218,45 @@ def report(
             rich_help_panel=GATE,
         ),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="CKPT",
+            help="Compare with this; exit 7 if not only zeros were added.",
+            rich_help_panel=CONTENT,
+        ),
+    ] = None,
+    allow_changes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changes",
+            help="With --baseline: values may have changed, but none be revived.",
+            rich_help_panel=CONTENT,
+        ),
+    ] = False,
     force: Force = False,
     jobs: Jobs = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=RUN)] = False,
+    quiet: Silent = False,
 ) -> None:
-    """Count the zeros of a checkpoint's parameters."""
+    """Count the zeros of a checkpoint's parameters, or compare them with those of an earlier one."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
+    earlier = baseline_of(baseline, fail_under or fail_over, allow_changes=allow_changes, style=style)
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
     target = None if output in (None, "-") else check_output(output_path(str(output), "--output"), force=force)
-    with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
+    reading = formats.Reading(key, foreign)
+    with _opened(checkpoint_path(checkpoint), reading) as (team, opened):
         with progress(opened, quiet=quiet or not team.leads, patient=True) as told:
-            result = measure(opened, selection, replace(_run(team, jobs), progress=told), structure=True)
+            run = replace(_run(team, jobs), progress=told)
+            if earlier is None:
+                result = measure(opened, selection, run, structure=True)
+            else:
+                comparison = earlier.set_beside(opened, reading, selection, run)
+        if earlier is not None:
+            confirm(opened)
+            earlier.deliver(comparison, target)
+            return
         confirm(opened)
         if not team.leads:
             return
@@ -252,6 +285,28 @@ def params(
         found = parameters_of(opened)
         chosen = list(found.values()) if selection is None else select(found, selection)
         render.parameters(opened, chosen)
+
+
+def verify(
+    checkpoint: Checkpoint,
+    told: Annotated[str, typer.Argument(metavar="REPORT", help="The JSON report; - is standard input.")],
+    key: Key = None,
+    foreign: Foreign = False,
+    jobs: Jobs = None,
+    quiet: Silent = False,
+) -> None:
+    """Check that a checkpoint is what a report of apply, remove or report says; exit 7 if it is not."""
+    source, place = checkpoint_path(checkpoint), input_path(told, "REPORT")
+    if source is None and place is None:
+        raise UsageError("checkpoint and report cannot both come from one standard input; give one of them a path")
+    with _opened(source, formats.Reading(key, foreign)) as (team, opened):
+        expected = team.share(lambda: read_report(place))
+        with progress(opened, quiet=quiet or not team.leads, patient=True) as ticks:
+            result = verify_checkpoint(opened, expected, replace(_run(team, jobs), progress=ticks))
+        confirm(opened)
+        if team.leads:
+            sys.stdout.write(verification_text(opened.source.label, result))
+            check_verification(result)
 
 
 @contextmanager

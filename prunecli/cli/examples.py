@@ -30,9 +30,17 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("how sparse is it?", "prunecli report model.pt"),
         ("for a script", "prunecli report model.pt --format json -o model.json"),
         (
+            "what a prune changed: exit code 7 if it is more than zeros",
+            "prunecli report masked.pt --baseline model.pt",
+        ),
+        (
             "a gate: exit code 7 if less than half of the masked layers is zero",
             "prunecli report masked.pt -p fc1.weight --fail-under 0.5",
         ),
+    ),
+    "verify": (
+        ("is the file what its report says?", "prunecli verify masked.pt masked.report.json"),
+        ("of what comes through a pipe", "prunecli verify - masked.report.json < masked.pt"),
     ),
     "params": (
         ("what can be pruned", "prunecli params model.pt"),

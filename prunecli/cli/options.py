@@ -32,6 +32,7 @@ class ReportFormat(enum.StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    CSV = "csv"
 
 
 _NAMES = "NAME|GLOB|re:REGEX"

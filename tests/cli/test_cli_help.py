@@ -17,7 +17,7 @@ from prunecli.cli.app import app
 from prunecli.cli.help import ORDER, record
 
 Cli = Callable[..., Any]
-COMMANDS = ("apply", "remove", "report", "params")
+COMMANDS = ("apply", "remove", "report", "params", "verify")
 LINES = [["--help"], ["-h"], ["--version"], *([command, "--help"] for command in COMMANDS)]
 IMPORTED = """
 import json, sys
@@ -92,7 +92,7 @@ def test_every_option_has_its_group_and_a_short_metavar(command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_has_the_examples(cli: Cli, command: str) -> None:
     text = cli(command, "--help").out
-    assert 2 <= len(examples.EXAMPLES[command]) <= 3
+    assert 2 <= len(examples.EXAMPLES[command]) <= 4
     assert all(f"\n  # {what}\n  {lines.splitlines()[0]}\n" in text for what, lines in examples.EXAMPLES[command])
 
 
