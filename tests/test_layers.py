@@ -10,7 +10,8 @@ import pytest
 
 _PACKAGE = Path(__file__).parent.parent / "prunecli"
 _ALLOWED = {
-    "cli": {"cli", "surgery", "core", "formats", "errors"},
+    "cli": {"cli", "reporting", "surgery", "core", "formats", "errors"},
+    "reporting": {"reporting", "surgery", "core", "formats", "errors"},
     "surgery": {"surgery", "core", "formats", "errors"},
     "core": {"core", "errors"},
     "formats": {"formats", "errors"},

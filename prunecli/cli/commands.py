@@ -22,24 +22,25 @@ from prunecli.cli.options import (
     Output,
     Params,
     Quiet,
-    ReportFormat,
     Resume,
     checkpoint_path,
     destination_of,
-    output_path,
     selection_of,
 )
+from prunecli.cli.showing import deliver, settle
 from prunecli.core.amount import parse_amount
 from prunecli.errors import ThresholdError, UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.locations import Location
 from prunecli.formats.opening import Opened, confirm, open_any
-from prunecli.formats.outputs.anywhere import check_output, write_output
+from prunecli.reporting.forms import Form
+from prunecli.reporting.schema import schema_text
+from prunecli.reporting.terminal import View
+from prunecli.reporting.tree import Sort
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Group, Plan, Prune, plan_bake, plan_prune
 from prunecli.surgery.report import measure
-from prunecli.surgery.report_json import render_json
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import select
@@ -126,6 +127,12 @@ def remove(
         _carry_out(opened, plan, destination, run, speech)
 
 
+def _print_schema(value: bool) -> None:
+    if value:
+        sys.stdout.write(schema_text())
+        raise typer.Exit
+
+
 def report(
     checkpoint: Checkpoint,
     param: Params = None,
@@ -133,8 +140,24 @@ def report(
     min_dim: MinDim = 0,
     key: Key = None,
     foreign: Foreign = False,
-    style: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.TABLE,
+    style: Annotated[
+        Form | None, typer.Option("--format", help="How to write it; default: by the suffix of -o, else a table.")
+    ] = None,
     output: Output = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="Also draw a figure: FILE.png, .svg or .pdf.")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option("--depth", min=0, help="Levels of modules in the table; default: what fits.")
+    ] = None,
+    sort: Annotated[Sort, typer.Option("--sort", help="Order of the table; name is the file's order.")] = "name",
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, metavar="N", help="Only the first N parameters, without modules.")
+    ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print the JSON Schema of --format json."),
+    ] = False,
     fail_under: Annotated[
         float | None, typer.Option("--fail-under", min=0.0, max=1.0, help="Exit 7 if the total sparsity is below.")
     ] = None,
@@ -142,17 +165,13 @@ def report(
     jobs: Jobs = None,
 ) -> None:
     """Count the zeros of a checkpoint's parameters."""
-    target = None if output in (None, "-") else check_output(output_path(str(output), "--output"), force=force)
+    wanted = settle(style, output, plot, View(depth, sort, top), force=force)
     with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
         result = measure(opened, selection_of(param, exclude, min_dim), _run(team, jobs))
         confirm(opened)
         if not team.leads:
             return
-    text = render_json(result).decode("ascii") if style is ReportFormat.JSON else render.report_table(result)
-    if target is None:
-        sys.stdout.write(text)
-    else:
-        write_output(target, text.encode("utf-8"))
+    deliver(result, wanted)
     if fail_under is not None and result.totals.sparsity < fail_under:
         raise ThresholdError(f"the sparsity is {result.totals.sparsity:.6f}, below --fail-under {fail_under}")
 

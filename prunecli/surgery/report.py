@@ -98,10 +98,15 @@ class Report:
         return self.prune.seed if self.prune else None
 
     @property
+    def counted(self) -> list[ParameterReport]:
+        """The parameters that make the totals: of each tied group one, and all whose mask a partner does not have."""
+        masks = {each.name: each.mask_sha256 for each in self.parameters if each.zeros is not None}
+        return [each for each in self.parameters if each.zeros is not None and not _told(each, masks)]
+
+    @property
     def totals(self) -> Totals:
         """Sum up, each tied group once; one whose mask its partner does not have (`--untie`) counts by itself."""
-        masks = {each.name: each.mask_sha256 for each in self.parameters if each.zeros is not None}
-        counted = [each for each in self.parameters if each.zeros is not None and not _told(each, masks)]
+        counted = self.counted
         return Totals(
             len(counted),
             sum(each.elements for each in counted),

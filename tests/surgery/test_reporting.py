@@ -148,7 +148,7 @@ def test_the_json_has_the_published_keys_and_only_ascii(tmp_path: Path) -> None:
     report = written(tmp_path, everywhere=True)
     assert list(report) == [
         "schema", "tool", "command", "source", "output", "method", "seed", "groups", "remove", "mask_dtype", "untie",
-        "zeros_are_pruned", "totals", "parameters", "carried",
+        "zeros_are_pruned", "totals", "parameters", "carried", "stamps",
     ]  # fmt: skip
     assert list(report["tool"]) == ["name", "version", "stream", "python", "numpy"]
     assert list(report["source"]) == list(report["output"]) == ["path", "format", "bytes"]
@@ -160,7 +160,7 @@ def test_the_json_has_the_published_keys_and_only_ascii(tmp_path: Path) -> None:
     assert report["schema"] == "prunecli.report/1"
     values = [report[key] for key in ("command", "seed", "method", "remove", "mask_dtype")]
     assert values == ["apply", 7, "random_unstructured", False, "bool"]
-    assert report["groups"] == [{"params": ["*"], "exclude": [], "min_dim": 0, "amount": 0.5, "global": True}]
+    assert report["groups"] == [{"params": ["*.weight"], "exclude": [], "min_dim": 0, "amount": 0.5, "global": True}]
 
 
 def test_the_json_tells_what_was_done(tmp_path: Path) -> None:
