@@ -27,9 +27,9 @@ from prunecli.cli.options import (
     destination_of,
     selection_of,
 )
+from prunecli.cli.requests import Asked, Ways, check_asked, plan_of, request_of
 from prunecli.cli.showing import deliver, settle
-from prunecli.core.amount import parse_amount
-from prunecli.errors import ThresholdError, UsageError
+from prunecli.errors import UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.locations import Location
 from prunecli.formats.opening import Opened, confirm, open_any
@@ -38,9 +38,11 @@ from prunecli.reporting.schema import schema_text
 from prunecli.reporting.terminal import View
 from prunecli.reporting.tree import Sort
 from prunecli.surgery.destinations import Destination
+from prunecli.surgery.gates import check_gates, parse_gate
 from prunecli.surgery.parameters import parameters_of
-from prunecli.surgery.plan import Group, Plan, Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import Plan, plan_bake
 from prunecli.surgery.report import measure
+from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import select
@@ -57,23 +59,37 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be don
 
 def apply(
     checkpoint: Checkpoint,
-    amount: Amount,
+    amount: Amount = None,
     param: Params = None,
     exclude: Exclude = None,
     together: Annotated[
         bool, typer.Option("--global", help="One amount over all selected parameters together.")
     ] = False,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="TOML|-", help="Several groups, with an amount each, from a file.")
+    ] = None,
+    from_report: Annotated[
+        str | None, typer.Option("--from-report", metavar="JSON|-", help="The masks that a report tells of, once more.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Seed of the masks; drawn and told if absent.")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Bake: write zeros into the weights, no masks.")] = False,
-    mask_dtype: Annotated[MaskDtype, typer.Option("--mask-dtype", help="Type of new masks.")] = MaskDtype.BOOL,
+    remove: Annotated[
+        bool | None,
+        typer.Option("--remove/--no-remove", help="Bake: write zeros into the weights, no masks.", show_default=False),
+    ] = None,
+    mask_dtype: Annotated[
+        MaskDtype | None, typer.Option("--mask-dtype", help="Type of new masks; bool if absent.")
+    ] = None,
     key: Key = None,
     foreign: Foreign = False,
     untie: Annotated[bool, typer.Option("--untie", help="Mask a tied parameter and keep its partners dense.")] = False,
     min_dim: MinDim = 0,
     zeros_are_pruned: Annotated[
         bool, typer.Option("--zeros-are-pruned", help="Elements that are zero count as pruned already.")
+    ] = False,
+    stamp: Annotated[
+        bool, typer.Option("--stamp", help="Write what made the masks into a safetensors file's metadata, too.")
     ] = False,
     output: Output = None,
     report: ReportFile = None,
@@ -85,20 +101,18 @@ def apply(
     quiet: Quiet = False,
 ) -> None:
     """Prune parameters at random: weight -> weight_orig + weight_mask, or zeros with --remove."""
-    selection = selection_of(param, exclude, min_dim)
-    if selection is None:
-        raise UsageError("nothing is selected; add -p NAME or a pattern like -p '*.weight'")
-    share = parse_amount(amount)
-    prune = Prune((Group(selection, share, together),), seed, remove, untie, zeros_are_pruned, mask_dtype.value)
+    ways = Ways(seed, remove, mask_dtype, untie, zeros_are_pruned)
+    asked = Asked(selection_of(param, exclude, min_dim), amount, together, ways, recipe, from_report)
     source = checkpoint_path(checkpoint)
+    check_asked(asked, stdin_is_taken=source is None)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
     with _opened(source, formats.Reading(key, foreign)) as (team, opened):
         run = _run(team, jobs, resume=resume)
         speech = _Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
-        if share == 1 and isinstance(share, int):
-            render.note("amount 1 prunes one element; 1.0 prunes all of them", quiet=speech.quiet)
-        asked = _seeded(prune, opened, destination, run)
-        plan = team.share(lambda: plan_prune(opened, asked))
+        request = team.share(lambda: request_of(asked))
+        render.counts(request.prune, quiet=speech.quiet or request.told is not None)
+        request = replace(request, prune=_seeded(request.prune, opened, destination, run))
+        plan = team.share(lambda: plan_of(opened, request, stamp=stamp))
         _carry_out(opened, plan, destination, run, speech)
 
 
@@ -159,21 +173,27 @@ def report(
         typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print the JSON Schema of --format json."),
     ] = False,
     fail_under: Annotated[
-        float | None, typer.Option("--fail-under", min=0.0, max=1.0, help="Exit 7 if the total sparsity is below.")
+        list[str] | None,
+        typer.Option("--fail-under", metavar="[PATTERN=]0.5", help="Exit 7 if the sparsity is below; may be repeated."),
+    ] = None,
+    fail_over: Annotated[
+        list[str] | None,
+        typer.Option("--fail-over", metavar="[PATTERN=]0.5", help="Exit 7 if the sparsity is above; may be repeated."),
     ] = None,
     force: Force = False,
     jobs: Jobs = None,
 ) -> None:
     """Count the zeros of a checkpoint's parameters."""
     wanted = settle(style, output, plot, View(depth, sort, top), force=force)
+    gates = [parse_gate("under", text) for text in fail_under or ()]
+    gates += [parse_gate("over", text) for text in fail_over or ()]
     with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
         result = measure(opened, selection_of(param, exclude, min_dim), _run(team, jobs))
         confirm(opened)
         if not team.leads:
             return
     deliver(result, wanted)
-    if fail_under is not None and result.totals.sparsity < fail_under:
-        raise ThresholdError(f"the sparsity is {result.totals.sparsity:.6f}, below --fail-under {fail_under}")
+    check_gates(result, gates)
 
 
 def params(

@@ -15,7 +15,7 @@ from prunecli.surgery.select import Selection
 
 __all__ = [
     "Amount", "Checkpoint", "Exclude", "Force", "Foreign", "Jobs", "Key", "MaskDtype", "MinDim", "Output", "Params",
-    "Quiet", "Resume", "checkpoint_path", "destination_of", "output_path", "selection_of",
+    "Quiet", "Resume", "checkpoint_path", "destination_of", "input_path", "output_path", "selection_of",
 ]  # fmt: skip
 
 
@@ -39,7 +39,8 @@ Exclude = Annotated[
     typer.Option("-x", "--exclude", metavar="NAME|GLOB|re:REGEX", help="Parameters to leave out; may be repeated."),
 ]
 Amount = Annotated[
-    str, typer.Option("-a", "--amount", metavar="0.5|50%|1000", help="Fraction, percentage, or number of elements.")
+    str | None,
+    typer.Option("-a", "--amount", metavar="0.5|50%|1000", help="Fraction, percentage, or number of elements."),
 ]
 MinDim = Annotated[int, typer.Option("--min-dim", min=0, help="Patterns take tensors of at least so many dimensions.")]
 Key = Annotated[
@@ -80,6 +81,17 @@ def checkpoint_path(text: str) -> Location | None:
         if not path.name:
             raise UnreadableError(f"{show(text)} is the root folder; name a folder or a checkpoint file in it")
     return None if text == "-" else path
+
+
+def input_path(text: str, option: str) -> Location | None:
+    """Return the place that an option names to read from, None for standard input.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not text:
+        raise UsageError(f"{option} is empty; give a path, or - for standard input")
+    return None if text == "-" else location_of(text)
 
 
 def output_path(text: str, option: str) -> Location:

@@ -18,20 +18,28 @@ from prunecli.reporting.terminal import done_as_text
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.plan import Plan
+from prunecli.surgery.recipe import render_recipe
 from prunecli.surgery.report import Report
 from prunecli.surgery.report_json import render_json
+from prunecli.surgery.request import Prune
 
 # rich takes as long to import as numpy; what needs no progress bar (--help, -q, pipes) need not wait for it.
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["note", "parameters", "plan_table", "progress", "result", "rivals"]
+__all__ = ["counts", "note", "parameters", "plan_table", "progress", "result", "rivals"]
 
 
 def note(text: str, *, quiet: bool) -> None:
     """Say something worth knowing on standard error."""
     if not quiet:
         sys.stderr.write(f"prunecli: note: {show(text, 300)}\n")
+
+
+def counts(prune: Prune, *, quiet: bool) -> None:
+    """Say what an amount of 1 is, where one is asked for."""
+    if any(group.amount == 1 and isinstance(group.amount, int) for group in prune.groups):
+        note("amount 1 prunes one element; 1.0 prunes all of them", quiet=quiet)
 
 
 def rivals(checkpoint: Opened, *, quiet: bool) -> None:
@@ -77,17 +85,19 @@ def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: 
 
 
 def plan_table(plan: Plan, destination: Destination) -> None:
-    """Print what a run would do, on standard output."""
+    """Say on standard error what a run would do; standard output gets the recipe that does the same."""
     rows = []
     for name, planned in plan.planned.items():
         figures = (planned.parameter.weight.elements, planned.census.candidates, planned.pruned_now)
         tie = f" = {', '.join(map(label_of, planned.tied_to))}" if planned.tied_to else ""
         rows.append(Row(label_of(name) + tie, [f"{figure:,}" for figure in figures]))
     columns = [Column("elements"), Column("left"), Column("to prune")]
-    sys.stdout.writelines(f"{line}\n" for line in lay_out("parameter", columns, rows, screen_of(sys.stdout)))
+    sys.stderr.writelines(f"{line}\n" for line in lay_out("parameter", columns, rows, screen_of(sys.stderr)))
     where = "standard output" if destination.path is None else show(destination.path)
     seed = "" if plan.seed is None else f", seed {plan.seed}"
-    sys.stdout.write(f"would write {where}{seed}; nothing is written\n")
+    sys.stderr.write(f"would write {where}{seed}; nothing is written\n")
+    if plan.prune is not None:
+        sys.stdout.write(render_recipe(plan.prune))
 
 
 def parameters(checkpoint: Opened, chosen: Sequence[Parameter]) -> None:

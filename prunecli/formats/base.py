@@ -123,6 +123,8 @@ class Edit:
     renames: Mapping[str, str] = field(default_factory=dict)
     removals: frozenset[str] = frozenset()
     additions: Sequence[Addition] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Entries of the container's metadata that are new, or get another value."""
 
     @property
     def structural(self) -> bool:
@@ -143,7 +145,8 @@ class Layout(Protocol):
 
     `tensors` are those of the state dict; `carried` are all others (optimizer state, averages), by their paths: never
     edited, but known, since they may share a storage. `maskless` says why the container has no place for masks, None
-    if it has.
+    if it has. `metadata` are the strings by name that the container holds beside its tensors, None if it has no place
+    for any.
     """
 
     @property
@@ -158,6 +161,8 @@ class Layout(Protocol):
     def carried(self) -> Sequence[TensorInfo]: ...
     @property
     def maskless(self) -> str | None: ...
+    @property
+    def metadata(self) -> Mapping[str, str] | None: ...
 
 
 class Checkpoint(Layout, Protocol):

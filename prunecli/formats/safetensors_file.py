@@ -56,9 +56,15 @@ class SafetensorsFile:
     carried: Sequence[TensorInfo] = ()
     maskless: str | None = None
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The header's `__metadata__`."""
+        found: Mapping[str, str] = self.header.get("__metadata__", {})
+        return found
+
     def pieces(self, edit: Edit) -> Iterator[Piece]:
         """Describe the rewritten file: header byte for byte if only bytes of tensors change, a new one otherwise."""
-        if not edit.structural:
+        if not edit.structural and not edit.metadata:
             yield Copy(0, self.data_offset)
             for tensor in sorted(self.tensors.values(), key=lambda tensor: tensor.storage.offset):
                 yield from patched_copies(tensor.storage, edit.patches.get(tensor.storage.key, ()))
@@ -78,7 +84,7 @@ class SafetensorsFile:
             if name not in edit.removals:
                 order.append(tensor)
             order += edit.behind.get(name, ())
-        return sorted(order, key=lambda entry: -entry.dtype.itemsize)
+        return sorted(order, key=lambda entry: -entry.dtype.itemsize) if edit.structural else order
 
 
 def read_safetensors(source: Source) -> SafetensorsFile:
@@ -168,7 +174,8 @@ def _ask_library(source: Source, data_offset: int) -> None:
 
 
 def _render_header(order: Sequence[TensorInfo | Addition], old: Mapping[str, Any], edit: Edit) -> bytes:
-    header: dict[str, Any] = {"__metadata__": old["__metadata__"]} if "__metadata__" in old else {}
+    metadata = {**old.get("__metadata__", {}), **edit.metadata}
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata or "__metadata__" in old else {}
     at = 0
     for entry in order:
         nbytes = entry.nbytes if isinstance(entry, Addition) else entry.storage.nbytes

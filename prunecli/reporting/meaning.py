@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prunecli.core.structure import Structure
 from prunecli.reporting.figures import percent, size_of
-from prunecli.surgery.report import ParameterReport, Report
+from prunecli.surgery.report import ParameterReport, Report, counted_of
 
 __all__ = ["Fact", "Storage", "facts", "storage"]
 
@@ -44,7 +44,7 @@ def storage(parameters: Iterable[ParameterReport]) -> Storage:
 
 def facts(report: Report) -> list[Fact]:
     """Say what the numbers mean; what was not looked at is left out."""
-    counted = report.counted
+    counted = counted_of(report.parameters)
     found = [Fact("storage", _of_storage(storage(counted)))] if report.totals.elements else []
     # A vector is one row: that it is empty, or each of its columns, tells nothing.
     matrices = [each.structure for each in counted if each.structure is not None and len(each.shape) > 1]

@@ -12,7 +12,7 @@ import numpy as np
 from prunecli.errors import UsageError, show
 from prunecli.reporting.figures import clip_middle, label_of, percent, shape_of
 from prunecli.reporting.tree import Node, fold, grow, heights, outline
-from prunecli.surgery.report import ParameterReport, Report
+from prunecli.surgery.report import ParameterReport, Report, counted_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,11 @@ def draw(report: Report, kind: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    pictured = [each for each in report.counted if each.structure is not None and each.structure.density is not None]
+    pictured = [
+        each
+        for each in counted_of(report.parameters)
+        if each.structure is not None and each.structure.density is not None
+    ]
     pictured = sorted(pictured, key=lambda each: -each.elements)[:_MAPS]
     style: Any = {**dict(mpl.rcParamsDefault), **_STYLE}  # whatever the user's own matplotlibrc says
     with mpl.rc_context(style):
@@ -64,7 +68,7 @@ def draw(report: Report, kind: str) -> bytes:
         FigureCanvasAgg(figure)
         parts: list[Any] = list(figure.subfigures(2, 1, height_ratios=(3, 2))) if pictured else [figure]  # type: ignore[arg-type]
         left, right = parts[0].subplots(1, 2, width_ratios=(1, 2))
-        _histogram(left, report.counted)
+        _histogram(left, counted_of(report.parameters))
         _by_module(right, report)
         if pictured:
             _maps(parts[1], pictured)

@@ -78,7 +78,9 @@ def prepare(checkpoint: Layout, plan: Plan) -> Surgery:
             _add_mask(draft, planned)
         else:
             _edit_mask(draft, planned)
-    edit = Edit(_patches(draft.visits.values()), draft.renames, frozenset(draft.removals), draft.additions)
+    edit = Edit(
+        _patches(draft.visits.values()), draft.renames, frozenset(draft.removals), draft.additions, plan.metadata
+    )
     return Surgery(edit, draft.tallies, draft.masks)
 
 

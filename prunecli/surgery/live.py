@@ -21,8 +21,9 @@ from prunecli.formats.sinks import NullSink
 from prunecli.formats.stream import default_jobs, run_pieces
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.live_layout import LiveModule, WrittenBack
-from prunecli.surgery.plan import SEEDS, Group, Plan, Planned, Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import SEEDS, Plan, Planned, plan_bake, plan_prune
 from prunecli.surgery.report import Report, make_report
+from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.select import Selection
 from prunecli.surgery.wording import PYTHON
 

@@ -115,6 +115,7 @@ class LiveModule:
 
     format = "module"
     maskless: str | None = None
+    metadata: Mapping[str, str] | None = None
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -7,43 +7,22 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from prunecli.core.amount import Amount, to_count
+from prunecli.core.amount import to_count
 from prunecli.core.sampling import Subset, split, stream_key
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.surgery.masks import Census, take_census
 from prunecli.surgery.parameters import Parameter, parameters_of
+from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.select import Selection, select
 from prunecli.surgery.ties import check_shared_masks, find_ties
 from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.wording import SHELL, Wording
 
-__all__ = ["SEEDS", "Group", "Plan", "Planned", "Prune", "plan_bake", "plan_prune"]
+__all__ = ["SEEDS", "Plan", "Planned", "check_request", "plan_bake", "plan_parameters", "plan_prune"]
 
 SEEDS = 1 << 32
 """Drawn seeds stay this small so that they can be read out and typed in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Parameters that are pruned by one amount: each by itself, or with `everywhere` all of them together."""
-
-    selection: Selection
-    amount: Amount
-    everywhere: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Prune:
-    """What a user asks of `apply`. Without a seed, one is drawn; the plan and the report tell it."""
-
-    groups: tuple[Group, ...]
-    seed: int | None = None
-    remove: bool = False
-    untie: bool = False
-    zeros_are_pruned: bool = False
-    mask_dtype: str = "bool"
-    """Type of new masks: "bool", or "same" for the weight's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +43,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that will be done. `bake` tells that masks are multiplied in and vanish."""
+    """Everything that will be done. `bake` tells that masks are multiplied in and vanish.
+
+    `expected` are digests that the final masks must have, by parameter: those of a report that is replayed.
+    """
 
     command: str
     parameters: Mapping[str, Parameter]
@@ -72,6 +54,9 @@ class Plan:
     bake: bool
     prune: Prune | None = None
     twins: Twins = field(default_factory=dict)
+    expected: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Entries for the container's metadata: the stamp."""
 
     @property
     def seed(self) -> int | None:
@@ -92,10 +77,37 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
     """
     if prune.seed is None:
         prune = replace(prune, seed=secrets.randbelow(SEEDS))
-    _check_request(checkpoint, prune, words)
+    check_request(checkpoint, prune, words)
     parameters = parameters_of(checkpoint)
     groups = _grouped(parameters, prune.groups, words)
     selected = [parameter for name, parameter in parameters.items() if name in groups]
+    planned, twins = plan_parameters(checkpoint, parameters, selected, prune, words)
+    _check_tied_groups(planned, groups)
+    amounts = _amounts(planned, groups, prune)
+    drawn = {each.parameter.name: replace(each, subset=_subset(each, prune, amounts[each.key])) for each in planned}
+    return Plan("apply", parameters, drawn, prune.remove, prune, twins)
+
+
+def _selected(parameters: Mapping[str, Parameter], group: Group, words: Wording) -> list[Parameter]:
+    try:
+        return select(parameters, group.selection, words)
+    except UsageError as error:
+        raise UsageError(f"{group.where}: {error}" if group.where else str(error)) from None
+
+
+def plan_parameters(
+    checkpoint: Layout,
+    parameters: Mapping[str, Parameter],
+    selected: Sequence[Parameter],
+    prune: Prune,
+    words: Wording = SHELL,
+) -> tuple[list[Planned], Twins]:
+    """Find out all that there is to know of selected parameters before elements are drawn: ties, candidates.
+
+    Raises:
+        UsageError: a tie needs a decision, or a new name is taken.
+        UnsupportedError: two tied parameters carry different masks, or a mask holds what cannot be worked with.
+    """
     _check_names(parameters, selected, prune, words)
     dense = f"keep the other dense with {words.untie} (masks only)"
     twins = find_twins(checkpoint, parameters)
@@ -104,14 +116,16 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
         check_shared_masks(checkpoint, parameters, ties, words)
     planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
     _check_tied_masks(planned)
-    _check_tied_groups(planned, groups)
-    amounts = _amounts(planned, groups, prune)
-    drawn = {each.parameter.name: replace(each, subset=_subset(each, prune, amounts[each.key])) for each in planned}
-    return Plan("apply", parameters, drawn, prune.remove, prune, twins)
+    return planned, twins
 
 
-def _check_request(checkpoint: Layout, prune: Prune, words: Wording) -> None:
-    """Refuse what no checkpoint, or none of this kind, can be asked for."""
+def check_request(checkpoint: Layout, prune: Prune, words: Wording) -> None:
+    """Refuse what no checkpoint, or none of this kind, can be asked for.
+
+    Raises:
+        UsageError: the seed is out of range, or the request contradicts itself.
+        UnsupportedError: the container has no place for masks.
+    """
     stream_key(prune.seed or 0, "", 0)
     if prune.untie and prune.remove:
         raise UsageError(
@@ -128,7 +142,7 @@ def _grouped(parameters: Mapping[str, Parameter], groups: Sequence[Group], words
     """Return the number of each selected parameter's group."""
     found: dict[str, int] = {}
     for number, group in enumerate(groups):
-        for parameter in select(parameters, group.selection, words):
+        for parameter in _selected(parameters, group, words):
             other = found.setdefault(parameter.name, number)
             if other != number:
                 raise UsageError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prunecli.core.structure import Structure
 from prunecli.formats.base import Layout
@@ -9,13 +10,15 @@ from prunecli.formats.dtypes import DTYPES
 from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.parameters import Parameter, parameters_of
-from prunecli.surgery.plan import Plan, Prune
+from prunecli.surgery.plan import Plan
+from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite_units import Run, count
 from prunecli.surgery.select import Selection, select
+from prunecli.surgery.stamp import stamps_of
 from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.units import Work
 
-__all__ = ["ParameterReport", "Place", "Report", "Totals", "make_report", "measure"]
+__all__ = ["ParameterReport", "Place", "Report", "Totals", "counted_of", "make_report", "measure", "totals_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class Report:
     prune: Prune | None = None
     carried: Sequence[str] = ()
     """Paths of the tensors outside the state dict (averages, optimizer state): left as they are."""
+    stamps: Sequence[Mapping[str, Any]] = ()
+    """What earlier runs left in the input's metadata of how they made its masks (`--stamp`), as it stands there."""
 
     @property
     def seed(self) -> int | None:
@@ -98,21 +103,26 @@ class Report:
         return self.prune.seed if self.prune else None
 
     @property
-    def counted(self) -> list[ParameterReport]:
-        """The parameters that make the totals: of each tied group one, and all whose mask a partner does not have."""
-        masks = {each.name: each.mask_sha256 for each in self.parameters if each.zeros is not None}
-        return [each for each in self.parameters if each.zeros is not None and not _told(each, masks)]
-
-    @property
     def totals(self) -> Totals:
         """Sum up, each tied group once; one whose mask its partner does not have (`--untie`) counts by itself."""
-        counted = self.counted
-        return Totals(
-            len(counted),
-            sum(each.elements for each in counted),
-            sum(each.zeros or 0 for each in counted),
-            sum(each.pruned_now for each in counted),
-        )
+        return totals_of(self.parameters)
+
+
+def counted_of(parameters: Sequence[ParameterReport]) -> list[ParameterReport]:
+    """Return the parameters that make totals: of each tied group one, and all whose mask a partner does not have."""
+    masks = {each.name: each.mask_sha256 for each in parameters if each.zeros is not None}
+    return [each for each in parameters if each.zeros is not None and not _told(each, masks)]
+
+
+def totals_of(parameters: Sequence[ParameterReport]) -> Totals:
+    """Sum up some parameters of a report, each tied group once."""
+    counted = counted_of(parameters)
+    return Totals(
+        len(counted),
+        sum(each.elements for each in counted),
+        sum(each.zeros or 0 for each in counted),
+        sum(each.pruned_now for each in counted),
+    )
 
 
 def _told(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
@@ -156,6 +166,7 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
         parameters=parameters,
         prune=plan.prune,
         carried=[tensor.name for tensor in checkpoint.carried],
+        stamps=stamps_of(checkpoint),
     )
 
 

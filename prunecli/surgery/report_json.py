@@ -11,8 +11,10 @@ from prunecli.core.structure import Structure
 from prunecli.formats.base import Layout
 from prunecli.formats.outputs.anywhere import Output, write_output
 from prunecli.surgery.edits import Surgery
-from prunecli.surgery.plan import Plan, Prune
+from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import ParameterReport, Place, Report, make_report
+from prunecli.surgery.request import request_as_dict
+from prunecli.surgery.stamp import STREAM
 
 __all__ = ["SCHEMA", "as_dict", "render_json", "write_report"]
 
@@ -42,37 +44,21 @@ def as_dict(report: Report) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "tool": {
-            "name": "prunecli", "version": __version__, "stream": 1,
+            "name": "prunecli", "version": __version__, "stream": STREAM,
             "python": platform.python_version(), "numpy": np.__version__,
         },
         "command": report.command,
         "source": _place(report.source),
         "output": None if report.output is None else _place(report.output),
         "method": "random_unstructured" if report.prune else None,
-        **_request(report.prune),
+        **({"seed": None, "groups": []} if report.prune is None else request_as_dict(report.prune)),
         "totals": {
             "parameters": totals.parameters, "elements": totals.elements, "zeros": totals.zeros,
             "sparsity": totals.sparsity, "pruned_now": totals.pruned_now,
         },
         "parameters": [_parameter_dict(each) for each in report.parameters],
         "carried": list(report.carried),
-    }  # fmt: skip
-
-
-def _request(prune: Prune | None) -> dict[str, Any]:
-    """Return all that made the masks, but for what lies in the parameters."""
-    if prune is None:
-        return {"seed": None, "groups": []}
-    groups = [
-        {
-            "params": list(group.selection.patterns), "exclude": list(group.selection.excludes),
-            "min_dim": group.selection.min_dim, "amount": group.amount, "global": group.everywhere,
-        }
-        for group in prune.groups
-    ]  # fmt: skip
-    return {
-        "seed": prune.seed, "groups": groups, "remove": prune.remove, "mask_dtype": prune.mask_dtype,
-        "untie": prune.untie, "zeros_are_pruned": prune.zeros_are_pruned,
+        "stamps": [dict(stamp) for stamp in report.stamps],
     }  # fmt: skip
 
 

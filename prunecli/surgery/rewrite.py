@@ -21,6 +21,7 @@ from prunecli.formats.source import FileSource
 from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, prepare
 from prunecli.surgery.plan import Plan
+from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report import Place, Report
 from prunecli.surgery.report_json import write_report
 from prunecli.surgery.rewrite_folder import (
@@ -53,22 +54,26 @@ def rewrite(checkpoint: Opened, plan: Plan, destination: Destination, run: Run |
     if in_units(run):
         _in_units(checkpoint, plan, surgery, pieces, targets.output, run)
     else:
-        _in_one_go(checkpoint, pieces, targets.output, run)
+        _in_one_go(checkpoint, plan, surgery, pieces, targets.output, run)
     size = sum(piece.length for piece in pieces)
     output = Place(None if destination.path is None else str(destination.path), checkpoint.format, size)
     return run.team.share(lambda: write_report(checkpoint, plan, surgery, output, targets.report))
 
 
-def _in_one_go(checkpoint: Checkpoint, pieces: Sequence[Piece], target: Output | None, run: Run) -> None:
+def _in_one_go(
+    checkpoint: Checkpoint, plan: Plan, surgery: Surgery, pieces: Sequence[Piece], target: Output | None, run: Run
+) -> None:
     size = sum(piece.length for piece in pieces)
     told = counting(run.progress, size)
     if target is None:
         _to_stdout(pieces, checkpoint, run.threads, told)
+        check_masks(plan, surgery)
     else:
         if isinstance(target, Target):
             discard_partial(target.final)
         with new_output(target, size) as sink:
             run_into(pieces, checkpoint.source, sink, jobs=run.threads, progress=told)
+            check_masks(plan, surgery)
             confirm(checkpoint)
 
 
@@ -81,6 +86,7 @@ def _in_units(
     order = Order(checkpoint, plan, surgery, [work], target.final, target.path)
 
     def finish(partial: Partial) -> None:
+        check_masks(plan, surgery)
         confirm(checkpoint)
         publish_file(partial.output / work.name, target)
 

@@ -1,6 +1,6 @@
 """Carry a plan out on a folder of shards: each shard rewritten or carried along, and the folder named at the end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import PrunecliError, UsageError, show
@@ -20,6 +20,7 @@ from prunecli.formats.stream import run_pieces
 from prunecli.surgery.destinations import Destination, counting
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.plan import Plan
+from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report import Place, Report
 from prunecli.surgery.report_json import write_report
 from prunecli.surgery.rewrite_units import Order, Run, carry_out
@@ -113,10 +114,11 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
     place = Place(str(destination.path), folder.format, size)
     target = targets.output
     if isinstance(target, RemoteFolderTarget):
-        _send(folder, works, kept, closing, target, run)
+        _send(folder, works, kept, closing, target, run, lambda: check_masks(plan, surgery))
     else:
 
         def finish(partial: Partial) -> None:
+            check_masks(plan, surgery)
             for name, data in closing.items():
                 (partial.output / name).write_bytes(data)
                 if not isinstance(folder.path, Url):
@@ -136,8 +138,9 @@ def _send(
     closing: Mapping[str, bytes],
     target: RemoteFolderTarget,
     run: Run,
+    check: Callable[[], None],
 ) -> None:
-    """Make a folder behind a URL."""
+    """Make a folder behind a URL; it gets no index unless the `check` passes."""
     told = counting(run.progress, sum(work.size for work in works))
     with new_remote_folder(target) as made:
         for work in works:
@@ -148,6 +151,7 @@ def _send(
                 run_pieces(work.pieces, work.source, NullSink(), jobs=run.threads, progress=told)
         for each in kept:
             made.keep(each.name, each.path)
+        check()
         for name, data in closing.items():
             made.write(name, data)
         confirm(folder)

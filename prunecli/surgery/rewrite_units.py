@@ -162,7 +162,8 @@ def _replaces_input(order: Order) -> bool:
 def _job(order: Order) -> dict[str, Any]:
     """Describe what is done, so that another run can tell whether it would do the same."""
     plan, digest = order.plan, hashlib.blake2b(digest_size=16)
-    digest.update(repr((plan.bake, plan.prune and (plan.prune.untie, plan.prune.mask_dtype))).encode())
+    ways = plan.prune and (plan.prune.untie, plan.prune.mask_dtype)
+    digest.update(repr((plan.bake, ways, sorted(plan.metadata.items()))).encode("utf-8", "surrogatepass"))
     for name, planned in plan.planned.items():
         what = (name, planned.key, planned.census.candidates, planned.census.digest, planned.pruned_now)
         digest.update(repr(what).encode("utf-8", "surrogatepass"))

@@ -10,7 +10,7 @@ from prunecli.errors import UsageError, show
 from prunecli.surgery.parameters import Parameter, canonical, is_among_averages
 from prunecli.surgery.wording import SHELL, Wording
 
-__all__ = ["Selection", "select"]
+__all__ = ["Selection", "matcher", "select"]
 
 _REGEX = "re:"
 _SHOWN = 3
@@ -91,14 +91,19 @@ def _matching(parameters: Mapping[str, Parameter], pattern: str, option: str, wo
     exact = _exact(parameters, pattern)
     if exact is not None:
         return [exact]
-    matches = _matcher(pattern)
+    matches = matcher(pattern)
     found = [name for name, parameter in parameters.items() if matches(name) or matches(parameter.key)]
     if not found:
         raise UsageError(f"{option} {show(pattern)} matches nothing; {_nearest(parameters, pattern, words)}")
     return found
 
 
-def _matcher(pattern: str) -> Callable[[str], object]:
+def matcher(pattern: str) -> Callable[[str], object]:
+    """Return what tells whether a glob, or `re:REGEX`, matches all of a name.
+
+    Raises:
+        UsageError: it is no regular expression.
+    """
     if not pattern.startswith(_REGEX):
         return re.compile(fnmatch.translate(pattern)).match
     try:

@@ -104,7 +104,7 @@ def test_a_dry_run_writes_nothing(cli: Cli, folder: Path, m: Path) -> None:
     before = sorted(folder.rglob("*"))
     outcome = cli("apply", "m", *BAKE, "--dry-run")
     assert outcome.code == 0
-    assert "would write m.pruned, seed 7" in outcome.out
+    assert "would write m.pruned, seed 7" in outcome.err
     assert sorted(folder.rglob("*")) == before
 
 

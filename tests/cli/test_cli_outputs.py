@@ -157,8 +157,9 @@ def test_remove_dry_run(cli: Cli, folder: Path) -> None:
     before = sorted(folder.iterdir())
     outcome = cli("remove", "model.pruned.pt", "--dry-run")
     assert sorted(folder.iterdir()) == before
-    assert outcome.out.splitlines()[-1] == "would write model.baked.pt; nothing is written"
-    assert "fc1.weight" in outcome.out
+    assert outcome.err.splitlines()[-1] == "would write model.baked.pt; nothing is written"
+    assert "fc1.weight" in outcome.err
+    assert outcome.out == ""
 
 
 @pytest.mark.parametrize("source", ["model.pt", "model.safetensors"])
@@ -209,7 +210,7 @@ def test_fail_under(cli: Cli) -> None:
     outcome = cli(*half, "0.500001")
     assert outcome.code == 7
     assert outcome.json["totals"]["sparsity"] == 0.5
-    assert outcome.err.startswith("prunecli: error: the sparsity is 0.500000, below --fail-under")
+    assert outcome.err.startswith("prunecli: error: the sparsity is 0.500000 (16384 of 32768), below --fail-under")
 
 
 @pytest.mark.parametrize("source", ["model.pt", "model.safetensors"])

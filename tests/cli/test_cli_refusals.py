@@ -70,7 +70,7 @@ def test_selections(refused: Refusal, options: list[str], names: str) -> None:
         (["prune"], "'prune'"),
         (["--bogus"], "--bogus"),
         (["apply"], "CKPT"),
-        (["apply", "model.pt", "-p", "*"], "--amount"),
+        (["apply", "model.pt", "-p", "*"], "-a 0.5"),
         (["apply", "model.pt", "-p", "*", "-a", "0.5", "extra"], "extra"),
         (["apply", "model.pt", *APPLY, "--bogus"], "--bogus"),
         (["apply", "model.pt", *APPLY, "--jobs", "0"], "--jobs"),

@@ -22,8 +22,9 @@ from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.graph import load
 from prunecli.formats.pickles.nodes import Call, walk
 from prunecli.formats.torch.objects import load_objects
-from prunecli.surgery.plan import Group, Prune, plan_prune
+from prunecli.surgery.plan import plan_prune
 from prunecli.surgery.report import measure
+from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.select import Selection
 
 MIB = 1 << 20

@@ -30,8 +30,9 @@ from prunecli.formats.base import Reading
 from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.opening import open_any
 from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import Group, Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import plan_bake, plan_prune
 from prunecli.surgery.report import Report, measure
+from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import Selection

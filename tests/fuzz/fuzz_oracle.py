@@ -22,9 +22,10 @@ from prunecli.formats.pickles.nodes import Persistent, TupleNode, walk
 from prunecli.formats.source import FileSource
 from prunecli.formats.stream import run_pieces
 from prunecli.surgery.edits import prepare
-from prunecli.surgery.plan import Group, Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import plan_bake, plan_prune
 from prunecli.surgery.report import make_report, measure
 from prunecli.surgery.report_json import render_json
+from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import Selection
 

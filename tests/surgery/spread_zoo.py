@@ -10,9 +10,10 @@ from surgery_zoo import ask, noise, save
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
 from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import Prune, plan_prune
+from prunecli.surgery.plan import plan_prune
 from prunecli.surgery.report import Report
 from prunecli.surgery.report_json import as_dict
+from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
 

@@ -12,7 +12,8 @@ _SCRIPT = """
 import sys, threading
 from pathlib import Path
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.plan import Group, Prune, plan_prune
+from prunecli.surgery.plan import plan_prune
+from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run

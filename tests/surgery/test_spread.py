@@ -19,9 +19,10 @@ from prunecli.formats.outputs.partial import partial_of, partial_output
 from prunecli.formats.sinks import FileSink
 from prunecli.surgery import units
 from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import Prune, plan_prune
+from prunecli.surgery.plan import plan_prune
 from prunecli.surgery.report import Report, measure
 from prunecli.surgery.report_json import as_dict
+from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.team import ALONE, Team

@@ -14,8 +14,9 @@ from prunecli.formats.folders.joined import Joined
 from prunecli.formats.opening import open_any
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.parameters import parameters_of
-from prunecli.surgery.plan import Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import plan_bake, plan_prune
 from prunecli.surgery.report import Report, measure
+from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.twins import find_twins
 

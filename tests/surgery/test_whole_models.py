@@ -19,8 +19,9 @@ from prunecli.errors import UnsafeError, UnsupportedError
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import Prune, plan_bake, plan_prune
+from prunecli.surgery.plan import plan_bake, plan_prune
 from prunecli.surgery.report import Report
+from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.select import Selection
 

@@ -38,7 +38,7 @@ class DcpFolder(Folder):
     """
 
     path: Path
-    metadata: Metadata
+    listing: Metadata
     sources: Mapping[str, Source]
     others: Sequence[Kept]
     source: Assembled
@@ -95,13 +95,13 @@ class DcpFolder(Folder):
 
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
         """Return the metadata, as it was."""
-        return {METADATA: self.metadata.raw}
+        return {METADATA: self.listing.raw}
 
     @cached_property
     def _zips(self) -> dict[str, list[tuple[Item, str]]]:
         """The zips of tensors in each file, in order, with their labels."""
         found: dict[str, list[tuple[Item, str]]] = {}
-        for entry in self.metadata.entries:
+        for entry in self.listing.entries:
             for chunk in entry.chunks if isinstance(entry, StoredTensor) else ():
                 label = _label(self.path, chunk.item, entry.name)
                 found.setdefault(chunk.item.file, []).append((chunk.item, label))

@@ -56,6 +56,11 @@ class Folder(ABC):
         """Why masks have no place here, None if they have."""
 
     @property
+    def metadata(self) -> Mapping[str, str] | None:
+        """Strings that the files hold beside their tensors, None if they have no place for any."""
+        return None
+
+    @property
     @abstractmethod
     def rivals(self) -> Sequence[str]:
         """Other files with weights, which a library might load instead, and which stay as they are."""

@@ -63,6 +63,11 @@ class ShardedFolder(Folder):
         return next((shard.maskless for shard in self.shards.values() if shard.maskless), None)
 
     @property
+    def metadata(self) -> Mapping[str, str] | None:
+        """That of the first shard."""
+        return self._first.metadata
+
+    @property
     def rivals(self) -> list[str]:
         """Other files with weights."""
         return weight_files(self.others)
@@ -85,6 +90,7 @@ class ShardedFolder(Folder):
             {name: edit.renames[name] for name in shard.tensors if name in edit.renames},
             edit.removals.intersection(shard.tensors),
             [addition for name in shard.tensors for addition in edit.behind.get(name, ())],
+            edit.metadata,
         )
         return shard.pieces(own)
 

@@ -40,6 +40,11 @@ class TorchContainer(ABC):
         """Why masks have no place here."""
         return self.objects.maskless
 
+    @property
+    def metadata(self) -> None:
+        """There is no place for strings of others in what `torch.save` writes."""
+        return
+
     def pieces(self, edit: Edit) -> Iterator[Piece]:
         """Describe the rewritten file."""
         return self._relaid(edit) if edit.structural else self._in_place(edit)

@@ -1,0 +1,122 @@
+"""What `apply` is asked for: by its options, by a recipe with options over it, or by a report that is replayed."""
+
+from dataclasses import dataclass, replace
+
+from prunecli.cli.options import MaskDtype, input_path
+from prunecli.core.amount import parse_amount
+from prunecli.errors import UsageError
+from prunecli.formats.opening import Opened
+from prunecli.surgery.plan import Plan, plan_prune
+from prunecli.surgery.recipe import read_recipe
+from prunecli.surgery.replay import plan_replay
+from prunecli.surgery.report import Report
+from prunecli.surgery.report_reading import read_report
+from prunecli.surgery.request import Group, Prune
+from prunecli.surgery.select import Selection
+from prunecli.surgery.stamp import stamped
+
+__all__ = ["Asked", "Request", "Ways", "check_asked", "plan_of", "request_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Options that hold for all groups; None and False where the command line does not name them."""
+
+    seed: int | None = None
+    remove: bool | None = None
+    mask_dtype: MaskDtype | None = None
+    untie: bool = False
+    zeros_are_pruned: bool = False
+
+    def over(self, prune: Prune) -> Prune:
+        """Return a request with what the command line says instead of what the request says."""
+        return replace(
+            prune,
+            seed=prune.seed if self.seed is None else self.seed,
+            remove=prune.remove if self.remove is None else self.remove,
+            mask_dtype=prune.mask_dtype if self.mask_dtype is None else self.mask_dtype.value,
+            untie=prune.untie or self.untie,
+            zeros_are_pruned=prune.zeros_are_pruned or self.zeros_are_pruned,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of `apply` that say what is pruned, as the command line has them."""
+
+    selection: Selection | None
+    amount: str | None
+    together: bool
+    ways: Ways
+    recipe: str | None = None
+    report: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, and the report whose masks it asks for once more, if it does."""
+
+    prune: Prune
+    told: Report | None = None
+
+
+def check_asked(asked: Asked, *, stdin_is_taken: bool) -> None:
+    """Refuse options that contradict each other, before anything is opened.
+
+    Raises:
+        UsageError: nothing says what is pruned, or two options do.
+    """
+    given = [
+        option
+        for option, is_given in (
+            ("-p", asked.selection is not None), ("-a", asked.amount is not None), ("--global", asked.together),
+        )
+        if is_given
+    ]  # fmt: skip
+    if asked.recipe is not None and asked.report is not None:
+        raise UsageError("--recipe and --from-report both say what is pruned; leave one out")
+    for option, place in (("--recipe", asked.recipe), ("--from-report", asked.report)):
+        if place is not None and given:
+            raise UsageError(f"{option} says what is pruned, and {given[0]} does, too; leave one out")
+        if place == "-" and stdin_is_taken:
+            raise UsageError(f"the checkpoint and {option} cannot both come from standard input; give one a path")
+    if asked.report is not None and (asked.ways.seed is not None or asked.ways.zeros_are_pruned):
+        option = "--zeros-are-pruned" if asked.ways.seed is None else "--seed"
+        raise UsageError(f"--from-report replays the report's masks, and {option} asks for others; leave one out")
+    if asked.recipe is None and asked.report is None:
+        if asked.selection is None:
+            raise UsageError("nothing is selected; add -p NAME or a pattern like -p '*.weight'")
+        if asked.amount is None:
+            raise UsageError("nothing says how much is pruned; add -a 0.5, -a 50% or a count like -a 1000")
+        parse_amount(asked.amount)
+
+
+def request_of(asked: Asked) -> Request:
+    """Return the request that the options make; a recipe or a report is read for it.
+
+    Raises:
+        UsageError: the recipe asks for what cannot be.
+        UnreadableError: recipe or report cannot be read.
+        DamagedError: the report is none.
+    """
+    if asked.report is not None:
+        told = read_report(input_path(asked.report, "--from-report"))
+        if told.prune is None:
+            raise UsageError(f"the report is of '{told.command}', which draws no masks; give one of 'apply'")
+        return Request(asked.ways.over(told.prune), told)
+    if asked.recipe is not None:
+        return Request(asked.ways.over(read_recipe(input_path(asked.recipe, "--recipe"))))
+    if asked.selection is None or asked.amount is None:
+        raise UsageError("nothing is selected; add -p NAME and -a 0.5")
+    return Request(asked.ways.over(Prune((Group(asked.selection, parse_amount(asked.amount), asked.together),))))
+
+
+def plan_of(opened: Opened, request: Request, *, stamp: bool) -> Plan:
+    """Plan a request, and the stamp if it is asked for.
+
+    Raises:
+        PrunecliError: as `plan_prune`, `plan_replay` and `stamped`.
+    """
+    told = request.told
+    plan = plan_prune(opened, request.prune) if told is None else plan_replay(opened, told, request.prune)
+    return stamped(opened, plan) if stamp else plan

@@ -1,0 +1,94 @@
+"""The masks of a report, once more: on the same checkpoint to the bit, or on another state of the same model."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from prunecli.core.sampling import Subset, stream_key
+from prunecli.errors import ThresholdError, UsageError, show
+from prunecli.formats.base import Layout
+from prunecli.surgery.edits import Surgery
+from prunecli.surgery.parameters import Parameter, canonical, parameters_of
+from prunecli.surgery.plan import Plan, Planned, check_request, plan_parameters
+from prunecli.surgery.report import ParameterReport, Report
+from prunecli.surgery.request import Prune
+from prunecli.surgery.wording import SHELL, Wording
+
+__all__ = ["check_masks", "plan_replay"]
+
+
+def plan_replay(checkpoint: Layout, report: Report, prune: Prune, words: Wording = SHELL) -> Plan:
+    """Plan the masks that a report of `apply` tells of; `prune` is its request, or that with other ways to write them.
+
+    Nothing is selected or counted anew: each parameter that the report pruned gets the elements that were dropped
+    then, drawn again from (seed, name, candidates). So it has to have as many candidates as it had then.
+
+    Raises:
+        UsageError: the report is of another command, or a parameter is missing, or has another shape, or other
+            candidates.
+        PrunecliError: as `plan_prune`.
+    """
+    drawn = [each for each in report.parameters if each.candidates is not None]
+    if report.prune is None or not drawn:
+        raise UsageError(f"the report is of {show(report.command)}, and tells of no masks that were drawn")
+    check_request(checkpoint, prune, words)
+    parameters = parameters_of(checkpoint)
+    told = _found(checkpoint, parameters, drawn)
+    selected = [parameter for name, parameter in parameters.items() if name in told]
+    planned, twins = plan_parameters(checkpoint, parameters, selected, prune, words)
+    done = {each.parameter.name: _as_told(each, told[each.parameter.name], prune) for each in planned}
+    _check_ties(done)
+    expected = {name: each.mask_sha256 for name, each in told.items() if each.mask_sha256 is not None}
+    return Plan("apply", parameters, done, prune.remove, prune, twins, expected)
+
+
+def check_masks(plan: Plan, surgery: Surgery) -> None:
+    """Compare the masks that were made with those that the plan expects, before the output gets its name.
+
+    Raises:
+        ThresholdError: one is another.
+    """
+    wrong = [name for name, digest in plan.expected.items() if surgery.masks[name].digest.hexdigest() != digest]
+    if wrong:
+        raise ThresholdError(
+            f"the mask of {show(wrong[0])} is not the report's ({len(wrong)} differ): what was pruned before, or was "
+            "zero, lies elsewhere in this checkpoint"
+        )
+
+
+def _found(
+    checkpoint: Layout, parameters: Mapping[str, Parameter], drawn: list[ParameterReport]
+) -> dict[str, ParameterReport]:
+    """Return what the report tells of each parameter: by its name, or else by what is left of it without wrappers."""
+    by_key = {parameter.key: name for name, parameter in parameters.items()}
+    found = {}
+    for each in drawn:
+        name = each.name if each.name in parameters else by_key.get(canonical(each.name))
+        if name is None:
+            raise UsageError(f"{checkpoint.source.label} has no {show(each.name)}, which the report prunes")
+        shape = parameters[name].weight.shape
+        if shape != each.shape:
+            raise UsageError(f"{show(name)} has the shape {list(shape)}, and {list(each.shape)} in the report")
+        found[name] = each
+    return found
+
+
+def _as_told(planned: Planned, told: ParameterReport, prune: Prune) -> Planned:
+    candidates = planned.census.candidates
+    if candidates != told.candidates:
+        raise UsageError(
+            f"{show(told.name)} has {candidates} elements left to draw from, and had {told.candidates} when the report "
+            "was made; replay takes the checkpoint as it was before that prune, or another one in that state"
+        )
+    subset = Subset(stream_key(prune.seed or 0, told.key, candidates), candidates, told.pruned_now)
+    return replace(planned, key=told.key, subset=subset)
+
+
+def _check_ties(planned: Mapping[str, Planned]) -> None:
+    """Refuse tied parameters that the report did not prune together."""
+    for name, each in planned.items():
+        for partner in each.tied_to:
+            if partner in planned and planned[partner].subset != each.subset:
+                raise UsageError(
+                    f"{show(name)} and {show(partner)} are tied here, and were not when the report was made; prune "
+                    "this checkpoint by itself"
+                )

@@ -1,0 +1,203 @@
+"""A report read back from its JSON: strict about what it needs, indifferent to what it does not know."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from prunecli.core.amount import check_amount
+from prunecli.core.structure import Structure
+from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, show
+from prunecli.formats.detect import open_location
+from prunecli.formats.dtypes import DTYPES
+from prunecli.formats.json_text import parse_object
+from prunecli.formats.locations import Location
+from prunecli.surgery.report import ParameterReport, Place, Report
+from prunecli.surgery.report_json import SCHEMA
+from prunecli.surgery.request import Group, Prune
+from prunecli.surgery.select import Selection
+from prunecli.surgery.stamp import STREAM
+
+__all__ = ["parse_report", "read_report"]
+
+_LIMIT = 1 << 30
+_COMMANDS = ("apply", "remove", "report")
+_STATES = ("dense", "masked", "baked")
+
+T = TypeVar("T")
+
+
+def read_report(place: Location | None) -> Report:
+    """Read a report from a file, or from standard input.
+
+    Raises:
+        UnreadableError: it cannot be read.
+        DamagedError: as `parse_report`, or it is larger than any report.
+    """
+    with open_location(place) as source:
+        if source.size > _LIMIT:
+            raise DamagedError(f"{source.label} is {source.size} bytes, too large for a report; is it the checkpoint?")
+        return parse_report(source.read(0, source.size), source.label)
+
+
+def parse_report(raw: bytes, label: str) -> Report:
+    """Read a report's JSON; `label` names it in messages.
+
+    Raises:
+        DamagedError: it is no JSON, or lacks something, or has it of another type.
+        UnsupportedError: it is of another schema, or its masks are of another version of the random stream.
+    """
+    content = parse_object(raw, label)
+    if content.get("schema") != SCHEMA:
+        raise UnsupportedError(f"{label} is no {SCHEMA}; its schema is {show(repr(content.get('schema')), 60)}")
+    record = _Record(content, label)
+    stream = record.record("tool").whole("stream")
+    if stream != STREAM:
+        raise UnsupportedError(
+            f"{label} is of version {stream} of the random stream; this prunecli draws version {STREAM}"
+        )
+    return Report(
+        command=record.one_of("command", _COMMANDS),
+        source=_place(record.record("source")),
+        output=record.optional("output", lambda: _place(record.record("output"))),
+        parameters=[_parameter(each) for each in record.records("parameters")],
+        prune=_prune(record) if content.get("seed") is not None else None,
+        carried=record.texts("carried"),
+        stamps=[each.content for each in record.records("stamps")],
+    )
+
+
+class _Record:
+    """An object of the JSON, asked for its fields by type; `where` is how messages call it."""
+
+    def __init__(self, content: Mapping[str, Any], where: str) -> None:
+        self.content = content
+        self._where = where
+
+    def text(self, field: str) -> str:
+        found: str = self._checked(field, _is_text, "text")
+        return found
+
+    def flag(self, field: str) -> bool:
+        found: bool = self._checked(field, lambda value: isinstance(value, bool), "true or false")
+        return found
+
+    def whole(self, field: str) -> int:
+        found: int = self._checked(field, _is_whole, "a whole number")
+        return found
+
+    def one_of(self, field: str, values: Sequence[str]) -> str:
+        found: str = self._checked(field, lambda value: value in values, " or ".join(values))
+        return found
+
+    def texts(self, field: str) -> list[str]:
+        found: list[str] = self._checked(
+            field, lambda value: _is_list(value, lambda each: isinstance(each, str)), "a list of text"
+        )
+        return found
+
+    def wholes(self, field: str) -> list[int]:
+        found: list[int] = self._checked(field, lambda value: _is_list(value, _is_whole), "a list of whole numbers")
+        return found
+
+    def record(self, field: str) -> "_Record":
+        content = self._checked(field, lambda value: isinstance(value, dict), "an object")
+        return _Record(content, f"{self._where}: {field}")
+
+    def records(self, field: str) -> "list[_Record]":
+        found = self._checked(
+            field, lambda value: _is_list(value, lambda each: isinstance(each, dict)), "a list of objects"
+        )
+        return [_Record(each, f"{self._where}: {field}[{number}]") for number, each in enumerate(found)]
+
+    def optional(self, field: str, read: Callable[[], T]) -> T | None:
+        """Read a field that may be null."""
+        if field not in self.content:
+            raise self.wrong(field, "is missing")
+        return None if self.content[field] is None else read()
+
+    def wrong(self, field: str, what: str) -> DamagedError:
+        return DamagedError(f"{self._where}: {field} {what}; it is no report as prunecli writes it")
+
+    def _checked(self, field: str, is_right: Callable[[Any], bool], kind: str) -> Any:
+        if field not in self.content:
+            raise self.wrong(field, "is missing")
+        if not is_right(self.content[field]):
+            raise self.wrong(field, f"is not {kind}")
+        return self.content[field]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 128
+
+
+def _is_list(value: Any, is_right: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(is_right, value))
+
+
+def _place(record: _Record) -> Place:
+    return Place(record.optional("path", lambda: record.text("path")), record.text("format"), record.whole("bytes"))
+
+
+def _prune(record: _Record) -> Prune:
+    return Prune(
+        tuple(_group(each) for each in record.records("groups")),
+        record.whole("seed"),
+        record.flag("remove"),
+        record.flag("untie"),
+        record.flag("zeros_are_pruned"),
+        record.one_of("mask_dtype", ("bool", "same")),
+    )
+
+
+def _group(record: _Record) -> Group:
+    try:
+        amount = check_amount(record.content.get("amount"))
+    except (TypeError, PrunecliError):
+        raise record.wrong("amount", "is no amount") from None
+    selection = Selection(tuple(record.texts("params")), tuple(record.texts("exclude")), record.whole("min_dim"))
+    return Group(selection, amount, record.flag("global"))
+
+
+def _parameter(record: _Record) -> ParameterReport:
+    shape = tuple(record.wholes("shape"))
+    elements, pruned_now = record.whole("elements"), record.whole("pruned_now")
+    candidates = record.optional("candidates", lambda: record.whole("candidates"))
+    if math.prod(shape) != elements:
+        raise record.wrong("elements", "is not the product of its shape")
+    if candidates is not None and not pruned_now <= candidates <= elements:
+        raise record.wrong("candidates", "does not lie between what was pruned and all elements")
+    return ParameterReport(
+        name=record.text("name"),
+        module=record.text("module"),
+        shape=shape,
+        dtype=record.one_of("dtype", tuple(DTYPES)),
+        elements=elements,
+        zeros_before=record.optional("zeros_before", lambda: record.whole("zeros_before")),
+        zeros=record.optional("zeros", lambda: record.whole("zeros")),
+        state=record.one_of("state", _STATES),
+        pruned_now=pruned_now,
+        tied_to=tuple(record.texts("tied_to")),
+        key=record.text("key"),
+        mask_sha256=record.optional("mask_sha256", lambda: record.text("mask_sha256")),
+        candidates=candidates,
+        crc32=record.optional("crc32", lambda: record.text("crc32")),
+        structure=record.optional("structure", lambda: _structure(record.record("structure"))),
+        copies=tuple(record.texts("copies")),
+    )
+
+
+def _structure(record: _Record) -> Structure:
+    whole = record.whole
+
+    def some(field: str) -> int | None:
+        return record.optional(field, lambda: whole(field))
+
+    return Structure(
+        whole("rows"), whole("columns"), whole("empty_rows"), whole("empty_columns"), whole("blocks_16x16"),
+        whole("empty_blocks_16x16"), some("groups_of_4"), some("groups_of_4_with_2_zeros"), some("groups_of_8"),
+        some("groups_of_8_with_4_zeros"),
+    )  # fmt: skip
