@@ -27,8 +27,10 @@ __all__ = ["as_html", "page_data", "smaller"]
 _SCRIPTS = ("data.js", "tree.js", "table.js", "detail.js")
 _NAME = 1000
 """Characters of a name; what is longer is clipped."""
-_PICTURES = 8_000_000
-"""Characters that all pictures together may take."""
+_PAGE, _EACH = 18_000_000, 170
+"""Characters of a page, and of a parameter in it: what is left of the one is for pictures."""
+_PICTURES = (2_000_000, 8_000_000)
+"""Characters that all pictures together may take at least, and at most."""
 _SIDES = (128, 64, 32)
 """Cells that a picture may have in a row or column: as many as let all of them fit."""
 
@@ -129,9 +131,9 @@ def _pictures(parameters: Sequence[ParameterReport]) -> tuple[dict[int, list[Any
         for at, each in sorted(enumerate(parameters), key=lambda pair: -pair[1].elements)
         if each.structure is not None and each.structure.density is not None
     ]
-    side = next((side for side in _SIDES if sum(_cost(each, side) for _, each in found) <= _PICTURES), _SIDES[-1])
+    left = min(max(_PAGE - _EACH * len(parameters), _PICTURES[0]), _PICTURES[1])
+    side = next((side for side in _SIDES if sum(_cost(each, side) for _, each in found) <= left), _SIDES[-1])
     pictures: dict[int, list[Any]] = {}
-    left = _PICTURES
     for at, density in found:
         left -= _cost(density, side)
         if left < 0:

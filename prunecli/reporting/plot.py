@@ -86,12 +86,13 @@ def _metadata(kind: str) -> dict[str, str | None]:
 
 
 def _histogram(axes: "Axes", counted: Sequence[ParameterReport]) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     shares = [100 * (each.sparsity or 0.0) for each in counted]
     axes.hist(shares, bins=np.linspace(-2.5, 102.5, 22).tolist(), color=_BLUE, edgecolor="white", linewidth=0.5)
     axes.set(xlabel="zeros in a parameter, %", ylabel="parameters", title="Sparsity of the parameters", xlim=(-3, 103))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _by_module(axes: "Axes", report: Report) -> None:
@@ -100,14 +101,14 @@ def _by_module(axes: "Axes", report: Report) -> None:
     axes.bar(range(len(nodes)), shares, width=0.8, color=_BLUE)
     totals = report.totals
     axes.axhline(100 * totals.sparsity, color=_GREY, linewidth=0.8, linestyle="--")
-    whole = f"all: {percent(totals.zeros, totals.elements, 1)}"
-    axes.annotate(whole, (1, 100 * totals.sparsity), xycoords=("axes fraction", "data"), xytext=(0, 2),
-                  textcoords="offset points", ha="right", va="bottom", color=_GREY)  # fmt: skip
+    whole = percent(totals.zeros, totals.elements, 1)
     groups = [_group(node.path) for node in nodes]
     firsts = [at for at, group in enumerate(groups) if not at or group != groups[at - 1]]
     firsts = firsts[:: -(-len(firsts) // _MOST_TICKS) or 1]
     axes.set_xticks(firsts, [_label(groups[at], 24) for at in firsts], rotation=90, fontsize=6)
-    axes.set(ylabel="zeros, %", title="Sparsity of the modules, in the order of the file", ylim=(0, 103))
+    axes.set(
+        ylabel="zeros, %", title=f"Sparsity of the modules in the file's order; dashed: all, {whole}", ylim=(0, 103)
+    )
     axes.margins(x=0.01)
 
 

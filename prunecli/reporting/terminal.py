@@ -8,7 +8,7 @@ from prunecli.reporting.columns import Column, Row, lay_out
 from prunecli.reporting.figures import bar, clip_middle, label_of, percent, shape_of, size_of
 from prunecli.reporting.meaning import facts
 from prunecli.reporting.screen import Screen
-from prunecli.reporting.tree import Node, Sort, Sums, by_key, fold, grow, heights, outline, sort_tree
+from prunecli.reporting.tree import Node, Sort, Sums, by_key, fit, fold, grow, heights, outline, sort_tree
 from prunecli.surgery.report import ParameterReport, Report
 
 __all__ = ["View", "as_text", "done_as_text"]
@@ -119,17 +119,13 @@ def _chosen(
 
 
 def _fitted(root: Node, screen: Screen, sort: Sort, room: int) -> tuple[list[tuple[Node, str]], bool]:
-    """Show all if it fits, and tell otherwise: then siblings that are alike are one, down to the depth that fits.
-
-    Of more rows than fit even so, the first are shown.
-    """
+    """Show all if it fits, and tell otherwise: then siblings that are alike are one, down to where it fits."""
     if heights(root)[-1] <= room:
         sort_tree(root, sort)
         return _drawn(root, None, screen), False
     folded = fold(root)
     sort_tree(folded, sort)
-    fitting = [depth for depth, rows in enumerate(heights(folded)) if depth and rows < room]
-    return _drawn(folded, max(fitting, default=1), screen)[: room - 1], True
+    return _drawn(fit(folded, room - 1), None, screen), True
 
 
 def _leaf(each: ParameterReport) -> Node:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from prunecli.surgery.report import ParameterReport
 
-__all__ = ["SORTS", "Node", "Sort", "Sums", "by_key", "fold", "grow", "heights", "outline", "sort_tree"]
+__all__ = ["SORTS", "Node", "Sort", "Sums", "by_key", "fit", "fold", "grow", "heights", "outline", "sort_tree"]
 
 Sort = Literal["name", "sparsity", "size"]
 SORTS: tuple[Sort, ...] = ("name", "sparsity", "size")
@@ -18,6 +18,8 @@ _ALIKE = 0.01
 """How far the sparsity of numbered siblings may differ for one row to stand for all of them."""
 _LOOK_BACK = 8
 """To how many groups of siblings another is compared."""
+_WORTH_IT = 3
+"""Rows below a module that are worth showing of more."""
 _NUMBERED = re.compile(r"([0-9]{1,9})(\..*)?", re.DOTALL)
 
 
@@ -250,6 +252,44 @@ def heights(root: Node) -> list[int]:
         counts.append(counts[-1] + len(level))
         level = [child for node in level for child in node.children]
     return counts
+
+
+def fit(root: Node, room: int) -> Node:
+    """Return the tree, or a copy that takes no more rows than there is room.
+
+    Such a copy ends at a depth, and below it, where there is room left, has the first children of each module, and a
+    row for the others together. `sort_tree` before it says which are first.
+    """
+    rows = heights(root)
+    depth = max(depth for depth, count in enumerate(rows) if count <= room)
+    if depth == len(rows) - 1:
+        return root
+    level = [root]
+    for _ in range(depth):
+        level = [child for node in level for child in node.children]
+    quota = (room - rows[depth]) // sum(bool(node.children) for node in level)
+    return _cut(root, depth, quota)
+
+
+def _cut(node: Node, depth: int, quota: int) -> Node:
+    children = [_cut(child, depth - 1, quota) for child in node.children] if depth else _first(node, quota)
+    return Node(node.label, node.path, node.parameter, children, node.sums, node.copies)
+
+
+def _first(node: Node, quota: int) -> list[Node]:
+    """Return so many children without what is below them, the last of them in the place of those left out."""
+    if len(node.children) > quota < _WORTH_IT:
+        return []
+    shown = node.children if len(node.children) <= quota else node.children[: quota - 1]
+    first = [Node(each.label, each.path, each.parameter, [], each.sums, each.copies) for each in shown]
+    if len(shown) < len(node.children):
+        rest = Sums()
+        rest.add(node.sums)
+        for each in shown:
+            rest.add(each.sums, -1)
+        label = f"{len(node.children) - len(shown):,} more"
+        first.append(Node(label, f"{node.path}: {label}" if node.path else label, sums=rest))
+    return first
 
 
 def outline(root: Node, depth: int | None = None) -> Iterator[tuple[Node, tuple[bool, ...]]]:
