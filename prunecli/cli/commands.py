@@ -110,9 +110,9 @@ def apply(
         run = _run(team, jobs, resume=resume)
         speech = _Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
         request = team.share(lambda: request_of(asked))
-        render.counts(request.prune, quiet=speech.quiet or request.told is not None)
         request = replace(request, prune=_seeded(request.prune, opened, destination, run))
         plan = team.share(lambda: plan_of(opened, request, stamp=stamp))
+        render.counts(request.prune, quiet=speech.quiet or request.told is not None)
         _carry_out(opened, plan, destination, run, speech)
 
 
@@ -188,7 +188,8 @@ def report(
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
     with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
-        result = measure(opened, selection_of(param, exclude, min_dim), _run(team, jobs))
+        selection, run = selection_of(param, exclude, min_dim), _run(team, jobs)
+        result = measure(opened, selection, run, structure=True, pictures=wanted.pictures)
         confirm(opened)
         if not team.leads:
             return

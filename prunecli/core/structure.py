@@ -16,8 +16,9 @@ BLOCK_SIDE = 16
 class Density:
     """A picture of a matrix in `rows` x `columns` cells, at most as many as it has rows and columns.
 
-    `shares` has a byte a cell, row by row: the share of zeros in 255ths, 0 only where there are none, and 255 only
-    where there is nothing else.
+    Cell i of n covers the rows i * R // n up to (i + 1) * R // n of R, and so for the columns. `shares` has a byte a
+    cell, row by row: the share of zeros in 255ths, 0 only where there are none, and 255 only where there is nothing
+    else.
     """
 
     rows: int
@@ -29,7 +30,8 @@ class Density:
 class Structure:
     """What of a matrix is all zero, and how many groups of 4 (8) neighbours in a row have 2 (4) zeros or more.
 
-    Groups are None unless the number of columns is a multiple of their size.
+    `blocks` are squares of `BLOCK_SIDE`. Groups begin at multiples of their size, and are None unless the number of
+    columns is such a multiple. Of a tensor without elements nothing is empty.
     """
 
     rows: int

@@ -7,8 +7,9 @@ several views woven into one storage) are found element by element, with the who
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from prunecli.core.masking import Unsigned, clear_dropped, is_zero, scale, unsigned
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
+from prunecli.core.structure_tally import StructureTally
 from prunecli.formats.base import TensorInfo
+from prunecli.formats.crc import crc32
 from prunecli.formats.folders.assembled import box_of
 from prunecli.formats.folders.boxes import Box
-from prunecli.formats.pieces import CHUNK
+from prunecli.formats.pieces import CHUNK, Checksum
 from prunecli.surgery.masks import FinalMask
 
 __all__ = ["Action", "Baked", "Counted", "EditedMask", "Job", "NewMask", "Tally", "Woven"]
@@ -30,11 +33,16 @@ _scratch = Scratch()
 
 
 class Tally:
-    """Zeros of one parameter, before and after, gathered from its blocks in any order."""
+    """What is found of one parameter, gathered from its blocks in any order: its zeros, before and after.
 
-    def __init__(self) -> None:
+    If asked for, also where the latter lie (`structure`), and the checksum of its values as they come out (`values`).
+    """
+
+    def __init__(self, structure: StructureTally | None = None, values: Checksum | None = None) -> None:
         self.zeros_before = 0
         self.zeros = 0
+        self.structure = structure
+        self.values = values
         self._lock = threading.Lock()
 
     def add(self, zeros_before: int, zeros: int) -> None:
@@ -43,12 +51,25 @@ class Tally:
             self.zeros_before += zeros_before
             self.zeros += zeros
 
-    def take(self) -> tuple[int, int]:
-        """Hand over both counts, and begin anew: what one process tells another."""
+    def take(self) -> dict[str, Any] | None:
+        """Hand over what was found, and begin anew: what one process tells another, None if there is nothing."""
         with self._lock:
-            counts = self.zeros_before, self.zeros
+            counts = [self.zeros_before, self.zeros]
             self.zeros_before = self.zeros = 0
-        return counts
+        values = [] if self.values is None else [list(run) for run in self.values.take()]
+        structure = None if self.structure is None else self.structure.take()
+        if not (any(counts) or values or structure):
+            return None
+        return {"zeros": counts, "values": values, "structure": structure}
+
+    def give(self, told: Mapping[str, Any]) -> None:
+        """Take in what was handed over."""
+        self.add(*told["zeros"])
+        if self.values is not None:
+            for start, crc, length in told["values"]:
+                self.values.add(start, crc, length)
+        if self.structure is not None and told["structure"] is not None:
+            self.structure.give(told["structure"])
 
 
 @dataclass(frozen=True)
@@ -84,15 +105,31 @@ class Job:
         signed_zero = self.mask.parameter.weight.dtype.signed_zero
         return is_zero(raw, signed_zero=signed_zero, out=_scratch.flags("zero", raw.size))
 
-    def count(self, zero: Flags, before: Flags | None, keep: Flags, times: int = 1) -> None:
-        """Count the zeros that the parameter has with the old mask and with the new one. Uses `zero` up."""
+    def count(self, zero: Flags, before: Flags | None, keep: Flags, where: int | NDArray[np.int64]) -> None:
+        """Count the zeros that the parameter has with the old mask and with the new one. Uses `zero` up.
+
+        `where` is the first of the elements, or the place of each, in the row-major order of the parameter. A stored
+        element of an expanded tensor counts as often as the tensor has it.
+        """
         if before is not None:
             _or_not(zero, before)
         was = now = int(np.count_nonzero(zero))
         if not self.mask.trivial:
             _or_not(zero, keep)
             now = int(np.count_nonzero(zero))
+        times = self.mask.parameter.weight.view.repeats
         self.tally.add(was * times, now * times)
+        if self.tally.structure is None:
+            return
+        if isinstance(where, int):
+            self.tally.structure.add(where, zero)
+        else:
+            self.tally.structure.add_at(where, zero)
+
+    def sum_up(self, raw: Unsigned, first: int) -> None:
+        """Add the parameter's elements from `first` on, as they come out, to its checksum."""
+        if self.tally.values is not None:
+            self.tally.values.add(first * raw.itemsize, crc32(raw.view(np.uint8).data), raw.nbytes)
 
 
 def _or_not(flags: Flags, others: Flags) -> None:
@@ -127,7 +164,8 @@ class Counted(_Blocks):
     """A weight that passes unchanged, its zeros counted."""
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
-        self.job.count(self.job.zeros(raw), before, keep)
+        self.job.count(self.job.zeros(raw), before, keep, first)
+        self.job.sum_up(raw, first)
         return False
 
 
@@ -142,8 +180,9 @@ class Baked(_Blocks):
         job = self.job
         if not self._binary:
             scale(raw, job.mask.old.read(first, raw.size), job.tensor.dtype.name)
-        job.count(job.zeros(raw), before, keep)
+        job.count(job.zeros(raw), before, keep, first)
         clear_dropped(raw, keep)
+        job.sum_up(raw, first)
         return True
 
 
@@ -173,7 +212,9 @@ def _count_beside(job: Job, first: int, keep: Flags, before: Flags | None) -> No
     """Count a weight's zeros from its mask's block, unless the weight is woven and counted where it lies."""
     weight = job.mask.weight
     if weight.tensor.view.row_major:
-        job.count(job.zeros(weight.read(first, keep.size)), before, keep)
+        raw = weight.read(first, keep.size)
+        job.count(job.zeros(raw), before, keep, first)
+        job.sum_up(raw, first)
 
 
 class Woven:
@@ -214,11 +255,12 @@ class Woven:
             scale(elements, job.mask.old.whole()[logical], job.tensor.dtype.name)
         if action.counted:
             before = job.mask.whole_before()
-            times = job.tensor.view.repeats
-            job.count(job.zeros(elements), None if before is None else before[logical], keep, times)
+            job.count(job.zeros(elements), None if before is None else before[logical], keep, logical)
         if action.cleared:
             clear_dropped(elements, keep)
             raw[inside] = elements
+        if action.counted:
+            job.sum_up(elements, int(logical[0]))
         return action.cleared
 
 

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from prunecli.core.structure_tally import StructureTally
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
-from prunecli.formats.pieces import Content, Copy
+from prunecli.formats.folders.assembled import box_of
+from prunecli.formats.pieces import Checksum, Content, Copy
 from prunecli.formats.views import View
 from prunecli.surgery.contents import Action, Baked, Counted, EditedMask, Job, NewMask, Tally, Woven
 from prunecli.surgery.masks import FinalMask, bit_pattern_of_one
@@ -15,6 +17,9 @@ from prunecli.surgery.parts import part_patches
 from prunecli.surgery.plan import Plan, Planned
 
 __all__ = ["Surgery", "looks", "prepare"]
+
+_RUNS, _LONG_RUN = 4096, 1 << 16
+"""How many runs a checksum is made from, however short they are; of more, each needs so many bytes on average."""
 
 _ALIGN = 16
 """No element is wider, so a run cut here cuts no element."""
@@ -56,6 +61,7 @@ class _Visit:
 class _Draft:
     checkpoint: Layout
     plan: Plan
+    cells: Mapping[str, int] | None
     tallies: dict[str, Tally] = field(default_factory=dict)
     masks: dict[str, FinalMask] = field(default_factory=dict)
     visits: dict[object, _Visit] = field(default_factory=dict)
@@ -64,9 +70,12 @@ class _Draft:
     additions: list[Addition] = field(default_factory=list)
 
 
-def prepare(checkpoint: Layout, plan: Plan) -> Surgery:
-    """Make the edit that carries out a plan; the parameters that it leaves alone are counted on the way."""
-    draft = _Draft(checkpoint, plan)
+def prepare(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = None) -> Surgery:
+    """Make the edit that carries out a plan; the parameters that it leaves alone are counted on the way.
+
+    With `cells`, it is also gathered where their zeros lie, as a picture of so many cells a side for those named.
+    """
+    draft = _Draft(checkpoint, plan, cells)
     for parameter in plan.parameters.values():
         planned = plan.planned.get(parameter.name)
         if planned is None:
@@ -106,8 +115,26 @@ def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Plann
         zeros_are_pruned=prune.zeros_are_pruned if prune else False,
     )
     draft.masks[parameter.name] = mask
-    draft.tallies[parameter.name] = Tally()
+    draft.tallies[parameter.name] = _tally(draft, parameter)
     return Job(tensor, mask, draft.tallies[parameter.name], big_endian)
+
+
+def _tally(draft: _Draft, parameter: Parameter) -> Tally:
+    """Make the place for what is found of a parameter."""
+    weight, structure, values = parameter.weight, None, None
+    if draft.cells is not None and weight.view.repeats == 1:
+        structure = StructureTally(weight.shape, draft.cells.get(parameter.name, 0))
+    if _comes_in_runs(weight):
+        values = Checksum(weight.elements * weight.dtype.itemsize)
+    return Tally(structure, values)
+
+
+def _comes_in_runs(weight: TensorInfo) -> bool:
+    """Whether a checksum of its values can be put together from not too many runs in row-major order."""
+    if not weight.view.row_major or not all(part.view.row_major for part in weight.parts):
+        return False
+    runs = sum(part.view.elements // max(box_of(weight, part).run, 1) for part in weight.parts)
+    return runs <= _RUNS + weight.elements * weight.dtype.itemsize // _LONG_RUN
 
 
 def _visit(draft: _Draft, whole: _Visit, identity: object) -> None:
@@ -128,7 +155,9 @@ def _visit_one(draft: _Draft, visit: _Visit, identity: object) -> None:
 def _look_at(draft: _Draft, parameter: Parameter) -> None:
     job = _job(draft, parameter, parameter.weight, None)
     identity = parameter.mask.name if parameter.mask else "dense"
-    _visit(draft, _Visit(job, Action(), Counted), identity)
+    # Seen as matrices, tensors of one memory may differ.
+    rows = parameter.weight.shape[:1] if draft.cells is not None and len(parameter.weight.shape) > 1 else ()
+    _visit(draft, _Visit(job, Action(), Counted), (identity, rows))
 
 
 def _bake(draft: _Draft, planned: Planned) -> None:

@@ -45,13 +45,25 @@ class _Run:
         raw = job.elements(data)
         whole = _scratch.flags("whole", min(BLOCK, mask.parameter.weight.elements - self._base))
         before = mask.keep(self._base, whole)
-        if mask.trivial:
-            job.count(job.zeros(raw), None, whole[: raw.size])
-            return False
-        mask.digest.add(self._base, whole)
         place = self._box.place(self._first, raw.size, self._base)
-        keep = whole[place]
-        job.count(job.zeros(raw), None if before is None else before[place], keep)
-        if self._cleared:
-            clear_dropped(raw, keep)
+        where = self._base + (place.start if isinstance(place, slice) else place)
+        if mask.trivial:
+            job.count(job.zeros(raw), None, whole[: raw.size], where)
+        else:
+            mask.digest.add(self._base, whole)
+            keep = whole[place]
+            job.count(job.zeros(raw), None if before is None else before[place], keep, where)
+            if self._cleared:
+                clear_dropped(raw, keep)
+        if job.tally.values is not None:
+            for low, high in self._rows(raw.size):
+                job.sum_up(raw[low:high], where + low if isinstance(where, int) else int(where[low]))
         return self._cleared
+
+    def _rows(self, count: int) -> Iterator[tuple[int, int]]:
+        """Cut these elements where they do not lie together in the whole."""
+        run, low = self._box.run, 0
+        while low < count:
+            high = min(low + run - (self._first + low) % run, count)
+            yield low, high
+            low = high

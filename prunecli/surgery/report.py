@@ -7,6 +7,7 @@ from typing import Any
 from prunecli.core.structure import Structure
 from prunecli.formats.base import Layout
 from prunecli.formats.dtypes import DTYPES
+from prunecli.surgery.contents import Tally
 from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.parameters import Parameter, parameters_of
@@ -18,7 +19,12 @@ from prunecli.surgery.stamp import stamps_of
 from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.units import Work
 
-__all__ = ["ParameterReport", "Place", "Report", "Totals", "counted_of", "make_report", "measure", "totals_of"]
+__all__ = [
+    "ParameterReport", "Place", "Report", "Totals", "counted_of", "make_report", "measure", "picture_cells", "totals_of",
+]  # fmt: skip
+
+_PICTURES = ((128, 256), (64, 1024), (32, 4096))
+"""Cells a side of the pictures, and up to how many parameters they have so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +137,18 @@ def _told(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
     return any(masks[partner] == parameter.mask_sha256 for partner in earlier)
 
 
-def measure(checkpoint: Layout, selection: Selection | None, run: Run | None = None) -> Report:
+def measure(
+    checkpoint: Layout,
+    selection: Selection | None,
+    run: Run | None = None,
+    *,
+    structure: bool = False,
+    pictures: bool = False,
+) -> Report:
     """Count the zeros of all ordinary parameters, or of the selected ones, in one pass over the data.
 
-    With several ranks, each looks at its share, and the leader's report has the sums.
+    With several ranks, each looks at its share, and the leader's report has the sums. With `structure`, it is also
+    gathered where the zeros lie, with `pictures` as pictures, too: the more parameters, the smaller ones.
     """
     parameters = parameters_of(checkpoint)
     if selection is not None:
@@ -143,10 +157,21 @@ def measure(checkpoint: Layout, selection: Selection | None, run: Run | None = N
         chosen = [parameter for parameter in parameters.values() if parameter.ordinary]
     looked_at = {parameter.name: parameter for parameter in chosen}
     plan = Plan("report", looked_at, {}, bake=False, twins=find_twins(checkpoint, looked_at))
-    surgery = prepare(checkpoint, plan)
+    cells = picture_cells(chosen) if pictures else {}
+    surgery = prepare(checkpoint, plan, cells if structure or pictures else None)
     pieces = looks(surgery.edit, (parameter.weight for parameter in chosen))
     count(surgery, [Work("", pieces, checkpoint.source, written=False)], run or Run())
     return make_report(checkpoint, plan, surgery, None)
+
+
+def picture_cells(parameters: Sequence[Parameter]) -> dict[str, int]:
+    """Return how many cells a side the picture of each parameter has, so that all together stay a few MiB.
+
+    Of very many, only the largest have one.
+    """
+    cells = next((cells for cells, most in _PICTURES if len(parameters) <= most), _PICTURES[-1][0])
+    largest = sorted(parameters, key=lambda each: each.weight.elements, reverse=True)
+    return {parameter.name: cells for parameter in largest[: _PICTURES[-1][1]]}
 
 
 def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place | None) -> Report:
@@ -193,8 +218,14 @@ def _parameter(
         key=planned.key if planned else parameter.key,
         mask_sha256=None if mask is None or mask.trivial else mask.digest.hexdigest(),
         candidates=planned.census.candidates if planned and planned.subset else None,
+        crc32=_crc32(tally) if tally else None,
+        structure=tally.structure.result() if tally and tally.structure else None,
         copies=copies if planned else (),
     )
+
+
+def _crc32(tally: Tally) -> str | None:
+    return f"{tally.values.value:08x}" if tally.values is not None and tally.values.ready else None
 
 
 def _tied_groups(parameters: Mapping[str, Parameter], twins: Twins) -> dict[str, tuple[str, ...]]:

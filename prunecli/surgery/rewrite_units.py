@@ -32,7 +32,7 @@ from prunecli.surgery.units import Ledger, Work, cut, share_out
 
 __all__ = ["Order", "Run", "carry_out", "count", "unfinished_seed"]
 
-_SCHEMA = "prunecli.journal/1"
+_SCHEMA = "prunecli.journal/2"
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class Ledger:
         sums = {str(place): checksum.take() for place, checksum in enumerate(self._checksums[file])}
         return {
             "file": file,
-            "counts": {name: list(found) for name, found in counts.items() if found != (0, 0)},
+            "counts": {name: found for name, found in counts.items() if found is not None},
             "masks": {
                 name: {str(block): leaf.hex() for block, leaf in leaves.items()}
                 for name, leaves in masks.items()
@@ -105,11 +105,11 @@ class Ledger:
         Raises:
             DamagedError: that completes a checksum, and it is wrong.
         """
-        for name, (before, after) in entry["counts"].items():
-            self._surgery.tallies[name].add(before, after)
+        for name, found in entry["counts"].items():
+            self._surgery.tallies[name].give(found)
         for name, leaves in entry["masks"].items():
-            found = {int(block): bytes.fromhex(leaf) for block, leaf in leaves.items()}
-            self._surgery.masks[name].digest.give(found)
+            hashed = {int(block): bytes.fromhex(leaf) for block, leaf in leaves.items()}
+            self._surgery.masks[name].digest.give(hashed)
         for place, runs in entry["sums"].items():
             for start, crc, length in runs:
                 self._checksums[entry["file"]][int(place)].add(start, crc, length)

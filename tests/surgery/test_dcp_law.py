@@ -1,6 +1,7 @@
 """The law of distributed checkpoints: pruned in chunks, a model is what it is pruned in one file."""
 
 import zipfile
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,14 @@ def both(
     torch.save(state, tmp_path / "file.pt")
     mine = prune(tmp_path / "folder", tmp_path / "folder.out", 0.37, *patterns, **options)
     theirs = prune(tmp_path / "file.pt", tmp_path / "file.out.pt", 0.37, *patterns, **options)
-    assert mine.parameters == theirs.parameters
+    if how == COLUMN_MAJOR:  # of what is not put together from runs, there is no checksum
+        known = [
+            replace(each, crc32=own.crc32 and each.crc32)
+            for each, own in zip(theirs.parameters, mine.parameters, strict=True)
+        ]
+        assert mine.parameters == known
+    else:
+        assert mine.parameters == theirs.parameters
     assert mine.totals == theirs.totals
     assert list(mine.carried) == list(theirs.carried)
     return load(tmp_path / "folder.out"), torch.load(tmp_path / "file.out.pt", weights_only=True)

@@ -124,7 +124,7 @@ def test_params_lists_them_all_in_order(model: Path, capfd: pytest.CaptureFixtur
 def test_a_dry_run_of_many_parameters_prints_the_plan(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ["apply", str(model), "-p", "*.weight", "--min-dim", "2", "-a", str(AMOUNT), "--seed", "7", "--remove"]
     assert run([*words, "--global", "--dry-run"]) == 0
-    head, *rows, last = capfd.readouterr().out.splitlines()
+    head, *rows, last = capfd.readouterr().err.splitlines()
     expected = planned(model, everywhere=True).planned
     assert head.split() == ["parameter", "elements", "left", "to", "prune"]
     assert "nothing is written" in last
@@ -137,10 +137,10 @@ def test_a_long_table_looks_like_a_short_one(
 ) -> None:
     words = ["apply", str(model), "-p", "*.layers.3.*", "-x", "*.1?.*", "-a", str(AMOUNT), "--seed", "7", "--dry-run"]
     assert run(words) == 0
-    short = capfd.readouterr().out
+    short = capfd.readouterr().err
     monkeypatch.setattr(render, "_LONG", 0)
     assert run(words) == 0
-    assert capfd.readouterr().out == short
+    assert capfd.readouterr().err == short
 
 
 @pytest.mark.parametrize(("option", "code"), [("-Sn", 0), ("-n", 3)])

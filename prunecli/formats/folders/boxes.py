@@ -43,6 +43,11 @@ class Box:
         """The product of the sizes."""
         return math.prod(self.sizes)
 
+    @property
+    def run(self) -> int:
+        """How many of its elements lie together in the whole, too."""
+        return self._rows()[0]
+
     def below(self, index: int) -> int:
         """Return how many elements of the box come before element `index` of the whole, both in row-major order."""
         count, inner, step = 0, self.elements, math.prod(self.shape)

@@ -1,0 +1,62 @@
+"""What the tests on structure share: its definitions, element by element."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.structure import BLOCK_SIDE, Density, Structure
+
+Flags = NDArray[np.bool_]
+
+
+def structure_of(zero: Flags, cells: int) -> Structure:
+    """Follow the definitions, element by element."""
+    matrix = zero.reshape(1, -1) if zero.ndim < 2 else zero.reshape(zero.shape[0], math.prod(zero.shape[1:]))
+    rows, columns = matrix.shape
+    if not matrix.size:
+        fours, eights = (0 if columns % size == 0 else None for size in (4, 8))
+        count = -(-rows // BLOCK_SIDE) * -(-columns // BLOCK_SIDE)
+        return Structure(rows, columns, 0, 0, count, 0, fours, fours, eights, eights, density_of(matrix, cells))
+    blocks = [
+        bool(matrix[row : row + BLOCK_SIDE, column : column + BLOCK_SIDE].all())
+        for row in range(0, rows, BLOCK_SIDE)
+        for column in range(0, columns, BLOCK_SIDE)
+    ]
+    (fours, halved_fours), (eights, halved_eights) = (groups_of(matrix, size) for size in (4, 8))
+    return Structure(
+        rows=rows,
+        columns=columns,
+        empty_rows=int(matrix.all(axis=1).sum()),
+        empty_columns=int(matrix.all(axis=0).sum()),
+        blocks=len(blocks),
+        empty_blocks=sum(blocks),
+        fours=fours,
+        halved_fours=halved_fours,
+        eights=eights,
+        halved_eights=halved_eights,
+        density=density_of(matrix, cells),
+    )
+
+
+def groups_of(matrix: Flags, size: int) -> tuple[int | None, int | None]:
+    if matrix.shape[1] % size:
+        return None, None
+    halved = matrix.reshape(-1, size).sum(axis=1) >= size // 2
+    return halved.size, int(halved.sum())
+
+
+def density_of(matrix: Flags, cells: int) -> Density | None:
+    if not cells:
+        return None
+    lines, across = (min(size, cells) for size in matrix.shape)
+    shares = bytearray()
+    for line in range(lines):
+        for column in range(across):
+            low, high = (at * matrix.shape[0] // lines for at in (line, line + 1))
+            left, right = (at * matrix.shape[1] // across for at in (column, column + 1))
+            cell = matrix[low:high, left:right]
+            assert cell.size
+            share = round(255 * int(cell.sum()) / cell.size)
+            shares.append(255 if cell.all() else 0 if not cell.any() else min(max(share, 1), 254))
+    return Density(lines, across, bytes(shares))

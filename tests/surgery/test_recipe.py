@@ -1,0 +1,149 @@
+"""Recipes: what they say is what options say, and what they cannot say is told with its line."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunecli.errors import UnreadableError, UsageError
+from prunecli.surgery.recipe import parse_recipe, read_recipe, render_recipe
+from prunecli.surgery.request import Group, Prune
+from prunecli.surgery.select import Selection
+
+FULL = """\
+seed = 7
+remove = true  # baked
+
+[[group]]
+params = [
+    "encoder.*.weight",
+    "re:decoder\\\\.[0-9]+\\\\.weight",
+]
+exclude = ["*.LayerNorm.*"]
+amount = "50%"
+min_dim = 2
+global = true
+
+[[group]]
+params = "pooler.dense.weight"
+amount = 1000
+"""
+
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
+amounts = st.integers(0, 1 << 70) | st.floats(0, 1)
+groups = st.builds(
+    lambda params, excludes, dims, amount, together: Group(Selection(params, excludes, dims), amount, together),
+    st.lists(names, min_size=1, max_size=3).map(tuple), st.lists(names, max_size=2).map(tuple), st.integers(0, 64),
+    amounts, st.booleans(),
+)  # fmt: skip
+requests = st.builds(
+    Prune, st.lists(groups, min_size=1, max_size=3).map(tuple), st.none() | st.integers(0, (1 << 128) - 1),
+    st.just(False), st.booleans(), st.booleans(), st.sampled_from(["bool", "same"]),
+) | st.builds(
+    Prune, st.lists(groups, min_size=1, max_size=3).map(tuple), st.integers(0, 9), st.just(True), st.just(False),
+    st.booleans(),
+)  # fmt: skip
+
+
+def test_a_full_recipe_is_the_request_that_it_describes() -> None:
+    first = Selection(("encoder.*.weight", r"re:decoder\.[0-9]+\.weight"), ("*.LayerNorm.*",), 2)
+    second = Selection(("pooler.dense.weight",), (), 0)
+    expected = Prune((Group(first, 0.5, everywhere=True), Group(second, 1000)), 7, remove=True)
+    assert parse_recipe(FULL.encode(), "r.toml") == expected
+    assert [group.where for group in parse_recipe(FULL.encode(), "r.toml").groups] == ["r.toml:4", "r.toml:14"]
+
+
+@given(requests)
+def test_what_is_rendered_is_toml_and_reads_back_as_the_same_request(prune: Prune) -> None:
+    text = render_recipe(prune)
+    tomllib.loads(text)
+    again = parse_recipe(text.encode("utf-8"), "r.toml")
+    assert again == prune
+    for one, other in zip(again.groups, prune.groups, strict=True):
+        assert type(one.amount) is type(other.amount)
+
+
+@given(requests)
+def test_a_rendered_recipe_shows_no_control_characters(prune: Prune) -> None:
+    assert all(line.isprintable() for line in render_recipe(prune).split("\n"))
+
+
+WRONG = {
+    "seed = 7": ('seed = "7"', 1, "seed is no seed"),
+    "remove = true": ("remove = 1", 2, "remove is not true or false"),
+    "# baked": ("\nmask_dtype = 'half'", 3, 'mask_dtype is neither "bool" nor "same"'),
+    "exclude = [": ("excluded = [", 9, "excluded means nothing here; did you mean exclude?"),
+    '"*.LayerNorm.*"': ("1", 9, "exclude is no list of names and patterns"),
+    "min_dim = 2": ("min_dim = -1", 11, "min_dim is no whole number from 0 to 64"),
+    "global = true": ('global = "yes"', 12, "global is not true or false"),
+    "amount = 1000": ("amount = 1.5", 16, "amount cannot be taken: amount 1.5 is no fraction"),
+    '"50%"': ('"half"', 10, "amount cannot be taken: amount 'half' is no number"),
+    '= "50%"': ("= [1]", 10, "amount is no amount"),
+    '"pooler.dense.weight"': ("[]", 15, "params is empty"),
+    'params = "pooler.dense.weight"\n': ("", 14, "group 2 has no params"),
+    "amount = 1000\n": ("", 14, "group 2 has no amount"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "line", "words"), [(old, *new) for old, new in WRONG.items()])
+def test_what_is_wrong_is_told_with_its_line(old: str, new: str, line: int, words: str) -> None:
+    assert FULL.count(old) == 1
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(FULL.replace(old, new, 1).encode(), "r.toml")
+    assert str(caught.value).startswith(f"r.toml:{line}: {words}")
+
+
+@given(st.data())
+def test_the_line_is_that_of_the_key_whatever_stands_before(data: st.DataObject) -> None:
+    """Comments, multi-line strings with headers in them, and arrays over many lines do not move it."""
+    fillers = ["# [[group]]\n", "\n", 'exclude = ["""\n[[group]]\namount = 3\n"""]\n', "exclude = [\n'a',\n\n'b' ]\n"]
+    before = "[[group]]\nparams = 'w'\n" + data.draw(st.sampled_from(fillers)) + data.draw(st.sampled_from(["", "#\n"]))
+    text = f"{before}amount = -1\n" + data.draw(st.sampled_from(["", "\n[[group]]\nparams='x'\namount=1\n"]))
+    with pytest.raises(UsageError, match=rf"^r.toml:{before.count(chr(10)) + 1}: amount cannot"):
+        parse_recipe(text.encode(), "r.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a = \n", 1),
+        ("seed = 7\n[[group]\n", 2),
+        ("seed = 7\nseed = 8\n", 2),
+        ('x = """\n\n', 3),
+        ("[a", 1),
+        ("= 1", 1),
+    ],
+)
+def test_what_is_no_toml_is_told_with_its_line(text: str, line: int) -> None:
+    with pytest.raises(UsageError, match=rf"^r.toml:{line}: no valid TOML: "):
+        parse_recipe(text.encode(), "r.toml")
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"seed = 1\n# \xff", "r.toml:2: a recipe is UTF-8 text"),
+        (b"seed = 1", "r.toml: the recipe selects nothing"),
+        (b"group = 3", "r.toml:1: group is no group"),
+        (b"seed = 1\n[group]\nparams = 'w'", "r.toml:2: group is no group; write [[group]]"),
+        (b"a = " + b"[" * 100_000, "r.toml:"),
+        (b"\x1b[2Jx = 1", "r.toml:1: no valid TOML"),
+        (b'"\\u001b" = 1', r"r.toml:1: \x1b means nothing here"),
+    ],
+)
+def test_other_refusals(raw: bytes, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(raw, "r.toml")
+    assert str(caught.value).startswith(words)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_recipe_that_is_missing_or_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match=r"cannot open .*none.toml"):
+        read_recipe(tmp_path / "none.toml")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(UsageError, match="too large for a recipe"):
+        read_recipe(tmp_path / "large")

@@ -1,0 +1,106 @@
+"""Reports read back: as they were, or refused in one line whatever was done to them."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from surgery_zoo import apply, ask, noise, save
+
+from prunecli.core.amount import Amount
+from prunecli.errors import DamagedError, PrunecliError, UnsupportedError
+from prunecli.surgery.report import ParameterReport, Place, Report
+from prunecli.surgery.report_json import as_dict, render_json
+from prunecli.surgery.report_reading import parse_report
+
+
+def _example() -> str:
+    """Return a small report that has everything."""
+    weight = ParameterReport(
+        "a.w", "a", (4, 6), "float32", 24, 0, 12, "masked", 12, ("b.w",), "a.w", "00" * 32, 24, "deadbeef", None, ("e",)
+    )
+    report = Report("apply", Place("m", "torch zip", 9), Place(None, "torch zip", 9), [weight], ask(0.5), ["o"], [{}])
+    return json.dumps(as_dict(report))
+
+
+_REPORT = _example()
+
+
+@settings(max_examples=20)
+@given(amount=st.floats(0, 1) | st.integers(0, 9), together=st.booleans(), remove=st.booleans())
+def test_a_report_reads_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, amount: Amount, together: bool, remove: bool
+) -> None:
+    root = tmp_path_factory.mktemp("reading")
+    source = save({"a.weight": noise((5, 7)), "b": torch.zeros(0), "c": torch.ones(16, 2, 2)}, root / "m.pt")
+    report = apply(source, root / "one.pt", ask(amount, "a.weight", "c", everywhere=together, remove=remove))
+    again = parse_report(render_json(report), "r.json")
+    assert again == replace(report, parameters=list(report.parameters), stamps=[])
+    assert render_json(again) == render_json(report)
+
+
+def _values(content: Any) -> st.SearchStrategy[Any]:
+    other: list[Any] = [None, True, -1, 1 << 200, 0.5, "", "x\x1b", [], {}, [1], [{}], {"a": 1}]
+    return st.sampled_from([each for each in other if each != content])
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_a_report_with_a_wrong_value_is_refused_or_read_never_more(data: st.DataObject) -> None:
+    content = json.loads(_REPORT)
+    place: Any = content
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        if not keys:
+            break
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or data.draw(st.booleans()):
+            place[key] = data.draw(_values(place[key]))
+            break
+        place = place[key]
+    try:
+        parse_report(json.dumps(content).encode(), "r.json")
+    except PrunecliError as error:
+        refusal = error
+    else:
+        return
+    assert refusal.exit_code == 4
+    assert str(refusal).startswith("r.json")
+    assert str(refusal).isprintable()
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_a_report_that_lacks_a_field_is_refused(data: st.DataObject) -> None:
+    content = json.loads(_REPORT)
+    records = [content, content["source"], content["groups"][0], content["parameters"][0]]
+    record = data.draw(st.sampled_from(records))
+    field = data.draw(st.sampled_from(sorted(set(record) - {"method", "totals", "sparsity"})))
+    if record is content and field == "seed":
+        return  # null stands for a report of another command
+    del record[field]
+    with pytest.raises(DamagedError, match=f"^r.json.*{field}"):
+        parse_report(json.dumps(content).encode(), "r.json")
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"", "no JSON"), (b"[]", "no JSON object"), (b"\x80", "no JSON"), (b"[" * 100_000, "no JSON"),
+        (b'{"schema": 1, "schema": 1}', "schema twice"), (b'{"schema": "x\\u001b"}', r"its schema is 'x\x1b'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_report_is_refused(raw: bytes, words: str) -> None:
+    with pytest.raises(DamagedError) as caught:
+        parse_report(raw, "r.json")
+    assert words in str(caught.value)
+
+
+def test_another_version_of_the_stream_is_refused() -> None:
+    content = json.loads(_REPORT)
+    content["tool"]["stream"] = 2
+    with pytest.raises(UnsupportedError, match="is of version 2 of the random stream"):
+        parse_report(json.dumps(content).encode(), "r.json")
