@@ -71,12 +71,15 @@ def _line(
     row: Row, columns: Sequence[Column], kept: Sequence[int], widths: Sequence[int], width: int, screen: Screen,
     *, head: bool = False,
 ) -> str:  # fmt: skip
-    lead = row.lead[: max(0, width - _LEAST)] if cells(row.lead) > width - _LEAST else row.lead
+    lead = row.lead
+    if cells(lead) + min(cells(row.name), _LEAST) > width:  # deep in a narrow tree, the name is worth more
+        lead = lead[: max(0, width - _LEAST)]
     name = clip_middle(row.name, width - cells(lead), screen.mark)
     blank = " " * (width - cells(lead) - cells(name)) if kept else ""
     parts = [screen.paint(lead, DIM) + screen.paint(name, row.style) + blank]
     for at in kept:
-        text, blank = row.cells[at], " " * (widths[at] - cells(row.cells[at]))
+        text = row.cells[at].rstrip()
+        blank = " " * (widths[at] - cells(text))
         painted = screen.paint(text, BOLD if head else columns[at].style)
         last = at == kept[-1] and not columns[at].right
         parts.append(blank + painted if columns[at].right else painted if last else painted + blank)

@@ -56,16 +56,16 @@ def facts(report: Report) -> list[Fact]:
 
 
 def _of_storage(sizes: Storage) -> str:
-    both = f"{size_of(sizes.dense)} dense; {size_of(sizes.bitmask)} as a bitmask and the values that are left"
+    both = f"{size_of(sizes.dense)} dense, {size_of(sizes.bitmask)} as bitmask and kept values"
     if sizes.bitmask < sizes.dense:
-        return f"{both}, {percent(sizes.dense - sizes.bitmask, sizes.dense, 0)} smaller"
-    return f"{both}, no smaller: that takes more than {percent(sizes.bits, sizes.dense, 1)} of zeros"
+        return f"{both}: {percent(sizes.dense - sizes.bitmask, sizes.dense, 0)} smaller"
+    return f"{both}: no smaller, below {percent(sizes.bits, sizes.dense, 1)} of zeros"
 
 
 def _of_lines(matrices: Sequence[Structure]) -> str:
     rows, columns = sum(each.empty_rows for each in matrices), sum(each.empty_columns for each in matrices)
     if not rows and not columns:
-        return "no row or column is empty: leaving zeros out of the arithmetic takes a sparse kernel"
+        return "none is empty: leaving zeros out takes a sparse kernel"
     gone = sum(
         each.empty_rows * each.columns + each.empty_columns * each.rows - each.empty_rows * each.empty_columns
         for each in matrices
@@ -76,7 +76,7 @@ def _of_lines(matrices: Sequence[Structure]) -> str:
     share = percent(gone, whole)
     if gone < _FEW * whole:
         return f"{text}{share} of the elements, too few to matter"
-    return f"{text}cut out of a smaller model, they would take {share} of the elements with them"
+    return f"{text}cut out, they take {share} of the elements along"
 
 
 def _of_blocks(matrices: Sequence[Structure]) -> str:
@@ -96,5 +96,5 @@ def _of_fours(matrices: Sequence[Structure]) -> list[Fact]:
     whole = sum(each.fours == each.halved_fours for each in grouped)
     if halved == fours:
         return [Fact("2:4", "all groups of four have two zeros, as hardware for 2:4 wants it")]
-    text = f"{percent(halved, fours, 1)} of the groups of four have two zeros; hardware for 2:4 wants all"
+    text = f"{percent(halved, fours, 1)} of the groups of four have two zeros; hardware wants all"
     return [Fact("2:4", f"{text}, as {whole} of {len(grouped)} matrices have" if whole else text)]

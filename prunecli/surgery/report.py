@@ -20,7 +20,8 @@ from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.units import Work
 
 __all__ = [
-    "ParameterReport", "Place", "Report", "Totals", "counted_of", "make_report", "measure", "picture_cells", "totals_of",
+    "ParameterReport", "Place", "Report", "Totals", "counted_of", "make_report", "measure", "picture_cells",
+    "totals_of",
 ]  # fmt: skip
 
 _PICTURES = ((128, 256), (64, 1024), (32, 4096))

@@ -61,7 +61,7 @@ def test_tables(cli: Cli, hostile: str) -> None:
     applied = cli("apply", hostile, "-p", "*", "-a", "0.5", "--no-report")
     assert applied.code == 0
     plan = cli("apply", hostile, "-p", "*", "-a", "0.5", "--dry-run")
-    for text in (table.out, applied.err, plan.out):
+    for text in (table.out, applied.err, plan.err):
         assert printable(text)
         assert "[/]closing.weight" in text
         assert "[bold red]style[/bold red] [link=http://evil]x[/link].weight" in text
