@@ -92,7 +92,7 @@ def _split(name: str) -> tuple[str, str]:
         parts = name.split(".", _DEEPEST)
         return ".".join(parts[:-1]), parts[-1]
     place, _, label = name.rpartition(".")
-    return place, label
+    return (place, label) if place else ("", name)
 
 
 def _module(path: str, modules: dict[str, Node], made: list[tuple[Node, Node]]) -> Node:
