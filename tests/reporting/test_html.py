@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -157,10 +158,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
 
 
-def browsed(made: Report, folder: Path, name: str = "") -> str:
-    """Return the page's DOM as a browser has it after its script ran, with one parameter opened, if named."""
+def browsed(made: Report, folder: Path, name: str = "", script: str = "") -> str:
+    """Return the page's DOM as a browser has it after its script ran, with one parameter opened, if named.
+
+    A `script` of the test's own runs after that of the page, whose policy is taken away for it.
+    """
+    page = as_html(made)
+    if script:
+        page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+        page = page.replace("</body>", f"<script>{script}</script></body>")
     file = folder / "report.html"
-    file.write_text(as_html(made), encoding="utf-8")
+    file.write_text(page, encoding="utf-8")
     fragment = f"#parameter={quote(name, safe='')}" if name else ""
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
                "--virtual-time-budget=4000", "--dump-dom", f"file://{file}{fragment}"]  # fmt: skip
@@ -179,7 +187,7 @@ def test_a_browser_shows_modules_table_and_picture(tmp_path: Path) -> None:
     canvas = next(attributes for tag, attributes in page.elements if tag == "canvas")
     assert canvas["aria-label"] == "Map of the zeros, 64 by 16 cells"
     assert int(canvas["width"] or 0) > 100
-    assert '<h2 id="d-name">layers.1.mlp.up.weight</h2>' in dom
+    assert '<h2 id="d-name">layers.1.mlp.up.weight</h2>' in dom.replace("<wbr>", "")
     assert "<title>Sparsity of model.pt</title>" in dom
 
 
@@ -194,12 +202,44 @@ def test_in_a_browser_names_are_text(tmp_path: Path) -> None:
         "script"
     )
     dom = browsed(nasty(), tmp_path, label_of(evil, 1000))
-    assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;.weight</h2>" in dom
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;.weight</h2>" in dom.replace("<wbr>", "")
     assert all(char.isprintable() or char == "\n" for char in dom)
+
+
+ACTIONS = """
+const found = {}, rows = () => [...document.querySelectorAll("#rows .link")].map((each) => each.textContent);
+const at = (id) => document.getElementById(id);
+const head = (number) => document.querySelectorAll("#headings button")[number];
+found.all = rows();
+at("next").click(); found.next = rows(); found.last = at("next").disabled;
+head(6).click(); found.sparse = rows();
+head(6).click(); found.dense = rows(); found.sorted = document.querySelectorAll("#headings th")[6].ariaSort;
+at("search").value = "M70 odd"; at("search").dispatchEvent(new Event("input")); found.searched = rows();
+at("search").value = ""; at("search").dispatchEvent(new Event("input"));
+document.querySelectorAll("#histogram button")[10].click(); found.half = rows(); found.told = at("found").textContent;
+at("clear").click(); found.again = rows().length;
+document.querySelector("#rows .link").click(); found.open = at("detail").open; found.hash = location.hash;
+at("close").click(); found.closed = !at("detail").open;
+document.title = JSON.stringify(found);
+"""
+
+
+@in_a_browser
+def test_in_a_browser_the_table_turns_sorts_and_searches(tmp_path: Path) -> None:
+    made = report([parameter(f"m{at}.{('even', 'odd')[at % 2]}", (10, 10), at) for at in range(80)])
+    names = [each.name for each in made.parameters]
+    found = json.loads(html.unescape(re.findall("<title>(.*?)</title>", browsed(made, tmp_path, script=ACTIONS))[0]))
+    assert (found["all"], found["next"], found["last"]) == (names[:50], names[50:], True)
+    assert (found["sparse"], found["dense"], found["sorted"]) == (names[:29:-1], names[:50], "ascending")
+    assert found["searched"] == []
+    assert found["half"] == names[48:53] or found["half"] == names[48:52]
+    assert found["told"] == f"{len(found['half'])} of 80"
+    assert (found["again"], found["open"], found["closed"]) == (50, True, True)
+    assert found["hash"] == "#parameter=m0.even"
 
 
 @in_a_browser
 def test_a_browser_shows_part_of_a_long_table(tmp_path: Path) -> None:
-    tags = [tag for tag, _ in _Page(browsed(large(20_000), tmp_path)).elements]
+    tags = [tag for tag, _ in _Page(browsed(large(20_000), tmp_path)).elements if tag != "wbr"]
     assert tags.count("tr") == 51
     assert len(tags) < 2000

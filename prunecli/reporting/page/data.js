@@ -35,6 +35,12 @@ function make(tag, className, text) {
   return node;
 }
 
+// A name may be broken after its dots and underscores; what is copied from the page is the name alone.
+function breakable(node, name) {
+  node.replaceChildren(...name.split(/(?<=[._])/).flatMap((part) => [part, document.createElement("wbr")]).slice(0, -1));
+  return node;
+}
+
 function bar(share) {
   const outer = make("span", "bar");
   outer.setAttribute("aria-hidden", "true");
@@ -45,7 +51,7 @@ function bar(share) {
 }
 
 function link(text, index) {
-  const button = make("button", "link name", text);
+  const button = breakable(make("button", "link name"), text);
   button.type = "button";
   button.addEventListener("click", () => openDetail(index));
   return button;

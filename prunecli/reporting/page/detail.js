@@ -89,7 +89,7 @@ function factsOf(index) {
 
 function openDetail(index) {
   opened = index;
-  document.getElementById("d-name").textContent = names[index];
+  breakable(document.getElementById("d-name"), names[index]);
   const list = document.getElementById("d-facts");
   list.replaceChildren(...factsOf(index).flatMap(([term, text]) => [make("dt", "", term), make("dd", "", text)]));
   const pictured = index in data.pictures;

@@ -21,7 +21,7 @@ function treeItem(node, level, openLevels) {
     return item;
   }
   const details = make("details");
-  details.append(treeRow("summary", make("span", "name", node[0]), node[1], node[2]));
+  details.append(treeRow("summary", breakable(make("span", "name"), node[0]), node[1], node[2]));
   const fill = () => {
     if (details.open && details.childElementCount === 1) details.append(treeList(node[3], level + 1, openLevels));
   };
