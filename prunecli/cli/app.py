@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (commands.apply, commands.remove, commands.report, commands.params):
+for _command in (commands.apply, commands.remove, commands.report, commands.params, commands.verify):
     app.command()(_command)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prunecli.cli import render
+from prunecli.cli.comparing import baseline_of
 from prunecli.cli.options import (
     Amount,
     Checkpoint,
@@ -25,10 +26,12 @@ from prunecli.cli.options import (
     Resume,
     checkpoint_path,
     destination_of,
+    input_path,
     selection_of,
 )
 from prunecli.cli.requests import Asked, Ways, check_asked, plan_of, request_of
 from prunecli.cli.showing import deliver, settle
+from prunecli.cli.verifying import verification_text
 from prunecli.errors import UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.locations import Location
@@ -42,13 +45,15 @@ from prunecli.surgery.gates import check_gates, parse_gate
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, plan_bake
 from prunecli.surgery.report import measure
+from prunecli.surgery.report_reading import read_report
 from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import select
 from prunecli.surgery.team import Team, team_of_launcher
+from prunecli.surgery.verify import check_verification, verify_checkpoint
 
-__all__ = ["apply", "params", "remove", "report"]
+__all__ = ["apply", "params", "remove", "report", "verify"]
 
 ReportFile = Annotated[
     str | None, typer.Option("--report", metavar="PATH|-", help="The JSON report; default: beside the output.")
@@ -180,16 +185,29 @@ def report(
         list[str] | None,
         typer.Option("--fail-over", metavar="[PATTERN=]0.5", help="Exit 7 if the sparsity is above; may be repeated."),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar="BEFORE", help="Compare with this; exit 7 if not only zeros were added."),
+    ] = None,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="With --baseline: values may have changed, but none be revived.")
+    ] = False,
     force: Force = False,
     jobs: Jobs = None,
 ) -> None:
-    """Count the zeros of a checkpoint's parameters."""
-    wanted = settle(style, output, plot, View(depth, sort, top), force=force)
+    """Count the zeros of a checkpoint's parameters, or compare them with those of an earlier one."""
+    wanted = settle(style, output, plot, View(depth, sort, top), force=force, comparing=baseline is not None)
+    earlier = baseline_of(baseline, fail_under or fail_over, allow_changes=allow_changes, style=wanted.form)
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
-    with _opened(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
-        selection, run = selection_of(param, exclude, min_dim), _run(team, jobs)
-        result = measure(opened, selection, run, structure=True, pictures=wanted.pictures)
+    reading, selection = formats.Reading(key, foreign), selection_of(param, exclude, min_dim)
+    with _opened(checkpoint_path(checkpoint), reading) as (team, opened):
+        if earlier is not None:
+            comparison = earlier.set_beside(opened, reading, selection, _run(team, jobs))
+            confirm(opened)
+            earlier.deliver(comparison, wanted.target)
+            return
+        result = measure(opened, selection, _run(team, jobs), structure=True, pictures=wanted.pictures)
         confirm(opened)
         if not team.leads:
             return
@@ -213,6 +231,26 @@ def params(
         found = parameters_of(opened)
         chosen = list(found.values()) if selection is None else select(found, selection)
         render.parameters(opened, chosen)
+
+
+def verify(
+    checkpoint: Checkpoint,
+    told: Annotated[str, typer.Argument(metavar="REPORT", help="The JSON report; - is standard input.")],
+    key: Key = None,
+    foreign: Foreign = False,
+    jobs: Jobs = None,
+) -> None:
+    """Check that a checkpoint is what a report of apply, remove or report says; exit 7 if it is not."""
+    source, place = checkpoint_path(checkpoint), input_path(told, "REPORT")
+    if source is None and place is None:
+        raise UsageError("checkpoint and report cannot both come from one standard input; give one of them a path")
+    with _opened(source, formats.Reading(key, foreign)) as (team, opened):
+        expected = team.share(lambda: read_report(place))
+        result = verify_checkpoint(opened, expected, _run(team, jobs))
+        confirm(opened)
+        if team.leads:
+            sys.stdout.write(verification_text(opened.source.label, result))
+            check_verification(result)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.units import Work
 
 __all__ = [
-    "ParameterReport", "Place", "Report", "Totals", "counted_of", "make_report", "measure", "picture_cells",
-    "totals_of",
+    "ParameterReport", "Place", "Report", "Totals", "counted_of", "make_report", "measure", "measure_parameters",
+    "picture_cells", "totals_of",
 ]  # fmt: skip
 
 _PICTURES = ((128, 256), (64, 1024), (32, 4096))
@@ -156,6 +156,18 @@ def measure(
         chosen = select(parameters, selection)
     else:
         chosen = [parameter for parameter in parameters.values() if parameter.ordinary]
+    return measure_parameters(checkpoint, chosen, run, structure=structure, pictures=pictures)
+
+
+def measure_parameters(
+    checkpoint: Layout,
+    chosen: Sequence[Parameter],
+    run: Run | None = None,
+    *,
+    structure: bool = False,
+    pictures: bool = False,
+) -> Report:
+    """Count the zeros of these parameters of a checkpoint, as `measure` does."""
     looked_at = {parameter.name: parameter for parameter in chosen}
     plan = Plan("report", looked_at, {}, bake=False, twins=find_twins(checkpoint, looked_at))
     cells = picture_cells(chosen) if pictures else {}

@@ -1,0 +1,90 @@
+"""`verify`: one line if a checkpoint is what its report says, exit 7 and the first difference if not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+Cli = Callable[..., Any]
+Refusal = Callable[..., str]
+pytestmark = pytest.mark.usefixtures("folder")
+FILES = ("model.pruned.safetensors", "model.pruned.report.json")
+
+
+@pytest.fixture(params=["--remove", "--mask-dtype=bool"])
+def pruned(request: pytest.FixtureRequest, cli: Cli, folder: Path) -> None:
+    outcome = cli("apply", "model.safetensors", "-p", "*.weight", "-a", "0.5", "--seed", "1", "-q", request.param)
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.usefixtures("pruned")
+def test_what_apply_wrote_is_what_it_told(cli: Cli) -> None:
+    outcome = cli("verify", *FILES)
+    assert (outcome.code, outcome.err) == (0, "")
+    (line,) = outcome.out.splitlines()
+    assert line.startswith("model.pruned.safetensors is what the report says: ")
+    assert cli("verify", "-", FILES[1], stdin=Path(FILES[0])).code == 0
+    assert cli("verify", FILES[0], "-", stdin=Path(FILES[1])).code == 0
+
+
+@pytest.mark.usefixtures("pruned")
+def test_one_flipped_element_ends_with_7(cli: Cli) -> None:
+    tensors = load_file(FILES[0])
+    name = next(name for name in tensors if name.startswith("fc1.weight"))
+    tensors[name].view(-1)[17] += 1
+    save_file(tensors, FILES[0])
+    outcome = cli("verify", *FILES)
+    assert outcome.code == 7
+    assert outcome.err.startswith("prunecli: error: not what the report says: fc1.weight has ")
+    assert outcome.out.startswith("fc1.weight has ")
+
+
+@pytest.mark.usefixtures("pruned")
+def test_all_differences_are_counted_and_the_first_are_shown(cli: Cli) -> None:
+    save_file({f"w{number}": torch.ones(2) for number in range(20)}, "other.safetensors")
+    told = json.loads(Path(FILES[1]).read_text())
+    outcome = cli("verify", "other.safetensors", FILES[1])
+    count = len(told["parameters"]) + 20
+    assert outcome.err.endswith(f"; {count - 1} other parameters differ too\n")
+    assert outcome.out.splitlines()[-1] == f"and {count - 10} more"
+
+
+@pytest.mark.usefixtures("pruned")
+def test_a_report_of_report_is_verified_too(cli: Cli) -> None:
+    assert cli("report", FILES[0], "--format", "json", "-o", "r.json").code == 0
+    assert cli("verify", FILES[0], "r.json").code == 0
+    outcome = cli("verify", "model.safetensors", "r.json")
+    assert outcome.code == 7
+
+
+@pytest.mark.parametrize(
+    ("code", "content"),
+    [
+        (4, b""), (4, b"{"), (4, b"[]"), (4, b"\xff\xfe"), (4, b"[" * 100_000), (4, b'{"schema": "other/1"}'),
+        (4, b'{"schema": "prunecli.report/1", "schema": "prunecli.report/1"}'), (4, b'{"schema": "prunecli.report/1"}'),
+        (4, b"\x80\x02}q\x00."), (4, b'{"schema": NaN}'),
+    ],
+)  # fmt: skip
+def test_what_is_no_report_is_refused_in_one_line(refused: Refusal, code: int, content: bytes) -> None:
+    Path("r.json").write_bytes(content)
+    refused(code, "verify", "model.safetensors", "r.json")
+
+
+def test_a_report_that_is_no_file_is_refused(refused: Refusal) -> None:
+    Path("folder").mkdir()
+    for report in ("folder", "absent.json", "/dev/null"):
+        refused(3, "verify", "model.safetensors", report)
+    refused(2, "verify", "-", "-", stdin=Path("model.pt"))
+    refused(2, "verify", "model.pt", "")
+
+
+def test_a_report_of_a_gigabyte_is_refused_unread(cli: Cli) -> None:
+    with Path("r.json").open("wb") as file:
+        file.truncate((1 << 30) + 1)
+    outcome = cli("verify", "model.safetensors", "r.json")
+    assert (outcome.code, outcome.out) == (4, "")
+    assert "too large" in outcome.err
