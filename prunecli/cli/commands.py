@@ -4,33 +4,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated
 
-import typer
-
+from prunecli.cli import arguments as take
 from prunecli.cli import render
 from prunecli.cli.comparing import baseline_of
-from prunecli.cli.help import AMOUNT, CONTENT, GATE, OUTPUT, REPORT, RUN, SELECTION
-from prunecli.cli.lists import ParamsFrom, with_list
-from prunecli.cli.options import (
-    Amount,
-    Checkpoint,
-    Exclude,
-    Force,
-    Foreign,
-    Jobs,
-    Key,
-    MaskDtype,
-    MinDim,
-    Output,
-    Params,
-    Quiet,
-    Resume,
-    checkpoint_path,
-    destination_of,
-    input_path,
-    selection_of,
-)
+from prunecli.cli.lists import with_list
+from prunecli.cli.options import checkpoint_path, destination_of, input_path, selection_of
 from prunecli.cli.progress import progress
 from prunecli.cli.requests import Asked, Ways, check_asked, plan_of, request_of
 from prunecli.cli.showing import deliver, settle
@@ -39,10 +18,7 @@ from prunecli.errors import UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.locations import Location
 from prunecli.formats.opening import Opened, confirm, open_any
-from prunecli.reporting.forms import Form
-from prunecli.reporting.schema import schema_text
 from prunecli.reporting.terminal import View
-from prunecli.reporting.tree import Sort
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.gates import check_gates, parse_gate
 from prunecli.surgery.parameters import parameters_of
@@ -58,92 +34,33 @@ from prunecli.surgery.verify import check_verification, verify_checkpoint
 
 __all__ = ["apply", "params", "remove", "report", "verify"]
 
-ReportFile = Annotated[
-    str | None,
-    typer.Option(
-        "--report", metavar="PATH|-", help="The JSON report; default: beside the output.", rich_help_panel=REPORT
-    ),
-]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.", rich_help_panel=REPORT)]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.", rich_help_panel=OUTPUT)
-]
-Silent = Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=RUN)]
-
 
 def apply(
-    checkpoint: Checkpoint,
-    amount: Amount = None,
-    param: Params = None,
-    listed: ParamsFrom = None,
-    exclude: Exclude = None,
-    together: Annotated[
-        bool, typer.Option("--global", help="One amount over all selected parameters together.", rich_help_panel=AMOUNT)
-    ] = False,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            "--recipe",
-            metavar="TOML|-",
-            help="Several groups, with an amount each, from a file.",
-            rich_help_panel=AMOUNT,
-        ),
-    ] = None,
-    from_report: Annotated[
-        str | None,
-        typer.Option(
-            "--from-report",
-            metavar="JSON|-",
-            help="The masks that a report tells of, once more.",
-            rich_help_panel=AMOUNT,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", min=0, help="Seed of the masks; drawn and told if absent.", rich_help_panel=AMOUNT),
-    ] = None,
-    remove: Annotated[
-        bool | None,
-        typer.Option(
-            "--remove/--no-remove",
-            help="Bake: write zeros into the weights, no masks.",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    mask_dtype: Annotated[
-        MaskDtype | None,
-        typer.Option("--mask-dtype", help="Type of new masks; bool if absent.", rich_help_panel=OUTPUT),
-    ] = None,
-    key: Key = None,
-    foreign: Foreign = False,
-    untie: Annotated[
-        bool,
-        typer.Option("--untie", help="Mask a tied parameter and keep its partners dense.", rich_help_panel=SELECTION),
-    ] = False,
-    min_dim: MinDim = 0,
-    zeros_are_pruned: Annotated[
-        bool,
-        typer.Option(
-            "--zeros-are-pruned", help="Elements that are zero count as pruned already.", rich_help_panel=AMOUNT
-        ),
-    ] = False,
-    stamp: Annotated[
-        bool,
-        typer.Option(
-            "--stamp",
-            help="Write what made the masks into a safetensors file's metadata, too.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    output: Output = None,
-    report: ReportFile = None,
-    no_report: NoReport = False,
-    dry_run: DryRun = False,
-    force: Force = False,
-    resume: Resume = False,
-    jobs: Jobs = None,
-    quiet: Quiet = False,
+    checkpoint: take.Checkpoint,
+    amount: take.Amount = None,
+    param: take.Params = None,
+    listed: take.ParamsFrom = None,
+    exclude: take.Exclude = None,
+    together: take.Together = False,
+    recipe: take.Recipe = None,
+    from_report: take.FromReport = None,
+    seed: take.Seed = None,
+    remove: take.Remove = None,
+    mask_dtype: take.NewMasks = None,
+    key: take.Key = None,
+    foreign: take.Foreign = False,
+    untie: take.Untie = False,
+    min_dim: take.MinDim = 0,
+    zeros_are_pruned: take.ZerosArePruned = False,
+    stamp: take.Stamp = False,
+    output: take.Output = None,
+    report: take.ReportFile = None,
+    no_report: take.NoReport = False,
+    dry_run: take.DryRun = False,
+    force: take.Force = False,
+    resume: take.Resume = False,
+    jobs: take.Jobs = None,
+    quiet: take.Quiet = False,
 ) -> None:
     """Prune parameters at random: weight -> weight_orig + weight_mask, or zeros with --remove."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
@@ -163,20 +80,20 @@ def apply(
 
 
 def remove(
-    checkpoint: Checkpoint,
-    param: Params = None,
-    listed: ParamsFrom = None,
-    exclude: Exclude = None,
-    key: Key = None,
-    foreign: Foreign = False,
-    output: Output = None,
-    report: ReportFile = None,
-    no_report: NoReport = False,
-    dry_run: DryRun = False,
-    force: Force = False,
-    resume: Resume = False,
-    jobs: Jobs = None,
-    quiet: Quiet = False,
+    checkpoint: take.Checkpoint,
+    param: take.Params = None,
+    listed: take.ParamsFrom = None,
+    exclude: take.Exclude = None,
+    key: take.Key = None,
+    foreign: take.Foreign = False,
+    output: take.Output = None,
+    report: take.ReportFile = None,
+    no_report: take.NoReport = False,
+    dry_run: take.DryRun = False,
+    force: take.Force = False,
+    resume: take.Resume = False,
+    jobs: take.Jobs = None,
+    quiet: take.Quiet = False,
 ) -> None:
     """Bake the masks that a checkpoint has: weight_orig * weight_mask -> weight."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude)
@@ -189,111 +106,28 @@ def remove(
         _carry_out(opened, plan, destination, run, speech)
 
 
-def _print_schema(value: bool) -> None:
-    if value:
-        sys.stdout.write(schema_text())
-        raise typer.Exit
-
-
 def report(
-    checkpoint: Checkpoint,
-    param: Params = None,
-    listed: ParamsFrom = None,
-    exclude: Exclude = None,
-    min_dim: MinDim = 0,
-    key: Key = None,
-    foreign: Foreign = False,
-    style: Annotated[
-        Form | None,
-        typer.Option(
-            "--format", help="How to write it; default: by the suffix of -o, else a table.", rich_help_panel=OUTPUT
-        ),
-    ] = None,
-    output: Output = None,
-    plot: Annotated[
-        str | None,
-        typer.Option(
-            "--plot",
-            metavar="FILE",
-            help="Also draw a figure: FILE.png, .svg or .pdf.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    depth: Annotated[
-        int | None,
-        typer.Option(
-            "--depth",
-            min=0,
-            help="Levels of modules in the table; default: what fits.",
-            rich_help_panel=CONTENT,
-        ),
-    ] = None,
-    sort: Annotated[
-        Sort,
-        typer.Option(
-            "--sort",
-            help="Order of the table; name is the file's order.",
-            rich_help_panel=CONTENT,
-        ),
-    ] = "name",
-    top: Annotated[
-        int | None,
-        typer.Option(
-            "--top",
-            min=1,
-            metavar="N",
-            help="Only the first N parameters, without modules.",
-            rich_help_panel=CONTENT,
-        ),
-    ] = None,
-    schema: Annotated[
-        bool,
-        typer.Option(
-            "--schema",
-            callback=_print_schema,
-            is_eager=True,
-            help="Print the JSON Schema of --format json.",
-            rich_help_panel=CONTENT,
-        ),
-    ] = False,
-    fail_under: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fail-under",
-            metavar="[PATTERN=]0.5",
-            help="Exit 7 if the sparsity is below; may be repeated.",
-            rich_help_panel=GATE,
-        ),
-    ] = None,
-    fail_over: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fail-over",
-            metavar="[PATTERN=]0.5",
-            help="Exit 7 if the sparsity is above; may be repeated.",
-            rich_help_panel=GATE,
-        ),
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            "--baseline",
-            metavar="CKPT",
-            help="Compare with this; exit 7 if not only zeros were added.",
-            rich_help_panel=CONTENT,
-        ),
-    ] = None,
-    allow_changes: Annotated[
-        bool,
-        typer.Option(
-            "--allow-changes",
-            help="With --baseline: values may have changed, but none be revived.",
-            rich_help_panel=CONTENT,
-        ),
-    ] = False,
-    force: Force = False,
-    jobs: Jobs = None,
-    quiet: Silent = False,
+    checkpoint: take.Checkpoint,
+    param: take.Params = None,
+    listed: take.ParamsFrom = None,
+    exclude: take.Exclude = None,
+    min_dim: take.MinDim = 0,
+    key: take.Key = None,
+    foreign: take.Foreign = False,
+    style: take.Style = None,
+    output: take.Output = None,
+    plot: take.Plot = None,
+    depth: take.Depth = None,
+    sort: take.Order = "name",
+    top: take.Top = None,
+    schema: take.Schema = False,
+    fail_under: take.FailUnder = None,
+    fail_over: take.FailOver = None,
+    baseline: take.Earlier = None,
+    allow_changes: take.AllowChanges = False,
+    force: take.Force = False,
+    jobs: take.Jobs = None,
+    quiet: take.Silent = False,
 ) -> None:
     """Count the zeros of a checkpoint's parameters, or compare them with those of an earlier one."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
@@ -321,13 +155,13 @@ def report(
 
 
 def params(
-    checkpoint: Checkpoint,
-    param: Params = None,
-    listed: ParamsFrom = None,
-    exclude: Exclude = None,
-    min_dim: MinDim = 0,
-    key: Key = None,
-    foreign: Foreign = False,
+    checkpoint: take.Checkpoint,
+    param: take.Params = None,
+    listed: take.ParamsFrom = None,
+    exclude: take.Exclude = None,
+    min_dim: take.MinDim = 0,
+    key: take.Key = None,
+    foreign: take.Foreign = False,
 ) -> None:
     """List what can be pruned: names, types, shapes; plain lines when piped."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
@@ -340,12 +174,12 @@ def params(
 
 
 def verify(
-    checkpoint: Checkpoint,
-    told: Annotated[str, typer.Argument(metavar="REPORT", help="The JSON report; - is standard input.")],
-    key: Key = None,
-    foreign: Foreign = False,
-    jobs: Jobs = None,
-    quiet: Silent = False,
+    checkpoint: take.Checkpoint,
+    told: take.ReportToHold,
+    key: take.Key = None,
+    foreign: take.Foreign = False,
+    jobs: take.Jobs = None,
+    quiet: take.Silent = False,
 ) -> None:
     """Check that a checkpoint is what a report of apply, remove or report says; exit 7 if it is not."""
     source, place = checkpoint_path(checkpoint), input_path(told, "REPORT")

@@ -3,24 +3,11 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from prunecli.cli.help import SELECTION
 from prunecli.errors import UnreadableError, UsageError, show
 
-__all__ = ["ParamsFrom", "with_list"]
+__all__ = ["with_list"]
 
-ParamsFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--params-from",
-        metavar="FILE|-",
-        help="Parameters by a list, a name or pattern a line, as `params` prints them; - is standard input.",
-        rich_help_panel=SELECTION,
-    ),
-]
 
 _LEFT_ALONE = ("by exact name only", "not prunable")
 """States in the fourth column of `params`: a list that has them was hardly made to prune those."""

@@ -1,23 +1,16 @@
-"""The options that commands share: their names, help texts, and what they mean to the library."""
+"""What options mean to the library."""
 
 import enum
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from prunecli.cli.help import AMOUNT, INPUT, OUTPUT, RUN, SELECTION
 from prunecli.errors import OutputError, UnreadableError, UsageError, show
 from prunecli.formats.locations import Location, location_of
 from prunecli.surgery.destinations import Destination, default_output, default_report
 from prunecli.surgery.select import Selection
 
-__all__ = [
-    "Amount", "Checkpoint", "Exclude", "Force", "Foreign", "Jobs", "Key", "MaskDtype", "MinDim", "Output", "Params",
-    "Quiet", "Resume", "checkpoint_path", "destination_of", "input_path", "output_path", "selection_of",
-]  # fmt: skip
+__all__ = ["MaskDtype", "checkpoint_path", "destination_of", "input_path", "output_path", "selection_of"]
 
 
 class MaskDtype(enum.StrEnum):
@@ -25,71 +18,6 @@ class MaskDtype(enum.StrEnum):
 
     BOOL = "bool"
     SAME = "same"
-
-
-_NAMES = "NAME|GLOB|re:REGEX"
-
-Checkpoint = Annotated[
-    str,
-    typer.Argument(metavar="CKPT", help="The checkpoint: a file, a folder of shards, a URL, or - for standard input."),
-]
-Params = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-p", "--param", metavar=_NAMES, help="Parameters to work on; may be repeated.", rich_help_panel=SELECTION
-    ),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-x", "--exclude", metavar=_NAMES, help="Parameters to leave out; may be repeated.", rich_help_panel=SELECTION
-    ),
-]
-Amount = Annotated[
-    str | None,
-    typer.Option(
-        "-a", "--amount", metavar="0.5|50%|1000", help="Fraction, percentage, or number of elements.",
-        rich_help_panel=AMOUNT,
-    ),
-]  # fmt: skip
-MinDim = Annotated[
-    int,
-    typer.Option(
-        "--min-dim", min=0, help="Patterns take tensors of at least so many dimensions.", rich_help_panel=SELECTION
-    ),
-]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        "--key", metavar="KEY", help="Where the state dict lies, if it is not found by itself.", rich_help_panel=INPUT
-    ),
-]
-Foreign = Annotated[
-    bool,
-    typer.Option(
-        "--allow-foreign-objects",
-        help="Carry objects of classes that weights-only loading refuses through, unread.",
-        rich_help_panel=INPUT,
-    ),
-]
-Output = Annotated[
-    str | None,
-    typer.Option("-o", "--output", metavar="PATH|-", help="The output; - is standard output.", rich_help_panel=OUTPUT),
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace outputs that exist.", rich_help_panel=OUTPUT)]
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume",
-        help="Keep what an interrupted run finished, and what this one finishes if it is interrupted.",
-        rich_help_panel=RUN,
-    ),
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option("-j", "--jobs", min=1, help="Threads; default: one per core, at most 8.", rich_help_panel=RUN),
-]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no table, no notes.", rich_help_panel=RUN)]
 
 
 def checkpoint_path(text: str) -> Location | None:
