@@ -131,10 +131,10 @@ def report(
 ) -> None:
     """Count the zeros of a checkpoint's parameters, or compare them with those of an earlier one."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
-    wanted = settle(style, output, plot, View(depth, sort, top), force=force, comparing=baseline is not None)
-    earlier = baseline_of(baseline, fail_under or fail_over, allow_changes=allow_changes, style=wanted.form)
+    wanted = settle(style, output, plot, View(depth, sort, top), force=force)
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
+    earlier = baseline_of(baseline, wanted, gates, allow_changes=allow_changes)
     reading = formats.Reading(key, foreign)
     with _opened(checkpoint_path(checkpoint), reading) as (team, opened):
         with progress(opened, quiet=quiet or not team.leads, patient=True) as told:
