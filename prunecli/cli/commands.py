@@ -196,18 +196,19 @@ def report(
     jobs: Jobs = None,
 ) -> None:
     """Count the zeros of a checkpoint's parameters, or compare them with those of an earlier one."""
-    wanted = settle(style, output, plot, View(depth, sort, top), force=force, comparing=baseline is not None)
-    earlier = baseline_of(baseline, fail_under or fail_over, allow_changes=allow_changes, style=wanted.form)
+    wanted = settle(style, output, plot, View(depth, sort, top), force=force)
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
+    earlier = baseline_of(baseline, wanted, gates, allow_changes=allow_changes)
     reading, selection = formats.Reading(key, foreign), selection_of(param, exclude, min_dim)
     with _opened(checkpoint_path(checkpoint), reading) as (team, opened):
+        run = _run(team, jobs)
         if earlier is not None:
-            comparison = earlier.set_beside(opened, reading, selection, _run(team, jobs))
+            comparison = earlier.set_beside(opened, reading, selection, run)
             confirm(opened)
             earlier.deliver(comparison, wanted.target)
             return
-        result = measure(opened, selection, _run(team, jobs), structure=True, pictures=wanted.pictures)
+        result = measure(opened, selection, run, structure=True, pictures=wanted.pictures)
         confirm(opened)
         if not team.leads:
             return

@@ -30,10 +30,8 @@ class Wanted:
         return self.form is Form.HTML or self.figure is not None
 
 
-def settle(
-    form: Form | None, output: str | None, plot: str | None, view: View, *, force: bool, comparing: bool = False
-) -> Wanted:
-    """Find the form and look at the files before anything is read; `comparing` tells that a comparison goes there.
+def settle(form: Form | None, output: str | None, plot: str | None, view: View, *, force: bool) -> Wanted:
+    """Find the form and look at the files before anything is read.
 
     Raises:
         UsageError: a file does not tell its form, or the view is one that the form does not have, or matplotlib is
@@ -45,8 +43,6 @@ def settle(
         form = Form.TABLE if file is None else form_of(file.name)
     if form is not Form.TABLE and view != View():
         raise UsageError(f"--depth, --sort and --top are for the table; leave them out, or --format {form} out")
-    if comparing and (plot is not None or view != View()):
-        raise UsageError("--plot, --depth, --sort and --top show a report, and --baseline a comparison; leave one out")
     figure = None
     if plot is not None:
         place = output_path(plot, "--plot")
