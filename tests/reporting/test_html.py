@@ -55,7 +55,11 @@ def decoded(coded: list[Any]) -> list[str]:
 
 
 def test_names_make_no_elements() -> None:
-    tame = report([replace(each, name=f"p{at}") for at, each in enumerate(nasty().parameters)])
+    made = nasty().parameters
+    names = {each.name: f"p{at}" for at, each in enumerate(made)}
+    tame = report(
+        [replace(each, name=names[each.name], tied_to=tuple(map(names.__getitem__, each.tied_to))) for each in made]
+    )
     page = as_html(nasty())
     assert _Page(page).elements == _Page(as_html(tame)).elements
     assert all(char.isprintable() or char == "\n" for char in page)
