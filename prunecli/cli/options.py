@@ -1,6 +1,5 @@
-"""What options mean to the library."""
+"""What options mean to the library: places, selections, destinations."""
 
-import enum
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +9,7 @@ from prunecli.formats.locations import Location, location_of
 from prunecli.surgery.destinations import Destination, default_output, default_report
 from prunecli.surgery.select import Selection
 
-__all__ = ["MaskDtype", "checkpoint_path", "destination_of", "input_path", "output_path", "selection_of"]
-
-
-class MaskDtype(enum.StrEnum):
-    """The type of new masks."""
-
-    BOOL = "bool"
-    SAME = "same"
+__all__ = ["checkpoint_path", "destination_of", "input_path", "output_path", "selection_of"]
 
 
 def checkpoint_path(text: str) -> Location | None:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from prunecli.cli.options import MaskDtype, input_path
+from prunecli.cli.arguments import MaskDtype
+from prunecli.cli.options import input_path
 from prunecli.core.amount import parse_amount
 from prunecli.errors import UsageError
 from prunecli.formats.opening import Opened
