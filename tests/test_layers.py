@@ -10,7 +10,8 @@ import pytest
 
 _PACKAGE = Path(__file__).parent.parent / "prunecli"
 _ALLOWED = {
-    "cli": {"cli", "surgery", "core", "formats", "errors"},
+    "cli": {"cli", "reporting", "surgery", "core", "formats", "errors"},
+    "reporting": {"reporting", "surgery", "core", "formats", "errors"},
     "surgery": {"surgery", "core", "formats", "errors"},
     "core": {"core", "errors"},
     "formats": {"formats", "errors"},
@@ -18,7 +19,7 @@ _ALLOWED = {
     "__main__": {"cli", "errors"},
     "__init__": {"surgery", "core", "errors"},
 }
-_VERSION = {("surgery", "__init__"), ("cli", "__init__")}
+_VERSION = {("surgery", "__init__"), ("cli", "__init__"), ("reporting", "__init__")}
 _WITH_TORCH = {
     "core.hooks", "core.random_unstructured", "core.tensor_masks",
     "surgery.live", "surgery.live_layout", "surgery.team",

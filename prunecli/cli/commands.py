@@ -23,27 +23,28 @@ from prunecli.cli.options import (
     Output,
     Params,
     Quiet,
-    ReportFormat,
     Resume,
     checkpoint_path,
     destination_of,
     input_path,
-    output_path,
     selection_of,
 )
 from prunecli.cli.requests import Asked, Ways, check_asked, plan_of, request_of
+from prunecli.cli.showing import deliver, settle
 from prunecli.cli.verifying import verification_text
 from prunecli.errors import UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.locations import Location
 from prunecli.formats.opening import Opened, confirm, open_any
-from prunecli.formats.outputs.anywhere import check_output, write_output
+from prunecli.reporting.forms import Form
+from prunecli.reporting.schema import schema_text
+from prunecli.reporting.terminal import View
+from prunecli.reporting.tree import Sort
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.gates import check_gates, parse_gate
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import Plan, plan_bake
 from prunecli.surgery.report import measure
-from prunecli.surgery.report_json import render_json
 from prunecli.surgery.report_reading import read_report
 from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
@@ -145,6 +146,12 @@ def remove(
         _carry_out(opened, plan, destination, run, speech)
 
 
+def _print_schema(value: bool) -> None:
+    if value:
+        sys.stdout.write(schema_text())
+        raise typer.Exit
+
+
 def report(
     checkpoint: Checkpoint,
     param: Params = None,
@@ -152,8 +159,24 @@ def report(
     min_dim: MinDim = 0,
     key: Key = None,
     foreign: Foreign = False,
-    style: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.TABLE,
+    style: Annotated[
+        Form | None, typer.Option("--format", help="How to write it; default: by the suffix of -o, else a table.")
+    ] = None,
     output: Output = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="Also draw a figure: FILE.png, .svg or .pdf.")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option("--depth", min=0, help="Levels of modules in the table; default: what fits.")
+    ] = None,
+    sort: Annotated[Sort, typer.Option("--sort", help="Order of the table; name is the file's order.")] = "name",
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, metavar="N", help="Only the first N parameters, without modules.")
+    ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print the JSON Schema of --format json."),
+    ] = False,
     fail_under: Annotated[
         list[str] | None,
         typer.Option("--fail-under", metavar="[PATTERN=]0.5", help="Exit 7 if the sparsity is below; may be repeated."),
@@ -173,26 +196,23 @@ def report(
     jobs: Jobs = None,
 ) -> None:
     """Count the zeros of a checkpoint's parameters, or compare them with those of an earlier one."""
-    earlier = baseline_of(baseline, fail_under or fail_over, allow_changes=allow_changes, style=style)
+    wanted = settle(style, output, plot, View(depth, sort, top), force=force)
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
-    target = None if output in (None, "-") else check_output(output_path(str(output), "--output"), force=force)
+    earlier = baseline_of(baseline, wanted, gates, allow_changes=allow_changes)
     reading, selection = formats.Reading(key, foreign), selection_of(param, exclude, min_dim)
     with _opened(checkpoint_path(checkpoint), reading) as (team, opened):
+        run = _run(team, jobs)
         if earlier is not None:
-            comparison = earlier.set_beside(opened, reading, selection, _run(team, jobs))
+            comparison = earlier.set_beside(opened, reading, selection, run)
             confirm(opened)
-            earlier.deliver(comparison, target)
+            earlier.deliver(comparison, wanted.target)
             return
-        result = measure(opened, selection, _run(team, jobs), structure=True)
+        result = measure(opened, selection, run, structure=True, pictures=wanted.pictures)
         confirm(opened)
         if not team.leads:
             return
-    text = render_json(result).decode("ascii") if style is ReportFormat.JSON else render.report_table(result)
-    if target is None:
-        sys.stdout.write(text)
-    else:
-        write_output(target, text.encode("utf-8"))
+    deliver(result, wanted)
     check_gates(result, gates)
 
 

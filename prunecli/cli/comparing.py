@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from prunecli.cli.options import checkpoint_path
+from prunecli.cli.showing import Wanted
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Reading
 from prunecli.formats.locations import Location
 from prunecli.formats.opening import Opened, confirm, open_any
 from prunecli.formats.outputs.anywhere import Output, write_output
+from prunecli.reporting.forms import Form
+from prunecli.reporting.terminal import View
 from prunecli.surgery.compare import compare
 from prunecli.surgery.comparison import Change, Comparison, check_comparison, comparison_as_dict
+from prunecli.surgery.gates import Gate
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.select import Selection
 
@@ -64,7 +68,7 @@ class Baseline:
         check_comparison(comparison, allow_changes=self.allow_changes)
 
 
-def baseline_of(text: str | None, gates: object, *, allow_changes: bool, style: str) -> Baseline | None:
+def baseline_of(text: str | None, wanted: Wanted, gates: Sequence[Gate], *, allow_changes: bool) -> Baseline | None:
     """Return what `--baseline` asks for, None if it is not given.
 
     Raises:
@@ -78,10 +82,14 @@ def baseline_of(text: str | None, gates: object, *, allow_changes: bool, style: 
         raise UsageError("--baseline is empty; give the path of the checkpoint as it was before")
     if gates:
         raise UsageError("--baseline compares, and counts no sparsity to hold to a gate; run report once more for that")
-    writers = {"table": comparison_table, "json": comparison_json, "csv": comparison_csv}
-    if style not in writers:
-        raise UsageError(f"a comparison is written as {', '.join(writers)}, not as {style}; choose with --format")
-    return Baseline(checkpoint_path(text), writers[style], allow_changes)
+    if wanted.figure is not None or wanted.view != View():
+        raise UsageError(
+            "a comparison has no figure, and lists what differs; leave --plot, --depth, --sort and --top out"
+        )
+    writers = {Form.TABLE: comparison_table, Form.JSON: comparison_json, Form.CSV: comparison_csv}
+    if wanted.form not in writers:
+        raise UsageError(f"a comparison is written as {', '.join(writers)}, not as {wanted.form}; choose with --format")
+    return Baseline(checkpoint_path(text), writers[wanted.form], allow_changes)
 
 
 def comparison_json(comparison: Comparison) -> str:

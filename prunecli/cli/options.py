@@ -15,7 +15,7 @@ from prunecli.surgery.select import Selection
 
 __all__ = [
     "Amount", "Checkpoint", "Exclude", "Force", "Foreign", "Jobs", "Key", "MaskDtype", "MinDim", "Output", "Params",
-    "Quiet", "ReportFormat", "Resume", "checkpoint_path", "destination_of", "input_path", "output_path", "selection_of",
+    "Quiet", "Resume", "checkpoint_path", "destination_of", "input_path", "output_path", "selection_of",
 ]  # fmt: skip
 
 
@@ -24,14 +24,6 @@ class MaskDtype(enum.StrEnum):
 
     BOOL = "bool"
     SAME = "same"
-
-
-class ReportFormat(enum.StrEnum):
-    """How a report is written."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
 
 
 Checkpoint = Annotated[

@@ -20,8 +20,8 @@ from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.units import Work
 
 __all__ = [
-    "ParameterReport", "Place", "Report", "Totals", "make_report", "measure", "measure_parameters", "picture_cells",
-    "totals_of",
+    "ParameterReport", "Place", "Report", "Totals", "counted_of", "make_report", "measure", "measure_parameters",
+    "picture_cells", "totals_of",
 ]  # fmt: skip
 
 _PICTURES = ((128, 256), (64, 1024), (32, 4096))
@@ -115,10 +115,15 @@ class Report:
         return totals_of(self.parameters)
 
 
+def counted_of(parameters: Sequence[ParameterReport]) -> list[ParameterReport]:
+    """Return the parameters that make totals: of each tied group one, and all whose mask a partner does not have."""
+    masks = {each.name: each.mask_sha256 for each in parameters if each.zeros is not None}
+    return [each for each in parameters if each.zeros is not None and not _told(each, masks)]
+
+
 def totals_of(parameters: Sequence[ParameterReport]) -> Totals:
     """Sum up some parameters of a report, each tied group once."""
-    masks = {each.name: each.mask_sha256 for each in parameters if each.zeros is not None}
-    counted = [each for each in parameters if each.zeros is not None and not _told(each, masks)]
+    counted = counted_of(parameters)
     return Totals(
         len(counted),
         sum(each.elements for each in counted),

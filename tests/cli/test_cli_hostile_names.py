@@ -61,12 +61,28 @@ def test_tables(cli: Cli, hostile: str) -> None:
     applied = cli("apply", hostile, "-p", "*", "-a", "0.5", "--no-report")
     assert applied.code == 0
     plan = cli("apply", hostile, "-p", "*", "-a", "0.5", "--dry-run")
-    for text in (table.out, applied.err, plan.out):
+    for text in (table.out, applied.err, plan.err):
         assert printable(text)
         assert "[/]closing.weight" in text
         assert "[bold red]style[/bold red] [link=http://evil]x[/link].weight" in text
         assert ":boom: {0}" in text
         assert "line\\nprunecli: error: forged.weight" in text
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "markdown", "html"])
+def test_reports_in_every_form(cli: Cli, hostile: str, form: str) -> None:
+    outcome = cli("report", hostile, "--format", form)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert printable(outcome.raw.decode("utf-8"))
+    assert cli("report", hostile, "--format", form, "-o", "out").code == 0
+    assert Path("out").read_bytes() == outcome.raw
+
+
+def test_a_figure(cli: Cli, hostile: str) -> None:
+    """Warnings are errors, those of fonts that lack a glyph included."""
+    outcome = cli("report", hostile, "--plot", "figure.svg")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert printable(Path("figure.svg").read_text(encoding="utf-8"))
 
 
 def test_json_is_ascii_and_exact(cli: Cli, hostile: str) -> None:

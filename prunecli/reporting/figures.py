@@ -1,0 +1,108 @@
+"""Numbers, sizes and names as text."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from prunecli.errors import show
+
+__all__ = ["bar", "cells", "clip_middle", "label_of", "percent", "shape_of", "size_of"]
+
+_UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def percent(part: float, whole: float, digits: int = 2) -> str:
+    """Write a share of something; what is not none or all of it is never rounded to 0 or 100.
+
+    >>> percent(1, 4), percent(1, 10**9), percent(10**9 - 1, 10**9), percent(0, 0)
+    ('25.00%', '<0.01%', '>99.99%', '0.00%')
+    """
+    share = part / whole if whole else 0.0
+    text = f"{share:.{digits}%}"
+    if part > 0 and text == f"{0:.{digits}%}":
+        return f"<{10.0**-digits:.{digits}f}%"
+    if part < whole and text == f"{1:.{digits}%}":
+        return f">{100 - 10.0**-digits:.{digits}f}%"
+    return text
+
+
+def size_of(count: int) -> str:
+    """Write a number of bytes, in powers of a thousand.
+
+    >>> size_of(999), size_of(90_852_864), size_of(999_999)
+    ('999 B', '90.9 MB', '1.00 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    value, left = count / 1000, list(_UNITS)
+    while value >= 999.5 and len(left) > 1:
+        value /= 1000
+        left.pop(0)
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f} {left[0]}"
+
+
+def shape_of(shape: Sequence[int]) -> str:
+    """Write a shape, `64x512`; that of a scalar in words."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def label_of(name: str, limit: int = 200) -> str:
+    """Make (a part of) a name fit to be shown; also one that is empty."""
+    return show(name, limit) or "''"
+
+
+def bar(share: float | None, width: int, *, blocks: bool = True) -> str:
+    """Draw a share as a bar of so many cells, full only where it is all and empty only where it is nothing.
+
+    >>> bar(0.5, 3), bar(0.001, 3), bar(0.999, 3), bar(0.5, 4, blocks=False)
+    ('█▌ ', '▏  ', '██▉', '##..')
+    """
+    if share is None:
+        return " " * width
+    steps = 8 if blocks else 1
+    filled = round(share * width * steps)
+    if share > 0:
+        filled = max(filled, 1)
+    if share < 1:
+        filled = min(filled, width * steps - 1)
+    if not blocks:
+        return "#" * filled + "." * (width - filled)
+    whole, part = divmod(filled, 8)
+    return ("█" * whole + (_EIGHTHS[part] if part else "")).ljust(width)
+
+
+def cells(text: str) -> int:
+    """Count the columns that a text takes in a terminal: wide characters take two, combining ones none."""
+    return len(text) if text.isascii() else sum(map(_cell, text))
+
+
+def _cell(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def clip_middle(text: str, width: int, mark: str = "…") -> str:
+    """Cut the middle out of a text that takes more than `width` columns: of a name, both ends tell.
+
+    >>> clip_middle("encoder.layer.0.weight", 11)
+    'encod…eight'
+    """
+    if cells(text) <= width:
+        return text
+    room = width - len(mark)
+    if room < 1:
+        return mark[: max(width, 0)]
+    head = _taken(text, room - room // 2)
+    tail = _taken(text[::-1], room // 2)[::-1]
+    return head + mark + tail
+
+
+def _taken(text: str, width: int) -> str:
+    used = 0
+    for number, char in enumerate(text):
+        used += _cell(char)
+        if used > width:
+            return text[:number]
+    return text

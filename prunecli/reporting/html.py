@@ -1,0 +1,161 @@
+"""A report as one page of HTML that needs nothing else: totals, histogram, modules, a table, and where zeros lie.
+
+What comes from a checkpoint is JSON in the page, and its script puts it there as text only. The page's policy allows
+no network at all, and no script but its own, by digest.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from prunecli import __version__
+from prunecli.core.structure import Density, Structure
+from prunecli.reporting.figures import label_of, percent, shape_of, size_of
+from prunecli.reporting.meaning import facts
+from prunecli.reporting.tree import Node, grow
+from prunecli.surgery.report import ParameterReport, Report
+
+__all__ = ["as_html", "page_data", "smaller"]
+
+_SCRIPTS = ("data.js", "tree.js", "table.js", "detail.js")
+_NAME = 1000
+"""Characters of a name; what is longer is clipped."""
+_PAGE, _EACH = 18_000_000, 170
+"""Characters of a page, and of a parameter in it: what is left of the one is for pictures."""
+_PICTURES = (2_000_000, 8_000_000)
+"""Characters that all pictures together may take at least, and at most."""
+_SIDES = (128, 64, 32)
+"""Cells that a picture may have in a row or column: as many as let all of them fit."""
+
+
+def as_html(report: Report) -> str:
+    """Render a report as a page."""
+    script = "\n".join(_file(name) for name in _SCRIPTS)
+    style, totals = _file("page.css"), report.totals
+    told = [f"<dt>{html.escape(each.topic)}</dt><dd>{html.escape(each.text)}</dd>" for each in facts(report)]
+    parts = {
+        "SCRIPT": script, "SCRIPT_HASH": _digest(script), "STYLE": style, "STYLE_HASH": _digest(style),
+        "SPARSITY": html.escape(percent(totals.zeros, totals.elements)), "ZEROS": f"{totals.zeros:,}",
+        "ELEMENTS": f"{totals.elements:,}", "PARAMETERS": f"{totals.parameters:,}", "TOOL": f"prunecli {__version__}",
+        "FACTS": "".join(told), "DATA": _in_script(page_data(report)),
+    }  # fmt: skip
+    return re.sub(r"@([A-Z_]+)@", lambda found: parts[found[1]], _file("page.html"))
+
+
+def _file(name: str) -> str:
+    return (resources.files("prunecli.reporting") / "page" / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _in_script(content: object) -> str:
+    """Write JSON that can end no script element, nor begin a comment in it: `<`, `>`, `&` are escapes; ASCII only."""
+    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def page_data(report: Report) -> dict[str, Any]:
+    """Return what the page's script shows, by position of the parameter; all text in it has gone through `show`."""
+    parameters, source = report.parameters, report.output or report.source
+    shapes, shape = _coded(shape_of(each.shape) for each in parameters)
+    dtypes, dtype = _coded(each.dtype for each in parameters)
+    states, state = _coded(each.state for each in parameters)
+    pictures, unpictured = _pictures(parameters)
+    return {
+        "path": label_of(source.path or "standard input", _NAME), "kind": f"{source.format}, {size_of(source.bytes)}",
+        "names": _front_coded([label_of(each.name, _NAME) for each in parameters]),
+        "shapes": shapes, "shape": shape, "dtypes": dtypes, "dtype": dtype, "states": states, "state": state,
+        "elements": [each.elements for each in parameters], "zeros": [each.zeros for each in parameters],
+        "pruned": {at: each.pruned_now for at, each in enumerate(parameters) if each.pruned_now},
+        "tied": {
+            at: [label_of(name, _NAME) for name in each.tied_to] for at, each in enumerate(parameters) if each.tied_to
+        },
+        "structure": {at: _structure(each.structure) for at, each in enumerate(parameters) if each.structure},
+        "tree": _tree(report), "pictures": pictures, "unpictured": unpictured,
+    }  # fmt: skip
+
+
+def _coded(texts: Iterable[str]) -> tuple[list[str], list[int]]:
+    """Return the different texts, and for each its place among them."""
+    places: dict[str, int] = {}
+    coded = [places.setdefault(text, len(places)) for text in texts]
+    return list(places), coded
+
+
+def _front_coded(names: Sequence[str]) -> list[int | str]:
+    """Write each name as how many characters it shares with the one before, and the rest: names are most of a page."""
+    coded: list[int | str] = []
+    before = ""
+    for name in names:
+        length = next((at for at, pair in enumerate(zip(before, name, strict=False)) if pair[0] != pair[1]), None)
+        length = min(len(before), len(name)) if length is None else length
+        if not name[:length].isascii():  # the script counts UTF-16 units
+            length = 0
+        coded += [length, name[length:]]
+        before = name
+    return coded
+
+
+def _tree(report: Report) -> list[Any]:
+    places = {each.name: at for at, each in enumerate(report.parameters)}
+
+    def branch(node: Node) -> list[Any]:
+        label = label_of(node.label, _NAME)
+        if node.parameter is not None:
+            return [label, places[node.parameter.name]]
+        return [label, node.sums.elements, node.sums.zeros, [branch(child) for child in node.children]]
+
+    return [branch(child) for child in grow(report.parameters).children]
+
+
+def _structure(found: Structure) -> list[int | None]:
+    return [
+        found.rows, found.empty_rows, found.columns, found.empty_columns, found.blocks, found.empty_blocks, found.fours,
+        found.halved_fours, found.eights, found.halved_eights,
+    ]  # fmt: skip
+
+
+def _pictures(parameters: Sequence[ParameterReport]) -> tuple[dict[int, list[Any]], str]:
+    """Return the pictures that fit, by place, and what to say of a parameter without one."""
+    found = [
+        (at, each.structure.density)
+        for at, each in sorted(enumerate(parameters), key=lambda pair: -pair[1].elements)
+        if each.structure is not None and each.structure.density is not None
+    ]
+    left = min(max(_PAGE - _EACH * len(parameters), _PICTURES[0]), _PICTURES[1])
+    side = next((side for side in _SIDES if sum(_cost(each, side) for _, each in found) <= left), _SIDES[-1])
+    pictures: dict[int, list[Any]] = {}
+    for at, density in found:
+        left -= _cost(density, side)
+        if left < 0:
+            return pictures, "The pictures of the largest parameters fill this page; report -p NAME draws this one."
+        small = smaller(density, side)
+        pictures[at] = [small.rows, small.columns, base64.b64encode(small.shares).decode("ascii")]
+    return pictures, "Where its zeros lie was not looked at."
+
+
+def _cost(density: Density, side: int) -> int:
+    return min(density.rows, side) * min(density.columns, side) * 4 // 3 + 24
+
+
+def smaller(density: Density, side: int) -> Density:
+    """Return a picture of at most `side` cells in a row or column; none and all stay told from nearly none and all."""
+    if density.rows <= side and density.columns <= side:
+        return density
+    cells = np.frombuffer(density.shares, np.uint8).reshape(density.rows, density.columns).astype(np.float64)
+    rows, columns = min(density.rows, side), min(density.columns, side)
+    row_ends = np.arange(rows) * density.rows // rows
+    column_ends = np.arange(columns) * density.columns // columns
+    sums = np.add.reduceat(np.add.reduceat(cells, row_ends, axis=0), column_ends, axis=1)
+    sizes = np.outer(np.diff(row_ends, append=density.rows), np.diff(column_ends, append=density.columns))
+    means = np.where(sums == 0, 0, np.where(sums == 255 * sizes, 255, np.clip(np.round(sums / sizes), 1, 254)))
+    return Density(rows, columns, means.astype(np.uint8).tobytes())

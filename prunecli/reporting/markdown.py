@@ -1,0 +1,101 @@
+"""A report as Markdown, for a pull request: totals, modules, and all parameters if they are few."""
+
+from collections.abc import Sequence
+
+from prunecli.reporting.figures import bar, label_of, percent, shape_of
+from prunecli.reporting.meaning import facts
+from prunecli.reporting.tree import Node, fold, grow, heights, outline
+from prunecli.surgery.report import ParameterReport, Report
+
+__all__ = ["as_markdown", "code"]
+
+_MOST_MODULES = 40
+_MOST_PARAMETERS = 200
+_BAR = 10
+
+
+def as_markdown(report: Report) -> str:
+    """Render a report as GitHub's Markdown; modules are folded to a few dozen rows."""
+    totals, source = report.totals, report.output or report.source
+    lines = [f"### Sparsity of {code(source.path or 'standard input')}", ""]
+    rows = [
+        ["parameters", f"{totals.parameters:,}"], ["elements", f"{totals.elements:,}"], ["zeros", f"{totals.zeros:,}"],
+        ["sparsity", f"**{percent(totals.zeros, totals.elements)}**"],
+    ]  # fmt: skip
+    if report.prune is not None:
+        rows += [["pruned now", f"{totals.pruned_now:,}"], ["seed", str(report.seed)]]
+    lines += _table(["", ""], rows)
+    lines += ["", *(f"- {fact.topic}: {fact.text}" for fact in facts(report)), ""]
+    lines += _modules(report)
+    if 0 < len(report.parameters) <= _MOST_PARAMETERS:
+        lines += _parameters(report.parameters)
+    return "\n".join(lines) + "\n"
+
+
+def code(name: str) -> str:
+    r"""Put a name into a code span, where it is neither markup, link nor mention.
+
+    What would end the span or a table's cell is written as an escape.
+
+    >>> code("encoder.weight"), code("a|b`c")
+    ('`encoder.weight`', '`a\\x7cb\\x60c`')
+    """
+    shown = label_of(name, 1000).replace("|", "\\x7c").replace("`", "\\x60")
+    return f"`{shown}`" if shown.strip() else f"`'{shown}'`"
+
+
+def _modules(report: Report) -> list[str]:
+    nodes = _folded(grow(report.parameters))
+    if not nodes:
+        return []
+    lines = _table(["module", "elements", "zeros", "sparsity", ""], [_module(node) for node in nodes[:_MOST_MODULES]])
+    left = len(nodes) - _MOST_MODULES
+    return [*lines, *(["", f"and {left:,} more"] if left > 0 else [])]
+
+
+def _folded(root: Node) -> list[Node]:
+    """Return the modules, without the parameters in them, and folded if they are many."""
+    found = _listed(root, None)
+    if len(found) <= _MOST_MODULES:
+        return found
+    folded = fold(root)
+    for depth in range(len(heights(folded)) - 1, 0, -1):
+        found = _listed(folded, depth)
+        if len(found) <= _MOST_MODULES:
+            break
+    return found
+
+
+def _listed(root: Node, depth: int | None) -> list[Node]:
+    return [node for node, lasts in outline(root, depth) if node.parameter is None or len(lasts) == 1]
+
+
+def _module(node: Node) -> list[str]:
+    times = f" ×{node.copies}" if node.copies > 1 and "{" in node.label else ""
+    name, elements = f"{code(node.path)}{times}", f"{node.sums.elements:,}"
+    if node.sparsity is None:
+        return [name, f"{node.parameter.elements:,}" if node.parameter else elements, "", "", ""]
+    drawn = bar(node.sparsity, _BAR).strip()
+    return [name, elements, f"{node.sums.zeros:,}", percent(node.sums.zeros, node.sums.elements), drawn]
+
+
+def _parameters(parameters: Sequence[ParameterReport]) -> list[str]:
+    rows = [
+        [
+            " = ".join(map(code, [each.name, *each.tied_to])), shape_of(each.shape), each.dtype, each.state,
+            "" if each.zeros is None else f"{each.zeros:,}",
+            "" if each.zeros is None else percent(each.zeros, each.elements),
+        ]
+        for each in parameters
+    ]  # fmt: skip
+    table = _table(["parameter", "shape", "type", "state", "zeros", "sparsity"], rows)
+    summary = f"<summary>All {len(parameters):,} parameters</summary>"
+    return ["", "<details>", summary, "", *table, "", "</details>"]
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    numbers = {"elements", "zeros", "sparsity"}
+    sides = [
+        "---:" if heading in numbers or (at and not any(headings)) else "---" for at, heading in enumerate(headings)
+    ]
+    return [f"| {' | '.join(cells)} |" for cells in (headings, sides, *rows)]

@@ -1,0 +1,73 @@
+"""What text is laid out for: a terminal of some size, or a stream without one."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+__all__ = ["PAGE", "Screen", "screen_of"]
+
+_SAMPLE = "█▏…├│└×"
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """The width and height that text is fitted to, None where it may be as wide or as long as it is.
+
+    `live`: a terminal, with bars and modules drawn as a tree. `colour`: escape sequences are welcome. `blocks`: the
+    encoding has block and line characters.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    live: bool = False
+    colour: bool = False
+    blocks: bool = True
+
+    def paint(self, text: str, style: str) -> str:
+        """Give a text a style, numbers of the SGR sequence, where colours are welcome."""
+        return f"\x1b[{style}m{text}\x1b[0m" if self.colour and style and text else text
+
+    @property
+    def mark(self) -> str:
+        """What stands for a part that is left out."""
+        return "…" if self.blocks else "~"
+
+
+PAGE = Screen()
+"""A file or a pipe: nothing is left out, and nothing is coloured."""
+
+
+def screen_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
+    """Return the screen that a stream leads to: a terminal's size, unless `COLUMNS` and `LINES` say another.
+
+    `NO_COLOR` and `TERM=dumb` keep colours off. What is no terminal has no width: there, nothing is ever clipped.
+    """
+    if not stream.isatty():
+        return Screen(blocks=_encodes(stream))
+    size = _terminal_size(stream)
+    colour = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    return Screen(
+        _number(environ, "COLUMNS") or size[0], _number(environ, "LINES") or size[1], True, colour, _encodes(stream)
+    )
+
+
+def _number(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name, "")
+    return int(text[:6]) if text.isascii() and text.isdigit() and int(text[:6]) else None
+
+
+def _terminal_size(stream: TextIO) -> tuple[int, int]:
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return 80, 24
+    return size.columns or 80, size.lines or 24
+
+
+def _encodes(stream: TextIO) -> bool:
+    try:
+        _SAMPLE.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

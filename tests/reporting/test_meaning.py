@@ -1,0 +1,80 @@
+"""What the numbers mean, held against what they would come to."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_zoo import parameter, pictured, report, structure_of
+
+from prunecli.reporting.meaning import facts, storage
+from prunecli.surgery.report import ParameterReport
+
+
+def told(parameters: list[ParameterReport]) -> dict[str, str]:
+    return {fact.topic: fact.text for fact in facts(report(parameters))}
+
+
+@given(st.integers(0, 200), st.floats(0, 1), st.sampled_from(["float64", "float32", "float16", "int8"]))
+def test_a_bitmask_takes_what_numpy_needs_for_one(elements: int, share: float, dtype: str) -> None:
+    values = np.ones(elements, dtype)
+    values[: int(share * elements)] = 0
+    sizes = storage([parameter("w", (elements,), int((values == 0).sum()), dtype)])
+    assert sizes.dense == values.nbytes
+    assert sizes.bitmask == np.packbits(values != 0).nbytes + values[values != 0].nbytes
+
+
+@pytest.mark.parametrize(("zeros", "smaller"), [(0, False), (32, False), (33, True), (1024, True)])
+def test_a_bitmask_is_called_smaller_exactly_where_it_is(zeros: int, smaller: bool) -> None:
+    text = told([parameter("w", (32, 32), zeros)])["storage"]
+    assert (" smaller" in text.replace("no smaller", "")) == smaller
+    assert smaller or "below 3.1% of zeros" in text
+
+
+def matrix(kept: np.ndarray) -> ParameterReport:
+    return parameter("w", kept.shape, int((~kept).sum()), structure=structure_of(kept))
+
+
+def test_random_zeros_leave_nothing_empty() -> None:
+    found = told([pictured(parameter("w", (64, 64), 2048))])
+    assert found["rows, columns"].startswith("none is empty")
+    assert found["16x16 blocks"].startswith("none is empty")
+    assert "hardware wants all" in found["2:4"]
+
+
+def test_empty_rows_are_told_with_the_elements_that_they_hold() -> None:
+    kept = np.ones((32, 48), bool)
+    kept[:8] = False
+    kept[:, 5] = False
+    found = told([matrix(kept)])
+    assert "8 of 32 rows and 1 of 48 columns are empty" in found["rows, columns"]
+    assert f"{(~kept).sum() / kept.size:.2%}" in found["rows, columns"]
+
+
+def test_what_is_too_little_is_called_so() -> None:
+    kept = np.ones((1600, 160), bool)
+    kept[3] = False
+    kept[:16, :16] = False
+    found = told([matrix(kept)])
+    assert "too few to matter" in found["rows, columns"]
+    assert "1 of 1,000 are empty" in found["16x16 blocks"]
+    assert "too few to matter" in found["16x16 blocks"]
+
+
+def test_two_in_four_is_told_only_where_all_groups_have_it() -> None:
+    halved = np.tile([True, False, True, False], (8, 4))
+    almost = halved.copy()
+    almost[0, 1] = True
+    assert told([matrix(halved)])["2:4"].startswith("all groups of four")
+    both = told([matrix(halved), matrix(almost)])["2:4"]
+    assert "hardware wants all, as 1 of 2 matrices have" in both
+    assert "98.4%" in both
+    assert "2:4" not in told([matrix(np.ones((4, 6), bool))])
+
+
+def test_vectors_say_nothing_about_rows() -> None:
+    assert set(told([pictured(parameter("b", (64,), 64))])) == {"storage"}
+
+
+def test_what_was_not_looked_at_is_not_told() -> None:
+    assert set(told([parameter("w")])) == {"storage"}
+    assert told([]) == {}
