@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from prunecli.core.masking import Unsigned, clear_dropped, is_zero, scale, unsigned
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
-from prunecli.core.structure_tally import StructureTally
+from prunecli.core.structure_tally import StructureTally, Window
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
 from prunecli.formats.folders.assembled import box_of
@@ -106,12 +106,19 @@ class Job:
         return is_zero(raw, signed_zero=signed_zero, out=_scratch.flags("zero", raw.size))
 
     def count(
-        self, zero: Flags, before: Flags | None, keep: Flags, where: int | NDArray[np.int64], times: int = 1
+        self,
+        zero: Flags,
+        before: Flags | None,
+        keep: Flags,
+        where: int | NDArray[np.int64],
+        *,
+        times: int = 1,
+        window: Window | None = None,
     ) -> None:
         """Count the zeros that the parameter has with the old mask and with the new one. Uses `zero` up.
 
-        `where` is the first of the elements, or the place of each, in the row-major order of the parameter; each of
-        them counts so many `times`.
+        `where` is the first of the elements, or the place of each, in the row-major order of the parameter, or of
+        the `window` of it seen as a matrix; each of them counts so many `times`.
         """
         if before is not None:
             _or_not(zero, before)
@@ -123,7 +130,7 @@ class Job:
         if self.tally.structure is None:
             return
         if isinstance(where, int):
-            self.tally.structure.add(where, zero)
+            self.tally.structure.add(where, zero, window)
         else:
             self.tally.structure.add_at(where, zero)
 
@@ -257,7 +264,7 @@ class Woven:
         if action.counted:
             before = job.mask.whole_before()
             times = job.tensor.view.repeats
-            job.count(job.zeros(elements), None if before is None else before[logical], keep, logical, times)
+            job.count(job.zeros(elements), None if before is None else before[logical], keep, logical, times=times)
         if action.cleared:
             clear_dropped(elements, keep)
             raw[inside] = elements
