@@ -1,5 +1,6 @@
 """The program around the commands: errors become one line and an exit code, signals clean up first."""
 
+import enum
 import os
 import resource
 import signal
@@ -14,10 +15,12 @@ import typer
 
 from prunecli import __version__
 from prunecli.cli import commands
+from prunecli.cli.completion_scripts import ASKED, SCRIPTS, install
+from prunecli.cli.help import Command, Group
 from prunecli.cli.signals import Interrupted, die_of, interruptible
 from prunecli.errors import PeerError, PrunecliError, show
 
-__all__ = ["app", "run"]
+__all__ = ["Shell", "app", "run"]
 
 _PREFIX = "prunecli: error: "
 _LINE = 300
@@ -29,15 +32,39 @@ app = typer.Typer(
     # rich's markup would let names from a file style, link or break the output.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    add_completion=False,  # ours has names of parameters, and evaluates nothing in the shell
+    cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (commands.apply, commands.remove, commands.report, commands.params, commands.verify):
-    app.command()(_command)
+    app.command(cls=Command)(_command)
+
+
+class Shell(enum.StrEnum):
+    """Shells whose completion is known."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
 
 
 def _version(value: bool) -> None:
     if value:
         typer.echo(f"prunecli {__version__}")
+        raise typer.Exit
+
+
+def _install(shell: Shell | None) -> None:
+    if shell:
+        path, advice = install(shell.value)
+        typer.echo(path)
+        typer.echo(f"prunecli: note: {advice}", err=True)
+        raise typer.Exit
+
+
+def _show(shell: Shell | None) -> None:
+    if shell:
+        typer.echo(SCRIPTS[shell.value], nl=False)
         raise typer.Exit
 
 
@@ -47,6 +74,18 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    install_completion: Annotated[
+        Shell | None,
+        typer.Option(
+            "--install-completion",
+            callback=_install,
+            is_eager=True,
+            help="Write a shell's completion script to its place.",
+        ),
+    ] = None,
+    show_completion: Annotated[
+        Shell | None, typer.Option("--show-completion", callback=_show, is_eager=True, help="Print the script instead.")
+    ] = None,
 ) -> None:
     """Random unstructured pruning of model checkpoints, on the file: exact, reproducible, streamed."""
 
@@ -56,6 +95,8 @@ def run(arguments: Sequence[str]) -> int:
     code = signum = 0
     _prepare_streams()
     _allow_many_files()
+    if shell := os.environ.get(ASKED):
+        return _answer(shell, arguments)
     # Whoever is asked for the output of --debug appends it to the line that failed.
     debug = "--debug" in arguments
     try:
@@ -68,6 +109,12 @@ def run(arguments: Sequence[str]) -> int:
     if signum:
         die_of(signum)
     return code
+
+
+def _answer(shell: str, arguments: Sequence[str]) -> int:
+    from prunecli.cli.completion import answer
+
+    return answer(typer.main.get_command(app), shell, arguments)
 
 
 def _prepare_streams() -> None:
@@ -91,7 +138,7 @@ def _allow_many_files() -> None:
 
 def _run(arguments: Sequence[str], *, debug: bool) -> int:
     try:
-        code = app(arguments, prog_name="prunecli", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="prunecli", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except PeerError as error:

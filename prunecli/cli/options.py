@@ -1,69 +1,15 @@
-"""The options that commands share: their names, help texts, and what they mean to the library."""
+"""What options mean to the library: places, selections, destinations."""
 
-import enum
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from prunecli.errors import OutputError, UnreadableError, UsageError, show
 from prunecli.formats.locations import Location, location_of
 from prunecli.surgery.destinations import Destination, default_output, default_report
 from prunecli.surgery.select import Selection
 
-__all__ = [
-    "Amount", "Checkpoint", "Exclude", "Force", "Foreign", "Jobs", "Key", "MaskDtype", "MinDim", "Output", "Params",
-    "Quiet", "Resume", "checkpoint_path", "destination_of", "input_path", "output_path", "selection_of",
-]  # fmt: skip
-
-
-class MaskDtype(enum.StrEnum):
-    """The type of new masks."""
-
-    BOOL = "bool"
-    SAME = "same"
-
-
-Checkpoint = Annotated[
-    str,
-    typer.Argument(metavar="CKPT", help="The checkpoint: a file, a folder of shards, a URL, or - for standard input."),
-]
-Params = Annotated[
-    list[str] | None,
-    typer.Option("-p", "--param", metavar="NAME|GLOB|re:REGEX", help="Parameters to work on; may be repeated."),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option("-x", "--exclude", metavar="NAME|GLOB|re:REGEX", help="Parameters to leave out; may be repeated."),
-]
-Amount = Annotated[
-    str | None,
-    typer.Option("-a", "--amount", metavar="0.5|50%|1000", help="Fraction, percentage, or number of elements."),
-]
-MinDim = Annotated[int, typer.Option("--min-dim", min=0, help="Patterns take tensors of at least so many dimensions.")]
-Key = Annotated[
-    str | None, typer.Option("--key", metavar="PATH", help="Where the state dict lies, if it is not found by itself.")
-]
-Foreign = Annotated[
-    bool,
-    typer.Option(
-        "--allow-foreign-objects", help="Carry objects of classes that weights-only loading refuses through, unread."
-    ),
-]
-Output = Annotated[
-    str | None, typer.Option("-o", "--output", metavar="PATH|-", help="The output; - is standard output.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")]
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume", help="Keep what an interrupted run finished, and what this one finishes if it is interrupted."
-    ),
-]
-Jobs = Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Threads; default: one per core, at most 8.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no table, no notes.")]
+__all__ = ["checkpoint_path", "destination_of", "input_path", "output_path", "selection_of"]
 
 
 def checkpoint_path(text: str) -> Location | None:
@@ -114,8 +60,9 @@ def selection_of(
 ) -> Selection | None:
     """Return the selection that options describe, None if they name no parameter."""
     if not params:
-        if excludes:
-            raise UsageError("--exclude takes from what --param selects; add -p '*'")
+        if excludes or min_dim:
+            what = "--exclude takes from" if excludes else "--min-dim narrows"
+            raise UsageError(f"{what} what --param selects; add -p '*'")
         return None
     return Selection(tuple(params), tuple(excludes or ()), min_dim)
 

@@ -4,8 +4,7 @@ from __future__ import annotations  # rich's names are only there for the type c
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from prunecli.errors import show
@@ -22,12 +21,13 @@ from prunecli.surgery.recipe import render_recipe
 from prunecli.surgery.report import Report
 from prunecli.surgery.report_json import render_json
 from prunecli.surgery.request import Prune
+from prunecli.surgery.select import LONGEST
 
 # rich takes as long to import as numpy; what needs no progress bar (--help, -q, pipes) need not wait for it.
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["counts", "note", "parameters", "plan_table", "progress", "result", "rivals"]
+__all__ = ["counts", "note", "parameters", "plan_table", "result", "rivals"]
 
 
 def note(text: str, *, quiet: bool) -> None:
@@ -47,21 +47,6 @@ def rivals(checkpoint: Opened, *, quiet: bool) -> None:
     if isinstance(checkpoint, Folder) and checkpoint.rivals:
         names = ", ".join(show(name, 60) for name in checkpoint.rivals[:3])
         note(f"carried along as they are, weights and all: {names}", quiet=quiet)
-
-
-@contextmanager
-def progress(checkpoint: Opened, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a progress bar on standard error while the block runs, if that is a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
-        task = bar.add_task(show(checkpoint.source.label, 40), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: bool) -> None:
@@ -103,7 +88,7 @@ def plan_table(plan: Plan, destination: Destination) -> None:
 def parameters(checkpoint: Opened, chosen: Sequence[Parameter]) -> None:
     """List parameters: a table on a terminal, else a line each of name, type, shape and state, set apart by tabs."""
     rows = [
-        (label_of(each.name, 1000), each.weight.dtype.name, shape_of(each.weight.shape), _state(each))
+        (label_of(each.name, LONGEST), each.weight.dtype.name, shape_of(each.weight.shape), _state(each))
         for each in chosen
     ]
     if not sys.stdout.isatty():

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from prunecli.cli.options import MaskDtype, input_path
+from prunecli.cli.arguments import MaskDtype
+from prunecli.cli.options import input_path
 from prunecli.core.amount import parse_amount
 from prunecli.errors import UsageError
 from prunecli.formats.opening import Opened
@@ -73,6 +74,8 @@ def check_asked(asked: Asked, *, stdin_is_taken: bool) -> None:
         )
         if is_given
     ]  # fmt: skip
+    if asked.ways.remove and asked.ways.mask_dtype is not None:
+        raise UsageError("--remove leaves no masks, and --mask-dtype is about theirs; leave one out")
     if asked.recipe is not None and asked.report is not None:
         raise UsageError("--recipe and --from-report both say what is pruned; leave one out")
     for option, place in (("--recipe", asked.recipe), ("--from-report", asked.report)):

@@ -28,12 +28,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: `lead` (the lines of a tree) and a name, which is clipped where it must be, then the cells."""
+    """A row: `lead` (the lines of a tree) and a name, then the cells.
+
+    Where the name is too long, `short` takes its place, if there is one, clipped where it must be.
+    """
 
     name: str
     cells: Sequence[str]
     lead: str = ""
     style: str = ""
+    short: str = ""
 
 
 def lay_out(heading: str, columns: Sequence[Column], rows: Sequence[Row], screen: Screen) -> list[str]:
@@ -74,7 +78,8 @@ def _line(
     lead = row.lead
     if cells(lead) + min(cells(row.name), _LEAST) > width:  # deep in a narrow tree, the name is worth more
         lead = lead[: max(0, width - _LEAST)]
-    name = clip_middle(row.name, width - cells(lead), screen.mark)
+    room = width - cells(lead)
+    name = clip_middle(row.short if row.short and cells(row.name) > room else row.name, room, screen.mark)
     blank = " " * (width - cells(lead) - cells(name)) if kept else ""
     parts = [screen.paint(lead, DIM) + screen.paint(name, row.style) + blank]
     for at in kept:

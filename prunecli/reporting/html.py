@@ -42,15 +42,20 @@ def as_html(report: Report) -> str:
     told = [f"<dt>{html.escape(each.topic)}</dt><dd>{html.escape(each.text)}</dd>" for each in facts(report)]
     parts = {
         "SCRIPT": script, "SCRIPT_HASH": _digest(script), "STYLE": style, "STYLE_HASH": _digest(style),
-        "SPARSITY": html.escape(percent(totals.zeros, totals.elements)), "ZEROS": f"{totals.zeros:,}",
-        "ELEMENTS": f"{totals.elements:,}", "PARAMETERS": f"{totals.parameters:,}", "TOOL": f"prunecli {__version__}",
-        "FACTS": "".join(told), "DATA": _in_script(page_data(report)),
+        "SPARSITY": html.escape(percent(totals.zeros, totals.elements)), "ZEROS": _breakable(totals.zeros),
+        "ELEMENTS": _breakable(totals.elements), "PARAMETERS": f"{totals.parameters:,}",
+        "TOOL": f"prunecli {__version__}", "FACTS": "".join(told), "DATA": _in_script(page_data(report)),
     }  # fmt: skip
     return re.sub(r"@([A-Z_]+)@", lambda found: parts[found[1]], _file("page.html"))
 
 
 def _file(name: str) -> str:
     return (resources.files("prunecli.reporting") / "page" / name).read_text(encoding="utf-8")
+
+
+def _breakable(number: int) -> str:
+    """Write a number that may be broken after its commas: on a phone, trillions need two lines."""
+    return f"{number:,}".replace(",", ",<wbr>")
 
 
 def _digest(text: str) -> str:

@@ -12,19 +12,20 @@ __all__ = ["as_markdown", "code"]
 _MOST_MODULES = 40
 _MOST_PARAMETERS = 200
 _BAR = 10
+_NUMBERS = frozenset({"parameters", "elements", "zeros", "sparsity", "pruned now", "seed"})
 
 
 def as_markdown(report: Report) -> str:
     """Render a report as GitHub's Markdown; modules are folded to a few dozen rows."""
     totals, source = report.totals, report.output or report.source
     lines = [f"### Sparsity of {code(source.path or 'standard input')}", ""]
-    rows = [
-        ["parameters", f"{totals.parameters:,}"], ["elements", f"{totals.elements:,}"], ["zeros", f"{totals.zeros:,}"],
-        ["sparsity", f"**{percent(totals.zeros, totals.elements)}**"],
-    ]  # fmt: skip
+    sums = {
+        "parameters": f"{totals.parameters:,}", "elements": f"{totals.elements:,}", "zeros": f"{totals.zeros:,}",
+        "sparsity": f"**{percent(totals.zeros, totals.elements)}**",
+    }  # fmt: skip
     if report.prune is not None:
-        rows += [["pruned now", f"{totals.pruned_now:,}"], ["seed", str(report.seed)]]
-    lines += _table(["", ""], rows)
+        sums |= {"pruned now": f"{totals.pruned_now:,}", "seed": str(report.seed)}
+    lines += _table(list(sums), [list(sums.values())])
     lines += ["", *(f"- {fact.topic}: {fact.text}" for fact in facts(report)), ""]
     lines += _modules(report)
     if 0 < len(report.parameters) <= _MOST_PARAMETERS:
@@ -75,7 +76,7 @@ def _module(node: Node) -> list[str]:
     name, elements = f"{code(node.path)}{times}", f"{node.sums.elements:,}"
     if node.sparsity is None:
         return [name, f"{node.parameter.elements:,}" if node.parameter else elements, "", "", ""]
-    drawn = bar(node.sparsity, _BAR).strip()
+    drawn = bar(node.sparsity, _BAR, blocks=False).replace("#", "█").replace(".", "░")
     return [name, elements, f"{node.sums.zeros:,}", percent(node.sums.zeros, node.sums.elements), drawn]
 
 
@@ -94,8 +95,5 @@ def _parameters(parameters: Sequence[ParameterReport]) -> list[str]:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    numbers = {"elements", "zeros", "sparsity"}
-    sides = [
-        "---:" if heading in numbers or (at and not any(headings)) else "---" for at, heading in enumerate(headings)
-    ]
+    sides = ["---:" if heading in _NUMBERS else "---" for heading in headings]
     return [f"| {' | '.join(cells)} |" for cells in (headings, sides, *rows)]

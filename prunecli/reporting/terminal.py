@@ -162,14 +162,15 @@ def _row(node: Node, lead: str, screen: Screen, *, flat: bool, pruned: bool) -> 
     sums = node.sums
     elements = sums.elements if each is None or each.zeros is not None else each.elements
     zeros, sparsity = (f"{sums.zeros:,}", percent(sums.zeros, sums.elements)) if node.sparsity is not None else ("", "")
-    shape, dtype, state = "", "", ""
+    shape, dtype, state, short = "", "", "", ""
     if each is not None:
-        name += f" = {', '.join(map(label_of, each.tied_to))}" if each.tied_to else ""
+        if each.tied_to:
+            short, name = f"{name} (tied)", f"{name} = {', '.join(map(label_of, each.tied_to))}"
         shape, dtype, state = shape_of(each.shape), each.dtype, each.state
     drawn = bar(node.sparsity, _bar_width(screen), blocks=screen.blocks) if screen.live else ""
     style = BOLD if each is None and screen.live else ""
     figures = [f"{elements:,}", zeros, sparsity, *([f"{sums.pruned_now:,}"] if pruned else [])]
-    return Row(name, [shape, dtype, state, *figures, drawn], lead, style)
+    return Row(name, [shape, dtype, state, *figures, drawn], lead, style, short)
 
 
 def _bar_width(screen: Screen) -> int:

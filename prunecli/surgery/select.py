@@ -1,16 +1,20 @@
 """Which parameters a command works on: exact names first, then globs, then regular expressions."""
 
-import difflib
 import fnmatch
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prunecli.errors import UsageError, show
+from prunecli.surgery.nearest import nearest_names
 from prunecli.surgery.parameters import Parameter, canonical, is_among_averages
 from prunecli.surgery.wording import SHELL, Wording
 
-__all__ = ["Selection", "matcher", "select"]
+__all__ = ["LONGEST", "Selection", "matcher", "select"]
+
+LONGEST = 1000
+"""Characters of a name that a list of parameters shows."""
 
 _REGEX = "re:"
 _SHOWN = 3
@@ -35,23 +39,69 @@ def select(parameters: Mapping[str, Parameter], selection: Selection, words: Wor
         UsageError: a pattern matches nothing, or a named parameter cannot be pruned, or nothing is left.
     """
     chosen: set[str] = set()
+    names = _Names(parameters)
     for pattern in selection.patterns:
-        chosen |= _take(parameters, pattern, selection.min_dim, words)
+        chosen |= _take(names, pattern, selection.min_dim, words)
     for pattern in selection.excludes:
-        chosen -= set(_matching(parameters, pattern, words.exclude, words))
+        chosen -= set(_matching(names, pattern, words.exclude, words))
     if not chosen:
         raise UsageError(f"{_quoted(selection.patterns)} with the excludes selects nothing; leave some of those out")
     return [parameter for name, parameter in parameters.items() if name in chosen]
 
 
-def _take(parameters: Mapping[str, Parameter], pattern: str, min_dim: int, words: Wording) -> set[str]:
-    exact = _exact(parameters, pattern)
+class _Names:
+    """The names of a checkpoint, and what else they are called by; lists of 90,000 of them are looked up here."""
+
+    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+        self.parameters = parameters
+
+    @functools.cached_property
+    def _by_key(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name, each in self.parameters.items():
+            found.setdefault(each.key, []).append(name)
+        return found
+
+    @functools.cached_property
+    def _by_look(self) -> dict[str, list[str]]:
+        """Names that `prunecli params` does not print as they are, by what it prints."""
+        found: dict[str, list[str]] = {}
+        for name in self.parameters:
+            look = show(name, LONGEST)
+            if look != name:
+                found.setdefault(look, []).append(name)
+        return found
+
+    def exact(self, pattern: str) -> str | None:
+        """Resolve a name as it stands, as it is shown, as the file's `_orig` tensor, or with other wrapper prefixes.
+
+        Raises:
+            UsageError: several names are shown like this.
+        """
+        alike = self._by_look.get(pattern, []) if "\\" in pattern or "…" in pattern else []
+        if pattern in self.parameters:
+            alike = [pattern, *alike]
+        if len(alike) > 1:
+            raise UsageError(f"{show(pattern, 80)} is how {len(alike)} names look here; select them by a pattern")
+        if alike:
+            return alike[0]
+        base = pattern.removesuffix("_orig")
+        if base in self.parameters and self.parameters[base].mask is not None:
+            return base
+        masked = [name for name in self._by_key.get(canonical(base), ()) if self.parameters[name].mask is not None]
+        keyed = dict.fromkeys((*self._by_key.get(canonical(pattern), ()), *masked))
+        return next(iter(keyed)) if len(keyed) == 1 else None
+
+
+def _take(names: _Names, pattern: str, min_dim: int, words: Wording) -> set[str]:
+    parameters = names.parameters
+    exact = names.exact(pattern)
     if exact is not None:
         obstacle = parameters[exact].obstacle()
         if obstacle is not None:
             raise UsageError(f"{show(exact)} cannot be pruned: {obstacle}")
         return {exact}
-    matching = _matching(parameters, pattern, words.param, words)
+    matching = _matching(names, pattern, words.param, words)
     taken = {
         name
         for name in matching
@@ -73,22 +123,9 @@ def _is_meant(parameter: Parameter, pattern: str) -> bool:
     return parameter.ordinary
 
 
-def _exact(parameters: Mapping[str, Parameter], pattern: str) -> str | None:
-    """Resolve a name as it stands, as the file's `_orig` tensor, or with other wrapper prefixes than the file has."""
-    if pattern in parameters:
-        return pattern
-    base = pattern.removesuffix("_orig")
-    if base in parameters and parameters[base].mask is not None:
-        return base
-    key, masked = canonical(pattern), canonical(base)
-    alike = [
-        name for name, each in parameters.items() if each.key == key or (each.key == masked and each.mask is not None)
-    ]
-    return alike[0] if len(alike) == 1 else None
-
-
-def _matching(parameters: Mapping[str, Parameter], pattern: str, option: str, words: Wording) -> list[str]:
-    exact = _exact(parameters, pattern)
+def _matching(names: _Names, pattern: str, option: str, words: Wording) -> list[str]:
+    parameters = names.parameters
+    exact = names.exact(pattern)
     if exact is not None:
         return [exact]
     matches = matcher(pattern)
@@ -115,7 +152,7 @@ def matcher(pattern: str) -> Callable[[str], object]:
 def _nearest(parameters: Mapping[str, Parameter], pattern: str, words: Wording) -> str:
     if not parameters:
         return f"{words.whole}'s state dict holds no tensors"
-    near = difflib.get_close_matches(pattern, list(parameters), n=_SHOWN, cutoff=0.4) or list(parameters)[:_SHOWN]
+    near = nearest_names(pattern.removeprefix(_REGEX), list(parameters), _SHOWN) or list(parameters)[:_SHOWN]
     return f"nearest are {_quoted(near)}; {words.listing} lists all"
 
 

@@ -4,14 +4,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.core import TyperOption
 
 from prunecli import __version__
+from prunecli.cli import examples, reference
+from prunecli.cli.app import app
+from prunecli.cli.help import ORDER, record
 
 Cli = Callable[..., Any]
-COMMANDS = ("apply", "remove", "report", "params")
+COMMANDS = ("apply", "remove", "report", "params", "verify")
 LINES = [["--help"], ["-h"], ["--version"], *([command, "--help"] for command in COMMANDS)]
 IMPORTED = """
 import json, sys
@@ -55,6 +61,70 @@ def test_the_options_are_those_of_the_design(cli: Cli) -> None:
     assert options(cli("remove", "--help").out) >= common | writing | both
     assert options(cli("report", "--help").out) >= common | writing | {"--format", "--fail-under"}
     assert options(cli("params", "--help").out) >= common
+
+
+def test_no_arguments_are_a_call_for_help(cli: Cli) -> None:
+    assert cli() == cli("--help")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_the_help_fits_80_columns(cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = cli(*command.split(), "--help").out
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.isascii()
+
+
+def commands() -> dict[str, Any]:
+    group: Any = typer.main.get_command(app)
+    return dict(group.commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_its_group_and_a_short_metavar(command: str) -> None:
+    for param in commands()[command].params:
+        if isinstance(param, TyperOption):
+            assert param.rich_help_panel in ORDER, param.opts
+            assert "<" not in record(param)[0]
+            assert param.help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_has_the_examples(cli: Cli, command: str) -> None:
+    text = cli(command, "--help").out
+    assert 2 <= len(examples.EXAMPLES[command]) <= 4
+    assert all(f"\n  # {what}\n  {lines.splitlines()[0]}\n" in text for what, lines in examples.EXAMPLES[command])
+
+
+def test_every_command_has_examples() -> None:
+    assert set(examples.EXAMPLES) == set(commands()) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("wrong", ["aply", "appyl", "app", "Apply"])
+def test_a_mistyped_command_is_told_its_neighbour(cli: Cli, wrong: str) -> None:
+    outcome = cli(wrong, "model.pt")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == f"prunecli: error: no command {wrong}; did you mean apply?; see prunecli --help\n"
+
+
+def test_a_mistyped_option_is_told_its_neighbour(cli: Cli) -> None:
+    assert "no option --amout; did you mean --amount" in cli("apply", "model.pt", "--amout", "1").err
+    assert "no option --min_dim; did you mean --min-dim?" in cli("params", "model.pt", "--min_dim=2").err
+    assert "no option --qqqq; see prunecli apply --help" in cli("apply", "--qqqq").err
+    assert "no option --verson; did you mean --version?; see prunecli --help" in cli("--verson").err
+
+
+def test_the_reference_is_up_to_date() -> None:
+    """`python -m prunecli.cli.reference > docs/cli.md` makes it so."""
+    page = Path(__file__).parents[2] / "docs" / "cli.md"
+    assert page.read_text(encoding="utf-8") == reference.reference()
+
+
+def test_the_reference_does_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = reference.reference()
+    monkeypatch.setenv("COLUMNS", "200")
+    assert reference.reference() == narrow
 
 
 def imports(*arguments: str) -> tuple[int, set[str]]:

@@ -66,8 +66,7 @@ def test_selections(refused: Refusal, options: list[str], names: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ([], "Missing command"),
-        (["prune"], "'prune'"),
+        (["prune"], "no command prune"),
         (["--bogus"], "--bogus"),
         (["apply"], "CKPT"),
         (["apply", "model.pt", "-p", "*"], "-a 0.5"),
@@ -78,6 +77,9 @@ def test_selections(refused: Refusal, options: list[str], names: str) -> None:
         (["apply", "model.pt", *APPLY, "--seed", "1.5"], "--seed"),
         (["apply", "model.pt", *APPLY, "--mask-dtype", "int8"], "int8"),
         (["apply", "model.pt", *APPLY, "--untie", "--remove"], "--untie"),
+        (["apply", "model.pt", *APPLY, "--mask-dtype", "same", "--remove"], "--mask-dtype"),
+        (["report", "model.pt", "--min-dim", "2"], "--min-dim narrows what --param selects"),
+        (["params", "model.pt", "--min-dim", "2"], "--min-dim narrows what --param selects"),
         (["apply", "model.pt", *APPLY, "--key", "nowhere"], "nowhere"),
         (["apply", "model.safetensors", *APPLY, "--key", "a"], "--key"),
         (["apply", "model.pt", *APPLY, "-o", ""], "--output is empty"),

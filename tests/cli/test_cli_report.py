@@ -103,6 +103,11 @@ def test_views_that_are_none(refused: Refusal, option: list[str]) -> None:
     assert option[0] in refused(2, "report", "model.pt", *option)
 
 
+@pytest.mark.parametrize("option", [["--depth", "1"], ["--sort", "size"], ["--top", "3"], ["--plot", "figure.png"]])
+def test_a_comparison_has_no_views(refused: Refusal, option: list[str]) -> None:
+    assert option[0] in refused(2, "report", "model.pt", "--baseline", "model.safetensors", *option)
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_figure_is_drawn_beside_the_report(cli: Cli, refused: Refusal, suffix: str) -> None:
     outcome = cli("report", "model.pt", "--plot", f"figure.{suffix}")

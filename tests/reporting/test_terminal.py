@@ -81,11 +81,13 @@ def test_top_lists_the_first_by_the_key() -> None:
         assert "2 more parameters" in text
 
 
-def test_tied_parameters_name_their_partners() -> None:
-    made = report([parameter("a.w", tied_to=("b.w",)), parameter("b.w", tied_to=("a.w",))])
+def test_tied_parameters_name_their_partners_where_there_is_room() -> None:
+    long = "decoder.projection.weight"
+    made = report([parameter("a.w", tied_to=(long,)), parameter(long, tied_to=("a.w",))])
     text = as_text(made, live(100))
-    assert "a.w = b.w" in text
+    assert f"a.w = {long}" in text
     assert re.search(r"^elements +32$", text, re.MULTILINE)
+    assert "a.w (tied)" in as_text(made, live(45))
 
 
 def test_what_a_run_did_is_folded_in_a_log_if_it_is_long() -> None:

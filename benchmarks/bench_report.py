@@ -1,0 +1,68 @@
+"""Measure how long a report takes to be shown, by form, and how large it is: of a made-up report of many tensors.
+
+Counting the zeros is another matter; benchmarks/bench_files.py has that.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+
+import numpy as np
+from trillion import mixture_of_experts
+
+from prunecli.core.structure import Density, Structure
+from prunecli.reporting.forms import Form, rendered
+from prunecli.reporting.plot import draw
+from prunecli.reporting.screen import PAGE, Screen
+from prunecli.surgery.report import ParameterReport, Place, Report
+
+LAYERS = 80
+PICTURED, SIDE = 4096, 32
+DTYPES = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F32": "float32"}
+
+
+def main() -> None:
+    """Print a line for each form."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tensors", type=int, default=90_000, metavar="N", help="tensors of the report")
+    options = parser.parse_args()
+    report = Report("report", Place("model", "folder", 10**12), None, list(parameters(options.tensors)))
+    print(f"{len(report.parameters):,} tensors")
+    for name, screen in (("terminal", Screen(100, 40, live=True, colour=True)), ("pipe", PAGE)):
+        _measure(name, partial(rendered, report, Form.TABLE, screen))
+    for form in (Form.JSON, Form.CSV, Form.MARKDOWN, Form.HTML):
+        _measure(form, partial(rendered, report, form))
+    for kind in ("png", "svg", "pdf"):
+        _measure(kind, partial(draw, report, kind))
+
+
+def parameters(count: int) -> Iterator[ParameterReport]:
+    """Make up the parameters of a mixture of experts, each half zero, with pictures of as many as a report has."""
+    random = np.random.default_rng(0)
+    for number, tensor in enumerate(islice(mixture_of_experts(LAYERS), count)):
+        rows = tensor.shape[0] if len(tensor.shape) > 1 else 1
+        columns = tensor.elements // rows
+        picture = Density(min(rows, SIDE), SIDE, random.integers(120, 136, min(rows, SIDE) * SIDE, np.uint8).tobytes())
+        fours, eights = columns // 4, columns // 8
+        structure = Structure(
+            rows, columns, 0, 0, -(-rows // 16) * -(-columns // 16), 0, rows * fours, rows * fours * 11 // 16,
+            rows * eights, rows * eights * 163 // 256, picture if number < PICTURED and columns >= SIDE else None,
+        )  # fmt: skip
+        half = tensor.elements // 2
+        yield ParameterReport(
+            name=tensor.name, module=tensor.name.rpartition(".")[0], shape=tensor.shape, dtype=DTYPES[tensor.code],
+            elements=tensor.elements, zeros_before=half, zeros=half, state="dense", pruned_now=0, tied_to=(),
+            key=tensor.name, mask_sha256=None, crc32="00000000", structure=structure,
+        )  # fmt: skip
+
+
+def _measure(name: str, render: Callable[[], bytes]) -> None:
+    before = time.process_time()
+    size = len(render())
+    print(f"{name:10} {time.process_time() - before:6.2f} s of a processor {size / 1e6:8.2f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Answer the shell that asks, as somebody presses TAB, how a line may go on.
+
+What comes from a checkpoint reaches a prompt here, so that names which a terminal would not show as they are do not
+count as candidates, and whatever is wrong with a checkpoint, the answer is empty. `completion_scripts` asks.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from typer.core import TyperArgument, TyperOption
+
+from prunecli.cli.help import metavar_of
+from prunecli.cli.shell_words import Typed, last_word, quoted, typed_words
+from prunecli.errors import show
+from prunecli.formats.base import Reading, TensorInfo
+from prunecli.formats.opening import open_any
+from prunecli.surgery.parameters import Parameter
+
+__all__ = ["Answer", "answer", "complete", "in_steps"]
+
+_SECONDS = 4.0
+"""How long a shell waits at most; then there are no candidates."""
+
+_MANY = 100
+"""Names beyond which they are offered module by module; bash asks before it lists more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a word may go on. `kind` is "words", "steps" (no blank after them) or "files" (which the shell knows itself).
+
+    A candidate is the whole word, and what it is. `start` is how much of it belongs to an option before a `=`.
+    """
+
+    kind: str = "words"
+    candidates: Sequence[tuple[str, str]] = ()
+    start: int = 0
+
+
+_FILES = Answer("files")
+
+
+def answer(group: Any, shell: str, arguments: Sequence[str]) -> int:
+    """Print the answer to a shell: a line with its kind, then a line each of candidate and description.
+
+    Bash gives its line up to the cursor and the part of the last word that it will replace, the others give the words;
+    the last of fish has its quotes.
+    Always 0, and never a word on standard error.
+    """
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+    with suppress(Exception):  # a prompt is no place for errors
+        if shell == "bash":
+            typed = typed_words(arguments[0], arguments[1])
+            lines = _bash_lines(complete(group, typed.before, typed.word), typed)
+        else:
+            word = last_word(arguments[-1]) if shell == "fish" else arguments[-1]
+            found = complete(group, arguments[:-1], word)
+            lines = [found.kind, *_lines(found, found.start if shell == "zsh" else 0)]
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return 0
+
+
+def _give_up(signum: int, frame: FrameType | None) -> None:
+    os._exit(0)
+
+
+def _lines(found: Answer, start: int) -> Iterator[str]:
+    for word, what in found.candidates:
+        yield f"{word[start:]}\t{what}" if what else word[start:]
+
+
+def _bash_lines(found: Answer, typed: Typed) -> list[str]:
+    words = (quoted(word[typed.kept :], typed.quote) for word, _ in found.candidates if word.startswith(typed.word))
+    return [found.kind, *(word for word in words if word is not None)]
+
+
+def complete(group: Any, before: Sequence[str], word: str) -> Answer:
+    """Return how the last word of a command line may go on, after the words before it."""
+    scan = _Scan(group)
+    for each in before:
+        scan.take(each)
+    if scan.waiting is not None:
+        return _value(scan, scan.waiting, word, 0)
+    if word.startswith("--") and "=" in word and not scan.ended:
+        name = word.partition("=")[0]
+        option = scan.options.get(name)
+        return _value(scan, option, word, len(name) + 1) if option is not None else Answer()
+    if word.startswith("-") and not scan.ended:
+        return Answer(candidates=[each for each in scan.names() if each[0].startswith(word)])
+    if scan.command is group:
+        commands = ((name, _summary(each.help)) for name, each in group.commands.items())
+        return Answer(candidates=[each for each in commands if each[0].startswith(word)])
+    arguments = [each for each in scan.command.params if isinstance(each, TyperArgument)]
+    return _FILES if len(scan.arguments) < len(arguments) else Answer()
+
+
+class _Scan:
+    """Where in a command line the cursor is: which command, which option waits for a value, what was given."""
+
+    def __init__(self, group: Any) -> None:
+        self.arguments: list[str] = []
+        self.given: list[tuple[TyperOption, str]] = []
+        self.waiting: TyperOption | None = None
+        self.ended = False
+        self._enter(group)
+
+    def _enter(self, command: Any) -> None:
+        self.command = command
+        params = [each for each in command.params if isinstance(each, TyperOption) and not each.hidden]
+        self.options = {name: each for each in params for name in (*each.opts, *each.secondary_opts)}
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Return the long names of the options that may still be given."""
+        given = [option for option, _ in self.given]
+        for name, option in self.options.items():
+            if name.startswith("--") and (option.multiple or option not in given):
+                yield name, _summary(option.help)
+        yield "--help", "Show this message and exit"
+
+    def value_of(self, name: str) -> str | None:
+        """Return what was given to an option, None if it was not."""
+        return next((value for option, value in self.given if name in option.opts), None)
+
+    def take(self, word: str) -> None:
+        """Read a word that stands before the cursor."""
+        if self.waiting is not None:
+            self.given.append((self.waiting, word))
+            self.waiting = None
+        elif self.ended or not word.startswith("-") or word == "-":
+            commands = getattr(self.command, "commands", None)
+            if commands is None:
+                self.arguments.append(word)
+            elif word in commands:
+                self._enter(commands[word])
+        elif word == "--":
+            self.ended = True
+        elif word.startswith("--"):
+            name, _, value = word.partition("=")
+            self._option(name, value if "=" in word else None)
+        else:
+            self._letters(word[1:])
+
+    def _letters(self, letters: str) -> None:
+        """Read `-qp NAME`: flags, and perhaps one option with its value."""
+        for place, letter in enumerate(letters, 1):
+            option = self.options.get(f"-{letter}")
+            self._option(f"-{letter}", letters[place:] or None)
+            if option is None or not option.is_flag:
+                return
+
+    def _option(self, name: str, value: str | None) -> None:
+        option = self.options.get(name)
+        if option is None:
+            return
+        if option.is_flag or value is not None:
+            self.given.append((option, value or ""))
+        else:
+            self.waiting = option
+
+
+def _summary(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0].rstrip(".")
+
+
+def _value(scan: _Scan, option: TyperOption, word: str, start: int) -> Answer:
+    """Complete an option's value, which begins at `start` of the word: choices, names or files, told by the metavar."""
+    typed, before = word[start:], word[:start]
+    metavar = metavar_of(option)
+    if option.type_descriptor.is_choice:
+        choices = [(before + each, "") for each in metavar.split("|") if each.startswith(typed)]
+        return Answer(candidates=choices, start=start)
+    if "NAME" in metavar:
+        names, whole = _names(scan, typed)
+        kind = "words" if whole else "steps"
+        return Answer(kind, [(before + name, what) for name, what in names], start)
+    return _FILES if any(kind in metavar for kind in ("PATH", "FILE", "CKPT", "FOLDER", "TOML", "JSON")) else Answer()
+
+
+def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
+    """Return the names of the parameters that the command could take, or the modules to go on with."""
+    path = _checkpoint(scan)
+    if path is None:
+        return [], True
+    reading = Reading(scan.value_of("--key"), scan.value_of("--allow-foreign-objects") is not None)
+    with open_any(path, reading) as opened:
+        found = {each.name: each for each in _beginning(opened.tensors, typed)}
+    masked = scan.command.name == "remove"
+    names = [name for name, each in found.items() if (each.mask is not None if masked else not each.obstacle())]
+    steps, whole = in_steps([name for name in names if _speakable(name)], typed)
+    return [(step, _what(found[step]) if step in found else "") for step in steps], whole
+
+
+def _beginning(tensors: Mapping[str, TensorInfo], typed: str) -> Iterator[Parameter]:
+    """Return the parameters whose names begin so; `parameters_of` tells more of each, and takes longer for 90,000."""
+    for name, tensor in tensors.items():
+        if not name.startswith(typed) or (name.endswith("_mask") and f"{name[:-5]}_orig" in tensors):
+            continue
+        mask = tensors.get(f"{name[:-5]}_mask") if name.endswith("_orig") else None
+        base = name if mask is None else name[:-5]
+        yield Parameter(base, base, tensor, mask)
+
+
+def _checkpoint(scan: _Scan) -> Path | None:
+    """Return the checkpoint that was named, if it lies on this machine; pipes and devices are not opened."""
+    for text in scan.arguments[:1]:
+        for path in (Path(text), Path(os.path.expandvars(text)).expanduser()):
+            if path.is_file() or path.is_dir():
+                return path
+    return None
+
+
+def _speakable(name: str) -> bool:
+    """Whether a name stands for itself on a terminal and in an option's place."""
+    return bool(name) and not name.startswith(("-", "re:")) and show(name, len(name)) == name
+
+
+def _what(parameter: Parameter) -> str:
+    weight = parameter.weight
+    return f"{weight.dtype.name} {'x'.join(map(str, weight.shape)) or 'scalar'}"
+
+
+def in_steps(names: Sequence[str], typed: str, many: int = _MANY) -> tuple[list[str], bool]:
+    """Return names that begin with what was typed, of many the modules in which they part, and whether all are names.
+
+    >>> in_steps(["a.x.w", "a.x.b", "a.y.w"], "a", many=2)
+    (['a.x.', 'a.y.'], False)
+    """
+    names = [name for name in names if name.startswith(typed)]
+    if len(names) <= many:
+        return names, True
+    while True:
+        heads = dict.fromkeys(name[: name.find(".", len(typed)) + 1] or name for name in names)
+        if len(heads) > 1 or names == list(heads):
+            return list(heads), False
+        (typed,) = heads

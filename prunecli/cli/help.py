@@ -1,0 +1,164 @@
+"""What `--help` prints: options by what they are for, examples, 80 columns of plain text.
+
+The group of an option is its `rich_help_panel`, one of the names here; nothing of rich is involved.
+"""
+
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn, Protocol
+
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+
+from prunecli.cli.examples import EXAMPLES
+from prunecli.cli.guesses import nearest
+from prunecli.errors import show
+
+__all__ = [
+    "AMOUNT", "CONTENT", "GATE", "INPUT", "ORDER", "OTHER", "OUTPUT", "REPORT", "RUN", "SELECTION", "Command", "Group",
+    "grouped", "metavar_of", "record",
+]  # fmt: skip
+
+SELECTION = "Selection"
+AMOUNT = "Amount"
+INPUT = "Input"
+CONTENT = "What is shown"
+GATE = "Gates"
+OUTPUT = "Output"
+REPORT = "Report"
+RUN = "Run"
+OTHER = "Other"
+ORDER = (SELECTION, AMOUNT, INPUT, CONTENT, GATE, OUTPUT, REPORT, RUN)
+
+_TYPES = {"int": "N", "int range": "N", "float": "X", "float range": "X", "str": "TEXT"}
+"""What typer calls types, and what it is called here where an option has no metavar."""
+
+
+class _Formatter(Protocol):
+    """What is used of typer's formatter."""
+
+    def section(self, name: str) -> AbstractContextManager[None]: ...
+    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30) -> None: ...
+    def write(self, string: str) -> None: ...
+
+
+def grouped(params: Iterable[Any]) -> Iterator[tuple[str, list[TyperOption]]]:
+    """Sort a command's visible options into their groups: those known here in their order, then the others."""
+    groups: dict[str, list[TyperOption]] = {}
+    for param in params:
+        if isinstance(param, TyperOption) and not param.hidden:
+            groups.setdefault(param.rich_help_panel or OTHER, []).append(param)
+    own = [name for name in groups if name not in (*ORDER, OTHER)]
+    for name in (*ORDER, *own, OTHER):
+        if name in groups:
+            yield name, groups[name]
+
+
+def metavar_of(param: TyperOption) -> str:
+    """Return what stands for an option's value: its metavar, its choices, or a letter; nothing for a flag."""
+    if param.is_flag or param.count:
+        return ""
+    if param.metavar:
+        return param.metavar
+    choices = param.type_descriptor.choices
+    if choices:
+        return "|".join(str(getattr(choice, "value", choice)) for choice in choices)
+    kind = param.display_type(_NO_CONTEXT).strip("<>")
+    return _TYPES.get(kind, kind.upper())
+
+
+_NO_CONTEXT: Any = None
+"""Types are told without a context; typer's signature asks for one."""
+
+
+def record(param: TyperOption) -> tuple[str, str]:
+    """Return an option as help shows it: its names with what they take, and what it does."""
+    names = sorted((*param.opts, *param.secondary_opts), key=lambda name: name.startswith("--"))
+    head = " ".join(filter(None, (", ".join(names), metavar_of(param))))
+    text = param.help or ""
+    default = getattr(param.default, "value", param.default)
+    if param.required:
+        text += "  [required]"
+    elif not param.is_flag and default is not None and not callable(default) and "default" not in text:
+        text += f"  [default: {default}]"
+    return head, text
+
+
+def _options(params: Iterable[Any], formatter: _Formatter) -> None:
+    for name, options in grouped(params):
+        with formatter.section(name):
+            formatter.write_dl([record(option) for option in options], col_max=26)
+
+
+class Command(TyperCommand):
+    """A command whose help has groups and examples, and whose errors guess what was meant."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Write `CKPT` for an argument, as manuals do."""
+        arguments = [param.metavar or param.name for param in self.params if isinstance(param, TyperArgument)]
+        return ["[OPTIONS]", *arguments]
+
+    def format_options(self, ctx: Any, formatter: _Formatter) -> None:
+        """Write the arguments, the options by group, the examples."""
+        params = self.get_params(ctx)
+        arguments = [param for param in params if isinstance(param, TyperArgument)]
+        if arguments:
+            with formatter.section("Arguments"):
+                formatter.write_dl([(param.metavar or param.name, param.help or "") for param in arguments])
+        _options(params, formatter)
+        examples = EXAMPLES.get(self.name or "", ())
+        if examples:
+            with formatter.section("Examples"):
+                shown = (f"  # {what}\n" + textwrap.indent(lines, "  ") + "\n" for what, lines in examples)
+                formatter.write("\n".join(shown))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, or say which option was probably meant."""
+        return _guessing(lambda: super(Command, self).parse_args(ctx, args), ctx, self.get_params(ctx))
+
+
+class Group(TyperGroup):
+    """The program: its help lists the commands, and a mistyped one is told its neighbours."""
+
+    def format_options(self, ctx: Any, formatter: _Formatter) -> None:
+        """Write the commands, then the options."""
+        rows = [(name, _first_sentence(self.commands[name].help)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+        _options(self.get_params(ctx), formatter)
+        formatter.write("\n`prunecli COMMAND --help` shows a command's options, with examples.\n")
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, or say which option was probably meant."""
+        return _guessing(lambda: super(Group, self).parse_args(ctx, args), ctx, self.get_params(ctx))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command, or say which was probably meant."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            near = nearest(args[0], list(self.commands), 1)
+            guess = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.commands)}"
+            _fail(ctx, f"no command {show(args[0], 40)}; {guess}")
+        return super().resolve_command(ctx, args)
+
+
+def _guessing(parse: Callable[[], list[str]], ctx: Any, params: Iterable[Any]) -> list[str]:
+    try:
+        return parse()
+    except typer.TyperException as error:
+        wrong = getattr(error, "option_name", None)
+        if wrong is None or not hasattr(error, "possibilities"):
+            raise
+        known = [name for param in params if isinstance(param, TyperOption) for name in param.opts if name[:2] == "--"]
+        near = nearest(wrong, known, 2)
+        message = f"no option {show(wrong, 40)}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+    return _fail(ctx, message)
+
+
+def _fail(ctx: Any, message: str) -> NoReturn:
+    ctx.fail(message)
+    raise AssertionError
+
+
+def _first_sentence(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0].rstrip(".")

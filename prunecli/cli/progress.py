@@ -1,0 +1,133 @@
+"""How far a run is: a bar on a terminal, and a line now and then in a log."""
+
+from __future__ import annotations  # rich's names are only there for the type checker
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from prunecli.errors import show
+from prunecli.formats.opening import Opened
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+__all__ = ["Lines", "progress"]
+
+_FIRST = 4.0
+_EVERY = 5.0
+"""Seconds before the first line, and between lines: a short run says nothing."""
+
+_SHORT = 0.5
+"""Seconds that a run which writes nothing may take before a bar appears."""
+
+
+@contextmanager
+def progress(checkpoint: Opened, *, quiet: bool, patient: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """Tell on standard error how far the block is, which calls what it is given with the bytes done and all bytes.
+
+    On a terminal it is a bar, at once or, `patient`, after half a second; else a line every few seconds.
+    """
+    if quiet:
+        yield None
+    elif not sys.stderr.isatty():
+        yield Lines(checkpoint.source.label)
+    else:
+        with ExitStack() as stack:
+            yield _Bar(show(checkpoint.source.label, 40), stack, _SHORT if patient else 0.0)
+
+
+class _Bar:
+    """A bar of rich's, made when it is needed: rich takes long to import."""
+
+    def __init__(self, label: str, stack: ExitStack, patience: float) -> None:
+        self._label = label
+        self._stack = stack
+        self._after = time.monotonic() + patience
+        self._lock = threading.Lock()
+        self._shown: tuple[Progress, TaskID] | None = None
+        if not patience:
+            self._shown = self._show()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._shown is None:
+            with self._lock:
+                if self._shown is None and time.monotonic() >= self._after:
+                    self._shown = self._show()
+        if self._shown is not None:
+            bar, task = self._shown
+            bar.update(task, completed=done, total=total)
+
+    def _show(self) -> tuple[Progress, TaskID]:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
+                   TransferSpeedColumn(), TimeRemainingColumn())  # fmt: skip
+        console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        bar = self._stack.enter_context(Bar(*columns, console=console, transient=True))
+        return bar, bar.add_task(self._label, total=None)
+
+
+class Lines:
+    """Lines like `model.pt: 35 % (1.2 of 3.4 GB), 410 MB/s, 5 s left`, the first after a few seconds."""
+
+    def __init__(self, label: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._label = show(label, 80)
+        self._clock = clock
+        self._began = clock()
+        self._next = self._began + _FIRST
+        self._lock = threading.Lock()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Write a line if it is time for one; what reads them may have gone."""
+        if self._clock() < self._next or not self._lock.acquire(blocking=False):
+            return
+        try:
+            now = self._clock()
+            if self._next <= now and done < total:
+                self._next = now + _EVERY
+                sys.stderr.write(f"{self._label}: {_state(done, total, now - self._began)}\n")
+                sys.stderr.flush()
+        except (OSError, ValueError):
+            self._next = float("inf")
+        finally:
+            self._lock.release()
+
+
+def _state(done: int, total: int, seconds: float) -> str:
+    """Say how far a run is.
+
+    >>> _state(1_190_000_000, 3_400_000_000, 2.9)
+    '35 % (1.2 of 3.4 GB), 410 MB/s, 6 s left'
+    """
+    unit, size = next((each for each in _UNITS if total >= each[1]), _UNITS[-1])
+    rate = done / seconds if seconds > 0 else 0.0
+    speed_unit, speed = next((each for each in _UNITS if rate >= each[1]), _UNITS[-1])
+    left = f", {_duration((total - done) / rate)} left" if rate else ""
+    digits = 0 if size == 1 else 1
+    return (
+        f"{100 * done // total} % ({done / size:.{digits}f} of {total / size:.{digits}f} {unit}), "
+        f"{rate / speed:.0f} {speed_unit}/s{left}"
+    )
+
+
+_UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("bytes", 1))
+
+
+def _duration(seconds: float) -> str:
+    """Write a time in its two largest units.
+
+    >>> _duration(4.2), _duration(200), _duration(7800)
+    ('5 s', '3 min 20 s', '2 h 10 min')
+    """
+    whole = int(seconds) + 1 if seconds % 1 else int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

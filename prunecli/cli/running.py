@@ -1,0 +1,63 @@
+"""What commands have in common when they run: ranks joined, the checkpoint open, a plan carried out or only told."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from prunecli.cli import render
+from prunecli.cli.progress import progress
+from prunecli.errors import UsageError
+from prunecli.formats import base as formats
+from prunecli.formats.locations import Location
+from prunecli.formats.opening import Opened, open_any
+from prunecli.surgery.destinations import Destination
+from prunecli.surgery.plan import Plan
+from prunecli.surgery.request import Prune
+from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
+from prunecli.surgery.rewrite_units import Run
+from prunecli.surgery.team import Team, team_of_launcher
+
+__all__ = ["Speech", "carry_out", "opened_by", "run_of", "seeded"]
+
+
+@contextmanager
+def opened_by(source: Location | None, reading: formats.Reading) -> Iterator[tuple[Team, Opened]]:
+    """Join the other ranks, if there are any, and open the checkpoint, each rank for itself."""
+    with team_of_launcher() as team, ExitStack() as stack:
+        if source is None and team.size > 1:
+            raise UsageError("several ranks cannot read one standard input; give the checkpoint's path")
+        yield team, team.each(lambda: stack.enter_context(open_any(source, reading)))
+
+
+def run_of(team: Team, jobs: int | None, *, resume: bool = False) -> Run:
+    return Run(jobs, None, team, resume or team.restarts > 0, resume or team.restartable)
+
+
+def seeded(prune: Prune, opened: Opened, destination: Destination, run: Run) -> Prune:
+    """Give a request that names no seed the one that the unfinished output was begun with, if that is resumed."""
+    if prune.seed is None and run.resume:
+        return replace(prune, seed=run.team.share(lambda: unfinished(opened, destination)))
+    return prune
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """What is said of a run: `told` sends the report to stdout, `dry_run` prints the plan and does nothing."""
+
+    told: bool
+    dry_run: bool
+    quiet: bool
+
+
+def carry_out(opened: Opened, plan: Plan, destination: Destination, run: Run, speech: Speech) -> None:
+    """Do what a plan says, or print it and look whether it could be done."""
+    render.rivals(opened, quiet=speech.quiet)
+    if speech.dry_run:
+        if run.team.leads:
+            render.plan_table(plan, destination)
+            rehearse(opened, plan, destination, run)
+        return
+    with progress(opened, quiet=speech.quiet) as told:
+        result = rewrite(opened, plan, destination, replace(run, progress=told))
+    if run.team.leads:
+        render.result(result, destination, to_stdout=speech.told, quiet=speech.quiet)
