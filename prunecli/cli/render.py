@@ -1,11 +1,8 @@
 """What people see: tables, the progress bar, notes. Data goes to standard output, everything else to standard error."""
 
-from __future__ import annotations  # rich's names are only there for the type checker
-
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
 
 from prunecli.errors import show
 from prunecli.formats.folders.folder import Folder
@@ -22,10 +19,6 @@ from prunecli.surgery.report import Report
 from prunecli.surgery.report_json import render_json
 from prunecli.surgery.request import Prune
 from prunecli.surgery.select import LONGEST
-
-# rich takes as long to import as numpy; what needs no progress bar (--help, -q, pipes) need not wait for it.
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = ["counts", "note", "parameters", "plan_table", "result", "rivals"]
 
@@ -107,9 +100,3 @@ def _state(parameter: Parameter) -> str:
     if not parameter.ordinary:
         return "by exact name only"
     return "masked" if parameter.mask is not None else "dense"
-
-
-def _console(stream: TextIO) -> Console:
-    from rich.console import Console
-
-    return Console(file=stream, highlight=False, markup=False, emoji=False)

@@ -67,7 +67,7 @@ class _Names:
         """Names that `prunecli params` does not print as they are, by what it prints."""
         found: dict[str, list[str]] = {}
         for name in self.parameters:
-            look = show(name, LONGEST)
+            look = show(name, LONGEST) or "''"
             if look != name:
                 found.setdefault(look, []).append(name)
         return found
@@ -78,7 +78,7 @@ class _Names:
         Raises:
             UsageError: several names are shown like this.
         """
-        alike = self._by_look.get(pattern, []) if "\\" in pattern or "…" in pattern else []
+        alike = self._by_look.get(pattern, []) if "\\" in pattern or "…" in pattern or pattern == "''" else []
         if pattern in self.parameters:
             alike = [pattern, *alike]
         if len(alike) > 1:

@@ -16,7 +16,7 @@ APPLY = ("-a", "0.5", "--seed", "1", "--remove", "-q")
 pytestmark = pytest.mark.usefixtures("folder")
 
 ODD = [
-    "a b", " lead", "end ", "*", "[0].w", "re:.*", "-dash", "x\ty", "line\nbreak", "esc\x1b[2J", "bi\u202e", "größe",
+    "", "a b", " l", "e ", "*", "[0].w", "re:.*", "-dash", "x\ty", "line\nbreak", "esc\x1b[2J", "bi\u202e", "größe",
     "a\\x1b", "long" * 300, "#comment", '"q"', "'", "$(x)",
 ]  # fmt: skip
 
