@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from faults.injection import CALLS, Call, Fault, Outcome, Runner, changes
-from faults.scenarios import Scenario, State, state_of
+from faults.scenarios import Scenario, State
 
 __all__ = ["FAULTS", "Findings", "Stage", "strike_all"]
 
@@ -44,10 +44,10 @@ class Stage:
         self._template, self._folder = place / "template", place / "work"
         self._template.mkdir(parents=True)
         scenario.prepare(self._template)
-        self.before: State = state_of(self._template)
+        self.before: State = scenario.state(self._template)
         done = self.run("-e", f"trace={','.join(CALLS)}")
         assert done.code == 0, done.err
-        self.after: State = state_of(self._folder)
+        self.after: State = scenario.state(self._folder)
         self.calls: Sequence[Call] = changes(done.trace, self._folder)
 
     def run(self, *options: str) -> Outcome:
@@ -67,7 +67,7 @@ class Stage:
         again = self._runner.run(self._folder, (*self.scenario.arguments, *self.scenario.again))
         if again.code != 0:
             findings.untidy.append(f"{label}: the next run ends with {again.code}: {again.err}")
-        elif state_of(self._folder) != self.after:
+        elif self.scenario.state(self._folder) != self.after:
             findings.leftovers.append(f"{label}: after the next run {self._differing(self.after)}")
 
     @property
@@ -79,10 +79,10 @@ class Stage:
 
     def _inputs_are_replaced(self) -> bool:
         name = self.scenario.arguments[1]
-        return self._below(state_of(self._folder), name) == self._below(self.after, name)
+        return self._below(self.scenario.state(self._folder), name) == self._below(self.after, name)
 
     def _judge(self, fault: Fault, outcome: Outcome, label: str, findings: Findings) -> None:
-        now = state_of(self._folder)
+        now = self.scenario.state(self._folder)
         for name in self._tops(now):
             found, old, new = (self._below(state, name) for state in (now, self.before, self.after))
             if found in (old, new):
@@ -129,7 +129,7 @@ class Stage:
         return sorted({path.split("/")[0] for state in (now, self.before, self.after) for path in state})
 
     def _differing(self, expected: State) -> str:
-        now = state_of(self._folder)
+        now = self.scenario.state(self._folder)
         return ", ".join(sorted(path for path in {*now, *expected} if now.get(path) != expected.get(path)))
 
 

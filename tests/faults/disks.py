@@ -52,9 +52,9 @@ def fill_disks(scenario: Scenario, runs: Runner, place: Path, sizes: int) -> tup
         kib = (needed + needed * 2 * number // (sizes - 1)) // 1024 + 64
         with _mounted(place / "disk", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs") as disk:
             shutil.copytree(source, disk, dirs_exist_ok=True)
-            before = state_of(disk)
+            before = scenario.state(disk)
             outcome = runs.run(disk, scenario.arguments)
-            after = state_of(disk)
+            after = scenario.state(disk)
             codes.append(outcome.code)
             lines = outcome.err.splitlines()
             if outcome.code == 6 and (
@@ -75,9 +75,9 @@ def size_limits(scenario: Scenario, runs: Runner, place: Path, limits: Sequence[
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         scenario.prepare(place)
-        before = state_of(place)
+        before = scenario.state(place)
         outcome = runs.run(place, scenario.arguments, limit=limit)
-        if outcome.code != 6 or state_of(place) != before or len(outcome.err.splitlines()) != 1:
+        if outcome.code != 6 or scenario.state(place) != before or len(outcome.err.splitlines()) != 1:
             problems.append(f"{scenario.name}, files of at most {limit} bytes: exit {outcome.code}: {outcome.err}")
     return problems
 
