@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from prunecli.cli.help import AMOUNT, CONTENT, GATE, INPUT, OTHER, OUTPUT, REPORT, RUN, SELECTION
+from prunecli.cli.help import AMOUNT, CONTENT, GATE, INPUT, OUTPUT, REPORT, RUN, SELECTION
 from prunecli.reporting.forms import Form
 from prunecli.reporting.schema import schema_text
 from prunecli.reporting.tree import Sort
@@ -199,7 +199,7 @@ Schema = Annotated[
         callback=_print_schema,
         is_eager=True,
         help="Print the JSON Schema of --format json.",
-        rich_help_panel=OTHER,
+        rich_help_panel=CONTENT,
     ),
 ]
 FailUnder = Annotated[

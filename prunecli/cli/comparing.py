@@ -159,8 +159,8 @@ def _sentence(comparison: Comparison) -> str:
         what += f" (but not {comparison.uncompared:,} outside of the state dicts)"
     if comparison.only_zeros_added:
         return (
-            f"only zeros were added: of {what}, {totals.newly_zero:,} elements became zero, none was revived, and "
-            "everything else is the same to the bit"
+            f"only zeros were added: of {what}, {totals.newly_zero:,} elements became zero, none was revived, and no "
+            "other value differs"
         )
     faulty = sum(row.fault() is not None for row in comparison.rows)
     return (

@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from prunecli.core.flags import bands_all_zero, blocks_all_zero, halved_groups
 from prunecli.core.structure import BLOCK_SIDE, Density, Structure
 
-__all__ = ["StructureTally"]
+__all__ = ["StructureTally", "Window"]
 
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
+
+Window = tuple[int, int, int]
+"""Part of a matrix: its first row, its first column, and how many columns it has."""
 
 _ROWS = 255
 """Flags that one byte can add up."""
@@ -66,17 +69,23 @@ class StructureTally:
         self._result: Structure | None = None if self._elements else self._concluded(self._nothing())
         self._lock = threading.Lock()
 
-    def add(self, first: int, zero: Flags) -> None:
-        """Take in a run of elements in row-major order from `first` on; shape `(n,)`, True where they are zero."""
+    def add(self, first: int, zero: Flags, window: Window | None = None) -> None:
+        """Take in a run of elements in row-major order from `first` on; shape `(n,)`, True where they are zero.
+
+        With a `window`, they are those of that part of the matrix, and `first` counts within it.
+        """
         if not zero.size:
             return
+        top, left, wide = window or (0, 0, self._width)
         zeros = int(np.count_nonzero(zero))
-        for row, column, flags in self._rectangles(first, zero):
-            if zeros:
-                self._add_rectangle(row, column, flags)
-            else:
-                self._add_kept(row, column, *flags.shape)
-        if zeros and self._width % 4 == 0:
+        for row, column, flags in _rectangles(first, zero, wide):
+            if not zeros:
+                self._add_kept(top + row, left + column, *flags.shape)
+                continue
+            self._add_rectangle(top + row, left + column, flags)
+            if window is not None and self._width % 4 == 0:
+                self._add_groups_of_rectangle(top + row, left + column, flags)
+        if zeros and window is None and self._width % 4 == 0:
             self._add_groups(first, zero)
         self._note(zero.size, zeros)
 
@@ -149,20 +158,6 @@ class StructureTally:
         blocks = np.zeros((-(-high // BLOCK_SIDE), -(-wide // BLOCK_SIDE)), dtype=np.bool_)
         return _Seen(rows, columns, blocks, np.zeros(self._grid or (0, 0), dtype=np.int64))
 
-    def _rectangles(self, first: int, zero: Flags) -> Iterator[tuple[int, int, Flags]]:
-        """Cut a run into rectangles of the matrix: the end of a row, whole rows, the begin of another one."""
-        width, at = self._width, 0
-        while at < zero.size:
-            row, column = divmod(first + at, width)
-            left = zero.size - at
-            if column or left < width:
-                count, high = min(width - column, left), 1
-            else:
-                high = left // width
-                count = high * width
-            yield row, column, zero[at : at + count].reshape(high, -1)
-            at += count
-
     def _add_kept(self, row: int, column: int, high: int, wide: int) -> None:
         """Take in a rectangle without zeros."""
         down, across = slice(row, row + high), slice(column, column + wide)
@@ -198,6 +193,19 @@ class StructureTally:
             seen.eights += eights
             if ends.size:
                 self._add_late(seen, ends + first)
+
+    def _add_groups_of_rectangle(self, row: int, column: int, zero: Flags) -> None:
+        """Count the groups in a part of some rows, if no group reaches out of it; else note its zeros."""
+        wide = zero.shape[1]
+        whole = self._width % 8 == 0 and column % 8 == 0 and wide % 8 == 0
+        fours, eights = halved_groups(np.packbits(zero)) if whole else (0, 0)
+        with self._lock:
+            seen = self._begun()
+            seen.fours += fours
+            seen.eights += eights
+            if not whole:
+                down, across = np.divmod(np.flatnonzero(zero), wide)
+                self._add_late(seen, (row + down) * self._width + column + across)
 
     def _add_to_picture(self, cells: Counts, grid: tuple[int, int], row: int, column: int, zero: Flags) -> None:
         """Count zeros by cells: added up over the rows of a cell first, then cut at the columns."""
@@ -260,6 +268,18 @@ class StructureTally:
         shares = np.clip(np.rint(zeros / np.maximum(area, 1) * 255), 1, 254).astype(np.uint8)
         shares[zeros == 0], shares[zeros == area] = 0, 255
         return Density(*grid, shares.tobytes())
+
+
+def _rectangles(first: int, zero: Flags, width: int) -> Iterator[tuple[int, int, Flags]]:
+    """Cut a run into rectangles: the end of a row, whole rows, the begin of another one."""
+    at = 0
+    while at < zero.size:
+        row, column = divmod(first + at, width)
+        left = zero.size - at
+        high = 1 if column or left < width else left // width
+        count = min(width - column, left) if high == 1 else high * width
+        yield row, column, zero[at : at + count].reshape(high, -1)
+        at += count
 
 
 def _blocks_of(span: slice) -> slice:

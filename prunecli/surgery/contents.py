@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from prunecli.core.masking import Unsigned, clear_dropped, is_zero, scale, unsigned
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
-from prunecli.core.structure_tally import StructureTally
+from prunecli.core.structure_tally import StructureTally, Window
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
 from prunecli.formats.folders.assembled import box_of
@@ -105,11 +105,20 @@ class Job:
         signed_zero = self.mask.parameter.weight.dtype.signed_zero
         return is_zero(raw, signed_zero=signed_zero, out=_scratch.flags("zero", raw.size))
 
-    def count(self, zero: Flags, before: Flags | None, keep: Flags, where: int | NDArray[np.int64]) -> None:
+    def count(
+        self,
+        zero: Flags,
+        before: Flags | None,
+        keep: Flags,
+        where: int | NDArray[np.int64],
+        *,
+        times: int = 1,
+        window: Window | None = None,
+    ) -> None:
         """Count the zeros that the parameter has with the old mask and with the new one. Uses `zero` up.
 
-        `where` is the first of the elements, or the place of each, in the row-major order of the parameter. A stored
-        element of an expanded tensor counts as often as the tensor has it.
+        `where` is the first of the elements, or the place of each, in the row-major order of the parameter, or of
+        the `window` of it seen as a matrix; each of them counts so many `times`.
         """
         if before is not None:
             _or_not(zero, before)
@@ -117,12 +126,11 @@ class Job:
         if not self.mask.trivial:
             _or_not(zero, keep)
             now = int(np.count_nonzero(zero))
-        times = self.mask.parameter.weight.view.repeats
         self.tally.add(was * times, now * times)
         if self.tally.structure is None:
             return
         if isinstance(where, int):
-            self.tally.structure.add(where, zero)
+            self.tally.structure.add(where, zero, window)
         else:
             self.tally.structure.add_at(where, zero)
 
@@ -255,7 +263,8 @@ class Woven:
             scale(elements, job.mask.old.whole()[logical], job.tensor.dtype.name)
         if action.counted:
             before = job.mask.whole_before()
-            job.count(job.zeros(elements), None if before is None else before[logical], keep, logical)
+            times = job.tensor.view.repeats
+            job.count(job.zeros(elements), None if before is None else before[logical], keep, logical, times=times)
         if action.cleared:
             clear_dropped(elements, keep)
             raw[inside] = elements

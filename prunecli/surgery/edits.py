@@ -122,16 +122,19 @@ def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Plann
 def _tally(draft: _Draft, parameter: Parameter) -> Tally:
     """Make the place for what is found of a parameter."""
     weight, structure, values = parameter.weight, None, None
-    if draft.cells is not None and weight.view.repeats == 1:
+    row_major = weight.view.row_major
+    if draft.cells is not None and (row_major or weight.view.repeats == 1):
         structure = StructureTally(weight.shape, draft.cells.get(parameter.name, 0))
-    if _comes_in_runs(weight):
+    if row_major and _comes_in_runs(weight):
         values = Checksum(weight.elements * weight.dtype.itemsize)
     return Tally(structure, values)
 
 
 def _comes_in_runs(weight: TensorInfo) -> bool:
-    """Whether a checksum of its values can be put together from not too many runs in row-major order."""
-    if not weight.view.row_major or not all(part.view.row_major for part in weight.parts):
+    """Whether a checksum of row-major values can be put together from not too many runs."""
+    if not weight.parts:
+        return True
+    if not all(part.view.row_major for part in weight.parts):
         return False
     runs = sum(part.view.elements // max(box_of(weight, part).run, 1) for part in weight.parts)
     return runs <= _RUNS + weight.elements * weight.dtype.itemsize // _LONG_RUN

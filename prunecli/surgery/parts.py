@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from prunecli.core.masking import clear_dropped
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
+from prunecli.core.structure_tally import Window
 from prunecli.formats.base import Patch
 from prunecli.formats.folders.boxes import Box
 from prunecli.surgery.contents import Job
@@ -47,12 +48,14 @@ class _Run:
         before = mask.keep(self._base, whole)
         place = self._box.place(self._first, raw.size, self._base)
         where = self._base + (place.start if isinstance(place, slice) else place)
+        window = _window(self._box)
+        counted_at = where if window is None else self._first
         if mask.trivial:
-            job.count(job.zeros(raw), None, whole[: raw.size], where)
+            job.count(job.zeros(raw), None, whole[: raw.size], counted_at, window=window)
         else:
             mask.digest.add(self._base, whole)
             keep = whole[place]
-            job.count(job.zeros(raw), None if before is None else before[place], keep, where)
+            job.count(job.zeros(raw), None if before is None else before[place], keep, counted_at, window=window)
             if self._cleared:
                 clear_dropped(raw, keep)
         if job.tally.values is not None:
@@ -67,3 +70,11 @@ class _Run:
             high = min(low + run - (self._first + low) % run, count)
             yield low, high
             low = high
+
+
+def _window(box: Box) -> Window | None:
+    """Return which part of a matrix a box is, None if it is of a tensor of other than two dimensions."""
+    if len(box.shape) != 2:
+        return None
+    (top, left), (_, wide) = box.offsets, box.sizes
+    return top, left, wide

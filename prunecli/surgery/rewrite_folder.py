@@ -10,6 +10,7 @@ from prunecli.formats.locations import Location, Url, lies_in
 from prunecli.formats.opening import confirm, open_any_folder
 from prunecli.formats.ordered import run_into
 from prunecli.formats.outputs.anywhere import Output, check_output
+from prunecli.formats.outputs.commit import sync_path
 from prunecli.formats.outputs.commit_folder import FolderTarget, check_folder, publish_folder
 from prunecli.formats.outputs.partial import Partial
 from prunecli.formats.outputs.remote_folder import RemoteFolderTarget, check_remote_folder, new_remote_folder
@@ -123,6 +124,7 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
                 (partial.output / name).write_bytes(data)
                 if not isinstance(folder.path, Url):
                     (partial.output / name).chmod((folder.path / name).stat().st_mode & 0o777)
+                sync_path(partial.output / name)
             confirm(folder)
             publish_folder(partial.output, target)
 

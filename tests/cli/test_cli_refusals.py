@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunecli.cli import commands
+from prunecli.cli import commands, running
 
 Refusal = Callable[..., str]
 APPLY = ("-p", "fc1.weight", "-a", "0.5")
@@ -287,7 +287,7 @@ class TestBugs:
             raise RuntimeError("boom\x1b[2J\nsecond line")
 
         monkeypatch.setattr(commands, "parameters_of", explode)
-        monkeypatch.setattr(commands, "rewrite", explode)
+        monkeypatch.setattr(running, "rewrite", explode)
 
     @pytest.mark.parametrize("command", [["params", "model.pt"], ["apply", "model.pt", *APPLY]])
     def test_they_are_one_line(self, refused: Refusal, command: list[str]) -> None:

@@ -81,6 +81,20 @@ def test_what_several_tallies_saw_adds_up_wherever_it_is_handed_over(
     assert all(each.take() is None for each in tallies[1:])
 
 
+@given(data=st.data(), zero=matrices().filter(lambda zero: zero.ndim == 2), cells=st.sampled_from([0, 1, 3, 128]))
+@settings(max_examples=200, deadline=None)
+def test_parts_of_a_matrix_are_taken_in_run_by_run_of_their_own(data: st.DataObject, zero: Flags, cells: int) -> None:
+    tally = StructureTally(zero.shape, cells)
+    rows, columns = (sorted(data.draw(st.sets(st.integers(0, size), max_size=2)) | {0, size}) for size in zero.shape)
+    for top, bottom in itertools.pairwise(rows):
+        for left, right in itertools.pairwise(columns):
+            part = zero[top:bottom, left:right].reshape(-1)
+            cuts = sorted(data.draw(st.sets(st.integers(0, part.size), max_size=3)) | {0, part.size})
+            for low, high in itertools.pairwise(cuts):
+                tally.add(low, part[low:high], (top, left, right - left))
+    assert tally.result() == structure_of(zero, cells)
+
+
 @pytest.mark.parametrize("shape", [(2**21 + 5,), (2**21, 1), (3000, 1001), (700, 300, 9), (70001, 20)])
 def test_large_matrices_in_blocks_by_threads(shape: tuple[int, ...]) -> None:
     zero = np.random.default_rng(1).random(shape) < 0.3

@@ -23,6 +23,7 @@ from prunecli.formats.outputs.temp_files import hidden_prefix
 
 __all__ = ["Partial", "discard_partial", "partial_of", "partial_output"]
 
+_LOCK, _WORKERS = "lock", "workers"
 _REMOVE = "remove"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 
@@ -73,7 +74,7 @@ class Partial:
     def begin(self, job: Mapping[str, Any]) -> None:
         """Empty the folder for a new job."""
         for old in list(self.root.iterdir()):
-            if old.name not in ("lock", "workers"):
+            if old.name not in (_LOCK, _WORKERS):
                 _remove(old)
         self.output.mkdir()
         (self.root / "journal").mkdir()
@@ -166,7 +167,7 @@ class Partial:
                 os.close(lock)
 
     def _workers(self, kind: int) -> int:
-        workers = os.open(self.root / "workers", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        workers = os.open(self.root / _WORKERS, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(workers, kind | fcntl.LOCK_NB)
         except OSError as error:
@@ -209,9 +210,12 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
     try:
         partial.close_to_workers()
         partial.restore(final)
-    except BlockingIOError:
+    except BaseException as error:
+        _remove_unused(partial.root, lock)
         os.close(lock)
-        raise _taken(path) from None
+        if isinstance(error, BlockingIOError):
+            raise _taken(path) from None
+        raise
     try:
         yield partial
         done = True
@@ -251,32 +255,84 @@ def _taken(path: Path) -> OutputError:
 def _lock(root: Path, path: Path) -> int:
     """Make the folder and lock it; again if the run that had it removed it meanwhile."""
     while True:
-        made = False
-        with suppress(FileExistsError):
-            root.mkdir(0o700)
-            made = True
-        status = root.lstat()
-        ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
-        # One that we have just made is ours, whatever a file system says that fixes owners and modes (vfat, WSL).
-        if not stat.S_ISDIR(status.st_mode) or not (ours or made):
-            raise OutputError(f"cannot write {show(path)}: {show(root)} is in the way and not ours; remove it first")
-        lock = -1
         try:
-            lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), (root / "lock").stat()):
-                return lock
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            os.close(lock)
-            raise _taken(path) from None
-        except OSError as error:
-            if lock >= 0 and error.errno in _NO_LOCKS:
-                return lock
+            _make(root, path)
+            lock = _try_lock(root, path)
+        except BaseException:
+            _give_back(root)
             raise
-        if lock >= 0:
-            os.close(lock)
+        if lock is not None:
+            return lock
+
+
+def _give_back(root: Path) -> None:
+    """Remove a folder that we may have made, wherever an interrupt struck, unless another run has it by now."""
+    with suppress(OSError):
+        root.rmdir()
+    with suppress(OSError):
+        lock = os.open(root / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        _remove_unused(root, lock)
+        os.close(lock)
+
+
+def _make(root: Path, path: Path) -> None:
+    """Make the folder, unless it is there and ours."""
+    made = False
+    with suppress(FileExistsError):
+        root.mkdir(0o700)
+        made = True
+    status = root.lstat()
+    ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    # One that we have just made is ours, whatever a file system says that fixes owners and modes (vfat, WSL).
+    if not stat.S_ISDIR(status.st_mode) or not (ours or made):
+        raise OutputError(f"cannot write {show(path)}: {show(root)} is in the way and not ours; remove it first")
+
+
+def _try_lock(root: Path, path: Path) -> int | None:
+    """Lock the folder; None if it was removed meanwhile."""
+    try:
+        lock = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        _take(lock)
+        if _is_there(root, lock):
+            return lock
+    except BlockingIOError:
+        os.close(lock)
+        raise _taken(path) from None
+    except BaseException:
+        _remove_unused(root, lock)
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
+
+
+def _take(lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _is_there(root: Path, lock: int) -> bool:
+    """Whether a lock is still the folder's."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(lock), (root / _LOCK).stat())
+    return False
+
+
+def _remove_unused(root: Path, lock: int) -> None:
+    """Remove a folder in which nothing was begun, if its lock is ours."""
+    with suppress(OSError):
+        _take(lock)
+        names = {each.name for each in root.iterdir()}
+        if _is_there(root, lock) and names <= {_LOCK, _WORKERS}:
+            for name in sorted(names, reverse=True):  # the lock last
+                (root / name).unlink()
+            root.rmdir()
 
 
 def _read_json(path: Path) -> Mapping[str, Any] | None:
