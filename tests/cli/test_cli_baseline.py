@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,24 @@ def test_a_hostile_name_is_never_markup_nor_formula(cli: Cli) -> None:
     names = ("=cmd|' /C calc'!A0", "[bold]\x1b[31m\n\u202e", "@x")
     save_file({name: torch.ones(2) for name in names}, "a.safetensors")
     save_file({name: torch.zeros(2) for name in names}, "b.safetensors")
-    for style in ("table", "csv", "json"):
+    for style in ("table", "csv", "json", "markdown"):
         text = cli("report", "b.safetensors", "--baseline", "a.safetensors", "--format", style).out
         assert not set("\x1b\u202e") & set(text)
         if style == "csv":
             rows = list(csv.DictReader(io.StringIO(text)))
             assert {row["name"][:2] for row in rows} == {"'=", "[b", "'@"}
+        if style == "markdown":
+            assert "`[bold]" in text
+
+
+def test_markdown_has_the_rows_of_the_table(cli: Cli) -> None:
+    assert cli("apply", "model.pt", "-p", "fc*.weight", "-a", "0.5", "--remove", "-o", "half.pt").code == 0
+    table, markdown = (
+        cli("report", "half.pt", "--baseline", "model.pt", "--format", style).out.splitlines()
+        for style in ("table", "markdown")
+    )
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in markdown if line.startswith("|")]
+    assert [cell for row in (rows[0], *rows[2:]) for cell in row] == [
+        cell for line in table[:-1] for cell in re.split(r"\s{2,}", line.strip())
+    ]
+    assert markdown[-1] == table[-1]
