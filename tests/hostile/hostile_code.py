@@ -157,7 +157,7 @@ def setitem_before_append() -> bytes:
     return b"cevil\nC\n)\x81NNsNa"
 
 
-def _hidden(foreign: int) -> Callable[[Callable[[], bytes]], Callable[..., object]]:
+def _hidden(foreign: int) -> Callable[[Callable[..., object]], Callable[..., object]]:
     return refused(5, r"weights-only loading refuses \(posix.system\)", family="code", foreign=foreign)
 
 

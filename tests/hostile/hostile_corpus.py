@@ -14,7 +14,21 @@ from pathlib import Path
 
 from hostile_makers import CONTAINERS
 
-__all__ = ["CASES", "COMMANDS", "FLAG", "Case", "accepted", "body", "corpus", "odd_body", "refused"]
+__all__ = [
+    "CASES",
+    "COMMANDS",
+    "FLAG",
+    "FOLDER",
+    "NO_FILE",
+    "TENSORS",
+    "Case",
+    "Kind",
+    "accepted",
+    "body",
+    "corpus",
+    "odd_body",
+    "refused",
+]
 
 FLAG = "--allow-foreign-objects"
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -33,11 +47,21 @@ Maker = Callable[..., object]
 
 
 @dataclass(frozen=True)
+class Kind:
+    """The suffix of a file, and a wrong one under which it is tried, too; "" for what has no other name."""
+
+    suffix: str = ".pt"
+    wrong: str = ".safetensors"
+
+
+TORCH, TENSORS, NO_FILE, FOLDER = Kind(), Kind(".safetensors", ".pt"), Kind(".pt", ""), Kind("", "")
+
+
+@dataclass(frozen=True)
 class Case:
     """One file or folder, and what must come of it.
 
     `codes` are the exit codes by command; `foreign` those with `--allow-foreign-objects`, None where that is not tried.
-    `suffix` is that of a file, `wrong` the one it is tried under, too; both are empty for what has to have its name.
     `reference` is the library that reads an accepted one, "" where none does.
     """
 
@@ -46,8 +70,7 @@ class Case:
     make: Maker
     codes: Mapping[str, int]
     says: str
-    suffix: str = ".pt"
-    wrong: str = ".safetensors"
+    kind: Kind = TORCH
     foreign: Mapping[str, int] | None = None
     foreign_says: str = ""
     reference: str = ""
@@ -60,7 +83,7 @@ class Case:
 
     def place(self, folder: Path, *, wrong: bool = False) -> Path:
         """Make it in a folder; return what to name on the command line."""
-        path = folder / f"hostile{self.wrong if wrong else self.suffix}"
+        path = folder / f"hostile{self.kind.wrong if wrong else self.kind.suffix}"
         if not inspect.signature(self.make).parameters:
             made = self.make()
             if isinstance(made, Path):
@@ -77,24 +100,36 @@ CASES: dict[str, Case] = {}
 
 def refused(
     code: int, says: str, *, family: str, but: Mapping[str, int] | None = None, foreign: int | None = None,
-    foreign_says: str = "", **options: str,
+    foreign_says: str = "", kind: Kind = TORCH, needs: str = "",
 ) -> Callable[[Maker], Maker]:  # fmt: skip
     """Register a file that must be refused; `but` has the codes of commands that differ, `foreign` is with the flag."""
     codes = {command: (but or {}).get(command, code) for command in COMMANDS}
     flagged = None if foreign is None else dict.fromkeys(COMMANDS, foreign)
 
     def register(make: Maker) -> Maker:
-        _add(Case(_words(make), family, make, codes, says, foreign=flagged, foreign_says=foreign_says, **options))
+        _add(
+            Case(
+                _words(make),
+                family,
+                make,
+                codes,
+                says,
+                foreign=flagged,
+                foreign_says=foreign_says,
+                kind=kind,
+                needs=needs,
+            )
+        )
         return make
 
     return register
 
 
-def accepted(*, family: str, reference: str = "torch", **options: str) -> Callable[[Maker], Maker]:
+def accepted(*, family: str, reference: str = "torch", kind: Kind = TORCH) -> Callable[[Maker], Maker]:
     """Register a file that looks odd and is good: every command does its work."""
 
     def register(make: Maker) -> Maker:
-        _add(Case(_words(make), family, make, dict.fromkeys(COMMANDS, 0), "", reference=reference, **options))
+        _add(Case(_words(make), family, make, dict.fromkeys(COMMANDS, 0), "", reference=reference, kind=kind))
         return make
 
     return register

@@ -5,16 +5,15 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from hostile_corpus import accepted, refused
+from hostile_corpus import FOLDER, accepted, refused
 from hostile_makers import PLAIN_PICKLE, folder_of, tensors, tensors_entry, zipped
 
-FOLDER = {"suffix": "", "wrong": ""}
 TWO = "two.safetensors"
 Make = Callable[..., object]
 
 
 def _folder(code: int, says: str) -> Callable[[Make], Make]:
-    return refused(code, says, family="folder", **FOLDER)
+    return refused(code, says, family="folder", kind=FOLDER)
 
 
 def _spoilt(folder: Path) -> Path:
@@ -168,7 +167,7 @@ def an_index_and_a_whole_file(folder: Path) -> None:
     (folder_of(folder) / "model.safetensors").write_bytes(b"")
 
 
-@accepted(family="folder", reference="safetensors", **FOLDER)
+@accepted(family="folder", reference="safetensors", kind=FOLDER)
 def a_hugging_face_cache(folder: Path) -> Path:
     (folder / "snapshots").mkdir(parents=True)
     snapshot = folder_of(folder / "snapshots" / "1")
@@ -180,25 +179,25 @@ def a_hugging_face_cache(folder: Path) -> Path:
     return snapshot
 
 
-@accepted(family="folder", reference="safetensors", **FOLDER)
+@accepted(family="folder", reference="safetensors", kind=FOLDER)
 def a_link_within_it(folder: Path) -> None:
     _spoilt(folder).symlink_to("inner/real")
     (folder / "inner").mkdir()
     (folder / "inner" / "real").write_bytes(tensors({"b.weight": tensors_entry()}, b"\x01\x02\x03\x40" * 2))
 
 
-@accepted(family="folder", reference="safetensors", **FOLDER)
+@accepted(family="folder", reference="safetensors", kind=FOLDER)
 def one_whole_file(folder: Path) -> None:
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(tensors({"b.weight": tensors_entry()}, b"\x01\x02\x03\x40" * 2))
 
 
-@accepted(family="folder", reference="safetensors", **FOLDER)
+@accepted(family="folder", reference="safetensors", kind=FOLDER)
 def files_whose_names_are_no_text(folder: Path) -> None:
     (folder_of(folder) / os.fsdecode(b"\xff\x1b[2J\n.json")).write_bytes(b"{}")
 
 
-@accepted(family="folder", reference="safetensors", **FOLDER)
+@accepted(family="folder", reference="safetensors", kind=FOLDER)
 def books_of_git_with_a_pipe_in_them(folder: Path) -> None:
     (folder_of(folder) / ".git").mkdir()
     os.mkfifo(folder / ".git" / "pipe")

@@ -4,15 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from hostile_corpus import accepted, refused
+from hostile_corpus import FOLDER, accepted, refused
 from hostile_makers import STORAGE, folder_of, tensors, tensors_entry
 
-FOLDER = {"suffix": "", "wrong": ""}
 Make = Callable[..., object]
 
 
 def _index(code: int, says: str) -> Callable[[Make], Make]:
-    return refused(code, says, family="index", **FOLDER)
+    return refused(code, says, family="index", kind=FOLDER)
 
 
 def _names(shard: object) -> dict[str, object]:
@@ -208,19 +207,19 @@ def forty_megabytes_of_lists(folder: Path) -> None:
     folder_of(folder, b'{"weight_map": {}, "x": [' + b"[]," * 13_000_000 + b"[]]}")
 
 
-@accepted(family="index", reference="safetensors", **FOLDER)
+@accepted(family="index", reference="safetensors", kind=FOLDER)
 def in_another_order_with_more_in_it(folder: Path) -> None:
     weight_map = {"b.weight": "two.safetensors", "a.weight": "one.safetensors"}
     folder_of(folder, {"more": [1, {"x": None}], "metadata": None, "weight_map": weight_map})
 
 
-@accepted(family="index", reference="safetensors", **FOLDER)
+@accepted(family="index", reference="safetensors", kind=FOLDER)
 def a_size_that_lies(folder: Path) -> None:
     weight_map = {"a.weight": "one.safetensors", "b.weight": "two.safetensors"}
     folder_of(folder, {"metadata": {"total_size": -(10**300)}, "weight_map": weight_map})
 
 
-@accepted(family="index", reference="safetensors", **FOLDER)
+@accepted(family="index", reference="safetensors", kind=FOLDER)
 def escapes_for_every_letter(folder: Path) -> None:
     escaped = "".join(f"\\u{ord(letter):04x}" for letter in "two.safetensors")
     folder_of(folder, b'{"weight_map": {"a.weight": "one.safetensors", "b.weight": "%s"}}' % escaped.encode())

@@ -54,7 +54,7 @@ def skipped(case: Case) -> str:
 
 
 def judge(cases: Iterable[Case], jobs: int = 2) -> Iterator[Outcome]:
-    """Yield the outcomes of all commands on all cases, under their own suffix and a wrong one, with the flag too."""
+    """Yield the outcomes of all commands on all cases, with the flag too, and of `params` under a wrong suffix."""
     with (
         tempfile.TemporaryDirectory(prefix="hostile-") as root,
         _workers(jobs) as workers,
@@ -62,7 +62,7 @@ def judge(cases: Iterable[Case], jobs: int = 2) -> Iterator[Outcome]:
     ):
         waiting: list[Future[list[Outcome]]] = []
         for number, case in enumerate(each for each in cases if not skipped(each)):
-            for wrong in (False, True) if case.wrong else (False,):
+            for wrong in (False, True) if case.kind.wrong else (False,):
                 where = Path(root, f"{number}{'w' * wrong}")
                 (where / "in").mkdir(parents=True)
                 named = case.place(where / "in", wrong=wrong)
@@ -82,19 +82,23 @@ def _workers(jobs: int) -> Iterator["queue.SimpleQueue[subprocess.Popen[str]]"]:
     ]
     for each in started:
         free.put(each)
-    yield free
-    for each in started:
-        each.communicate()
+    try:
+        yield free
+    finally:
+        for each in started:
+            each.communicate()
 
 
 def _judge(workers: "queue.SimpleQueue[subprocess.Popen[str]]", case: Case, where: Path, named: Path) -> list[Outcome]:
-    is_wrong = named.suffix == case.wrong != ""
+    is_wrong = named.suffix == case.kind.wrong != ""
     flagged = [] if case.foreign is None or is_wrong else [(case.foreign, case.foreign_says, (FLAG,))]
     outcomes = []
     worker = workers.get()
     try:
         for codes, says, flags in [(case.codes, case.says, ()), *flagged]:
             for command, arguments in COMMANDS.items():
+                if is_wrong and command != "params":
+                    continue
                 before = tree(where)
                 path = named.relative_to(where) if named.is_relative_to(where) else named
                 done = _ask(worker, where, [arguments[0], os.fspath(path), *arguments[1:], *flags])

@@ -14,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hostile_corpus import accepted, refused
+from hostile_corpus import NO_FILE, accepted, refused
 from hostile_makers import PLAIN_PICKLE, STORAGE, legacy, saved, tensors, tensors_entry, text, zipped
 
-NO_FILE = {"suffix": ".pt", "wrong": ""}
 Make = Callable[..., object]
 
 
 def _no_file(says: str) -> Callable[[Make], Make]:
-    return refused(3, says, family="file system", **NO_FILE)
+    return refused(3, says, family="file system", kind=NO_FILE)
 
 
 @_no_file("is a pipe, not a regular file")
@@ -87,13 +86,13 @@ def a_name_of_5000_letters(path: Path) -> Path:
     return path.with_name("x" * 5000)
 
 
-@_no_file("cannot read|Input/output|is empty|not a regular file")
+@refused(4, "is empty", family="file system", kind=NO_FILE)
 def memory_of_the_process() -> Path:
     """A regular file by its mode, of no bytes by its size."""
     return Path("/proc/self/mem")
 
 
-@refused(3, "Permission denied", family="file system", needs="no root", **NO_FILE)
+@refused(3, "Permission denied", family="file system", needs="no root", kind=NO_FILE)
 def no_permission(path: Path) -> None:
     path.write_bytes(saved())
     path.chmod(0)

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable
 
 import torch
-from hostile_corpus import accepted, refused
+from hostile_corpus import TENSORS, accepted, refused
 from hostile_makers import (
     STORAGE,
     checkpoint,
@@ -21,7 +21,6 @@ from hostile_makers import (
 from safetensors.torch import save
 
 Make = Callable[..., object]
-TENSORS = {"suffix": ".safetensors", "wrong": ".pt"}
 
 
 def _weight(name: str) -> bytes:
@@ -39,7 +38,7 @@ def _clear(make: Make) -> Make:
 
 
 def _tensors(make: Make) -> Make:
-    return accepted(family="name", reference="safetensors", **TENSORS)(make)
+    return accepted(family="name", reference="safetensors", kind=TENSORS)(make)
 
 
 @_clear
@@ -133,17 +132,17 @@ def of_a_record_that_sets_the_title() -> bytes:
     return nested_zip({"data.pkl": b"N.", "\x1b]0;evil\x07/../x": STORAGE})
 
 
-@refused(4, r"tensor \\u202egnp\\x9b has 8 bytes", family="name", **TENSORS)
+@refused(4, r"tensor \\u202egnp\\x9b has 8 bytes", family="name", kind=TENSORS)
 def of_a_tensor_that_is_damaged() -> bytes:
     return tensors({"\u202egnp\x9b": tensors_entry(shape=[3])}, bytes(8))
 
 
-@refused(4, r"has the element type \\x1b\[31mF32", family="name", **TENSORS)
+@refused(4, r"has the element type \\x1b\[31mF32", family="name", kind=TENSORS)
 def of_an_element_type() -> bytes:
     return tensors({"w": tensors_entry(dtype="\x1b[31mF32")}, bytes(8))
 
 
-@refused(4, r"has the element type x{150,}…", family="name", **TENSORS)
+@refused(4, r"has the element type x{150,}…", family="name", kind=TENSORS)
 def of_an_element_type_of_a_million_letters() -> bytes:
     return tensors({"w": tensors_entry(dtype="x" * 1_000_000)}, bytes(8))
 

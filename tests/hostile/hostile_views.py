@@ -105,7 +105,7 @@ def storage_elsewhere() -> bytes:
     return checkpoint(mapping(w=view(storage("../data.pkl"))))
 
 
-@refused(4, "storage  is missing", family="view", foreign=4)
+@refused(4, "storage +is missing", family="view", foreign=4)
 def storage_is_a_folder() -> bytes:
     return checkpoint(mapping(w=view(storage(""))))
 

@@ -27,6 +27,7 @@ _OPTIMIZER_ENTRIES = 64  # an optimizer's state dict has two or three
 _LONGEST_NAME = 4096  # else a file of a megabyte could spell out names of gigabytes, through shared keys and nesting
 _LETTERS = 1 << 26  # of all names together; what is shared is named wherever it hangs, which can be exponential
 _LARGEST_KEY = 1 << 53  # from there on, readers of JSON and of other languages take neighbours for one number
+_WIDEST = 1 << 20  # parts of one object that holds tensors
 _REVISITS = 16  # of every object and every reference, on the average
 
 
@@ -94,6 +95,7 @@ class _Finder:
         """Look at every node once, however much they share, and read the tensors among them."""
         parents: dict[int, list[int]] = {id(self._root): []}
         todo = [self._root]
+        wide: dict[int, int] = {}
         while todo:
             node = todo.pop()
             ref = tensor_ref(node, self._where) or stranger(node) if isinstance(node, Call) else None
@@ -101,6 +103,8 @@ class _Finder:
                 self._tensors[id(node)] = ref
             if isinstance(node, GraphNode):
                 held, own = children(node), id(node)
+                if len(held) > _WIDEST:
+                    wide[own] = len(held)
                 self._references += len(held)
                 for below in held:
                     above = parents.get(id(below))
@@ -109,6 +113,14 @@ class _Finder:
                         parents[id(below)] = [own]
                     elif above[-1:] != [own]:  # of a million references from one object, one is enough
                         above.append(own)
+        holders = self._holding(parents)
+        widest = max((parts for own, parts in wide.items() if own in holders or own == id(self._root)), default=0)
+        if widest:
+            raise UnsupportedError(f"{self._where}: tensors are looked for in an object with {widest} parts; too many")
+        return holders
+
+    def _holding(self, parents: dict[int, list[int]]) -> set[int]:
+        """Return the tensors, and all that holds one."""
         holders, found = set(self._tensors), list(self._tensors)
         while found:
             for parent in parents[found.pop()]:
