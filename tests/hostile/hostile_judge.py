@@ -54,7 +54,7 @@ def skipped(case: Case) -> str:
 
 
 def judge(cases: Iterable[Case], jobs: int = 2) -> Iterator[Outcome]:
-    """Yield the outcomes of all commands on all cases, with the flag too, and of `params` under a wrong suffix."""
+    """Yield the outcomes of all commands on all cases, of `apply` with the flag, of `params` under a wrong suffix."""
     with (
         tempfile.TemporaryDirectory(prefix="hostile-") as root,
         _workers(jobs) as workers,
@@ -97,7 +97,7 @@ def _judge(workers: "queue.SimpleQueue[subprocess.Popen[str]]", case: Case, wher
     try:
         for codes, says, flags in [(case.codes, case.says, ()), *flagged]:
             for command, arguments in COMMANDS.items():
-                if is_wrong and command != "params":
+                if (is_wrong and command != "params") or (flags and command != "apply"):
                     continue
                 before = tree(where)
                 path = named.relative_to(where) if named.is_relative_to(where) else named

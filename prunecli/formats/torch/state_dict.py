@@ -285,7 +285,7 @@ class _Finder:
 
 def _is_plain(key: Node) -> bool:
     """Whether a key can be compared at no cost."""
-    return isinstance(key, str | float | bytes | None) or (isinstance(key, int) and key.bit_length() <= 64)
+    return isinstance(key, str | float) or (isinstance(key, int) and key.bit_length() <= 64)
 
 
 def _is_name(key: Node) -> bool:
