@@ -35,11 +35,12 @@ AS_FOUND = Reading()
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of raw bytes in the file. `key` is unique in the container."""
+    """A run of raw bytes in the file. `key` is unique in the container; `crc` is the bytes' CRC-32 where it is told."""
 
     key: str
     offset: int
     nbytes: int
+    crc: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

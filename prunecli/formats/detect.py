@@ -20,12 +20,19 @@ _HEAD = 512
 _OLDEST = "in torch's format from before 0.1.10, a tar archive of pickles; load it with torch and save it again"
 _FRIENDLY = (
     (re.compile(rb"version https://git-lfs"), "a git-lfs pointer, not the file itself; run 'git lfs pull'"),
-    (re.compile(rb"\s*(<!doctype|<html|<\?xml)", re.IGNORECASE), "a web page, not a checkpoint; download it again"),
-    (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd"), "compressed; decompress it first"),
+    (
+        re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype|<html|<\?xml)", re.IGNORECASE),
+        "a web page, not a checkpoint; download it again",
+    ),
+    (
+        re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|\x04\x22\x4d\x18"),
+        "compressed; decompress it first",
+    ),
     (re.compile(rb"(?s)(sys_info|pickle|tensors|storages)\0.{248,256}ustar"), _OLDEST),
     (re.compile(rb"(?s).{257}ustar"), "a tar archive; unpack it first"),
     (re.compile(rb"\x89HDF"), "an HDF5 file, which prunecli does not read"),
     (re.compile(rb"GGUF"), "a GGUF file, which prunecli does not read"),
+    (re.compile(rb"\x08[\x03-\x1f](\x10.)?\x12[\x01-\x40][\x20-\x7e]"), "an ONNX model, which prunecli does not read"),
     (re.compile(rb"\x93NUMPY"), "a numpy array, not a checkpoint"),
     (re.compile(rb"\x80[\x02-\x05]"), "a plain pickle, not a checkpoint; save its state dict with torch.save"),
     (re.compile(rb"\s*[\[{\"]"), "JSON text, not a checkpoint"),

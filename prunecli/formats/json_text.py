@@ -4,9 +4,15 @@ import json
 from collections import Counter
 from typing import Any
 
-from prunecli.errors import DamagedError, show
+from prunecli.errors import DamagedError, UnsafeError, show
 
 __all__ = ["parse_object"]
+
+_ROOM = 150 << 20
+"""Bytes that the objects of a text may take beside those of their letters: those of a header of 200,000 tensors."""
+
+_COSTS = {b"[": 64, b"{": 240, b",": 16, b'"': 30}
+"""Bytes of memory for each of these letters, about: a list, a dict with three entries, a place, half a text."""
 
 
 def parse_object(raw: bytes, what: str) -> dict[str, Any]:
@@ -14,7 +20,12 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
 
     Raises:
         DamagedError: it is none, or has a name twice.
+        UnsafeError: its objects would take far more memory than the text.
     """
+    if len(raw) * max(_COSTS.values()) > _ROOM:
+        asked = sum(raw.count(letter) * cost for letter, cost in _COSTS.items())
+        if asked > _ROOM + len(raw):
+            raise UnsafeError(f"{what} asks for more objects than its size promises; no model's does")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

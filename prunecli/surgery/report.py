@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunecli.core.structure import Structure
+from prunecli.errors import DamagedError, show
 from prunecli.formats.base import Layout
 from prunecli.formats.dtypes import DTYPES
 from prunecli.surgery.contents import Tally
@@ -150,6 +151,9 @@ def measure(
 
     With several ranks, each looks at its share, and the leader's report has the sums. With `structure`, it is also
     gathered where the zeros lie, with `pictures` as pictures, too: the more parameters, the smaller ones.
+
+    Raises:
+        DamagedError: a weight that fills its storage has another checksum than the file tells.
     """
     parameters = parameters_of(checkpoint)
     if selection is not None:
@@ -174,7 +178,22 @@ def measure_parameters(
     surgery = prepare(checkpoint, plan, cells if structure or pictures else None)
     pieces = looks(surgery.edit, (parameter.weight for parameter in chosen))
     count(surgery, [Work("", pieces, checkpoint.source, written=False)], run or Run())
+    for parameter in chosen:
+        _check_sum(checkpoint, parameter, surgery.tallies.get(parameter.name))
     return make_report(checkpoint, plan, surgery, None)
+
+
+def _check_sum(checkpoint: Layout, parameter: Parameter, tally: Tally | None) -> None:
+    """Compare a weight's checksum, which the pass has found by the way, with the one that stands in the file."""
+    weight, values = parameter.weight, tally.values if tally else None
+    told = weight.storage.crc
+    if told is None or values is None or not values.ready or parameter.mask is not None or len(weight.parts) > 1:
+        return
+    if weight.span == (0, weight.storage.nbytes) and weight.view.row_major and values.value != told:
+        raise DamagedError(
+            f"{checkpoint.source.label}: {show(weight.name)} is damaged: its CRC-32 is {values.value:08x}, "
+            f"recorded was {told:08x}; fetch the checkpoint again"
+        )
 
 
 def picture_cells(parameters: Sequence[Parameter]) -> dict[str, int]:

@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from folder_zoo import CARRIED, INDEX, files_of, index_of, make_folder, save_shard, shard, shards_of, tensors_of
+from folder_zoo import CARRIED, INDEX, files_of, make_folder, save_shard, shard, shards_of, tensors_of
 from safetensors.torch import load_file
 
 Cli = Callable[..., Any]
@@ -38,14 +37,6 @@ def m(folder: Path) -> Path:
 
 def put_index(m: Path, content: object) -> None:
     (m / JSON).write_text(content if isinstance(content, str) else json.dumps(content))
-
-
-def remap(m: Path, **changes: str | None) -> None:
-    """Let the index send a tensor elsewhere, or nowhere; `_` in its name stands for a dot."""
-    index = index_of(m)
-    index["weight_map"] |= {name.replace("_", "."): file for name, file in changes.items()}
-    index["weight_map"] = {name: file for name, file in index["weight_map"].items() if file is not None}
-    put_index(m, index)
 
 
 def listing(folder: Path = Path()) -> list[str]:
@@ -306,183 +297,6 @@ def test_a_report_in_the_way_stops_it_before_anything_is_written(refused: Refusa
 # --- what is refused
 
 
-def no_shard(m: Path) -> None:
-    (m / SECOND).unlink()
-
-
-def folder_for_a_shard(m: Path) -> None:
-    no_shard(m)
-    (m / SECOND).mkdir()
-
-
-def in_two_shards(m: Path) -> None:
-    save_shard({"a.weight": torch.ones(2), "b.weight": torch.ones(3)}, m / SECOND)
-
-
-def lacking(m: Path) -> None:
-    remap(m, x_weight=SECOND)
-
-
-def elsewhere(m: Path) -> None:
-    remap(m, a_weight=SECOND, b_weight=FIRST)
-
-
-def unlisted(m: Path) -> None:
-    save_shard({"b.weight": torch.ones(2), "more": torch.ones(3)}, m / SECOND)
-
-
-def truncated(m: Path) -> None:
-    os.truncate(m / SECOND, 1000)
-
-
-def empty(m: Path) -> None:
-    os.truncate(m / SECOND, 0)
-
-
-def pointer(m: Path) -> None:
-    (m / SECOND).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
-
-
-def text(m: Path) -> None:
-    remap(m, c_bias="config.json")
-
-
-def index_for_a_shard(m: Path) -> None:
-    remap(m, c_bias=JSON)
-
-
-def mixed(m: Path) -> None:
-    torch.save({"b.weight": torch.ones(3)}, m / SECOND)
-
-
-def outside(m: Path) -> None:
-    (m / SECOND).rename("outside.safetensors")
-    (m / SECOND).symlink_to("../outside.safetensors")
-
-
-def outside_absolute(m: Path) -> None:
-    (m / "passwd").symlink_to("/etc/passwd")
-
-
-def outside_folder(m: Path) -> None:
-    (m / "up").symlink_to("..")
-
-
-def outside_through_a_link(m: Path) -> None:
-    (m / "one").symlink_to("two")
-    (m / "two").symlink_to("../model.pt")
-
-
-def blobs_of_another(m: Path) -> None:
-    """Only the blobs beside the very snapshots count."""
-    Path("blobs").mkdir()
-    Path("blobs/0").write_bytes(b"{}")
-    (m / "x.json").symlink_to("../blobs/0")
-
-
-def dangling(m: Path) -> None:
-    (m / "x.json").symlink_to("nothing")
-
-
-def looping(m: Path) -> None:
-    (m / "x.json").symlink_to("x.json")
-
-
-def folder_within_itself(m: Path) -> None:
-    (m / "tokenizer/again").symlink_to("..")
-
-
-def pipe(m: Path) -> None:
-    os.mkfifo(m / "pipe")
-
-
-def pipe_for_a_shard(m: Path) -> None:
-    no_shard(m)
-    os.mkfifo(m / SECOND)
-
-
-def plug(m: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(m / "plug"))
-
-
-def deep(m: Path) -> None:
-    (m / "/".join("d" * 17)).mkdir(parents=True)
-    (m / "/".join("d" * 17) / "x").write_bytes(b"")
-
-
-def no_weights(m: Path) -> None:
-    (m / JSON).unlink()
-
-
-def two_checkpoints(m: Path) -> None:
-    (m / "model.safetensors").write_bytes(b"")
-
-
-REFUSED: list[tuple[Callable[[Path], None], int, str]] = [
-    (no_shard, 3, f"m/{SECOND} is missing, though the index names it; fetch it"),
-    (folder_for_a_shard, 3, f"m/{SECOND} is missing, though the index names it; fetch it"),
-    (in_two_shards, 4, f"m: tensor a.weight is in two shards, {SECOND} is one of them"),
-    (lacking, 4, f"m: {SECOND} lacks x.weight, which the index puts there"),
-    (elsewhere, 4, f"m: {FIRST} has a tensor a.weight, which the index does not put there"),
-    (unlisted, 4, f"m: {SECOND} has a tensor more, which the index does not put there"),
-    (truncated, 4, f"m/{SECOND}: tensor b.weight ends behind the end of the file; it is truncated, fetch it again"),
-    (empty, 4, f"m/{SECOND} is empty"),
-    (pointer, 4, f"m/{SECOND} is a git-lfs pointer, not the file itself; run 'git lfs pull'"),
-    (text, 4, "m/config.json is JSON text, not a checkpoint"),
-    (index_for_a_shard, 4, f"m/{JSON} is JSON text, not a checkpoint"),
-    (mixed, 4, f"m has shards of different kinds: {FIRST}, {SECOND}"),
-    (outside, 5, f"m/{SECOND} is a link that leads out of its folder"),
-    (outside_absolute, 5, "m/passwd is a link that leads out of its folder, to /etc/passwd; copy the file instead"),
-    (outside_folder, 5, "m/up is a link that leads out of its folder"),
-    (outside_through_a_link, 5, "m/one is a link that leads out of its folder"),
-    (blobs_of_another, 5, "m/x.json is a link that leads out of its folder"),
-    (dangling, 3, "cannot look at m/x.json: No such file or directory"),
-    (looping, 3, "cannot look at m/x.json: Too many levels of symbolic links"),
-    (folder_within_itself, 3, "m holds more files or levels than any checkpoint; name a file in it"),
-    (pipe, 3, "m/pipe is no regular file; take it out of the folder"),
-    (pipe_for_a_shard, 3, f"m/{SECOND} is no regular file; take it out of the folder"),
-    (plug, 3, "m/plug is no regular file; take it out of the folder"),
-    (deep, 3, "m holds more files or levels than any checkpoint; name a file in it"),
-    (no_weights, 3, "m is a folder without an index of shards"),
-    (two_checkpoints, 4, f"m holds several checkpoints ({JSON}, model.safetensors); name one file, or move the others"),
-]
-
-
-@pytest.mark.parametrize(("spoil", "code", "says"), REFUSED, ids=[each[0].__name__ for each in REFUSED])
-def test_a_folder_that_is_refused(
-    refused: Refusal, m: Path, spoil: Callable[[Path], None], code: int, says: str
-) -> None:
-    spoil(m)
-    assert refused(code, "apply", "m", *BAKE).startswith(says)
-    for command in ("params", "report", "remove"):
-        assert refused(code, command, "m").startswith(says)
-
-
-@pytest.mark.parametrize(("content", "code", "says"), [
-    ("{", 4, "is no JSON; it is damaged, fetch it again"),
-    ("[]", 4, "is no JSON object; it is damaged, fetch it again"),
-    ("{}", 4, "has no weight_map from names to files; fetch it again"),
-    ({"weight_map": {"a.weight": 1}}, 4, "has no weight_map from names to files; fetch it again"),
-    ({"weight_map": {}}, 4, "lists no tensor"),
-    ('{"weight_map": {"a": "x", "a": "y"}}', 4, "has a twice; fetch it again"),
-    ({"weight_map": {"a": "../model.safetensors"}}, 5, "names the shard ../model.safetensors, which is no plain file"),
-    ({"weight_map": {"a": "/etc/passwd"}}, 5, "names the shard /etc/passwd, which is no plain file name"),
-    ({"weight_map": {"a": "tokenizer/vocab.txt"}}, 5, "names the shard tokenizer/vocab.txt, which is no plain file"),
-    ({"weight_map": {"a": "\x1b[2J/\n"}}, 5, "names the shard \\x1b[2J/\\n, which is no plain file name"),
-    ({"weight_map": {"a": ".."}}, 5, "names the shard .., which is no plain file name"),
-    ({"weight_map": {"a": ""}}, 5, "names the shard , which is no plain file name"),
-])  # fmt: skip
-def test_an_index_that_is_refused(refused: Refusal, m: Path, content: object, code: int, says: str) -> None:
-    put_index(m, content)
-    assert refused(code, "apply", "m", *BAKE).startswith(f"m/{JSON} {says}")
-
-
-def test_an_index_larger_than_any_model_s_is_refused(refused: Refusal, m: Path) -> None:
-    os.truncate(m / JSON, (64 << 20) + 1)
-    assert refused(5, "params", "m").endswith("no index is larger than 64 MiB")
-
-
 def test_an_empty_folder_and_a_missing_one_are_refused(refused: Refusal, folder: Path) -> None:
     Path("m").mkdir()
     assert refused(3, "apply", "m", *BAKE).startswith("m is a folder without an index of shards")
@@ -499,12 +313,6 @@ def test_what_may_not_be_read_is_refused(refused: Refusal, m: Path, name: str) -
     finally:
         (m / name).chmod(0o600)
     assert "Permission denied" in line
-
-
-def test_what_the_folder_calls_its_files_reaches_no_terminal(refused: Refusal, m: Path) -> None:
-    index = index_of(m)
-    put_index(m, {**index, "weight_map": {**index["weight_map"], "x\x1b[2J": "y\x1b]0;\x07\u202e\n.safetensors"}})
-    assert "\\x1b]0;\\x07\\u202e\\n.safetensors is missing" in refused(3, "apply", "m", *BAKE)
 
 
 # --- what goes wrong in the middle

@@ -93,7 +93,7 @@ def test_a_long_key_in_many_places_of_what_is_carried(tmp_path: Path) -> None:
 
 def test_a_long_key_in_many_places_of_the_state_dict(tmp_path: Path) -> None:
     head = remembered(0, text("k" * 3000))
-    path = checkpoint(tmp_path / "m.pt", b"h\x00h\x01" * (4 * MANY), head=head)
+    path = checkpoint(tmp_path / "m.pt", text("all"), b"](" + b"}h\x00h\x01s" * (4 * MANY) + b"e", head=head)
     with pytest.raises(UnsupportedError, match="too many ways to name them all"), open_checkpoint(path):
         pass
 

@@ -1,6 +1,5 @@
 """What a file is shows in its content; what is no checkpoint gets a line that says what it is instead."""
 
-import gzip
 import os
 import subprocess
 import sys
@@ -13,34 +12,7 @@ import torch
 from format_tools import opened, refused_bytes
 
 from prunecli.errors import UnreadableError, UnsupportedError
-from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.source import open_stdin
-
-_FRIENDLY = {
-    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n": "git-lfs pointer.*git lfs pull",
-    b"<!DOCTYPE html><html>": "a web page",
-    b"\n  <html lang='en'>": "a web page",
-    b"<?xml version='1.0'?><Error>": "a web page",
-    gzip.compress(b"x" * 100, mtime=0): "compressed; decompress it first",
-    b"BZh91AY&SY": "compressed; decompress it first",
-    b"\xfd7zXZ\0\0": "compressed; decompress it first",
-    b"\x28\xb5\x2f\xfd\0": "compressed; decompress it first",
-    b"name".ljust(257, b"\0") + b"ustar\x0000": "a tar archive",
-    b"a\nb".ljust(257, b"\0") + b"ustar\x0000": "a tar archive",
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
-    b"GGUF\3\0\0\0": "a GGUF file",
-    b"\x93NUMPY\1\0v\0": "a numpy array",
-    b"\x80\x04\x95\x10\0": "a plain pickle.*torch.save",
-    b'{"weight_map": {}}': "JSON text",
-    b" [1, 2]": "JSON text",
-    b"hello": "no checkpoint that prunecli knows",
-    b"\0": "no checkpoint that prunecli knows",
-}
-
-
-@pytest.mark.parametrize("data", _FRIENDLY, ids=lambda data: repr(data[:8]))
-def test_a_file_of_another_kind_is_named(tmp_path: Path, data: bytes) -> None:
-    refused_bytes(tmp_path / "m.safetensors", data, UnsupportedError, _FRIENDLY[data])
 
 
 def test_the_suffix_says_nothing(tmp_path: Path) -> None:
@@ -50,24 +22,6 @@ def test_the_suffix_says_nothing(tmp_path: Path) -> None:
         assert checkpoint.format == "torch zip"
     with opened(tmp_path / "m.pt") as checkpoint:
         assert checkpoint.format == "safetensors"
-
-
-def test_what_cannot_be_read(tmp_path: Path) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    loop = tmp_path / "loop"
-    loop.symlink_to(loop)
-    for path, pattern in {
-        tmp_path / "missing.pt": "^cannot open .*missing.pt: No such file",
-        tmp_path: "is a folder; name one checkpoint file",
-        fifo: "is a pipe, not a regular file; give '-'",
-        loop: "symbolic links",
-        Path("/dev/null"): "is a device, not a regular file",
-        Path("a\0b"): "NUL byte",
-        tmp_path / "\x1b[2J": r"cannot open .*/\\x1b\[2J",
-    }.items():
-        with pytest.raises(UnreadableError, match=pattern), open_checkpoint(path):
-            pass
 
 
 _STDIN = """

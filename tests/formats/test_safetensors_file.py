@@ -10,11 +10,11 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from format_tools import Filled, Looked, assert_same, opened, refused, refused_bytes, rewrite
+from format_tools import Filled, Looked, assert_same, opened, rewrite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prunecli.errors import DamagedError, UnsupportedError, UsageError
+from prunecli.errors import DamagedError, UsageError
 from prunecli.formats.base import Addition, Edit, Patch
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.views import View
@@ -199,103 +199,7 @@ def _entry(**changes: Any) -> dict[str, Any]:
     return {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes
 
 
-def _deep(levels: int) -> list[Any]:
-    nested: list[Any] = []
-    for _ in range(levels):
-        nested = [nested]
-    return nested
-
-
 _ONE = {"w": _entry()}
-_DAMAGED: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "is empty"),
-    "data cut": (_bytes(_ONE, bytes(7)), "truncated"),
-    "data missing": (_bytes(_ONE), "truncated"),
-    "header cut": (_bytes(_ONE, bytes(8))[:20], "ends in its header"),
-    "trailing byte": (_bytes(_ONE, bytes(9)), "1 bytes behind its last tensor"),
-    "bytes without tensors": (_bytes({}, bytes(4)), "4 bytes behind its last tensor"),
-    "gap": (_bytes({"a": _entry(), "b": _entry(data_offsets=[12, 20])}, bytes(20)), "gap or an overlap"),
-    "gap at the start": (_bytes({"a": _entry(data_offsets=[4, 12])}, bytes(12)), "gap or an overlap"),
-    "overlap": (_bytes({"a": _entry(), "b": _entry(data_offsets=[4, 12])}, bytes(12)), "gap or an overlap"),
-    "two at one place": (_bytes({"a": _entry(), "b": _entry()}, bytes(8)), "gap or an overlap"),
-    "repeated name": (
-        _bytes(json.dumps(_ONE)[:-1].encode() + b"," + json.dumps(_ONE)[1:].encode(), bytes(8)),
-        "has w twice",
-    ),
-    "repeated name by an escape": (
-        _bytes(b'{"w":%b,"\\u0077":%b}' % ((json.dumps(_entry()).encode(),) * 2), bytes(8)),
-        "has w twice",
-    ),
-    "repeated field": (
-        _bytes(b'{"w":{"dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8]}}', bytes(8)),
-        "has shape twice",
-    ),
-    "no JSON": (_bytes(b"{w}"), "no JSON"),
-    "JSON and more": (_bytes(json.dumps(_ONE).encode() + b"x", bytes(8)), "no JSON"),
-    "not UTF-8": (_bytes(b'{"\xff":1}'), "no JSON"),
-    "deep nesting": (_bytes(b'{"w":' + b"[" * 200_000), "no JSON"),
-    "deep nesting that closes": (_bytes(b'{"w":' + b"[" * 200_000 + b"]" * 200_000 + b"}"), "no JSON|dtype, shape"),
-    "a number of 5000 digits": (_bytes(b'{"w":' + b"9" * 5000 + b"}"), "no JSON"),
-    "entry is a list": (_bytes({"w": [1]}), "not described by"),
-    "field missing": (_bytes({"w": {"dtype": "F32", "shape": [2]}}, bytes(8)), "not described by"),
-    "field too many": (_bytes({"w": _entry(strides=[1])}, bytes(8)), "not described by"),
-    "shape NaN": (_bytes(b'{"w":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', bytes(8)), "no whole numbers"),
-    "shape negative": (_bytes({"w": _entry(shape=[-2])}, bytes(8)), "no whole numbers"),
-    "shape twice negative": (_bytes({"w": _entry(shape=[-2, -1])}, bytes(8)), "no whole numbers"),
-    "shape float": (_bytes({"w": _entry(shape=[2.0])}, bytes(8)), "no whole numbers"),
-    "shape bool": (_bytes({"w": _entry(shape=[True, 2])}, bytes(8)), "no whole numbers"),
-    "shape text": (_bytes({"w": _entry(shape="2")}, bytes(8)), "no whole numbers"),
-    "shape huge": (_bytes({"w": _entry(shape=[1 << 63])}, bytes(8)), "no whole numbers"),
-    "shape huge product": (_bytes({"w": _entry(shape=[1 << 62, 1 << 62])}, bytes(8)), "8 bytes for"),
-    "shape huge and empty": (
-        _bytes({"w": _entry(shape=[1 << 62, 1 << 62, 0], data_offsets=[0, 0])}),
-        "refused by the safetensors library",
-    ),
-    "too many dimensions": (_bytes({"w": _entry(shape=[1] * 64 + [2])}, bytes(8)), "no whole numbers"),
-    "offsets NaN": (_bytes(b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[NaN,8]}}', bytes(8)), "no whole numbers"),
-    "offsets infinite": (
-        _bytes(b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,1e999]}}', bytes(8)),
-        "no whole numbers",
-    ),
-    "offsets negative": (_bytes({"w": _entry(data_offsets=[-8, 0])}, bytes(8)), "no whole numbers"),
-    "offsets float": (_bytes({"w": _entry(data_offsets=[0, 8.0])}, bytes(8)), "no whole numbers"),
-    "offsets bool": (_bytes({"w": _entry(data_offsets=[False, 8])}, bytes(8)), "no whole numbers"),
-    "offsets three": (_bytes({"w": _entry(data_offsets=[0, 8, 16])}, bytes(8)), "no whole numbers"),
-    "offsets huge": (_bytes({"w": _entry(data_offsets=[1 << 62, (1 << 62) + 8])}, bytes(8)), "behind the end"),
-    "offsets backwards": (_bytes({"w": _entry(data_offsets=[8, 0])}, bytes(8)), "-8 bytes for 2 elements"),
-    "wrong size": (_bytes({"w": _entry(shape=[3])}, bytes(8)), "8 bytes for 3 elements of float32"),
-    "half a byte": (_bytes({"w": _entry(dtype="F4", shape=[3], data_offsets=[0, 1])}, bytes(1)), "1 bytes for 3"),
-    "metadata of numbers": (_bytes({"__metadata__": {"a": 1}}), "refused by the safetensors library"),
-    "metadata is a list": (_bytes({"__metadata__": []}), "refused by the safetensors library"),
-    "lone surrogate": (_bytes({"\ud800": _entry()}, bytes(8)), "refused by the safetensors library"),
-    "a name that moves the cursor": (_bytes({"\x1b[2J\nw": _entry(shape=[3])}, bytes(8)), r"\\x1b\[2J\\nw has 8"),
-}
-_UNSUPPORTED: dict[str, tuple[bytes, str]] = {
-    "unknown dtype": (_bytes({"w": _entry(dtype="F12")}, bytes(8)), "element type F12"),
-    "dtype in small letters": (_bytes({"w": _entry(dtype="f32")}, bytes(8)), "element type f32"),
-    "dtype is a number": (_bytes({"w": _entry(dtype=3)}, bytes(8)), "element type 3"),
-    "dtype is too deep to spell": (_bytes({"w": _entry(dtype=_deep(400))}, bytes(8)), "has the element type a list"),
-    "dtype is a list": (_bytes({"w": _entry(dtype=["F32"])}, bytes(8)), "element type"),
-    "length cut": (_bytes(_ONE, bytes(8))[:7], "no checkpoint that prunecli knows"),
-    "length alone": (_bytes(_ONE, bytes(8))[:8], "no checkpoint that prunecli knows"),
-    "more than 100 MB of header": ((100_000_001).to_bytes(8, "little") + b"{}", "no checkpoint that prunecli knows"),
-    "header is a list": (_bytes([]), "no checkpoint that prunecli knows"),
-    "header begins with a space": (_bytes(b" {}"), "no checkpoint that prunecli knows"),
-}
-
-
-@pytest.mark.parametrize("case", _DAMAGED)
-def test_damage_is_refused_in_one_line(tmp_path: Path, case: str) -> None:
-    refused_bytes(tmp_path / "m", _DAMAGED[case][0], DamagedError, _DAMAGED[case][1])
-
-
-@pytest.mark.parametrize("case", _UNSUPPORTED)
-def test_what_is_not_supported_is_refused_in_one_line(tmp_path: Path, case: str) -> None:
-    refused_bytes(tmp_path / "m", _UNSUPPORTED[case][0], UnsupportedError, _UNSUPPORTED[case][1])
-
-
-def test_a_header_of_100_million_bytes_that_is_not_there(tmp_path: Path) -> None:
-    refused_bytes(tmp_path / "m", (100_000_000).to_bytes(8, "little") + b"{}", DamagedError, "ends in its header")
 
 
 def test_the_good_file_of_the_damaged_ones_is_good(tmp_path: Path) -> None:
@@ -312,13 +216,6 @@ def test_truncation_at_every_byte_is_refused(zoo_file: Path) -> None:
         path.write_bytes(data[:length])
         with pytest.raises(DamagedError), opened(path):
             pass
-
-
-def test_a_header_of_many_repeated_names_is_refused_quickly(tmp_path: Path) -> None:
-    names = ",".join(f'"{i}":0' for i in range(50_000))
-    path = tmp_path / "m"
-    path.write_bytes(_bytes(f'{{{names},"49999":0}}'.encode()))
-    refused(path, DamagedError, "has 49999 twice")
 
 
 def test_there_is_no_key_in_a_flat_file(zoo_file: Path) -> None:

@@ -1,7 +1,5 @@
 """Files from before torch 1.6 against torch.load: the same laws as for zip files, and what only they can do wrong."""
 
-import io
-import pickle
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +9,7 @@ import pytest
 import torch
 from checkpoint_zoo import ZOO, Sample
 from format_tools import Filled, Looked, assert_same, flattened, opened, refused, refused_bytes, rewrite
+from legacy_by_hand import FOUR, GOOD, MAGIC_NUMBER, Rebuilt, StoredAs, legacy_file, pickled
 from torch_tools import assert_reads, assert_rest_unchanged, expected, first_bytes, load, structural
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError
@@ -19,9 +18,6 @@ from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.torch import legacy as torch_legacy
 from prunecli.formats.torch.globals import STORAGE_OF
 from prunecli.formats.torch.legacy import TorchLegacy
-
-_MAGIC = 0x1950A86A20F9469CFC6C
-_FACTS = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
 
 
 def _saved(value: Any, path: Path, protocol: int = 2) -> None:
@@ -116,76 +112,15 @@ def test_a_pickle_longer_than_the_first_look(tmp_path: Path, monkeypatch: pytest
         monkeypatch.undo()
 
 
-def _file(root: bytes, keys: Any, *storages: tuple[int, bytes], magic: int = _MAGIC, version: int = 1001) -> bytes:
-    head = [pickle.dumps(each, 2) for each in (magic, version, _FACTS)]
-    data = b"".join(struct.pack("<q", count) + raw for count, raw in storages)
-    return b"".join([*head, root, pickle.dumps(keys, 2), data])
-
-
-class _Storage:
-    def __init__(self, key: str, elements: int, part: Any = None) -> None:
-        self.id = ("storage", torch.FloatStorage, key, "cpu", elements, part)
-
-
-def _pickled(value: Any) -> bytes:
-    """Pickle as torch does: a `_Storage` is written as its persistent id."""
-    stream = io.BytesIO()
-    pickler = pickle.Pickler(stream, 2)
-    pickler.persistent_id = lambda each: each.id if isinstance(each, _Storage) else None  # type: ignore[method-assign]
-    pickler.dump(value)
-    return stream.getvalue()
-
-
-class _Tensor:
-    def __init__(self, storage: _Storage, offset: int, *shape: int) -> None:
-        self.storage, self.offset, self.shape = storage, offset, shape
-
-    def __reduce__(self) -> Any:
-        stride = torch.empty(self.shape, device="meta").stride()
-        return torch._utils._rebuild_tensor, (self.storage, self.offset, self.shape, stride)
-
-
-_GOOD = _pickled({"w": _Tensor(_Storage("a", 4), 0, 2, 2)})
-_FOUR = struct.pack("<4f", 1, 2, 3, 4)
-_DAMAGED: dict[str, tuple[bytes, str]] = {
-    "never listed": (_file(_GOOD, []), "storage a is missing"),
-    "listed twice": (_file(_GOOD, ["a", "a"], (4, _FOUR), (4, _FOUR)), "storage a is listed twice, or never used"),
-    "never used": (_file(_GOOD, ["a", "b"], (4, _FOUR), (1, bytes(4))), "storage b is listed twice, or never used"),
-    "no list": (_file(_GOOD, {"a": 1}, (4, _FOUR)), "has no list of storages"),
-    "a key that is a number": (_file(_GOOD, [1], (4, _FOUR)), "has no list of storages"),
-    "another count": (_file(_GOOD, ["a"], (3, _FOUR)), "storage a has 3 elements, the pickle expects 4"),
-    "a negative count": (_file(_GOOD, ["a"], (-4, _FOUR)), "storage a has 18446744073709551612 elements"),
-    "truncated": (_file(_GOOD, ["a"], (4, _FOUR[:-1])), "ends in storage a; it is truncated"),
-    "without its count": (_file(_GOOD, ["a"]), "ends in storage a; it is truncated"),
-    "bytes behind it": (_file(_GOOD, ["a"], (4, _FOUR + b"x")), "has 1 bytes behind its last storage"),
-    "far too large": (_file(_pickled({"w": _Tensor(_Storage("a", 1 << 61), 0, 2)}), ["a"], (1 << 61, _FOUR)), "trunc"),
-    "a part of no form": (_file(_pickled([_Tensor(_Storage("a", 4, 1), 0, 2)]), ["a"], (4, _FOUR)), "names no part"),
-    "a part beyond its end": (
-        _file(_pickled([_Tensor(_Storage("a", 4, ("v", 3, 2)), 0, 2)]), ["a"], (4, _FOUR)),
-        "a part reaches behind the end of its storage a",
-    ),
-    "a tensor beyond its part": (
-        _file(_pickled([_Tensor(_Storage("a", 4, ("v", 1, 2)), 1, 2)]), ["a"], (4, _FOUR)),
-        "a tensor reaches behind the end of its storage a",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", _DAMAGED)
-def test_storages_that_contradict_the_pickle_are_damage(tmp_path: Path, case: str) -> None:
-    data, pattern = _DAMAGED[case]
-    refused_bytes(tmp_path / "m.pt", data, DamagedError, pattern)
-
-
 def test_the_good_one_of_the_damaged_ones_is_good(tmp_path: Path) -> None:
-    (tmp_path / "m.pt").write_bytes(_file(_GOOD, ["a"], (4, _FOUR)))
+    (tmp_path / "m.pt").write_bytes(legacy_file(GOOD, ["a"], (4, FOUR)))
     assert_same(load(tmp_path / "m.pt"), {"w": torch.tensor([[1.0, 2], [3, 4]])})
     with opened(tmp_path / "m.pt") as checkpoint:
         assert list(checkpoint.tensors) == ["w"]
 
 
 def test_every_truncation_is_damage_or_no_checkpoint(tmp_path: Path) -> None:
-    data = _file(_GOOD, ["a"], (4, _FOUR))
+    data = legacy_file(GOOD, ["a"], (4, FOUR))
     for size in range(len(data)):
         path = tmp_path / "m.pt"
         path.write_bytes(data[:size])
@@ -194,16 +129,16 @@ def test_every_truncation_is_damage_or_no_checkpoint(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("facts", [{"magic": _MAGIC, "version": 1000}])
+@pytest.mark.parametrize("facts", [{"magic": MAGIC_NUMBER, "version": 1000}])
 def test_another_version_is_said_so(tmp_path: Path, facts: Mapping[str, int]) -> None:
-    refused_bytes(tmp_path / "m.pt", _file(_GOOD, ["a"], (4, _FOUR), **facts), UnsupportedError, "another version")
+    refused_bytes(tmp_path / "m.pt", legacy_file(GOOD, ["a"], (4, FOUR), **facts), UnsupportedError, "another version")
 
 
 def test_parts_of_a_storage_as_torch_0_3_saved_them(tmp_path: Path) -> None:
     """Both the part's offset and the tensor's count; what torch makes of them is the oracle."""
-    root = [_Tensor(_Storage("a", 8, ("v", 2, 5)), 1, 2, 2), _Tensor(_Storage("a", 8), 4, 3)]
+    root = [Rebuilt(StoredAs("a", 8, ("v", 2, 5)), 1, 2, 2), Rebuilt(StoredAs("a", 8), 4, 3)]
     path, data = tmp_path / "m.pt", struct.pack("<8f", *range(8))
-    path.write_bytes(_file(_pickled(root), ["a"], (8, data)))
+    path.write_bytes(legacy_file(pickled(root), ["a"], (8, data)))
     wanted = load(path)
     assert wanted[0].tolist() == [[3, 4], [5, 6]]
     with opened(path) as checkpoint:
@@ -214,10 +149,10 @@ def test_parts_of_a_storage_as_torch_0_3_saved_them(tmp_path: Path) -> None:
 
 def test_dicts_as_python_2_pickled_them(tmp_path: Path) -> None:
     """OrderedDict([[key, value], ...]) by REDUCE, its keys `str` of Python 2 (SHORT_BINSTRING)."""
-    tensor = _pickled(_Tensor(_Storage("a", 4), 0, 2, 2))[2:-1]
+    tensor = pickled(Rebuilt(StoredAs("a", 4), 0, 2, 2))[2:-1]
     state = b"ccollections\nOrderedDict\n(](](U\x04fc.wq\xf0" + tensor + b"e](U\x01bq\xf1" + tensor + b"eetR."
     path, out = tmp_path / "m.pt", tmp_path / "out.pt"
-    path.write_bytes(_file(b"\x80\x02" + state, ["a"], (4, _FOUR)))
+    path.write_bytes(legacy_file(b"\x80\x02" + state, ["a"], (4, FOUR)))
     assert list(load(path)) == ["fc.w", "b"]
     with opened(path) as checkpoint:
         assert list(checkpoint.tensors) == ["fc.w", "b"]

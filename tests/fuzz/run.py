@@ -1,6 +1,7 @@
 """Fuzz the readers and rewriters, for as long as you like.
 
     python tests/fuzz/run.py --inputs 2000000 --seed 1      # so many, a quarter of them whole files
+    python tests/fuzz/run.py --inputs 2000000 --jobs 8      # the same by several processes
     python tests/fuzz/run.py --seconds 3600 --seed 1        # or so long
     python tests/fuzz/run.py failures/file-1-77             # replay what a run has saved
 
@@ -15,7 +16,9 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from fuzz_folders import bent_index, bent_metadata, distributed, judge_index, judge_metadata, sharded
@@ -27,6 +30,9 @@ JUDGES: dict[str, Callable[[bytes], str]] = {
     "pickle": judge_pickle, "file": judge_file, "metadata": judge_metadata, "index": judge_index,
 }  # fmt: skip
 
+
+ENOUGH = 20_000
+"""Inputs that a short run has to try."""
 
 _ROUND = ("pickle", "pickle", "metadata", "file", "pickle", "pickle", "index", "file")
 
@@ -73,28 +79,57 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--failures", type=Path, default=Path("failures"))
     asked = parser.parse_args()
     if asked.replay:
         for path in asked.replay:
             print(f"{path}: {JUDGES[path.name.split('-')[0]](path.read_bytes())}")
         return 0
-    return _campaign(asked.seed, asked.inputs, asked.seconds, asked.failures)
+    started = time.monotonic()
+    totals = campaign(asked.seed, asked.inputs, asked.seconds, asked.failures, asked.jobs)
+    for kind, outcomes in totals.items():
+        print(kind, outcomes.total(), dict(outcomes.most_common()))
+    print(f"{sum(map(Counter.total, totals.values())) / (time.monotonic() - started):.0f} inputs a second")
+    for what, to_reach, reached, met in figures(totals, min(asked.inputs, ENOUGH)):
+        print(f"| {what} | {to_reach} | {reached}{'' if met else ' (missed)'} |")
+    return 1 if any(outcomes["failed"] for outcomes in totals.values()) else 0
 
 
-def _campaign(seed: int, inputs: int, seconds: float | None, failures: Path) -> int:
+def figures(totals: Mapping[str, Counter[str]], enough: int = ENOUGH) -> list[tuple[str, str, str, bool]]:
+    """Return the rows of the table: what was counted, what is to be reached, what was, and whether that is enough."""
+    tried, counts = sum(map(Counter.total, totals.values())), sum(totals.values(), Counter[str]())
+    failed, accepted = counts["failed"], counts["accepted"] + counts["equal"]
+    reached = f"{tried:,}: {failed} broke a law, {accepted:,} accepted, {counts['equal']:,} of them compared and equal"
+    to_reach = f"{enough:,}; only our own exceptions; accepted ones bit-equal to the library where that reads them"
+    return [("mutated inputs", to_reach, reached, tried >= enough and not failed)]
+
+
+def campaign(
+    seed: int, inputs: int, seconds: float | None = None, failures: Path = Path("failures"), jobs: int = 1
+) -> dict[str, Counter[str]]:
+    """Judge so many inputs, or for so long, by several processes; return the outcomes by kind."""
+    if jobs == 1:
+        return _share(seed, inputs, seconds, failures)
+    # Fresh processes: a forked one would have the threads of torch's, and not their work.
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        shares = [pool.submit(_share, seed, inputs, seconds, failures, each, jobs) for each in range(jobs)]
+        parts = [share.result() for share in shares]
+    return {kind: sum((part[kind] for part in parts), Counter[str]()) for kind in JUDGES}
+
+
+def _share(
+    seed: int, inputs: int, seconds: float | None, failures: Path, first: int = 0, step: int = 1
+) -> dict[str, Counter[str]]:
     totals: dict[str, Counter[str]] = {kind: Counter() for kind in JUDGES}
     started = time.monotonic()
-    for batch in itertools.count():
+    for batch in itertools.count(first, step):
         size = 1000 if seconds is not None else min(1000, inputs - batch * 1000)
         if size <= 0 or (seconds is not None and time.monotonic() - started > seconds):
             break
         kind = _ROUND[batch % len(_ROUND)]
         totals[kind] += fuzz(kind, seed, range(batch * 1000, batch * 1000 + size), failures)
-    for kind, outcomes in totals.items():
-        print(kind, outcomes.total(), dict(outcomes.most_common()))
-    print(f"{sum(map(Counter.total, totals.values())) / (time.monotonic() - started):.0f} inputs a second")
-    return 1 if any(outcomes["failed"] for outcomes in totals.values()) else 0
+    return totals
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fuzz_seeds import files
-from run import fuzz
+from run import ENOUGH, figures, fuzz
 
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="in-memory files
 
 
 def test_there_are_enough() -> None:
-    assert PICKLES + FILES >= 100_000
+    assert PICKLES + FILES >= 100_000 >= ENOUGH
     assert PICKLES % CHUNKS == FILES % CHUNKS == FOLDERS % CHUNKS == 0
 
 
@@ -48,10 +48,18 @@ def test_no_input_breaks_a_law(
     assert outcomes.total() == count
     assert list(tmp_path.iterdir()) == []  # nothing was run that leaves a file
     _assert_both_ways(outcomes, 0.3 if kind == "pickle" else 0.08)
+    assert kind != "file" or outcomes["equal"] > 0.03 * count, "few are compared with the libraries"
 
 
 def _assert_both_ways(outcomes: Counter[str], share: float) -> None:
     """Many inputs are taken, many are refused, and by several kinds of errors: the fuzzer is no dull one."""
-    assert outcomes["accepted"] > share * outcomes.total()
+    assert outcomes["accepted"] + outcomes["equal"] > share * outcomes.total()
     assert outcomes["DamagedError"] > 0.1 * outcomes.total()
     assert outcomes["UnsupportedError"] > 0.003 * outcomes.total()
+
+
+def test_figures_are_missed_where_a_law_is_broken_or_too_few_were_tried() -> None:
+    good = {"file": Counter(accepted=ENOUGH, equal=1)}
+    assert [each[3] for each in figures(good)] == [True]
+    assert [each[3] for each in figures({"file": Counter(accepted=ENOUGH, failed=1)})] == [False]
+    assert [each[3] for each in figures({"file": Counter(accepted=9)})] == [False]

@@ -256,4 +256,4 @@ class _Opening:
             raise UnsupportedError(f"{label} has another byte order than the rest of the folder")
         self._big_endian = inner.big_endian
         start = self._starts[item.file] + item.offset + found.storage.offset
-        return Part(chunk.offsets, found.view, Storage(_storage_key(item), start, found.storage.nbytes))
+        return Part(chunk.offsets, found.view, replace(found.storage, key=_storage_key(item), offset=start))

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, Storage, TensorInfo
+from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.folders.files import METADATA, weight_files
 from prunecli.formats.folders.folder import Folder, Kept
@@ -170,7 +170,7 @@ def _join(
 
 def _moved(tensor: TensorInfo, file: str, start: int) -> TensorInfo:
     storage = tensor.storage
-    return replace(tensor, storage=Storage(f"{file}/{storage.key}", start + storage.offset, storage.nbytes))
+    return replace(tensor, storage=replace(storage, key=f"{file}/{storage.key}", offset=start + storage.offset))
 
 
 def _find_weights(path: Location, files: Mapping[str, Kept]) -> tuple[str | None, str | None]:

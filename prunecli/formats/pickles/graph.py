@@ -35,7 +35,8 @@ __all__ = ["load"]
 def load(data: bytes | memoryview, start: int = 0, *, where: str = "data.pkl") -> PickleGraph:
     """Read the pickle that begins at offset `start` of `data`; what follows its STOP is not looked at.
 
-    Time and memory are in proportion to the bytes read, and no nesting is too deep. A graph shows what each object
+    Time and memory are in proportion to the bytes read, and no nesting is too deep. `UnsafeError` is raised for a
+    pickle that makes far more objects than picklers make of so many bytes. A graph shows what each object
     holds in the end; a list that is an argument of a call may have been filled after that call (cycles do so).
     Where an argument matters, ask for a tuple, which cannot change.
 
@@ -160,6 +161,8 @@ def _call(kind: Literal["reduce", "newobj", "newobj_ex"]) -> _Handler:
 def _push_call(machine: Machine, call: Call) -> None:
     if not isinstance(call.function, Global | Call | Persistent):
         raise machine.damaged("calls something that cannot be called")
+    if isinstance(call.function, Global):
+        machine.called[id(call.function)] = call.function
     machine.stack.append(call)
 
 

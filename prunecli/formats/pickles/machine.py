@@ -4,15 +4,26 @@ What each opcode does to it stands in `graph`. `Lib/pickle.py` (`class _Unpickle
 """
 
 import pickletools
+import sys
 from collections.abc import Callable, Sequence
 
-from prunecli.errors import DamagedError, show
+from prunecli.errors import DamagedError, UnsafeError, show
 from prunecli.formats.pickles.nodes import Call, Global, Node, Persistent, PickleGraph
 
 __all__ = ["EndsEarlyError", "Machine"]
 
 _NAMES = {ord(op.code): op.name for op in pickletools.opcodes}
 _STOP = ord(".")
+_LOOK = 1 << 18
+"""Bytes of a pickle after which it is looked how much memory they took."""
+
+_BLOCKS, _BYTES_A_BLOCK = 1_000_000, 2
+"""Blocks of memory that any pickle may take, and bytes that each further one must be made of.
+
+A node with its list takes two or three of them. Tensors take one for about five bytes of their pickle, texts, numbers
+and pairs of numbers one for three bytes or more; a pickle made to explode takes two for each byte.
+"""
+
 _GETS_AND_POPS = (b"g", b"h", b"j", b"0", b"1")
 
 
@@ -25,6 +36,8 @@ class Machine:
 
     __slots__ = (
         "at",
+        "blocks",
+        "called",
         "data",
         "globals",
         "lost",
@@ -48,32 +61,45 @@ class Machine:
         self.metastack: list[list[Node]] = []  # what lies below each open MARK
         self.memo: dict[int, Node] = {}  # a dict, so that an index of 4e9 costs no more than 0
         self.globals: list[Global] = []
+        self.called: dict[int, Global] = {}
         self.persistents: list[Persistent] = []
         self.lost: str | None = None
+        self.blocks = sys.getallocatedblocks() if self.size - start > _LOOK else 0
 
     def run(self, handlers: Sequence[Callable[["Machine"], None]]) -> PickleGraph:
         """Call `handlers[opcode]` for one opcode after the other, until STOP."""
         data = self.data
         try:
             while self.pos < self.size:
-                self.at = self.pos
-                code = data[self.pos]
-                self.pos += 1
-                if code == _STOP:
-                    return self.stop()
-                handlers[code](self)
+                until = min(self.size, self.pos + _LOOK)
+                while self.pos < until:
+                    self.at = self.pos
+                    code = data[self.pos]
+                    self.pos += 1
+                    if code == _STOP:
+                        return self.stop()
+                    handlers[code](self)
+                self.check_room()
         except IndexError:
             raise self.damaged("takes a value where the stack has none") from None
         except ValueError:
             raise self.damaged("has text or a number that cannot be read") from None
         raise EndsEarlyError(f"{show(self.where)}: the pickle ends early, without STOP, at byte {self.size}")
 
+    def check_room(self) -> None:
+        """Stop if the objects made so far take more memory than the bytes they were made of promise."""
+        if self.size - self.start <= _LOOK:
+            return
+        if sys.getallocatedblocks() - self.blocks > _BLOCKS + (self.pos - self.start) // _BYTES_A_BLOCK:
+            raise UnsafeError(f"{show(self.where)}: the pickle asks for more objects than its size promises")
+
     def stop(self) -> PickleGraph:
         """The value on the stack, which must be the only one, is the pickle."""
         root = self.stack.pop()
         if self.stack or self.metastack:
             raise self.damaged("leaves values behind on the stack")
-        return PickleGraph(root, self.protocol, self.pos, self.globals, self.persistents, self.lost)
+        called = list(self.called.values())
+        return PickleGraph(root, self.protocol, self.pos, self.globals, called, self.persistents, self.lost)
 
     def damaged(self, what: str) -> DamagedError:
         """The current opcode breaks the rules."""

@@ -121,7 +121,8 @@ class PickleGraph:
 
     `protocol` is the declared one, 0 where none is. `end` is the offset just behind STOP, where the next pickle of a
     legacy torch file begins. `globals` are all classes and functions that the stream names, in its order, also those
-    that it throws away again: who judges what a pickle would run judges these, not only what `walk` finds.
+    that it throws away again: who judges what a pickle would run judges these, not only what `walk` finds. `called` are
+    those of them that it calls.
     `persistents` are the persistent ids in the same way: torch lays storages out in that order. `lost` says in a line
     what else the stream would do, and no graph can hold (a call whose result it throws away); None where that is
     nothing. A graph that lost something is good for judging its globals, and for nothing else.
@@ -131,6 +132,7 @@ class PickleGraph:
     protocol: int
     end: int
     globals: list[Global]
+    called: list[Global]
     persistents: list[Persistent]
     lost: str | None = None
 

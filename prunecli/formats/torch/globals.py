@@ -5,7 +5,7 @@ A test holds this list against torch's own (`torch._weights_only_unpickler._get_
 
 from prunecli.formats.dtypes import DTYPES, DType
 
-__all__ = ["STORAGE_OF", "admitted", "storage_dtype"]
+__all__ = ["STORAGE_OF", "admitted", "makes_memory", "storage_dtype"]
 
 _STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
@@ -49,11 +49,17 @@ def _names() -> frozenset[tuple[str, str]]:
 
 
 _ADMITTED = _names()
+_MEMORY = frozenset({*_STORAGES, *_QUANTISED, *_TENSORS, "Tensor", "TypedStorage", "UntypedStorage"})
 
 
 def admitted(module: str, name: str) -> bool:
     """Whether weights-only loading admits this global."""
     return (module, name) in _ADMITTED
+
+
+def makes_memory(module: str, name: str) -> bool:
+    """Whether it makes a tensor or a storage when it is called: of memory that nobody has written to."""
+    return name in _MEMORY and (module, name) in _ADMITTED
 
 
 def storage_dtype(module: str, name: str) -> DType | None:

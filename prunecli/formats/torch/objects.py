@@ -12,7 +12,7 @@ from prunecli.formats.dtypes import DType
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.graph import load
 from prunecli.formats.pickles.nodes import Call, Entry, Global, ListNode, Persistent, PickleGraph, TupleNode, walk
-from prunecli.formats.torch.globals import admitted
+from prunecli.formats.torch.globals import admitted, makes_memory
 from prunecli.formats.torch.modules import restore_parameter
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.state_dict import NamedNode, StateDict, find_state_dict
@@ -129,7 +129,8 @@ def check_objects(graph: PickleGraph, reading: Reading, label: str, tree: Tree) 
     """Check that loading a pickle would run nothing which `reading` does not admit, and that all of it was read.
 
     Raises:
-        UnsafeError: the graph holds objects that weights-only loading refuses, and `reading` does not admit them.
+        UnsafeError: the graph holds objects that weights-only loading refuses, or that would be made of memory which
+            nobody has written to, and `reading` does not admit them.
         UnsupportedError: the pickle does what no graph can hold.
     """
     if not reading.foreign:
@@ -147,6 +148,12 @@ def _refuse_foreign(graph: PickleGraph, label: str, tree: Tree) -> None:
         raise UnsafeError(
             f"{label} holds objects that weights-only loading refuses ({named}); --allow-foreign-objects carries them "
             "through unread"
+        )
+    memory = next((each for each in graph.called if makes_memory(each.module, each.name)), None)
+    if memory is not None:
+        raise UnsafeError(
+            f"{label} has torch make a weight of memory as it lies ({show(f'{memory.module}.{memory.name}', 60)} is "
+            "called); --allow-foreign-objects carries it through unread"
         )
 
 

@@ -26,6 +26,8 @@ _NOT_WEIGHTS = re.compile(
 _OPTIMIZER_ENTRIES = 64  # an optimizer's state dict has two or three
 _LONGEST_NAME = 4096  # else a file of a megabyte could spell out names of gigabytes, through shared keys and nesting
 _LETTERS = 1 << 26  # of all names together; what is shared is named wherever it hangs, which can be exponential
+_LARGEST_KEY = 1 << 53  # from there on, readers of JSON and of other languages take neighbours for one number
+_WIDEST = 1 << 20  # parts of one object that holds tensors
 _REVISITS = 16  # of every object and every reference, on the average
 
 
@@ -93,18 +95,32 @@ class _Finder:
         """Look at every node once, however much they share, and read the tensors among them."""
         parents: dict[int, list[int]] = {id(self._root): []}
         todo = [self._root]
+        wide: dict[int, int] = {}
         while todo:
             node = todo.pop()
             ref = tensor_ref(node, self._where) or stranger(node) if isinstance(node, Call) else None
             if ref is not None:
                 self._tensors[id(node)] = ref
             if isinstance(node, GraphNode):
-                held = children(node)
+                held, own = children(node), id(node)
+                if len(held) > _WIDEST:
+                    wide[own] = len(held)
                 self._references += len(held)
                 for below in held:
-                    if id(below) not in parents:
+                    above = parents.get(id(below))
+                    if above is None:
                         todo.append(below)
-                    parents.setdefault(id(below), []).append(id(node))
+                        parents[id(below)] = [own]
+                    elif above[-1:] != [own]:  # of a million references from one object, one is enough
+                        above.append(own)
+        holders = self._holding(parents)
+        widest = max((parts for own, parts in wide.items() if own in holders or own == id(self._root)), default=0)
+        if widest:
+            raise UnsupportedError(f"{self._where}: tensors are looked for in an object with {widest} parts; too many")
+        return holders
+
+    def _holding(self, parents: dict[int, list[int]]) -> set[int]:
+        """Return the tensors, and all that holds one."""
         holders, found = set(self._tensors), list(self._tensors)
         while found:
             for parent in parents[found.pop()]:
@@ -119,6 +135,18 @@ class _Finder:
         if self._looked > _REVISITS * (self._references + 1000):
             raise self._entangled()
         return [branch for branch in branches if id(branch.value) in self._holders]
+
+    def _branches(self, node: Node) -> list[Branch]:
+        """Return what a node holds; where one key has two values, only the last is there for who loads it."""
+        branches = self._tree.branches(node)
+        seen: set[tuple[int, Node]] = set()
+        for branch in branches:
+            if branch.home is not None and _is_plain(branch.key):
+                place = id(branch.home), branch.key
+                if place in seen:
+                    raise UnsupportedError(f"{self._where}: a dict has the key {show(text_of_key(branch.key))} twice")
+                seen.add(place)
+        return branches
 
     def _spell(self, name: str, branches: list[Branch]) -> list[str]:
         """Name what holds tensors below `name`, keys clipped; the letters of all names together have a limit."""
@@ -148,7 +176,7 @@ class _Finder:
         """Return the branch to go down by, or None if the state dict is here."""
         if self._tree.is_module(node) or id(node) in self._tensors:
             return None
-        here = [branch for branch in self._held(self._tree.branches(node)) if isinstance(branch.key, str | int)]
+        here = [branch for branch in self._held(self._branches(node)) if isinstance(branch.key, str | int)]
         levels = [branch for branch in here if self._is_level(branch) and not _carried(branch)]
         for wrapper in _WRAPPERS:
             for branch in levels:
@@ -192,9 +220,14 @@ class _Finder:
         skip = skip_carried and not self._tree.is_module(node)
         below = [
             branch
-            for branch in self._held(self._tree.branches(node))
+            for branch in self._held(self._branches(node))
             if not (skip and self._is_level(branch) and _carried(branch))
         ]
+        if not all(_is_name(branch.key) for branch in below):
+            raise UnsupportedError(
+                f"{self._where}: a tensor below {show(name) or 'the top'} has a key that is neither text nor a whole "
+                "number"
+            )
         names = self._spell(name, below)
         if any(len(each) > _LONGEST_NAME for each in names):
             raise UnsupportedError(f"{self._where}: a tensor below {show(name)} has too long a name")
@@ -248,6 +281,16 @@ class _Finder:
                 known = ", ".join(show(name, 40) for name in list(by_text)[:8]) or "nothing"
                 raise UsageError(f"--key {show(key)}: {self._where} has no {show(parts[0])} there, but {known}")
         return node
+
+
+def _is_plain(key: Node) -> bool:
+    """Whether a key can be compared at no cost."""
+    return isinstance(key, str | float) or (isinstance(key, int) and key.bit_length() <= 64)
+
+
+def _is_name(key: Node) -> bool:
+    """Whether a key can be a part of a name."""
+    return isinstance(key, str) or (isinstance(key, int) and abs(key) < _LARGEST_KEY)
 
 
 def _carried(branch: Branch) -> bool:

@@ -196,7 +196,7 @@ def _places(storages: Mapping[str, StorageRef], directory: Directory, root: str,
             raise UnsupportedError(f"{label}: storage {show(key)} is compressed; save the checkpoint anew with torch")
         if record.size != ref.nbytes or record.stored_size != record.size:
             raise DamagedError(f"{label}: storage {show(key)} has {record.size} bytes, the pickle expects {ref.nbytes}")
-        places[key] = Storage(key, record.offset, record.size)
+        places[key] = Storage(key, record.offset, record.size, None if _unsummed(record) else record.crc)
     return places
 
 

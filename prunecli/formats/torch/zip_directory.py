@@ -20,6 +20,9 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _HAS_DESCRIPTOR, _UTF8 = 0x0008, 0x0800
+_LEVEL = 0x0006
+"""Of a deflated record, how hard the writer tried; of a stored one, nothing."""
+
 _IS_FOLDER = 0x10
 _DESCRIPTOR = 24
 _PADDING = 128
@@ -142,7 +145,7 @@ def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record,
     name = _decode(raw_name, flags, source.label)
     extra = central[name_at + name_length : name_at + name_length + extra_length]
     size, stored, header = _widen(extra, size, stored, header, f"{source.label}: record {show(name)}")
-    if flags & ~(_HAS_DESCRIPTOR | _UTF8 | 0x0006) or method not in (0, 8) or disk:
+    if flags & ~(_HAS_DESCRIPTOR | _UTF8 | (_LEVEL if method else 0)) or method not in (0, 8) or disk:
         raise UnsupportedError(f"{source.label}: record {show(name)} is encrypted or uses compression method {method}")
     if (method == 0 and stored != size) or (size == 0 and crc != 0):
         raise DamagedError(f"{source.label}: record {show(name)} contradicts itself in the zip directory")
@@ -162,10 +165,13 @@ def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record,
 
 
 def _decode(raw: bytes, flags: int, label: str) -> str:
+    # torch looks at no flag: it compares bytes, and older versions wrote UTF-8 without saying so.
     try:
-        return raw.decode("utf-8" if flags & _UTF8 else "cp437")
+        return raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise DamagedError(f"{label}: a record's name is not UTF-8: {show(raw)}") from None
+        if flags & _UTF8:
+            raise DamagedError(f"{label}: a record's name is not UTF-8: {show(raw)}") from None
+        return raw.decode("cp437")
 
 
 def _widen(extra: bytes, size: int, stored: int, header: int, where: str) -> tuple[int, int, int]:
@@ -239,5 +245,7 @@ def _check_places(source: Source, records: list[Record], central: int) -> None:
         parts = record.name.split("/")
         if record.name.startswith("/") or ".." in parts or "\\" in record.name:
             raise DamagedError(f"{source.label}: record {show(record.name)} leaves the archive")
+        if "\0" in record.name or "." in parts or "" in parts[:-1]:
+            raise DamagedError(f"{source.label}: record {show(record.name)} has a name that readers take differently")
     if at != central:
         raise DamagedError(f"{source.label}: bytes that belong to no record lie before the zip directory")
