@@ -29,6 +29,16 @@ class Findings:
     untidy: list[str] = field(default_factory=list)
     """Wrong exit codes, more than a line of errors, tracebacks."""
 
+    def joined(self, other: "Findings") -> "Findings":
+        """Return what this and another campaign have seen."""
+        return Findings(
+            self.faults + other.faults,
+            self.damaged + other.damaged,
+            self.inputs_changed + other.inputs_changed,
+            self.leftovers + other.leftovers,
+            self.untidy + other.untidy,
+        )
+
     @property
     def problems(self) -> list[str]:
         """All of them."""

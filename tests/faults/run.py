@@ -32,6 +32,18 @@ class Figures:
     problems: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
+    def joined(self, other: "Figures") -> "Figures":
+        """Return what this and another part of the scenarios come to."""
+        skipped = sorted({*self.skipped, *other.skipped})
+        findings = self.findings.joined(other.findings)
+        counts = (
+            self.calls + other.calls,
+            self.disks + other.disks,
+            self.limits + other.limits,
+            self.cuts + other.cuts,
+        )
+        return Figures(findings, *counts, self.problems + other.problems, skipped)
+
 
 def figures(scenarios: Sequence[Scenario] = SCENARIOS, *, every: int = 1, disks: int = 40) -> Figures:
     """Strike at every n-th pair of call and fault, and try so many sizes of disks, for each scenario."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from surgery_zoo import count, save
 
@@ -36,6 +36,7 @@ PATTERNS = {
 }  # fmt: skip
 
 
+@settings(deadline=None)
 @given(bound=st.integers(0, 1000), pattern=st.sampled_from(sorted(PATTERNS)), percent=st.booleans())
 def test_a_gate_fails_exactly_beyond_its_bound(report: Report, bound: int, pattern: str, percent: bool) -> None:
     chosen = PATTERNS[pattern]

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunecli.errors import UnreadableError, UsageError
@@ -55,6 +55,7 @@ def test_a_full_recipe_is_the_request_that_it_describes() -> None:
     assert [group.where for group in parse_recipe(FULL.encode(), "r.toml").groups] == ["r.toml:4", "r.toml:14"]
 
 
+@settings(deadline=None)
 @given(requests)
 def test_what_is_rendered_is_toml_and_reads_back_as_the_same_request(prune: Prune) -> None:
     text = render_recipe(prune)
@@ -65,6 +66,7 @@ def test_what_is_rendered_is_toml_and_reads_back_as_the_same_request(prune: Prun
         assert type(one.amount) is type(other.amount)
 
 
+@settings(deadline=None)
 @given(requests)
 def test_a_rendered_recipe_shows_no_control_characters(prune: Prune) -> None:
     assert all(line.isprintable() for line in render_recipe(prune).split("\n"))
@@ -95,6 +97,7 @@ def test_what_is_wrong_is_told_with_its_line(old: str, new: str, line: int, word
     assert str(caught.value).startswith(f"r.toml:{line}: {words}")
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_the_line_is_that_of_the_key_whatever_stands_before(data: st.DataObject) -> None:
     """Comments, multi-line strings with headers in them, and arrays over many lines do not move it."""

@@ -53,7 +53,7 @@ requests = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(request=requests, end=st.sampled_from([".pt", ".safetensors", ""]), keep=st.booleans())
 def test_replay_gives_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, request: Prune, end: str, keep: bool

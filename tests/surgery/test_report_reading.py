@@ -29,7 +29,7 @@ def _example() -> str:
 _REPORT = _example()
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(amount=st.floats(0, 1) | st.integers(0, 9), together=st.booleans(), remove=st.booleans())
 def test_a_report_reads_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, amount: Amount, together: bool, remove: bool
@@ -47,7 +47,7 @@ def _values(content: Any) -> st.SearchStrategy[Any]:
     return st.sampled_from([each for each in other if each != content])
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_report_with_a_wrong_value_is_refused_or_read_never_more(data: st.DataObject) -> None:
     content = json.loads(_REPORT)
@@ -72,7 +72,7 @@ def test_a_report_with_a_wrong_value_is_refused_or_read_never_more(data: st.Data
     assert str(refusal).isprintable()
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_a_report_that_lacks_a_field_is_refused(data: st.DataObject) -> None:
     content = json.loads(_REPORT)

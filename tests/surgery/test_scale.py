@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from surgery_zoo import ask
 
-from prunecli.cli import render
 from prunecli.cli.app import run
 from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.opening import open_any
@@ -130,17 +129,6 @@ def test_a_dry_run_of_many_parameters_prints_the_plan(model: Path, capfd: pytest
     assert "nothing is written" in last
     assert [row.split()[0] for row in rows] == list(expected)
     assert [int(row.split()[3].replace(",", "")) for row in rows] == [each.pruned_now for each in expected.values()]
-
-
-def test_a_long_table_looks_like_a_short_one(
-    model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ["apply", str(model), "-p", "*.layers.3.*", "-x", "*.1?.*", "-a", str(AMOUNT), "--seed", "7", "--dry-run"]
-    assert run(words) == 0
-    short = capfd.readouterr().err
-    monkeypatch.setattr(render, "_LONG", 0)
-    assert run(words) == 0
-    assert capfd.readouterr().err == short
 
 
 @pytest.mark.parametrize(("option", "code"), [("-Sn", 0), ("-n", 3)])

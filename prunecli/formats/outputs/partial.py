@@ -258,6 +258,8 @@ def _lock(root: Path, path: Path) -> int:
         try:
             _make(root, path)
             lock = _try_lock(root, path)
+        except OutputError:  # it is another's
+            raise
         except BaseException:
             _give_back(root)
             raise
