@@ -58,9 +58,8 @@ class SafetensorsFile:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The header's `__metadata__`."""
-        found: Mapping[str, str] = self.header.get("__metadata__", {})
-        return found
+        """The header's `__metadata__`; the library takes null for none."""
+        return self.header.get("__metadata__") or {}
 
     def pieces(self, edit: Edit) -> Iterator[Piece]:
         """Describe the rewritten file: header byte for byte if only bytes of tensors change, a new one otherwise."""
@@ -174,7 +173,9 @@ def _ask_library(source: Source, data_offset: int) -> None:
 
 
 def _render_header(order: Sequence[TensorInfo | Addition], old: Mapping[str, Any], edit: Edit) -> bytes:
-    metadata = {**old.get("__metadata__", {}), **edit.metadata}
+    metadata = old.get("__metadata__")
+    if edit.metadata:
+        metadata = {**(metadata or {}), **edit.metadata}
     header: dict[str, Any] = {"__metadata__": metadata} if metadata or "__metadata__" in old else {}
     at = 0
     for entry in order:

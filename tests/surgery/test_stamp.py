@@ -91,6 +91,18 @@ def test_a_file_with_no_place_for_a_stamp_is_refused(tmp_path: Path) -> None:
         prune(source, tmp_path / "out.pt", ask(0.5, "w"))
 
 
+@pytest.mark.parametrize("stamp", [True, False])
+def test_metadata_that_are_null_are_none(tmp_path: Path, stamp: bool) -> None:
+    """The library takes them; found by the fuzzer."""
+    header = b'{"__metadata__":null,"w":{"dtype":"F32","shape":[6,4],"data_offsets":[0,96]}}'
+    source, target = tmp_path / "m.safetensors", tmp_path / "out.safetensors"
+    source.write_bytes(len(header).to_bytes(8, "little") + header + bytes(range(96)))
+    prune(source, target, ask(0.5, "w"), stamp=stamp)
+    assert set(metadata(target)) == ({"prunecli"} if stamp else set())
+    raw = target.read_bytes()
+    assert stamp or json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"] is None
+
+
 FOREIGN = ["x", "{}", "[1]", "[{}", "null", '[{"a": NaN}]', "[" * 5000 + "]" * 5000, '[{"a":' * 20 + "1" + "}]" * 20]
 
 
