@@ -99,12 +99,18 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     if data_offset > source.size:
         raise DamagedError(f"{source.label} ends in its header ({source.size} of {data_offset} bytes); fetch it again")
     header = parse_object(source.read(8, length), f"{source.label}: its header")
+    _check_metadata(header.get("__metadata__", {}), source.label)
     tensors = {
         name: _tensor(name, entry, source, data_offset) for name, entry in header.items() if name != "__metadata__"
     }
     _check_coverage(tensors, source, data_offset)
     _ask_library(source, data_offset)
     return SafetensorsFile(source, tensors, header, data_offset)
+
+
+def _check_metadata(metadata: object, label: str) -> None:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise DamagedError(f"{label}: its __metadata__ is no mapping from text to text; fetch it again")
 
 
 def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorInfo:
@@ -167,9 +173,8 @@ def _ask_library(source: Source, data_offset: int) -> None:
             raise UnreadableError(
                 f"cannot open {source.label} once more for the safetensors library; allow more files with 'ulimit -n'"
             ) from None
-        except (safetensors.SafetensorError, OSError) as error:
-            reason = show(str(error).rpartition(":")[2].strip(), 60)
-            raise DamagedError(f"{source.label} is refused by the safetensors library, which names: {reason}") from None
+        except (safetensors.SafetensorError, OSError):  # what it says of a file is not shown: it may hold anything
+            raise DamagedError(f"{source.label} is refused by the safetensors library; fetch it again") from None
 
 
 def _render_header(order: Sequence[TensorInfo | Addition], old: Mapping[str, Any], edit: Edit) -> bytes:

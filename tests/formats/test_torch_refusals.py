@@ -264,6 +264,16 @@ def test_a_mask_needs_a_name_to_stand_beside(tmp_path: Path, value: Any) -> None
         rewrite(path, tmp_path / "out", edit)
 
 
+@pytest.mark.parametrize("old", [True, False])
+def test_a_mask_does_not_come_beside_something_of_its_name(tmp_path: Path, old: bool) -> None:
+    """Found by the fuzzer: the dict had the key twice then, and loading took the last one."""
+    path = tmp_path / "m.pt"
+    torch.save({"w": torch.ones(2), "w_mask": "none"}, path, _use_new_zipfile_serialization=not old)
+    edit = Edit(renames={"w": "w_orig"}, additions=[Addition("w", "w_mask", DTYPES["bool"], (2,), _Unused())])
+    with pytest.raises(UnsupportedError, match="w_mask is there already, and is no tensor; use --remove"):
+        rewrite(path, tmp_path / "out", edit)
+
+
 class _Unused:
     block = 1
 

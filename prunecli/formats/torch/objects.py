@@ -220,7 +220,18 @@ def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, label: str,
         replacement[id(entry)] = entries
     for home in homes.values():
         home[:] = [each for entry in home for each in replacement.get(id(entry), [entry])]
+        _check_keys(home, label)
     return fresh
+
+
+def _check_keys(home: list[Entry], label: str) -> None:
+    """Check that no new name is that of something else, which loading would then take for it."""
+    seen: set[str] = set()
+    for entry in home:
+        if isinstance(entry.key, str):
+            if entry.key in seen:
+                raise UnsupportedError(f"{label}: {show(entry.key)} is there already, and is no tensor; use --remove")
+            seen.add(entry.key)
 
 
 def _home(named: NamedNode, label: str) -> tuple[list[Entry], Entry, str]:
