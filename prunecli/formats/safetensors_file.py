@@ -99,7 +99,7 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     if data_offset > source.size:
         raise DamagedError(f"{source.label} ends in its header ({source.size} of {data_offset} bytes); fetch it again")
     header = parse_object(source.read(8, length), f"{source.label}: its header")
-    _check_metadata(header.get("__metadata__", {}), source.label)
+    _check_metadata(header.get("__metadata__") or {}, source.label)
     tensors = {
         name: _tensor(name, entry, source, data_offset) for name, entry in header.items() if name != "__metadata__"
     }
