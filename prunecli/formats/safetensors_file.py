@@ -99,7 +99,7 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     if data_offset > source.size:
         raise DamagedError(f"{source.label} ends in its header ({source.size} of {data_offset} bytes); fetch it again")
     header = parse_object(source.read(8, length), f"{source.label}: its header")
-    _check_metadata(header.get("__metadata__") or {}, source.label)
+    _check_metadata(header.get("__metadata__"), source.label)
     tensors = {
         name: _tensor(name, entry, source, data_offset) for name, entry in header.items() if name != "__metadata__"
     }
@@ -109,6 +109,8 @@ def read_safetensors(source: Source) -> SafetensorsFile:
 
 
 def _check_metadata(metadata: object, label: str) -> None:
+    if metadata is None:
+        return
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise DamagedError(f"{label}: its __metadata__ is no mapping from text to text; fetch it again")
 

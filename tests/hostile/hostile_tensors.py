@@ -326,7 +326,7 @@ def metadata_that_are_a_text() -> bytes:
 @accepted(family="safetensors", reference="safetensors", kind=TENSORS)
 def metadata_that_are_null() -> bytes:
     """The library takes them for none, and so did a rewrite until it came to write them."""
-    return tensors({"__metadata__": None, **_ONE}, bytes(8))
+    return tensors({"__metadata__": None, **_ONE}, b"\0\0\x80?" * 2)
 
 
 @refused(4, "its __metadata__ is no mapping from text to text", family="safetensors", kind=TENSORS)
