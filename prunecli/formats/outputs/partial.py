@@ -5,27 +5,24 @@ that works in it. It holds `output/` (what will get the final name), `journal/` 
 of work, put there by a rename after the unit's bytes were synced) and `job.json` (what is being done).
 """
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunecli.errors import OutputError, show
+from prunecli.errors import OutputError
+from prunecli.formats.outputs.locks import LOCK, NO_LOCKS, WORKERS, lock_folder, remove_unused, taken
 from prunecli.formats.outputs.temp_files import hidden_prefix
 
 __all__ = ["Partial", "discard_partial", "partial_of", "partial_output"]
 
-_LOCK, _WORKERS = "lock", "workers"
 _REMOVE = "remove"
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ class Partial:
     def begin(self, job: Mapping[str, Any]) -> None:
         """Empty the folder for a new job."""
         for old in list(self.root.iterdir()):
-            if old.name not in (_LOCK, _WORKERS):
+            if old.name not in (LOCK, WORKERS):
                 _remove(old)
         self.output.mkdir()
         (self.root / "journal").mkdir()
@@ -159,7 +156,7 @@ class Partial:
         if not self._given_up:
             return
         with suppress(OSError, OutputError):
-            lock = _lock(self.root, self.root)
+            lock = lock_folder(self.root, self.root)
             try:
                 os.close(self._workers(fcntl.LOCK_EX))
                 _remove(self.root)
@@ -167,11 +164,11 @@ class Partial:
                 os.close(lock)
 
     def _workers(self, kind: int) -> int:
-        workers = os.open(self.root / _WORKERS, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        workers = os.open(self.root / WORKERS, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(workers, kind | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 os.close(workers)
                 raise
         return workers
@@ -205,16 +202,16 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
         OSError: it cannot be made.
     """
     partial = partial_of(final)
-    lock = _lock(partial.root, path)
+    lock = lock_folder(partial.root, path)
     done = False
     try:
         partial.close_to_workers()
         partial.restore(final)
     except BaseException as error:
-        _remove_unused(partial.root, lock)
+        remove_unused(partial.root, lock)
         os.close(lock)
         if isinstance(error, BlockingIOError):
-            raise _taken(path) from None
+            raise taken(path) from None
         raise
     try:
         yield partial
@@ -246,95 +243,6 @@ def _leave(partial: Partial, *, done: bool, keep: bool) -> None:
         partial.announce_failure()
     else:
         partial.give_up()
-
-
-def _taken(path: Path) -> OutputError:
-    return OutputError(f"another run is writing {show(path)}; wait for it, or name another output")
-
-
-def _lock(root: Path, path: Path) -> int:
-    """Make the folder and lock it; again if the run that had it removed it meanwhile."""
-    while True:
-        try:
-            _make(root, path)
-            lock = _try_lock(root, path)
-        except OutputError:  # it is another's
-            raise
-        except BaseException:
-            _give_back(root)
-            raise
-        if lock is not None:
-            return lock
-
-
-def _give_back(root: Path) -> None:
-    """Remove a folder that we may have made, wherever an interrupt struck, unless another run has it by now."""
-    with suppress(OSError):
-        root.rmdir()
-    with suppress(OSError):
-        lock = os.open(root / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        _remove_unused(root, lock)
-        os.close(lock)
-
-
-def _make(root: Path, path: Path) -> None:
-    """Make the folder, unless it is there and ours."""
-    made = False
-    with suppress(FileExistsError):
-        root.mkdir(0o700)
-        made = True
-    status = root.lstat()
-    ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
-    # One that we have just made is ours, whatever a file system says that fixes owners and modes (vfat, WSL).
-    if not stat.S_ISDIR(status.st_mode) or not (ours or made):
-        raise OutputError(f"cannot write {show(path)}: {show(root)} is in the way and not ours; remove it first")
-
-
-def _try_lock(root: Path, path: Path) -> int | None:
-    """Lock the folder; None if it was removed meanwhile."""
-    try:
-        lock = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        return None
-    try:
-        _take(lock)
-        if _is_there(root, lock):
-            return lock
-    except BlockingIOError:
-        os.close(lock)
-        raise _taken(path) from None
-    except BaseException:
-        _remove_unused(root, lock)
-        os.close(lock)
-        raise
-    os.close(lock)
-    return None
-
-
-def _take(lock: int) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-
-
-def _is_there(root: Path, lock: int) -> bool:
-    """Whether a lock is still the folder's."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(lock), (root / _LOCK).stat())
-    return False
-
-
-def _remove_unused(root: Path, lock: int) -> None:
-    """Remove a folder in which nothing was begun, if its lock is ours."""
-    with suppress(OSError):
-        _take(lock)
-        names = {each.name for each in root.iterdir()}
-        if _is_there(root, lock) and names <= {_LOCK, _WORKERS}:
-            for name in sorted(names, reverse=True):  # the lock last
-                (root / name).unlink()
-            root.rmdir()
 
 
 def _read_json(path: Path) -> Mapping[str, Any] | None:
