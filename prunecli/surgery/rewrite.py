@@ -13,7 +13,6 @@ from prunecli.formats.ordered import run_into
 from prunecli.formats.outputs.anywhere import Output, check_output, new_output
 from prunecli.formats.outputs.commit import Target, publish_file
 from prunecli.formats.outputs.partial import Partial, discard_partial
-from prunecli.formats.outputs.temp_files import remove_stale
 from prunecli.formats.pieces import Piece
 from prunecli.formats.remote import RemoteSource
 from prunecli.formats.sinks import PipeSink
@@ -81,7 +80,6 @@ def _in_units(
     checkpoint: Checkpoint, plan: Plan, surgery: Surgery, pieces: Sequence[Piece], target: Output | None, run: Run
 ) -> None:
     target = _unit_target(checkpoint, target)
-    remove_stale(target.final)
     work = Work(target.final.name, pieces, checkpoint.source, written=True)
     order = Order(checkpoint, plan, surgery, [work], target.final, target.path)
 

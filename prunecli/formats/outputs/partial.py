@@ -18,7 +18,7 @@ from typing import Any
 
 from prunecli.errors import OutputError
 from prunecli.formats.outputs.locks import LOCK, NO_LOCKS, WORKERS, lock_folder, remove_unused, taken
-from prunecli.formats.outputs.temp_files import hidden_prefix
+from prunecli.formats.outputs.temp_files import hidden_prefix, remove_stale, temp_beside
 
 __all__ = ["Partial", "discard_partial", "partial_of", "partial_output"]
 
@@ -27,9 +27,10 @@ _REMOVE = "remove"
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A folder that holds an unfinished output."""
+    """A folder, `root`, that holds an unfinished output, which will be `final`."""
 
     root: Path
+    final: Path
 
     @property
     def output(self) -> Path:
@@ -159,7 +160,7 @@ class Partial:
             lock = lock_folder(self.root, self.root)
             try:
                 os.close(self._workers(fcntl.LOCK_EX))
-                _remove(self.root)
+                _remove_whole(self)
             finally:
                 os.close(lock)
 
@@ -188,7 +189,7 @@ class Partial:
 def partial_of(final: Path) -> Partial:
     """Return where an unfinished output that will be `final` lies, or would lie."""
     digest = hashlib.blake2b(os.fsencode(final.name), digest_size=4).hexdigest()
-    return Partial(final.with_name(f"{hidden_prefix(final)}{digest}.partial"))
+    return Partial(final.with_name(f"{hidden_prefix(final)}{digest}.partial"), final)
 
 
 @contextmanager
@@ -201,6 +202,7 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
         OutputError: another run is working in it, or somebody else's folder has its name.
         OSError: it cannot be made.
     """
+    remove_stale(final)
     partial = partial_of(final)
     lock = lock_folder(partial.root, path)
     done = False
@@ -238,7 +240,7 @@ def discard_partial(final: Path) -> None:
 
 def _leave(partial: Partial, *, done: bool, keep: bool) -> None:
     if done:
-        _remove(partial.root)
+        _remove_whole(partial)
     elif keep:
         partial.announce_failure()
     else:
@@ -260,6 +262,15 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temp.replace(path)
+
+
+def _remove_whole(partial: Partial) -> None:
+    """Remove the folder, under another name: a thread that is still at work must not put anything into it again."""
+    with temp_beside(partial.final) as gone:
+        try:
+            partial.root.rename(gone)
+        except OSError:
+            _remove(partial.root)
 
 
 def _remove(path: Path) -> None:
