@@ -127,10 +127,8 @@ def report(
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
     earlier = baseline_of(baseline, wanted, gates, allow_changes=allow_changes)
-    reading, selection = (
-        formats.Reading(key, foreign),
-        selection_of(with_list(param, listed, checkpoint), exclude, min_dim),
-    )
+    reading = formats.Reading(key, foreign)
+    selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
     with opened_by(checkpoint_path(checkpoint), reading) as (team, opened):
         with progress(opened, quiet=quiet or not team.leads, patient=True) as told:
             run = replace(run_of(team, jobs), progress=told)
@@ -138,11 +136,10 @@ def report(
                 result = measure(opened, selection, run, structure=True, pictures=wanted.pictures)
             else:
                 comparison = earlier.set_beside(opened, reading, selection, run)
+        confirm(opened)
         if earlier is not None:
-            confirm(opened)
             earlier.deliver(comparison, wanted.target)
             return
-        confirm(opened)
         if not team.leads:
             return
     deliver(result, wanted)

@@ -21,6 +21,7 @@ from prunecli.cli.shell_words import Typed, last_word, quoted, typed_words
 from prunecli.errors import show
 from prunecli.formats.base import Reading, TensorInfo
 from prunecli.formats.opening import open_any
+from prunecli.reporting.figures import shape_of
 from prunecli.surgery.parameters import Parameter
 
 __all__ = ["Answer", "answer", "complete", "in_steps"]
@@ -226,7 +227,7 @@ def _speakable(name: str) -> bool:
 
 def _what(parameter: Parameter) -> str:
     weight = parameter.weight
-    return f"{weight.dtype.name} {'x'.join(map(str, weight.shape)) or 'scalar'}"
+    return f"{weight.dtype.name} {shape_of(weight.shape)}"
 
 
 def in_steps(names: Sequence[str], typed: str, many: int = _MANY) -> tuple[list[str], bool]:

@@ -8,7 +8,7 @@ from prunecli.reporting.columns import Column, Row, lay_out
 from prunecli.reporting.figures import bar, clip_middle, label_of, percent, shape_of, size_of
 from prunecli.reporting.meaning import facts
 from prunecli.reporting.screen import Screen
-from prunecli.reporting.tree import Node, Sort, Sums, by_key, fit, fold, grow, heights, outline, sort_tree
+from prunecli.reporting.tree import Node, Sort, by_key, fit, fold, grow, heights, outline, sort_tree, sums_of
 from prunecli.surgery.report import ParameterReport, Report
 
 __all__ = ["View", "as_text", "done_as_text"]
@@ -129,8 +129,7 @@ def _fitted(root: Node, screen: Screen, sort: Sort, room: int) -> tuple[list[tup
 
 
 def _leaf(each: ParameterReport) -> Node:
-    sums = Sums() if each.zeros is None else Sums(1, each.elements, each.zeros, each.pruned_now)
-    return Node(each.name, each.name, each, sums=sums)
+    return Node(each.name, each.name, each, sums=sums_of(each))
 
 
 def _drawn(root: Node, depth: int | None, screen: Screen) -> list[tuple[Node, str]]:

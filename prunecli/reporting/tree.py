@@ -7,7 +7,9 @@ from typing import Literal
 
 from prunecli.surgery.report import ParameterReport
 
-__all__ = ["SORTS", "Node", "Sort", "Sums", "by_key", "fit", "fold", "grow", "heights", "outline", "sort_tree"]
+__all__ = [
+    "SORTS", "Node", "Sort", "Sums", "by_key", "fit", "fold", "grow", "heights", "outline", "sort_tree", "sums_of",
+]  # fmt: skip
 
 Sort = Literal["name", "sparsity", "size"]
 SORTS: tuple[Sort, ...] = ("name", "sparsity", "size")
@@ -74,7 +76,7 @@ def grow(parameters: Sequence[ParameterReport]) -> Node:
     for each in parameters:
         place, label = _split(each.name)
         parent = _module(place, modules, made)
-        leaf = Node(label, each.name, each, sums=_sums(each))
+        leaf = Node(label, each.name, each, sums=sums_of(each))
         leaves[each.name] = leaf
         parent.children.append(leaf)
         made.append((parent, leaf))
@@ -110,7 +112,8 @@ def _module(path: str, modules: dict[str, Node], made: list[tuple[Node, Node]]) 
     return node
 
 
-def _sums(each: ParameterReport) -> Sums:
+def sums_of(each: ParameterReport) -> Sums:
+    """Return what a parameter adds to its modules: nothing if its zeros are not counted."""
     return Sums() if each.zeros is None else Sums(1, each.elements, each.zeros, each.pruned_now)
 
 
@@ -123,7 +126,7 @@ def _count_ties_once(parameters: Sequence[ParameterReport], leaves: dict[str, No
         alike = [name for name in earlier if _counts_for(leaves[name], each)]
         shared = {path for name in alike for path in _above(name)}
         for path in shared.intersection(_above(each.name)):
-            modules[path].sums.add(_sums(each), -1)
+            modules[path].sums.add(sums_of(each), -1)
 
 
 def _counts_for(node: Node, each: ParameterReport) -> bool:

@@ -1,7 +1,7 @@
 """What became of a checkpoint: tensor by tensor, which elements are zero now that were not, and what else differs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from prunecli import __version__
@@ -134,8 +134,8 @@ def comparison_as_dict(comparison: Comparison) -> dict[str, Any]:
     return {
         "schema": COMPARISON_SCHEMA,
         "tool": {"name": "prunecli", "version": __version__},
-        "before": _place(comparison.before),
-        "after": _place(comparison.after),
+        "before": asdict(comparison.before),
+        "after": asdict(comparison.after),
         "only_zeros_added": comparison.only_zeros_added,
         "uncompared": comparison.uncompared,
         "totals": {
@@ -156,10 +156,6 @@ def _row(each: Change) -> dict[str, Any]:
         "newly_zero": each.newly_zero if counted else None, "revived": each.revived if counted else None,
         "changed": each.changed if each.state == "compared" else None, "shared_with": each.shared_with,
     }  # fmt: skip
-
-
-def _place(place: Place) -> dict[str, Any]:
-    return {"path": place.path, "format": place.format, "bytes": place.bytes}
 
 
 def _elements(count: int) -> str:

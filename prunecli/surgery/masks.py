@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 from prunecli.core.masking import MaskDigest, Unsigned, is_zero, unsigned
 from prunecli.core.sampling import BLOCK, Subset
 from prunecli.core.scratch import Scratch
+from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.source import Bytes
 from prunecli.surgery.parameters import Parameter
 
-__all__ = ["Census", "Elements", "FinalMask", "bit_pattern_of_one", "take_census"]
+__all__ = ["Census", "Elements", "FinalMask", "bit_pattern_of_one", "check_multiplied", "take_census"]
 
 Flags = NDArray[np.bool_]
 
 _scratch = Scratch()
+
+_MULTIPLIES = ("float64", "float32", "float16", "bfloat16")
+"""Types whose masks are multiplied in if they hold more than 0 and 1."""
 
 
 class Elements:
@@ -117,6 +121,20 @@ def bit_pattern_of_one(dtype: DType) -> int:
         "float8_e4m3fn": 0x38, "float8_e5m2": 0x3C, "float8_e4m3fnuz": 0x40, "float8_e5m2fnuz": 0x40,
     }  # fmt: skip
     return patterns.get(dtype.name, 1)
+
+
+def check_multiplied(parameter: Parameter) -> None:
+    """Refuse a mask that holds more than 0 and 1 and cannot be multiplied in.
+
+    Raises:
+        UnsupportedError: it is of another type than the weight, or of one that is not multiplied here.
+    """
+    mask, weight = parameter.mask, parameter.weight
+    if mask is not None and (mask.dtype != weight.dtype or weight.dtype.name not in _MULTIPLIES):
+        raise UnsupportedError(
+            f"the mask of {show(parameter.name)} holds more than 0 and 1, as {mask.dtype.name} over "
+            f"{weight.dtype.name}; prunecli multiplies such masks only in the weight's own float type"
+        )
 
 
 class FinalMask:

@@ -11,7 +11,7 @@ from prunecli.core.amount import to_count
 from prunecli.core.sampling import Subset, split, stream_key
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout
-from prunecli.surgery.masks import Census, take_census
+from prunecli.surgery.masks import Census, check_multiplied, take_census
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.select import Selection, select
@@ -189,15 +189,8 @@ def _plan_one(checkpoint: Layout, parameter: Parameter, tie: tuple[str, tuple[st
 
 
 def _checked(parameter: Parameter, census: Census) -> Census:
-    mask = parameter.mask
-    multiplies = ("float64", "float32", "float16", "bfloat16")
-    if mask is None or census.binary:
-        return census
-    if mask.dtype != parameter.weight.dtype or mask.dtype.name not in multiplies:
-        raise UnsupportedError(
-            f"the mask of {show(parameter.name)} holds more than 0 and 1, as {mask.dtype.name} over "
-            f"{parameter.weight.dtype.name}; prunecli multiplies such masks only in the weight's own float type"
-        )
+    if not census.binary:
+        check_multiplied(parameter)
     return census
 
 

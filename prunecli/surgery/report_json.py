@@ -2,6 +2,7 @@
 
 import json
 import platform
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,8 @@ def as_dict(report: Report) -> dict[str, Any]:
             "python": platform.python_version(), "numpy": np.__version__,
         },
         "command": report.command,
-        "source": _place(report.source),
-        "output": None if report.output is None else _place(report.output),
+        "source": asdict(report.source),
+        "output": None if report.output is None else asdict(report.output),
         "method": "random_unstructured" if report.prune else None,
         **({"seed": None, "groups": []} if report.prune is None else request_as_dict(report.prune)),
         "totals": {
@@ -60,10 +61,6 @@ def as_dict(report: Report) -> dict[str, Any]:
         "carried": list(report.carried),
         "stamps": [dict(stamp) for stamp in report.stamps],
     }  # fmt: skip
-
-
-def _place(place: Place) -> dict[str, Any]:
-    return {"path": place.path, "format": place.format, "bytes": place.bytes}
 
 
 def _parameter_dict(each: ParameterReport) -> dict[str, Any]:

@@ -73,8 +73,8 @@ def _is_plain(value: Any, depth: int) -> bool:
 def _stamp(plan: Plan) -> dict[str, Any]:
     if plan.prune is None:
         raise ValueError("only a prune leaves a stamp")
-    groups = {each.key: each.pruned_now for each in plan.planned.values()}
+    drawn = {each.key: each.pruned_now for each in plan.planned.values()}  # a tied group has one key
     return {
         "schema": _SCHEMA, "version": __version__, "stream": STREAM, "method": "random_unstructured",
-        **request_as_dict(plan.prune), "pruned_now": sum(groups.values()),
+        **request_as_dict(plan.prune), "pruned_now": sum(drawn.values()),
     }  # fmt: skip

@@ -7,11 +7,10 @@ from numpy.typing import NDArray
 
 from prunecli.core.masking import Unsigned, is_zero, scale
 from prunecli.core.scratch import Scratch
-from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.views import View
-from prunecli.surgery.masks import Elements, bit_pattern_of_one
+from prunecli.surgery.masks import Elements, bit_pattern_of_one, check_multiplied
 from prunecli.surgery.parameters import Parameter
 
 __all__ = ["Values", "comparable"]
@@ -19,7 +18,6 @@ __all__ = ["Values", "comparable"]
 Flags = NDArray[np.bool_]
 
 _INTEGERS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
-_MULTIPLIES = ("float64", "float32", "float16", "bfloat16")
 
 _scratch = Scratch()
 
@@ -60,7 +58,8 @@ class Values:
         dropped = _scratch.flags("dropped", count)
         is_zero(mask, signed_zero=self._mask.tensor.dtype.signed_zero, out=dropped)
         if np.count_nonzero(dropped) + np.count_nonzero(mask == self._one) != count:
-            scale(raw, mask, self._multiplied())
+            check_multiplied(self._parameter)
+            scale(raw, mask, self._parameter.weight.dtype.name)
         is_zero(raw, signed_zero=self._signed_zero, out=zero)
         return raw, np.logical_or(zero, dropped, out=zero)
 
@@ -69,16 +68,6 @@ class Values:
         self._weight.release()
         if self._mask is not None:
             self._mask.release()
-
-    def _multiplied(self) -> str:
-        parameter, name = self._parameter, self._parameter.weight.dtype.name
-        mask = "none" if parameter.mask is None else parameter.mask.dtype.name
-        if mask != name or name not in _MULTIPLIES:
-            raise UnsupportedError(
-                f"the mask of {show(parameter.name)} holds more than 0 and 1, as {mask} over {name}; prunecli "
-                "multiplies such masks only in the weight's own float type"
-            )
-        return name
 
 
 def comparable(one: TensorInfo, other: TensorInfo) -> tuple[TensorInfo, TensorInfo] | None:
