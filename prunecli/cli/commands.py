@@ -62,7 +62,7 @@ def apply(
     source = checkpoint_path(checkpoint)
     check_asked(asked, stdin_is_taken=source is None)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
-    with opened_by(source, formats.Reading(key, foreign)) as (team, opened):
+    with opened_by(source, formats.Reading(key, foreign), quiet=quiet) as (team, opened):
         run = run_of(team, jobs, resume=resume)
         speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
         request = team.share(lambda: request_of(asked))
@@ -92,7 +92,7 @@ def remove(
     selection = selection_of(with_list(param, listed, checkpoint), exclude)
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "remove", output, report, no_report=no_report, force=force)
-    with opened_by(source, formats.Reading(key, foreign)) as (team, opened):
+    with opened_by(source, formats.Reading(key, foreign), quiet=quiet) as (team, opened):
         run = run_of(team, jobs, resume=resume)
         speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
         plan = team.share(lambda: plan_bake(opened, selection))
@@ -129,7 +129,7 @@ def report(
     earlier = baseline_of(baseline, wanted, gates, allow_changes=allow_changes)
     reading = formats.Reading(key, foreign)
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
-    with opened_by(checkpoint_path(checkpoint), reading) as (team, opened):
+    with opened_by(checkpoint_path(checkpoint), reading, quiet=quiet) as (team, opened):
         with progress(opened, quiet=quiet or not team.leads, patient=True) as told:
             run = replace(run_of(team, jobs), progress=told)
             if earlier is None:
@@ -177,7 +177,7 @@ def verify(
     source, place = checkpoint_path(checkpoint), input_path(told, "REPORT")
     if source is None and place is None:
         raise UsageError("checkpoint and report cannot both come from one standard input; give one of them a path")
-    with opened_by(source, formats.Reading(key, foreign)) as (team, opened):
+    with opened_by(source, formats.Reading(key, foreign), quiet=quiet) as (team, opened):
         expected = team.share(lambda: read_report(place))
         with progress(opened, quiet=quiet or not team.leads, patient=True) as ticks:
             result = verify_checkpoint(opened, expected, replace(run_of(team, jobs), progress=ticks))

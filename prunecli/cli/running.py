@@ -21,12 +21,17 @@ __all__ = ["Speech", "carry_out", "opened_by", "run_of", "seeded"]
 
 
 @contextmanager
-def opened_by(source: Location | None, reading: formats.Reading) -> Iterator[tuple[Team, Opened]]:
-    """Join the other ranks, if there are any, and open the checkpoint, each rank for itself."""
+def opened_by(
+    source: Location | None, reading: formats.Reading, *, quiet: bool = False
+) -> Iterator[tuple[Team, Opened]]:
+    """Join the other ranks, if there are any, and open the checkpoint, each rank for itself; print its notes once."""
     with team_of_launcher() as team, ExitStack() as stack:
         if source is None and team.size > 1:
             raise UsageError("several ranks cannot read one standard input; give the checkpoint's path")
-        yield team, team.each(lambda: stack.enter_context(open_any(source, reading)))
+        opened = team.each(lambda: stack.enter_context(open_any(source, reading)))
+        for sentence in opened.notes:
+            render.note(sentence, quiet=quiet or not team.leads)
+        yield team, opened
 
 
 def run_of(team: Team, jobs: int | None, *, resume: bool = False) -> Run:

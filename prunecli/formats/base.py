@@ -147,7 +147,7 @@ class Layout(Protocol):
     `tensors` are those of the state dict; `carried` are all others (optimizer state, averages), by their paths: never
     edited, but known, since they may share a storage. `maskless` says why the container has no place for masks, None
     if it has. `metadata` are the strings by name that the container holds beside its tensors, None if it has no place
-    for any.
+    for any. `notes` are plain sentences on how it was read that its user should see; the command line prints them.
     """
 
     @property
@@ -164,6 +164,8 @@ class Layout(Protocol):
     def maskless(self) -> str | None: ...
     @property
     def metadata(self) -> Mapping[str, str] | None: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
 
 
 class Checkpoint(Layout, Protocol):

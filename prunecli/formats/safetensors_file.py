@@ -55,6 +55,7 @@ class SafetensorsFile:
     wrapper: str = ""
     carried: Sequence[TensorInfo] = ()
     maskless: str | None = None
+    notes: Sequence[str] = ()
 
     @property
     def metadata(self) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ import contextlib
 import math
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -116,6 +116,7 @@ class LiveModule:
     format = "module"
     maskless: str | None = None
     metadata: Mapping[str, str] | None = None
+    notes: Sequence[str] = ()
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -61,6 +61,11 @@ class Folder(ABC):
         return None
 
     @property
+    def notes(self) -> Sequence[str]:
+        """Sentences on how it was read that its user should see."""
+        return ()
+
+    @property
     @abstractmethod
     def rivals(self) -> Sequence[str]:
         """Other files with weights, which a library might load instead, and which stay as they are."""

@@ -45,6 +45,11 @@ class TorchContainer(ABC):
         """There is no place for strings of others in what `torch.save` writes."""
         return
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences on how it was read that its user should see."""
+        return ()
+
     def pieces(self, edit: Edit) -> Iterator[Piece]:
         """Describe the rewritten file."""
         return self._relaid(edit) if edit.structural else self._in_place(edit)
