@@ -56,8 +56,9 @@ class Part:
 class TensorInfo:
     """A named tensor: its element type and its view of a storage.
 
-    `buffer` tells that the file says it is no parameter; a plain state dict does not say. A tensor in several `parts`
-    is read through a row-major storage that the layout's source puts together; only those of its parts can be edited.
+    `buffer` means that the file says it is not a parameter; a plain state dict does not say. `within` is what it hangs
+    in by the file's structure: "optimizer state", "average", or "" for neither. A tensor in several `parts` is read
+    through a row-major storage that the layout's source puts together; only those of its parts can be edited.
     """
 
     name: str
@@ -66,6 +67,7 @@ class TensorInfo:
     storage: Storage
     buffer: bool = False
     parts: tuple[Part, ...] = ()
+    within: str = ""
 
     @property
     def storages(self) -> tuple[Storage, ...]:

@@ -169,8 +169,9 @@ def _bake(draft: _Draft, planned: Planned) -> None:
     binary = planned.census.binary
     _visit(draft, _Visit(job, Action(cleared=True, scaled=not binary), partial(Baked, binary=binary)), planned.key)
     if parameter.mask is not None:
-        draft.renames[parameter.weight.name] = parameter.name
-        draft.removals.add(parameter.mask.name)
+        if parameter.weight.name != parameter.name:
+            draft.renames[parameter.weight.name] = parameter.name
+        draft.removals |= {parameter.mask.name, *parameter.leftovers}
 
 
 def _add_mask(draft: _Draft, planned: Planned) -> None:

@@ -1,6 +1,5 @@
 """The parameters of a checkpoint: its state dict's tensors, with weight and mask of a pruned one taken together."""
 
-import fnmatch
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -8,6 +7,8 @@ from dataclasses import dataclass
 
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import Layout, TensorInfo
+from prunecli.surgery.names.mask_layouts import MaskedWeight, masked_weights
+from prunecli.surgery.names.roles import Role, roles_of
 
 __all__ = ["DEEPEST", "Parameter", "canonical", "is_among_averages", "parameters_of"]
 
@@ -20,21 +21,14 @@ _AVERAGE = re.compile(r"(?i)(.*_)?(ema|swa)(_.*)?")
 DEEPEST = 128
 """Components of a name that averages and other copies are looked for by: all ends of it, so more would take long."""
 
-_STATISTICS = (
-    "running_*", "num_batches_tracked", "scale", "scales", "*_scale", "*_scales", "*_scale_inv", "zero_point",
-    "zero_points", "*_zero_point", "*_zero_points", "qzeros", "g_idx",
-)  # fmt: skip
-"""Last components of names that patterns leave alone: buffers of norms, scales and zero points of quantisation."""
-
-_STATISTIC = re.compile("|".join(map(fnmatch.translate, _STATISTICS)))
-
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A named parameter: `weight` holds its values (under `name` or `name_orig`), `mask` its mask if it has one.
+    """A tensor of the state dict under its name, with its mask if it has one.
 
-    `key` is the canonical name that the random stream goes by. `average_of` names the parameter that this one is a
-    running average of, under the same state dict (`model_ema.fc.weight`).
+    `weight` holds its values (under `name`, or under `name_orig`), `role` says what it is. `key` is the canonical name
+    that the random stream goes by. `average_of` names the parameter that this one is a running average of, under the
+    same state dict (`model_ema.fc.weight`). `leftovers` are tensors that go away with the mask.
     """
 
     name: str
@@ -42,6 +36,8 @@ class Parameter:
     weight: TensorInfo
     mask: TensorInfo | None
     average_of: str | None = None
+    role: Role = Role.PARAMETER
+    leftovers: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -50,10 +46,8 @@ class Parameter:
 
     @property
     def ordinary(self) -> bool:
-        """Whether a pattern may select it: floating point, and no buffer, average, statistic, scale or zero point."""
-        last = self.name.rpartition(".")[2]
-        statistic = _STATISTIC.match(last) is not None
-        return self.weight.dtype.kind == "float" and not (self.weight.buffer or self.average_of or statistic)
+        """Whether a pattern may select it: a parameter by its role, of a type whose elements can be zero."""
+        return self.role is Role.PARAMETER and self.weight.dtype.prunable
 
     def obstacle(self) -> str | None:
         """Say why single elements of it cannot be zeroed, None if they can."""
@@ -84,32 +78,41 @@ def _place_of_average(parts: list[str]) -> int | None:
 
 
 def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
-    """Return the parameters by name, in the order of the file.
+    """Return the tensors of the state dict by the names of their parameters, in the order of the file.
 
-    `x_orig` and `x_mask` of one shape, with no `x` beside them, are the pruned parameter `x`.
+    A weight and its mask (`mask_layouts`) are one parameter.
 
     Raises:
-        UnsupportedError: a mask is of a type that is none (complex, packed).
+        UnsupportedError: a mask is of a type that has no zero for each element (packed, complex).
     """
     tensors = checkpoint.tensors
-    found: dict[str, tuple[TensorInfo, TensorInfo | None]] = {}
+    masked = masked_weights(tensors)
     masks = set()
-    for name, tensor in tensors.items():
-        base = name.removesuffix("_orig")
-        mask = tensors.get(f"{base}_mask")
-        if base != name and base not in tensors and mask is not None and mask.shape == tensor.shape:
-            if not mask.dtype.prunable or not mask.view.nested or mask.view.repeats > 1:
-                raise UnsupportedError(
-                    f"{checkpoint.source.label}: {show(mask.name)} is no mask of single elements (it is "
-                    f"{mask.dtype.name}, strides {mask.view.stride}); bake it with torch"
-                )
-            masks.add(mask.name)
-            found[base] = (tensor, mask)
-        else:
-            found[name] = (tensor, None)
-    names = [name for name in found if name not in masks]
-    keys, averages = _keys(names), _averages({name: found[name][0] for name in names})
-    return {name: Parameter(name, keys[name], *found[name], averages.get(name)) for name in names}
+    for each in masked.values():
+        _check_mask(checkpoint, each)
+        masks |= {each.mask.name, *each.leftovers}
+    weights = {
+        masked[name].name if name in masked else name: tensor for name, tensor in tensors.items() if name not in masks
+    }
+    by_name = {each.name: each for each in masked.values()}
+    roles, keys, averages = roles_of(weights), _keys(list(weights)), _averages(weights)
+    found = {}
+    for name, weight in weights.items():
+        own, average_of, role = by_name.get(name), averages.get(name), roles[name]
+        if average_of is not None and role is Role.PARAMETER:
+            role = Role.AVERAGE
+        mask, leftovers = (own.mask, own.leftovers) if own else (None, ())
+        found[name] = Parameter(name, keys[name], weight, mask, average_of, role, leftovers)
+    return found
+
+
+def _check_mask(checkpoint: Layout, masked: MaskedWeight) -> None:
+    mask = masked.mask
+    if not mask.dtype.prunable or not mask.view.nested or mask.view.repeats > 1:
+        raise UnsupportedError(
+            f"{checkpoint.source.label}: {show(mask.name)} is not a mask of single elements (it is {mask.dtype.name}, "
+            f"strides {mask.view.stride}); bake it with torch"
+        )
 
 
 def _keys(names: list[str]) -> Mapping[str, str]:

@@ -4,9 +4,10 @@ import fnmatch
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
+from prunecli.surgery.names.roles import Role
 from prunecli.surgery.nearest import nearest_names
 from prunecli.surgery.parameters import Parameter, canonical, is_among_averages
 from prunecli.surgery.wording import SHELL, Wording
@@ -118,9 +119,7 @@ def _take(names: _Names, pattern: str, min_dim: int, words: Wording) -> set[str]
 
 def _is_meant(parameter: Parameter, pattern: str) -> bool:
     """Whether a pattern that matches a parameter takes it: an average only where the pattern says that it wants one."""
-    if parameter.average_of is not None and is_among_averages(pattern):
-        return replace(parameter, average_of=None).ordinary
-    return parameter.ordinary
+    return parameter.ordinary or (parameter.role is Role.AVERAGE and is_among_averages(pattern))
 
 
 def _matching(names: _Names, pattern: str, option: str, words: Wording) -> list[str]:

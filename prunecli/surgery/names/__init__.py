@@ -1,0 +1,1 @@
+"""What the tensors of a checkpoint are: their roles, and which of them are masks."""
