@@ -11,7 +11,9 @@ from prunecli.formats.detect import open_checkpoint, read_checkpoint
 from prunecli.formats.folders.dcp_folder import open_dcp_folder
 from prunecli.formats.folders.files import METADATA
 from prunecli.formats.folders.folder import Folder
+from prunecli.formats.folders.reader import list_folder
 from prunecli.formats.folders.sharded import open_folder
+from prunecli.formats.folders.slices import open_slices, slice_files
 from prunecli.formats.locations import Location, Url
 from prunecli.formats.remote import look_at, open_found
 
@@ -52,14 +54,16 @@ def confirm(opened: Opened) -> None:
 
 @contextmanager
 def open_any_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator[Folder]:
-    """Open a folder of shards, or one of torch.distributed.checkpoint; behind a URL, only the former are known.
+    """Open a folder of shards or slices, or one of torch.distributed.checkpoint, which is not known behind a URL.
 
     Raises:
         UnsupportedError: it is both.
         PrunecliError: as `open_folder` and `open_dcp_folder`.
     """
     if isinstance(location, Url) or not _is(location / METADATA, Path.is_file):
-        with open_folder(location, reading) as folder:
+        listing = list_folder(location)
+        names = slice_files(listing)
+        with open_slices(listing, names, reading) if names else open_folder(location, reading, listing) as folder:
             yield folder
         return
     index = next((each.name for each in sorted(location.glob("*.index.json"))), None)

@@ -31,8 +31,6 @@ from prunecli.surgery.rewrite import rewrite
 Cuts = Sequence[Sequence[int]]
 """For each dimension, where a tensor is cut."""
 
-_SCRIPT = Path(__file__).with_name("dcp_ranks.py")
-
 
 class CuttingPlanner(DefaultSavePlanner):
     """Cuts tensors into chunks, as so many ranks would; `change` is done to each chunk before it is written."""
@@ -93,10 +91,10 @@ def save(
     return path
 
 
-def save_from_two_ranks(path: Path) -> Path:
-    """Run `dcp_ranks.py` in two processes, which meet over a file."""
+def save_from_two_ranks(path: Path, script: str = "dcp_ranks.py") -> Path:
+    """Run a script in two processes, which meet over a file."""
     meeting = path.with_name("meeting")
-    command = [sys.executable, "-W", "ignore", str(_SCRIPT), str(meeting), str(path)]
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name(script)), str(meeting), str(path)]
     ranks = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     return path

@@ -9,13 +9,19 @@ from prunecli.errors import UnreadableError, UnsafeError, show
 from prunecli.formats.folders.folder import Kept
 from prunecli.formats.locations import Location
 
-__all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "list_files", "too_many", "weight_files"]
+__all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "WHOLE", "list_files", "too_many", "weight_files"]
 
 METADATA = ".metadata"
 """What makes a folder one of torch.distributed.checkpoint."""
 
 NOT_THE_MODEL = (".git", ".cache")
 """Where git (in a file, for a worktree) and huggingface_hub keep their books, and other copies of the weights."""
+
+WHOLE = (
+    "model.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors", "pytorch_model.bin",
+    "diffusion_pytorch_model.bin", "adapter_model.bin",
+)  # fmt: skip
+"""What a folder's only file of weights is called."""
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 

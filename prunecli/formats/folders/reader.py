@@ -1,8 +1,9 @@
 """The files of a folder, on this machine or behind a URL: listed, and opened by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from prunecli.formats.remote import open_remote
 from prunecli.formats.source import Source, open_source
 from prunecli.formats.stores import Store, connect, translated
 
-__all__ = ["FolderFiles", "files_in"]
+__all__ = ["FolderFiles", "Listing", "files_in", "list_folder"]
 
 
 class FolderFiles(ABC):
@@ -45,6 +46,25 @@ def files_in(location: Location) -> FolderFiles:
         UsageError: a URL's protocol is not known, or not installed.
     """
     return _RemoteFiles(connect(location)) if isinstance(location, Url) else _LocalFiles(location)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A folder that has been listed: where it is, what reads it, and its files by their names below it."""
+
+    location: Location
+    folder: FolderFiles
+    files: Mapping[str, Kept]
+
+
+def list_folder(location: Location) -> Listing:
+    """List a folder.
+
+    Raises:
+        PrunecliError: as `files_in` and `FolderFiles.listed`.
+    """
+    folder = files_in(location)
+    return Listing(location, folder, {each.name: each for each in folder.listed()})
 
 
 class _LocalFiles(FolderFiles):

@@ -11,22 +11,16 @@ from dataclasses import dataclass, replace
 from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, TensorInfo
 from prunecli.formats.detect import read_checkpoint
-from prunecli.formats.folders.files import METADATA, weight_files
+from prunecli.formats.folders.files import METADATA, WHOLE, weight_files
 from prunecli.formats.folders.folder import Folder, Kept
 from prunecli.formats.folders.index_file import Index, read_index, render_index
 from prunecli.formats.folders.joined import Joined
-from prunecli.formats.folders.reader import files_in
+from prunecli.formats.folders.reader import Listing, list_folder
 from prunecli.formats.locations import Location
 from prunecli.formats.pieces import Piece
 from prunecli.formats.source import Source
 
 __all__ = ["ShardedFolder", "open_folder"]
-
-_WHOLE = (
-    "model.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors", "pytorch_model.bin",
-    "diffusion_pytorch_model.bin", "adapter_model.bin",
-)  # fmt: skip
-"""What a folder's only file of weights is called."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +108,10 @@ class ShardedFolder(Folder):
 
 
 @contextmanager
-def open_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator[ShardedFolder]:
-    """Open a folder of shards, or with a single file of weights, and read its layout.
+def open_folder(
+    location: Location, reading: Reading = AS_FOUND, listing: Listing | None = None
+) -> Iterator[ShardedFolder]:
+    """Open a folder of shards, or with a single file of weights, and read its layout; it may have been listed before.
 
     Raises:
         UnreadableError: a file is missing or cannot be read, or the folder holds no checkpoint.
@@ -123,8 +119,8 @@ def open_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator[Sha
         UnsafeError: the index or a link leads out of the folder; or as for a single file.
         UnsupportedError: as for a single file.
     """
-    folder = files_in(location)
-    files = {each.name: each for each in folder.listed()}
+    listing = listing or list_folder(location)
+    folder, files = listing.folder, listing.files
     with ExitStack() as stack:
         named, whole = _find_weights(location, files)
         index = None if named is None else read_index(stack.enter_context(folder.open(named)), named)
@@ -177,7 +173,7 @@ def _find_weights(path: Location, files: Mapping[str, Kept]) -> tuple[str | None
     """Return the index's name or the name of the only file of weights; safetensors first, as the libraries do."""
     for kind in ("safetensors", "bin"):
         indexes = [name for name in files if name.endswith(f".{kind}.index.json") and "/" not in name]
-        wholes = [name for name in _WHOLE if name.endswith(kind) and name in files]
+        wholes = [name for name in WHOLE if name.endswith(kind) and name in files]
         if len(indexes) + len(wholes) > 1:
             named = ", ".join(show(name) for name in (*indexes, *wholes))
             raise UnsupportedError(

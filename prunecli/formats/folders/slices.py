@@ -1,0 +1,226 @@
+"""A folder that torch's HuggingFaceStorageWriter wrote: tensors in slices, a safetensors file for each rank.
+
+Format: torch 2.13, `torch/distributed/checkpoint/hf_storage.py`. The `__metadata__` of each file has DCP_SHARDING_INFO,
+a JSON object that gives for every tensor of the file where its slice begins in the whole (`saved_offsets`). The size
+of the whole is written nowhere: it is where the last slices end. transformers writes such folders with
+`save_pretrained(distributed_checkpoint=True)`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
+
+from prunecli.errors import DamagedError, UnsupportedError, show
+from prunecli.formats.base import AS_FOUND, Edit, Part, Reading, Storage, TensorInfo
+from prunecli.formats.detect import read_checkpoint
+from prunecli.formats.dtypes import DType
+from prunecli.formats.folders.assembled import Assembled
+from prunecli.formats.folders.boxes import tile
+from prunecli.formats.folders.files import WHOLE, weight_files
+from prunecli.formats.folders.folder import Folder, Kept
+from prunecli.formats.folders.joined import Joined
+from prunecli.formats.folders.reader import Listing
+from prunecli.formats.json_text import parse_object
+from prunecli.formats.locations import Location
+from prunecli.formats.pieces import Piece
+from prunecli.formats.safetensors_file import SafetensorsFile, looks_like_safetensors
+from prunecli.formats.source import Source
+from prunecli.formats.views import View
+
+__all__ = ["SHARDING_INFO", "SlicesFolder", "holds_slices", "offsets_of", "open_slices", "slice_files"]
+
+SHARDING_INFO = "DCP_SHARDING_INFO"
+"""The entry of a file's `__metadata__` that says where its slices lie."""
+
+_OFFSETS = "saved_offsets"
+_SUFFIX = ".safetensors"
+
+Offsets = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class SlicesFolder(Folder):
+    """A folder of slices. Storages are keyed by file and name."""
+
+    path: Location
+    shards: Mapping[str, SafetensorsFile]
+    sources: Mapping[str, Source]
+    others: Sequence[Kept]
+    source: Assembled
+    tensors: Mapping[str, TensorInfo]
+    carried: Sequence[TensorInfo] = ()
+    big_endian: bool = False
+    wrapper: str = ""
+
+    @property
+    def format(self) -> str:
+        """What the report calls it."""
+        return "folder of safetensors slices"
+
+    @property
+    def maskless(self) -> str:
+        """Why masks have no place here."""
+        return "each file says which slices of which tensors it holds, and has no place for new ones"
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """That of the first file."""
+        return next(iter(self.shards.values())).metadata
+
+    @property
+    def rivals(self) -> list[str]:
+        """Other files with weights."""
+        return weight_files(self.others)
+
+    def file_of(self, storage: str) -> str:
+        """Return the file in which a storage lies."""
+        return storage.partition("/")[0]
+
+    def pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
+        """Describe a rewritten file: its header as it was, some elements of its slices changed."""
+        if edit.structural:
+            raise UnsupportedError(
+                f"{show(self.path)} takes no masks and loses none: {self.maskless}; make one folder of whole tensors "
+                "of it (torch's consolidate_safetensors_files does), and use that"
+            )
+        shard = self.shards[file]
+        places = {f"{file}/{key}": key for key in shard.tensors}
+        patches = {key: edit.patches[place] for place, key in places.items() if place in edit.patches}
+        return shard.pieces(Edit(patches, metadata=edit.metadata))
+
+    def closing(self, edit: Edit) -> Mapping[str, bytes]:
+        """Return nothing: there is no index."""
+        return {}
+
+
+def slice_files(listing: Listing) -> list[str]:
+    """Return the names of the files that hold slices, none if this is another kind of folder.
+
+    torch takes every safetensors file at the top for one. A single file is looked at for where its slices lie, one that
+    is named as torch names it if there is such a file.
+
+    Raises:
+        UnsupportedError: there is a file of whole tensors, too.
+        UnreadableError: the file cannot be opened.
+    """
+    names = sorted(name for name in listing.files if name.endswith(_SUFFIX) and "/" not in name)
+    indexed = any(name.endswith(".index.json") and "/" not in name for name in listing.files)
+    likely = next((name for name in names if name.startswith("shard-")), names[0] if names else None)
+    if indexed or likely is None:
+        return []
+    with listing.folder.open(likely) as source:
+        if not holds_slices(source):
+            return []
+    whole = next((name for name in WHOLE if name in listing.files and name != likely), None)
+    if whole is not None:
+        raise UnsupportedError(
+            f"{show(listing.location)} holds several checkpoints ({show(whole)}, and slices such as {show(likely)}); "
+            "name one file, or move the others"
+        )
+    return names
+
+
+def holds_slices(source: Source) -> bool:
+    """Whether a file says where slices lie in their wholes: looked up in its header without reading that."""
+    head = source.read(0, min(9, source.size))
+    if not looks_like_safetensors(head):
+        return False
+    length = min(int.from_bytes(head[:8], "little"), source.size - 8)
+    return f'"{SHARDING_INFO}"'.encode() in source.read(8, length)
+
+
+@contextmanager
+def open_slices(listing: Listing, names: Sequence[str], reading: Reading = AS_FOUND) -> Iterator[SlicesFolder]:
+    """Open the files of slices in a folder, and put the tensors together.
+
+    Raises:
+        UnreadableError: a file cannot be opened or read.
+        DamagedError: a file is damaged, or the slices of a tensor contradict each other.
+        UnsupportedError: a file is not a safetensors file.
+        UsageError: `reading` forces a key.
+    """
+    with ExitStack() as stack:
+        shards: dict[str, SafetensorsFile] = {}
+        for name in names:
+            shard = read_checkpoint(stack.enter_context(listing.folder.open(name)), reading)
+            if not isinstance(shard, SafetensorsFile):
+                raise UnsupportedError(f"{shard.source.label} is not a safetensors file, though its name says so")
+            shards[name] = shard
+        others = [each for name, each in listing.files.items() if name not in shards]
+        yield _Reader(listing.location, shards).folder(others)
+
+
+class _Reader:
+    """Puts tensors together from the slices in the files of one folder."""
+
+    def __init__(self, path: Location, shards: Mapping[str, SafetensorsFile]) -> None:
+        self._path = path
+        self._shards = shards
+        self._sources = {name: shard.source for name, shard in shards.items()}
+        self._joined = Joined(list(self._sources.values()), show(path), str(path))
+        self._end = self._joined.size  # where the next tensor in slices will be put together
+        self._assembled: list[TensorInfo] = []
+
+    def folder(self, others: Sequence[Kept]) -> SlicesFolder:
+        found: dict[str, list[Part]] = {}
+        dtypes: dict[str, DType] = {}
+        for (file, shard), start in zip(self._shards.items(), self._joined.starts, strict=True):
+            offsets = offsets_of(shard)
+            for name, tensor in shard.tensors.items():
+                if dtypes.setdefault(name, tensor.dtype) != tensor.dtype:
+                    raise self._damaged(f"slices of {show(name)} are {dtypes[name].name} and {tensor.dtype.name}")
+                storage = replace(tensor.storage, key=f"{file}/{name}", offset=start + tensor.storage.offset)
+                found.setdefault(name, []).append(Part(offsets[name], tensor.view, storage))
+        tensors = {name: self._tensor(name, dtypes[name], parts) for name, parts in found.items()}
+        source = Assembled(self._joined, self._assembled)
+        return SlicesFolder(self._path, self._shards, self._sources, others, source, tensors)
+
+    def _tensor(self, name: str, dtype: DType, parts: Sequence[Part]) -> TensorInfo:
+        shape = self._shape(name, parts)
+        filled = [part for part in parts if part.view.elements]
+        if not tile(shape, [(part.offsets, part.view.shape) for part in filled]):
+            raise self._damaged(f"the slices of {show(name)} overlap, or leave gaps; a file may be missing")
+        if len(filled) <= 1:
+            (only,) = filled or parts[:1]
+            return TensorInfo(name, dtype, only.view if filled else View.of(shape), only.storage)
+        nbytes = sum(part.view.elements for part in filled) * dtype.itemsize
+        tensor = TensorInfo(name, dtype, View.of(shape), Storage(f"({name})", self._end, nbytes), parts=tuple(filled))
+        self._assembled.append(tensor)
+        self._end += nbytes
+        return tensor
+
+    def _shape(self, name: str, parts: Sequence[Part]) -> tuple[int, ...]:
+        """Return the shape of the whole: it ends where the last slices end."""
+        ends = [[at + size for at, size in zip(part.offsets, part.view.shape, strict=True)] for part in parts]
+        if len({len(each) for each in ends}) != 1:
+            raise self._damaged(f"slices of {show(name)} have different numbers of dimensions")
+        return tuple(map(max, zip(*ends, strict=True)))
+
+    def _damaged(self, what: str) -> DamagedError:
+        return DamagedError(f"{show(self._path)}: {what}; copy the folder again")
+
+
+def offsets_of(shard: SafetensorsFile) -> Offsets:
+    """Return where the slices in a file begin in their wholes; without an entry that says it, at the beginning.
+
+    Raises:
+        DamagedError: the entry does not say it of every tensor.
+    """
+    text = shard.metadata.get(SHARDING_INFO)
+    if not text:  # as torch has it
+        return {name: (0,) * len(tensor.shape) for name, tensor in shard.tensors.items()}
+    label = f"{shard.source.label}: {SHARDING_INFO} in its metadata"
+    info = parse_object(text.encode("utf-8", "surrogatepass"), label)
+    found: dict[str, tuple[int, ...]] = {}
+    for name, tensor in shard.tensors.items():
+        entry = info.get(name)
+        offsets = entry.get(_OFFSETS) if isinstance(entry, dict) else None
+        if not _are_places(offsets) or len(offsets) != len(tensor.shape):
+            raise DamagedError(f"{label} does not say where {show(name)} begins in its whole; copy the folder again")
+        found[name] = tuple(offsets)
+    return found
+
+
+def _are_places(offsets: Any) -> TypeGuard[list[int]]:
+    return isinstance(offsets, list) and all(type(at) is int and 0 <= at < 1 << 62 for at in offsets)
