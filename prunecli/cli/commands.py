@@ -17,6 +17,7 @@ from prunecli.errors import UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.opening import confirm
 from prunecli.reporting.terminal import View
+from prunecli.surgery.absent import check_absent
 from prunecli.surgery.gates import check_gates, parse_gate
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import plan_bake
@@ -161,6 +162,8 @@ def params(
         if not team.leads:
             return
         found = parameters_of(opened)
+        if selection is not None:
+            check_absent(opened, found, selection)
         chosen = list(found.values()) if selection is None else select(found, selection)
         render.parameters(opened, chosen)
 

@@ -134,6 +134,11 @@ class Edit:
         """Whether names or storages change, and not just bytes within them."""
         return bool(self.renames or self.removals or self.additions)
 
+    @property
+    def new_names(self) -> list[str]:
+        """The names that come in: of renamed tensors and of new ones."""
+        return [*self.renames.values(), *(addition.name for addition in self.additions)]
+
     @cached_property
     def behind(self) -> Mapping[str, Sequence[Addition]]:
         """The additions by their neighbour."""

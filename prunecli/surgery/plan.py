@@ -11,6 +11,7 @@ from prunecli.core.amount import to_count
 from prunecli.core.sampling import Subset, split, stream_key
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout
+from prunecli.surgery.absent import check_absent
 from prunecli.surgery.masks import Census, check_multiplied, take_census
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.request import Group, Prune
@@ -79,6 +80,8 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
         prune = replace(prune, seed=secrets.randbelow(SEEDS))
     check_request(checkpoint, prune, words)
     parameters = parameters_of(checkpoint)
+    for group in prune.groups:
+        check_absent(checkpoint, parameters, group.selection)
     groups = _grouped(parameters, prune.groups, words)
     selected = [parameter for name, parameter in parameters.items() if name in groups]
     planned, twins = plan_parameters(checkpoint, parameters, selected, prune, words)
@@ -164,6 +167,7 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
     if selection is None:
         selected = list(masked.values())
     else:
+        check_absent(checkpoint, parameters, selection)
         selected = [each for each in select(parameters, selection, words) if each.mask is not None]
         if not selected:
             raise UsageError(f"none of the selected parameters has a mask; {words.listing} shows which do")

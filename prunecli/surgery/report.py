@@ -8,6 +8,7 @@ from prunecli.core.structure import Structure
 from prunecli.errors import DamagedError, show
 from prunecli.formats.base import Layout
 from prunecli.formats.dtypes import DTYPES
+from prunecli.surgery.absent import check_absent
 from prunecli.surgery.contents import Tally
 from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
@@ -157,6 +158,7 @@ def measure(
     """
     parameters = parameters_of(checkpoint)
     if selection is not None:
+        check_absent(checkpoint, parameters, selection)
         chosen = select(parameters, selection)
     else:
         chosen = [parameter for parameter in parameters.values() if parameter.ordinary]

@@ -174,26 +174,15 @@ def the_index_as_a_shard(folder: Path) -> None:
     folder_of(folder, _names("model.safetensors.index.json"))
 
 
-@_index(4, "which the index does not put there")
-def a_tensor_in_another_shard(folder: Path) -> None:
-    folder_of(folder, {"weight_map": {"a.weight": "two.safetensors", "b.weight": "one.safetensors"}})
+@_index(4, "no tensor that the index names is in its shards")
+def an_index_of_another_model(folder: Path) -> None:
+    folder_of(folder, {"weight_map": {"x": "one.safetensors", "y": "two.safetensors"}})
 
 
-@_index(4, "which the index does not put there")
-def a_tensor_that_the_index_does_not_name(folder: Path) -> None:
-    folder_of(folder, {"weight_map": {"a.weight": "one.safetensors", "c": "two.safetensors"}})
-
-
-@_index(4, "lacks c, which the index puts there")
-def a_tensor_that_no_shard_has(folder: Path) -> None:
-    more = {"a.weight": "one.safetensors", "b.weight": "two.safetensors", "c": "two.safetensors"}
-    folder_of(folder, {"weight_map": more})
-
-
-@_index(4, "is in two shards")
-def a_tensor_in_two_shards(folder: Path) -> None:
-    both = {name: tensors_entry(data_offsets=[at, at + 8]) for name, at in (("a.weight", 0), ("b.weight", 8))}
-    folder_of(folder, two=tensors(both, STORAGE))
+@_index(4, "lacks b.weight_mask, which the index puts there, and b.weight_orig is nothing without it")
+def a_mask_that_no_shard_has(folder: Path) -> None:
+    weight_map = {"a.weight": "one.safetensors", "b.weight_orig": "two.safetensors", "b.weight_mask": "two.safetensors"}
+    folder_of(folder, {"weight_map": weight_map}, two=tensors({"b.weight_orig": tensors_entry()}, STORAGE[:8]))
 
 
 @_index(5, "no index is larger than 64 MiB")
@@ -223,3 +212,20 @@ def a_size_that_lies(folder: Path) -> None:
 def escapes_for_every_letter(folder: Path) -> None:
     escaped = "".join(f"\\u{ord(letter):04x}" for letter in "two.safetensors")
     folder_of(folder, b'{"weight_map": {"a.weight": "one.safetensors", "b.weight": "%s"}}' % escaped.encode())
+
+
+@accepted(family="index", reference="safetensors", kind=FOLDER)
+def tensors_in_each_other_s_shard(folder: Path) -> None:
+    folder_of(folder, {"weight_map": {"a.weight": "two.safetensors", "b.weight": "one.safetensors"}})
+
+
+@accepted(family="index", reference="safetensors", kind=FOLDER)
+def a_tensor_that_no_shard_has(folder: Path) -> None:
+    more = {"a.weight": "one.safetensors", "b.weight": "two.safetensors", "c": "two.safetensors"}
+    folder_of(folder, {"weight_map": more})
+
+
+@accepted(family="index", reference="safetensors", kind=FOLDER)
+def a_tensor_in_two_shards(folder: Path) -> None:
+    both = {name: tensors_entry(data_offsets=[at, at + 8]) for name, at in (("a.weight", 0), ("b.weight", 8))}
+    folder_of(folder, two=tensors(both, STORAGE))

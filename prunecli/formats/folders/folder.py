@@ -66,6 +66,11 @@ class Folder(ABC):
         return ()
 
     @property
+    def absent(self) -> Mapping[str, str]:
+        """The names that an index puts into a file (the value) that lacks them."""
+        return {}
+
+    @property
     @abstractmethod
     def rivals(self) -> Sequence[str]:
         """Other files with weights, which a library might load instead, and which stay as they are."""

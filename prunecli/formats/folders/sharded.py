@@ -7,14 +7,16 @@ Every shard is a file that prunecli reads by itself; the index says which tensor
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
+from prunecli.errors import UnreadableError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.folders.files import METADATA, WHOLE, weight_files
 from prunecli.formats.folders.folder import Folder, Kept
 from prunecli.formats.folders.index_file import Index, read_index, render_index
 from prunecli.formats.folders.joined import Joined
+from prunecli.formats.folders.placement import Placement, place_tensors
 from prunecli.formats.folders.reader import Listing, list_folder
 from prunecli.formats.locations import Location
 from prunecli.formats.pieces import Piece
@@ -35,6 +37,7 @@ class ShardedFolder(Folder):
     source: Joined
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
+    placement: Placement
 
     @property
     def format(self) -> str:
@@ -67,6 +70,24 @@ class ShardedFolder(Folder):
         return weight_files(self.others)
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What index and shards do not agree on."""
+        return list(self.placement.notes())
+
+    @property
+    def absent(self) -> Mapping[str, str]:
+        """The names that the index puts into a shard that lacks them, and that shard."""
+        return self.placement.absent
+
+    @cached_property
+    def _names(self) -> Mapping[str, Sequence[str]]:
+        """The names of the checkpoint's tensors by shard; what else a shard holds stays as it is."""
+        found: dict[str, list[str]] = {file: [] for file in self.shards}
+        for name, file in self.placement.files.items():
+            found[file].append(name)
+        return found
+
+    @property
     def _first(self) -> Checkpoint:
         return next(iter(self.shards.values()))
 
@@ -78,14 +99,22 @@ class ShardedFolder(Folder):
         """Describe a rewritten shard: masks stand in the shard of their weight."""
         shard = self.shards[file]
         # Looked up name by name, not filtered: an edit holds all shards' parts, and is asked for by each of them.
-        places = {f"{file}/{tensor.storage.key}": tensor.storage.key for tensor in shard.tensors.values()}
+        names = self._names[file]
+        keys = dict.fromkeys(shard.tensors[name].storage.key for name in names)
         own = Edit(
-            {key: edit.patches[place] for place, key in places.items() if place in edit.patches},
-            {name: edit.renames[name] for name in shard.tensors if name in edit.renames},
-            edit.removals.intersection(shard.tensors),
-            [addition for name in shard.tensors for addition in edit.behind.get(name, ())],
+            {key: edit.patches[f"{file}/{key}"] for key in keys if f"{file}/{key}" in edit.patches},
+            {name: edit.renames[name] for name in names if name in edit.renames},
+            edit.removals.intersection(names),
+            [addition for name in names for addition in edit.behind.get(name, ())],
             edit.metadata,
         )
+        surplus = shard.tensors.keys() - names if len(names) < len(shard.tensors) else ()
+        taken = next((name for name in own.new_names if name in surplus), None)
+        if taken is not None:
+            raise UnsupportedError(
+                f"{show(self.path / file)} already holds a tensor {show(taken)}, which the index does not put there; "
+                "take it out, or bake with --remove"
+            )
         return shard.pieces(own)
 
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
@@ -96,8 +125,10 @@ class ShardedFolder(Folder):
 
     def _edited_index(self, index: Index, edit: Edit) -> bytes:
         weight_map: dict[str, str] = {}
-        for name, shard in index.weight_map.items():
-            if name not in edit.removals:
+        taken = frozenset(edit.new_names)
+        for name, named in index.weight_map.items():
+            shard = self.placement.files.get(name, named)
+            if name not in edit.removals and (name in self.tensors or name not in taken):
                 weight_map[edit.renames.get(name, name)] = shard
             weight_map |= {addition.name: shard for addition in edit.behind.get(name, ())}
         kept = [tensor for name, tensor in self.tensors.items() if name not in edit.removals]
@@ -138,30 +169,20 @@ def _join(
 ) -> ShardedFolder:
     label = show(path)
     joined = Joined([shard.source for shard in shards.values()], label, str(path))
-    tensors: dict[str, TensorInfo] = {}
-    carried: list[TensorInfo] = []
-    for (file, each), start in zip(shards.items(), joined.starts, strict=True):
-        first = next(iter(shards.values()))
+    first = next(iter(shards.values()))
+    for file, each in shards.items():
         if (each.format, each.big_endian, each.wrapper) != (first.format, first.big_endian, first.wrapper):
             raise UnsupportedError(f"{label} has shards of different kinds: {show(next(iter(shards)))}, {show(file)}")
-        for name, tensor in each.tensors.items():
-            if name in tensors:
-                raise DamagedError(f"{label}: tensor {show(name)} is in two shards, {show(file)} is one of them")
-            if index is not None and index.weight_map.get(name) != file:
-                raise DamagedError(
-                    f"{label}: {show(file)} has a tensor {show(name)}, which the index does not put there"
-                )
-            tensors[name] = _moved(tensor, file, start)
-        carried += [replace(_moved(tensor, file, start), name=f"{file}: {tensor.name}") for tensor in each.carried]
-    lacking = next((name for name in (index.weight_map if index else ()) if name not in tensors), None)
-    if index is not None and lacking is not None:
-        raise DamagedError(
-            f"{label}: {show(index.weight_map[lacking])} lacks {show(lacking)}, which the index puts there"
-        )
-    if index is not None:  # the order of the index is the order of the model
-        tensors = {name: tensors[name] for name in index.weight_map}
+    starts = dict(zip(shards, joined.starts, strict=True))
+    placement = place_tensors(index, shards, label)
+    tensors = {name: _moved(shards[file].tensors[name], file, starts[file]) for name, file in placement.files.items()}
+    surplus = [(file, shards[file].tensors[name]) for file, name in placement.surplus]
+    rest = [(file, tensor) for file, each in shards.items() for tensor in each.carried]
+    carried = [
+        replace(_moved(tensor, file, starts[file]), name=f"{file}: {tensor.name}") for file, tensor in (*surplus, *rest)
+    ]
     sources = {file: shard.source for file, shard in shards.items()}
-    return ShardedFolder(path, index, shards, sources, others, joined, tensors, carried)
+    return ShardedFolder(path, index, shards, sources, others, joined, tensors, carried, placement)
 
 
 def _moved(tensor: TensorInfo, file: str, start: int) -> TensorInfo:
