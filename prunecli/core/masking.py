@@ -1,21 +1,24 @@
 """Masks on raw blocks: zero elements of any type, count zeros, and the digest that identifies a mask.
 
 Elements are seen as unsigned integers of their width, so that bf16 and the fp8 family, which numpy does not know, cost
-what fp16 and int8 cost, and what is kept is kept to the bit. A mask is an array of booleans, True where kept.
+what fp16 and int8 cost, and what is kept is kept to the bit. A complex number is a pair of them, as a structured
+element (numpy has no integer of 16 bytes, and a file of the other byte order swaps the halves one by one). A mask is an
+array of booleans, True where kept.
 """
 
 import hashlib
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.scratch import Scratch
 
-__all__ = ["MaskDigest", "Unsigned", "clear_dropped", "is_zero", "scale", "unsigned"]
+__all__ = ["MaskDigest", "Unsigned", "clear_dropped", "fill_mask", "is_one", "is_zero", "scale", "unsigned"]
 
-Unsigned = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.uint64]
+Unsigned = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.uint64] | NDArray[np.void]
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -23,11 +26,20 @@ DIGEST_BLOCK = 1 << 20
 """Elements to a leaf of a mask's digest."""
 
 
-def unsigned(data: NDArray[np.uint8], itemsize: int, *, big_endian: bool = False) -> Unsigned:
-    """See raw bytes as unsigned integers of `itemsize` bytes, in the byte order of the file; shares memory."""
-    dtype = np.dtype(_UNSIGNED[itemsize]).newbyteorder(">" if big_endian else "<")
-    viewed: Unsigned = data.view(dtype)
+def unsigned(data: NDArray[np.uint8], itemsize: int, *, big_endian: bool = False, paired: bool = False) -> Unsigned:
+    """See raw bytes as unsigned integers of `itemsize` bytes, in the byte order of the file; shares memory.
+
+    With `paired`, as pairs of integers of half that size.
+    """
+    dtype = np.dtype(_UNSIGNED[itemsize // 2 if paired else itemsize]).newbyteorder(">" if big_endian else "<")
+    viewed: Unsigned = data.view(np.dtype([("real", dtype), ("imag", dtype)]) if paired else dtype)
     return viewed
+
+
+def _halves(raw: Unsigned) -> NDArray[Any]:
+    """See pairs as integers, two a row; shapes `(n,)` and `(n, 2)`."""
+    pairs: NDArray[Any] = raw
+    return pairs.view(pairs.dtype[0]).reshape(-1, 2)
 
 
 def clear_dropped(raw: Unsigned, keep: NDArray[np.bool_]) -> None:
@@ -35,23 +47,49 @@ def clear_dropped(raw: Unsigned, keep: NDArray[np.bool_]) -> None:
 
     One multiplication by 0 or 1 an element, several times faster than numpy's masked assignments.
     """
-    np.multiply(raw, keep.view(np.uint8), out=raw)
+    if raw.dtype.names is None:
+        np.multiply(raw, keep.view(np.uint8), out=raw)
+    elif raw.itemsize in _UNSIGNED:
+        clear_dropped(raw.view(_UNSIGNED[raw.itemsize]), keep)
+    else:
+        halves = _halves(raw)
+        np.multiply(halves, keep.view(np.uint8)[:, np.newaxis], out=halves)
 
 
 _scratch = Scratch()
 
 
 def is_zero(raw: Unsigned, *, signed_zero: bool, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which elements are zero, into `out`; with `signed_zero`, the lone sign bit (-0.0) is one too.
+    """Find which elements are zero, into `out`; with `signed_zero`, the lone sign bit (-0.0) is one too.
 
-    Adding an element to itself shifts the sign bit out.
+    Adding an element to itself shifts the sign bit out. A pair is zero if both of its numbers are.
     """
-    if not signed_zero:
-        np.equal(raw, 0, out=out)
-        return out
-    shifted = _scratch.bytes("shifted", raw.nbytes).view(raw.dtype)
-    np.equal(np.add(raw, raw, out=shifted), 0, out=out)
+    pairs = raw.dtype.names is not None
+    numbers: NDArray[Any] = _halves(raw).reshape(-1) if pairs else raw
+    if signed_zero:
+        shifted = _scratch.bytes("shifted", raw.nbytes).view(numbers.dtype)
+        numbers = np.add(numbers, numbers, out=shifted)
+    if pairs and raw.itemsize in _UNSIGNED:
+        numbers = numbers.view(_UNSIGNED[raw.itemsize])
+    elif pairs:
+        numbers = np.bitwise_or(numbers[::2], numbers[1::2])
+    np.equal(numbers, 0, out=out)
     return out
+
+
+def is_one(raw: Unsigned, one: int) -> NDArray[np.bool_]:
+    """Find which elements are the number one, whose bit pattern is `one`; of a pair, the first number is."""
+    found: NDArray[np.bool_] = raw == (one if raw.dtype.names is None else np.array((one, 0), dtype=raw.dtype))
+    return found
+
+
+def fill_mask(raw: Unsigned, keep: NDArray[np.bool_], one: int) -> None:
+    """Make elements the number one where kept, else zero; `one` is its bit pattern, in a pair of the first number."""
+    numbers: NDArray[Any] = raw
+    if raw.dtype.names is not None:
+        numbers, imaginary = _halves(raw).T
+        imaginary[:] = 0
+    np.multiply(keep.view(np.uint8), numbers.dtype.type(one), out=numbers)
 
 
 class MaskDigest:
@@ -90,25 +128,34 @@ class MaskDigest:
 def scale(raw: Unsigned, mask: Unsigned, kind: str) -> None:
     """Multiply elements by a mask of their own type that holds more than 0 and 1, in place, rounding as torch does.
 
-    `kind` is the element type's name: float64, float32, float16 or bfloat16. What the mask drops is for the caller to
-    clear: a masked infinity has become NaN here.
+    `kind` is the element type's name (float64, float32, float16 or bfloat16), that of the halves for complex numbers.
+    What the mask drops is for the caller to clear: a masked infinity has become NaN here.
     """
     with np.errstate(all="ignore"):
-        if kind == "bfloat16":
-            product = _from_bfloat16(raw) * _from_bfloat16(mask)
-            raw[:] = _to_bfloat16(product)
-        else:
-            floating = np.dtype(kind).newbyteorder(raw.dtype.byteorder)
-            np.multiply(raw.view(floating), mask.view(floating), out=raw.view(floating))
+        if raw.dtype.names is None:
+            raw[:] = _narrowed(_widened(raw, kind) * _widened(mask, kind), kind, raw.dtype)
+            return
+        # As torch does it: the products are rounded before they are added, 16-bit types not before the end.
+        halves = _halves(raw)
+        (real, imaginary), (by_real, by_imaginary) = (_widened(_halves(each), kind).T for each in (raw, mask))
+        products = real * by_real - imaginary * by_imaginary, real * by_imaginary + imaginary * by_real
+        for column, product in zip(halves.T, products, strict=True):
+            column[:] = _narrowed(product, kind, halves.dtype)
 
 
-def _from_bfloat16(raw: Unsigned) -> NDArray[np.float32]:
-    widened = raw.astype(np.uint32) << np.uint32(16)
-    return widened.view(np.float32)
+def _widened(raw: NDArray[Any], kind: str) -> NDArray[Any]:
+    """Return numbers in a type that they are multiplied in: the 16-bit ones exactly, as float32."""
+    if kind == "bfloat16":
+        widened: NDArray[np.uint32] = raw.astype(np.uint32) << np.uint32(16)
+        return widened.view(np.float32)
+    floating: NDArray[Any] = raw.view(np.dtype(kind).newbyteorder(raw.dtype.byteorder))
+    return floating.astype(np.float32) if kind == "float16" else floating
 
 
-def _to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Round to nearest, ties to even; NaNs stay NaNs."""
+def _narrowed(values: NDArray[Any], kind: str, like: np.dtype[Any]) -> NDArray[Any]:
+    """Return numbers as integers of their own width again: rounded to nearest, ties to even; NaNs stay NaNs."""
+    if kind != "bfloat16":
+        return values.astype(np.dtype(kind).newbyteorder(like.byteorder)).view(like)
     bits = values.view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     rounded[np.isnan(values)] = 0x7FC0

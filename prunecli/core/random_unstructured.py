@@ -2,8 +2,8 @@
 
 A drop-in for `torch.nn.utils.prune.RandomUnstructured`: what torch offers for pruned modules (`is_pruned`, `remove`,
 `global_unstructured`, `PruningContainer`, pickling, the names in a state dict) works on as before. What differs is
-the draw. It is exact and uniform for every real dtype, and fixed by a seed, a key and the number of elements that are
-still unpruned; so the file rewriter and this class prune the same elements.
+the draw. It is exact and uniform for every dtype that has a zero, and fixed by a seed, a key and the number of elements
+that are still unpruned; so the file rewriter and this class prune the same elements.
 
 >>> layer = random_unstructured(nn.Linear(4, 2), "weight", 0.5, seed=7)
 >>> layer.weight_mask.shape, int((layer.weight_mask == 0).sum())
@@ -90,7 +90,7 @@ class RandomUnstructured(BasePruningMethod):
 
         Args:
             module: owns the parameter itself, not through a submodule.
-            name: of the parameter, of any real dtype.
+            name: of the parameter, of any dtype that has a zero; a complex element is zero if both of its parts are.
             amount: see the class.
             seed: see the class.
             key: see the class; `name` if not given.
@@ -100,7 +100,7 @@ class RandomUnstructured(BasePruningMethod):
             The hook that is now registered: the method, or the container that holds it.
 
         Raises:
-            TypeError: as the class, or the dtype is complex or has no zero.
+            TypeError: as the class, or the dtype has no zero.
             UsageError: as the class; no such parameter; more elements asked for than are left; or scores of another
                 shape (an `AssertionError` too, as in torch).
         """
@@ -136,7 +136,7 @@ class RandomUnstructured(BasePruningMethod):
         """Return a pruned copy of a bare tensor: `t` times the mask that `compute_mask` gives for it.
 
         Args:
-            t: any shape, any real dtype.
+            t: any shape, any dtype that has a zero.
             default_mask: of the same shape; what is zero in it is pruned already. All ones if not given.
             importance_scores: of the same shape; a random choice does not look at them.
 
@@ -165,14 +165,14 @@ class RandomUnstructured(BasePruningMethod):
         Beyond the result it takes one byte of memory an element, and none if nothing was pruned before.
 
         Args:
-            t: the tensor to prune, of a real dtype. Its values do not matter.
-            default_mask: of the shape of `t`, any real dtype. What is zero was pruned before.
+            t: the tensor to prune, of a dtype that has a zero. Its values do not matter.
+            default_mask: of the shape of `t`, any dtype. What is zero was pruned before.
 
         Returns:
             A new contiguous tensor of the shape, dtype and device of `default_mask`.
 
         Raises:
-            TypeError: a dtype is complex or has no zero.
+            TypeError: a dtype has no zero.
             UsageError: the shapes differ, or more elements are asked for than are left.
         """
         _check_shape("default_mask", default_mask, t)
@@ -251,9 +251,7 @@ def _check_shape(what: str, tensor: Tensor, like: Tensor) -> None:
 
 def _check_dtypes(*tensors: Tensor) -> None:
     for dtype in {tensor.dtype for tensor in tensors}:
-        if dtype.is_complex:
-            raise TypeError(f"cannot prune {dtype}: a complex element is two numbers")
-        if torch.zeros((), dtype=dtype, device="cpu").to(torch.float32) != 0:
+        if not dtype.is_complex and torch.zeros((), dtype=dtype, device="cpu").to(torch.float32) != 0:
             raise TypeError(f"cannot prune {dtype}: it has no zero")
 
 

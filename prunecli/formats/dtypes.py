@@ -13,32 +13,56 @@ class DType:
     """An element type.
 
     `kind` says what a mask may do to it: "opaque" types (packed sub-byte, exponent-only, quantised) have no zero of
-    their own, or several elements to a byte, and are only carried along. `signed_zero` tells that the pattern with
-    the sign bit alone is a zero too.
+    their own, or several elements to a byte, and are only carried along. With `signed_zero`, the pattern with the
+    sign bit alone is a zero too. `one` is the bit pattern of the number one. A complex number is two numbers of the
+    type `half`, the real one first; `signed_zero` and `one` are then those of the half.
     """
 
     name: str
     itemsize: int
     kind: Kind
     signed_zero: bool = False
+    one: int = 1
+    half: str = ""
 
     @property
     def prunable(self) -> bool:
         """Whether single elements can be set to zero."""
-        return self.kind in ("float", "int", "bool")
+        return self.kind != "opaque"
+
+    @property
+    def paired(self) -> bool:
+        """Whether an element is two numbers."""
+        return self.kind == "complex"
+
+
+_FLOATS = (
+    DType("float64", 8, "float", signed_zero=True, one=0x3FF0000000000000),
+    DType("float32", 4, "float", signed_zero=True, one=0x3F800000),
+    DType("float16", 2, "float", signed_zero=True, one=0x3C00),
+    DType("bfloat16", 2, "float", signed_zero=True, one=0x3F80),
+    DType("float8_e4m3fn", 1, "float", signed_zero=True, one=0x38),
+    DType("float8_e5m2", 1, "float", signed_zero=True, one=0x3C),
+    # In the fnuz types the lone sign bit is the NaN (OCP: "finite, NaN, unsigned zero").
+    DType("float8_e4m3fnuz", 1, "float", one=0x40),
+    DType("float8_e5m2fnuz", 1, "float", one=0x40),
+)
+
+_COMPLEX = (
+    DType("complex32", 4, "complex", signed_zero=True, one=0x3C00, half="float16"),
+    DType("complex64", 8, "complex", signed_zero=True, one=0x3F800000, half="float32"),
+    DType("complex128", 16, "complex", signed_zero=True, one=0x3FF0000000000000, half="float64"),
+)
+
+_WHOLE = {"int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1}
+
+_OPAQUE = ("float8_e8m0fnu", "float4_e2m1fn_x2")
+"""An exponent alone cannot be zero; the two-in-a-byte float has no element of its own."""
 
 
 def _table() -> dict[str, DType]:
-    floats = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
-    whole = {"int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1}
-    table = [DType(name, size, "float", signed_zero=True) for name, size in floats.items()]
-    # In the fnuz types the lone sign bit is the NaN (OCP: "finite, NaN, unsigned zero").
-    table += [DType(name, 1, "float") for name in ("float8_e4m3fnuz", "float8_e5m2fnuz")]
-    table += [DType(name, size, "int") for name, size in whole.items()]
-    table += [DType("bool", 1, "bool")]
-    table += [DType(name, size, "complex") for name, size in {"complex32": 4, "complex64": 8, "complex128": 16}.items()]
-    # An exponent alone cannot be zero; the two-in-a-byte float has no element of its own.
-    table += [DType(name, 1, "opaque") for name in ("float8_e8m0fnu", "float4_e2m1fn_x2")]
+    table = [*_FLOATS, *(DType(name, size, "int") for name, size in _WHOLE.items()), DType("bool", 1, "bool")]
+    table += [*_COMPLEX, *(DType(name, 1, "opaque") for name in _OPAQUE)]
     return {dtype.name: dtype for dtype in table}
 
 

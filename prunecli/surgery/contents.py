@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.masking import Unsigned, clear_dropped, is_zero, scale, unsigned
+from prunecli.core.masking import Unsigned, clear_dropped, fill_mask, is_zero, scale, unsigned
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
 from prunecli.core.structure_tally import StructureTally, Window
@@ -98,7 +98,8 @@ class Job:
 
     def elements(self, data: NDArray[np.uint8]) -> Unsigned:
         """See bytes as elements of the tensor."""
-        return unsigned(data, self.tensor.dtype.itemsize, big_endian=self.big_endian)
+        dtype = self.tensor.dtype
+        return unsigned(data, dtype.itemsize, big_endian=self.big_endian, paired=dtype.paired)
 
     def zeros(self, raw: Unsigned) -> Flags:
         """Tell which elements of the weight are zero."""
@@ -187,7 +188,8 @@ class Baked(_Blocks):
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
         job = self.job
         if not self._binary:
-            scale(raw, job.mask.old.read(first, raw.size), job.tensor.dtype.name)
+            dtype = job.tensor.dtype
+            scale(raw, job.mask.old.read(first, raw.size), dtype.half or dtype.name)
         job.count(job.zeros(raw), before, keep, first)
         clear_dropped(raw, keep)
         job.sum_up(raw, first)
@@ -204,15 +206,11 @@ class EditedMask(_Blocks):
 
 
 class NewMask(_Blocks):
-    """A new mask, in the type of its tensor: `one` is the bit pattern of what is kept."""
-
-    def __init__(self, job: Job, one: int) -> None:
-        super().__init__(job)
-        self._one = one
+    """A new mask, in the type of its tensor."""
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
         _count_beside(self.job, first, keep, before)
-        np.multiply(keep.view(np.uint8), raw.dtype.type(self._one), out=raw)
+        fill_mask(raw, keep, self.job.tensor.dtype.one)
         return True
 
 
@@ -260,7 +258,8 @@ class Woven:
         keep = np.ones(logical.size, dtype=np.bool_) if job.mask.trivial else job.mask.whole()[logical]
         elements = raw[inside]
         if action.scaled:
-            scale(elements, job.mask.old.whole()[logical], job.tensor.dtype.name)
+            dtype = job.tensor.dtype
+            scale(elements, job.mask.old.whole()[logical], dtype.half or dtype.name)
         if action.counted:
             before = job.mask.whole_before()
             times = job.tensor.view.repeats

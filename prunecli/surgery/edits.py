@@ -11,7 +11,7 @@ from prunecli.formats.folders.assembled import box_of
 from prunecli.formats.pieces import Checksum, Content, Copy
 from prunecli.formats.views import View
 from prunecli.surgery.contents import Action, Baked, Counted, EditedMask, Job, NewMask, Tally, Woven
-from prunecli.surgery.masks import FinalMask, bit_pattern_of_one
+from prunecli.surgery.masks import FinalMask
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.parts import part_patches
 from prunecli.surgery.plan import Plan, Planned
@@ -184,7 +184,7 @@ def _add_mask(draft: _Draft, planned: Planned) -> None:
     tensor = TensorInfo(name, dtype, View.of(shape), Storage(name, 0, nbytes))
     job = _job(draft, parameter, tensor, planned)
     draft.renames[parameter.name] = f"{parameter.name}_orig"
-    draft.additions.append(Addition(parameter.name, name, dtype, shape, NewMask(job, bit_pattern_of_one(dtype))))
+    draft.additions.append(Addition(parameter.name, name, dtype, shape, NewMask(job)))
     _count_woven_weight(draft, planned, job)
 
 

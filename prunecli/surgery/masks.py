@@ -7,23 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.masking import MaskDigest, Unsigned, is_zero, unsigned
+from prunecli.core.masking import MaskDigest, Unsigned, is_one, is_zero, unsigned
 from prunecli.core.sampling import BLOCK, Subset
 from prunecli.core.scratch import Scratch
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import TensorInfo
-from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.source import Bytes
 from prunecli.surgery.parameters import Parameter
 
-__all__ = ["Census", "Elements", "FinalMask", "bit_pattern_of_one", "check_multiplied", "take_census"]
+__all__ = ["Census", "Elements", "FinalMask", "check_multiplied", "take_census"]
 
 Flags = NDArray[np.bool_]
 
 _scratch = Scratch()
 
 _MULTIPLIES = ("float64", "float32", "float16", "bfloat16")
-"""Types whose masks are multiplied in if they hold more than 0 and 1."""
+"""Types whose masks are multiplied in if they hold more than 0 and 1, and complex numbers of two of them."""
 
 
 class Elements:
@@ -62,7 +61,7 @@ class Elements:
         itemsize = self.tensor.dtype.itemsize
         data = _scratch.bytes("stored", count * itemsize)
         self._source.read_into(self.tensor.storage.offset + first * itemsize, data.data)
-        return unsigned(data, itemsize, big_endian=self._big_endian)
+        return unsigned(data, itemsize, big_endian=self._big_endian, paired=self.tensor.dtype.paired)
 
     def _gather(self) -> Unsigned:
         view = self.tensor.view
@@ -70,6 +69,7 @@ class Elements:
             np.empty(view.elements * self.tensor.dtype.itemsize, dtype=np.uint8),
             self.tensor.dtype.itemsize,
             big_endian=self._big_endian,
+            paired=self.tensor.dtype.paired,
         )
         for first in range(view.start, view.stop, BLOCK):
             count = min(BLOCK, view.stop - first)
@@ -97,7 +97,7 @@ def take_census(source: Bytes, parameter: Parameter, *, big_endian: bool, zeros_
     if parameter.mask is None and not zeros_are_pruned:
         return Census(elements, None)
     mask = FinalMask(source, parameter, None, big_endian=big_endian, zeros_are_pruned=zeros_are_pruned)
-    one = bit_pattern_of_one(parameter.mask.dtype if parameter.mask else DTYPES["bool"])
+    one = parameter.mask.dtype.one if parameter.mask else 1
     digest = MaskDigest()
     ranks, total, binary = [], 0, True
     for start in range(0, elements, BLOCK):
@@ -106,21 +106,12 @@ def take_census(source: Bytes, parameter: Parameter, *, big_endian: bool, zeros_
         mask.candidates(start, candidates)
         if parameter.mask is not None:
             raw = mask.old.read(start, count)
-            binary = binary and int(np.count_nonzero(raw == one)) == int(np.count_nonzero(raw))
+            binary = binary and int(np.count_nonzero(is_one(raw, one))) == int(np.count_nonzero(raw))
         digest.add(start, candidates)
         ranks.append(total)
         total += int(np.count_nonzero(candidates))
     mask.release()
     return Census(total, ranks, binary, digest.hexdigest())
-
-
-def bit_pattern_of_one(dtype: DType) -> int:
-    """Return the number one of an element type as an unsigned integer of its width."""
-    patterns = {
-        "float64": 0x3FF0000000000000, "float32": 0x3F800000, "float16": 0x3C00, "bfloat16": 0x3F80,
-        "float8_e4m3fn": 0x38, "float8_e5m2": 0x3C, "float8_e4m3fnuz": 0x40, "float8_e5m2fnuz": 0x40,
-    }  # fmt: skip
-    return patterns.get(dtype.name, 1)
 
 
 def check_multiplied(parameter: Parameter) -> None:
@@ -130,10 +121,10 @@ def check_multiplied(parameter: Parameter) -> None:
         UnsupportedError: it is of another type than the weight, or of one that is not multiplied here.
     """
     mask, weight = parameter.mask, parameter.weight
-    if mask is not None and (mask.dtype != weight.dtype or weight.dtype.name not in _MULTIPLIES):
+    if mask is not None and (mask.dtype != weight.dtype or (weight.dtype.half or weight.dtype.name) not in _MULTIPLIES):
         raise UnsupportedError(
             f"the mask of {show(parameter.name)} holds more than 0 and 1, as {mask.dtype.name} over "
-            f"{weight.dtype.name}; prunecli multiplies such masks only in the weight's own float type"
+            f"{weight.dtype.name}; prunecli multiplies such masks only in the weight's own floating type"
         )
 
 

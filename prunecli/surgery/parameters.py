@@ -83,7 +83,7 @@ def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
     A weight and its mask (`mask_layouts`) are one parameter.
 
     Raises:
-        UnsupportedError: a mask is of a type that has no zero for each element (packed, complex).
+        UnsupportedError: a mask is of a type that has no zero for each element (packed).
     """
     tensors = checkpoint.tensors
     masked = masked_weights(tensors)

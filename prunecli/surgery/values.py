@@ -5,19 +5,19 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.masking import Unsigned, is_zero, scale
+from prunecli.core.masking import Unsigned, is_one, is_zero, scale
 from prunecli.core.scratch import Scratch
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.views import View
-from prunecli.surgery.masks import Elements, bit_pattern_of_one, check_multiplied
+from prunecli.surgery.masks import Elements, check_multiplied
 from prunecli.surgery.parameters import Parameter
 
 __all__ = ["Values", "comparable"]
 
 Flags = NDArray[np.bool_]
 
-_INTEGERS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
+_WIDTHS = (1, 2, 4, 8)
+"""Bytes of the elements that are read as integers."""
 
 _scratch = Scratch()
 
@@ -35,7 +35,7 @@ class Values:
         self._weight = Elements(layout.source, weight, big_endian=layout.big_endian)
         mask = parameter.mask
         self._mask = None if mask is None else Elements(layout.source, mask, big_endian=layout.big_endian)
-        self._one = 1 if mask is None else bit_pattern_of_one(mask.dtype)
+        self._one = 1 if mask is None else mask.dtype.one
 
     def read(self, start: int, count: int) -> Unsigned:
         """Return the elements `start .. start + count - 1` as they are stored, shape `(count,)`."""
@@ -57,9 +57,10 @@ class Values:
         mask = self._mask.read(start, count)
         dropped = _scratch.flags("dropped", count)
         is_zero(mask, signed_zero=self._mask.tensor.dtype.signed_zero, out=dropped)
-        if np.count_nonzero(dropped) + np.count_nonzero(mask == self._one) != count:
+        if np.count_nonzero(dropped) + np.count_nonzero(is_one(mask, self._one)) != count:
             check_multiplied(self._parameter)
-            scale(raw, mask, self._parameter.weight.dtype.name)
+            dtype = self._parameter.weight.dtype
+            scale(raw, mask, dtype.half or dtype.name)
         is_zero(raw, signed_zero=self._signed_zero, out=zero)
         return raw, np.logical_or(zero, dropped, out=zero)
 
@@ -73,18 +74,10 @@ class Values:
 def comparable(one: TensorInfo, other: TensorInfo) -> tuple[TensorInfo, TensorInfo] | None:
     """Return two tensors of one shape and type so that their elements can be read one by one, None if they cannot.
 
-    A complex number is read as two numbers; what is expanded in the same way on both sides, without the repetitions.
+    What is expanded in the same way on both sides is read without the repetitions.
     """
-    pair = _stored_once(one, other)
-    if pair is None:
-        return None
-    if one.dtype.kind == "complex":
-        first, second = (_halves(each) for each in pair)
-    elif one.dtype.itemsize in _INTEGERS:
-        first, second = pair
-    else:
-        return None
-    return first, second
+    readable = one.dtype.itemsize in _WIDTHS or one.dtype.paired
+    return _stored_once(one, other) if readable else None
 
 
 def _stored_once(one: TensorInfo, other: TensorInfo) -> tuple[TensorInfo, TensorInfo] | None:
@@ -107,10 +100,3 @@ def _without_repeats(view: View) -> View:
         (size, step) for size, step in zip(view.shape, view.stride, strict=True) if size == 1 or step != 0 or not size
     ]
     return View(view.start, tuple(size for size, _ in dims), tuple(step for _, step in dims))
-
-
-def _halves(tensor: TensorInfo) -> TensorInfo:
-    """See complex numbers as pairs of integers."""
-    view = tensor.view
-    pairs = View(2 * view.start, (*view.shape, 2), (*(2 * step for step in view.stride), 1))
-    return replace(tensor, dtype=DTYPES[_INTEGERS[tensor.dtype.itemsize // 2]], view=pairs)

@@ -270,7 +270,27 @@ def test_a_coarse_dtype_is_pruned_evenly_where_torch_prunes_the_front() -> None:
     assert all(900 < quarter < 1200 for quarter in quarters)  # 1048.5 +- 5 standard deviations
 
 
-@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128, torch.float8_e8m0fnu])
+@pytest.mark.parametrize("dtype", [torch.complex32, torch.complex64, torch.complex128])
+@pytest.mark.parametrize("prior", [False, True])
+def test_a_complex_element_is_kept_or_zeroed_whole(dtype: torch.dtype, prior: bool) -> None:
+    module, real = holder((torch.randn(30, 20) + 1j * torch.randn(30, 20)).to(dtype)), holder(torch.randn(30, 20))
+    values = module.get_parameter("weight").detach().clone()
+    for each in (module, real):
+        for seed in range(2 if prior else 1):
+            random_unstructured(each, "weight", 0.5, seed=seed)
+    mask = mask_of(module)
+    assert mask.dtype == dtype
+    assert torch.equal(mask.to(torch.complex64), mask_of(real).to(torch.complex64))
+    assert torch.equal(
+        torch.view_as_real(vars(module)["weight"].detach())[mask_of(real) == 0].abs().float(),
+        torch.zeros(450 if prior else 300, 2),
+    )
+    remove(module, "weight")
+    left = torch.view_as_real(module.get_parameter("weight").detach())
+    assert torch.equal(left[mask_of(real) == 1], torch.view_as_real(values)[mask_of(real) == 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e8m0fnu])
 def test_a_dtype_that_has_no_pruned_element_is_refused(dtype: torch.dtype) -> None:
     values = torch.ones(4).to(dtype)
     with pytest.raises(TypeError, match=re.escape(str(dtype))):
@@ -567,7 +587,7 @@ def fail_to_apply(module: nn.Module, **options: Any) -> None:
         {"amount": True},
         {"amount": 1, "seed": -1},
         {"amount": 1, "importance_scores": torch.ones(3)},
-        {"amount": 1, "importance_scores": torch.ones(4, 4, dtype=torch.complex64)},
+        {"amount": 1, "importance_scores": torch.ones(4, 4).to(torch.float8_e8m0fnu)},
     ],
     ids=str,
 )

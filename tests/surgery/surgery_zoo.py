@@ -33,6 +33,8 @@ INTEGERS = (
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8,
     torch.bool,
 )  # fmt: skip
+COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
+_HALVES = dict(zip(COMPLEX, (torch.float16, torch.float32, torch.float64), strict=True))
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -43,12 +45,16 @@ def bits(tensor: Tensor) -> Tensor:
 
 def raw(tensor: Tensor) -> bytes:
     """Return the bytes of a tensor's elements, row-major."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
     return bits(tensor).contiguous().view(-1).numpy().tobytes()
 
 
 def noise(shape: Sequence[int], dtype: torch.dtype = torch.float32, seed: int = 1) -> Tensor:
     """Make a tensor of random bits: NaNs of every payload, infinities, subnormals, both zeros."""
     generator = torch.Generator().manual_seed(seed)
+    if dtype in _HALVES:
+        return torch.view_as_complex(noise((*shape, 2), _HALVES[dtype], seed))
     if dtype is torch.bool:
         return torch.randint(0, 2, tuple(shape), generator=generator).bool()
     width = 8 * dtype.itemsize
@@ -106,6 +112,8 @@ def live_mask(tensor: Tensor, amount: Amount, key: str, *, seed: int = 7, before
 
 def zero_bits(tensor: Tensor, keep: Tensor) -> None:
     """Set what is not kept to all zero bits, in place, wherever the strides put it."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
     bits(tensor)[~keep] = 0
 
 

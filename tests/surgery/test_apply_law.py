@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from surgery_zoo import (
     BLOCK,
+    COMPLEX,
     FLOATS,
     INTEGERS,
     apply,
@@ -41,6 +42,23 @@ def small_zoo() -> dict[str, Tensor]:
         "one": (1, 1),
     }
     return zoo | {name: noise(shape, seed=seed) for seed, (name, shape) in enumerate(shapes.items(), 50)}
+
+
+def complex_zoo() -> dict[str, Tensor]:
+    """Complex numbers of every width: alone, over several blocks, strided, and two parts of one storage."""
+    zoo = {str(dtype)[6:]: noise((5, 7), dtype, seed) for seed, dtype in enumerate(COMPLEX)}
+    zoo |= {f"{name}.t": noise((6, 4), dtype, 9).t() for name, dtype in zip(list(zoo), COMPLEX, strict=True)}
+    table = noise((20, 30), torch.complex128, 10)
+    small = noise((20,), torch.complex32, 11)
+    return zoo | {
+        "even": table[:, ::2],
+        "odd": table[:, 1::2],
+        "close": small[3:11:2],
+        "close.next": small[11:],
+        "more": noise((BLOCK + 1,), torch.complex64, 12),
+        "wide": noise((BLOCK + 1,), torch.complex128, 13),
+        "0d": noise((), torch.complex128, 14),
+    }
 
 
 def edge_zoo() -> dict[str, Tensor]:
@@ -90,6 +108,10 @@ def check_baked(tensors: Mapping[str, Tensor], folder: Path, suffix: str, amount
     assert {each.name: each.pruned_now for each in report.parameters} == dropped
 
 
+def numbers(mask: Tensor) -> Tensor:
+    return mask.to(torch.complex128)
+
+
 def check_masked(tensors: Mapping[str, Tensor], folder: Path, suffix: str, amount: float, **options: Any) -> None:
     source, target = save(tensors, folder / f"model{suffix}"), folder / f"out{suffix}"
     apply(source, target, ask(amount, *tensors, **options))
@@ -100,7 +122,7 @@ def check_masked(tensors: Mapping[str, Tensor], folder: Path, suffix: str, amoun
         assert (raw(original), original.shape, original.dtype) == (raw(tensor), tensor.shape, tensor.dtype)
         assert suffix == ".safetensors" or original.stride() == tensor.stride()
         assert mask.dtype == (tensor.dtype if options.get("mask_dtype") == "same" else torch.bool)
-        assert torch.equal(mask.double(), live_mask(tensor, amount, name).double())
+        assert torch.equal(numbers(mask), numbers(live_mask(tensor, amount, name)))
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 4])
@@ -110,6 +132,13 @@ def test_baking_changes_the_dropped_elements_and_nothing_else(
     zoo: Callable[[], dict[str, Tensor]], suffix: str, jobs: int, tmp_path: Path
 ) -> None:
     check_baked(zoo(), tmp_path, suffix, 0.3, jobs)
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_baking_clears_complex_elements_whole(jobs: int, tmp_path: Path) -> None:
+    check_baked(complex_zoo(), tmp_path, ".pt", 0.3, jobs)
+    singles = {name: tensor for name, tensor in complex_zoo().items() if name in ("complex64", "more")}
+    check_baked(singles, tmp_path, ".safetensors", 0.3, jobs)
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 4])
@@ -127,6 +156,7 @@ def test_baking_finds_strided_elements_where_they_lie(amount: float, jobs: int, 
         (edge_zoo, ".safetensors"),
         (edge_zoo, ".pt"),
         (strided_zoo, ".pt"),
+        (complex_zoo, ".pt"),
     ],
 )
 def test_masks_are_those_of_the_live_class_and_originals_are_untouched(

@@ -160,7 +160,7 @@ def test_a_write_that_fails_in_a_thread_is_taken_back(work: str, monkeypatch: py
 def small() -> nn.Module:
     model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4))
     model.register_parameter("spread", nn.Parameter(torch.randn(1, 3).expand(4, 3)))
-    model.register_parameter("phase", nn.Parameter(torch.ones(2, dtype=torch.complex64)))
+    model.register_parameter("power", nn.Parameter(torch.ones(2).to(torch.float8_e8m0fnu), requires_grad=False))
     model.register_buffer("table", torch.randn(3, 3))
     return model
 
@@ -176,7 +176,7 @@ REFUSALS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "exclude": ("*", {"exclude": "nothing"}, "exclude nothing matches nothing"),
     "nothing": ((), {}, "nothing is selected; give params"),
     "all excluded": ("0.weight", {"exclude": "0.*"}, "with the excludes selects nothing"),
-    "complex": ("phase", {}, "phase cannot be pruned: it is complex64"),
+    "no zero": ("power", {}, "power cannot be pruned: it is float8_e8m0fnu"),
     "expanded": ("spread", {}, "spread cannot be pruned: it is expanded"),
     "buffer": ("table", {}, r"table is a buffer, .*remove=True"),
     "seed": ("*", {"seed": -1}, "a seed is a whole number"),

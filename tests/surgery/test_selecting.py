@@ -29,7 +29,7 @@ def model() -> dict[str, Tensor]:
         "head.zero_point": noise((2,), seed=10),
         "steps": noise((3,), torch.int32, 11),
         "flags": noise((3,), torch.bool, 12),
-        "phase": torch.ones(3, dtype=torch.complex64),
+        "power": torch.ones(3).to(torch.float8_e8m0fnu),
     }
 
 
@@ -86,7 +86,7 @@ def test_a_selection_takes_exactly(
         (["*.running_*"], {}, "matches 2 tensors, but no floating point weight; name a tensor exactly"),
         (["*.bias"], {"min_dim": 2}, "no floating point weight of 2 dimensions"),
         (["head.weight"], {"excludes": ["head.*"]}, "selects nothing"),
-        (["phase"], {}, "phase cannot be pruned: it is complex64"),
+        (["power"], {}, "power cannot be pruned: it is float8_e8m0fnu"),
     ],
 )
 def test_a_selection_that_cannot_be_meant_is_told_so(
