@@ -251,7 +251,7 @@ def test_odd_types_and_strides_are_compared_by_their_bytes(tmp_path: Path) -> No
         phases = torch.arange(6).to(torch.complex128).view(2, 3)
         expanded = torch.tensor([[1.0, 2.0, 3.0]])
         expanded[0, 1] += change
-        small = torch.zeros(3, dtype=torch.complex64)
+        small = torch.ones(3, dtype=torch.complex64)
         small[1] += change * 1j
         phases[1, 2] += change
         return {
