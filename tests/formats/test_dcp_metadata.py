@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pickle
 import warnings
@@ -14,11 +15,13 @@ import torch
 from torch.distributed._shard.sharded_tensor.metadata import TensorProperties as Older
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemWriter, SerializationFormat
-from torch.distributed.checkpoint.metadata import MetadataIndex
+from torch.distributed.checkpoint.metadata import MetadataIndex, TensorProperties
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError
 from prunecli.formats.base import Reading
+from prunecli.formats.folders.dcp_folder import DcpFolder
 from prunecli.formats.folders.dcp_metadata import Metadata, StoredBytes, StoredTensor, read_metadata
 from prunecli.formats.opening import open_any
 from prunecli.formats.source import open_source
@@ -90,6 +93,54 @@ def test_properties_may_be_those_of_older_torch(tmp_path: Path) -> None:
     _tensor(data, "model.b").properties = Older(dtype=torch.bfloat16)
     (folder / ".metadata").write_bytes(pickle.dumps(data))
     assert_agrees(folder)
+
+
+def test_properties_may_be_those_of_torch_2_15(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    five: Callable[[TensorProperties], tuple[Any, ...]] = TensorProperties.__getstate__
+    monkeypatch.setattr(TensorProperties, "__getstate__", lambda each: (*five(each), (4, 1)))
+    folder = save(tmp_path / "in")
+    monkeypatch.undo()
+    read = [entry for entry in metadata_of(folder).entries if isinstance(entry, StoredTensor)]
+    assert {entry.name: entry.dtype.name for entry in read} == {
+        "model.a.weight": "float32", "model.b": "bfloat16", "layers.0": "float32", "layers.1.w": "float32",
+    }  # fmt: skip
+    with open_any(folder) as checkpoint:
+        assert list(checkpoint.tensors) == ["a.weight", "b"]
+
+
+def test_the_plans_that_megatron_core_keeps_are_no_foreign_objects(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        save_distributed(STATE, storage_writer=PlanKeeper(tmp_path / "in"), no_dist=True)
+    plans = pickle.loads((tmp_path / "in" / ".metadata").read_bytes()).all_local_plans
+    assert {item.type.name for item in plans[0].items} == {"TENSOR", "BYTE_IO"}
+    (tmp_path / "in" / "common.pt").write_bytes(b"iteration, arguments")
+    assert_agrees(tmp_path / "in")
+    with open_any(tmp_path / "in") as checkpoint:
+        assert list(checkpoint.tensors) == ["a.weight", "b"]
+        assert isinstance(checkpoint, DcpFolder)
+        assert checkpoint.rivals == []
+
+
+@pytest.mark.parametrize("named", [SavePlanner, functools.reduce], ids=["SavePlanner", "reduce"])
+def test_what_else_the_planner_module_holds_is_foreign(tmp_path: Path, named: object) -> None:
+    folder = save(tmp_path / "in")
+    data = pickle.loads((folder / ".metadata").read_bytes())
+    data.all_local_plans = [named]
+    (folder / ".metadata").write_bytes(pickle.dumps(data))
+    assert_refused(folder, UnsafeError, r"names what torch does not write there \((torch.distributed|_?functools)")
+
+
+class PlanKeeper(FileSystemWriter):
+    """Keeps the plans in the metadata, as Megatron-Core's writer does."""
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        self.plan = plan
+        return super().prepare_local_plan(plan)
+
+    def finish(self, metadata: Any, results: Any) -> None:
+        metadata.all_local_plans = [self.plan]
+        super().finish(metadata, results)
 
 
 def test_every_element_type_of_torch_that_is_known_is_read(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from prunecli.formats.views import View
 __all__ = ["DcpFolder", "open_dcp_folder"]
 
 _MAGIC = 16
+_COMMON = "common.pt"
+"""Where Megatron-Core puts what is no tensor: iteration, arguments."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class DcpFolder(Folder):
     @property
     def rivals(self) -> list[str]:
         """Other files with weights."""
-        return weight_files(self.others)
+        return [name for name in weight_files(self.others) if name != _COMMON]
 
     def file_of(self, storage: str) -> str:
         """Return the file in which a storage lies."""

@@ -30,6 +30,8 @@ _CHECKPOINT = "torch.distributed.checkpoint"
 _OLDER = "torch.distributed._shard.sharded_tensor.metadata"
 """Where the properties of tensors were before torch 2.3; with the same state."""
 
+# The planner's classes are in what Megatron-Core writes: it keeps the plans of all ranks (`all_local_plans`) for the
+# next save. Like the others they are data classes and enumerations of torch's own, and making one runs nothing.
 _CLASSES = frozenset(
     {
         *(
@@ -38,6 +40,10 @@ _CLASSES = frozenset(
                 "BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta",
                 "TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING",
             )
+        ),
+        *(
+            (f"{_CHECKPOINT}.planner", name)
+            for name in ("BytesIOWriteData", "SavePlan", "TensorWriteData", "WriteItem", "WriteItemType")
         ),
         (f"{_CHECKPOINT}.filesystem", "_StorageInfo"),
         *((_OLDER, name) for name in ("MEM_FORMAT_ENCODING", "TensorProperties")),
@@ -188,7 +194,7 @@ class _Reader:
         return StoredTensor(name, path, dtype, shape, tuple(chunks))
 
     def _dtype(self, name: str, node: Node) -> DType:
-        """Read TensorProperties: its state is the tuple (dtype, layout, requires_grad, memory format, pinned)."""
+        """Read TensorProperties: its state is the tuple (dtype, layout, requires_grad, memory format, pinned, ..)."""
         state = self._state(node, (f"{_CHECKPOINT}.metadata", _OLDER), "TensorProperties")
         if not isinstance(state, TupleNode) or len(state.items) < 2 or not isinstance(state.items[0], Global):
             raise self._damaged(f"{show(name)} has no element type")
