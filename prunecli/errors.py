@@ -16,7 +16,9 @@ A message is one line that says what, where, and the remedy. Every string in it 
 through `show` first, so that a hostile name can neither move the cursor nor add a line.
 """
 
+import re
 import unicodedata
+from itertools import pairwise
 
 __all__ = [
     "DamagedError",
@@ -28,6 +30,7 @@ __all__ = [
     "UnsafeError",
     "UnsupportedError",
     "UsageError",
+    "fit_line",
     "show",
 ]
 
@@ -95,17 +98,69 @@ def show(text: object, limit: int = 200) -> str:
     r"""Make a string that came from a file (or a command line) fit for a terminal, a log, a table.
 
     Control, bidirectional, zero-width and unassigned characters and lone surrogates are written as escapes
-    (`\x1b`, `\u202e`), and what is longer than `limit` characters is clipped with an ellipsis.
+    (`\x1b`, `\u202e`), and what is longer than `limit` characters loses its middle: both ends of a path or a name
+    matter more.
 
     >>> show("layer\x1b[2J.weight")
     'layer\\x1b[2J.weight'
+    >>> show("/scratch/runs/2026/model.safetensors", 25)
+    '/scratch/r…el.safetensors'
     """
-    raw = str(text)
-    clipped = raw[: limit - 1] + "…" if len(raw) > limit else raw
+    clipped = _without_middle(str(text), limit)
     if clipped.isprintable():  # nearly every name is, and then it has no character of these categories
         return clipped
     shown = "".join(_escape(char) if unicodedata.category(char) in _UNSHOWABLE else char for char in clipped)
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+    return _without_middle(shown, limit)
+
+
+def fit_line(message: str, limit: int) -> str:
+    """Make a message one printable line of at most `limit` characters.
+
+    Long words, which are paths and names, lose their middles first, and then what stands before the remedy does. The
+    remedy, which follows the last semicolon, is kept whole unless it alone is too long.
+
+    >>> fit_line("cannot write /data/a-very-long-path-to-a-checkpoint.pt: no space left; free some", 60)
+    'cannot write /data/a-ver…kpoint.pt: no space left; free some'
+    """
+    # Escaped first (an escape has ten characters at most), so that what is cut is what is shown.
+    line = show(" ".join(message.split()), 10 * len(message))
+    if len(line) <= limit:
+        return line
+    head, mark, remedy = line.rpartition("; ") if "; " in line else (line, "", "")
+    remedy = _shorten_words(remedy, limit - len(mark) - min(_LEAST, len(head)))
+    room = limit - len(mark) - len(remedy)
+    if room < min(_LEAST, len(head)):  # that semicolon stood in a name, or the like
+        return _without_middle(line, limit)
+    return _without_middle(_shorten_words(head, room), room) + mark + remedy
+
+
+_LEAST = 60
+"""Characters of a message that are kept before its remedy."""
+
+_SHORTEST = 24
+"""What a long word is shortened to at most."""
+
+
+def _shorten_words(text: str, limit: int) -> str:
+    """Take middles out of the longest words, until the text has `limit` characters if that is enough for it."""
+    words = re.split(r"( )", text)
+    lengths = sorted({_SHORTEST, *(len(word) for word in words if len(word) > _SHORTEST)}, reverse=True)
+    for longest, shorter in pairwise(lengths):
+        excess = len(text) - limit
+        if excess <= 0:
+            break
+        count = sum(len(word) >= longest for word in words)
+        length = max(shorter, longest - -(-excess // count))
+        words = [_without_middle(word, length) for word in words]
+        text = "".join(words)
+    return text
+
+
+def _without_middle(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) * 3 // 5
+    return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def _escape(char: str) -> str:

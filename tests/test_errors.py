@@ -1,9 +1,21 @@
-"""What a person is shown of a string from a file."""
+"""What a person is shown of a string from a file, and of an error that holds long ones."""
 
+import ast
+import importlib
 import sys
 import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
-from prunecli.errors import show
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunecli import errors
+from prunecli.errors import fit_line, show
+
+PACKAGE = Path(errors.__file__).parent
 
 
 def test_what_is_printable_is_shown_as_it_is_and_nothing_else() -> None:
@@ -14,3 +26,92 @@ def test_what_is_printable_is_shown_as_it_is_and_nothing_else() -> None:
     for char in ("\x1b", "\x85", "\u200b", "\u202e", "\u2028", "\ud800", "\ue000", "\U0010ffff"):
         assert show(f"a{char}b") == "a" + char.encode("unicode_escape").decode("ascii") + "b"
     assert show("a\u00a0b") == "a\u00a0b"
+
+
+LONG = "/scratch/" + "a-very-long-name-of-a-folder/" * 40 + "model.safetensors"
+SPACED = LONG.replace("-", " ")
+LINE = 300 - len("prunecli: error: ")
+
+
+def errors_of(path: Path) -> Iterator[tuple[str, list[ast.expr]]]:
+    """Yield where an error or a note of ours is made, and what its message is put together from."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        if isinstance(getattr(errors, name, None), type) or name == "note":
+            message = node.args[0]
+            if isinstance(message, ast.JoinedStr):
+                yield f"{path.name}:{node.lineno}", message.values
+            elif isinstance(message, ast.Constant):
+                yield f"{path.name}:{node.lineno}", [message]
+
+
+def filled(parts: list[ast.expr], module: ModuleType, value: str) -> str:
+    """Put a message together; what is not known before is a long value, as it is shown."""
+    text = ""
+    for part in parts:
+        if isinstance(part, ast.Constant):
+            text += str(part.value)
+        elif isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name) and part.value.id.isupper():
+            text += str(getattr(module, part.value.id))
+        else:
+            text += "\0" + show(value) + "\0"
+    return text
+
+
+MESSAGES = [
+    (where, parts, ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
+    for path in sorted(PACKAGE.rglob("*.py"))
+    for where, parts in errors_of(path)
+]
+
+
+def test_there_are_messages_to_look_at() -> None:
+    assert len(MESSAGES) > 200
+    assert sum("; " in filled(parts, importlib.import_module(name), "") for _, parts, name in MESSAGES) > 100
+
+
+@pytest.mark.parametrize("value", [LONG, SPACED], ids=["words", "spaces"])
+def test_a_long_path_never_costs_the_remedy(value: str) -> None:
+    """Of each message that the package can make, what follows the last semicolon is there, and a line holds it all."""
+    lost = []
+    for where, parts, name in MESSAGES:
+        message = filled(parts, importlib.import_module(name), value)
+        line = fit_line(message.replace("\0", ""), LINE)
+        assert len(line) <= LINE, where
+        head, mark, remedy = message.rpartition("; ")
+        if "\0" in remedy and value == SPACED:
+            continue  # such a name may be cut anywhere
+        fixed = [each for number, each in enumerate(remedy.split("\0")) if number % 2 == 0]
+        at = line.find("; " + fixed[0]) if mark else 0
+        for each in fixed if mark else []:
+            at = line.find(each, at) if at >= 0 else at
+        if at < 0 or (mark and "\0" not in remedy and not line.endswith("; " + remedy)):
+            lost.append((where, line))
+        if head and "\0" not in head.partition(" ")[0]:
+            assert line.startswith(head.partition(" ")[0]), where
+    assert lost == []
+
+
+def test_both_ends_of_a_long_path_are_shown() -> None:
+    line = fit_line(f"cannot write {show(LONG)}: No space left on device; free some, or write elsewhere with -o", LINE)
+    assert line.startswith("cannot write /scratch/a-very-long")
+    assert line.endswith("/model.safetensors: No space left on device; free some, or write elsewhere with -o")
+    assert len(line) <= LINE
+    assert line.count("…") == 1
+
+
+def test_what_is_resumed_is_told_behind_the_remedy_of_the_error() -> None:
+    message = f"cannot write {show(SPACED)}: it needs 9 bytes; free some; what is finished is kept, go on with --resume"
+    line = fit_line(message, LINE)
+    assert line.endswith(": it needs 9 bytes; free some; what is finished is kept, go on with --resume")
+
+
+@given(st.text(), st.integers(80, 300))
+def test_any_message_becomes_one_printable_line(message: str, limit: int) -> None:
+    line = fit_line(message, limit)
+    assert len(line) <= limit
+    assert line.isprintable()
+    if len(message) <= limit and message.isprintable():
+        assert line == " ".join(message.split())

@@ -18,7 +18,7 @@ from prunecli.cli import commands
 from prunecli.cli.completion_scripts import ASKED, SCRIPTS, install
 from prunecli.cli.help import Command, Group
 from prunecli.cli.signals import Interrupted, die_of, interruptible
-from prunecli.errors import PeerError, PrunecliError, show
+from prunecli.errors import PeerError, PrunecliError, fit_line
 
 __all__ = ["Shell", "app", "run"]
 
@@ -167,6 +167,6 @@ def _with_help(error: typer.TyperException) -> str:
 def _fail(message: str, code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    line = show(" ".join(message.split()), _LINE - len(_PREFIX))
+    line = fit_line(message, _LINE - len(_PREFIX))
     sys.stderr.write(f"{_PREFIX}{line}\n")
     return code

@@ -99,7 +99,7 @@ ParamsFrom = Annotated[
     str | None,
     typer.Option(
         "--params-from",
-        metavar="FILE|-",
+        metavar="FILE|URL|-",
         help="Parameters by a list, a name or pattern a line, as `params` prints them; - is standard input.",
         rich_help_panel=SELECTION,
     ),
@@ -237,4 +237,7 @@ AllowChanges = Annotated[
         rich_help_panel=CONTENT,
     ),
 ]
-Told = Annotated[str, typer.Argument(metavar="REPORT", help="The JSON report; - is standard input.")]
+Told = Annotated[
+    str | None,
+    typer.Argument(metavar="[REPORT]", help="The JSON report, or - for standard input; default: the one beside CKPT."),
+]

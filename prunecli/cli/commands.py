@@ -7,13 +7,12 @@ from prunecli.cli import arguments as arg
 from prunecli.cli import render
 from prunecli.cli.comparing import baseline_of
 from prunecli.cli.lists import with_list
-from prunecli.cli.options import checkpoint_path, destination_of, input_path, selection_of
+from prunecli.cli.options import checkpoint_path, destination_of, selection_of
 from prunecli.cli.progress import progress
 from prunecli.cli.requests import Asked, Ways, check_asked, plan_of, request_of
 from prunecli.cli.running import Speech, carry_out, opened_by, run_of, seeded
 from prunecli.cli.showing import deliver, settle
-from prunecli.cli.verifying import verification_text
-from prunecli.errors import UsageError
+from prunecli.cli.verifying import report_reader, verification_text
 from prunecli.formats import base as formats
 from prunecli.formats.opening import confirm
 from prunecli.reporting.terminal import View
@@ -22,7 +21,6 @@ from prunecli.surgery.gates import check_gates, parse_gate
 from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import plan_bake
 from prunecli.surgery.report import measure
-from prunecli.surgery.report_reading import read_report
 from prunecli.surgery.select import select
 from prunecli.surgery.verify import check_verification, verify_checkpoint
 
@@ -170,18 +168,17 @@ def params(
 
 def verify(
     checkpoint: arg.Checkpoint,
-    told: arg.Told,
+    told: arg.Told = None,
     key: arg.Key = None,
     foreign: arg.Foreign = False,
     jobs: arg.Jobs = None,
     quiet: arg.Silent = False,
 ) -> None:
     """Check that a checkpoint is what a report of apply, remove or report says; exit 7 if it is not."""
-    source, place = checkpoint_path(checkpoint), input_path(told, "REPORT")
-    if source is None and place is None:
-        raise UsageError("checkpoint and report cannot both come from one standard input; give one of them a path")
+    source = checkpoint_path(checkpoint)
+    report_of = report_reader(source, told)
     with opened_by(source, formats.Reading(key, foreign), quiet=quiet) as (team, opened):
-        expected = team.share(lambda: read_report(place))
+        expected = team.share(report_of)
         with progress(opened, quiet=quiet or not team.leads, patient=True) as ticks:
             result = verify_checkpoint(opened, expected, replace(run_of(team, jobs), progress=ticks))
         confirm(opened)

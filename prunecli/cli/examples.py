@@ -39,8 +39,8 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ),
     ),
     "verify": (
-        ("is the file what its report says?", "prunecli verify masked.pt masked.report.json"),
-        ("of what comes through a pipe", "prunecli verify - masked.report.json < masked.pt"),
+        ("is the file what its report says?", "prunecli verify masked.pt"),
+        ("of what comes through a pipe", "prunecli verify - masked.pt.report.json < masked.pt"),
     ),
     "params": (
         ("what can be pruned", "prunecli params model.pt"),

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from prunecli.errors import UnreadableError, UsageError, show
+from prunecli.formats.detect import open_location
+from prunecli.formats.locations import Url, location_of
 
 __all__ = ["with_list"]
 
@@ -32,7 +33,7 @@ def with_list(params: Sequence[str] | None, place: str | None, checkpoint: str) 
         raise UsageError("--params-from is empty; give a path, or - for standard input")
     if place == "-" and checkpoint == "-":
         raise UsageError("the checkpoint and --params-from cannot both come from standard input; give one a path")
-    what = "standard input" if place == "-" else show(place)
+    what = "standard input" if place == "-" else show(location_of(place))  # without what logs in
     lines = _lines(_read(place, what), what)
     if not lines:
         raise UsageError(f"--params-from: {what} holds no names; did what made it find any?")
@@ -46,9 +47,13 @@ def with_list(params: Sequence[str] | None, place: str | None, checkpoint: str) 
 
 
 def _read(place: str, what: str) -> bytes:
+    location = location_of(place)
+    if isinstance(location, Url):
+        with open_location(location) as source:
+            return source.read(0, min(source.size, _LONGEST + 1))
     if place != "-":
         try:
-            with Path(place).open("rb") as file:
+            with location.open("rb") as file:  # a pipe of the shell's, too: <(grep ...)
                 return file.read(_LONGEST + 1)
         except (OSError, ValueError) as error:
             raise UnreadableError(f"cannot read --params-from {what}: {getattr(error, 'strerror', error)}") from None

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from prunecli.errors import show
+from prunecli.errors import fit_line, show
 from prunecli.formats.folders.folder import Folder
 from prunecli.formats.opening import Opened
 from prunecli.reporting.columns import Column, Row, lay_out
@@ -22,11 +22,14 @@ from prunecli.surgery.select import LONGEST
 
 __all__ = ["counts", "note", "parameters", "plan_table", "result", "rivals"]
 
+_LINE = 300
+"""Characters of a note, without what stands before it."""
+
 
 def note(text: str, *, quiet: bool) -> None:
     """Say something worth knowing on standard error."""
     if not quiet:
-        sys.stderr.write(f"prunecli: note: {show(text, 300)}\n")
+        sys.stderr.write(f"prunecli: note: {fit_line(text, _LINE)}\n")
 
 
 def counts(prune: Prune, *, quiet: bool) -> None:

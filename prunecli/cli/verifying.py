@@ -1,10 +1,33 @@
 """What `verify` says: one line if the checkpoint is what the report says, else the first differences, a line each."""
 
+from collections.abc import Callable
+
+from prunecli.cli.options import input_path
+from prunecli.errors import UsageError
+from prunecli.formats.locations import Location
+from prunecli.surgery.report import Report
+from prunecli.surgery.report_reading import read_report, read_report_beside
 from prunecli.surgery.verify import Verification
 
-__all__ = ["verification_text"]
+__all__ = ["report_reader", "verification_text"]
 
 _SHOWN = 10
+
+
+def report_reader(source: Location | None, place: str | None) -> Callable[[], Report]:
+    """Return what reads the report: the one that is named, else the one beside the checkpoint.
+
+    Raises:
+        UsageError: checkpoint and report would both come from standard input, or nothing lies beside that.
+    """
+    if place is None:
+        if source is None:
+            raise UsageError("nothing lies beside standard input; name the report")
+        return lambda: read_report_beside(source)
+    location = input_path(place, "REPORT")
+    if source is None and location is None:
+        raise UsageError("checkpoint and report cannot both come from one standard input; give one of them a path")
+    return lambda: read_report(location)
 
 
 def verification_text(label: str, found: Verification) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from prunecli.errors import show
 from prunecli.reporting.csv_report import safe_cell
-from prunecli.reporting.figures import shape_of
+from prunecli.reporting.figures import percent, shape_of
 from prunecli.reporting.forms import Form
 from prunecli.reporting.markdown import code
 from prunecli.surgery.comparison import Change, Comparison, comparison_as_dict
@@ -63,19 +63,15 @@ def _line(row: Change) -> Sequence[str]:
     if row.kind != "parameter":
         return ("", "", f"{row.changed:,}", f"{row.elements:,}", "", "", row.kind, name)
     figures = (row.newly_zero, row.revived, row.changed, row.elements)
-    shares = (_share(zeros, row.elements) for zeros in (row.zeros, row.zeros_before))
+    shares = (percent(zeros, row.elements) for zeros in (row.zeros, row.zeros_before))
     return (*(f"{each:,}" for each in figures), *shares, row.kind, name)
 
 
 def _sums(comparison: Comparison) -> Sequence[str]:
     totals = comparison.totals
     figures = (totals.newly_zero, totals.revived, totals.changed, totals.elements)
-    shares = (_share(zeros, totals.elements) for zeros in (totals.zeros, totals.zeros_before))
+    shares = (percent(zeros, totals.elements) for zeros in (totals.zeros, totals.zeros_before))
     return (*(f"{each:,}" for each in figures), *shares, "all", f"{totals.parameters:,} parameters")
-
-
-def _share(zeros: int, elements: int) -> str:
-    return f"{zeros / elements if elements else 0.0:.2%}"
 
 
 def _laid_out(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prunecli.formats.locations import Location, Url
 
-__all__ = ["Destination", "Progress", "counting", "default_output", "default_report"]
+__all__ = ["Destination", "Progress", "counting", "default_output", "default_report", "older_report"]
 
 _SUFFIXES = (
     ".safetensors", ".pth.tar", ".pt.tar", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl", ".pickle", ".th", ".model",
@@ -46,7 +46,12 @@ def default_output(source: Location, command: str) -> Location:
 
 
 def default_report(output: Location) -> Location:
-    """Name the report beside the output: `m.pruned.pt` -> `m.pruned.report.json`."""
+    """Name the report beside the output: `m.pruned.pt` -> `m.pruned.pt.report.json`."""
+    return output.with_name(f"{output.name}.report.json")
+
+
+def older_report(output: Location) -> Location:
+    """Name the report as earlier versions did: `m.pruned.pt` -> `m.pruned.report.json`."""
     return output.with_name(f"{_split(output)[0]}.report.json")
 
 

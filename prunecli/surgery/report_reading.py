@@ -2,22 +2,24 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from prunecli.core.amount import check_amount
 from prunecli.core.structure import Structure
-from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, show
+from prunecli.errors import DamagedError, PrunecliError, UnreadableError, UnsupportedError, UsageError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.locations import Location
+from prunecli.surgery.destinations import default_report, older_report
 from prunecli.surgery.report import ParameterReport, Place, Report
 from prunecli.surgery.report_json import SCHEMA
 from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.select import Selection
 from prunecli.surgery.stamp import STREAM
 
-__all__ = ["parse_report", "read_report"]
+__all__ = ["parse_report", "read_report", "read_report_beside"]
 
 _LIMIT = 1 << 30
 _COMMANDS = ("apply", "remove", "report")
@@ -37,6 +39,40 @@ def read_report(place: Location | None) -> Report:
         if source.size > _LIMIT:
             raise DamagedError(f"{source.label} is {source.size} bytes, too large for a report; is it the checkpoint?")
         return parse_report(source.read(0, source.size), source.label)
+
+
+def read_report_beside(checkpoint: Location) -> Report:
+    """Read the report that lies beside a checkpoint.
+
+    A report with an older name may be that of another file, which had the same name but for its suffix: it counts if
+    it names this file as its output.
+
+    Raises:
+        UsageError: there is none.
+        DamagedError: as `parse_report`.
+    """
+    place, older = default_report(checkpoint), older_report(checkpoint)
+    if _is_there(place):
+        return read_report(place)
+    if older != place and _is_there(older):
+        report = read_report(older)
+        if report.output is not None and _last_part(report.output.path or "") == checkpoint.name:
+            return report
+    raise UsageError(f"{show(checkpoint)} has no {show(place.name)} beside it; name its report")
+
+
+def _is_there(place: Location) -> bool:
+    if isinstance(place, Path):
+        return place.exists()
+    try:
+        with open_location(place):
+            return True
+    except UnreadableError:
+        return False
+
+
+def _last_part(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def parse_report(raw: bytes, label: str) -> Report:

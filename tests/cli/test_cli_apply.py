@@ -42,7 +42,7 @@ def test_amounts(cli: Cli, amount: str, count: int, form: list[str]) -> None:
     assert outcome.code == 0, outcome.err
     pruned = zeros("model.pruned.pt", "fc1.weight" if form else "fc1.weight_mask")
     assert pruned == count
-    told = json.loads(Path("model.pruned.report.json").read_text())["totals"]["pruned_now"]
+    told = json.loads(Path("model.pruned.pt.report.json").read_text())["totals"]["pruned_now"]
     assert told == count
 
 
@@ -107,7 +107,7 @@ def test_a_drawn_seed_is_told_and_replays(cli: Cli) -> None:
     first = cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "-o", "first.pt")
     found = re.search(r"^seed (\d+)$", first.err, re.MULTILINE)
     assert found
-    assert json.loads(Path("first.report.json").read_text())["seed"] == int(found[1])
+    assert json.loads(Path("first.pt.report.json").read_text())["seed"] == int(found[1])
     again = cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "-o", "again.pt", "--seed", found[1])
     assert again.code == 0
     mask = load("first.pt")["fc1.weight_mask"]
@@ -219,7 +219,8 @@ def test_dry_run_tells_the_output_in_one_line(cli: Cli) -> None:
     folder = Path("a" * 150, "b" * 100)
     folder.mkdir(parents=True)
     outcome = cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "--dry-run", "-o", folder / "out.pt")
-    assert outcome.err.splitlines()[-1].startswith(f"would write {'a' * 150}/bb")
+    assert outcome.err.splitlines()[-1].startswith(f"would write {'a' * 50}")
+    assert f"{'b' * 50}/out.pt, seed " in outcome.err.splitlines()[-1]
     assert outcome.err.splitlines()[-1].endswith("; nothing is written")
 
 

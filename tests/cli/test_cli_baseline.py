@@ -125,3 +125,17 @@ def test_markdown_has_the_rows_of_the_table(cli: Cli) -> None:
         cell for line in table[:-1] for cell in re.split(r"\s{2,}", line.strip())
     ]
     assert markdown[-1] == table[-1]
+
+
+def test_not_quite_all_is_never_all(cli: Cli) -> None:
+    """One value that is left among 100,000 is not 100.00%, and one zero is not 0.00%."""
+    one_left, one_zero = torch.zeros(100_000), torch.ones(100_000)
+    one_left[17], one_zero[17] = 1.0, 0.0
+    save_file({"a": torch.ones(100_000), "b": one_zero}, "before.safetensors")
+    save_file({"a": one_left, "b": torch.zeros(100_000)}, "after.safetensors")
+    for form in ("table", "markdown"):
+        outcome = cli("report", "after.safetensors", "--baseline", "before.safetensors", "--format", form)
+        assert outcome.code == 0, outcome.err
+        a, b, total = [line.replace("|", " ").split() for line in outcome.out.splitlines() if "0,000" in line][:3]
+        assert (a[4:6], b[4:6]) == ([">99.99%", "0.00%"], ["100.00%", "<0.01%"])
+        assert total[4:6] == [">99.99%", "<0.01%"]

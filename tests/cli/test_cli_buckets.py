@@ -170,7 +170,7 @@ def test_default_names_lie_beside_the_input(cli: Cli, zoo: Path, bucket: Bucket,
     outcome = cli("apply", upload(bucket, Path(kind)), *FC)
     output = "model.pruned.pt" if kind == "model.pt" else "shards.pruned"
     assert outcome.out == bucket.url(output) + "\n"
-    assert {key.split("/")[0] for key in bucket.keys} == {kind, output, f"{kind.split('.')[0]}.pruned.report.json"}
+    assert {key.split("/")[0] for key in bucket.keys} == {kind, output, f"{output}.report.json"}
 
 
 def test_an_input_is_replaced_by_force(cli: Cli, zoo: Path, bucket: Bucket) -> None:
@@ -524,3 +524,19 @@ def test_a_signal_in_the_middle_leaves_nothing(
     assert (process.returncode, out, err) == (-signum, "", "")
     assert bucket.keys == [large.name]
     assert bucket.hanging == []
+
+
+def test_a_list_of_parameters_lies_anywhere(cli: Cli, zoo: Path, bucket: Bucket) -> None:
+    """`--params-from` takes a URL as it takes a path, for a checkpoint here or there."""
+    there = bucket.put("lists/fc.txt", cli("params", "model.pt", "-p", "fc*.weight").out.encode())
+    line = ("-a", "0.5", "--seed", "1", "--remove", "-q")
+    for source in ("model.pt", upload(bucket, Path("model.pt"))):
+        assert cli("apply", source, "--params-from", there, *line, "-o", "listed.pt", "--force").code == 0
+        assert cli("apply", source, "-p", "fc*.weight", *line, "-o", "named.pt", "--force").code == 0
+        assert Path("listed.pt").read_bytes() == Path("named.pt").read_bytes()
+    outcome = cli("apply", "model.pt", "--params-from", bucket.url("lists/none.txt"), *line, "-o", "x.pt")
+    assert (outcome.code, outcome.err.count("\n")) == (3, 1)
+    assert bucket.url("lists/none.txt") in outcome.err
+    bucket.put("lists/none.txt", b"")
+    outcome = cli("apply", "model.pt", "--params-from", bucket.url("lists/none.txt"), *line, "-o", "x.pt")
+    assert (outcome.code, "holds no names" in outcome.err) == (2, True)

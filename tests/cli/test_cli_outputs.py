@@ -19,13 +19,13 @@ FC1 = ("-p", "fc1.weight", "-a", "0.5", "--seed", "1")
 @pytest.mark.parametrize(
     ("name", "output", "report"),
     [
-        ("m.pt", "m.pruned.pt", "m.pruned.report.json"),
-        ("m.pth.tar", "m.pruned.pth.tar", "m.pruned.report.json"),
-        ("llama-3.1-8b.safetensors", "llama-3.1-8b.pruned.safetensors", "llama-3.1-8b.pruned.report.json"),
-        ("epoch=3-loss=0.25.ckpt", "epoch=3-loss=0.25.pruned.ckpt", "epoch=3-loss=0.25.pruned.report.json"),
+        ("m.pt", "m.pruned.pt", "m.pruned.pt.report.json"),
+        ("m.pth.tar", "m.pruned.pth.tar", "m.pruned.pth.tar.report.json"),
+        ("llama-3.1-8b.safetensors", "llama-3.1-8b.pruned.safetensors", "llama-3.1-8b.pruned.safetensors.report.json"),
+        ("epoch=3-loss=0.25.ckpt", "epoch=3-loss=0.25.pruned.ckpt", "epoch=3-loss=0.25.pruned.ckpt.report.json"),
         ("checkpoint", "checkpoint.pruned", "checkpoint.pruned.report.json"),
         ("model.v1.5", "model.v1.5.pruned", "model.v1.5.pruned.report.json"),
-        ("with space and ü.pt", "with space and ü.pruned.pt", "with space and ü.pruned.report.json"),
+        ("with space and ü.pt", "with space and ü.pruned.pt", "with space and ü.pruned.pt.report.json"),
     ],
 )
 def test_default_names(cli: Cli, folder: Path, name: str, output: str, report: str) -> None:
@@ -38,17 +38,26 @@ def test_default_names(cli: Cli, folder: Path, name: str, output: str, report: s
 
 def test_a_report_in_the_way_is_told_with_its_own_option(cli: Cli) -> None:
     assert cli("apply", "model.pt", *FC1).code == 0
-    outcome = cli("apply", "model.safetensors", *FC1)
+    Path("model.pruned.pt").unlink()
+    outcome = cli("apply", "model.pt", *FC1)
     assert outcome.code == 6
-    assert "model.pruned.report.json exists; name another output with --report" in outcome.err
-    assert not Path("model.pruned.safetensors").exists()
+    assert "model.pruned.pt.report.json exists; name another output with --report" in outcome.err
+    assert not Path("model.pruned.pt").exists()
+
+
+def test_two_files_with_one_stem_have_a_report_each(cli: Cli) -> None:
+    for name in ("model.pt", "model.safetensors"):
+        assert cli("apply", name, *FC1).code == 0
+    for name in ("model.pruned.pt", "model.pruned.safetensors"):
+        assert json.loads(Path(f"{name}.report.json").read_text())["output"]["path"] == name
+        assert cli("verify", name).code == 0
 
 
 def test_default_names_of_remove(cli: Cli) -> None:
     assert cli("apply", "model.pt", *FC1).code == 0
     outcome = cli("remove", "model.pruned.pt")
     assert outcome.out == "model.baked.pt\n"
-    assert Path("model.baked.report.json").exists()
+    assert Path("model.baked.pt.report.json").exists()
 
 
 def test_a_path_that_is_no_text_comes_out_as_it_is(cli: Cli) -> None:
@@ -74,9 +83,9 @@ def test_no_report(cli: Cli, folder: Path) -> None:
 
 def test_the_report_on_stdout_is_the_one_in_the_file(cli: Cli) -> None:
     on_stdout = cli("apply", "model.pt", *FC1, "--report", "-", "-o", "x.pt")
-    assert not Path("x.report.json").exists()
+    assert not Path("x.pt.report.json").exists()
     cli("apply", "model.pt", *FC1, "-o", "x.pt", "--force")
-    assert Path("x.report.json").read_text() == on_stdout.out
+    assert Path("x.pt.report.json").read_text() == on_stdout.out
 
 
 def test_the_report_of_apply(cli: Cli) -> None:

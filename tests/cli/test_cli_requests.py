@@ -19,7 +19,7 @@ def test_a_dry_run_prints_the_recipe_that_does_the_same(cli: Cli) -> None:
     assert cli("apply", "model.pt", *OPTIONS, "-o", "one.pt").code == 0
     assert cli("apply", "model.pt", "--recipe", "prune.toml", "-o", "two.pt").code == 0
     assert Path("two.pt").read_bytes() == Path("one.pt").read_bytes()
-    one, two = (json.loads(Path(f"{name}.report.json").read_text()) for name in ("one", "two"))
+    one, two = (json.loads(Path(f"{name}.pt.report.json").read_text()) for name in ("one", "two"))
     assert {**one, "output": None} == {**two, "output": None}
     again = cli("apply", "model.pt", "--recipe", "prune.toml", "--dry-run", "-o", "three.pt")
     assert again.out == printed.out
@@ -57,18 +57,18 @@ def test_options_stand_over_the_recipe(cli: Cli) -> None:
 def test_a_report_replays_to_the_same_bytes(cli: Cli, source: str, ways: list[str]) -> None:
     end = Path(source).suffix
     assert cli("apply", source, "-p", "fc*.weight", "-a", "0.3", *ways, "-o", f"one{end}").code == 0
-    assert cli("apply", source, "--from-report", "one.report.json", "-o", f"two{end}").code == 0
+    assert cli("apply", source, "--from-report", f"one{end}.report.json", "-o", f"two{end}").code == 0
     assert Path(f"two{end}").read_bytes() == Path(f"one{end}").read_bytes()
-    by_pipe = cli("apply", source, "--from-report", "-", "-o", "-", stdin=Path("one.report.json"))
+    by_pipe = cli("apply", source, "--from-report", "-", "-o", "-", stdin=Path(f"one{end}.report.json"))
     assert by_pipe.raw == Path(f"one{end}").read_bytes()
 
 
 def test_a_replay_over_another_checkpoint_writes_the_same_masks(cli: Cli) -> None:
     assert cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.3", "-o", "one.pt").code == 0
-    outcome = cli("apply", "model.safetensors", "--from-report", "one.report.json", "--report", "-", "--remove")
+    outcome = cli("apply", "model.safetensors", "--from-report", "one.pt.report.json", "--report", "-", "--remove")
     masks = [
         {each["name"]: each["mask_sha256"] for each in report["parameters"]}
-        for report in (outcome.json, json.loads(Path("one.report.json").read_text()))
+        for report in (outcome.json, json.loads(Path("one.pt.report.json").read_text()))
     ]
     assert masks[0] == masks[1]
 

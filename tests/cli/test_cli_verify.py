@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 Cli = Callable[..., Any]
 Refusal = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("folder")
-FILES = ("model.pruned.safetensors", "model.pruned.report.json")
+FILES = ("model.pruned.safetensors", "model.pruned.safetensors.report.json")
 
 
 @pytest.fixture(params=["--remove", "--mask-dtype=bool"])
@@ -88,3 +88,39 @@ def test_a_report_of_a_gigabyte_is_refused_unread(cli: Cli) -> None:
     outcome = cli("verify", "model.safetensors", "r.json")
     assert (outcome.code, outcome.out) == (4, "")
     assert "too large" in outcome.err
+
+
+@pytest.mark.usefixtures("pruned")
+def test_the_report_beside_the_checkpoint_need_not_be_named(cli: Cli, refused: Refusal) -> None:
+    named = cli("verify", *FILES)
+    beside = cli("verify", FILES[0])
+    assert (beside.code, beside.out, beside.err) == (0, named.out, "")
+    assert "model.safetensors has no model.safetensors.report.json beside it" in refused(
+        2, "verify", "model.safetensors"
+    )
+    assert "nothing lies beside standard input" in refused(2, "verify", "-", stdin=Path(FILES[0]))
+
+
+@pytest.mark.usefixtures("pruned")
+def test_a_report_with_the_older_name_counts_if_it_names_the_file(cli: Cli, refused: Refusal) -> None:
+    older = Path("model.pruned.report.json")
+    Path(FILES[1]).rename(older)
+    assert cli("verify", FILES[0]).code == 0
+    told = json.loads(older.read_text())
+    told["output"]["path"] = "/elsewhere/model.pruned.pt"
+    older.write_text(json.dumps(told))
+    assert "no model.pruned.safetensors.report.json beside it" in refused(2, "verify", FILES[0])
+    told["output"]["path"] = "/elsewhere/model.pruned.safetensors"  # where it lay then
+    older.write_text(json.dumps(told))
+    assert cli("verify", FILES[0]).code == 0
+    # The new name comes first.
+    Path(FILES[1]).write_text("{}")
+    assert "its schema is" in refused(4, "verify", FILES[0])
+
+
+def test_the_report_beside_a_folder(cli: Cli, folder: Path) -> None:
+    Path("m").mkdir()
+    Path("model.safetensors").rename("m/model.safetensors")
+    assert cli("apply", "m", "-p", "fc1.weight", "-a", "0.5", "--remove", "-q").out == "m.pruned\n"
+    assert Path("m.pruned.report.json").exists()
+    assert cli("verify", "m.pruned/").code == 0

@@ -77,7 +77,7 @@ SCENARIOS = (
     Scenario("bake safetensors", _file("m.safetensors"), ("apply", "m.safetensors", *_BAKE), ("--force",)),
     Scenario("mask safetensors", _file("m.safetensors"), ("apply", "m.safetensors", *_MASK), ("--force",)),
     Scenario("bake torch zip", _file("m.pt"), ("apply", "m.pt", *_BAKE), ("--force",)),
-    Scenario("mask torch zip over an older output", _file("m.pt", "m.pruned.pt", "m.pruned.report.json"),
+    Scenario("mask torch zip over an older output", _file("m.pt", "m.pruned.pt", "m.pruned.pt.report.json"),
              ("apply", "m.pt", *_MASK, "--force")),
     Scenario("bake legacy", _legacy, ("apply", "m.pt", *_BAKE), ("--force",)),
     Scenario("remove masks", _masked, ("remove", "m.pt", "-j", "1", "-o", "out.pt"), ("--force",)),

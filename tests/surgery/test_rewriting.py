@@ -153,8 +153,7 @@ def test_default_names(source_name: str, command: str, expected: str) -> None:
     output = default_output(Path("folder") / source_name, command)
     assert output == Path("folder") / expected
     assert isinstance(output, Path)
-    assert default_report(output) == output.with_name(default_report(output).name)
-    assert default_report(output).name.endswith(".report.json")
+    assert default_report(output) == output.with_name(f"{output.name}.report.json")
 
 
 @pytest.mark.parametrize("remove", [False, True])
