@@ -166,7 +166,8 @@ def _described(before: Layout, after: Layout, pair: _Pair, kind: Literal["parame
         return _Task(_row(only, only.name, kind, "added" if old is None else "missing"))
     row = _row(new, old.name, kind, "compared")
     same = old.weight.shape == new.weight.shape and old.weight.dtype.name == new.weight.dtype.name
-    weights = comparable(old.weight, new.weight) if same else None
+    masked = all(each.mask is None or each.countable for each in (old, new))
+    weights = comparable(old.weight, new.weight) if same and masked else None
     if weights is None:
         return _Task(replace(row, state="incomparable"))
     if row.kind == "parameter" and weights[0].elements != row.elements:

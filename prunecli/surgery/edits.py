@@ -79,7 +79,7 @@ def prepare(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = No
     for parameter in plan.parameters.values():
         planned = plan.planned.get(parameter.name)
         if planned is None:
-            if plan.counted(parameter) and parameter.weight.dtype.prunable and parameter.weight.view.nested:
+            if plan.counted(parameter) and parameter.countable:
                 _look_at(draft, parameter)
         elif plan.bake:
             _bake(draft, planned)

@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.surgery.names.mask_layouts import MaskedWeight, masked_weights
+from prunecli.surgery.names.mask_layouts import masked_weights
 from prunecli.surgery.names.roles import Role, roles_of
 
 __all__ = ["DEEPEST", "Parameter", "canonical", "is_among_averages", "parameters_of"]
@@ -49,6 +48,12 @@ class Parameter:
         """Whether a pattern may select it: a parameter by its role, of a type whose elements can be zero."""
         return self.role is Role.PARAMETER and self.weight.dtype.prunable
 
+    @property
+    def countable(self) -> bool:
+        """Whether its zeros can be counted: its elements can be read one by one, and those of its mask."""
+        weight, mask = self.weight, self.mask
+        return weight.dtype.prunable and weight.view.nested and (mask is None or _is_plain(mask))
+
     def obstacle(self) -> str | None:
         """Say why single elements of it cannot be zeroed, None if they can."""
         if not self.weight.dtype.prunable:
@@ -57,7 +62,14 @@ class Parameter:
             return "it is expanded: many of its elements share one place in memory"
         if not self.weight.view.nested:
             return "its strides interleave, so that elements share memory"
+        if self.mask is not None and not _is_plain(self.mask):
+            dtype, stride = self.mask.dtype.name, self.mask.view.stride
+            return f"its mask is not one of single elements (it is {dtype}, strides {stride})"
         return None
+
+
+def _is_plain(mask: TensorInfo) -> bool:
+    return mask.dtype.prunable and mask.view.nested and mask.view.repeats <= 1
 
 
 def canonical(name: str) -> str:
@@ -81,15 +93,11 @@ def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
     """Return the tensors of the state dict by the names of their parameters, in the order of the file.
 
     A weight and its mask (`mask_layouts`) are one parameter.
-
-    Raises:
-        UnsupportedError: a mask is of a type that has no zero for each element (packed).
     """
     tensors = checkpoint.tensors
     masked = masked_weights(tensors)
     masks = set()
     for each in masked.values():
-        _check_mask(checkpoint, each)
         masks |= {each.mask.name, *each.leftovers}
     weights = {
         masked[name].name if name in masked else name: tensor for name, tensor in tensors.items() if name not in masks
@@ -104,15 +112,6 @@ def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
         mask, leftovers = (own.mask, own.leftovers) if own else (None, ())
         found[name] = Parameter(name, keys[name], weight, mask, average_of, role, leftovers)
     return found
-
-
-def _check_mask(checkpoint: Layout, masked: MaskedWeight) -> None:
-    mask = masked.mask
-    if not mask.dtype.prunable or not mask.view.nested or mask.view.repeats > 1:
-        raise UnsupportedError(
-            f"{checkpoint.source.label}: {show(mask.name)} is not a mask of single elements (it is {mask.dtype.name}, "
-            f"strides {mask.view.stride}); bake it with torch"
-        )
 
 
 def _keys(names: list[str]) -> Mapping[str, str]:

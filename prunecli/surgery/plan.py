@@ -159,6 +159,7 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
 
     Raises:
         UsageError: no selected parameter has a mask, or nothing has, or a tie needs a decision.
+        UnsupportedError: a mask cannot be baked, since its weight (or itself) has no elements that can be zeroed.
     """
     parameters = parameters_of(checkpoint)
     masked = {name: parameter for name, parameter in parameters.items() if parameter.mask is not None}
@@ -171,6 +172,7 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
         selected = [each for each in select(parameters, selection, words) if each.mask is not None]
         if not selected:
             raise UsageError(f"none of the selected parameters has a mask; {words.listing} shows which do")
+    _check_bakeable(checkpoint, selected, words)
     twins = find_twins(checkpoint, parameters)
     ties = find_ties(checkpoint, parameters, selected, words.clone, twins, words=words)
     planned = {}
@@ -180,6 +182,17 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
         planned[parameter.name] = Planned(parameter, key, tied_to, _checked(parameter, census), None)
     _check_tied_masks(list(planned.values()))
     return Plan("remove", parameters, planned, bake=True, twins=twins)
+
+
+def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter], words: Wording) -> None:
+    """Refuse to drop a mask whose weight would stay as it is."""
+    for parameter in selected:
+        obstacle = parameter.obstacle()
+        if obstacle is not None:
+            raise UnsupportedError(
+                f"{checkpoint.source.label}: the mask of {show(parameter.name)} cannot be baked: {obstacle}; bake it "
+                f"with torch, or select the others by {words.param}"
+            )
 
 
 def _plan_one(checkpoint: Layout, parameter: Parameter, tie: tuple[str, tuple[str, ...]], prune: Prune) -> Planned:

@@ -77,7 +77,12 @@ def comparable(one: TensorInfo, other: TensorInfo) -> tuple[TensorInfo, TensorIn
     What is expanded in the same way on both sides is read without the repetitions.
     """
     readable = one.dtype.itemsize in _WIDTHS or one.dtype.paired
-    return _stored_once(one, other) if readable else None
+    return _stored_once(one, other) if readable and _is_stored(one) and _is_stored(other) else None
+
+
+def _is_stored(tensor: TensorInfo) -> bool:
+    """Whether the elements lie in one storage, as those of a sparse or quantised tensor do not."""
+    return not tensor.elements or tensor.span[1] <= tensor.storage.nbytes
 
 
 def _stored_once(one: TensorInfo, other: TensorInfo) -> tuple[TensorInfo, TensorInfo] | None:

@@ -123,6 +123,8 @@ def _differences(told: ParameterReport, own: ParameterReport) -> Iterator[str]:
 
 def _is_binary(checkpoint: Layout, parameter: Parameter) -> bool:
     """Whether a parameter's mask, if it has one, holds nothing but 0 and 1."""
+    if not parameter.countable:
+        return True
     big_endian = checkpoint.big_endian
     return take_census(checkpoint.source, parameter, big_endian=big_endian, zeros_are_pruned=False).binary
 

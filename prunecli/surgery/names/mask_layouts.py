@@ -24,12 +24,20 @@ class MaskedWeight:
 def masked_weights(tensors: Mapping[str, TensorInfo]) -> dict[str, MaskedWeight]:
     """Return the weights that have masks, by the names of their tensors.
 
-    `x_orig` and `x_mask` of one shape, with no `x` beside them, are the pruned parameter `x` (torch.nn.utils.prune).
+    `x_orig` and `x_mask` of one shape, with no `x` beside them, are the pruned parameter `x` (torch.nn.utils.prune);
+    coremltools puts a 0-d `x_amount` beside them. Of some opaque tensors (a pickled DTensor) the shape is not known.
     """
     found = {}
     for name, weight in tensors.items():
         base = name.removesuffix("_orig")
         mask = tensors.get(f"{base}_mask")
-        if base != name and base not in tensors and mask is not None and mask.shape == weight.shape:
-            found[name] = MaskedWeight(base, weight, mask)
+        if base != name and base not in tensors and mask is not None and _may_cover(mask, weight):
+            amount = tensors.get(f"{base}_amount")
+            leftovers = (amount.name,) if amount is not None and amount.shape == () else ()
+            found[name] = MaskedWeight(base, weight, mask, leftovers)
     return found
+
+
+def _may_cover(mask: TensorInfo, weight: TensorInfo) -> bool:
+    unknown = any(each.dtype.kind == "opaque" and each.shape == () for each in (mask, weight))
+    return mask.shape == weight.shape or unknown
