@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from prunecli.cli import render
+from prunecli.cli.notes import plan_notes
 from prunecli.cli.progress import progress
 from prunecli.errors import UsageError
 from prunecli.formats import base as formats
@@ -57,6 +58,7 @@ class Speech:
 def carry_out(opened: Opened, plan: Plan, destination: Destination, run: Run, speech: Speech) -> None:
     """Do what a plan says, or print it and look whether it could be done."""
     render.rivals(opened, quiet=speech.quiet)
+    plan_notes(plan, quiet=speech.quiet)
     if speech.dry_run:
         if run.team.leads:
             render.plan_table(plan, destination)

@@ -18,7 +18,7 @@ _FORMULA = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 _LONGEST = 100_000
 COLUMNS = (
     "name", "module", "shape", "dtype", "state", "elements", "bytes", "zeros", "sparsity", "zeros_before",
-    "pruned_now", "tied_to", *_STRUCTURE, "mask_sha256", "crc32",
+    "pruned_now", "tied_to", *_STRUCTURE, "mask_sha256", "crc32", "role",
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def _line(each: ParameterReport) -> Sequence[object]:
     cells = [
         each.name, each.module, shape_of(each.shape), each.dtype, each.state, each.elements, each.bytes, each.zeros,
         each.sparsity, each.zeros_before, each.pruned_now, "|".join(each.tied_to), *structure, each.mask_sha256,
-        each.crc32,
+        each.crc32, each.role.value,
     ]  # fmt: skip
     return [safe_cell(cell) if isinstance(cell, str) else cell for cell in cells]
 

@@ -12,10 +12,11 @@ from prunecli.core.sampling import Subset, split, stream_key
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.surgery.absent import check_absent
+from prunecli.surgery.left_out import PassedOver, passed_over
 from prunecli.surgery.masks import Census, check_multiplied, take_census
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.request import Group, Prune
-from prunecli.surgery.select import Selection, select
+from prunecli.surgery.select import Choice, Selection, choose, select
 from prunecli.surgery.ties import check_shared_masks, find_ties
 from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.wording import SHELL, Wording
@@ -58,6 +59,8 @@ class Plan:
     expected: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Entries for the container's metadata: the stamp."""
+    passed: PassedOver = field(default_factory=PassedOver)
+    """What patterns matched and did not take, and what else holds weights."""
 
     @property
     def seed(self) -> int | None:
@@ -82,18 +85,20 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
     parameters = parameters_of(checkpoint)
     for group in prune.groups:
         check_absent(checkpoint, parameters, group.selection)
-    groups = _grouped(parameters, prune.groups, words)
+    choices = [_chosen(parameters, group, words) for group in prune.groups]
+    groups = _grouped(choices)
     selected = [parameter for name, parameter in parameters.items() if name in groups]
     planned, twins = plan_parameters(checkpoint, parameters, selected, prune, words)
     _check_tied_groups(planned, groups)
     amounts = _amounts(planned, groups, prune)
     drawn = {each.parameter.name: replace(each, subset=_subset(each, prune, amounts[each.key])) for each in planned}
-    return Plan("apply", parameters, drawn, prune.remove, prune, twins)
+    passed = passed_over(checkpoint, parameters, choices)
+    return Plan("apply", parameters, drawn, prune.remove, prune, twins, passed=passed)
 
 
-def _selected(parameters: Mapping[str, Parameter], group: Group, words: Wording) -> list[Parameter]:
+def _chosen(parameters: Mapping[str, Parameter], group: Group, words: Wording) -> Choice:
     try:
-        return select(parameters, group.selection, words)
+        return choose(parameters, group.selection, words)
     except UsageError as error:
         raise UsageError(f"{group.where}: {error}" if group.where else str(error)) from None
 
@@ -141,11 +146,11 @@ def check_request(checkpoint: Layout, prune: Prune, words: Wording) -> None:
         )
 
 
-def _grouped(parameters: Mapping[str, Parameter], groups: Sequence[Group], words: Wording) -> dict[str, int]:
+def _grouped(choices: Sequence[Choice]) -> dict[str, int]:
     """Return the number of each selected parameter's group."""
     found: dict[str, int] = {}
-    for number, group in enumerate(groups):
-        for parameter in _selected(parameters, group, words):
+    for number, choice in enumerate(choices):
+        for parameter in choice.taken:
             other = found.setdefault(parameter.name, number)
             if other != number:
                 raise UsageError(

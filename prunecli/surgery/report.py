@@ -1,7 +1,7 @@
 """What is in a checkpoint, or was done to it: sparsity counted from the data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prunecli.core.structure import Structure
@@ -12,6 +12,8 @@ from prunecli.surgery.absent import check_absent
 from prunecli.surgery.contents import Tally
 from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
+from prunecli.surgery.left_out import LeftOut, left_out
+from prunecli.surgery.names.roles import Role
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.request import Prune
@@ -63,6 +65,8 @@ class ParameterReport:
     """Where its zeros lie, if that was looked at."""
     copies: tuple[str, ...] = ()
     """Averages and optimizer state of this parameter elsewhere in the file, which a prune leaves alone."""
+    role: Role = Role.PARAMETER
+    """What the tensor is: not a parameter where an exact name, or a pattern for averages, asked for it."""
 
     @property
     def bytes(self) -> int:
@@ -105,6 +109,8 @@ class Report:
     """Paths of the tensors outside the state dict (averages, optimizer state): left as they are."""
     stamps: Sequence[Mapping[str, Any]] = ()
     """What earlier runs left in the input's metadata of how they made its masks (`--stamp`), as it stands there."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The checkpoint's tensors that are none of `parameters`, by role: what the totals are not totals of."""
 
     @property
     def seed(self) -> int | None:
@@ -162,7 +168,8 @@ def measure(
         chosen = select(parameters, selection)
     else:
         chosen = [parameter for parameter in parameters.values() if parameter.ordinary]
-    return measure_parameters(checkpoint, chosen, run, structure=structure, pictures=pictures)
+    report = measure_parameters(checkpoint, chosen, run, structure=structure, pictures=pictures)
+    return replace(report, left_out=left_out(checkpoint, parameters, {parameter.name for parameter in chosen}))
 
 
 def measure_parameters(
@@ -226,6 +233,7 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
         prune=plan.prune,
         carried=[tensor.name for tensor in checkpoint.carried],
         stamps=stamps_of(checkpoint),
+        left_out=left_out(checkpoint, plan.parameters, {each.name for each in parameters}),
     )
 
 
@@ -255,6 +263,7 @@ def _parameter(
         crc32=_crc32(tally) if tally else None,
         structure=tally.structure.result() if tally and tally.structure else None,
         copies=copies if planned else (),
+        role=parameter.role,
     )
 
 

@@ -12,6 +12,7 @@ from prunecli.core.structure import Structure
 from prunecli.formats.base import Layout
 from prunecli.formats.outputs.anywhere import Output, write_output
 from prunecli.surgery.edits import Surgery
+from prunecli.surgery.names.roles import Role
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import ParameterReport, Place, Report, make_report
 from prunecli.surgery.request import request_as_dict
@@ -60,6 +61,11 @@ def as_dict(report: Report) -> dict[str, Any]:
         "parameters": [_parameter_dict(each) for each in report.parameters],
         "carried": list(report.carried),
         "stamps": [dict(stamp) for stamp in report.stamps],
+        "left_out": [
+            {"role": each.role.value, "key": each.key, "tensors": each.tensors, "elements": each.elements,
+             "bytes": each.bytes}
+            for each in report.left_out
+        ],
     }  # fmt: skip
 
 
@@ -70,6 +76,7 @@ def _parameter_dict(each: ParameterReport) -> dict[str, Any]:
         "state": each.state, "pruned_now": each.pruned_now, "tied_to": list(each.tied_to), "key": each.key,
         "candidates": each.candidates, "mask_sha256": each.mask_sha256, "crc32": each.crc32,
         "structure": None if each.structure is None else _structure(each.structure), "copies": list(each.copies),
+        **({} if each.role is Role.PARAMETER else {"role": each.role.value}),
     }  # fmt: skip
 
 

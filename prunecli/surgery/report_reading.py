@@ -13,6 +13,8 @@ from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.locations import Location
 from prunecli.surgery.destinations import default_report, older_report
+from prunecli.surgery.left_out import LeftOut
+from prunecli.surgery.names.roles import Role
 from prunecli.surgery.report import ParameterReport, Place, Report
 from prunecli.surgery.report_json import SCHEMA
 from prunecli.surgery.request import Group, Prune
@@ -99,6 +101,7 @@ def parse_report(raw: bytes, label: str) -> Report:
         prune=_prune(record) if content.get("seed") is not None else None,
         carried=record.texts("carried"),
         stamps=[each.content for each in record.records("stamps")],
+        left_out=tuple(_left_out(each) for each in record.records("left_out")) if "left_out" in content else (),
     )
 
 
@@ -223,7 +226,19 @@ def _parameter(record: _Record) -> ParameterReport:
         crc32=record.optional("crc32", lambda: record.text("crc32")),
         structure=record.optional("structure", lambda: _structure(record.record("structure"))),
         copies=tuple(record.texts("copies")),
+        role=_role(record) if "role" in record.content else Role.PARAMETER,
     )
+
+
+def _role(record: _Record) -> Role:
+    return Role(record.one_of("role", tuple(Role)))
+
+
+def _left_out(record: _Record) -> LeftOut:
+    return LeftOut(
+        _role(record), record.whole("tensors"), record.whole("elements"), record.whole("bytes"),
+        record.optional("key", lambda: record.text("key")),
+    )  # fmt: skip
 
 
 def _structure(record: _Record) -> Structure:

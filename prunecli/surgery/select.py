@@ -3,16 +3,18 @@
 import fnmatch
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
+from prunecli.surgery.names.role_words import in_words
 from prunecli.surgery.names.roles import Role
 from prunecli.surgery.nearest import nearest_names
 from prunecli.surgery.parameters import Parameter, canonical, is_among_averages
 from prunecli.surgery.wording import SHELL, Wording
 
-__all__ = ["LONGEST", "Selection", "matcher", "select"]
+__all__ = ["LONGEST", "Choice", "Selection", "choose", "matcher", "select"]
 
 LONGEST = 1000
 """Characters of a name that a list of parameters shows."""
@@ -30,24 +32,58 @@ class Selection:
     min_dim: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a selection takes, in the order of the file, and the names that it left out.
+
+    `passed` are names that a pattern matched and that patterns do not take, whatever their number of dimensions;
+    `excluded` those that an exclude matched. `by_pattern` tells whether any pattern was not an exact name.
+    """
+
+    taken: Sequence[Parameter]
+    passed: frozenset[str] = frozenset()
+    excluded: frozenset[str] = frozenset()
+    by_pattern: bool = False
+
+
 def select(parameters: Mapping[str, Parameter], selection: Selection, words: Wording = SHELL) -> list[Parameter]:
     """Return the selected parameters in the order of the file.
 
+    Raises:
+        UsageError: as `choose`.
+    """
+    return list(choose(parameters, selection, words).taken)
+
+
+def choose(parameters: Mapping[str, Parameter], selection: Selection, words: Wording = SHELL) -> Choice:
+    """Return what a selection takes, and what it leaves out.
+
     An exact name takes any parameter whose elements can be zeroed; a glob (`*` crosses dots) or `re:REGEX` (matched
-    in full) takes floating point parameters that are no statistics, of at least `min_dim` dimensions.
+    in full) takes parameters by their role, of at least `min_dim` dimensions.
 
     Raises:
         UsageError: a pattern matches nothing, or a named parameter cannot be pruned, or nothing is left.
     """
     chosen: set[str] = set()
+    passed: set[str] = set()
+    excluded: set[str] = set()
     names = _Names(parameters)
-    for pattern in selection.patterns:
-        chosen |= _take(names, pattern, selection.min_dim, words)
+    exact = [names.exact(pattern) for pattern in selection.patterns]
+    for pattern, name in zip(selection.patterns, exact, strict=True):
+        if name is not None:
+            chosen.add(_named(parameters[name]))
+        else:
+            taken, left = _take(names, pattern, selection.min_dim, words)
+            chosen |= taken
+            passed |= left
     for pattern in selection.excludes:
-        chosen -= set(_matching(names, pattern, words.exclude, words))
-    if not chosen:
+        excluded.update(_matching(names, pattern, words.exclude, words))
+    if not chosen - excluded:
         raise UsageError(f"{_quoted(selection.patterns)} with the excludes selects nothing; leave some of those out")
-    return [parameter for name, parameter in parameters.items() if name in chosen]
+    return Choice(
+        [parameter for name, parameter in parameters.items() if name in chosen and name not in excluded],
+        frozenset(passed - excluded - chosen), frozenset(excluded), None in exact,
+    )  # fmt: skip
 
 
 class _Names:
@@ -94,27 +130,51 @@ class _Names:
         return next(iter(keyed)) if len(keyed) == 1 else None
 
 
-def _take(names: _Names, pattern: str, min_dim: int, words: Wording) -> set[str]:
-    parameters = names.parameters
-    exact = names.exact(pattern)
-    if exact is not None:
-        obstacle = parameters[exact].obstacle()
-        if obstacle is not None:
-            raise UsageError(f"{show(exact)} cannot be pruned: {obstacle}")
-        return {exact}
+def _named(parameter: Parameter) -> str:
+    """Return the name of a parameter that was named exactly.
+
+    Raises:
+        UsageError: it cannot be pruned.
+    """
+    obstacle = parameter.obstacle()
+    if obstacle is not None:
+        raise UsageError(f"{show(parameter.name)} cannot be pruned: {obstacle}")
+    return parameter.name
+
+
+def _take(names: _Names, pattern: str, min_dim: int, words: Wording) -> tuple[set[str], set[str]]:
+    """Return which parameters a pattern takes, and which it matches without taking them, whatever their dimensions.
+
+    Raises:
+        UsageError: it takes none.
+    """
+    taken, passed, flat = set(), set(), 0
     matching = _matching(names, pattern, words.param, words)
-    taken = {
-        name
-        for name in matching
-        if _is_meant(parameters[name], pattern) and len(parameters[name].weight.shape) >= min_dim
-        if parameters[name].obstacle() is None
-    }
+    for name in matching:
+        parameter = names.parameters[name]
+        if not _is_meant(parameter, pattern) or parameter.obstacle() is not None:
+            passed.add(name)
+        elif len(parameter.weight.shape) < min_dim:
+            flat += 1
+        else:
+            taken.add(name)
     if not taken:
-        raise UsageError(
-            f"{words.param} {show(pattern)} matches {len(matching)} tensors, but no floating point weight"
-            f"{f' of {min_dim} dimensions' if min_dim else ''}; name a tensor exactly to prune it all the same"
-        )
-    return taken
+        why = _why_none([names.parameters[name] for name in matching if name in passed], flat, min_dim)
+        tensors = "1 tensor" if len(matching) == 1 else f"{len(matching):,} tensors"
+        raise UsageError(f"{words.param} {show(pattern)} matches {tensors}, {why}")
+    return taken, passed
+
+
+def _why_none(passed: Sequence[Parameter], flat: int, min_dim: int) -> str:
+    """Say why a pattern takes nothing of what it matches: the roles of that, or its dimensions."""
+    if not passed:
+        return f"none of {min_dim} dimensions or more; ask for fewer dimensions, or name a tensor exactly"
+    roles = Counter(each.role for each in passed if each.role is not Role.PARAMETER)
+    counts = [in_words(count, role) for role, count in roles.most_common()]
+    woven = len(passed) - roles.total()
+    counts += [f"{woven:,} whose elements share memory"] if woven else []
+    counts += [f"{flat:,} of fewer than {min_dim} dimensions"] if flat else []
+    return f"and takes none of them: {', '.join(counts)}; an exact name takes anything that has a zero"
 
 
 def _is_meant(parameter: Parameter, pattern: str) -> bool:

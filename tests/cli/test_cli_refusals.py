@@ -45,7 +45,7 @@ def test_more_than_is_left_of_a_masked_parameter(refused: Refusal) -> None:
         (["-p", ""], "matches nothing"),
         (["-p", "fc1.weight", "-x", "typo"], "--exclude typo"),
         (["-p", "fc1.*", "-p", "fc2.*", "-x", "fc1*", "-x", "re:fc2.*"], "selects nothing"),
-        (["-p", "*.num_batches_tracked"], "no floating point weight"),
+        (["-p", "*.num_batches_tracked"], "takes none of them: 2 statistics"),
         (["-p", "bn*", "--min-dim", "2"], "2 dimensions"),
         (["-x", "fc1.weight"], "-p '*'"),
         ([], "nothing is selected"),

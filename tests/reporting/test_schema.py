@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from prunecli.cli.app import run
 from prunecli.reporting.schema import schema_text
+from prunecli.surgery.names.roles import Role
 from prunecli.surgery.report_json import SCHEMA
 
 SCHEMA_DICT = json.loads(schema_text())
@@ -77,11 +78,11 @@ def objects(schema: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 def test_known_objects_are_closed_and_their_keys_required() -> None:
     found = dict(objects(SCHEMA_DICT))
-    assert len(found) == 7
+    assert len(found) == 8
     assert all(each["additionalProperties"] is False for each in found.values())
-    # Only a prune has these.
+    # Only a prune has the first four, only some rows a role, and reports of old have nothing left out.
     optional = {key for each in found.values() for key in set(each["properties"]) - set(each["required"])}
-    assert optional == {"remove", "mask_dtype", "untie", "zeros_are_pruned"}
+    assert optional == {"remove", "mask_dtype", "untie", "zeros_are_pruned", "role", "left_out"}
 
 
 def paths(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -110,9 +111,10 @@ def test_any_key_taken_away_added_or_of_another_type_is_noticed(reports: dict[st
     for at in paths(made):
         with pytest.raises(jsonschema.ValidationError):
             VALIDATOR.validate(changed(made, at, lambda place, key: place.__setitem__(key, {"odd": object})))
-        if isinstance(at[-1], str):
+        if isinstance(at[-1], str) and at != ("left_out",):
             with pytest.raises(jsonschema.ValidationError):
                 VALIDATOR.validate(changed(made, at, lambda place, key: place.__delitem__(key)))
+        if isinstance(at[-1], str):
             with pytest.raises(jsonschema.ValidationError):
                 VALIDATOR.validate(changed(made, at, lambda place, _: place.__setitem__("odd", 1)))
 
@@ -131,6 +133,20 @@ def test_any_key_taken_away_added_or_of_another_type_is_noticed(reports: dict[st
 def test_values_out_of_range_are_noticed(reports: dict[str, Any], at: tuple[str | int, ...], value: object) -> None:
     with pytest.raises(jsonschema.ValidationError):
         VALIDATOR.validate(changed(reports["apply"], at, lambda place, key: place.__setitem__(key, value)))
+
+
+def test_reports_of_old_are_valid(reports: dict[str, Any]) -> None:
+    for report in reports.values():
+        VALIDATOR.validate({key: value for key, value in report.items() if key != "left_out"})
+
+
+def test_the_roles_are_those_of_the_code(reports: dict[str, Any]) -> None:
+    assert SCHEMA_DICT["$defs"]["role"]["enum"] == [role.value for role in Role]
+    assert {(each["role"], each["key"], each["tensors"]) for each in reports["report"]["left_out"]} >= {
+        ("statistic", None, 6)
+    }
+    roles = {each["name"]: each.get("role") for each in reports["report, odd tensors"]["parameters"]}
+    assert (roles["w"], roles["phase"]) == (None, "integer tensor")
 
 
 def test_what_only_a_prune_has_is_nowhere_else(reports: dict[str, Any]) -> None:

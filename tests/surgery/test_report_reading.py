@@ -12,6 +12,8 @@ from surgery_zoo import apply, ask, noise, save
 
 from prunecli.core.amount import Amount
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError
+from prunecli.surgery.left_out import LeftOut
+from prunecli.surgery.names.roles import Role
 from prunecli.surgery.report import ParameterReport, Place, Report
 from prunecli.surgery.report_json import as_dict, render_json
 from prunecli.surgery.report_reading import parse_report
@@ -22,7 +24,10 @@ def _example() -> str:
     weight = ParameterReport(
         "a.w", "a", (4, 6), "float32", 24, 0, 12, "masked", 12, ("b.w",), "a.w", "00" * 32, 24, "deadbeef", None, ("e",)
     )
-    report = Report("apply", Place("m", "torch zip", 9), Place(None, "torch zip", 9), [weight], ask(0.5), ["o"], [{}])
+    left = LeftOut(Role.OTHER, 2, 40, 160, "generator")
+    report = Report(
+        "apply", Place("m", "torch zip", 9), Place(None, "torch zip", 9), [weight], ask(0.5), ["o"], [{}], (left,)
+    )
     return json.dumps(as_dict(report))
 
 
@@ -40,6 +45,16 @@ def test_a_report_reads_back_as_it_was(
     again = parse_report(render_json(report), "r.json")
     assert again == replace(report, parameters=list(report.parameters), stamps=[])
     assert render_json(again) == render_json(report)
+
+
+def test_reports_of_old_have_nothing_left_out_and_parameters_alone() -> None:
+    content = json.loads(_REPORT)
+    assert content.pop("left_out") == [
+        {"role": "other network", "key": "generator", "tensors": 2, "elements": 40, "bytes": 160}
+    ]
+    assert "role" not in content["parameters"][0]
+    report = parse_report(json.dumps(content).encode(), "r.json")
+    assert (report.left_out, report.parameters[0].role) == ((), Role.PARAMETER)
 
 
 def _values(content: Any) -> st.SearchStrategy[Any]:
@@ -76,9 +91,9 @@ def test_a_report_with_a_wrong_value_is_refused_or_read_never_more(data: st.Data
 @given(data=st.data())
 def test_a_report_that_lacks_a_field_is_refused(data: st.DataObject) -> None:
     content = json.loads(_REPORT)
-    records = [content, content["source"], content["groups"][0], content["parameters"][0]]
+    records = [content, content["source"], content["groups"][0], content["parameters"][0], content["left_out"][0]]
     record = data.draw(st.sampled_from(records))
-    field = data.draw(st.sampled_from(sorted(set(record) - {"method", "totals", "sparsity"})))
+    field = data.draw(st.sampled_from(sorted(set(record) - {"method", "totals", "sparsity", "left_out"})))
     if record is content and field == "seed":
         return  # null stands for a report of another command
     del record[field]

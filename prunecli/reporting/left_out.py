@@ -1,0 +1,54 @@
+"""What was left out, as one sentence: by role, the largest first."""
+
+from collections.abc import Sequence
+
+from prunecli.errors import show
+from prunecli.reporting.figures import percent
+from prunecli.surgery.left_out import LeftOut
+from prunecli.surgery.names.role_words import in_words
+from prunecli.surgery.names.roles import Role
+
+__all__ = ["left_out_text"]
+
+_SHOWN = 4
+"""Roles that are named; the others together are "and N more"."""
+_MUCH = 0.1
+"""A share of the bytes from which on it is said."""
+_KEY = 40
+"""Characters of a key."""
+
+
+def left_out_text(groups: Sequence[LeftOut], whole: int) -> str:
+    """Return what was left out, with its share of the `whole` bytes where that is large; "" if nothing was.
+
+    >>> left_out_text([LeftOut(Role.PACKED, 80, 9, 94), LeftOut(Role.OTHER, 2, 1, 4, "generator")], 100)
+    "80 packed weights (94% of the bytes), 2 in generator (--key '' takes the whole file)"
+    """
+    parts = []
+    hinted = False
+    for group in groups[:_SHOWN]:
+        part, hint = _part(group), "" if hinted else _hint(group)
+        hinted = hinted or bool(hint)
+        share = f"{percent(group.bytes, whole, 0)} of the bytes" if group.bytes >= _MUCH * whole > 0 else ""
+        remarks = "; ".join(each for each in (share, hint) if each)
+        parts.append(f"{part} ({remarks})" if remarks else part)
+    rest = sum(group.tensors for group in groups[_SHOWN:])
+    return ", ".join(parts) + (f" and {rest:,} more" if rest else "")
+
+
+def _part(group: LeftOut) -> str:
+    if group.role is Role.OTHER and group.key is not None:
+        return f"{group.tensors:,} in {show(group.key, _KEY)}"
+    words = in_words(group.tensors, group.role)
+    if group.role is Role.PARAMETER:  # of those that the report is about
+        return words.replace("parameter", "other parameter")
+    return words if group.key is None or group.role is Role.OPTIMIZER else f"{words} in {show(group.key, _KEY)}"
+
+
+def _hint(group: LeftOut) -> str:
+    """Return how to take them after all."""
+    if group.role is Role.OTHER and group.key is not None:
+        return "--key '' takes the whole file"
+    if group.role is Role.AVERAGE and group.key is not None:
+        return f"--key {show(group.key, _KEY)}"
+    return ""

@@ -1,0 +1,65 @@
+"""The note on what was left out: one line, of apply and its rehearsal, and nothing where all was named."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+Cli = Callable[..., Any]
+NOTE = "prunecli: note: left out: "
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def train(folder: Path) -> str:
+    state = {"fc.weight": torch.ones(8, 8), "bn.running_mean": torch.ones(4), "bn.running_var": torch.ones(4)}
+    torch.save({"model": state, "generator": {"w": torch.ones(8, 4), "b": torch.ones(8)}}, folder / "train.pt")
+    return "train.pt"
+
+
+def notes(text: str) -> list[str]:
+    return [line.removeprefix(NOTE) for line in text.splitlines() if line.startswith(NOTE)]
+
+
+@pytest.mark.parametrize("more", [["-o", "out.pt"], ["--dry-run"], ["-o", "out.pt", "--remove", "--report", "-"]])
+def test_apply_says_in_one_line_what_it_left_out(cli: Cli, train: str, more: list[str]) -> None:
+    outcome = cli("apply", train, "-p", "*", "-a", "0.5", *more)
+    assert outcome.code == 0
+    assert notes(outcome.err) == ["2 in generator (36% of the bytes; --key '' takes the whole file), 2 statistics"]
+
+
+@pytest.mark.parametrize("options", [["-p", "fc.weight"], ["-p", "*", "-q"]])
+def test_nothing_is_said_of_exact_names_and_quietly(cli: Cli, train: str, options: list[str]) -> None:
+    outcome = cli("apply", train, *options, "-a", "0.5", "-o", "out.pt")
+    assert (outcome.code, notes(outcome.err)) == (0, [])
+
+
+def test_the_key_that_the_note_names_takes_the_other_network(cli: Cli, train: str) -> None:
+    outcome = cli("apply", train, "--key", "", "-p", "*", "-a", "0.5", "--remove", "-o", "out.pt")
+    assert (outcome.code, notes(outcome.err)) == (0, ["2 statistics"])
+    out = torch.load("out.pt", weights_only=True)
+    assert [int((out[key][name] == 0).sum()) for key, name in (("model", "fc.weight"), ("generator", "w"))] == [32, 16]
+    assert bool((out["model"]["bn.running_mean"] == 1).all())
+
+
+def test_all_forms_of_the_report_have_it(cli: Cli, train: str) -> None:
+    words = "2 in generator (36% of the bytes; --key '' takes the whole file), 2 statistics"
+    assert f"left out        {words}\n" in cli("report", train).out
+    assert f"- left out: {words}\n" in cli("report", train, "--format", "markdown").out
+    assert "<dt>left out</dt><dd>2 in generator (36% of the bytes; --key &#x27;&#x27; takes" in cli(
+        "report", train, "--format", "html"
+    ).out  # fmt: skip
+    rows = cli("report", train, "--format", "json").json["left_out"]
+    assert [(row["role"], row["key"], row["tensors"], row["bytes"]) for row in rows] == [
+        ("other network", "generator", 2, 160), ("statistic", None, 2, 32),
+    ]  # fmt: skip
+
+
+def test_rows_of_the_csv_have_a_role(cli: Cli, train: str) -> None:
+    text = cli("report", train, "-p", "*", "-p", "bn.running_var", "--format", "csv").out
+    roles = {row["name"]: row["role"] for row in csv.DictReader(io.StringIO(text))}
+    assert roles == {"fc.weight": "parameter", "bn.running_var": "statistic"}
