@@ -10,9 +10,10 @@ from prunecli.formats.locations import Location, Url
 from prunecli.formats.remote import open_remote
 from prunecli.formats.safetensors_file import looks_like_safetensors, read_safetensors
 from prunecli.formats.source import Source, open_source, open_stdin
+from prunecli.formats.torch.export_archive import looks_like_export_archive, read_export_archive
 from prunecli.formats.torch.legacy import looks_like_torch_legacy, read_torch_legacy
 from prunecli.formats.torch.zip import read_torch_zip
-from prunecli.formats.torch.zip_directory import looks_like_zip
+from prunecli.formats.torch.zip_directory import looks_like_zip, read_directory
 
 __all__ = ["open_checkpoint", "open_location", "read_checkpoint"]
 
@@ -66,7 +67,10 @@ def read_checkpoint(source: Source, reading: Reading = AS_FOUND) -> Checkpoint:
         raise DamagedError(f"{source.label} is empty")
     head = source.read(0, min(_HEAD, source.size))
     if looks_like_zip(head):
-        return read_torch_zip(source, reading)
+        directory = read_directory(source)
+        if looks_like_export_archive(directory):
+            return read_export_archive(source, directory, reading)
+        return read_torch_zip(source, reading, directory)
     if looks_like_torch_legacy(head):
         return read_torch_legacy(source, reading)
     if looks_like_safetensors(head):

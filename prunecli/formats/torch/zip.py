@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.base import Addition, Edit, Patch, Reading, Storage, patched_copies
+from prunecli.formats.base import Addition, Edit, Patch, Reading, Storage
 from prunecli.formats.crc import crc32
 from prunecli.formats.pickles.nodes import PickleGraph
-from prunecli.formats.pieces import Checksum, Copy, Deferred, Fresh, Literal, Piece
+from prunecli.formats.pieces import Checksum, Fresh, Literal, Piece
 from prunecli.formats.source import Source
 from prunecli.formats.torch.container import TorchContainer
 from prunecli.formats.torch.object_tree import Tree
@@ -21,7 +21,9 @@ from prunecli.formats.torch.objects import Edited, check_objects, edit_objects, 
 from prunecli.formats.torch.script import Program, read_program
 from prunecli.formats.torch.tensors import StorageRef
 from prunecli.formats.torch.zip_directory import Directory, Record, read_directory
-from prunecli.formats.torch.zip_layout import ALIGNMENT, NewRecord, lay_out
+from prunecli.formats.torch.zip_layout import NewRecord, lay_out
+from prunecli.formats.torch.zip_patching import is_unsummed, patched_archive, record_payload
+from prunecli.formats.torch.zip_records import check_stated, is_big_endian, read_record, stated_alignment
 
 __all__ = ["TorchZip", "check_torch_zip", "read_torch_zip"]
 
@@ -42,29 +44,8 @@ class TorchZip(TorchContainer):
 
     def _in_place(self, edit: Edit) -> Iterator[Piece]:
         """Copy the file as it lies, with the patches put in and the CRC-32 fields of patched records renewed."""
-        places: list[tuple[int, Checksum]] = []
-        at = 0
-        for record in self.directory.records:
-            patches = edit.patches.get(self._storage_key(record), ())
-            after = Checksum(record.size) if patches or _unsummed(record) else None
-            fields = [(place, after) for place in record.crc_places] if after else []
-            inline = [place for place, _ in fields if place < self.directory.central]
-            stops = sorted([*inline, record.offset])
-            for stop in stops:
-                yield Copy(at, stop - at)
-                at = stop
-                if stop == record.offset:
-                    yield from _payload(record, patches, after, self.source.label)
-                    at += record.stored_size
-                elif after:
-                    yield _crc_field(after)
-                    at += 4
-            places += [field for field in fields if field[0] >= self.directory.central]
-        for place, checksum in sorted(places, key=lambda field: field[0]):
-            yield Copy(at, place - at)
-            yield _crc_field(checksum)
-            at = place + 4
-        yield Copy(at, self.source.size - at)
+        patches_of = {f"{self.root}data/{key}": patches for key, patches in edit.patches.items()}
+        return patched_archive(self.source, self.directory, patches_of)
 
     def _relaid(self, edit: Edit) -> Iterator[Piece]:
         """Write a new pickle and lay all records out anew, storages in the order in which the pickle meets them."""
@@ -76,7 +57,8 @@ class TorchZip(TorchContainer):
         graph = _load_pickle(self.source, self.directory, self.root)
         taken = map(self._storage_key, self.directory.records)
         edited = edit_objects(graph, self.objects, edit, self.reading, self.source.label, taken)
-        return lay_out(list(self._new_records(edit, edited)), self._alignment())
+        alignment = stated_alignment(self.source, self.directory, self.root)
+        return lay_out(list(self._new_records(edit, edited)), alignment)
 
     def _new_records(self, edit: Edit, edited: Edited) -> Iterator[NewRecord]:
         by_key = {self._storage_key(record): record for record in self.directory.records}
@@ -110,21 +92,18 @@ class TorchZip(TorchContainer):
         prefix = f"{self.root}data/"
         return record.name.removeprefix(prefix) if record.name.startswith(prefix) else ""
 
-    def _alignment(self) -> int:
-        stated = _small_record(self.source, self.directory, f"{self.root}.storage_alignment")
-        return int(stated) if stated.isdigit() and 0 < int(stated) <= 1 << 16 else ALIGNMENT
 
-
-def read_torch_zip(source: Source, reading: Reading) -> TorchZip:
-    """Read the layout of a torch zip, a plain one or a TorchScript program.
+def read_torch_zip(source: Source, reading: Reading, directory: Directory | None = None) -> TorchZip:
+    """Read the layout of a torch zip, a plain one or a TorchScript program; `directory` saves reading it again.
 
     Raises:
         DamagedError: archive, pickle and storages contradict each other.
         UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
         UnsupportedError: it is another kind of zip, or compressed, or holds nothing to prune.
     """
-    directory = read_directory(source)
+    directory = directory or read_directory(source)
     root = _root(directory, source.label)
+    check_stated(source, directory, root)
     graph = _load_pickle(source, directory, root)
     program = read_program(source, directory, root)
 
@@ -132,8 +111,7 @@ def read_torch_zip(source: Source, reading: Reading) -> TorchZip:
         return _places(storages, directory, root, source.label)
 
     objects = read_objects(graph, place, reading, source.label, program)
-    big_endian = _small_record(source, directory, f"{root}byteorder") == b"big"
-    return TorchZip(source, objects, reading, big_endian, directory, root, program)
+    return TorchZip(source, objects, reading, is_big_endian(source, directory, root), directory, root, program)
 
 
 def check_torch_zip(source: Source, reading: Reading) -> None:
@@ -153,8 +131,8 @@ def _root(directory: Directory, label: str) -> str:
     """Return the folder of `data.pkl`, and refuse the zips that are something else."""
     names = [record.name for record in directory.records]
     roots = {name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl") and name.count("/") == 1}
-    if any(name.endswith((".json", "/python_version")) and "/" in name for name in names) and not roots:
-        raise UnsupportedError(f"{label} is a torch.export or torch.package archive; save its state_dict() instead")
+    if any(name.endswith("/python_version") for name in names) and not roots:
+        raise UnsupportedError(f"{label} is a torch.package archive; save its state_dict() instead")
     if len(roots) != 1:
         raise UnsupportedError(f"{label} is a zip file without one data.pkl; it is no torch checkpoint")
     root = roots.pop()
@@ -163,62 +141,28 @@ def _root(directory: Directory, label: str) -> str:
     return root
 
 
-def _record_of(directory: Directory, name: str) -> Record | None:
-    return next((record for record in directory.records if record.name == name), None)
-
-
-def _small_record(source: Source, directory: Directory, name: str) -> bytes:
-    record = _record_of(directory, name)
-    return source.read(record.offset, record.size) if record and record.size <= 64 and not record.deflated else b""
-
-
 def _load_pickle(source: Source, directory: Directory, root: str) -> PickleGraph:
-    record = _record_of(directory, f"{root}data.pkl")
-    if record is None or record.deflated:
-        raise UnsupportedError(f"{source.label} is compressed, which torch.load reads but never writes; save it anew")
-    data = source.read(record.offset, record.size)
-    if not _unsummed(record) and crc32(data) != record.crc:
-        raise DamagedError(
-            f"{source.label}: record data.pkl is damaged, its CRC-32 is wrong; fetch the checkpoint again"
-        )
+    data = read_record(source, directory.by_name[f"{root}data.pkl"])
     return load_objects(data, 0, f"{source.label}: data.pkl")
 
 
 def _places(storages: Mapping[str, StorageRef], directory: Directory, root: str, label: str) -> dict[str, Storage]:
     """Match the storages that the pickle names with the records of the archive."""
-    records = {record.name: record for record in directory.records}
     places: dict[str, Storage] = {}
     for key, ref in storages.items():
-        record = records.get(f"{root}data/{key}")
+        record = directory.by_name.get(f"{root}data/{key}")
         if record is None:
             raise DamagedError(f"{label}: storage {show(key)} is missing; the archive is damaged")
         if record.deflated:
             raise UnsupportedError(f"{label}: storage {show(key)} is compressed; save the checkpoint anew with torch")
         if record.size != ref.nbytes or record.stored_size != record.size:
             raise DamagedError(f"{label}: storage {show(key)} has {record.size} bytes, the pickle expects {ref.nbytes}")
-        places[key] = Storage(key, record.offset, record.size, None if _unsummed(record) else record.crc)
+        places[key] = Storage(key, record.offset, record.size, None if is_unsummed(record) else record.crc)
     return places
 
 
-def _unsummed(record: Record) -> bool:
-    """Whether torch was told to write no checksums (`set_crc32_options(False)`, `skip_data`)."""
-    return record.crc == 0 and record.size > 0 and not record.deflated
-
-
-def _crc_field(checksum: Checksum) -> Deferred:
-    return Deferred(4, lambda: checksum.value.to_bytes(4, "little"), (checksum,))
-
-
-def _payload(record: Record, patches: Sequence[Patch], after: Checksum | None, label: str) -> Iterator[Piece]:
-    before = None
-    if not record.deflated and not _unsummed(record):
-        before = Checksum(record.size, record.crc, f"{label}: record {show(record.name)}")
-    storage = Storage(record.name, record.offset, record.stored_size)
-    return patched_copies(storage, patches, before, after)
-
-
 def _copied(record: Record, patches: Sequence[Patch], label: str, after: Checksum) -> Iterable[Piece]:
-    return _payload(record, patches, after, label)
+    return record_payload(record, patches, after, label)
 
 
 def _literal(data: bytes, after: Checksum) -> Iterable[Piece]:

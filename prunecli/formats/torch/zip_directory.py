@@ -5,8 +5,9 @@ names, never compares local headers), and a checkpoint that two loaders read dif
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.source import Source
@@ -44,12 +45,17 @@ class Record:
     crc_places: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Directory:
     """All records, in the order in which they lie in the file, and where the central directory begins."""
 
     records: tuple[Record, ...]
     central: int
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Record]:
+        """The records by name; no two have the same."""
+        return {record.name: record for record in self.records}
 
 
 def looks_like_zip(head: bytes) -> bool:

@@ -1,0 +1,199 @@
+"""torch.export's archives (`.pt2`): a zip with a program as JSON, and its weights as one record per storage.
+
+What `torch.export.save` of torch 2.13 writes, below one top folder, every record stored and laid out as in
+`torch.save`'s zips: `archive_format` ("pt2"), `archive_version` ("0"), `.data/version` ("6"), `byteorder`; for each
+program `models/NAME.json`, `data/weights/NAME_weights_config.json` with the records `data/weights/weight_N` that it
+names, `data/constants/NAME_constants_config.json` with `tensor_N` likewise, and `data/sample_inputs/NAME.pt`, a torch
+zip of its own; files of the user's below `extra/`. One program is named `model`, and `torch.export.load` returns that
+one; `package_pt2` writes several. Weights are the state dict: parameters and persistent buffers, each with the flag
+`is_param`. Constants are the tensors that a state dict lacks: attributes, literals, and buffers that are not saved.
+
+The program multiplies with its weights by name, so their values may change, and nothing else. Loading unpickles the
+sample inputs, tensor subclasses and objects among the constants without any restriction (`torch/export/pt2_archive`,
+`_package.py`): these are read here as graphs, and refused where weights-only loading would refuse them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from prunecli.errors import DamagedError, UnsupportedError, UsageError, show
+from prunecli.formats.base import Edit, Reading, TensorInfo
+from prunecli.formats.json_text import parse_object
+from prunecli.formats.pieces import Piece
+from prunecli.formats.source import Source, Window
+from prunecli.formats.torch.export_payloads import CONSTANTS, WEIGHTS, Folder, Payloads, read_payloads
+from prunecli.formats.torch.object_tree import Tree
+from prunecli.formats.torch.objects import check_objects, load_objects
+from prunecli.formats.torch.zip import check_torch_zip
+from prunecli.formats.torch.zip_directory import Directory, Record, looks_like_zip
+from prunecli.formats.torch.zip_patching import patched_archive
+from prunecli.formats.torch.zip_records import check_stated, is_big_endian, read_record
+
+__all__ = ["ExportArchive", "looks_like_export_archive", "read_export_archive"]
+
+_FORMAT, _VERSION = "archive_format", "archive_version"
+_MAIN = "model"
+_SHOWN = 8
+_COMPILED = {
+    "data/aotinductor/": "AOTInductor compiled",
+    "data/executorch/": "ExecuTorch compiled",
+    "data/mtia": "was compiled for MTIA",
+}
+_OLD = "serialized_exported_program.json"
+_CONFIG = re.compile(r"data/weights/(.+)_weights_config\.json", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ExportArchive:
+    """The layout of a torch.export archive. `root` is the folder that all records lie in."""
+
+    source: Source
+    tensors: Mapping[str, TensorInfo]
+    carried: Sequence[TensorInfo]
+    wrapper: str
+    big_endian: bool
+    directory: Directory
+    root: str
+    format: str = "torch.export"
+    maskless: str = "the program in a torch.export archive names the tensors that it uses"
+    metadata: None = None
+
+    def pieces(self, edit: Edit) -> Iterator[Piece]:
+        """Copy the archive, with the patches put in and the CRC-32 fields of patched records renewed."""
+        if edit.structural:
+            raise UnsupportedError(
+                f"{self.source.label} is a torch.export archive whose program multiplies its masks in; bake the model "
+                "before it is exported"
+            )
+        patches_of = {f"{self.root}{WEIGHTS.path}{key}": patches for key, patches in edit.patches.items()}
+        return patched_archive(self.source, self.directory, patches_of)
+
+
+def looks_like_export_archive(directory: Directory) -> bool:
+    """Whether an archive is one of torch.export's, of any age, judged by the names of its records."""
+    return _OLD in directory.by_name or any(
+        name.partition("/")[2] == _FORMAT or _compiled(name) for name in directory.by_name
+    )
+
+
+def read_export_archive(source: Source, directory: Directory, reading: Reading) -> ExportArchive:
+    """Read the layout of a torch.export archive.
+
+    Raises:
+        DamagedError: the archive, its configurations and its records contradict each other.
+        UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
+        UnsupportedError: it holds compiled code, is of an older form, or holds several programs and no `model`.
+        UsageError: `reading` names a program that is not there.
+    """
+    root = _root(directory, source.label)
+    _check_kind(source, directory, root)
+    names = {name.removeprefix(root) for name in directory.by_name}
+    programs = sorted(found[1] for name in names if (found := _CONFIG.fullmatch(name)))
+    chosen = _choose(programs, reading.key, source.label)
+    weights: Mapping[str, TensorInfo] = {}
+    carried: list[TensorInfo] = []
+    pickled: dict[str, Record] = {}
+    for program in programs:
+        prefix = "" if program == chosen else f"{program}."
+        for folder in (WEIGHTS, CONSTANTS):
+            payloads = _payloads(source, directory, root, program, folder)
+            pickled.update((record.name, record) for record in payloads.pickled)
+            if folder is WEIGHTS and program == chosen:
+                weights = payloads.tensors
+            else:
+                inner = prefix if folder is WEIGHTS else f"{prefix}constants."
+                carried += [replace(each, name=f"{inner}{each.name}") for each in payloads.tensors.values()]
+    pickled.update((each.name, each) for each in _sample_inputs(directory, root))
+    for record in pickled.values():
+        _check_pickled(source, record, reading)
+    wrapper = chosen if len(programs) > 1 else ""
+    return ExportArchive(source, weights, carried, wrapper, is_big_endian(source, directory, root), directory, root)
+
+
+def _compiled(name: str) -> str | None:
+    """Say what compiled a record's code, None if it holds none; torch 2.5 put such folders at the top."""
+    return next((compiled for folder, compiled in _COMPILED.items() if f"/{folder}" in f"/{name}"), None)
+
+
+def _root(directory: Directory, label: str) -> str:
+    """Return the folder that all records lie in, and refuse the archives that are of another kind."""
+    if _OLD in directory.by_name:
+        raise UnsupportedError(
+            f"{label} is in torch.export's format from before torch 2.8; load it with torch.export.load and save it "
+            "again"
+        )
+    compiled = next(filter(None, map(_compiled, directory.by_name)), None)
+    if compiled is not None:
+        raise UnsupportedError(
+            f"{label} is a torch.export archive with code that {compiled}, which may hold weights of its own; prune "
+            "the model before it is compiled"
+        )
+    roots = {name.partition("/")[0] for name in directory.by_name}
+    if len(roots) != 1 or any("/" not in name for name in directory.by_name):
+        raise DamagedError(f"{label}: its records do not lie in one folder, as those of a torch.export archive do")
+    return f"{roots.pop()}/"
+
+
+def _check_kind(source: Source, directory: Directory, root: str) -> None:
+    """Check that the archive is of the kind and version that is read here.
+
+    Raises:
+        UnsupportedError: it is another.
+    """
+    check_stated(source, directory, root)
+    for name, expected in ((_FORMAT, b"pt2"), (_VERSION, b"0")):
+        record = directory.by_name.get(f"{root}{name}")
+        stated = read_record(source, record) if record is not None and record.size <= _SHOWN else None
+        if stated != expected:
+            said = "is missing" if record is None else "says something else"
+            raise UnsupportedError(
+                f"{source.label} is a torch.export archive of a kind that prunecli does not know: its record {name} "
+                f"{said}, where torch writes {expected.decode()}"
+            )
+
+
+def _choose(programs: Sequence[str], key: str | None, label: str) -> str:
+    """Return the name of the program whose weights are the state dict."""
+    named = ", ".join(show(name, 40) for name in programs[:_SHOWN])
+    if not programs:
+        raise UnsupportedError(f"{label} is a torch.export archive without weights; it holds nothing to prune")
+    if key is not None and key not in programs:
+        raise UsageError(f"--key {show(key)}: {label} has no such program, but {named}")
+    if key is not None or len(programs) == 1:
+        return programs[0] if key is None else key
+    if _MAIN in programs:
+        return _MAIN
+    raise UnsupportedError(f"{label} holds several programs; choose one of them by --key ({named})")
+
+
+def _payloads(source: Source, directory: Directory, root: str, program: str, folder: Folder) -> Payloads:
+    kind = folder.path.split("/")[1]
+    path = f"{folder.path}{program}_{kind}_config.json"
+    record = directory.by_name.get(f"{root}{path}")
+    if record is None:
+        raise DamagedError(f"{source.label}: record {show(path)} is missing; fetch the archive again")
+    config = parse_object(read_record(source, record), f"{source.label}: record {show(path)}")
+    return read_payloads(config, directory, root, folder, source.label)
+
+
+def _sample_inputs(directory: Directory, root: str) -> list[Record]:
+    folder = f"{root}data/sample_inputs/"
+    return [record for record in directory.records if record.name.startswith(folder) and record.size]
+
+
+def _check_pickled(source: Source, record: Record, reading: Reading) -> None:
+    """Check that unpickling a record runs nothing that `reading` does not admit.
+
+    Raises:
+        UnsafeError: it does.
+        DamagedError: it is neither a torch zip nor a pickle.
+    """
+    label = f"{source.label}: record {show(record.name)}"
+    if record.deflated:
+        raise UnsupportedError(f"{label} is compressed; save the archive anew")
+    window = Window(source, record.offset, record.size, label)
+    if looks_like_zip(window.read(0, min(4, record.size))):
+        check_torch_zip(window, reading)
+    else:
+        check_objects(load_objects(read_record(source, record), 0, label), reading, label, Tree())

@@ -1,0 +1,59 @@
+"""Copy a zip byte for byte, with patches put into its records and the CRC-32 fields of those records renewed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from prunecli.errors import show
+from prunecli.formats.base import Patch, Storage, patched_copies
+from prunecli.formats.pieces import Checksum, Copy, Deferred, Piece
+from prunecli.formats.source import Source
+from prunecli.formats.torch.zip_directory import Directory, Record
+
+__all__ = ["is_unsummed", "patched_archive", "record_payload"]
+
+
+def patched_archive(source: Source, directory: Directory, patches_of: Mapping[str, Sequence[Patch]]) -> Iterator[Piece]:
+    """Describe the archive with patches put in; `patches_of` goes by the names of the records.
+
+    Only patched bytes and CRC-32 fields differ. A record that was written without a CRC-32 gets the right one.
+    """
+    places: list[tuple[int, Checksum]] = []
+    at = 0
+    for record in directory.records:
+        patches = patches_of.get(record.name, ())
+        after = Checksum(record.size) if patches or is_unsummed(record) else None
+        fields = [(place, after) for place in record.crc_places] if after else []
+        inline = [place for place, _ in fields if place < directory.central]
+        stops = sorted([*inline, record.offset])
+        for stop in stops:
+            yield Copy(at, stop - at)
+            at = stop
+            if stop == record.offset:
+                yield from record_payload(record, patches, after, source.label)
+                at += record.stored_size
+            elif after:
+                yield _crc_field(after)
+                at += 4
+        places += [field for field in fields if field[0] >= directory.central]
+    for place, checksum in sorted(places, key=lambda field: field[0]):
+        yield Copy(at, place - at)
+        yield _crc_field(checksum)
+        at = place + 4
+    yield Copy(at, source.size - at)
+
+
+def record_payload(record: Record, patches: Sequence[Patch], after: Checksum | None, label: str) -> Iterator[Piece]:
+    """Describe a record's bytes as they lie in the file, checked against its CRC-32, with patches put in."""
+    before = None
+    if not record.deflated and not is_unsummed(record):
+        before = Checksum(record.size, record.crc, f"{label}: record {show(record.name)}")
+    storage = Storage(record.name, record.offset, record.stored_size)
+    return patched_copies(storage, patches, before, after)
+
+
+def is_unsummed(record: Record) -> bool:
+    """Whether torch was told to write no checksums (`set_crc32_options(False)`, `skip_data`)."""
+    return record.crc == 0 and record.size > 0 and not record.deflated
+
+
+def _crc_field(checksum: Checksum) -> Deferred:
+    return Deferred(4, lambda: checksum.value.to_bytes(4, "little"), (checksum,))

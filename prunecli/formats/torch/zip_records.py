@@ -1,0 +1,77 @@
+"""Small records of torch's archives: read whole, and the ones that state how the archive was written."""
+
+import re
+
+from prunecli.errors import DamagedError, UnsupportedError, show
+from prunecli.formats.crc import crc32
+from prunecli.formats.source import Source
+from prunecli.formats.torch.zip_directory import Directory, Record
+from prunecli.formats.torch.zip_layout import ALIGNMENT
+from prunecli.formats.torch.zip_patching import is_unsummed
+
+__all__ = ["check_stated", "is_big_endian", "read_record", "stated_alignment"]
+
+_LARGEST_ALIGNMENT = 1 << 16
+"""The padding before a record is an extra field, whose length has 16 bits."""
+
+_LONGEST = 64
+_STATED = {
+    ".data/version": (r"([1-9]|10)\n?", "1 to 10"),
+    "version": (r"([1-9]|10)\n?", "1 to 10"),
+    "byteorder": (r"little|big", "little or big"),
+    ".storage_alignment": (r"[1-9][0-9]{0,4}", f"1 to {_LARGEST_ALIGNMENT}"),
+}
+"""What torch writes into each of these records (`torch/serialization.py`, `caffe2/serialize/versions.h`), and reads."""
+
+
+def check_stated(source: Source, directory: Directory, root: str) -> None:
+    """Check the records that state how the archive was written; an archive need not have them.
+
+    Raises:
+        UnsupportedError: one of them states what torch does not write.
+    """
+    for name, (pattern, known) in _STATED.items():
+        stated = _stated(source, directory, f"{root}{name}")
+        if stated is None:
+            continue
+        text = stated.decode("latin-1")
+        if not re.fullmatch(pattern, text) or (text.isdigit() and int(text) > _LARGEST_ALIGNMENT):
+            raise UnsupportedError(
+                f"{source.label}: its record {name} says {show(repr(text), 40)}, where torch writes {known}; save the "
+                "checkpoint anew with torch"
+            )
+
+
+def is_big_endian(source: Source, directory: Directory, root: str) -> bool:
+    """Whether the archive was written on a machine that stores the highest byte first."""
+    return _stated(source, directory, f"{root}byteorder") == b"big"
+
+
+def stated_alignment(source: Source, directory: Directory, root: str) -> int:
+    """Return what the payloads of the archive's records are aligned to, in bytes."""
+    return int(_stated(source, directory, f"{root}.storage_alignment") or ALIGNMENT)
+
+
+def _stated(source: Source, directory: Directory, name: str) -> bytes | None:
+    """Return what a record states, cut where it is longer than any statement."""
+    record = directory.by_name.get(name)
+    if record is None:
+        return None
+    return read_record(source, record) if record.size <= _LONGEST else source.read(record.offset, _LONGEST)
+
+
+def read_record(source: Source, record: Record) -> bytes:
+    """Read a whole record and check it against its CRC-32.
+
+    Raises:
+        UnsupportedError: it is compressed.
+        DamagedError: its CRC-32 is wrong.
+    """
+    if record.deflated:
+        raise UnsupportedError(f"{source.label}: record {show(record.name)} is compressed; save the checkpoint anew")
+    data = source.read(record.offset, record.size)
+    if not is_unsummed(record) and crc32(data) != record.crc:
+        raise DamagedError(
+            f"{source.label}: record {show(record.name)} is damaged, its CRC-32 is wrong; fetch the checkpoint again"
+        )
+    return data
