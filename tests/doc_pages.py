@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from export_zoo import save as save_archive
 from folder_zoo import make_folder
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
@@ -56,6 +57,8 @@ def make_files(folder: Path, page: Path) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
     torch.save(module, folder / "whole.pt")
     torch.jit.save(torch.jit.script(module), folder / "program.pt")
+    if "program.pt2" in page.read_text(encoding="utf-8"):
+        save_archive(module, folder / "program.pt2", torch.ones(1, 8))
     if "-o masked.pt" not in page.read_text(encoding="utf-8"):
         run_bash("prunecli apply model.pt -p 'fc*.weight' -a 0.5 -q --no-report -o masked.pt", folder, os.environ)
 

@@ -12,12 +12,13 @@ import torch
 from export_zoo import Exported, changed, config_of, export, load, package, save
 from format_tools import Filled, geometry, geometry_of, opened, raw_storage, refused, rewrite
 from torch import nn
-from torch.testing._internal.two_tensor import TwoTensor
+from torch.testing._internal.two_tensor import TwoTensor as UntypedTwoTensor
 
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError, UsageError
 from prunecli.formats.base import Edit, Patch, Reading
 from prunecli.formats.detect import open_checkpoint
 
+TwoTensor: Any = UntypedTwoTensor
 WEIGHTS = "data/weights/model_weights_config.json"
 CONSTANTS = "data/constants/model_constants_config.json"
 
@@ -96,6 +97,9 @@ def test_a_program_of_several_is_chosen_by_its_name(tmp_path: Path) -> None:
     for key, seed, other in ((None, 1, "draft"), ("model", 1, "draft"), ("draft", 2, "model")):
         with opened(both, key) as checkpoint:
             assert checkpoint.wrapper == (key or "model")
+            assert checkpoint.notes == [
+                f"the program {key or 'model'} is taken, and its neighbours are left alone (--key: {other})"
+            ]
             storage = checkpoint.tensors["lin.bias"].storage
             raw = checkpoint.source.read(storage.offset, storage.nbytes)
             assert raw == raw_storage(Exported(seed).lin.bias)

@@ -97,7 +97,6 @@ def _pickled(path: Path) -> None:
 
 
 _FROZEN = {"data.pkl": b"\x80\x02}.", "code/__torch__.py": b"", "constants/0": bytes(4), "constants.pkl": b"\x80\x02)."}
-_EXPORT = ["data/weights/weight_0", "data/weights/model_weights_config.json", "models/model.json", "archive_format"]
 _PACKAGE = [".data/0.storage", "model/model.pkl", ".data/extern_modules", ".data/python_version", "byteorder"]
 
 
@@ -112,8 +111,7 @@ _UNSUPPORTED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "no tensors": (_saved(lambda: {"epoch": 3}), "holds no tensors; it is a pickled dict, not a checkpoint"),
     "a state dict that is none": (_saved(lambda: {"state_dict": 3}), "holds no tensors"),
-    "torch.export": (_named(_EXPORT), "is a torch.export or torch.package archive"),
-    "torch.package": (_named(_PACKAGE), "is a torch.export or torch.package archive"),
+    "torch.package": (_named(_PACKAGE), r"is a torch\.package archive; save its state_dict\(\) instead"),
     "tar of torch 0.1": (_tar("storages"), "from before 0.1.10, a tar archive of pickles; load it with torch"),
     "tar": (_tar("weights.pt"), "a tar archive; unpack it first"),
     "a plain pickle": (_pickled, "a plain pickle"),

@@ -201,21 +201,12 @@ def a_bare_pickle_of_protocol_0() -> bytes:
     return b"cposix\nsystem\n(Vtouch canary\ntR."
 
 
-@refused(4, "is a torch.export or torch.package archive", family="code", foreign=4)
+@refused(4, "is a torch.package archive", family="code", foreign=4)
 def a_torch_package() -> bytes:
     out = io.BytesIO()
     with warnings.catch_warnings(action="ignore"), PackageExporter(out) as exporter:
         exporter.save_pickle("model", "model.pkl", {"w": torch.ones(2)})
     return out.getvalue()
-
-
-@refused(4, "is a torch.export or torch.package archive", family="code", foreign=4)
-def pt2_with_a_pickle() -> bytes:
-    """A torch.export archive whose sample inputs are a pickle that runs."""
-    return nested_zip({
-        "archive_format": b"pt2", "models/model.json": b"{}", "data/sample_inputs/model.pt": zipped(EVIL),
-        "data/weights/weight_0": STORAGE, "data/weights/model_weights_config.json": b"{}",
-    })  # fmt: skip
 
 
 @_hidden(4)

@@ -281,8 +281,8 @@ def a_frozen_program() -> bytes:
     return nested_zip(frozen)
 
 
-@_kind("is a torch.export or torch.package archive")
-def a_torch_export_archive() -> bytes:
+@_kind("is a torch.export archive of a kind that prunecli does not know")
+def a_torch_export_archive_of_no_version() -> bytes:
     from hostile_makers import nested_zip
 
     names = ("data/weights/weight_0", "data/weights/model_weights_config.json", "models/model.json", "archive_format")

@@ -55,6 +55,7 @@ class ExportArchive:
     big_endian: bool
     directory: Directory
     root: str
+    notes: Sequence[str] = ()
     format: str = "torch.export"
     maskless: str = "the program in a torch.export archive names the tensors that it uses"
     metadata: None = None
@@ -107,8 +108,12 @@ def read_export_archive(source: Source, directory: Directory, reading: Reading) 
     pickled.update((each.name, each) for each in _sample_inputs(directory, root))
     for record in pickled.values():
         _check_pickled(source, record, reading)
-    wrapper = chosen if len(programs) > 1 else ""
-    return ExportArchive(source, weights, carried, wrapper, is_big_endian(source, directory, root), directory, root)
+    others = ", ".join(show(each, 40) for each in programs if each != chosen)
+    notes = (
+        [f"the program {show(chosen)} is taken, and its neighbours are left alone (--key: {others})"] if others else []
+    )
+    big_endian = is_big_endian(source, directory, root)
+    return ExportArchive(source, weights, carried, chosen if others else "", big_endian, directory, root, notes)
 
 
 def _compiled(name: str) -> str | None:
