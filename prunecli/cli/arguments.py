@@ -13,9 +13,9 @@ from prunecli.reporting.tree import Sort
 
 __all__ = [
     "AllowChanges", "Amount", "Bake", "Baseline", "Checkpoint", "Depth", "DryRun", "Exclude", "FailOver",
-    "FailUnder", "Force", "Foreign", "FromReport", "Jobs", "Key", "MaskDtype", "MaskType", "MinDim", "NoReport",
-    "Order", "Output", "Params", "ParamsFrom", "Plot", "Quiet", "Recipe", "ReportFile", "Resume", "Schema", "Seed",
-    "Silent", "Stamp", "Style", "Together", "Told", "Top", "Untie", "ZerosArePruned",
+    "FailUnder", "FollowLinks", "Force", "Foreign", "FromReport", "Jobs", "Key", "MaskDtype", "MaskType", "MinDim",
+    "NoReport", "Order", "Output", "Params", "ParamsFrom", "Plot", "Quiet", "Recipe", "ReportFile", "Resume", "Schema",
+    "Seed", "Silent", "Stamp", "Style", "Together", "Told", "Top", "Untie", "ZerosArePruned",
 ]  # fmt: skip
 
 
@@ -74,6 +74,14 @@ Foreign = Annotated[
     typer.Option(
         "--allow-foreign-objects",
         help="Carry objects of classes that weights-only loading refuses through, unread.",
+        rich_help_panel=INPUT,
+    ),
+]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links",
+        help="Read files that links in a folder lead to, wherever they are.",
         rich_help_panel=INPUT,
     ),
 ]

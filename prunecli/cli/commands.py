@@ -41,6 +41,7 @@ def apply(
     mask_dtype: arg.MaskType = None,
     key: arg.Key = None,
     foreign: arg.Foreign = False,
+    follow_links: arg.FollowLinks = False,
     untie: arg.Untie = False,
     min_dim: arg.MinDim = 0,
     zeros_are_pruned: arg.ZerosArePruned = False,
@@ -61,7 +62,7 @@ def apply(
     source = checkpoint_path(checkpoint)
     check_asked(asked, stdin_is_taken=source is None)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
-    with opened_by(source, formats.Reading(key, foreign), quiet=quiet) as (team, opened):
+    with opened_by(source, formats.Reading(key, foreign, follow_links), quiet=quiet) as (team, opened):
         run = run_of(team, jobs, resume=resume)
         speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
         request = team.share(lambda: request_of(asked))
@@ -78,6 +79,7 @@ def remove(
     exclude: arg.Exclude = None,
     key: arg.Key = None,
     foreign: arg.Foreign = False,
+    follow_links: arg.FollowLinks = False,
     output: arg.Output = None,
     report: arg.ReportFile = None,
     no_report: arg.NoReport = False,
@@ -91,7 +93,7 @@ def remove(
     selection = selection_of(with_list(param, listed, checkpoint), exclude)
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "remove", output, report, no_report=no_report, force=force)
-    with opened_by(source, formats.Reading(key, foreign), quiet=quiet) as (team, opened):
+    with opened_by(source, formats.Reading(key, foreign, follow_links), quiet=quiet) as (team, opened):
         run = run_of(team, jobs, resume=resume)
         speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
         plan = team.share(lambda: plan_bake(opened, selection))
@@ -106,6 +108,7 @@ def report(
     min_dim: arg.MinDim = 0,
     key: arg.Key = None,
     foreign: arg.Foreign = False,
+    follow_links: arg.FollowLinks = False,
     style: arg.Style = None,
     output: arg.Output = None,
     plot: arg.Plot = None,
@@ -126,7 +129,7 @@ def report(
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
     earlier = baseline_of(baseline, wanted, gates, allow_changes=allow_changes)
-    reading = formats.Reading(key, foreign)
+    reading = formats.Reading(key, foreign, follow_links)
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
     with opened_by(checkpoint_path(checkpoint), reading, quiet=quiet) as (team, opened):
         with progress(opened, quiet=quiet or not team.leads, patient=True) as told:
@@ -153,10 +156,11 @@ def params(
     min_dim: arg.MinDim = 0,
     key: arg.Key = None,
     foreign: arg.Foreign = False,
+    follow_links: arg.FollowLinks = False,
 ) -> None:
     """List what can be pruned: names, types, shapes; plain lines when piped."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
-    with opened_by(checkpoint_path(checkpoint), formats.Reading(key, foreign)) as (team, opened):
+    with opened_by(checkpoint_path(checkpoint), formats.Reading(key, foreign, follow_links)) as (team, opened):
         if not team.leads:
             return
         found = parameters_of(opened)
@@ -171,13 +175,14 @@ def verify(
     told: arg.Told = None,
     key: arg.Key = None,
     foreign: arg.Foreign = False,
+    follow_links: arg.FollowLinks = False,
     jobs: arg.Jobs = None,
     quiet: arg.Silent = False,
 ) -> None:
     """Check that a checkpoint is what a report of apply, remove or report says; exit 7 if it is not."""
     source = checkpoint_path(checkpoint)
     report_of = report_reader(source, told)
-    with opened_by(source, formats.Reading(key, foreign), quiet=quiet) as (team, opened):
+    with opened_by(source, formats.Reading(key, foreign, follow_links), quiet=quiet) as (team, opened):
         expected = team.share(report_of)
         with progress(opened, quiet=quiet or not team.leads, patient=True) as ticks:
             result = verify_checkpoint(opened, expected, replace(run_of(team, jobs), progress=ticks))

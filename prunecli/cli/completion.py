@@ -192,7 +192,11 @@ def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
     path = _checkpoint(scan)
     if path is None:
         return [], True
-    reading = Reading(scan.value_of("--key"), scan.value_of("--allow-foreign-objects") is not None)
+    reading = Reading(
+        scan.value_of("--key"),
+        scan.value_of("--allow-foreign-objects") is not None,
+        scan.value_of("--follow-links") is not None,
+    )
     with open_any(path, reading) as opened:
         found = {each.name: each for each in _beginning(opened.tensors, typed)}
     masked = scan.command.name == "remove"

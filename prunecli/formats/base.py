@@ -22,11 +22,13 @@ class Reading:
     """How a checkpoint is to be read.
 
     `key` forces where the state dict lies (a dotted path). `foreign` admits objects of classes that weights-only
-    loading refuses; they are carried through, and nothing of them is run.
+    loading refuses; they are carried through, and nothing of them is run. `follow_links` admits links in a folder that
+    lead out of it.
     """
 
     key: str | None = None
     foreign: bool = False
+    follow_links: bool = False
 
 
 AS_FOUND = Reading()

@@ -67,6 +67,11 @@ def read_checkpoint(source: Source, reading: Reading = AS_FOUND) -> Checkpoint:
         raise DamagedError(f"{source.label} is empty")
     head = source.read(0, min(_HEAD, source.size))
     if looks_like_zip(head):
+        if source.name is not None and source.name.endswith(".distcp"):
+            raise UnsupportedError(
+                f"{source.label} is one file of a distributed checkpoint (torch.distributed.checkpoint), and the "
+                ".metadata beside it says what it holds; name the folder that it lies in"
+            )
         directory = read_directory(source)
         if looks_like_export_archive(directory):
             return read_export_archive(source, directory, reading)

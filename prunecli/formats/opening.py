@@ -1,11 +1,12 @@
 """Open whatever a user names: a file, standard input, or a folder of files."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prunecli.errors import UnsupportedError, show
+from prunecli.errors import PrunecliError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
 from prunecli.formats.detect import open_checkpoint, read_checkpoint
 from prunecli.formats.folders.dcp_folder import open_dcp_folder
@@ -14,32 +15,53 @@ from prunecli.formats.folders.folder import Folder
 from prunecli.formats.folders.reader import list_folder
 from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.folders.slices import open_slices, slice_files
+from prunecli.formats.folders.weights import folder_of_index, is_index, weights_among
 from prunecli.formats.locations import Location, Url
 from prunecli.formats.remote import look_at, open_found
 
-__all__ = ["Opened", "confirm", "fingerprint", "open_any", "open_any_folder"]
+__all__ = ["Opened", "confirm", "fingerprint", "holds_checkpoint", "open_any", "open_any_folder"]
 
 Opened = Checkpoint | Folder
 
 
 @contextmanager
 def open_any(location: Location | None, reading: Reading = AS_FOUND) -> Iterator[Opened]:
-    """Open a checkpoint and read its layout; None stands for standard input.
+    """Open a checkpoint and read its layout; None stands for standard input, an index for its shards.
 
     Raises:
         PrunecliError: as `open_checkpoint` and `open_any_folder`.
     """
+    folder = None if location is None else folder_of_index(location)
+    if location is not None and folder is not None:
+        with open_folder(folder, reading, index=location.name) as shards:
+            yield shards
+        return
     if isinstance(location, Url):
         store, found = look_at(location)
         if found.get("type") != "directory":
             yield read_checkpoint(open_found(store, found), reading)
             return
     if location is not None and (isinstance(location, Url) or _is(location, Path.is_dir)):
-        with open_any_folder(location, reading) as folder:
-            yield folder
+        with open_any_folder(location, reading) as opened:
+            yield opened
     else:
         with open_checkpoint(location, reading) as checkpoint:
             yield checkpoint
+
+
+def holds_checkpoint(location: Location) -> bool:
+    """Whether a folder holds a checkpoint that can be read, or several."""
+    places = [location]
+    if not isinstance(location, Url):
+        with contextlib.suppress(OSError):
+            places += [location / name for name in weights_among(each.name for each in location.iterdir())]
+    for place in places:
+        try:
+            with open_any(place, Reading(foreign=True, follow_links=True)):
+                return True
+        except PrunecliError:
+            continue
+    return False
 
 
 def confirm(opened: Opened) -> None:
@@ -61,12 +83,12 @@ def open_any_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator
         PrunecliError: as `open_folder` and `open_dcp_folder`.
     """
     if isinstance(location, Url) or not _is(location / METADATA, Path.is_file):
-        listing = list_folder(location)
+        listing = list_folder(location, follow_links=reading.follow_links)
         names = slice_files(listing)
         with open_slices(listing, names, reading) if names else open_folder(location, reading, listing) as folder:
             yield folder
         return
-    index = next((each.name for each in sorted(location.glob("*.index.json"))), None)
+    index = next((each.name for each in sorted(location.glob("*.json")) if is_index(each.name)), None)
     if index is not None:
         raise UnsupportedError(
             f"{show(location)} holds several checkpoints ({METADATA}, {show(index)}); move one of them elsewhere"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from prunecli.formats.folders.weights import folder_of_index
 from prunecli.formats.locations import Location, Url
 
 __all__ = ["Destination", "Progress", "counting", "default_output", "default_report", "older_report"]
@@ -31,13 +32,14 @@ class Destination:
 def default_output(source: Location, command: str) -> Location:
     """Name the output beside the input: `m.pt` -> `m.pruned.pt`, and what `remove` makes of that `m.baked.pt`.
 
-    A folder `m` becomes `m.pruned`.
+    A folder `m` becomes `m.pruned`, and so it does if its index is named.
 
     Raises:
         ValueError: the input is a URL without a name, such as a whole bucket, or one where nothing is put unasked.
     """
     if isinstance(source, Url) and source.protocol in _NOT_BESIDE:
         raise ValueError("an output there would be refused, or published")
+    source = folder_of_index(source) or source
     folder = source.is_folder if isinstance(source, Url) else source.is_dir()
     stem, suffix = (source.name, "") if folder else _split(source)
     if command == "remove":

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prunecli.errors import PrunecliError, UsageError, show
-from prunecli.formats.base import Edit, Patch, Reading, TensorInfo
+from prunecli.errors import UsageError, show
+from prunecli.formats.base import Edit, Patch, TensorInfo
 from prunecli.formats.folders.folder import Folder, Kept
-from prunecli.formats.locations import Location, Url, lies_in
-from prunecli.formats.opening import confirm, open_any_folder
+from prunecli.formats.locations import Url, lies_in
+from prunecli.formats.opening import confirm, holds_checkpoint
 from prunecli.formats.ordered import run_into
 from prunecli.formats.outputs.anywhere import Output, check_output
 from prunecli.formats.outputs.commit import sync_path
@@ -51,7 +51,7 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
     if destination.path is None:
         raise UsageError("a folder of shards cannot be streamed; give -o a path")
     path = destination.path
-    replaceable = destination.force and _holds_checkpoint(path)
+    replaceable = destination.force and holds_checkpoint(path)
     output: FolderTarget | RemoteFolderTarget
     if isinstance(path, Url):
         output = check_remote_folder(path, force=destination.force, source=folder.path, replaceable=replaceable)
@@ -63,14 +63,6 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
     if lies_in(destination.report, path):
         raise UsageError("the report would lie in the folder that is written; give --report a place beside it")
     return FolderTargets(output, check_output(destination.report, force=destination.force, option="--report"))
-
-
-def _holds_checkpoint(path: Location) -> bool:
-    try:
-        with open_any_folder(path, Reading(foreign=True)):
-            return True
-    except PrunecliError:
-        return False
 
 
 def in_units(run: Run) -> bool:

@@ -141,7 +141,7 @@ def open_dcp_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[DcpFold
         UnsupportedError: tensors are stored in a way that prunecli cannot edit.
         UsageError: the key of `reading` leads nowhere.
     """
-    files = {each.name: each for each in list_files(path)}
+    files = {each.name: each for each in list_files(path, follow_links=reading.follow_links)}
     with ExitStack() as stack:
         metadata = read_metadata(stack.enter_context(open_source(path / METADATA)), foreign=reading.foreign)
         names = sorted({item.file for item in _items(metadata)})

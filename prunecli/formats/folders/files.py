@@ -9,19 +9,13 @@ from prunecli.errors import UnreadableError, UnsafeError, show
 from prunecli.formats.folders.folder import Kept
 from prunecli.formats.locations import Location
 
-__all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "WHOLE", "list_files", "too_many", "weight_files"]
+__all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "list_files", "too_many", "weight_files"]
 
 METADATA = ".metadata"
 """What makes a folder one of torch.distributed.checkpoint."""
 
 NOT_THE_MODEL = (".git", ".cache")
 """Where git (in a file, for a worktree) and huggingface_hub keep their books, and other copies of the weights."""
-
-WHOLE = (
-    "model.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors", "pytorch_model.bin",
-    "diffusion_pytorch_model.bin", "adapter_model.bin",
-)  # fmt: skip
-"""What a folder's only file of weights is called."""
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 
@@ -30,8 +24,8 @@ ENTRIES = 100_000
 """Levels and entries of a folder, more than any checkpoint's."""
 
 
-def list_files(root: Path) -> Iterator[Kept]:
-    """List the regular files below a folder, by their names relative to it.
+def list_files(root: Path, *, follow_links: bool = False) -> Iterator[Kept]:
+    """List the regular files below a folder, by their names relative to it; `follow_links` admits links out of it.
 
     Raises:
         UnreadableError: a folder cannot be listed, is very large, or holds a pipe or a device.
@@ -51,7 +45,7 @@ def list_files(root: Path) -> Iterator[Kept]:
                 status = entry.stat()
             except OSError as error:
                 raise UnreadableError(f"cannot look at {show(folder / entry.name)}: {error.strerror}") from error
-            if entry.is_symlink():
+            if entry.is_symlink() and not follow_links:
                 _check_link(inside, Path(entry.path))
             if stat.S_ISDIR(status.st_mode):
                 todo.append((Path(entry.path), f"{name}/"))  # a loop of links ends at the levels
@@ -81,7 +75,10 @@ def _check_link(root: Path, link: Path) -> None:
     snapshots = root.parent
     if snapshots.name == "snapshots" and target.is_relative_to(snapshots.parent / "blobs"):
         return
-    raise UnsafeError(f"{show(link)} is a link that leads out of its folder, to {show(target)}; copy the file instead")
+    raise UnsafeError(
+        f"{show(link, 80)} is a link that leads out of its folder, to {show(target, 80)}; copy the file instead, or "
+        "read what it leads to with --follow-links"
+    )
 
 
 def weight_files(files: Iterable[Kept]) -> list[str]:

@@ -39,13 +39,13 @@ class FolderFiles(ABC):
         """
 
 
-def files_in(location: Location) -> FolderFiles:
-    """Return what reads a folder at this place.
+def files_in(location: Location, *, follow_links: bool = False) -> FolderFiles:
+    """Return what reads a folder at this place; `follow_links` admits links that lead out of it.
 
     Raises:
         UsageError: a URL's protocol is not known, or not installed.
     """
-    return _RemoteFiles(connect(location)) if isinstance(location, Url) else _LocalFiles(location)
+    return _RemoteFiles(connect(location)) if isinstance(location, Url) else _LocalFiles(location, follow_links)
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,24 @@ class Listing:
     files: Mapping[str, Kept]
 
 
-def list_folder(location: Location) -> Listing:
+def list_folder(location: Location, *, follow_links: bool = False) -> Listing:
     """List a folder.
 
     Raises:
         PrunecliError: as `files_in` and `FolderFiles.listed`.
     """
-    folder = files_in(location)
+    folder = files_in(location, follow_links=follow_links)
     return Listing(location, folder, {each.name: each for each in folder.listed()})
 
 
 class _LocalFiles(FolderFiles):
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, follow_links: bool) -> None:
         self._root = root
+        self._follow_links = follow_links
 
     def listed(self) -> Iterator[Kept]:
         """List the files. A link may lead into the blobs of the same repository of a Hugging Face cache."""
-        return list_files(self._root)
+        return list_files(self._root, follow_links=self._follow_links)
 
     def open(self, name: str) -> AbstractContextManager[Source]:
         """Open a file."""

@@ -12,12 +12,14 @@ from functools import cached_property
 from prunecli.errors import UnreadableError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, TensorInfo
 from prunecli.formats.detect import read_checkpoint
-from prunecli.formats.folders.files import METADATA, WHOLE, weight_files
+from prunecli.formats.folders.diagnosis import no_checkpoint
+from prunecli.formats.folders.files import weight_files
 from prunecli.formats.folders.folder import Folder, Kept
 from prunecli.formats.folders.index_file import Index, read_index, render_index
 from prunecli.formats.folders.joined import Joined
 from prunecli.formats.folders.placement import Placement, place_tensors
 from prunecli.formats.folders.reader import Listing, list_folder
+from prunecli.formats.folders.weights import find_weights, is_index
 from prunecli.formats.locations import Location
 from prunecli.formats.pieces import Piece
 from prunecli.formats.source import Source
@@ -140,9 +142,11 @@ class ShardedFolder(Folder):
 
 @contextmanager
 def open_folder(
-    location: Location, reading: Reading = AS_FOUND, listing: Listing | None = None
+    location: Location, reading: Reading = AS_FOUND, listing: Listing | None = None, index: str | None = None
 ) -> Iterator[ShardedFolder]:
     """Open a folder of shards, or with a single file of weights, and read its layout; it may have been listed before.
+
+    `index` is the name of the one to read, if the user named one.
 
     Raises:
         UnreadableError: a file is missing or cannot be read, or the folder holds no checkpoint.
@@ -150,25 +154,28 @@ def open_folder(
         UnsafeError: the index or a link leads out of the folder; or as for a single file.
         UnsupportedError: as for a single file.
     """
-    listing = listing or list_folder(location)
+    listing = listing or list_folder(location, follow_links=reading.follow_links)
     folder, files = listing.folder, listing.files
+    weights = index or find_weights(location, files)
+    if weights is None:
+        raise no_checkpoint(location, files)
     with ExitStack() as stack:
-        named, whole = _find_weights(location, files)
-        index = None if named is None else read_index(stack.enter_context(folder.open(named)), named)
-        names = sorted(set(index.weight_map.values())) if index else [str(whole)]
+        read = read_index(stack.enter_context(folder.open(weights)), weights) if is_index(weights) else None
+        names = sorted(set(read.weight_map.values())) if read else [weights]
         missing = next((shard for shard in names if shard not in files), None)
         if missing is not None:
             raise UnreadableError(f"{show(location / missing)} is missing, though the index names it; fetch it")
         shards = {shard: read_checkpoint(stack.enter_context(folder.open(shard)), reading) for shard in names}
-        others = [each for name, each in files.items() if name not in shards and (index is None or name != index.name)]
-        yield _join(location, index, shards, others)
+        others = [each for name, each in files.items() if name not in shards and name != weights]
+        yield _join(location, location / index if index else location, read, shards, others)
 
 
 def _join(
-    path: Location, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]
+    path: Location, named: Location, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]
 ) -> ShardedFolder:
-    label = show(path)
-    joined = Joined([shard.source for shard in shards.values()], label, str(path))
+    """Put the shards together; `named` is what the user named, the folder at `path` or an index in it."""
+    label = show(named)
+    joined = Joined([shard.source for shard in shards.values()], label, str(named))
     first = next(iter(shards.values()))
     for file, each in shards.items():
         if (each.format, each.big_endian, each.wrapper) != (first.format, first.big_endian, first.wrapper):
@@ -188,25 +195,3 @@ def _join(
 def _moved(tensor: TensorInfo, file: str, start: int) -> TensorInfo:
     storage = tensor.storage
     return replace(tensor, storage=replace(storage, key=f"{file}/{storage.key}", offset=start + storage.offset))
-
-
-def _find_weights(path: Location, files: Mapping[str, Kept]) -> tuple[str | None, str | None]:
-    """Return the index's name or the name of the only file of weights; safetensors first, as the libraries do."""
-    for kind in ("safetensors", "bin"):
-        indexes = [name for name in files if name.endswith(f".{kind}.index.json") and "/" not in name]
-        wholes = [name for name in WHOLE if name.endswith(kind) and name in files]
-        if len(indexes) + len(wholes) > 1:
-            named = ", ".join(show(name) for name in (*indexes, *wholes))
-            raise UnsupportedError(
-                f"{show(path)} holds several checkpoints ({named}); name one file, or move the others"
-            )
-        if indexes or wholes:
-            return next(iter(indexes), None), next(iter(wholes), None)
-    if METADATA in files:
-        raise UnsupportedError(
-            f"{show(path)} is a folder of torch.distributed.checkpoint, which can be read here only; fetch it"
-        )
-    raise UnreadableError(
-        f"{show(path)} is a folder without an index of shards (*.safetensors.index.json, *.bin.index.json) and without "
-        "model.safetensors or pytorch_model.bin; name one checkpoint file in it"
-    )

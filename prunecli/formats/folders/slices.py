@@ -17,10 +17,11 @@ from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.dtypes import DType
 from prunecli.formats.folders.assembled import Assembled
 from prunecli.formats.folders.boxes import tile
-from prunecli.formats.folders.files import WHOLE, weight_files
+from prunecli.formats.folders.files import weight_files
 from prunecli.formats.folders.folder import Folder, Kept
 from prunecli.formats.folders.joined import Joined
 from prunecli.formats.folders.reader import Listing
+from prunecli.formats.folders.weights import is_index, is_whole
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.locations import Location
 from prunecli.formats.pieces import Piece
@@ -105,14 +106,14 @@ def slice_files(listing: Listing) -> list[str]:
         UnreadableError: the file cannot be opened.
     """
     names = sorted(name for name in listing.files if name.endswith(_SUFFIX) and "/" not in name)
-    indexed = any(name.endswith(".index.json") and "/" not in name for name in listing.files)
+    indexed = any(map(is_index, listing.files))
     likely = next((name for name in names if name.startswith("shard-")), names[0] if names else None)
     if indexed or likely is None:
         return []
     with listing.folder.open(likely) as source:
         if not holds_slices(source):
             return []
-    whole = next((name for name in WHOLE if name in listing.files and name != likely), None)
+    whole = next((name for name in listing.files if is_whole(name) and name != likely), None)
     if whole is not None:
         raise UnsupportedError(
             f"{show(listing.location)} holds several checkpoints ({show(whole)}, and slices such as {show(likely)}); "

@@ -1,0 +1,137 @@
+"""What a folder is that holds no checkpoint at its top, told from the names in it, and what to name instead.
+
+Each situation that people meet has its own message: what it is, and what to do.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from prunecli.errors import PrunecliError, UnreadableError, UnsupportedError, show
+from prunecli.formats.folders.files import METADATA
+from prunecli.formats.folders.weights import weights_among
+from prunecli.formats.locations import Location
+
+__all__ = ["no_checkpoint"]
+
+_SNAPSHOT = re.compile(r"((?:models--[^/]+/)?snapshots/[^/]+)/.+")
+"""Below the hub's cache, or below one model in it."""
+
+_CONSOLIDATED = re.compile(r"consolidated(\.\d+)?\.(safetensors|pth)")
+"""The original layout of Mistral and of Llama; those with numbers are slices of every tensor."""
+
+_UNPACKED = re.compile(r"(?:[^/]+/)?data\.pkl")
+
+_STEP = re.compile(r"(?:checkpoint|ckpt|global_step|step|iter|epoch|version)[-_=]?(\d+)")
+"""Folders that trainers number: transformers and accelerate, DeepSpeed, torchtitan, Megatron, Lightning."""
+
+_LOOSE = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+"""Suffixes of files that a user may name."""
+
+_PATH, _PLACE, _OTHER, _SHOWN = 70, 90, 40, 3
+
+
+def no_checkpoint(path: Location, names: Iterable[str]) -> PrunecliError:
+    """Return the error for a folder in which no index and no whole file was found, by the names of its files."""
+    listed = list(names)
+    for diagnose in (_distributed, _cache, _consolidated, _unpacked, _steps):
+        found = diagnose(path, listed)
+        if found is not None:
+            return found
+    places = _places(listed)
+    such = f", such as {show(path / places[0], _PLACE)}" if places else ""
+    return UnreadableError(
+        f"{show(path, _PATH)} is a folder without an index of shards (*.safetensors.index.json, *.bin.index.json) and "
+        f"without model.safetensors or pytorch_model.bin; name one checkpoint in it{such}"
+    )
+
+
+def _distributed(path: Location, names: Sequence[str]) -> PrunecliError | None:
+    if METADATA in names:
+        return UnsupportedError(
+            f"{show(path, _PATH)} is a folder of torch.distributed.checkpoint, which can be read here only; fetch it"
+        )
+    if not any(name.endswith(".distcp") and "/" not in name for name in names):
+        return None
+    return UnreadableError(
+        f"{show(path, _PATH)} holds .distcp files of torch.distributed.checkpoint, but no {METADATA}, which says what "
+        "is in them and is written last; copy that file too (its name begins with a dot), or save again"
+    )
+
+
+def _cache(path: Location, names: Sequence[str]) -> PrunecliError | None:
+    snapshots = sorted({found[1] for found in map(_SNAPSHOT.fullmatch, names) if found})
+    if not snapshots:
+        return None
+    which = "the snapshot in it" if len(snapshots) == 1 else "one of the snapshots in it"
+    return UnreadableError(f"{show(path, _PATH)} is a Hugging Face cache; name {which}: {_all(path, snapshots)}")
+
+
+def _consolidated(path: Location, names: Sequence[str]) -> PrunecliError | None:
+    files = sorted(name for name in names if _CONSOLIDATED.fullmatch(name))
+    whole = [name for name in files if name == "consolidated.safetensors"] or files
+    if not files:
+        return None
+    if len(whole) == 1:
+        return UnreadableError(
+            f"{show(path, _PATH)} holds a model in the original layout of Mistral or Llama, in one file; name that: "
+            f"{show(path / whole[0], _PLACE)}"
+        )
+    return UnsupportedError(
+        f"{show(path, _PATH)} holds {len(whole)} slices of every tensor ({show(whole[0])}, ...), as model-parallel "
+        "training writes them; make one checkpoint of them, or name each file with a --seed of its own, since one seed "
+        "gives all of them the same mask"
+    )
+
+
+def _unpacked(path: Location, names: Sequence[str]) -> PrunecliError | None:
+    pickle = next((name for name in names if _UNPACKED.fullmatch(name)), None)
+    if pickle is None:
+        return None
+    top = pickle.rpartition("/")[0]
+    if not any(name.startswith(f"{top}/data/" if top else "data/") for name in names):
+        return None
+    where, folder = ("there", top) if top else ("in the folder above it", path.name)
+    verb = "holds" if top else "is"
+    return UnsupportedError(
+        f"{show(path, _PATH)} {verb} a .pt file that was unpacked, as browsers and unzip do, and nothing loads it so; "
+        f"fetch the file again, or pack it {where}: zip -0 -D -r model.pt {show(folder, 40)}"
+    )
+
+
+def _steps(path: Location, names: Sequence[str]) -> PrunecliError | None:
+    steps: dict[str, int] = {}
+    for place in _places(names):
+        parts = PurePosixPath(place).parts
+        found = next((found for found in map(_STEP.fullmatch, parts) if found), None)
+        if found is not None:
+            steps[place] = int(found[1])
+    if not steps:
+        return None
+    latest = sorted(steps, key=lambda place: (-steps[place], place))
+    which = "it" if len(latest) == 1 else "one"
+    return UnreadableError(
+        f"{show(path, _PATH)} is the folder of a training run, with its checkpoints in folders; name {which}: "
+        f"{_all(path, latest)}"
+    )
+
+
+def _places(names: Iterable[str]) -> list[str]:
+    """Return what could be named: folders that hold a checkpoint, and files in other folders, in the order of names."""
+    below: dict[str, list[str]] = {}
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        below.setdefault(folder, []).append(file)
+    found = []
+    for folder, files in sorted(below.items()):
+        if folder and (METADATA in files or weights_among(files)):
+            found.append(folder)
+        else:
+            found += [f"{folder}/{file}".lstrip("/") for file in sorted(files) if file.endswith(_LOOSE)]
+    return found
+
+
+def _all(path: Location, places: Sequence[str]) -> str:
+    more = f", and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+    first, *others = places[:_SHOWN]
+    return ", ".join([show(path / first, _PLACE), *(show(each, _OTHER) for each in others)]) + more

@@ -1,0 +1,75 @@
+"""Which files of a folder are its weights, by their names: an index with its shards, or one whole file.
+
+Names are those of transformers, diffusers and peft. A variant (`fp16`, `bf16`, `non_ema`) stands before the last part:
+`model.safetensors.index.fp16.json`, `diffusion_pytorch_model.fp16.safetensors`.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from prunecli.errors import UnsupportedError, show
+from prunecli.formats.locations import Location, Url
+
+__all__ = ["find_weights", "folder_of_index", "is_index", "is_whole", "weights_among"]
+
+_INDEX = re.compile(r"[^/]+\.(safetensors|bin)\.index(\.[\w-]+)?\.json")
+_WHOLE = re.compile(
+    r"((model|diffusion_pytorch_model|adapter_model)(\.\w+)?\.safetensors"
+    r"|(pytorch_model|diffusion_pytorch_model|adapter_model)(\.\w+)?\.bin)"
+)
+_OWN = re.compile(r".*\.(pruned|baked)\.[^.]+")
+"""Not a variant, but what `apply` and `remove` make of a file of the folder."""
+
+_KINDS = ("safetensors", "bin")
+"""The order in which the libraries look for them."""
+
+
+def is_index(name: str) -> bool:
+    """Whether a file in a folder is an index of shards by its name, that of a variant too."""
+    return _INDEX.fullmatch(name) is not None
+
+
+def is_whole(name: str) -> bool:
+    """Whether a file in a folder is called as a folder's only file of weights is, that of a variant too."""
+    return _WHOLE.fullmatch(name) is not None and _OWN.fullmatch(name) is None
+
+
+def folder_of_index(location: Location) -> Location | None:
+    """Return the folder whose checkpoint is meant if an index is named; None if something else is.
+
+    A folder with such a name is not an index.
+    """
+    if not is_index(location.name) or (isinstance(location, Url) and location.is_folder):
+        return None
+    if isinstance(location, Url):
+        return location.with_name("")
+    if not location.is_file():
+        return None
+    return location.parent if location.parent.name not in ("", "..") else Path(location.parent).resolve()
+
+
+def weights_among(names: Iterable[str]) -> list[str]:
+    """Return the indexes and whole files among the names of a folder's files, safetensors first."""
+    found = [name for name in names if is_index(name) or is_whole(name)]
+    return sorted(found, key=lambda name: (_kind_of(name), name.count("."), name))
+
+
+def find_weights(path: Location, names: Iterable[str]) -> str | None:
+    """Return the name of a folder's index or only file of weights; safetensors go before torch's files.
+
+    Raises:
+        UnsupportedError: there are several of one kind.
+    """
+    found = weights_among(names)
+    first = [name for name in found if _kind_of(name) == _kind_of(found[0])]
+    if len(first) > 1:
+        listed = ", ".join(show(name, 60) for name in first[:4])
+        raise UnsupportedError(
+            f"{show(path, 80)} holds several checkpoints ({listed}); name one of these files instead of the folder"
+        )
+    return next(iter(first), None)
+
+
+def _kind_of(name: str) -> int:
+    return next(place for place, kind in enumerate(_KINDS) if f".{kind}.index." in name or name.endswith(f".{kind}"))
