@@ -12,8 +12,8 @@ from prunecli.formats.source import Bytes, Source
 from prunecli.formats.views import View
 
 __all__ = [
-    "AS_FOUND", "Addition", "Checkpoint", "Edit", "Layout", "Part", "Patch", "Reading", "Storage", "TensorInfo",
-    "patched_copies",
+    "AS_FOUND", "Addition", "Checkpoint", "Edit", "Layout", "Moment", "Part", "Patch", "Reading", "Storage",
+    "TensorInfo", "patched_copies",
 ]  # fmt: skip
 
 
@@ -55,11 +55,27 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """What a tensor in an optimizer's state is to one of the optimizer's parameters, as far as the file says.
+
+    `optimizer` is the path to that state; `group` and `place` say where the parameter stands in its parameter groups,
+    `parameter` is its name; `statistic` is what is kept of it (`exp_avg`).
+    """
+
+    optimizer: str
+    group: int | None
+    place: int | None
+    parameter: str | None
+    statistic: str
+
+
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """A named tensor: its element type and its view of a storage.
 
     `buffer` means that the file says it is not a parameter; a plain state dict does not say. `within` is what it hangs
-    in by the file's structure: "optimizer state", "average", or "" for neither. A tensor in several `parts` is read
+    in by the file's structure: "optimizer state", "average", or "" for neither; `moment` is what it is to a parameter
+    there. A tensor in several `parts` is read
     through a row-major storage that the layout's source puts together; only those of its parts can be edited.
     """
 
@@ -70,6 +86,7 @@ class TensorInfo:
     buffer: bool = False
     parts: tuple[Part, ...] = ()
     within: str = ""
+    moment: Moment | None = None
 
     @property
     def storages(self) -> tuple[Storage, ...]:

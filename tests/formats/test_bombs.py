@@ -154,7 +154,7 @@ def test_one_mask_of_many_names(tmp_path: Path) -> None:
 def test_names_of_very_many_parts(tmp_path: Path) -> None:
     dots = text("ema" + "." * 2000)
     items = [
-        text("ema") + b"}" + dots + b"}(" + b"".join(text(f"{i}") + tensor() for i in range(2000)) + b"us",
+        text("optimizer") + b"}" + dots + b"}(" + b"".join(text(f"{i}") + tensor() for i in range(2000)) + b"us",
     ]
     with open_checkpoint(checkpoint(tmp_path / "m.pt", *items)) as opened:
         assert len(opened.carried) == 2000

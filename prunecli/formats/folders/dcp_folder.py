@@ -20,6 +20,7 @@ from prunecli.formats.folders.folder import Folder, Kept
 from prunecli.formats.folders.joined import Joined
 from prunecli.formats.pieces import Copy, Piece
 from prunecli.formats.source import Source, Window, open_source
+from prunecli.formats.torch.state_dict import NamedNode
 from prunecli.formats.torch.tensors import TensorRef
 from prunecli.formats.torch.zip import TorchZip, check_torch_zip, read_torch_zip
 from prunecli.formats.torch.zip_directory import looks_like_zip
@@ -36,7 +37,8 @@ _COMMON = "common.pt"
 class DcpFolder(Folder):
     """A folder of distributed checkpoint files. Storages are keyed by file and place of the zip that they lie in.
 
-    `lies_under` is where the state dict lies, `swapped` whether a big-endian machine wrote it.
+    `lies_under` is where the state dict lies, `found` what is to be said of that, `swapped` whether a big-endian
+    machine wrote it.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class DcpFolder(Folder):
     carried: Sequence[TensorInfo]
     lies_under: str
     swapped: bool
+    found: Sequence[str] = ()
 
     @property
     def format(self) -> str:
@@ -68,6 +71,11 @@ class DcpFolder(Folder):
     def maskless(self) -> str:
         """Why masks have no place here."""
         return "its metadata says where every tensor lies, and has no place for new ones"
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences on how it was read that its user should see."""
+        return self.found
 
     @property
     def rivals(self) -> list[str]:
@@ -108,6 +116,14 @@ class DcpFolder(Folder):
                 label = _label(self.path, chunk.item, entry.name)
                 found.setdefault(chunk.item.file, []).append((chunk.item, label))
         return {file: sorted(items, key=lambda each: each[0].offset) for file, items in found.items()}
+
+
+def _placed(named: NamedNode, tensors: Mapping[int, TensorInfo]) -> TensorInfo | None:
+    """Return the stored tensor that a node stands for."""
+    if not isinstance(named.ref, TensorRef):
+        return None
+    stored = tensors[int(named.ref.storage.key)]
+    return replace(stored, name=named.name, within=named.within, moment=named.moment)
 
 
 def _inner_edit(inner: TorchZip, patches: Sequence[Patch]) -> Edit:
@@ -192,20 +208,19 @@ class _Opening:
         state = find_stored(entries, self._key, f"{show(self._path)}/{METADATA}")
         if not tensors:
             raise UnsupportedError(f"{show(self._path)} holds no tensors")
-        named = {
-            each.name: tensors[int(each.ref.storage.key)] for each in state.nodes if isinstance(each.ref, TensorRef)
-        }
-        rest = [(each.name, int(each.ref.storage.key)) for each in state.others if isinstance(each.ref, TensorRef)]
+        named = [_placed(each, tensors) for each in state.nodes]
+        rest = [_placed(each, tensors) for each in state.others]
         return DcpFolder(
             self._path,
             self._metadata,
             self._sources,
             others,
             Assembled(self._joined, self._assembled),
-            {name: replace(tensor, name=name) for name, tensor in named.items()},
-            [replace(tensors[place], name=name) for name, place in rest],
+            {each.name: each for each in named if each is not None},
+            [each for each in rest if each is not None],
             state.wrapper,
             bool(self._big_endian),
+            state.notes,
         )
 
     def _check_overlaps(self) -> None:

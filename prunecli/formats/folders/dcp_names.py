@@ -11,8 +11,9 @@ from prunecli.errors import DamagedError, show
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.folders.dcp_metadata import KeyPath, StoredBytes, StoredTensor
 from prunecli.formats.pickles.nodes import DictNode, Entry, ListNode, Node
+from prunecli.formats.torch.key_words import OPTIMIZER, kind_of_key
 from prunecli.formats.torch.object_tree import Tree
-from prunecli.formats.torch.state_dict import StateDict, find_state_dict, is_carried_key
+from prunecli.formats.torch.state_dict import StateDict, find_state_dict
 from prunecli.formats.torch.tensors import StorageRef, mask_node
 
 __all__ = ["find_stored"]
@@ -68,9 +69,16 @@ class _Level:
 
 
 def _split(path: KeyPath) -> KeyPath:
-    """Part optimizer state from the rest in names that were flattened before they were saved."""
+    """Part optimizer state from the rest in names that were flattened before they were saved.
+
+    Megatron-Core (0.16) numbers chained optimizers: `chained_0.optimizer.state.exp_avg.decoder.weight`.
+    """
     first, dot, rest = str(path[0]).partition(".")
-    return (first, rest) if len(path) == 1 and dot and is_carried_key(first) else path
+    if len(path) > 1 or not dot:
+        return path
+    if first.startswith("chained_") and rest.startswith("optimizer."):
+        return f"{first}.optimizer", rest.removeprefix("optimizer.")
+    return (first, rest) if kind_of_key(first) == OPTIMIZER else path
 
 
 def _node(entry: StoredTensor | StoredBytes, place: int) -> Node:

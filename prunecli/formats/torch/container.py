@@ -48,7 +48,7 @@ class TorchContainer(ABC):
     @property
     def notes(self) -> Sequence[str]:
         """Sentences on how it was read that its user should see."""
-        return ()
+        return self.objects.notes
 
     def pieces(self, edit: Edit) -> Iterator[Piece]:
         """Describe the rewritten file."""

@@ -34,6 +34,7 @@ class TorchObjects:
     wrapper: str
     storages: Mapping[str, StorageRef]
     maskless: str | None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def read_objects(
         wrapper=state.wrapper,
         storages=storages,
         maskless=tree.maskless or _maskless(state),
+        notes=state.notes,
     )
 
 
@@ -167,10 +169,10 @@ def _described(root: object) -> str:
 def _info(named: NamedNode, places: Mapping[str, Storage]) -> TensorInfo:
     ref, buffer = named.ref, named.branch.buffer
     if isinstance(ref, Stranger):
-        return TensorInfo(
-            named.name, DType(ref.kind, 1, "opaque"), View.of(ref.shape), Storage(f"({named.name})", 0, 0)
-        )
-    return TensorInfo(named.name, ref.dtype, ref.view, places[ref.storage.key], buffer)
+        storage = Storage(f"({named.name})", 0, 0)
+        return TensorInfo(named.name, DType(ref.kind, 1, "opaque"), View.of(ref.shape), storage, within=named.within)
+    storage = places[ref.storage.key]
+    return TensorInfo(named.name, ref.dtype, ref.view, storage, buffer, within=named.within, moment=named.moment)
 
 
 def _maskless(state: StateDict) -> str | None:

@@ -1,0 +1,59 @@
+"""What the keys of a checkpoint say of what lies below them: optimizer state, an average, bookkeeping, or nothing.
+
+Keys are compared word by word (`optimizerG` has two), so that `optimized_model`, `grad_net`, `averager` and
+`schema_encoder` are networks.
+"""
+
+import functools
+import re
+
+__all__ = ["AVERAGE", "OPTIMIZER", "is_bookkeeping", "kind_of_key"]
+
+OPTIMIZER, AVERAGE = "optimizer state", "average"
+"""The values of `TensorInfo.within`."""
+
+_LONGEST = 256  # characters of a key that are looked at
+_TOKEN = re.compile(r"[^\W\d_]+")
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_TRAINING = frozenset({
+    "optim", "optims", "optimizer", "optimizers", "optimiser", "optimisers", "sched", "scheds", "scheduler",
+    "schedulers", "scaler", "scalers", "gradscaler", "rng",
+})  # fmt: skip
+_GRADIENTS = frozenset({"grad", "grads", "gradients"})  # as the last word only: `grad_net` is a network
+_AVERAGES = frozenset({"ema", "emas", "swa", "average", "averages", "averaged", "averaging", "polyak"})
+_SHORT_AVERAGES = frozenset({"avg", "shadow"})  # `avg_pool` and `shadow_net` are modules
+_WHOLES = frozenset({"model", "models", "params", "parameters", "weights", "state", "dict"})
+_BOOKKEEPING = frozenset({
+    "loss", "losses", "loops", "callbacks", "hooks", "meter", "meters", "metrics", "message_hub", "dataloader",
+})  # fmt: skip
+
+
+def is_bookkeeping(key: str) -> bool:
+    """Whether a key names what a trainer notes down, with tensors in it perhaps, and no network."""
+    return key.lower() in _BOOKKEEPING
+
+
+def kind_of_key(key: str) -> str:
+    """Return what a key names: `OPTIMIZER` (schedulers and the like too), `AVERAGE`, or "" for anything else."""
+    return _kind(key[:_LONGEST])
+
+
+@functools.lru_cache(maxsize=4096)
+def _kind(key: str) -> str:
+    words = _words(key)
+    if not words:
+        return ""
+    if not _TRAINING.isdisjoint(words) or words[-1] in _GRADIENTS:
+        return OPTIMIZER
+    if not _AVERAGES.isdisjoint(words):
+        return AVERAGE
+    short = next((place for place, word in enumerate(words) if word in _SHORT_AVERAGES), None)
+    if short is not None and (short == len(words) - 1 or words[short + 1] in _WHOLES):
+        return AVERAGE
+    return ""
+
+
+def _words(key: str) -> list[str]:
+    """Cut `optimizerG`, `model_ema`, `EMACallback` into words, in small letters."""
+    tokens = _TOKEN.findall(key)
+    return [word.lower() for token in tokens for word in (_CAMEL.findall(token) if token.isascii() else [token])]

@@ -1,0 +1,136 @@
+"""The tensors of a graph by name: those of its state dict, and all others by the path to each."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from prunecli.errors import UnsupportedError, show
+from prunecli.formats.base import Moment
+from prunecli.formats.pickles.nodes import GraphNode, Node, children
+from prunecli.formats.torch.object_tree import Branch
+from prunecli.formats.torch.optimizers import TOP, Place, Places
+from prunecli.formats.torch.survey import LONGEST_NAME, REVISITS, Survey
+from prunecli.formats.torch.tensors import Stranger, TensorRef
+
+__all__ = ["NamedNode", "name_others", "name_state_dict"]
+
+_LARGEST_KEY = 1 << 53  # from there on, readers of JSON and of other languages take neighbours for one number
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedNode:
+    """A tensor's node, what it says, its dotted name, and the branch by which it hangs in the state dict.
+
+    `within` and `moment` are those of `TensorInfo`.
+    """
+
+    name: str
+    node: Node
+    ref: TensorRef | Stranger
+    branch: Branch
+    within: str = ""
+    moment: Moment | None = None
+
+
+def name_state_dict(
+    survey: Survey, places: Places, root: Node, *, aside: Collection[object], forced: bool
+) -> Iterator[NamedNode]:
+    """Name every tensor below `root`, in the order of the file; shared objects once for each way to them.
+
+    What hangs by the edges in `aside`, and optimizers, is left out; if the state dict's place is `forced`, it is only
+    marked as what it is.
+
+    Raises:
+        UnsupportedError: a key makes no name, or names outgrow all bounds.
+    """
+    start = places.start(root)
+    stack: list[tuple[str, Branch, Place, Place] | None] = [("", Branch(None, root, "root"), TOP, start)]
+    above: list[int] = []  # the objects that the current one lies in
+    around: set[int] = set()
+    visits = 0
+    while stack:
+        task = stack.pop()
+        if task is None:
+            around.discard(above.pop())
+            continue
+        name, branch, holder, place = task
+        node = branch.value
+        visits += 1
+        if visits > REVISITS * (len(survey.holders) + 1):
+            raise survey.entangled()
+        ref = survey.tensors.get(id(node))
+        if ref is not None:
+            yield NamedNode(name, node, ref, branch, place.within, places.moment(holder, branch))
+        elif id(node) not in around:
+            around.add(id(node))
+            above.append(id(node))
+            stack.append(None)
+            for own, each in reversed(_below(survey, node, name, frozenset() if forced else aside)):
+                inner = places.below(place, each, own, by_key=each.edge in aside)
+                if forced or not inner.within:
+                    stack.append((own, each, place, inner))
+
+
+def _below(survey: Survey, node: Node, name: str, aside: Collection[object]) -> list[tuple[str, Branch]]:
+    """Return what holds tensors below a node, by name."""
+    below = [branch for branch in survey.held(survey.branches(node)) if branch.edge not in aside]
+    if not all(_is_name(branch.key) for branch in below):
+        raise UnsupportedError(
+            f"{survey.where}: a tensor below {show(name) or 'the top'} has a key that is neither text nor a whole "
+            "number"
+        )
+    names = survey.spell(name, below)
+    if any(len(each) > LONGEST_NAME for each in names):
+        raise UnsupportedError(f"{survey.where}: a tensor below {show(name)} has too long a name")
+    return list(zip(names, below, strict=True))
+
+
+def name_others(
+    survey: Survey, places: Places, named: Sequence[NamedNode], path: Collection[int]
+) -> Iterator[NamedNode]:
+    """Yield the tensors that hang by other branches than those of the state dict, by the path to each.
+
+    `path` are the ids of the objects that lead to the state dict. Modules and optimizers refer to their parameters in
+    lists of their own: those are no copies, and left out.
+    """
+    passed = {each.branch.edge for each in named if isinstance(each.ref, TensorRef)}
+    own = {id(each.node) for each in named}
+    start = places.start(survey.root)
+    stack = [("", Branch(None, survey.root, "root"), False, TOP, start)]
+    visited: set[int] = set()
+    while stack:
+        name, branch, refers, holder, place = stack.pop()
+        node = branch.value
+        ref = survey.tensors.get(id(node))
+        if isinstance(ref, TensorRef):
+            if branch.edge not in passed and not (refers and id(node) in own):
+                passed.add(branch.edge)
+                yield NamedNode(name, node, ref, branch, place.within, places.moment(holder, branch))
+            continue
+        survey.unspell(name)  # it may be long
+        if id(node) not in visited:
+            visited.add(id(node))
+            refers = refers or survey.tree.refers(node)
+            below = survey.held(_all_of(survey, node))[::-1]
+            beside = id(node) in path  # where a tensor's own key says something, too
+            for each, name_of in zip(below, survey.spell(name[:LONGEST_NAME], below), strict=True):
+                by_key = id(each.value) not in path and (survey.is_level(each) or (beside and _is_bare(each.key)))
+                stack.append((name_of, each, refers, place, places.below(place, each, name_of, by_key=by_key)))
+
+
+def _all_of(survey: Survey, node: Node) -> list[Branch]:
+    """Return everything that a node refers to: by name where it has one, last by number, so that none is missed."""
+    bare = children(node) if isinstance(node, GraphNode) else []
+    numbered = [Branch(index, each, (id(node), "child", index)) for index, each in enumerate(bare)]
+    named = survey.tree.branches(node) + survey.tree.rest(node)
+    known = {id(branch.value) for branch in named}
+    return named + [branch for branch in numbered if id(branch.value) not in known]
+
+
+def _is_bare(key: Node) -> bool:
+    """Whether a key is text, and not a dotted name."""
+    return isinstance(key, str) and "." not in key
+
+
+def _is_name(key: Node) -> bool:
+    """Whether a key can be a part of a name."""
+    return isinstance(key, str) or (isinstance(key, int) and abs(key) < _LARGEST_KEY)

@@ -1,0 +1,114 @@
+"""All that holds tensors in a checkpoint's object graph, looked at once, and the limits that keep walks linear."""
+
+from prunecli.errors import UnsupportedError, show
+from prunecli.formats.pickles.nodes import Call, GraphNode, Node, children
+from prunecli.formats.torch.object_tree import Branch, Tree, is_mapping
+from prunecli.formats.torch.tensors import Stranger, TensorRef, stranger, tensor_ref
+
+__all__ = ["LONGEST_NAME", "REVISITS", "Survey", "text_of_key"]
+
+LONGEST_NAME = 4096  # else a file of a megabyte could spell out names of gigabytes, through shared keys and nesting
+REVISITS = 16  # of every object and every reference, on the average
+_LETTERS = 1 << 26  # of all names together; what is shared is named wherever it hangs, which can be exponential
+_WIDEST = 1 << 20  # parts of one object that holds tensors
+
+
+def text_of_key(key: Node) -> str:
+    """Return a key as a part of a dotted name."""
+    if isinstance(key, str):
+        return key
+    return str(key) if isinstance(key, int) and abs(key) < 1 << 64 else type(key).__name__
+
+
+class Survey:
+    """What is known of one graph, by id of its nodes: `tensors`, and `holders`, everything that holds one."""
+
+    def __init__(self, root: Node, where: str, tree: Tree) -> None:
+        self.root, self.where, self.tree = root, where, tree
+        self.tensors: dict[int, TensorRef | Stranger] = {}
+        self._references = self._looked = self._letters = 0
+        self.holders = self._look()
+
+    def branches(self, node: Node) -> list[Branch]:
+        """Return what a node holds; where one key has two values, only the last is there for who loads it."""
+        branches = self.tree.branches(node)
+        seen: set[tuple[int, Node]] = set()
+        for branch in branches:
+            if branch.home is not None and _is_plain(branch.key):
+                place = id(branch.home), branch.key
+                if place in seen:
+                    raise UnsupportedError(f"{self.where}: a dict has the key {show(text_of_key(branch.key))} twice")
+                seen.add(place)
+        return branches
+
+    def held(self, branches: list[Branch]) -> list[Branch]:
+        """Return those that hold tensors. What is shared is looked at once for each holder, up to a limit."""
+        self._looked += len(branches)
+        if self._looked > REVISITS * (self._references + 1000):
+            raise self.entangled()
+        return [branch for branch in branches if id(branch.value) in self.holders]
+
+    def spell(self, name: str, branches: list[Branch]) -> list[str]:
+        """Name what holds tensors below `name`, keys clipped; the letters of all names together have a limit."""
+        dot = f"{name}." if name else ""
+        keys = [text_of_key(branch.key) for branch in branches]
+        self._letters += sum(len(dot) + min(len(key), LONGEST_NAME) for key in keys)
+        if self._letters > _LETTERS:
+            raise self.entangled()
+        return [dot + key[: LONGEST_NAME + 1] for key in keys]
+
+    def unspell(self, name: str) -> None:
+        """Give the letters of a name back: it is a way to go on, and no tensor's name."""
+        self._letters -= len(name)
+
+    def is_level(self, branch: Branch) -> bool:
+        """Whether a state dict may lie below: in a mapping, a module, or another object with attributes."""
+        value = branch.value
+        return id(value) not in self.tensors and (is_mapping(value) or isinstance(value, Call))
+
+    def entangled(self) -> UnsupportedError:
+        """Return what to raise where a limit is met."""
+        return UnsupportedError(f"{self.where}: its objects share each other in too many ways to name them all")
+
+    def _look(self) -> set[int]:
+        """Look at every node once, however much they share, and read the tensors among them."""
+        parents: dict[int, list[int]] = {id(self.root): []}
+        todo = [self.root]
+        wide: dict[int, int] = {}
+        while todo:
+            node = todo.pop()
+            ref = tensor_ref(node, self.where) or stranger(node) if isinstance(node, Call) else None
+            if ref is not None:
+                self.tensors[id(node)] = ref
+            if isinstance(node, GraphNode):
+                held, own = children(node), id(node)
+                if len(held) > _WIDEST:
+                    wide[own] = len(held)
+                self._references += len(held)
+                for below in held:
+                    above = parents.get(id(below))
+                    if above is None:
+                        todo.append(below)
+                        parents[id(below)] = [own]
+                    elif above[-1:] != [own]:  # of a million references from one object, one is enough
+                        above.append(own)
+        holders = self._holding(parents)
+        widest = max((parts for own, parts in wide.items() if own in holders or own == id(self.root)), default=0)
+        if widest:
+            raise UnsupportedError(f"{self.where}: tensors are looked for in an object with {widest} parts; too many")
+        return holders
+
+    def _holding(self, parents: dict[int, list[int]]) -> set[int]:
+        """Return the tensors, and all that holds one."""
+        holders, found = set(self.tensors), list(self.tensors)
+        while found:
+            for parent in parents[found.pop()]:
+                if parent not in holders:
+                    holders.add(parent)
+                    found.append(parent)
+        return holders
+
+
+def _is_plain(key: Node) -> bool:
+    """Whether a key can be compared at no cost."""
+    return isinstance(key, str | float) or (isinstance(key, int) and key.bit_length() <= 64)
