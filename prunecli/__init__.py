@@ -4,6 +4,7 @@ The names below are resolved when first used, so that the command line starts wi
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'prunecli' has no attribute {name!r}")
+    if sys.platform == "win32" and _HOMES[name].startswith("prunecli.surgery"):
+        raise ImportError(f"{name} is not supported on Windows; run it in WSL, or in a container")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

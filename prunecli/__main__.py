@@ -2,11 +2,14 @@
 
 import sys
 
-from prunecli.cli.app import run
-
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if sys.platform == "win32":  # before anything is imported that is not there
+        sys.stderr.write("prunecli: error: Windows is not supported; run prunecli in WSL, or in a container\n")
+        sys.exit(2)
+    from prunecli.cli.app import run
+
     sys.exit(run(sys.argv[1:]))
 
 

@@ -26,6 +26,9 @@ _PREFIX = "prunecli: error: "
 _LINE = 300
 """Characters an error line may have, prefix included."""
 
+_OPEN_MAX = 10_240
+"""Files that a process may have open on macOS."""
+
 app = typer.Typer(
     name="prunecli",
     help="Random unstructured pruning of model checkpoints, on the file.",
@@ -132,8 +135,10 @@ def _prepare_streams() -> None:
 def _allow_many_files() -> None:
     """Take as many descriptors as the system grants: a folder may have more shards than the usual 1024."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(ValueError, OSError):  # a system whose own limit is lower than the hard one
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for soft in (hard, _OPEN_MAX):  # macOS grants no more than the second, whatever it calls the hard limit
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            return
 
 
 def _run(arguments: Sequence[str], *, debug: bool) -> int:

@@ -13,9 +13,9 @@ from prunecli.reporting.tree import Sort
 
 __all__ = [
     "AllowChanges", "Amount", "Bake", "Baseline", "Checkpoint", "Depth", "DryRun", "Exclude", "FailOver",
-    "FailUnder", "FollowLinks", "Force", "Foreign", "FromReport", "Jobs", "Key", "MaskDtype", "MaskType", "MinDim",
-    "NoReport", "Order", "Output", "Params", "ParamsFrom", "Plot", "Quiet", "Recipe", "ReportFile", "Resume", "Schema",
-    "Seed", "Silent", "Stamp", "Style", "Together", "Told", "Top", "Untie", "ZerosArePruned",
+    "FailUnder", "FollowLinks", "Force", "Foreign", "FromReport", "Jobs", "Key", "Link", "MaskDtype", "MaskType",
+    "MinDim", "NoReport", "Order", "Output", "Params", "ParamsFrom", "Plot", "Quiet", "Recipe", "ReportFile", "Resume",
+    "Schema", "Seed", "Silent", "Stamp", "Style", "Together", "Told", "Top", "Untie", "ZerosArePruned",
 ]  # fmt: skip
 
 
@@ -96,6 +96,14 @@ Resume = Annotated[
         "--resume",
         help="Keep what an interrupted run finished, and what this one finishes if it is interrupted.",
         rich_help_panel=RUN,
+    ),
+]
+Link = Annotated[
+    bool,
+    typer.Option(
+        "--link",
+        help="Hard-link unchanged files of a folder where blocks cannot be shared: to edit one edits the input too.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Jobs = Annotated[

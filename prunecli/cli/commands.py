@@ -52,6 +52,7 @@ def apply(
     dry_run: arg.DryRun = False,
     force: arg.Force = False,
     resume: arg.Resume = False,
+    link: arg.Link = False,
     jobs: arg.Jobs = None,
     quiet: arg.Quiet = False,
 ) -> None:
@@ -63,7 +64,7 @@ def apply(
     check_asked(asked, stdin_is_taken=source is None)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
     with opened_by(source, formats.Reading(key, foreign, follow_links), quiet=quiet) as (team, opened):
-        run = run_of(team, jobs, resume=resume)
+        run = run_of(team, jobs, resume=resume, link=link)
         speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
         request = team.share(lambda: request_of(asked))
         request = replace(request, prune=seeded(request.prune, opened, destination, run))
@@ -86,6 +87,7 @@ def remove(
     dry_run: arg.DryRun = False,
     force: arg.Force = False,
     resume: arg.Resume = False,
+    link: arg.Link = False,
     jobs: arg.Jobs = None,
     quiet: arg.Quiet = False,
 ) -> None:
@@ -94,7 +96,7 @@ def remove(
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "remove", output, report, no_report=no_report, force=force)
     with opened_by(source, formats.Reading(key, foreign, follow_links), quiet=quiet) as (team, opened):
-        run = run_of(team, jobs, resume=resume)
+        run = run_of(team, jobs, resume=resume, link=link)
         speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
         plan = team.share(lambda: plan_bake(opened, selection))
         carry_out(opened, plan, destination, run, speech)

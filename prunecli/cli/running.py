@@ -35,8 +35,8 @@ def opened_by(
         yield team, opened
 
 
-def run_of(team: Team, jobs: int | None, *, resume: bool = False) -> Run:
-    return Run(jobs, None, team, resume or team.restarts > 0, resume or team.restartable)
+def run_of(team: Team, jobs: int | None, *, resume: bool = False, link: bool = False) -> Run:
+    return Run(jobs, None, team, resume or team.restarts > 0, resume or team.restartable, link)
 
 
 def seeded(prune: Prune, opened: Opened, destination: Destination, run: Run) -> Prune:

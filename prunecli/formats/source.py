@@ -102,12 +102,20 @@ class FileSource(Source):
         done = 0
         while done < len(buffer):
             try:
-                got = os.preadv(self.descriptor, [buffer[done:]], offset + done)
+                got = _read_at(self.descriptor, buffer[done:], offset + done)
             except OSError as error:
                 raise UnreadableError(f"cannot read {self.label} at byte {offset + done}: {error.strerror}") from error
             if got == 0:
                 raise DamagedError(f"{self.label} ends at byte {offset + done}, in the middle of its data")
             done += got
+
+
+def _read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [buffer], offset)
+    data = os.pread(descriptor, len(buffer), offset)  # macOS before 11
+    buffer[: len(data)] = data
+    return len(data)
 
 
 @dataclass(frozen=True)

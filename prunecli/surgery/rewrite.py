@@ -47,6 +47,7 @@ def rewrite(checkpoint: Opened, plan: Plan, destination: Destination, run: Run |
     run = run or Run()
     if isinstance(checkpoint, Folder):
         return rewrite_folder(checkpoint, plan, destination, run)
+    _check_link(run)
     targets = run.team.share(lambda: _check_file_destination(checkpoint, destination))
     surgery = prepare(checkpoint, plan)
     pieces = list(checkpoint.pieces(surgery.edit))
@@ -114,6 +115,13 @@ def unfinished(checkpoint: Opened, destination: Destination) -> int | None:
     return None if target is None or isinstance(target.final, Url) else unfinished_seed(target.final)
 
 
+def _check_link(run: Run) -> None:
+    if run.link:
+        raise UsageError(
+            "--link is about files that a folder carries along unchanged; leave it out, as this is a single file"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Targets:
     """Outputs found fit to be written; None for standard output, and for no report."""
@@ -134,6 +142,7 @@ def rehearse(checkpoint: Opened, plan: Plan, destination: Destination, run: Run 
     if isinstance(checkpoint, Folder):
         rehearse_folder(checkpoint, plan, destination, run)
         return
+    _check_link(run)
     targets = _check_file_destination(checkpoint, destination)
     if in_units(run):
         _unit_target(checkpoint, targets.output)

@@ -86,6 +86,8 @@ def _check(folder: Folder, destination: Destination, run: Run) -> FolderTargets:
     targets = check_folder_destination(folder, destination)
     if in_units(run) and isinstance(targets.output, RemoteFolderTarget):
         raise UsageError(FAR.format(show(targets.output.final)))
+    if run.link and isinstance(targets.output, RemoteFolderTarget):
+        raise UsageError(f"{show(targets.output.final)} takes no hard links, being behind a URL; leave --link out")
     return targets
 
 
@@ -120,8 +122,7 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
             confirm(folder)
             publish_folder(partial.output, target)
 
-        carried = [(each.name, each.path) for each in kept]
-        carry_out(Order(folder, plan, surgery, works, target.final, target.path, carried), run, finish)
+        carry_out(Order(folder, plan, surgery, works, target.final, target.path, kept), run, finish)
     return run.team.share(lambda: write_report(folder, plan, surgery, place, targets.report))
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from prunecli import __version__
 from prunecli.errors import OutputError, PrunecliError, UsageError, show
-from prunecli.formats.folders.folder import Folder
-from prunecli.formats.locations import Location, Url
+from prunecli.formats.folders.folder import Folder, Kept
+from prunecli.formats.locations import Url
 from prunecli.formats.opening import Opened, fingerprint
+from prunecli.formats.outputs.carrying import bytes_to_copy
 from prunecli.formats.outputs.commit import check_space
 from prunecli.formats.outputs.commit_folder import naming
 from prunecli.formats.outputs.partial import Partial, partial_of, partial_output
@@ -40,7 +41,8 @@ class Run:
     """How a rewrite is carried out: by how many threads and ranks, told to whom, and whether it can be gone on with.
 
     With `resume`, the units that an interrupted run finished are not done again; with `keep`, those that this one
-    finishes can be resumed, should it fail.
+    finishes can be resumed, should it fail. With `link`, files of a folder that come along unchanged may be hard links
+    to those of the input.
     """
 
     jobs: int | None = None
@@ -48,6 +50,7 @@ class Run:
     team: Team = ALONE
     resume: bool = False
     keep: bool = False
+    link: bool = False
 
     @property
     def threads(self) -> int:
@@ -69,8 +72,8 @@ class Order:
     final: Path
     path: Path
     """The output as the user named it, for messages."""
-    carried: Sequence[tuple[str, Location]] = ()
-    """Files that come along as they are: their names in the output, and where they lie."""
+    carried: Sequence[Kept] = ()
+    """Files that come along as they are."""
 
 
 def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None:
@@ -100,7 +103,9 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
                 partial.own(work.name for work in order.works if work.written)
                 if not entries:
                     partial.begin(job)
-                    check_space(partial.root, sum(work.size for work in order.works if work.written), order.path)
+                    size = sum(work.size for work in order.works if work.written)
+                    size += bytes_to_copy(order.carried, partial.root, link=run.link)
+                    check_space(partial.root, size, order.path)
                 partial.meet(job["token"])
             return partial, entries, job
 
@@ -108,8 +113,8 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
         run.team.gather(lambda: _join(stack, partial, job, order, run.team))
         mine = share_out(units, finished, run.team.size)[run.team.rank]
         carried = order.carried[run.team.rank :: run.team.size]
-        told = counting(run.progress, sum(unit.size for unit in mine))
-        place = Workplace(partial, order.path, run.threads, told)
+        told = counting(run.progress, sum(unit.size for unit in mine) + sum(file.size for file in carried))
+        place = Workplace(partial, order.path, run.threads, told, run.link)
         with _telling_what_is_kept(run):
             entries = run.team.gather(lambda: do_units(place, mine, carried, finished, ledger))
             run.team.share(lambda: _complete(order, ledger, entries, partial, finish))
@@ -181,16 +186,16 @@ def _job(order: Order) -> dict[str, Any]:
     }
 
 
-def _state(carried: Sequence[tuple[str, Location]]) -> str:
+def _state(carried: Sequence[Kept]) -> str:
     """Return what tells this state of the files that come along from others."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, location in carried:
+    for each in carried:
         state = None
-        if not isinstance(location, Url):  # what lies behind a URL is fetched again
+        if not isinstance(each.path, Url):  # what lies behind a URL is fetched again
             with suppress(OSError):  # whoever carries it along says what is wrong
-                status = location.stat()
+                status = each.path.stat()
                 state = status.st_size, status.st_mtime_ns
-        digest.update(repr((name, state)).encode("utf-8", "surrogatepass"))
+        digest.update(repr((each.name, state)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

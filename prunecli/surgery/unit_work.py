@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import PrunecliError
-from prunecli.formats.detect import open_location
-from prunecli.formats.locations import Location, Url
+from prunecli.formats.folders.folder import Kept
+from prunecli.formats.outputs.carrying import Carrier
 from prunecli.formats.outputs.commit import reserve_once, sync_path
-from prunecli.formats.outputs.commit_folder import naming, share_file
+from prunecli.formats.outputs.commit_folder import naming
 from prunecli.formats.outputs.partial import Partial
-from prunecli.formats.pieces import Checksum, Copy
+from prunecli.formats.outputs.system import sync
+from prunecli.formats.pieces import Checksum
 from prunecli.formats.sinks import FileSink, NullSink
 from prunecli.formats.source import open_source
 from prunecli.formats.stream import deferred, run_pieces, sum_up
@@ -26,18 +27,22 @@ Told = Callable[[int], None] | None
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a process works: the unfinished output that will be `path`, how many threads it has, whom it tells."""
+    """Where a process works: the unfinished output that will be `path`, how many threads it has, whom it tells.
+
+    With `link`, what comes along unchanged may be a hard link.
+    """
 
     partial: Partial
     path: Path
     threads: int
     told: Told
+    link: bool = False
 
 
 def do_units(
     place: Workplace,
     units: Sequence[Unit],
-    carried: Sequence[tuple[str, Location]],
+    carried: Sequence[Kept],
     finished: Mapping[int, Mapping[str, Any]],
     ledger: Ledger,
 ) -> list[Mapping[str, Any]]:
@@ -49,10 +54,13 @@ def do_units(
         UnreadableError: the input cannot be read.
     """
     partial, entries = place.partial, []
+    carrier = Carrier(place.path, place.link, place.threads, place.told)
     try:
         with naming(place.path, partial.root), _Settler(partial) as settler:
-            for name, location in carried:
-                _carry(location, partial.place(name))
+            for file in carried:
+                if partial.failed:
+                    break
+                carrier.carry(file, partial.place(file.name))
             for unit in units:
                 if partial.failed:
                     break  # whoever failed says why
@@ -96,17 +104,6 @@ class _Settler:
         if unit.work.written:
             sync_path(self._partial.output / unit.work.name)
         self._partial.note(unit.number, entry)
-
-
-def _carry(location: Location, place: Path) -> None:
-    """Carry a file along as it is, from wherever it lies."""
-    if not isinstance(location, Url):
-        share_file(location, place)
-        return
-    with open_location(location) as source, place.open("wb") as copy:
-        run_pieces([Copy(0, source.size)], source, FileSink(copy.fileno()), jobs=1)
-        source.confirm()
-        os.fsync(copy.fileno())
 
 
 def _do(unit: Unit, workplace: Workplace, ledger: Ledger) -> dict[str, Any]:
@@ -163,6 +160,6 @@ def seal(work: Work, place: Path) -> None:
             os.pwrite(descriptor, piece.render(), offset)
         if work.mode is not None:
             os.fchmod(descriptor, work.mode)
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)

@@ -159,7 +159,7 @@ def test_a_run_killed_between_two_renames_loses_nothing(tmp_path: Path) -> None:
         "out = Path(sys.argv[1]); rename = Path.rename\n"
         "def killed(path, target):\n"
         "    rename(path, target); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "commit_folder._rename = lambda *_: False; Path.rename = killed\n"
+        "commit_folder.swap = lambda *_: False; Path.rename = killed\n"
         "target = commit_folder.check_folder(out, force=True, source=None, replaceable=True)\n"
         "with partial_output(out, out, keep=True) as partial:\n"
         "    partial.begin({'seed': 1}); commit_folder.publish_folder(partial.output, target)\n"
@@ -170,3 +170,36 @@ def test_a_run_killed_between_two_renames_loses_nothing(tmp_path: Path) -> None:
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     assert (out / "precious").read_bytes() == b"p"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_signal_between_two_renames_loses_nothing(tmp_path: Path, number: int, keep: bool) -> None:
+    """After the old folder went aside, and after the new one came: one of them is there, and whole."""
+    out = tmp_path / "m"
+    out.mkdir()
+    (out / "precious").write_bytes(b"p")
+    program = (
+        "import os, signal, sys; from pathlib import Path; from prunecli.formats.outputs import commit_folder\n"
+        "from prunecli.cli.signals import Interrupted, die_of, interruptible\n"
+        "from prunecli.formats.outputs.partial import partial_output\n"
+        "out, number, keep = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == 'True'\n"
+        "rename, count = Path.rename, 0\n"
+        "def struck(path, target):\n"
+        "    global count; rename(path, target); count += 1\n"
+        "    if count == number: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "commit_folder.swap = lambda *_: False\n"
+        "target = commit_folder.check_folder(out, force=True, source=None, replaceable=True)\n"
+        "try:\n"
+        "    with interruptible(), partial_output(out, out, keep=keep) as partial:\n"
+        "        partial.begin({'seed': 1}); (partial.output / 'new').touch(); Path.rename = struck\n"
+        "        commit_folder.publish_folder(partial.output, target)\n"
+        "except Interrupted as error:\n"
+        "    die_of(error.signum)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(out), str(number), str(keep)], check=False)
+    assert done.returncode == -15
+    assert [each.name for each in out.iterdir()] == [("precious", "new")[number - 1]]
+    assert not (partial_of(out).root / "output.old" / "precious").exists() or (number, keep) == (2, True)
+    if not keep:
+        assert list(tmp_path.iterdir()) == [out]

@@ -25,10 +25,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from prunecli.errors import UnsupportedError, UsageError
+from prunecli.errors import OutputError, UnsupportedError, UsageError
 from prunecli.formats.base import Reading
 from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.opening import open_any
+from prunecli.surgery import rewrite_folder, rewrite_units
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import plan_bake, plan_prune
 from prunecli.surgery.report import Report, measure
@@ -91,8 +92,8 @@ def raw(tensors: Tensors) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def untouched(old: Path, new: Path) -> bool:
-    """Whether a file was carried along: the same inode or extents where the file system can, else the same bytes."""
-    return new.samefile(old) or new.read_bytes() == old.read_bytes()
+    """Whether a file was carried along: another file of the same bytes."""
+    return not new.samefile(old) and new.read_bytes() == old.read_bytes()
 
 
 def assert_index_is_right(folder: Path) -> None:
@@ -269,7 +270,7 @@ def test_masks_baked_later_give_the_shards_that_were_baked_at_once(folder: Path,
 
 @pytest.mark.parametrize("pattern", ["a.*", "c.weight", "steps"])
 @pytest.mark.parametrize("remove", [True, False])
-def test_a_shard_without_a_selected_tensor_is_linked(
+def test_a_shard_without_a_selected_tensor_comes_along(
     folder: Path, tmp_path: Path, suffix: str, pattern: str, remove: bool
 ) -> None:
     before = files_of(folder)
@@ -283,31 +284,77 @@ def test_a_shard_without_a_selected_tensor_is_linked(
     assert sorted(files_of(tmp_path / "out")) == sorted(before)
 
 
-def test_what_is_carried_takes_no_space_where_it_can_be_linked(folder: Path, tmp_path: Path) -> None:
+def inodes(folder: Path) -> set[int]:
+    return {each.stat().st_ino for each in folder.rglob("*") if each.is_file()}
+
+
+@pytest.mark.parametrize("remove", [True, False])
+@pytest.mark.parametrize("resumable", [True, False])
+def test_an_output_shares_no_file_with_the_input(folder: Path, tmp_path: Path, remove: bool, resumable: bool) -> None:
+    """Whoever writes into any file of the output in place leaves the input as it is."""
+    before = files_of(folder)
+    with open_any(folder) as opened:
+        plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=remove))
+        rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, resume=resumable, keep=resumable))
+    assert not inodes(tmp_path / "out") & inodes(folder)
+    assert sorted(files_of(tmp_path / "out")) == sorted(before)
+    for each in (tmp_path / "out").rglob("*"):
+        if each.is_file():
+            each.chmod(0o600)
+            with each.open("r+b") as file:
+                file.write(b"edited in place")
+    assert files_of(folder) == before
+
+
+def test_hard_links_are_made_only_if_asked_for(folder: Path, tmp_path: Path, suffix: str) -> None:
     probe = tmp_path / "probe"
     try:
         os.link(folder / "config.json", probe)
     except OSError:
         pytest.skip("the file system knows no hard links")
     probe.unlink()
-    apply(folder, tmp_path / "out", "a.*")
-    shared = {name for name in CARRIED if (tmp_path / "out" / name).samefile(folder / name)}
-    assert shared in (set(CARRIED), set())  # a file system that clones shares the bytes, and not the inode
+    with open_any(folder) as opened:
+        plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=True))
+        rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, link=True))
+    kept = {shard(2, 3, suffix), shard(3, 3, suffix), *CARRIED}
+    linked = {name for name in files_of(folder) if (tmp_path / "out" / name).samefile(folder / name)}
+    assert linked in (kept, set())  # a file system that clones shares the bytes, and not the inode
 
 
-@pytest.mark.parametrize("way", ["cloned", "copied"])
-def test_what_cannot_be_linked_is_cloned_or_copied_with_its_mode(
+def test_what_an_earlier_run_linked_is_copied_by_one_that_may_not(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise OutputError("stopped")
+
+    with open_any(folder) as opened:
+        plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=True))
+        publish = rewrite_folder.publish_folder
+        monkeypatch.setattr(rewrite_folder, "publish_folder", stop)
+        with pytest.raises(OutputError, match="stopped"):
+            rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, keep=True, link=True))
+        monkeypatch.setattr(rewrite_folder, "publish_folder", publish)
+        rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, resume=True, keep=True))
+    assert not inodes(tmp_path / "out") & inodes(folder)
+    apply(folder, tmp_path / "expected", "a.*", remove=True)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "expected")
+
+
+@pytest.mark.parametrize("way", ["cloned", "copied", "linked"])
+def test_what_is_carried_is_cloned_or_copied_with_its_mode(
     folder: Path, tmp_path: Path, suffix: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a file system that shares blocks, and as on another one than the input's."""
+    """As on a file system that shares blocks, on one that does not, and as one on another disk than the input's."""
     kept = [shard(2, 3, suffix), shard(3, 3, suffix), *CARRIED]
     (folder / kept[0]).chmod(0o640)
     (folder / "config.json").chmod(0o755)
+    cloned: list[int] = []
 
     def clone(new: int, request: int, old: int) -> int:
         assert request == 0x40049409  # FICLONE of linux/fs.h
-        if way == "copied":
+        if way != "cloned":
             raise OSError(errno.EXDEV, "Invalid cross-device link")
+        cloned.append(old)
         return os.write(new, os.pread(old, os.fstat(old).st_size, 0))
 
     def link(*arguments: object, **options: object) -> None:
@@ -315,12 +362,44 @@ def test_what_cannot_be_linked_is_cloned_or_copied_with_its_mode(
 
     monkeypatch.setattr(fcntl, "ioctl", clone)
     monkeypatch.setattr(os, "link", link)
-    apply(folder, tmp_path / "out", "a.*", remove=True)
+    with open_any(folder) as opened:
+        plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=True))
+        rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, link=way == "linked"))
+    assert bool(cloned) is (way == "cloned")
     for name in kept:
         old, new = folder / name, tmp_path / "out" / name
         assert not new.samefile(old)
         assert new.read_bytes() == old.read_bytes()
         assert new.stat().st_mode == old.stat().st_mode
+
+
+@pytest.mark.parametrize("way", ["cloned", "copied", "linked"])
+def test_space_is_looked_for_before_anything_is_copied(
+    folder: Path, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shared or linked takes none; what is copied is counted with what is written."""
+    asked: list[int] = []
+
+    def clone(new: int, request: int, old: int) -> int:
+        if way != "cloned":
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return 0
+
+    def look(place: Path, size: int, path: Path) -> None:
+        assert not [each for each in (place / "output").rglob("*") if each.is_file()]
+        asked.append(size)
+        raise OutputError("looked")
+
+    monkeypatch.setattr(fcntl, "ioctl", clone)
+    monkeypatch.setattr(rewrite_units, "check_space", look)
+    with open_any(folder) as opened:
+        plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=True))
+        with pytest.raises(OutputError, match="looked"):
+            rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, link=way == "linked"))
+    sizes = {name: (folder / name).stat().st_size for name in files_of(folder) if not name.endswith(".index.json")}
+    written = sizes[next(name for name in sizes if "00001-of" in name)]
+    assert asked == [sum(sizes.values()) if way == "copied" else written]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [folder.name]
 
 
 def test_no_output_file_that_was_written_is_the_input_s(folder: Path, tmp_path: Path, suffix: str) -> None:
@@ -403,13 +482,13 @@ def test_the_number_of_threads_leaves_no_trace(folder: Path, tmp_path: Path) -> 
     assert files_of(tmp_path / "out1") == files_of(tmp_path / "out4")
 
 
-def test_progress_tells_what_is_written_once(folder: Path, tmp_path: Path, suffix: str) -> None:
+def test_progress_tells_what_is_written_and_carried_once(folder: Path, tmp_path: Path, suffix: str) -> None:
     told: list[tuple[int, int]] = []
     with open_any(folder) as opened:
         plan = plan_prune(opened, Prune((Group(Selection(("*",)), 0.5),), 7))
         destination = Destination(tmp_path / "out")
         rewrite(opened, plan, destination, Run(progress=lambda done, total: told.append((done, total))))
-    size = sum((tmp_path / "out" / shard(number, 3, suffix)).stat().st_size for number in (1, 2))
+    size = sum((tmp_path / "out" / name).stat().st_size for name in files_of(folder) if name != INDEX[suffix])
     assert told[-1] == (size, size)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 

@@ -15,7 +15,7 @@ from surgery_zoo import ask, noise, save
 
 from prunecli.errors import OutputError, UsageError
 from prunecli.formats.base import Edit
-from prunecli.formats.folders.folder import Folder
+from prunecli.formats.folders.folder import Folder, Kept
 from prunecli.formats.opening import open_any
 from prunecli.formats.outputs import commit_folder, partial
 from prunecli.formats.outputs.partial import partial_of
@@ -48,7 +48,7 @@ def test_a_run_killed_once_it_has_published_leaves_nothing_that_is_written_into(
 ) -> None:
     """What was replaced lies in the hidden folder then, and shares files with the input."""
     source, out = make("folder of safetensors", tmp_path), tmp_path / "out"
-    pruned(source, out, Run(1), ask(0.5, "a.weight"))
+    pruned(source, out, Run(1, link=True), ask(0.5, "a.weight"))
     (out / "old.txt").write_text("of the old output")
     assert (out / "shard-2.safetensors").samefile(source / "shard-2.safetensors")
     before = contents(source)
@@ -141,7 +141,7 @@ def test_a_rank_does_not_make_the_folder_that_its_leader_removed(tmp_path: Path)
         work = units.Work("a", list(checkpoint.pieces("shard-0.safetensors", Edit({}))), checkpoint.source, True)
         place = Workplace(partial_of(out), out, 1, None)
         ledger = units.Ledger(prepare(checkpoint, plan_prune(checkpoint, ask(0.5, "*.weight"))), [work])
-        for carried in ([], [("config.json", source / "config.json")]):
+        for carried in ([], [Kept("config.json", source / "config.json", 2)]):
             with pytest.raises(OutputError):
                 do_units(place, units.cut([work]), carried, {}, ledger)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["m"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import OutputError, show
+from prunecli.formats.outputs.system import UNSUPPORTED, allocate, sync
 from prunecli.formats.outputs.temp_files import remove_stale, temp_beside, umask
 
 __all__ = [
@@ -23,9 +24,8 @@ __all__ = [
 
 _ELSEWHERE = "write elsewhere with -o"
 _FREE_SOME = f"free some, or {_ELSEWHERE}"
-_UNSUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
 _NO_SUCH_OWNER = frozenset({errno.EPERM, errno.EINVAL})  # EINVAL: not mapped in this user namespace
-_NO_HARD_LINKS = _UNSUPPORTED | {errno.EPERM, errno.EMLINK}
+_NO_HARD_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 _REMEDIES = {
     errno.ENOSPC: _FREE_SOME,
     errno.EDQUOT: _FREE_SOME,
@@ -89,7 +89,7 @@ def new_file(target: Target, size: int | None) -> Iterator[int]:
                     reserve(fd, size, target.path)
                 yield fd
                 _set_owner_and_mode(fd, target)
-                os.fsync(fd)
+                sync(fd)
             finally:
                 os.close(fd)
             _publish(temp, target)
@@ -112,8 +112,9 @@ def _resolve(path: Path) -> tuple[Path, os.stat_result | None]:
     spot = path
     for _ in range(40):  # as many as the kernel follows
         folder = Path(os.path.realpath(spot.parent, strict=True))
-        if folder.is_relative_to("/proc"):
-            # /dev/stdout may lead to a regular file: replacing that would not be what a redirection asked for.
+        if folder.is_relative_to("/proc") or folder.is_relative_to("/dev/fd"):
+            # /dev/stdout (/dev/fd/1 on macOS) may lead to a regular file: replacing it would not be what a redirection
+            # asked for.
             raise OutputError(f"cannot write {show(path)}: it leads to an open descriptor; stream with -o -")
         spot = folder / spot.name
         try:
@@ -152,8 +153,7 @@ def reserve(fd: int, size: int, path: Path) -> None:
         OSError: anything else.
     """
     check_space(fd, size - os.fstat(fd).st_blocks * 512, path)
-    with _ignoring(_UNSUPPORTED):
-        os.posix_fallocate(fd, 0, size)  # measured: never slower than growing the file write by write
+    allocate(fd, size)
     os.ftruncate(fd, size)
 
 
@@ -166,13 +166,13 @@ def reserve_once(fd: int, size: int, path: Path) -> None:
     Raises:
         OutputError, OSError: as `reserve`.
     """
-    with _ignoring(_UNSUPPORTED | {errno.ENOLCK}):
+    with _ignoring(UNSUPPORTED | {errno.ENOLCK}):
         fcntl.flock(fd, fcntl.LOCK_EX)
     try:
         if os.fstat(fd).st_size != size:
             reserve(fd, size, path)
     finally:
-        with _ignoring(_UNSUPPORTED | {errno.ENOLCK}):
+        with _ignoring(UNSUPPORTED | {errno.ENOLCK}):
             fcntl.flock(fd, fcntl.LOCK_UN)
 
 
@@ -197,7 +197,7 @@ def publish_file(made: Path, target: Target) -> None:
     fd = os.open(made, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _set_owner_and_mode(fd, target)
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
     _publish(made, target)
@@ -238,7 +238,7 @@ def sync_path(path: Path) -> None:
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 
@@ -250,7 +250,7 @@ def sync_folder(folder: Path, path: Path) -> None:
         OutputError: it could not be done; what was written is there.
     """
     try:
-        with _ignoring(_UNSUPPORTED | {errno.EACCES}):  # EACCES: a folder that may be written but not read
+        with _ignoring(UNSUPPORTED | {errno.EACCES}):  # EACCES: a folder that may be written but not read
             sync_path(folder)
     except OSError as exc:
         raise OutputError(f"{show(path)} is written, but its folder not synced: {exc.strerror}") from exc

@@ -1,12 +1,10 @@
 """An output folder appears whole under its name, or not at all.
 
-It is made in a hidden place beside it (`partial`), synced, and gets its name in one step. What is carried along
-unchanged takes no space where the file system can share it.
+It is made in a hidden place beside it (`partial`), synced, and gets its name in one step, or in two where the system
+does not let two folders change places.
 """
 
-import ctypes
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -17,17 +15,10 @@ from pathlib import Path
 from prunecli.errors import OutputError, show
 from prunecli.formats.folders.files import NOT_THE_MODEL
 from prunecli.formats.outputs.commit import sync_folder, sync_path, write_failure
-from prunecli.formats.outputs.temp_files import hidden_prefix, umask
-from prunecli.formats.source import FileSource, open_source
+from prunecli.formats.outputs.system import rename_new, swap
+from prunecli.formats.outputs.temp_files import umask
 
-__all__ = ["FolderTarget", "check_folder", "naming", "publish_folder", "share_file"]
-
-_FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
-_NOREPLACE, _EXCHANGE = 1, 2  # linux/fs.h: flags of renameat2
-_AT_FDCWD = -100  # linux/fcntl.h
-_BUFFER = 4 << 20
-_CANNOT = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
-_NO_LINK = _CANNOT | {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES}
+__all__ = ["FolderTarget", "check_folder", "naming", "publish_folder"]
 
 
 @dataclass(frozen=True)
@@ -94,61 +85,6 @@ def naming(target: Path, root: Path) -> Iterator[None]:
         raise write_failure(target, error) from error
 
 
-def share_file(old: Path, place: Path) -> None:
-    """Carry a file along: share its extents, or link it, or copy it, whichever comes first that can be done.
-
-    A link is the same file under two names: who writes into one of them later, instead of replacing it, changes both.
-    A file that is there already was carried along by an earlier run.
-
-    Raises:
-        UnreadableError: the file cannot be read.
-    """
-    temp = place.with_name(f"{hidden_prefix(place)}carried")
-    temp.unlink(missing_ok=True)
-    if place.exists():
-        return
-    with open_source(old) as source:
-        if not _clone(source.descriptor, temp) and not _link(old, temp):
-            _copy(source, temp)
-    temp.rename(place)
-
-
-def _copy(source: FileSource, place: Path) -> None:
-    buffer = memoryview(bytearray(_BUFFER))
-    with place.open("xb", buffering=0) as copy:
-        for at in range(0, source.size, _BUFFER):
-            part = buffer[: min(_BUFFER, source.size - at)]
-            source.read_into(at, part)
-            while part:
-                part = part[copy.write(part) :]
-        os.fchmod(copy.fileno(), source.status.st_mode & 0o777)
-        os.fsync(copy.fileno())
-
-
-def _clone(source: int, place: Path) -> bool:
-    fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.ioctl(fd, _FICLONE, source)
-        os.fchmod(fd, os.fstat(source).st_mode & 0o777)
-        os.fsync(fd)
-    except OSError:
-        place.unlink()
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
-def _link(old: Path, place: Path) -> bool:
-    try:
-        os.link(os.path.realpath(old), place)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
-        return False
-    return True
-
-
 def publish_folder(made: Path, target: FolderTarget) -> None:
     """Sync a folder and all below it, and give it its mode and its final name; what stood there is gone then.
 
@@ -170,17 +106,11 @@ def _sync_tree(root: Path) -> None:
 def _publish(made: Path, target: FolderTarget) -> None:
     """Give the folder its name; what stood there has the old name then, and is for the caller to remove."""
     if target.replaces:
-        if not _rename(made, target.final, _EXCHANGE):
-            aside = made.with_suffix(".old")
-            target.final.rename(aside)
-            try:
-                made.rename(target.final)
-            except OSError:
-                aside.rename(target.final)
-                raise
+        if not swap(made, target.final):
+            _replace(made, target.final)
         return
     try:
-        if not _rename(made, target.final, _NOREPLACE):
+        if not rename_new(made, target.final):
             made.rename(target.final)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
@@ -188,14 +118,16 @@ def _publish(made: Path, target: FolderTarget) -> None:
         raise
 
 
-def _rename(old: Path, new: Path, flags: int) -> bool:
-    """Rename with flags that Python does not know; False if the system does not know them either."""
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is None:
-        return False
-    if call(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), flags) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in _CANNOT:
-        return False
-    raise OSError(code, os.strerror(code), str(old))
+def _replace(made: Path, final: Path) -> None:
+    """Replace a folder in two steps: the old one aside, the new one in. Only a kill between them leaves neither there.
+
+    The old one then lies in the unfinished output, from where the next run takes it back (`Partial.restore`).
+    """
+    aside = made.with_suffix(".old")
+    try:
+        final.rename(aside)
+        made.rename(final)
+    except BaseException:  # a signal as well: it may strike between the two
+        if aside.exists() and not os.path.lexists(final):
+            aside.rename(final)
+        raise

@@ -14,7 +14,7 @@ __all__ = ["LOCK", "NO_LOCKS", "WORKERS", "lock_folder", "remove_unused", "taken
 LOCK, WORKERS = "lock", "workers"
 """Files in the folder: the lock of the run that leads, and that of the processes that work for it."""
 
-NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
+NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 """What file systems say that have no locks."""
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from prunecli.errors import OutputError
 from prunecli.formats.outputs.locks import LOCK, NO_LOCKS, WORKERS, lock_folder, remove_unused, taken
+from prunecli.formats.outputs.system import sync
 from prunecli.formats.outputs.temp_files import hidden_prefix, remove_stale, temp_beside
 
 __all__ = ["Partial", "discard_partial", "partial_of", "partial_output"]
@@ -239,6 +240,9 @@ def discard_partial(final: Path) -> None:
 
 
 def _leave(partial: Partial, *, done: bool, keep: bool) -> None:
+    if not done:
+        with suppress(OSError):
+            partial.restore(partial.final)
     if done:
         _remove_whole(partial)
     elif keep:
@@ -260,12 +264,17 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     with temp.open("wb") as file:
         file.write(json.dumps(content, separators=(",", ":")).encode("ascii"))
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     temp.replace(path)
 
 
 def _remove_whole(partial: Partial) -> None:
-    """Remove the folder, under another name: a thread that is still at work must not put anything into it again."""
+    """Remove the folder, under another name: a thread that is still at work must not put anything into it again.
+
+    Raises:
+        OSError: a folder that was to be replaced lies in it, and cannot be given its name back.
+    """
+    partial.restore(partial.final)
     with temp_beside(partial.final) as gone:
         try:
             partial.root.rename(gone)
