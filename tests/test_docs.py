@@ -11,6 +11,8 @@ import pytest
 from bucket_server import KEYS, serving
 from doc_pages import PAGES, README, ROOT, blocks_of, make_files, run_bash, run_console, run_python
 
+from prunecli.cli.role_table import role_table, with_role_table
+
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
@@ -82,6 +84,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_is_in_the_table_of_the_readme() -> None:
     assert {f"docs/{page.name}" for page in PAGES if page != README} <= set(links(README))
+
+
+def test_the_table_of_roles_is_up_to_date() -> None:
+    """`python -m prunecli.cli.role_table docs/checkpoints.md` makes it so."""
+    page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    assert page == with_role_table(page)
+    assert page.count(role_table()) == 1
 
 
 def test_the_readme_is_a_first_page() -> None:

@@ -12,7 +12,7 @@ from prunecli.reporting.schema import schema_text
 from prunecli.reporting.tree import Sort
 
 __all__ = [
-    "AllowChanges", "Amount", "Bake", "Baseline", "Checkpoint", "Depth", "DryRun", "Exclude", "FailOver",
+    "All", "AllowChanges", "Amount", "Bake", "Baseline", "Checkpoint", "Depth", "DryRun", "Exclude", "FailOver",
     "FailUnder", "FollowLinks", "Force", "Foreign", "FromReport", "Jobs", "Key", "Link", "MaskDtype", "MaskType",
     "MinDim", "NoReport", "Order", "Output", "Params", "ParamsFrom", "Plot", "Quiet", "Recipe", "ReportFile", "Resume",
     "Schema", "Seed", "Silent", "Stamp", "Style", "Together", "Told", "Top", "Untie", "ZerosArePruned",
@@ -61,6 +61,14 @@ MinDim = Annotated[
     int,
     typer.Option(
         "--min-dim", min=0, help="Patterns take tensors of at least so many dimensions.", rich_help_panel=SELECTION
+    ),
+]
+All = Annotated[
+    bool,
+    typer.Option(
+        "--all",
+        help="List every tensor with its role: masks, statistics, optimizer state, other networks.",
+        rich_help_panel=SELECTION,
     ),
 ]
 Key = Annotated[

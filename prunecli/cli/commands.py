@@ -6,6 +6,7 @@ from dataclasses import replace
 from prunecli.cli import arguments as arg
 from prunecli.cli import render
 from prunecli.cli.comparing import baseline_of
+from prunecli.cli.listing import list_parameters, list_tensors
 from prunecli.cli.lists import with_list
 from prunecli.cli.options import checkpoint_path, destination_of, selection_of
 from prunecli.cli.progress import progress
@@ -16,12 +17,9 @@ from prunecli.cli.verifying import report_reader, verification_text
 from prunecli.formats import base as formats
 from prunecli.formats.opening import confirm
 from prunecli.reporting.terminal import View
-from prunecli.surgery.absent import check_absent
 from prunecli.surgery.gates import check_gates, parse_gate
-from prunecli.surgery.parameters import parameters_of
 from prunecli.surgery.plan import plan_bake
 from prunecli.surgery.report import measure
-from prunecli.surgery.select import select
 from prunecli.surgery.verify import check_verification, verify_checkpoint
 
 __all__ = ["apply", "params", "remove", "report", "verify"]
@@ -156,20 +154,17 @@ def params(
     listed: arg.ParamsFrom = None,
     exclude: arg.Exclude = None,
     min_dim: arg.MinDim = 0,
+    every: arg.All = False,
     key: arg.Key = None,
     foreign: arg.Foreign = False,
     follow_links: arg.FollowLinks = False,
 ) -> None:
-    """List what can be pruned: names, types, shapes; plain lines when piped."""
+    """List what can be pruned: names, types, shapes, states; plain lines when piped."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
     with opened_by(checkpoint_path(checkpoint), formats.Reading(key, foreign, follow_links)) as (team, opened):
         if not team.leads:
             return
-        found = parameters_of(opened)
-        if selection is not None:
-            check_absent(opened, found, selection)
-        chosen = list(found.values()) if selection is None else select(found, selection)
-        render.parameters(opened, chosen)
+        (list_tensors if every else list_parameters)(opened, selection)
 
 
 def verify(

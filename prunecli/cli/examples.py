@@ -44,6 +44,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "params": (
         ("what can be pruned", "prunecli params model.pt"),
+        ("every tensor with its role", "prunecli params model.pt --all"),
         ("the names of the matrices alone", "prunecli params model.pt -p '*' --min-dim 2 | cut -f 1"),
     ),
 }

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from prunecli.errors import UnreadableError, UsageError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.locations import Url, location_of
+from prunecli.surgery.names.roles import Role
 
 __all__ = ["with_list"]
 
 
-_LEFT_ALONE = ("by exact name only", "not prunable")
-"""States in the fourth column of `params`: a list that has them was hardly made to prune those."""
+_LEFT_ALONE = {"by exact name only", "not prunable", *(role.value for role in Role if role is not Role.PARAMETER)}
+"""States in the fourth column of `params`, one of an older one: a list that has them was hardly made to prune those."""
 
 _LONGEST = 64 << 20
 """Bytes of a list: names of a million tensors."""
@@ -41,7 +42,7 @@ def with_list(params: Sequence[str] | None, place: str | None, checkpoint: str) 
     names = [each[0] for each in columns if len(each) < 4 or each[3] not in _LEFT_ALONE]
     if not names:
         raise UsageError(
-            f"--params-from: {what} lists only what cannot be pruned, or by its exact name only; give those with -p"
+            f"--params-from: {what} lists only what patterns leave alone; give those by their exact names with -p"
         )
     return list(dict.fromkeys((*(params or ()), *names)))
 

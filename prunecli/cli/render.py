@@ -2,25 +2,22 @@
 
 import os
 import sys
-from collections.abc import Sequence
 
 from prunecli.errors import fit_line, show
 from prunecli.formats.folders.folder import Folder
 from prunecli.formats.opening import Opened
 from prunecli.reporting.columns import Column, Row, lay_out
-from prunecli.reporting.figures import label_of, shape_of
+from prunecli.reporting.figures import label_of
 from prunecli.reporting.screen import screen_of
 from prunecli.reporting.terminal import done_as_text
 from prunecli.surgery.destinations import Destination
-from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.recipe import render_recipe
 from prunecli.surgery.report import Report
 from prunecli.surgery.report_json import render_json
 from prunecli.surgery.request import Prune
-from prunecli.surgery.select import LONGEST
 
-__all__ = ["counts", "note", "parameters", "plan_table", "result", "rivals"]
+__all__ = ["counts", "note", "plan_table", "result", "rivals"]
 
 _LINE = 300
 """Characters of a note, without what stands before it."""
@@ -79,27 +76,3 @@ def plan_table(plan: Plan, destination: Destination) -> None:
     sys.stderr.write(f"would write {where}{seed}; nothing is written\n")
     if plan.prune is not None:
         sys.stdout.write(render_recipe(plan.prune))
-
-
-def parameters(checkpoint: Opened, chosen: Sequence[Parameter]) -> None:
-    """List parameters: a table on a terminal, else a line each of name, type, shape and state, set apart by tabs."""
-    rows = [
-        (label_of(each.name, LONGEST), each.weight.dtype.name, shape_of(each.weight.shape), _state(each))
-        for each in chosen
-    ]
-    if not sys.stdout.isatty():
-        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
-        return
-    columns = [Column("type", right=False), Column("shape", right=False), Column("state", right=False)]
-    table = lay_out("parameter", columns, [Row(name, rest) for name, *rest in rows], screen_of(sys.stdout))
-    sys.stdout.writelines(f"{line}\n" for line in table)
-    if checkpoint.wrapper:
-        note(f"the state dict lies under {show(checkpoint.wrapper)}", quiet=False)
-
-
-def _state(parameter: Parameter) -> str:
-    if parameter.obstacle() is not None:
-        return "not prunable"
-    if not parameter.ordinary:
-        return "by exact name only"
-    return "masked" if parameter.mask is not None else "dense"

@@ -8,7 +8,7 @@ from prunecli.surgery.names.roles import Role, roles_of
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.select import Choice
 
-__all__ = ["LeftOut", "PassedOver", "left_out", "passed_over"]
+__all__ = ["LeftOut", "PassedOver", "left_out", "passed_over", "role_beside"]
 
 _WEIGHTS = frozenset({Role.PACKED, Role.OPAQUE})
 """Roles of a state dict's tensors that hold weights, so that a broad pattern is about them even if it misses them."""
@@ -79,8 +79,12 @@ def _beside(checkpoint: Layout, taken: Collection[object]) -> Iterator[_Item]:
     above = getattr(checkpoint, "wrapper", "").split(".")
     for name, tensor in carried.items():
         if _place(tensor) not in taken:
-            role = Role.OTHER if roles[name] is Role.PARAMETER else roles[name]
-            yield _Item(tensor, role, _key_of(name, above))
+            yield _Item(tensor, role_beside(roles[name]), _key_of(name, above))
+
+
+def role_beside(role: Role) -> Role:
+    """Return the role of a tensor outside the state dict: what would be a parameter there is another network's."""
+    return Role.OTHER if role is Role.PARAMETER else role
 
 
 def _key_of(name: str, above: Sequence[str]) -> str:

@@ -229,7 +229,7 @@ def test_params_in_plain_lines(cli: Cli, source: str) -> None:
     rows = [line.split("\t") for line in outcome.out.splitlines()]
     assert len(rows) == 18
     assert ["fc1.weight", "float32", "64x512", "dense"] in rows
-    assert ["bn1.num_batches_tracked", "int64", "scalar", "by exact name only"] in rows
+    assert ["bn1.num_batches_tracked", "int64", "scalar", "statistic"] in rows
     chosen = cli("params", source, "-p", "*.weight", "-x", "bn*").out.splitlines()
     assert {line.split("\t")[0] for line in chosen} == {"conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"}
 

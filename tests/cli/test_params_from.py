@@ -107,7 +107,9 @@ def test_it_selects_masks_to_bake(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"", "holds no names"), (b"\n\n \n", "holds no names"), (b"\xff\xfe", "is no text"), (b"a\0b", "is no text"),
-     (b"none\n", "matches nothing"), (b"bn1.running_mean\tfloat32\t8\tby exact name only\n", "by its exact name only")],
+     (b"none\n", "matches nothing"),
+     (b"bn1.running_mean\tfloat32\t8\tby exact name only\n", "what patterns leave alone"),
+     (b"bn1.running_mean\tfloat32\t8\tstatistic\n", "by their exact names")],
 )  # fmt: skip
 def test_lists_that_select_nothing(refused: Refusal, content: bytes, words: str) -> None:
     Path("list").write_bytes(content)
@@ -127,3 +129,19 @@ def test_refusals(refused: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_of_a_checkpoint_is_no_list(refused: Refusal) -> None:
     assert "is no text" in refused(2, "params", "model.pt", "--params-from", "model.pt")
+
+
+def test_a_list_of_every_tensor_selects_what_a_star_selects(cli: Cli) -> None:
+    """With masks and optimizer state in it, which a star leaves alone as well."""
+    assert cli("apply", "model.pt", "-p", "fc?.weight", "-a", "0.5", "-q", "-o", "masked.pt").code == 0
+    listing = cli("params", "masked.pt", "--all").out
+    states = {line.split("\t")[0]: line.split("\t")[3] for line in listing.splitlines()}
+    assert (states["fc1.weight_orig"], states["fc1.weight_mask"], states["conv1.weight"]) == ("masked", "mask", "dense")
+    assert len(states) == 20 + sum(name.startswith("optimizer") for name in states) > 20
+    Path("list").write_text(listing)
+    one, other = (
+        cli("apply", "masked.pt", *which, "-a", "0.5", "--seed", "1", "--report", "-", "--force", "-o", "out.pt").json
+        for which in (["-p", "*"], ["--params-from", "list"])
+    )
+    assert one["parameters"] == other["parameters"]
+    assert one["totals"] == other["totals"]

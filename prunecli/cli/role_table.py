@@ -1,0 +1,41 @@
+"""The table of roles in docs/checkpoints.md: `python -m prunecli.cli.role_table docs/checkpoints.md` writes it anew."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from prunecli.surgery.names.roles import RULES, Role
+
+__all__ = ["BEGIN", "END", "role_table", "with_role_table"]
+
+BEGIN = "<!-- the table of roles: python -m prunecli.cli.role_table docs/checkpoints.md -->"
+END = "<!-- end of the table of roles -->"
+
+
+def role_table() -> str:
+    """Return the rules as a table of Markdown, in order of precedence."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "| role | evidence | written by |"
+    yield "|---|---|---|"
+    for rule in RULES:
+        yield f"| {rule.role.value} | {_cell(rule.evidence)} | {_cell(rule.writers)} |"
+    yield f"| {Role.PARAMETER.value} | none of these | |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def with_role_table(page: str) -> str:
+    """Return a page with the table between its two marks written anew."""
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n{role_table()}{END}{tail}"
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(with_role_table(path.read_text(encoding="utf-8")), encoding="utf-8")

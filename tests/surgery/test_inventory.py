@@ -1,0 +1,72 @@
+"""Every tensor of a file once, with its role; names and patterns select whatever has them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from prunecli.errors import UsageError
+from prunecli.formats.detect import open_checkpoint
+from prunecli.surgery.inventory import Entry, inventory, matching
+from prunecli.surgery.select import Selection
+
+STATE = {
+    "module.fc.weight_orig": torch.ones(4, 4), "module.fc.weight_mask": torch.ones(4, 4, dtype=torch.bool),
+    "module.fc.bias": torch.ones(4), "bn.running_mean": torch.ones(4), "ids": torch.arange(4), "esc\x1b": torch.ones(2),
+    "wide": torch.ones(1).expand(8),
+}  # fmt: skip
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> list[Entry]:
+    torch.save({"model": STATE, "generator": {"w": torch.ones(8, 4)}, "rng": torch.get_rng_state()}, tmp_path / "m.pt")
+    with open_checkpoint(tmp_path / "m.pt") as checkpoint:
+        return inventory(checkpoint)
+
+
+def names(entries: list[Entry], *patterns: str, **options: object) -> list[str]:
+    return [entry.name for entry in matching(entries, Selection(patterns, **options))]  # type: ignore[arg-type]
+
+
+def test_all_tensors_are_there_in_the_order_of_the_file(entries: list[Entry]) -> None:
+    assert [(entry.name, entry.state) for entry in entries] == [
+        ("module.fc.weight_orig", "masked"), ("module.fc.weight_mask", "mask"), ("module.fc.bias", "dense"),
+        ("bn.running_mean", "statistic"), ("ids", "integer tensor"), ("esc\x1b", "dense"), ("wide", "not prunable"),
+        ("generator.w", "other network"), ("rng", "integer tensor"),
+    ]  # fmt: skip
+    assert [entry.tensor.shape for entry in entries[:2]] == [(4, 4), (4, 4)]
+
+
+def test_a_parameter_is_its_weight_and_its_mask(entries: list[Entry]) -> None:
+    both = ["module.fc.weight_orig", "module.fc.weight_mask"]
+    assert names(entries, "module.fc.weight") == both
+    assert names(entries, "fc.weight_mask") == both[1:]
+    assert names(entries, "*.weight") == both
+    assert names(entries, "fc.*", excludes=("*_mask",)) == [both[0], "module.fc.bias"]
+
+
+def test_patterns_match_whatever_the_role(entries: list[Entry]) -> None:
+    assert names(entries, "*running*", "g*", "re:r.g") == ["bn.running_mean", "generator.w", "rng"]
+    assert names(entries, "*", min_dim=2) == ["module.fc.weight_orig", "module.fc.weight_mask", "generator.w"]
+    assert names(entries, "rng", min_dim=2) == ["rng"]
+    assert names(entries, "esc\\x1b") == ["esc\x1b"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "excludes", "message"),
+    [
+        (("fc.wieght",), (), r"--param fc\.wieght matches none of 9 tensors; nearest are"),
+        (("*",), ("none",), r"--exclude none matches none of 9 tensors"),
+        (("rng",), ("r*",), "selects nothing"),
+    ],
+)
+def test_what_matches_nothing_is_refused(
+    entries: list[Entry], patterns: tuple[str, ...], excludes: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        matching(entries, Selection(patterns, excludes))
+
+
+def test_of_two_hundred_thousand_names_each_is_found_at_once(entries: list[Entry]) -> None:
+    many = [Entry(f"layer.{at}", entries[0].tensor, entries[0].role, "dense", f"layer.{at}") for at in range(200_000)]
+    assert len(matching(many, Selection([entry.name for entry in many], ["layer.7"]))) == 199_999
