@@ -164,6 +164,15 @@ Seed = Annotated[
     int | None,
     typer.Option("--seed", min=0, help="Seed of the masks; drawn and told if absent.", rich_help_panel=AMOUNT),
 ]
+KeyPrefix = Annotated[
+    str | None,
+    typer.Option(
+        "--key-prefix",
+        metavar="TEXT",
+        help="Draw the masks that these parameters have in a whole whose names begin with TEXT, such as unet/.",
+        rich_help_panel=AMOUNT,
+    ),
+]
 Bake = Annotated[
     bool | None,
     typer.Option(

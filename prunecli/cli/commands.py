@@ -35,6 +35,7 @@ def apply(
     recipe: arg.Recipe = None,
     from_report: arg.FromReport = None,
     seed: arg.Seed = None,
+    key_prefix: arg.KeyPrefix = None,
     remove: arg.Bake = None,
     mask_dtype: arg.MaskType = None,
     key: arg.Key = None,
@@ -56,7 +57,7 @@ def apply(
 ) -> None:
     """Prune parameters at random: weight -> weight_orig + weight_mask, or zeros with --remove."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
-    ways = Ways(seed, remove, mask_dtype, untie, zeros_are_pruned)
+    ways = Ways(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix)
     asked = Asked(selection, amount, together, ways, recipe, from_report)
     source = checkpoint_path(checkpoint)
     check_asked(asked, stdin_is_taken=source is None)

@@ -28,6 +28,15 @@ class Ways:
     mask_dtype: MaskDtype | None = None
     untie: bool = False
     zeros_are_pruned: bool = False
+    key_prefix: str | None = None
+
+    def other_masks(self) -> str | None:
+        """Return an option that asks for other masks than a report records, None if there is none."""
+        if self.seed is not None:
+            return "--seed"
+        if self.key_prefix is not None:
+            return "--key-prefix"
+        return "--zeros-are-pruned" if self.zeros_are_pruned else None
 
     def over(self, prune: Prune) -> Prune:
         """Return a request with what the command line says instead of what the request says."""
@@ -38,6 +47,7 @@ class Ways:
             mask_dtype=prune.mask_dtype if self.mask_dtype is None else self.mask_dtype.value,
             untie=prune.untie or self.untie,
             zeros_are_pruned=prune.zeros_are_pruned or self.zeros_are_pruned,
+            key_prefix=prune.key_prefix if self.key_prefix is None else self.key_prefix,
         )
 
 
@@ -83,9 +93,9 @@ def check_asked(asked: Asked, *, stdin_is_taken: bool) -> None:
             raise UsageError(f"{option} says what is pruned, and {given[0]} does, too; leave one out")
         if place == "-" and stdin_is_taken:
             raise UsageError(f"the checkpoint and {option} cannot both come from standard input; give one a path")
-    if asked.report is not None and (asked.ways.seed is not None or asked.ways.zeros_are_pruned):
-        option = "--zeros-are-pruned" if asked.ways.seed is None else "--seed"
-        raise UsageError(f"--from-report replays the report's masks, and {option} asks for others; leave one out")
+    others = asked.ways.other_masks()
+    if asked.report is not None and others is not None:
+        raise UsageError(f"--from-report replays the report's masks, and {others} asks for others; leave one out")
     if asked.recipe is None and asked.report is None:
         if asked.selection is None:
             raise UsageError("nothing is selected; add -p NAME or a pattern like -p '*.weight'")

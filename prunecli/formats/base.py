@@ -75,8 +75,9 @@ class TensorInfo:
 
     `buffer` means that the file says it is not a parameter; a plain state dict does not say. `within` is what it hangs
     in by the file's structure: "optimizer state", "average", or "" for neither; `moment` is what it is to a parameter
-    there. A tensor in several `parts` is read
-    through a row-major storage that the layout's source puts together; only those of its parts can be edited.
+    there. `component` is the beginning of its name that stands for a component of the checkpoint ("unet/"), or "". A
+    tensor in several `parts` is read through a row-major storage that the layout's source puts together; only those of
+    its parts can be edited.
     """
 
     name: str
@@ -87,6 +88,7 @@ class TensorInfo:
     parts: tuple[Part, ...] = ()
     within: str = ""
     moment: Moment | None = None
+    component: str = ""
 
     @property
     def storages(self) -> tuple[Storage, ...]:

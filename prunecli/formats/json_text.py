@@ -1,4 +1,4 @@
-"""JSON objects that files hold: read with every name once, as nobody can say which of two is meant."""
+"""JSON that files hold: read with every name once, as nobody can say which of two is meant."""
 
 import json
 from collections import Counter
@@ -6,7 +6,7 @@ from typing import Any
 
 from prunecli.errors import DamagedError, UnsafeError, show
 
-__all__ = ["parse_object"]
+__all__ = ["parse_json", "parse_object"]
 
 _ROOM = 150 << 20
 """Bytes that the objects of a text may take beside those of their letters: those of a header of 200,000 tensors."""
@@ -22,6 +22,18 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
         DamagedError: it is none, or has a name twice.
         UnsafeError: its objects would take far more memory than the text.
     """
+    content = parse_json(raw, what)
+    if not isinstance(content, dict):
+        raise DamagedError(f"{what} is no JSON object; it is damaged, fetch it again")
+    return content
+
+
+def parse_json(raw: bytes, what: str) -> Any:
+    """Read any JSON value; `what` is how messages call it.
+
+    Raises:
+        PrunecliError: as `parse_object`.
+    """
     if len(raw) * max(_COSTS.values()) > _ROOM:
         asked = sum(raw.count(letter) * cost for letter, cost in _COSTS.items())
         if asked > _ROOM + len(raw):
@@ -35,9 +47,6 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
         return found
 
     try:
-        content = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError):
         raise DamagedError(f"{what} is no JSON; it is damaged, fetch it again") from None
-    if not isinstance(content, dict):
-        raise DamagedError(f"{what} is no JSON object; it is damaged, fetch it again")
-    return content

@@ -3,16 +3,18 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from prunecli.errors import PrunecliError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
 from prunecli.formats.detect import open_checkpoint, read_checkpoint
+from prunecli.formats.folders.component_names import find_components
+from prunecli.formats.folders.components import open_components
 from prunecli.formats.folders.dcp_folder import open_dcp_folder
 from prunecli.formats.folders.files import METADATA
 from prunecli.formats.folders.folder import Folder
-from prunecli.formats.folders.reader import list_folder
+from prunecli.formats.folders.reader import Listing, list_folder
 from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.folders.slices import open_slices, slice_files
 from prunecli.formats.folders.weights import folder_of_index, is_index, weights_among
@@ -76,16 +78,14 @@ def confirm(opened: Opened) -> None:
 
 @contextmanager
 def open_any_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator[Folder]:
-    """Open a folder of shards or slices, or one of torch.distributed.checkpoint, which is not known behind a URL.
+    """Open a folder of components, shards or slices, or, but not behind a URL, of torch.distributed.checkpoint.
 
     Raises:
         UnsupportedError: it is both.
         PrunecliError: as `open_folder` and `open_dcp_folder`.
     """
     if isinstance(location, Url) or not _is(location / METADATA, Path.is_file):
-        listing = list_folder(location, follow_links=reading.follow_links)
-        names = slice_files(listing)
-        with open_slices(listing, names, reading) if names else open_folder(location, reading, listing) as folder:
+        with _open_listed(list_folder(location, follow_links=reading.follow_links), reading) as folder:
             yield folder
         return
     index = next((each.name for each in sorted(location.glob("*.json")) if is_index(each.name)), None)
@@ -95,6 +95,14 @@ def open_any_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator
         )
     with open_dcp_folder(location, reading) as folder:
         yield folder
+
+
+def _open_listed(listing: Listing, reading: Reading) -> AbstractContextManager[Folder]:
+    components = find_components(listing)
+    if components is not None:
+        return open_components(listing, components, reading)
+    names = slice_files(listing)
+    return open_slices(listing, names, reading) if names else open_folder(listing.location, reading, listing)
 
 
 def _is(path: Path, kind: Callable[[Path], bool]) -> bool:

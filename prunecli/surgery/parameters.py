@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.surgery.names.mask_layouts import masked_weights
@@ -92,9 +92,37 @@ def _place_of_average(parts: list[str]) -> int | None:
 def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
     """Return the tensors of the state dict by the names of their parameters, in the order of the file.
 
-    A weight and its mask (`mask_layouts`) are one parameter.
+    A weight and its mask (`mask_layouts`) are one parameter. Each component of a folder of components is looked at by
+    itself, under the names that it has there.
     """
-    tensors = checkpoint.tensors
+    components: dict[str, dict[str, TensorInfo]] = {}
+    for name, tensor in checkpoint.tensors.items():
+        components.setdefault(tensor.component, {})[name] = tensor
+    found = _parameters(checkpoint, components.pop("", {}))
+    for prefix, tensors in components.items():
+        inner = {
+            name.removeprefix(prefix): replace(tensor, name=name.removeprefix(prefix))
+            for name, tensor in tensors.items()
+        }
+        own = _parameters(checkpoint, inner)
+        found |= {prefix + name: _within(parameter, prefix, tensors) for name, parameter in own.items()}
+    return found
+
+
+def _within(parameter: Parameter, prefix: str, tensors: Mapping[str, TensorInfo]) -> Parameter:
+    """Return a parameter of a component by the names that it has in the whole."""
+    return replace(
+        parameter,
+        name=prefix + parameter.name,
+        key=prefix + parameter.key,
+        weight=tensors[prefix + parameter.weight.name],
+        mask=None if parameter.mask is None else tensors[prefix + parameter.mask.name],
+        average_of=None if parameter.average_of is None else prefix + parameter.average_of,
+        leftovers=tuple(prefix + name for name in parameter.leftovers),
+    )
+
+
+def _parameters(checkpoint: Layout, tensors: Mapping[str, TensorInfo]) -> dict[str, Parameter]:
     masked = masked_weights(tensors)
     masks = set()
     for each in masked.values():

@@ -207,7 +207,8 @@ def _plan_one(checkpoint: Layout, parameter: Parameter, tie: tuple[str, tuple[st
         big_endian=checkpoint.big_endian,
         zeros_are_pruned=prune.zeros_are_pruned,
     )
-    return Planned(parameter, *tie, _checked(parameter, census), None)
+    key, tied_to = tie
+    return Planned(parameter, prune.key_prefix + key, tied_to, _checked(parameter, census), None)
 
 
 def _checked(parameter: Parameter, census: Census) -> Census:

@@ -100,6 +100,12 @@ def _mask_dtype(value: object) -> str:
     return str(value)
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise UsageError("is not text")
+    return value
+
+
 def _patterns(value: object) -> tuple[str, ...]:
     patterns = [value] if isinstance(value, str) else value
     if not isinstance(patterns, list) or not all(isinstance(each, str) and each for each in patterns):
@@ -127,7 +133,7 @@ _Checks = Mapping[str, Callable[[object], Any]]
 
 _TOP: _Checks = {
     "seed": partial(_whole, limit=_SEEDS), "remove": _boolean, "mask_dtype": _mask_dtype, "untie": _boolean,
-    "zeros_are_pruned": _boolean,
+    "zeros_are_pruned": _boolean, "key_prefix": _text,
 }  # fmt: skip
 _GROUP: _Checks = {
     "params": _some_patterns, "exclude": _patterns, "amount": _amount, "global": _boolean,
@@ -215,6 +221,8 @@ def render_recipe(prune: Prune) -> str:
     if not prune.remove:
         head |= {"mask_dtype": prune.mask_dtype, "untie": prune.untie}
     head |= {"zeros_are_pruned": prune.zeros_are_pruned}
+    if prune.key_prefix:
+        head["key_prefix"] = prune.key_prefix
     parts = [_lines(head)]
     for group in prune.groups:
         selection = group.selection

@@ -189,6 +189,7 @@ def _prune(record: _Record) -> Prune:
         record.flag("untie"),
         record.flag("zeros_are_pruned"),
         record.one_of("mask_dtype", ("bool", "same")),
+        record.text("key_prefix") if "key_prefix" in record.content else "",
     )
 
 

@@ -31,6 +31,8 @@ class Prune:
     zeros_are_pruned: bool = False
     mask_dtype: str = "bool"
     """Type of new masks: "bool", or "same" for the weight's."""
+    key_prefix: str = ""
+    """What the names that the random stream goes by begin with, where the checkpoint is a component of a larger one."""
 
 
 def request_as_dict(prune: Prune) -> dict[str, Any]:
@@ -42,7 +44,8 @@ def request_as_dict(prune: Prune) -> dict[str, Any]:
         }
         for group in prune.groups
     ]  # fmt: skip
+    prefix = {"key_prefix": prune.key_prefix} if prune.key_prefix else {}
     return {
         "seed": prune.seed, "groups": groups, "remove": prune.remove, "mask_dtype": prune.mask_dtype,
-        "untie": prune.untie, "zeros_are_pruned": prune.zeros_are_pruned,
+        "untie": prune.untie, "zeros_are_pruned": prune.zeros_are_pruned, **prefix,
     }  # fmt: skip

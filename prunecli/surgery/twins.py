@@ -45,10 +45,10 @@ def find_twins(checkpoint: Layout, parameters: Mapping[str, Parameter]) -> Twins
         return {}
     alike: dict[object, list[Parameter]] = {}
     for each in filter(_is_embedding, parameters.values()):
-        alike.setdefault((each.weight.shape, each.weight.dtype), []).append(each)
+        alike.setdefault((each.weight.component, each.weight.shape, each.weight.dtype), []).append(each)
     likely = [group for group in alike.values() if len({each.weight.storage.key for each in group}) > 1]
-    if not likely or not _may_tie(checkpoint):
-        return {}
+    tying = {prefix for prefix in {group[0].weight.component for group in likely} if _may_tie(checkpoint, prefix)}
+    likely = [group for group in likely if group[0].weight.component in tying]
     found: dict[str, tuple[str, ...]] = {}
     for equals in (equals for group in likely for equals in _sorted_out(checkpoint.source, group)):
         for one in equals if len(equals) <= _MOST else ():
@@ -81,10 +81,10 @@ def _is_embedding(parameter: Parameter) -> bool:
     return modules[-1] in _EMBEDDINGS and parameter.ordinary and len(weight.shape) == 2 and weight.view.row_major
 
 
-def _may_tie(folder: Folder) -> bool:
-    """Whether there is a configuration, and it does not say that the embeddings are apart."""
-    config = next((each for each in folder.others if each.name == "config.json" and each.size <= _CONFIG_LIMIT), None)
-    if config is None:
+def _may_tie(folder: Folder, component: str) -> bool:
+    """Whether there is a configuration, of a component if that is not "", and it does not say that they are apart."""
+    config = next((each for each in folder.others if each.name == f"{component}config.json"), None)
+    if config is None or config.size > _CONFIG_LIMIT:
         return False
     try:
         with open_location(config.path) as source:

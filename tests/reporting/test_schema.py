@@ -80,9 +80,9 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
     found = dict(objects(SCHEMA_DICT))
     assert len(found) == 8
     assert all(each["additionalProperties"] is False for each in found.values())
-    # Only a prune has the first four, only some rows a role, and reports of old have nothing left out.
+    # Only a prune has the first five, only some rows a role, and reports of old have nothing left out.
     optional = {key for each in found.values() for key in set(each["properties"]) - set(each["required"])}
-    assert optional == {"remove", "mask_dtype", "untie", "zeros_are_pruned", "role", "left_out"}
+    assert optional == {"remove", "mask_dtype", "untie", "zeros_are_pruned", "key_prefix", "role", "left_out"}
 
 
 def paths(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

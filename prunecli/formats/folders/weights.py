@@ -11,7 +11,7 @@ from pathlib import Path
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.locations import Location, Url
 
-__all__ = ["find_weights", "folder_of_index", "is_index", "is_whole", "weights_among"]
+__all__ = ["find_weights", "folder_of_index", "is_index", "is_whole", "plain_weights", "weights_among"]
 
 _INDEX = re.compile(r"[^/]+\.(safetensors|bin)\.index(\.[\w-]+)?\.json")
 _WHOLE = re.compile(
@@ -69,6 +69,13 @@ def find_weights(path: Location, names: Iterable[str]) -> str | None:
             f"{show(path, 80)} holds several checkpoints ({listed}); name one of these files instead of the folder"
         )
     return next(iter(first), None)
+
+
+def plain_weights(names: Iterable[str]) -> str | None:
+    """Return the index or whole file that a library takes if no variant is asked for; None if it is not just one."""
+    plain = [name for name in weights_among(names) if name.endswith(".index.json") or name.count(".") == 1]
+    first = [name for name in plain if _kind_of(name) == _kind_of(plain[0])]
+    return first[0] if len(first) == 1 else None
 
 
 def _kind_of(name: str) -> int:
