@@ -1,5 +1,6 @@
 """The commands: options in, one library call, the result rendered."""
 
+import functools
 import sys
 from dataclasses import replace
 
@@ -11,9 +12,9 @@ from prunecli.cli.lists import with_list
 from prunecli.cli.options import checkpoint_path, destination_of, selection_of
 from prunecli.cli.progress import progress
 from prunecli.cli.requests import Asked, Ways, check_asked, plan_of, request_of
-from prunecli.cli.running import Speech, carry_out, opened_by, run_of, seeded
+from prunecli.cli.running import Speech, carry_out, opened_by, reading_of, run_of, seeded
 from prunecli.cli.showing import deliver, settle
-from prunecli.cli.verifying import report_reader, verification_text
+from prunecli.cli.verifying import report_beside, report_reader, verification_text
 from prunecli.formats import base as formats
 from prunecli.formats.opening import confirm
 from prunecli.reporting.terminal import View
@@ -62,12 +63,15 @@ def apply(
     source = checkpoint_path(checkpoint)
     check_asked(asked, stdin_is_taken=source is None)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
-    with opened_by(source, formats.Reading(key, foreign, follow_links), quiet=quiet) as (team, opened):
+    reading = formats.Reading(key, foreign, follow_links)
+    requested = functools.cache(lambda: request_of(asked))
+    with opened_by(source, lambda: reading_of(reading, requested().told), quiet=quiet) as (team, opened):
         run = run_of(team, jobs, resume=resume, link=link)
         speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
-        request = team.share(lambda: request_of(asked))
+        request = team.share(requested)
         request = replace(request, prune=seeded(request.prune, opened, destination, run))
         plan = team.share(lambda: plan_of(opened, request, stamp=stamp))
+        plan = replace(plan, key=reading_of(reading, request.told).key)
         render.counts(request.prune, quiet=speech.quiet or request.told is not None)
         carry_out(opened, plan, destination, run, speech)
 
@@ -97,7 +101,7 @@ def remove(
     with opened_by(source, formats.Reading(key, foreign, follow_links), quiet=quiet) as (team, opened):
         run = run_of(team, jobs, resume=resume, link=link)
         speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
-        plan = team.share(lambda: plan_bake(opened, selection))
+        plan = replace(team.share(lambda: plan_bake(opened, selection)), key=key)
         carry_out(opened, plan, destination, run, speech)
 
 
@@ -130,13 +134,17 @@ def report(
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
     earlier = baseline_of(baseline, wanted, gates, allow_changes=allow_changes)
+    source = checkpoint_path(checkpoint)
     reading = formats.Reading(key, foreign, follow_links)
+    if earlier is not None and key is None:
+        reading = reading_of(reading, report_beside(source))
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
-    with opened_by(checkpoint_path(checkpoint), reading, quiet=quiet) as (team, opened):
+    with opened_by(source, reading, quiet=quiet) as (team, opened):
         with progress(opened, quiet=quiet or not team.leads, patient=True) as told:
             run = replace(run_of(team, jobs), progress=told)
             if earlier is None:
                 result = measure(opened, selection, run, structure=True, pictures=wanted.pictures)
+                result = replace(result, key=key)
             else:
                 comparison = earlier.set_beside(opened, reading, selection, run)
         confirm(opened)
@@ -179,8 +187,9 @@ def verify(
 ) -> None:
     """Check that a checkpoint is what a report of apply, remove or report says; exit 7 if it is not."""
     source = checkpoint_path(checkpoint)
-    report_of = report_reader(source, told)
-    with opened_by(source, formats.Reading(key, foreign, follow_links), quiet=quiet) as (team, opened):
+    report_of = functools.cache(report_reader(source, told))
+    reading = formats.Reading(key, foreign, follow_links)
+    with opened_by(source, lambda: reading_of(reading, report_of()), quiet=quiet) as (team, opened):
         expected = team.share(report_of)
         with progress(opened, quiet=quiet or not team.leads, patient=True) as ticks:
             result = verify_checkpoint(opened, expected, replace(run_of(team, jobs), progress=ticks))

@@ -1,6 +1,6 @@
 """What commands have in common when they run: ranks joined, the checkpoint open, a plan carried out or only told."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,26 +13,38 @@ from prunecli.formats.locations import Location
 from prunecli.formats.opening import Opened, open_any
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import Plan
+from prunecli.surgery.report import Report
 from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.rewrite_units import Run
 from prunecli.surgery.team import Team, team_of_launcher
 
-__all__ = ["Speech", "carry_out", "opened_by", "run_of", "seeded"]
+__all__ = ["Speech", "carry_out", "opened_by", "reading_of", "run_of", "seeded"]
 
 
 @contextmanager
 def opened_by(
-    source: Location | None, reading: formats.Reading, *, quiet: bool = False
+    source: Location | None, reading: formats.Reading | Callable[[], formats.Reading], *, quiet: bool = False
 ) -> Iterator[tuple[Team, Opened]]:
-    """Join the other ranks, if there are any, and open the checkpoint, each rank for itself; print its notes once."""
+    """Join the other ranks, if there are any, and open the checkpoint, each rank for itself; print its notes once.
+
+    The leader makes a `reading` that is a function.
+    """
     with team_of_launcher() as team, ExitStack() as stack:
         if source is None and team.size > 1:
             raise UsageError("several ranks cannot read one standard input; give the checkpoint's path")
-        opened = team.each(lambda: stack.enter_context(open_any(source, reading)))
+        known = reading if isinstance(reading, formats.Reading) else team.share(reading)
+        opened = team.each(lambda: stack.enter_context(open_any(source, known)))
         for sentence in opened.notes:
             render.note(sentence, quiet=quiet or not team.leads)
         yield team, opened
+
+
+def reading_of(reading: formats.Reading, report: Report | None) -> formats.Reading:
+    """Return how a checkpoint is read that goes with a report: by the report's key, unless another is given."""
+    if reading.key is not None or report is None or report.key is None:
+        return reading
+    return replace(reading, key=report.key, recorded=True)
 
 
 def run_of(team: Team, jobs: int | None, *, resume: bool = False, link: bool = False) -> Run:

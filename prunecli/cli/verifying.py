@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from prunecli.cli.options import input_path
-from prunecli.errors import UsageError
+from prunecli.errors import PrunecliError, UsageError
 from prunecli.formats.locations import Location
 from prunecli.surgery.report import Report
 from prunecli.surgery.report_reading import read_report, read_report_beside
 from prunecli.surgery.verify import Verification
 
-__all__ = ["report_reader", "verification_text"]
+__all__ = ["report_beside", "report_reader", "verification_text"]
 
 _SHOWN = 10
 
@@ -28,6 +28,16 @@ def report_reader(source: Location | None, place: str | None) -> Callable[[], Re
     if source is None and location is None:
         raise UsageError("checkpoint and report cannot both come from one standard input; give one of them a path")
     return lambda: read_report(location)
+
+
+def report_beside(source: Location | None) -> Report | None:
+    """Return the report that lies beside a checkpoint, None if there is none that can be read."""
+    if source is None:
+        return None
+    try:
+        return read_report_beside(source)
+    except PrunecliError:
+        return None
 
 
 def verification_text(label: str, found: Verification) -> str:

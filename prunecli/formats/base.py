@@ -23,12 +23,13 @@ class Reading:
 
     `key` forces where the state dict lies (a dotted path). `foreign` admits objects of classes that weights-only
     loading refuses; they are carried through, and nothing of them is run. `follow_links` admits links in a folder that
-    lead out of it.
+    lead out of it. `recorded` means that the key is one that a report has: a container without levels passes over it.
     """
 
     key: str | None = None
     foreign: bool = False
     follow_links: bool = False
+    recorded: bool = False
 
 
 AS_FOUND = Reading()

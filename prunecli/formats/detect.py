@@ -79,7 +79,7 @@ def read_checkpoint(source: Source, reading: Reading = AS_FOUND) -> Checkpoint:
     if looks_like_torch_legacy(head):
         return read_torch_legacy(source, reading)
     if looks_like_safetensors(head):
-        if reading.key is not None:
+        if reading.key is not None and not reading.recorded:
             raise UsageError(
                 f"--key {show(reading.key)}: a safetensors file has no levels to choose from; leave it out"
             )

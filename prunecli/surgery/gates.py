@@ -61,6 +61,8 @@ def check_gates(report: Report, gates: Sequence[Gate]) -> None:
 
 def _failure(report: Report, gate: Gate) -> str | None:
     totals = totals_of(_matching(report, gate))
+    if not totals.elements:
+        return f"{gate.option} {gate.bound} holds for nothing: no elements were counted (0 of 0)"
     found = totals.sparsity
     if found >= gate.bound if gate.kind == "under" else found <= gate.bound:
         return None

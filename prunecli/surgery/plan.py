@@ -14,6 +14,7 @@ from prunecli.formats.base import Layout
 from prunecli.surgery.absent import check_absent
 from prunecli.surgery.left_out import PassedOver, passed_over
 from prunecli.surgery.masks import Census, check_multiplied, take_census
+from prunecli.surgery.nothing import check_elements
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.select import Choice, Selection, choose, select
@@ -61,6 +62,8 @@ class Plan:
     """Entries for the container's metadata: the stamp."""
     passed: PassedOver = field(default_factory=PassedOver)
     """What patterns matched and did not take, and what else holds weights."""
+    key: str | None = None
+    """Where the user said that the state dict lies."""
 
     @property
     def seed(self) -> int | None:
@@ -76,7 +79,8 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
     """Plan an `apply`; messages use the `words` of who asks.
 
     Raises:
-        UsageError: nothing is selected, the amount is more than is left, or a tie needs a decision.
+        UsageError: nothing is selected, or nothing that has elements, the amount is more than is left, or a tie needs a
+            decision.
         UnsupportedError: two tied parameters carry different masks, or the container has no place for masks.
     """
     if prune.seed is None:
@@ -88,6 +92,7 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
     choices = [_chosen(parameters, group, words) for group in prune.groups]
     groups = _grouped(choices)
     selected = [parameter for name, parameter in parameters.items() if name in groups]
+    check_elements(checkpoint, selected)
     planned, twins = plan_parameters(checkpoint, parameters, selected, prune, words)
     _check_tied_groups(planned, groups)
     amounts = _amounts(planned, groups, prune)

@@ -111,6 +111,8 @@ class Report:
     """What earlier runs left in the input's metadata of how they made its masks (`--stamp`), as it stands there."""
     left_out: tuple[LeftOut, ...] = ()
     """The checkpoint's tensors that are none of `parameters`, by role: what the totals are not totals of."""
+    key: str | None = None
+    """Where the user said that the state dict lies (`--key`); None where it was found."""
 
     @property
     def seed(self) -> int | None:
@@ -234,6 +236,7 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
         carried=[tensor.name for tensor in checkpoint.carried],
         stamps=stamps_of(checkpoint),
         left_out=left_out(checkpoint, plan.parameters, {each.name for each in parameters}),
+        key=plan.key,
     )
 
 

@@ -52,6 +52,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "command": report.command,
         "source": asdict(report.source),
         "output": None if report.output is None else asdict(report.output),
+        "key": report.key,
         "method": "random_unstructured" if report.prune else None,
         **({"seed": None, "groups": []} if report.prune is None else request_as_dict(report.prune)),
         "totals": {

@@ -101,6 +101,7 @@ def parse_report(raw: bytes, label: str) -> Report:
         prune=_prune(record) if content.get("seed") is not None else None,
         carried=record.texts("carried"),
         stamps=[each.content for each in record.records("stamps")],
+        key=record.optional("key", lambda: record.text("key")) if "key" in content else None,
         left_out=tuple(_left_out(each) for each in record.records("left_out")) if "left_out" in content else (),
     )
 

@@ -80,9 +80,10 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
     found = dict(objects(SCHEMA_DICT))
     assert len(found) == 8
     assert all(each["additionalProperties"] is False for each in found.values())
-    # Only a prune has the first five, only some rows a role, and reports of old have nothing left out.
-    optional = {key for each in found.values() for key in set(each["properties"]) - set(each["required"])}
-    assert optional == {"remove", "mask_dtype", "untie", "zeros_are_pruned", "key_prefix", "role", "left_out"}
+    # Only a prune has the first five, only some rows a role, and reports of old have nothing left out and no key.
+    optional = {(at, key) for at, each in found.items() for key in set(each["properties"]) - set(each["required"])}
+    top = {"remove", "mask_dtype", "untie", "zeros_are_pruned", "key_prefix", "left_out", "key"}
+    assert optional == {((), key) for key in top} | {(("$defs", "parameter"), "role")}
 
 
 def paths(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -111,7 +112,7 @@ def test_any_key_taken_away_added_or_of_another_type_is_noticed(reports: dict[st
     for at in paths(made):
         with pytest.raises(jsonschema.ValidationError):
             VALIDATOR.validate(changed(made, at, lambda place, key: place.__setitem__(key, {"odd": object})))
-        if isinstance(at[-1], str) and at != ("left_out",):
+        if isinstance(at[-1], str) and at not in (("left_out",), ("key",)):
             with pytest.raises(jsonschema.ValidationError):
                 VALIDATOR.validate(changed(made, at, lambda place, key: place.__delitem__(key)))
         if isinstance(at[-1], str):
@@ -137,7 +138,7 @@ def test_values_out_of_range_are_noticed(reports: dict[str, Any], at: tuple[str 
 
 def test_reports_of_old_are_valid(reports: dict[str, Any]) -> None:
     for report in reports.values():
-        VALIDATOR.validate({key: value for key, value in report.items() if key != "left_out"})
+        VALIDATOR.validate({key: value for key, value in report.items() if key not in ("left_out", "key")})
 
 
 def test_the_roles_are_those_of_the_code(reports: dict[str, Any]) -> None:
