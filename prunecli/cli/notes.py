@@ -1,18 +1,40 @@
-"""Notes on a run, each a line on standard error: what was left out, and what users should know before they load it."""
+"""Notes on a plan, a line each on standard error: what is left out, where nothing is pruned, what loads the output."""
 
 from prunecli.cli.render import note
+from prunecli.formats.base import Layout
 from prunecli.reporting.left_out import left_out_text
+from prunecli.surgery.loaders import loader_of
 from prunecli.surgery.nothing import nothing_notes
 from prunecli.surgery.plan import Plan
 
 __all__ = ["plan_notes"]
 
+_LOADERS = {
+    "transformers": "transformers starts layers with masks (weight_orig, weight_mask) at random",
+    "diffusers": "diffusers leaves layers with masks (weight_orig, weight_mask) on the meta device, without values",
+    "peft": "peft leaves out layers with masks (weight_orig, weight_mask): lora_B stays zero",
+}
+"""What `from_pretrained` does with masks, as it was seen: transformers 5.24, diffusers 0.42, peft 0.21."""
 
-def plan_notes(plan: Plan, *, quiet: bool) -> None:
-    """Say what patterns matched and did not take, what else holds weights, and where nothing is pruned."""
+
+def plan_notes(checkpoint: Layout, plan: Plan, *, quiet: bool) -> None:
+    """Say what patterns left out, where nothing is pruned, and which library does not read the masks."""
+    if quiet:
+        return
     selected = [each.parameter for each in plan.planned.values()]
     pruned = None if plan.prune is None else sum(each.pruned_now for each in plan.planned.values())
-    for sentence in nothing_notes(selected, pruned=pruned):
-        note(sentence, quiet=quiet)
-    if text := left_out_text(plan.passed.groups, plan.passed.bytes):
-        note(f"left out: {text}", quiet=quiet)
+    for text in (*nothing_notes(selected, pruned=pruned), _left_out(plan), _masks(checkpoint, plan)):
+        if text:
+            note(text, quiet=False)
+
+
+def _left_out(plan: Plan) -> str:
+    text = left_out_text(plan.passed.groups, plan.passed.bytes)
+    return f"left out: {text}" if text else ""
+
+
+def _masks(checkpoint: Layout, plan: Plan) -> str:
+    if plan.command != "apply" or plan.bake:
+        return ""
+    loader = loader_of(checkpoint)
+    return f"{_LOADERS[loader]} in from_pretrained; --remove writes zeros instead" if loader else ""

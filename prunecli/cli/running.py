@@ -70,7 +70,7 @@ class Speech:
 def carry_out(opened: Opened, plan: Plan, destination: Destination, run: Run, speech: Speech) -> None:
     """Do what a plan says, or print it and look whether it could be done."""
     render.rivals(opened, quiet=speech.quiet)
-    plan_notes(plan, quiet=speech.quiet)
+    plan_notes(opened, plan, quiet=speech.quiet)
     if speech.dry_run:
         if run.team.leads:
             render.plan_table(plan, destination)
