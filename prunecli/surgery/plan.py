@@ -18,8 +18,8 @@ from prunecli.surgery.nothing import check_elements
 from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.select import Choice, Selection, choose, select
+from prunecli.surgery.stored_twice import StoredTwice, find_stored_twice
 from prunecli.surgery.ties import check_shared_masks, find_ties
-from prunecli.surgery.twins import Twins, find_twins
 from prunecli.surgery.wording import SHELL, Wording
 
 __all__ = ["SEEDS", "Plan", "Planned", "check_request", "plan_bake", "plan_parameters", "plan_prune"]
@@ -56,7 +56,7 @@ class Plan:
     planned: Mapping[str, Planned]
     bake: bool
     prune: Prune | None = None
-    twins: Twins = field(default_factory=dict)
+    stored_twice: StoredTwice = field(default_factory=dict)
     expected: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Entries for the container's metadata: the stamp."""
@@ -93,12 +93,12 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
     groups = _grouped(choices)
     selected = [parameter for name, parameter in parameters.items() if name in groups]
     check_elements(checkpoint, selected)
-    planned, twins = plan_parameters(checkpoint, parameters, selected, prune, words)
+    planned, stored_twice = plan_parameters(checkpoint, parameters, selected, prune, words)
     _check_tied_groups(planned, groups)
     amounts = _amounts(planned, groups, prune)
     drawn = {each.parameter.name: replace(each, subset=_subset(each, prune, amounts[each.key])) for each in planned}
     passed = passed_over(checkpoint, parameters, choices)
-    return Plan("apply", parameters, drawn, prune.remove, prune, twins, passed=passed)
+    return Plan("apply", parameters, drawn, prune.remove, prune, stored_twice, passed=passed)
 
 
 def _chosen(parameters: Mapping[str, Parameter], group: Group, words: Wording) -> Choice:
@@ -114,7 +114,7 @@ def plan_parameters(
     selected: Sequence[Parameter],
     prune: Prune,
     words: Wording = SHELL,
-) -> tuple[list[Planned], Twins]:
+) -> tuple[list[Planned], StoredTwice]:
     """Find out all that there is to know of selected parameters before elements are drawn: ties, candidates.
 
     Raises:
@@ -123,13 +123,13 @@ def plan_parameters(
     """
     _check_names(parameters, selected, prune, words)
     dense = f"keep the other dense with {words.untie} (masks only)"
-    twins = find_twins(checkpoint, parameters)
-    ties = find_ties(checkpoint, parameters, selected, dense, twins, untie=prune.untie, words=words)
+    stored_twice = find_stored_twice(checkpoint, parameters)
+    ties = find_ties(checkpoint, parameters, selected, dense, stored_twice, untie=prune.untie, words=words)
     if not prune.remove:
         check_shared_masks(checkpoint, parameters, ties, words)
     planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
     _check_tied_masks(planned)
-    return planned, twins
+    return planned, stored_twice
 
 
 def check_request(checkpoint: Layout, prune: Prune, words: Wording) -> None:
@@ -183,15 +183,15 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
         if not selected:
             raise UsageError(f"none of the selected parameters has a mask; {words.listing} shows which do")
     _check_bakeable(checkpoint, selected, words)
-    twins = find_twins(checkpoint, parameters)
-    ties = find_ties(checkpoint, parameters, selected, words.clone, twins, words=words)
+    stored_twice = find_stored_twice(checkpoint, parameters)
+    ties = find_ties(checkpoint, parameters, selected, words.clone, stored_twice, words=words)
     planned = {}
     for parameter in selected:
         census = take_census(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)
         key, tied_to = ties[parameter.name]
         planned[parameter.name] = Planned(parameter, key, tied_to, _checked(parameter, census), None)
     _check_tied_masks(list(planned.values()))
-    return Plan("remove", parameters, planned, bake=True, twins=twins)
+    return Plan("remove", parameters, planned, bake=True, stored_twice=stored_twice)
 
 
 def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter], words: Wording) -> None:

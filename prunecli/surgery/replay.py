@@ -34,11 +34,11 @@ def plan_replay(checkpoint: Layout, report: Report, prune: Prune, words: Wording
     parameters = parameters_of(checkpoint)
     told = _found(checkpoint, parameters, drawn)
     selected = [parameter for name, parameter in parameters.items() if name in told]
-    planned, twins = plan_parameters(checkpoint, parameters, selected, prune, words)
+    planned, stored_twice = plan_parameters(checkpoint, parameters, selected, prune, words)
     done = {each.parameter.name: _as_told(each, told[each.parameter.name], prune) for each in planned}
     _check_ties(done)
     expected = {name: each.mask_sha256 for name, each in told.items() if each.mask_sha256 is not None}
-    return Plan("apply", parameters, done, prune.remove, prune, twins, expected)
+    return Plan("apply", parameters, done, prune.remove, prune, stored_twice, expected)
 
 
 def check_masks(plan: Plan, surgery: Surgery) -> None:

@@ -20,7 +20,7 @@ from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite_units import Run, count
 from prunecli.surgery.select import Selection, select
 from prunecli.surgery.stamp import stamps_of
-from prunecli.surgery.twins import Twins, find_twins
+from prunecli.surgery.stored_twice import StoredTwice, find_stored_twice
 from prunecli.surgery.units import Work
 
 __all__ = [
@@ -184,7 +184,7 @@ def measure_parameters(
 ) -> Report:
     """Count the zeros of these parameters of a checkpoint, as `measure` does."""
     looked_at = {parameter.name: parameter for parameter in chosen}
-    plan = Plan("report", looked_at, {}, bake=False, twins=find_twins(checkpoint, looked_at))
+    plan = Plan("report", looked_at, {}, bake=False, stored_twice=find_stored_twice(checkpoint, looked_at))
     cells = picture_cells(chosen) if pictures else {}
     surgery = prepare(checkpoint, plan, cells if structure or pictures else None)
     pieces = looks(surgery.edit, (parameter.weight for parameter in chosen))
@@ -220,7 +220,7 @@ def picture_cells(parameters: Sequence[Parameter]) -> dict[str, int]:
 def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place | None) -> Report:
     """Put together what the tallies of a finished pass say."""
     source = checkpoint.source
-    ties = _tied_groups(plan.parameters, plan.twins)
+    ties = _tied_groups(plan.parameters, plan.stored_twice)
     copies = find_copies(plan.parameters, checkpoint.carried) if plan.planned else {}
     parameters = [
         _parameter(parameter, plan, surgery, ties[name], copies.get(name, ()))
@@ -274,7 +274,7 @@ def _crc32(tally: Tally) -> str | None:
     return f"{tally.values.value:08x}" if tally.values is not None and tally.values.ready else None
 
 
-def _tied_groups(parameters: Mapping[str, Parameter], twins: Twins) -> dict[str, tuple[str, ...]]:
+def _tied_groups(parameters: Mapping[str, Parameter], stored_twice: StoredTwice) -> dict[str, tuple[str, ...]]:
     """Return, for every parameter, the others whose weight is the same memory, or stored as its equal."""
     groups: dict[object, list[str]] = {}
     places = {}
@@ -284,4 +284,4 @@ def _tied_groups(parameters: Mapping[str, Parameter], twins: Twins) -> dict[str,
         # Empty tensors share nothing, wherever they lie.
         groups.setdefault(places[name] if weight.elements else name, []).append(name)
     shared = {name: [each for each in groups.get(places[name], [name]) if each != name] for name in parameters}
-    return {name: (*others, *twins.get(name, ())) for name, others in shared.items()}
+    return {name: (*others, *stored_twice.get(name, ())) for name, others in shared.items()}

@@ -6,7 +6,7 @@ from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.views import overlap
 from prunecli.surgery.parameters import Parameter
-from prunecli.surgery.twins import Twins
+from prunecli.surgery.stored_twice import StoredTwice
 from prunecli.surgery.wording import SHELL, Wording
 
 __all__ = ["check_shared_masks", "find_ties"]
@@ -24,15 +24,15 @@ def find_ties(
     parameters: Mapping[str, Parameter],
     selected: Sequence[Parameter],
     remedy: str,
-    twins: Twins,
+    stored_twice: StoredTwice,
     *,
     untie: bool = False,
     words: Wording = SHELL,
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Find who shares elements with each selected parameter; return its stream's name and its partners.
 
-    Its `twins`, which are stored elsewhere, are partners as well. With `untie`, only those that are selected too are;
-    `remedy` is what messages offer for the others.
+    Its equals among those that are `stored_twice` are partners as well. With `untie`, only those that are selected too
+    are; `remedy` is what messages offer for the others.
 
     Raises:
         UsageError: a tensor that is not selected would change along, or overlaps without being equal.
@@ -54,17 +54,22 @@ def find_ties(
                 _check_tie(parameter, name, tensor, "" if together else choices, words)
             if other is not None and together:
                 partners.append(other)
-        partners += _twins_of(parameter, twins, parameters, chosen, untie=untie)
+        partners += _stored_twice_of(parameter, stored_twice, parameters, chosen, untie=untie)
         keys = [parameter.key, *(partner.key for partner in partners)]
         ties[parameter.name] = (min(keys), tuple(sorted(partner.name for partner in partners)))
     return ties
 
 
-def _twins_of(
-    parameter: Parameter, twins: Twins, parameters: Mapping[str, Parameter], chosen: set[str], *, untie: bool
+def _stored_twice_of(
+    parameter: Parameter,
+    stored_twice: StoredTwice,
+    parameters: Mapping[str, Parameter],
+    chosen: set[str],
+    *,
+    untie: bool,
 ) -> list[Parameter]:
     """Return the selected parameters that are stored as equals of this one, for the model to tie."""
-    names = twins.get(parameter.name, ())
+    names = stored_twice.get(parameter.name, ())
     apart = next((name for name in names if name not in chosen), None)
     if apart is not None and not untie:
         raise UsageError(
