@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from conftest import Cli, Refusal
 from folder_zoo import files_of, make_folder, save_shard
+from torch.distributed.checkpoint.state_dict_saver import save
 
 BAKE = ("-p", "*", "-a", "0.5", "--remove", "--seed", "7")
 pytestmark = pytest.mark.usefixtures("folder")
@@ -30,7 +30,7 @@ def place(*names: str) -> None:
 
 def distributed(path: str) -> Path:
     with warnings.catch_warnings(action="ignore"):
-        dcp.save({"a.weight": torch.ones(4, 5)}, checkpoint_id=path, no_dist=True)
+        save({"a.weight": torch.ones(4, 5)}, checkpoint_id=path, no_dist=True)
     return Path(path)
 
 

@@ -19,13 +19,19 @@ from prunecli.surgery.plan import plan_prune
 from prunecli.surgery.rewrite import rewrite
 
 V, D = 97, 16
-BERT = {"vocab_size": V, "hidden_size": D, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": D}
-SPEECH = {
+BERT: dict[str, Any] = {
+    "vocab_size": V,
+    "hidden_size": D,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": D,
+}
+SPEECH: dict[str, Any] = {
     "vocab_size": V, "d_model": D, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
     "decoder_attention_heads": 2, "encoder_ffn_dim": D, "decoder_ffn_dim": D,
 }  # fmt: skip
-ENDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-GEMMA = {
+ENDS: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+GEMMA: dict[str, Any] = {
     "vocab_size": V, "hidden_size": D, "intermediate_size": D, "num_hidden_layers": 1, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 8, "layer_types": ["full_attention"],
 }  # fmt: skip
