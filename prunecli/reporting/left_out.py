@@ -1,6 +1,7 @@
 """What was left out, as one sentence: by role, the largest first."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from prunecli.errors import show
 from prunecli.reporting.figures import percent
@@ -14,6 +15,8 @@ _SHOWN = 4
 """Roles that are named; the others together are "and N more"."""
 _MUCH = 0.1
 """A share of the bytes from which on it is said."""
+_ANYWHERE = frozenset({Role.OPTIMIZER, Role.STATISTIC, Role.INTEGER, Role.SETTING, Role.MASK})
+"""Roles of which it does not matter where they lie: nobody takes them by --key."""
 _KEY = 40
 """Characters of a key."""
 
@@ -26,6 +29,7 @@ def left_out_text(groups: Sequence[LeftOut], whole: int) -> str:
     """
     parts = []
     hinted = False
+    groups = _merged(groups)
     for group in groups[:_SHOWN]:
         part, hint = _part(group), "" if hinted else _hint(group)
         hinted = hinted or bool(hint)
@@ -36,13 +40,26 @@ def left_out_text(groups: Sequence[LeftOut], whole: int) -> str:
     return ", ".join(parts) + (f" and {rest:,} more" if rest else "")
 
 
+def _merged(groups: Sequence[LeftOut]) -> list[LeftOut]:
+    """Put together what differs only in a place that is not shown, the largest first."""
+    sums: dict[object, LeftOut] = {}
+    for group in groups:
+        identity = group.role if group.role in _ANYWHERE else (group.role, group.key)
+        before = sums.get(identity)
+        sums[identity] = group if before is None else replace(
+            before, tensors=before.tensors + group.tensors, elements=before.elements + group.elements,
+            bytes=before.bytes + group.bytes,
+        )  # fmt: skip
+    return sorted(sums.values(), key=lambda each: (-each.bytes, -each.tensors))
+
+
 def _part(group: LeftOut) -> str:
     if group.role is Role.OTHER and group.key is not None:
         return f"{group.tensors:,} in {show(group.key, _KEY)}"
     words = in_words(group.tensors, group.role)
     if group.role is Role.PARAMETER:  # of those that the report is about
         return words.replace("parameter", "other parameter")
-    return words if group.key is None or group.role is Role.OPTIMIZER else f"{words} in {show(group.key, _KEY)}"
+    return words if group.key is None or group.role in _ANYWHERE else f"{words} in {show(group.key, _KEY)}"
 
 
 def _hint(group: LeftOut) -> str:
