@@ -73,7 +73,7 @@ def page_data(report: Report) -> dict[str, Any]:
     parameters, source = report.parameters, report.output or report.source
     shapes, shape = _coded(shape_of(each.shape) for each in parameters)
     dtypes, dtype = _coded(each.dtype for each in parameters)
-    states, state = _coded(each.state for each in parameters)
+    states, state = _coded(each.state_and_role for each in parameters)
     pictures, unpictured = _pictures(parameters)
     return {
         "path": label_of(source.path or "standard input", _NAME), "kind": f"{source.format}, {size_of(source.bytes)}",

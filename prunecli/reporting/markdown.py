@@ -83,7 +83,7 @@ def _module(node: Node) -> list[str]:
 def _parameters(parameters: Sequence[ParameterReport]) -> list[str]:
     rows = [
         [
-            " = ".join(map(code, [each.name, *each.tied_to])), shape_of(each.shape), each.dtype, each.state,
+            " = ".join(map(code, [each.name, *each.tied_to])), shape_of(each.shape), each.dtype, each.state_and_role,
             "" if each.zeros is None else f"{each.zeros:,}",
             "" if each.zeros is None else percent(each.zeros, each.elements),
         ]

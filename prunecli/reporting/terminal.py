@@ -165,7 +165,7 @@ def _row(node: Node, lead: str, screen: Screen, *, flat: bool, pruned: bool) -> 
     if each is not None:
         if each.tied_to:
             short, name = f"{name} (tied)", f"{name} = {', '.join(map(label_of, each.tied_to))}"
-        shape, dtype, state = shape_of(each.shape), each.dtype, each.state
+        shape, dtype, state = shape_of(each.shape), each.dtype, each.state_and_role
     drawn = bar(node.sparsity, _bar_width(screen), blocks=screen.blocks) if screen.live else ""
     style = BOLD if each is None and screen.live else ""
     figures = [f"{elements:,}", zeros, sparsity, *([f"{sums.pruned_now:,}"] if pruned else [])]

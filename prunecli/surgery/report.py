@@ -74,6 +74,11 @@ class ParameterReport:
         return self.elements * DTYPES[self.dtype].itemsize
 
     @property
+    def state_and_role(self) -> str:
+        """Its state, with its role if it is not a parameter."""
+        return self.state if self.role is Role.PARAMETER else f"{self.state}, {self.role.value}"
+
+    @property
     def sparsity(self) -> float | None:
         """Zeros by elements; None where zeros are not counted, 0 for an empty tensor."""
         if self.zeros is None:

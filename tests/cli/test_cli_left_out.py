@@ -63,3 +63,9 @@ def test_rows_of_the_csv_have_a_role(cli: Cli, train: str) -> None:
     text = cli("report", train, "-p", "*", "-p", "bn.running_var", "--format", "csv").out
     roles = {row["name"]: row["role"] for row in csv.DictReader(io.StringIO(text))}
     assert roles == {"fc.weight": "parameter", "bn.running_var": "statistic"}
+
+
+@pytest.mark.parametrize("style", ["table", "markdown", "html"])
+def test_a_row_says_its_role_where_it_is_not_a_parameter(cli: Cli, train: str, style: str) -> None:
+    text = cli("report", train, "-p", "fc.*", "-p", "bn.running_mean", "--format", style).out
+    assert text.count("dense, statistic") == 1
