@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.surgery.names.mask_layouts import masked_weights
+from prunecli.surgery.binary import is_binary
+from prunecli.surgery.names.mask_layouts import MaskedWeight, masked_weights
 from prunecli.surgery.names.roles import Role, roles_of
 
 __all__ = ["DEEPEST", "Parameter", "canonical", "is_among_averages", "parameters_of"]
@@ -56,6 +57,8 @@ class Parameter:
 
     def obstacle(self) -> str | None:
         """Say why single elements of it cannot be zeroed, None if they can."""
+        if self.role is Role.PACKED:
+            return "it is a packed weight, whose elements are codes or hold several numbers each: 0 is not zero there"
         if not self.weight.dtype.prunable:
             return f"it is {self.weight.dtype.name}, whose elements cannot be zeroed one by one"
         if self.weight.view.elements and self.weight.view.repeats > 1:
@@ -93,7 +96,12 @@ def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
     """Return the tensors of the state dict by the names of their parameters, in the order of the file.
 
     A weight and its mask (`mask_layouts`) are one parameter. Each component of a folder of components is looked at by
-    itself, under the names that it has there.
+    itself, under the names that it has there. Where only names and shapes say that something is a mask, its values are
+    looked at.
+
+    Raises:
+        DamagedError: the file ends early.
+        UnreadableError: it cannot be read.
     """
     components: dict[str, dict[str, TensorInfo]] = {}
     for name, tensor in checkpoint.tensors.items():
@@ -123,7 +131,7 @@ def _within(parameter: Parameter, prefix: str, tensors: Mapping[str, TensorInfo]
 
 
 def _parameters(checkpoint: Layout, tensors: Mapping[str, TensorInfo]) -> dict[str, Parameter]:
-    masked = masked_weights(tensors)
+    masked, soft = _masked(checkpoint, tensors)
     masks = set()
     for each in masked.values():
         masks |= {each.mask.name, *each.leftovers}
@@ -137,9 +145,24 @@ def _parameters(checkpoint: Layout, tensors: Mapping[str, TensorInfo]) -> dict[s
         own, average_of, role = by_name.get(name), averages.get(name), roles[name]
         if average_of is not None and role is Role.PARAMETER:
             role = Role.AVERAGE
+        if name in soft:
+            role = Role.SOFT_MASK
         mask, leftovers = (own.mask, own.leftovers) if own else (None, ())
         found[name] = Parameter(name, keys[name], weight, mask, average_of, role, leftovers)
     return found
+
+
+def _masked(checkpoint: Layout, tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, MaskedWeight], set[str]]:
+    """Return the weights that have masks, and the names of masks that hold more than 0 and 1 and may be anything."""
+    masked = masked_weights(tensors, hooked=_has_code(checkpoint))
+    doubtful = [(name, each.mask) for name, each in masked.items() if not each.certain]
+    soft = {name: mask.name for name, mask in doubtful if not is_binary(checkpoint, mask)}
+    return {name: each for name, each in masked.items() if name not in soft}, set(soft.values())
+
+
+def _has_code(checkpoint: Layout) -> bool:
+    """Whether a checkpoint is a module or a program, whose code applies the masks that it was written with."""
+    return checkpoint.format == "module" or bool(checkpoint.maskless and "folder" not in checkpoint.format)
 
 
 def _keys(names: list[str]) -> Mapping[str, str]:

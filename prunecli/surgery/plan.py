@@ -174,7 +174,10 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
     parameters = parameters_of(checkpoint)
     masked = {name: parameter for name, parameter in parameters.items() if parameter.mask is not None}
     if not masked:
-        raise UsageError(f"{checkpoint.source.label} holds no masks to bake (no NAME_orig with NAME_mask)")
+        raise UsageError(
+            f"{checkpoint.source.label} holds no masks to bake (no NAME_orig with NAME_mask, "
+            "and no other layout of masks)"
+        )
     if selection is None:
         selected = list(masked.values())
     else:

@@ -100,6 +100,12 @@ class _Names:
         return found
 
     @functools.cached_property
+    def _by_stored_name(self) -> dict[str, str]:
+        """Masked parameters by the names that their tensors have in the file."""
+        masked = (each for each in self.parameters.values() if each.mask is not None)
+        return {each.weight.name: each.name for each in masked}
+
+    @functools.cached_property
     def _by_look(self) -> dict[str, list[str]]:
         """Names that `prunecli params` does not print as they are, by what it prints."""
         found: dict[str, list[str]] = {}
@@ -122,6 +128,8 @@ class _Names:
             raise UsageError(f"{show(pattern, 80)} is how {len(alike)} names look here; select them by a pattern")
         if alike:
             return alike[0]
+        if pattern in self._by_stored_name:
+            return self._by_stored_name[pattern]
         base = pattern.removesuffix("_orig")
         if base in self.parameters and self.parameters[base].mask is not None:
             return base

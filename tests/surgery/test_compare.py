@@ -61,7 +61,7 @@ def only_pruned(comparison: Comparison) -> bool:
 
 @given(
     dtype=st.sampled_from([each for each in FLOATS if "fnuz" not in str(each)]),
-    shape=st.lists(st.integers(0, 9), max_size=3).map(tuple),
+    shape=st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple),
     seed=st.integers(0, 2**20),
     turned=st.tuples(st.booleans(), st.booleans()),
 )

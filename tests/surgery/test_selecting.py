@@ -25,8 +25,9 @@ def model() -> dict[str, Tensor]:
         "encoder.norm.running_var": noise((4,), seed=6),
         "encoder.norm.num_batches_tracked": torch.tensor(7),
         "head.weight": noise((2, 4), torch.float64, 8),
-        "head.weight_scale": noise((2,), seed=9),
-        "head.zero_point": noise((2,), seed=10),
+        "packed.weight": noise((2, 4), torch.uint8, 13),
+        "packed.weight_scale": noise((2,), seed=9),
+        "packed.zero_point": noise((2,), seed=10),
         "steps": noise((3,), torch.int32, 11),
         "flags": noise((3,), torch.bool, 12),
         "power": torch.ones(3).to(torch.float8_e8m0fnu),
@@ -61,8 +62,8 @@ FLOATS = [
         (["encoder.norm.weight"], {"min_dim": 2}, [FLOATS[3]]),
         (["encoder.norm.running_mean"], {}, ["encoder.norm.running_mean"]),
         (["encoder.norm.num_batches_tracked"], {}, ["encoder.norm.num_batches_tracked"]),
-        (["steps", "flags", "head.weight_scale", "head.zero_point"], {},
-         ["head.weight_scale", "head.zero_point", "steps", "flags"]),
+        (["steps", "flags", "packed.weight_scale", "packed.zero_point"], {},
+         ["packed.weight_scale", "packed.zero_point", "steps", "flags"]),
     ],
 )  # fmt: skip
 def test_a_selection_takes_exactly(

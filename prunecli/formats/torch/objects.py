@@ -246,5 +246,14 @@ def _home(named: NamedNode, label: str) -> tuple[list[Entry], Entry, str]:
 
 
 def _key_for(new_name: str, name: str, key: str) -> str:
-    """Return the key, in the mapping where `name` stands under `key`, that gives a tensor the dotted `new_name`."""
-    return new_name[len(name) - len(key) :]
+    """Return the key, in the mapping where `name` stands under `key`, that gives a tensor the dotted `new_name`.
+
+    Raises:
+        UnsupportedError: only another mapping could give it that name.
+    """
+    above = name[: len(name) - len(key)]
+    if not new_name.startswith(above):
+        raise UnsupportedError(
+            f"{show(name)} lies in a dict of its own, and its mask cannot be baked there; save a flat state dict"
+        )
+    return new_name[len(above) :]

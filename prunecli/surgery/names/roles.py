@@ -1,19 +1,22 @@
 """What each tensor of a checkpoint is: one role each, from structure and siblings first, from names last.
 
-`RULES` is a table: the first rule whose evidence holds gives the role, and what no rule claims is a parameter. Patterns
-take parameters only. Evidence is what a header says (names, shapes, element types, nesting), so a hostile file can at
-most give its own tensors wrong roles.
+`RULES` is a table: the first rule that claims a tensor gives the role, and what no rule claims is a parameter.
+Patterns take parameters only. Evidence is what a header says (names, shapes, element types, nesting), so a hostile
+file can at most give its own tensors wrong roles.
 """
 
-import fnmatch
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from prunecli.formats.base import TensorInfo
+from prunecli.surgery.names import evidence_constants as constants
+from prunecli.surgery.names import evidence_masks as masks
+from prunecli.surgery.names import evidence_norms as norms
+from prunecli.surgery.names import evidence_quantisers as quantisers
+from prunecli.surgery.names.modules import Module, modules_of
 
-__all__ = ["RULES", "Role", "Rule", "Subject", "roles_of"]
+__all__ = ["RULES", "Role", "Rule", "roles_of"]
 
 
 class Role(StrEnum):
@@ -23,6 +26,7 @@ class Role(StrEnum):
     STATISTIC = "statistic"
     OPTIMIZER = "optimizer state"
     MASK = "mask"
+    SOFT_MASK = "soft mask"
     DERIVED = "derived copy"
     AUXILIARY = "auxiliary vector"
     QUANTISER = "quantiser state"
@@ -30,89 +34,158 @@ class Role(StrEnum):
     AVERAGE = "average"
     OTHER = "other network"
     PACKED = "packed weight"
+    QUANTISED = "quantised weight"
     INTEGER = "integer tensor"
     OPAQUE = "tensor without plain elements"
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A tensor and what surrounds it.
-
-    `siblings` are the tensors of the same module by the last component of their names, this one among them;
-    `below` are those whose names continue this one's (`weight.absmax` below `weight`), by the rest.
-    """
-
-    tensor: TensorInfo
-    module: str
-    last: str
-    siblings: Mapping[str, TensorInfo]
-    below: Mapping[str, TensorInfo]
-
-
-@dataclass(frozen=True, slots=True)
 class Rule:
-    """A row of the table: `holds` looks for the evidence that gives a tensor the role.
+    """A row of the table: `claims` yields the tensors of a module, by the last components, that have the role.
 
-    `evidence` says in words what is looked for; `writers` names the libraries that write it, with their versions.
+    `evidence` says in words what is looked for; `writers` names the libraries that write it, with the versions looked
+    at; `source` says where that was seen.
     """
 
     role: Role
     evidence: str
     writers: str
-    holds: Callable[[Subject], bool]
+    claims: Callable[[Module], Iterable[str]]
+    source: str = "files written by the library"
 
 
-_STATISTIC = re.compile("|".join(map(fnmatch.translate, ("running_*", "num_batches_tracked"))))
-_QUANTISER = re.compile("|".join(map(fnmatch.translate, (
-    "scale", "scales", "*_scale", "*_scales", "*_scale_inv", "zero_point", "zero_points", "*_zero_point",
-    "*_zero_points", "qzeros", "g_idx",
-))))  # fmt: skip
+def _within(text: str) -> Callable[[Module], Iterator[str]]:
+    return lambda module: (last for last, tensor in module.own.items() if tensor.within == text)
+
+
+def _of_kind(*kinds: str) -> Callable[[Module], Iterator[str]]:
+    return lambda module: (last for last, tensor in module.own.items() if tensor.dtype.kind in kinds)
 
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        Role.OPAQUE, "an element type without elements of its own, or a tensor that torch rebuilds otherwise",
-        "torch 2.13 (sparse, quantised, nested, DTensor, subclasses), safetensors 0.8 (F4, F6, F8_E8M0)",
-        lambda subject: subject.tensor.dtype.kind == "opaque",
-    ),
-    Rule(
         Role.OPTIMIZER, "lies in a dict that has both `state` and `param_groups`, at any depth",
-        "torch.optim", lambda subject: subject.tensor.within == "optimizer state",
+        "torch.optim 2.13", _within("optimizer state"),
     ),
     Rule(
         Role.AVERAGE, "lies under a key that names an average, beside the networks",
-        "timm, ultralytics, BasicSR", lambda subject: subject.tensor.within == "average",
+        "timm, ultralytics, BasicSR", _within("average"),
+    ),
+    Rule(
+        Role.PACKED,
+        "an integer or 4-bit weight with something that scales it beside it or below its name: its elements are codes, "
+        "or several numbers each, and the byte 0 is seldom zero",
+        "bitsandbytes 0.50.2 (4 bit), GPTQ, AWQ, AutoRound, Marlin, HQQ 0.2.8, mlx 0.32.4, compressed-tensors 0.20.1, "
+        "torchao 0.18.0, optimum-quanto 0.2.7 (int4), GPT-OSS (mxfp4), nunchaku, EXL2, EXL3, AQLM, VPTQ, HIGGS, "
+        "FP-Quant, QServe, BitNet, FBGEMM", quantisers.packed,
+        "files written by the library; transformers/quantizers and integrations",
+    ),
+    Rule(
+        Role.QUANTISED, "an 8-bit integer weight with one scale a row or one in all, and no zero point: 0 is zero",
+        "bitsandbytes 0.50.2 (8 bit), optimum-quanto 0.2.7 (int8), compressed-tensors 0.20.1, TensorRT-LLM",
+        quantisers.quantised,
+    ),
+    Rule(
+        Role.QUANTISER,
+        "lies beside a packed, integer, fp8 or 4-bit weight: everything in the module of its one weight but biases and "
+        "low-rank branches; of an fp8 weight what is named a scale, a maximum or a zero point",
+        "bitsandbytes 0.50.2, GPTQ, AWQ, HQQ 0.2.8, mlx 0.32.4, torchao 0.18.0, optimum-quanto 0.2.7, "
+        "compressed-tensors 0.20.1, ModelOpt, ComfyUI, TensorRT-LLM, nunchaku, EXL2, EXL3, AQLM, VPTQ, QuIP#, Quark",
+        quantisers.state_beside, "files written by the library; transformers/quantizers and integrations",
+    ),
+    Rule(
+        Role.QUANTISER, "lies below the name of a packed weight (`weight.absmax`)", "bitsandbytes 0.50.2",
+        quantisers.state_below,
+    ),
+    Rule(
+        Role.QUANTISER, "state of an observer (`min_val` beside `max_val`, `scale` beside an integer `zero_point`), or "
+        "of a module that imitates quantisation (`*_fake_quant`, `*_quantizer._amax`, `__nncf_hooks`)",
+        "torch.ao 2.13, ModelOpt, NNCF 3.2, Brevitas", quantisers.fake_quantisers,
+        "torch/ao/quantization; nncf/torch/function_hook; brevitas/core/scaling",
+    ),
+    Rule(
+        Role.QUANTISER, "one number that scales a cache (`k_scale`), or bytes named `_extra_state`",
+        "vLLM, llm-compressor, Transformer Engine", quantisers.cache_scales, "vllm/model_executor/layers/quantization",
+    ),
+    Rule(
+        Role.MASK, "`x_mask` or `_x_mask` beside `x` or `x_orig`, `mask` or `sparse_pruning_mask` beside `weight`, "
+        "`0.mask` in a parametrization, of the weight's shape; those that hold more than 0 and 1 are soft masks",
+        "torch.nn.utils.prune 2.13, coremltools, SynFlow, ModelOpt, NNCF 3.2, DeepSpeed 0.19.8, MADE, PixelCNN",
+        masks.masks, "mask_layouts.py has them all; here are those that no weight could be given",
+    ),
+    Rule(
+        Role.SOFT_MASK, "`mask` in `__nncf_hooks`, `sparse_mask_scores` beside `weight`: what a mask is computed from",
+        "NNCF 3.2 (regularisation based), DeepSpeed 0.19.8 (top-k)", masks.scores,
+        "nncf/torch/function_hook/pruning/rb/modules.py; deepspeed/compression/basic_layer.py",
+    ),
+    Rule(
+        Role.DERIVED, "`x` beside `x_orig` and `x_u`, or beside `float_x`: computed from them at each forward",
+        "torch 0.4 (spectral norm), Distiller (quantisation-aware training)", norms.derived_copies,
+        "torch/nn/utils/spectral_norm.py; distiller/quantization/quantizer.py",
+    ),
+    Rule(
+        Role.AUXILIARY, "`x_u`, `x_v` beside `x_orig` or `x_bar`; `_u`, `_v`, `base` in a parametrization; `u0` beside "
+        "`sv0` and `weight`", "torch 0.4 to 2.13 (spectral norm, orthogonal), SAGAN and its kin, BigGAN-PyTorch",
+        norms.spectral_vectors, "torch/nn/utils/spectral_norm.py, parametrizations.py; BigGAN-PyTorch/layers.py",
+    ),
+    Rule(
+        Role.AUXILIARY, "magnitudes, one of which scales a whole row: `x_g` beside `x_v`, `original0` beside "
+        "`original1`, of shapes that broadcast; `lora_magnitude_vector`, `dora_scale`",
+        "torch 0.4 to 2.13 (weight norm), transformers 5.24 (Wav2Vec2), peft 0.21.2, LyCORIS", norms.magnitudes,
+        "torch/nn/utils/weight_norm.py; peft/tuners/lora/dora.py; lycoris/modules/locon.py",
     ),
     Rule(
         Role.STATISTIC, "a buffer, where the file says so", "torch.nn.Module, TorchScript, torch.export",
-        lambda subject: subject.tensor.buffer,
+        constants.buffers,
     ),
     Rule(
-        Role.STATISTIC, "`running_*`, `num_batches_tracked`", "torch.nn batch and instance norms",
-        lambda subject: _STATISTIC.match(subject.last) is not None,
+        Role.STATISTIC, "`running_*`, `num_batches_tracked`, `moving_mean`, `moving_variance`",
+        "torch.nn batch and instance norms, Keras 3, MXNet", constants.named_statistics,
     ),
     Rule(
-        Role.QUANTISER, "a scale or zero point by its name", "torch.ao, GPTQ, AWQ, compressed-tensors",
-        lambda subject: _QUANTISER.match(subject.last) is not None,
+        Role.STATISTIC, "`cluster_size` beside `embed_avg`, `cluster_usage` beside `embed_sum`",
+        "EnCodec, Mimi (transformers 5.24), vector-quantize-pytorch", constants.quantiser_statistics,
+        "transformers/models/encodec, models/mimi",
+    ),
+    Rule(
+        Role.SETTING, "a floating point tensor without dimensions",
+        "kohya and LyCORIS (`alpha`), CLIP (`logit_scale`), GPT-2 (`masked_bias`)", constants.scalars,
+    ),
+    Rule(
+        Role.SETTING, "tables that a model is built with, by name: `inv_freq`, `rope.freqs`, `attn_mask`, `pixel_mean`",
+        "transformers 4 (Llama), Meta's Llama, Swin, detectron2, fairseq", constants.constants,
+        "transformers/models/llama; timm/models/swin_transformer.py; fairseq/modules",
+    ),
+    Rule(
+        Role.OPAQUE, "an element type without elements of its own, or a tensor that torch rebuilds otherwise",
+        "torch 2.13 (sparse, quantised, nested, DTensor, subclasses), safetensors 0.8 (F4, F6, F8_E8M0)",
+        _of_kind("opaque"),
     ),
     Rule(
         Role.INTEGER, "whole numbers or truth values", "position ids, token types, attention masks",
-        lambda subject: subject.tensor.dtype.kind in ("int", "bool"),
+        _of_kind("int", "bool"),
     ),
 )  # fmt: skip
 """Every rule, in order of precedence."""
 
 
 def roles_of(tensors: Mapping[str, TensorInfo]) -> dict[str, Role]:
-    """Return the role of each tensor by its name, from the first rule that holds; `Role.PARAMETER` if none does."""
-    modules: dict[str, dict[str, TensorInfo]] = {}
-    for name, tensor in tensors.items():
-        module, _, last = name.rpartition(".")
-        modules.setdefault(module, {})[last] = tensor
-    nothing: Mapping[str, TensorInfo] = {}
-    found = {}
-    for name, tensor in tensors.items():
-        module, _, last = name.rpartition(".")
-        subject = Subject(tensor, module, last, modules[module], modules.get(name, nothing))
-        found[name] = next((rule.role for rule in RULES if rule.holds(subject)), Role.PARAMETER)
+    """Return the role of each tensor by its name, from the first rule that claims it; `Role.PARAMETER` if none does.
+
+    Modules that look alike, as most of a large model do, are put to the rules once.
+    """
+    found = dict.fromkeys(tensors, Role.PARAMETER)
+    for prefixes, module in modules_of(tensors):
+        roles = _judge(module)
+        for prefix in prefixes:
+            for last, role in roles.items():
+                found[prefix + last] = role
     return found
+
+
+def _judge(module: Module) -> dict[str, Role]:
+    roles: dict[str, Role] = {}
+    for rule in RULES:
+        for last in rule.claims(module):
+            roles.setdefault(last, rule.role)
+    return roles
