@@ -6,7 +6,7 @@ import pytest
 import torch
 from folder_zoo import files_of, make_folder, save_shard
 
-from prunecli.errors import UnsupportedError
+from prunecli.errors import UnreadableError, UnsupportedError
 from prunecli.formats.folders.weights import find_weights, folder_of_index, is_index, is_whole
 from prunecli.formats.locations import Url
 from prunecli.formats.opening import open_any
@@ -147,6 +147,34 @@ def test_a_variant_alone_is_a_folder_s_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     save_shard({"a.weight": torch.ones(4, 5)}, tmp_path / "w" / "diffusion_pytorch_model.fp16.safetensors")
     assert [each.zeros for each in pruned(tmp_path / "w", tmp_path / "out").parameters] == [10]
+
+
+@pytest.mark.parametrize(("there", "lacking"), [(PLAIN, HALF), (HALF, PLAIN)])
+def test_an_index_whose_shards_were_not_fetched_is_passed_over_with_a_note(
+    tmp_path: Path, there: str, lacking: str
+) -> None:
+    path = both(tmp_path / "m")
+    for each in path.glob("*.safetensors"):
+        if each.name.startswith("model.fp16") == (lacking == HALF):
+            each.unlink()
+    with open_any(path) as opened:
+        assert list(opened.notes) == [f"passed over, since no shard that it names is in the folder: {lacking}"]
+        assert list(opened.tensors) == ["a.weight", "b.weight"]
+    pruned(path, tmp_path / "out")
+    pruned(path / there, tmp_path / "named")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "named")
+    with pytest.raises(UnreadableError, match="is missing, though the index names it"), open_any(path / lacking):
+        pass
+
+
+def test_an_index_that_lacks_one_shard_is_not_passed_over(tmp_path: Path) -> None:
+    path = both(tmp_path / "m")
+    (path / "model.fp16-00001-of-00002.safetensors").unlink()
+    with pytest.raises(UnsupportedError, match="holds several checkpoints"), open_any(path):
+        pass
+    (path / PLAIN).unlink()
+    with pytest.raises(UnreadableError, match=r"fp16-00001-of-00002.safetensors is missing"), open_any(path):
+        pass
 
 
 def test_what_apply_left_in_the_folder_is_not_a_variant(tmp_path: Path) -> None:

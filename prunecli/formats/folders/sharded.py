@@ -4,12 +4,13 @@ Every shard is a file that prunecli reads by itself; the index says which tensor
 (configuration, tokenizer) is carried along.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from prunecli.errors import UnreadableError, UnsupportedError, show
+from prunecli.errors import PrunecliError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.folders.diagnosis import no_checkpoint
@@ -19,7 +20,7 @@ from prunecli.formats.folders.index_file import Index, read_index, render_index
 from prunecli.formats.folders.joined import Joined
 from prunecli.formats.folders.placement import Placement, place_tensors
 from prunecli.formats.folders.reader import Listing, list_folder
-from prunecli.formats.folders.weights import find_weights, is_index
+from prunecli.formats.folders.weights import find_weights, is_index, weights_among
 from prunecli.formats.locations import Location
 from prunecli.formats.pieces import Piece
 from prunecli.formats.source import Source
@@ -40,6 +41,7 @@ class ShardedFolder(Folder):
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
     placement: Placement
+    passed_over: Sequence[str] = ()
 
     @property
     def format(self) -> str:
@@ -73,8 +75,12 @@ class ShardedFolder(Folder):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What index and shards do not agree on."""
-        return list(self.placement.notes())
+        """What index and shards do not agree on, and the indexes that were passed over."""
+        found = list(self.placement.notes())
+        if self.passed_over:
+            named = ", ".join(show(name, 80) for name in self.passed_over)
+            found.insert(0, f"passed over, since no shard that it names is in the folder: {named}")
+        return found
 
     @property
     def absent(self) -> Mapping[str, str]:
@@ -156,7 +162,8 @@ def open_folder(
     """
     listing = listing or list_folder(location, follow_links=reading.follow_links)
     folder, files = listing.folder, listing.files
-    weights = index or find_weights(location, files)
+    passed_over = [] if index else _without_shards(listing)
+    weights = index or find_weights(location, [name for name in files if name not in passed_over])
     if weights is None:
         raise no_checkpoint(location, files)
     with ExitStack() as stack:
@@ -167,7 +174,23 @@ def open_folder(
             raise UnreadableError(f"{show(location / missing)} is missing, though the index names it; fetch it")
         shards = {shard: read_checkpoint(stack.enter_context(folder.open(shard)), reading) for shard in names}
         others = [each for name, each in files.items() if name not in shards and name != weights]
-        yield _join(location, location / index if index else location, read, shards, others)
+        found = _join(location, location / index if index else location, read, shards, others)
+        yield replace(found, passed_over=passed_over)
+
+
+def _without_shards(listing: Listing) -> list[str]:
+    """Return the indexes none of whose shards are there, where there are other weights.
+
+    Such are left over: a download of one variant takes the `*.json` of all, and transformers 5.24 removes the shards of
+    a variant, and not its index, when it saves the plain model into the same folder.
+    """
+    names = weights_among(listing.files)
+    found = []
+    for name in names if len(names) > 1 else ():
+        with contextlib.suppress(PrunecliError), listing.folder.open(name) as source:
+            if is_index(name) and listing.files.keys().isdisjoint(read_index(source, name).weight_map.values()):
+                found.append(name)
+    return found if len(found) < len(names) else []
 
 
 def _join(
