@@ -103,9 +103,7 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
                 partial.own(work.name for work in order.works if work.written)
                 if not entries:
                     partial.begin(job)
-                    size = sum(work.size for work in order.works if work.written)
-                    size += bytes_to_copy(order.carried, partial.root, link=run.link)
-                    check_space(partial.root, size, order.path)
+                    _check_room(order, run, partial)
                 partial.meet(job["token"])
             return partial, entries, job
 
@@ -154,6 +152,21 @@ def unfinished_seed(final: Path) -> int | None:
     job = partial_of(final).job()
     seed = job.get("seed") if job else None
     return seed if isinstance(seed, int) else None
+
+
+def _check_room(order: Order, run: Run, partial: Partial) -> None:
+    """Look whether what is written, and what is copied, will fit on the disk.
+
+    Raises:
+        OutputError: it does not.
+    """
+    written = sum(work.size for work in order.works if work.written)
+    copied = bytes_to_copy(order.carried, partial.root, link=run.link)
+    remedies = ["free some", "link what does not change with --link", "write elsewhere with -o"]
+    if not copied or run.link:
+        del remedies[1]
+    *first, last = remedies
+    check_space(partial.root, written + copied, order.path, f"{', '.join(first)}, or {last}")
 
 
 def _replaces_input(order: Order) -> bool:

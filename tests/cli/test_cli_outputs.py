@@ -12,6 +12,7 @@ import torch
 from safetensors.numpy import load_file
 
 Cli = Callable[..., Any]
+Refusal = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("folder")
 FC1 = ("-p", "fc1.weight", "-a", "0.5", "--seed", "1")
 
@@ -249,3 +250,13 @@ def test_params_by_key(cli: Cli) -> None:
 
 def test_params_from_stdin(cli: Cli) -> None:
     assert cli("params", "-", stdin=Path("model.pt")).out == cli("params", "model.pt").out
+
+
+def test_a_report_that_cannot_be_written_is_told_with_its_own_option(refused: Refusal) -> None:
+    """Its name is longer than the output's, so that it may be too long where that is not."""
+    name = "m" * 247 + ".pt"
+    Path("model.pt").rename(name)
+    line = refused(6, "apply", name, *FC1, "-o", name, "--force")
+    assert line.endswith(".pt.report.json: File name too long; choose a shorter name, or write elsewhere with --report")
+    line = refused(6, "apply", name, *FC1, "-o", "out.pt", "--report", "none/r.json")
+    assert line.endswith("No such file or directory; create its folder first, or write elsewhere with --report")

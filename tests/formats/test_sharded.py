@@ -29,6 +29,7 @@ from prunecli.errors import OutputError, UnsupportedError, UsageError
 from prunecli.formats.base import Reading
 from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.opening import open_any
+from prunecli.formats.outputs import commit_folder
 from prunecli.surgery import rewrite_folder, rewrite_units
 from prunecli.surgery.destinations import Destination
 from prunecli.surgery.plan import plan_bake, plan_prune
@@ -329,11 +330,10 @@ def test_what_an_earlier_run_linked_is_copied_by_one_that_may_not(
 
     with open_any(folder) as opened:
         plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=True))
-        publish = rewrite_folder.publish_folder
         monkeypatch.setattr(rewrite_folder, "publish_folder", stop)
         with pytest.raises(OutputError, match="stopped"):
             rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, keep=True, link=True))
-        monkeypatch.setattr(rewrite_folder, "publish_folder", publish)
+        monkeypatch.setattr(rewrite_folder, "publish_folder", commit_folder.publish_folder)
         rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, resume=True, keep=True))
     assert not inodes(tmp_path / "out") & inodes(folder)
     apply(folder, tmp_path / "expected", "a.*", remove=True)
@@ -385,9 +385,10 @@ def test_space_is_looked_for_before_anything_is_copied(
             raise OSError(errno.EOPNOTSUPP, "Operation not supported")
         return 0
 
-    def look(place: Path, size: int, path: Path) -> None:
+    def look(place: Path, size: int, path: Path, remedy: str) -> None:
         assert not [each for each in (place / "output").rglob("*") if each.is_file()]
         asked.append(size)
+        assert ("link what does not change with --link" in remedy) is (way == "copied")
         raise OutputError("looked")
 
     monkeypatch.setattr(fcntl, "ioctl", clone)

@@ -22,15 +22,16 @@ __all__ = [
     "sync_path", "write_failure", "write_small",
 ]  # fmt: skip
 
-_ELSEWHERE = "write elsewhere with -o"
-_FREE_SOME = f"free some, or {_ELSEWHERE}"
+_ELSEWHERE = "write elsewhere with"
+_FREE_SOME = f"free some, or {_ELSEWHERE} -o"
 _NO_SUCH_OWNER = frozenset({errno.EPERM, errno.EINVAL})  # EINVAL: not mapped in this user namespace
 _NO_HARD_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 _REMEDIES = {
-    errno.ENOSPC: _FREE_SOME,
-    errno.EDQUOT: _FREE_SOME,
-    errno.EFBIG: f"see ulimit -f, or {_ELSEWHERE}",
-    errno.ENOENT: f"create its folder first, or {_ELSEWHERE}",
+    errno.ENOSPC: "free some, or ",
+    errno.EDQUOT: "free some, or ",
+    errno.EFBIG: "see ulimit -f, or ",
+    errno.ENOENT: "create its folder first, or ",
+    errno.ENAMETOOLONG: "choose a shorter name, or ",
 }
 
 
@@ -44,6 +45,7 @@ class Target:
     owner: tuple[int, int] | None
     replaces: bool
     force: bool
+    option: str = "-o"  # that names it, for messages
 
 
 def check_target(path: Path, *, force: bool, source: os.stat_result | None = None, option: str = "-o") -> Target:
@@ -58,15 +60,16 @@ def check_target(path: Path, *, force: bool, source: os.stat_result | None = Non
     try:
         final, old = _resolve(path)
     except OSError as exc:
-        raise write_failure(path, exc) from exc
+        raise write_failure(path, exc, option) from exc
     if old is not None:
         _check_old(path, old, force, source, option)
     if not os.access(final.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise OutputError(f"cannot write {show(path)}: its folder is not writable; {_ELSEWHERE}")
+        raise OutputError(f"cannot write {show(path)}: its folder is not writable; {_ELSEWHERE} {option}")
     if old is None:
-        return Target(path, final, 0o666 & ~umask(), owner=None, replaces=False, force=force)
+        return Target(path, final, 0o666 & ~umask(), owner=None, replaces=False, force=force, option=option)
     # Without setuid and setgid: a write in place would clear them, too.
-    return Target(path, final, old.st_mode & 0o777, owner=(old.st_uid, old.st_gid), replaces=True, force=force)
+    mode, owner = old.st_mode & 0o777, (old.st_uid, old.st_gid)
+    return Target(path, final, mode, owner=owner, replaces=True, force=force, option=option)
 
 
 @contextmanager
@@ -96,7 +99,7 @@ def new_file(target: Target, size: int | None) -> Iterator[int]:
         except OSError as exc:
             if isinstance(exc, BrokenPipeError) or exc.filename not in (None, str(temp)):
                 raise
-            raise write_failure(target.path, exc) from exc
+            raise write_failure(target.path, exc, target.option) from exc
     sync_folder(target.final.parent, target.path)
 
 
@@ -176,16 +179,16 @@ def reserve_once(fd: int, size: int, path: Path) -> None:
             fcntl.flock(fd, fcntl.LOCK_UN)
 
 
-def check_space(place: int | Path, size: int, path: Path) -> None:
+def check_space(place: int | Path, size: int, path: Path, remedy: str = _FREE_SOME) -> None:
     """Look whether the disk that an open file or a folder lies on has `size` bytes free.
 
     Raises:
-        OutputError: it has not; `path` is what the message names.
+        OutputError: it has not; `path` is what the message names, and `remedy` how it ends.
     """
     disk = os.statvfs(place)
     free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
     if disk.f_blocks and size > free:  # some network file systems report no sizes at all
-        raise OutputError(f"cannot write {show(path)}: it needs {size} bytes, its disk has {free}; {_FREE_SOME}")
+        raise OutputError(f"cannot write {show(path)}: it needs {size} bytes, its disk has {free}; {remedy}")
 
 
 def publish_file(made: Path, target: Target) -> None:
@@ -256,7 +259,7 @@ def sync_folder(folder: Path, path: Path) -> None:
         raise OutputError(f"{show(path)} is written, but its folder not synced: {exc.strerror}") from exc
 
 
-def write_failure(path: Path, exc: OSError) -> OutputError:
-    """Make the error that says why an output was not written."""
-    remedy = _REMEDIES.get(exc.errno or 0, _ELSEWHERE)
+def write_failure(path: Path, exc: OSError, option: str = "-o") -> OutputError:
+    """Make the error that says why an output, which an option names, was not written."""
+    remedy = _REMEDIES.get(exc.errno or 0, "") + f"{_ELSEWHERE} {option}"
     return OutputError(f"cannot write {show(path)}: {show(exc.strerror or exc)}; {remedy}")
