@@ -48,7 +48,7 @@ class _Visit:
             low, high = self.span(rounded=False)
             yield Patch(low, high - low, self.content(self.job))
         else:
-            yield from part_patches(self.job, self.job.box, cleared=self.action.cleared)
+            yield from part_patches(self.job, self.job.box, scaled=self.action.scaled, cleared=self.action.cleared)
 
     def span(self, *, rounded: bool) -> tuple[int, int]:
         low, high = self.job.tensor.span

@@ -7,6 +7,7 @@ the report come from the functions that work on files; only the last step differ
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,16 +16,18 @@ from torch.autograd.graph import increment_version
 from prunecli.core.amount import Amount, check_amount
 from prunecli.core.hooks import find_hook, keep_fresh, put_first, stop_refreshing, unmask, untouched_on_failure
 from prunecli.core.random_unstructured import RandomAmongNonzero, RandomUnstructured
-from prunecli.errors import UsageError, show
+from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.pieces import Copy, Fresh
 from prunecli.formats.sinks import NullSink
 from prunecli.formats.stream import default_jobs, run_pieces
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.live_layout import LiveModule, WrittenBack
+from prunecli.surgery.live_shards import exchange, fsdp_records, is_spread
+from prunecli.surgery.parameters import canonical
 from prunecli.surgery.plan import SEEDS, Plan, Planned, plan_bake, plan_prune
 from prunecli.surgery.report import Report, make_report
 from prunecli.surgery.request import Group, Prune
-from prunecli.surgery.select import Selection
+from prunecli.surgery.select import Selection, matcher
 from prunecli.surgery.wording import PYTHON
 
 __all__ = ["bake_module", "prune_module"]
@@ -84,8 +87,14 @@ def prune_module(
     if not selection.patterns:
         raise UsageError("nothing is selected; give params a name or a pattern like '*.weight'")
     share = check_amount(amount)
-    drawn = int(torch.randint(SEEDS, (), device="cpu")) if seed is None else seed
     live = LiveModule(module)
+    _check_refused(live, selection)
+    if zeros_are_pruned and live.shards:
+        raise UnsupportedError(
+            f"{show(next(iter(live.shards)))} is spread over ranks, and zeros_are_pruned has to see all of it on one; "
+            "prune the saved checkpoint with --zeros-are-pruned"
+        )
+    drawn = _agreed_seed(live, seed)
     prune = Prune((Group(selection, share, everywhere),), drawn, remove, untie, zeros_are_pruned, mask_dtype="same")
     return _carry_out(live, plan_prune(live, prune, PYTHON))
 
@@ -116,11 +125,35 @@ def bake_module(
         raise UsageError("exclude takes from what params selects; add params='*'")
     selection = None if params is None else Selection(_patterns(params), excludes)
     live = LiveModule(module)
+    if selection is not None:
+        _check_refused(live, selection)
     return _carry_out(live, plan_bake(live, selection, PYTHON))
 
 
 def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _check_refused(live: LiveModule, selection: Selection) -> None:
+    """Refuse to leave out in silence what a pattern matches, and what is spread over ranks in an unknown way."""
+    takes, leaves = ([matcher(each) for each in patterns] for patterns in (selection.patterns, selection.excludes))
+    for name, reason in live.refused.items():
+        key = canonical(name.removesuffix("_orig"))
+        if any(each(name) or each(key) for each in takes) and not any(each(name) or each(key) for each in leaves):
+            raise UnsupportedError(
+                f"{show(name)} is a DTensor that cannot be pruned: {reason}; prune before it is spread, or exclude it"
+            )
+
+
+def _agreed_seed(live: LiveModule, seed: int | None) -> int:
+    """Return the seed that all ranks use: the one that is asked for, or one that the first of them draws."""
+    drawn = int(torch.randint(SEEDS, (), device="cpu")) if seed is None else seed
+    for mesh in live.meshes:
+        told = exchange(mesh, (seed, drawn))
+        if len({asked for asked, _ in told}) > 1:
+            raise UsageError(f"the ranks ask for different seeds: {', '.join(str(asked) for asked, _ in told[:4])}")
+        drawn = told[0][1]
+    return drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +169,14 @@ class _Site:
 def _carry_out(live: LiveModule, plan: Plan) -> Report:
     """Do what a plan says: count, and write if it bakes; then change names, masks and hooks."""
     sites = _sites(live.module, plan)
+    records = fsdp_records(live.module)
     surgery = prepare(live, plan)
     touched = {id(each): each for site in sites for each in (site.owner, *(reader for reader, _ in site.readers))}
     with contextlib.ExitStack() as stack:
         stack.enter_context(live.source.restored_on_failure())
         for each in touched.values():
             stack.enter_context(untouched_on_failure(each))
-        _pass_over(live, plan, surgery)
+        _pass_over_everywhere(live, plan, surgery)
         report = make_report(live, plan, surgery, None)
         for site in sites:
             if plan.bake:
@@ -151,6 +185,7 @@ def _carry_out(live: LiveModule, plan: Plan) -> Report:
                 _mask(site, plan)
         if plan.bake:
             _tell_autograd(sites)
+            _tell_fsdp(sites, records)
     return report
 
 
@@ -187,6 +222,11 @@ def _check_maskable(planned: Planned, owner: nn.Module, leaf: str) -> None:
         raise UsageError(f"{name} is a buffer, and only parameters take a mask; bake it with remove=True")
     if parameter.mask is not None and find_hook(owner, leaf)[1] is None:
         raise UsageError(f"{name} has a mask and no hook that applies it; bake it first, with bake_module")
+    if is_spread(owner.get_parameter(leaf if parameter.mask is None else f"{leaf}_orig")):
+        raise UnsupportedError(
+            f"{name} is a DTensor, which takes no mask: what spreads it would not know the new name; prune before "
+            "fully_shard or parallelize_module, or bake with remove=True"
+        )
     taken = [each for each in (f"{leaf}_orig", f"{leaf}_mask") if hasattr(owner, each)]
     if parameter.mask is None and taken:
         raise UsageError(
@@ -207,6 +247,36 @@ def _readers(module: nn.Module, path: str) -> Iterator[tuple[nn.Module, str]]:
 
 def _has_forward(module: nn.Module) -> bool:
     return type(module).forward is not nn.Module.forward
+
+
+def _pass_over_everywhere(live: LiveModule, plan: Plan, surgery: Surgery) -> None:
+    """Let the data pass on every rank, and add up what all of them found; if one fails, all do."""
+    failure: BaseException | None = None
+    try:
+        _pass_over(live, plan, surgery)
+    except BaseException as error:
+        failure = error
+        if not live.meshes:
+            raise
+    others_failed = False
+    by_tensor = {each.weight.name: name for name, each in plan.parameters.items() if name in surgery.tallies}
+    for mesh, tensors in live.meshes.items():
+        shards = {by_tensor[each]: live.shards[each] for each in tensors if each in by_tensor}
+        counted = {id(surgery.tallies[name]): name for name in reversed(shards)}.values()  # tied ones share theirs
+        own = {
+            name: (surgery.tallies[name].take(), surgery.masks[name].digest.take(), shards[name].first)
+            for name in counted
+        }
+        for told in exchange(mesh, None if failure else own):
+            others_failed = others_failed or told is None
+            for name, (tally, digests, first) in (told or {}).items():
+                surgery.masks[name].digest.give(digests)
+                if tally is not None and first:
+                    surgery.tallies[name].give(tally)
+    if failure is not None:
+        raise failure
+    if others_failed:
+        raise UnsupportedError("another rank failed; the module is as it was, here as there")
 
 
 def _pass_over(live: LiveModule, plan: Plan, surgery: Surgery) -> None:
@@ -241,9 +311,21 @@ def _bake(site: _Site) -> None:
             stop_refreshing(reader, path)
 
 
+def _tell_fsdp(sites: Sequence[_Site], records: Sequence[Any]) -> None:
+    """Tell FSDP2 by which name it finds a parameter that has its own name back."""
+    back = {
+        (id(site.owner), f"{site.leaf}_orig"): site.leaf for site in sites if site.planned.parameter.mask is not None
+    }
+    for record in records:
+        record.param_name = back.get((id(record.module), record.param_name), record.param_name)
+        shared = zip(record.shared_modules, record.shared_param_names, strict=True)
+        record.shared_param_names[:] = [back.get((id(module), name), name) for module, name in shared]
+
+
 def _tell_autograd(sites: Sequence[_Site]) -> None:
     """Let a backward pass that still needs the old values say so, instead of computing with the new ones."""
     weights = [getattr(site.owner, site.leaf) for site in sites]
+    weights += [weight.to_local().detach() for weight in weights if is_spread(weight)]
     for weight in weights:
         if not weight.is_inference():
             increment_version(weight)

@@ -6,6 +6,8 @@ import math
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +16,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from prunecli.errors import UnsupportedError, show
-from prunecli.formats.base import Storage, TensorInfo
+from prunecli.formats.base import Part, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.pieces import Content
 from prunecli.formats.views import View
+from prunecli.surgery.live_shards import Shard, check_wrappers, is_spread, shard_of, to_shards
 
 __all__ = ["LiveModule", "Memory", "WrittenBack"]
 
@@ -108,9 +111,13 @@ class LiveModule:
     """The layout of a module, as `torch.save(module.state_dict())` would have it: names, order, views and all.
 
     Beyond what that file tells, it is known which tensors are buffers; those that no state dict holds are carried.
+    Of a `DTensor`, the layout has the whole shape and the part that lies on this rank. `shards` are those parts by
+    name, where there is more elsewhere, `meshes` the names of those on each mesh that holds any tensor, and `refused`
+    says of others why they cannot be worked with.
 
     Raises:
-        UnsupportedError: a tensor has no values (on the meta device, or of a lazy module), or a module is TorchScript.
+        UnsupportedError: a tensor has no values (on the meta device, or of a lazy module), or a module is TorchScript,
+            or one of FSDP1 or ZeRO-3.
     """
 
     format = "module"
@@ -127,12 +134,51 @@ class LiveModule:
                 f"{self.source.label} holds TorchScript, which cannot be changed in memory; prune the module that it "
                 "was made from, or bake its file"
             )
+        check_wrappers(module)
+        to_shards(module)
         found = dict(_state(module))
         transient = dict(_transient_buffers(module))
-        storages = _storages(found | transient, self.source)
-        buffers = {name for name, tensor in found.items() if not isinstance(tensor, nn.Parameter)}
-        self.tensors = {name: _info(name, tensor, storages, name in buffers) for name, tensor in found.items()}
-        self.carried = [_info(name, tensor, storages, True) for name, tensor in transient.items()]
+        self.shards: dict[str, Shard] = {}
+        self.refused: dict[str, str] = {}
+        self.meshes: dict[Any, list[str]] = {}
+        stored = {name: self._stored(name, tensor) for name, tensor in (found | transient).items()}
+        storages = _storages(stored, self.source)
+
+        def info(name: str, tensor: Tensor, *, buffer: bool) -> TensorInfo:
+            return replace(self._info(name, tensor, stored[name], storages), buffer=buffer)
+
+        self.tensors = {
+            name: info(name, tensor, buffer=not isinstance(tensor, nn.Parameter)) for name, tensor in found.items()
+        }
+        self.carried = [info(name, tensor, buffer=True) for name, tensor in transient.items()]
+
+    def _stored(self, name: str, tensor: Tensor) -> Tensor:
+        """Return the tensor whose memory holds the elements that are here: itself, but for a `DTensor`."""
+        if not is_spread(tensor):
+            return tensor
+        shard = shard_of(tensor)
+        if isinstance(shard, str):
+            self.refused[name] = shard  # and opaque, since a DTensor is a wrapper
+            return tensor
+        names = self.meshes.setdefault(shard.mesh, [])
+        if not shard.whole:
+            self.shards[name] = shard
+            names.append(name)
+        return shard.local
+
+    def _info(self, name: str, tensor: Tensor, stored: Tensor, storages: Mapping[str, Storage]) -> TensorInfo:
+        dtype, shape = _dtype(stored), tuple(tensor.shape)
+        if dtype.name not in DTYPES:
+            return TensorInfo(name, dtype, View.of(shape), Storage(name, 0, math.prod(shape) * dtype.itemsize))
+        view = View(int(stored.storage_offset()), tuple(stored.shape), tuple(stored.stride()))
+        storage = storages[_key(stored)]
+        shard = self.shards.get(name)
+        if shard is None:
+            return TensorInfo(name, dtype, view, storage)
+        here = f"{storage.key} from {view.start}" if stored.numel() else f"nothing of {id(tensor)}"
+        part = Part(shard.offsets, view, storage if stored.numel() else Storage(here, 0, 0))
+        whole = Storage(f"the whole of {here}", 0, math.prod(shape) * dtype.itemsize)
+        return TensorInfo(name, dtype, View.of(shape), whole, parts=(part,))
 
 
 def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -190,11 +236,3 @@ def _storages(tensors: Mapping[str, Tensor], memory: Memory) -> dict[str, Storag
             if known is None or storage.nbytes() > known.nbytes():
                 longest[_key(tensor)] = storage
     return {key: Storage(key, memory.add(storage), storage.nbytes()) for key, storage in longest.items()}
-
-
-def _info(name: str, tensor: Tensor, storages: Mapping[str, Storage], buffer: bool) -> TensorInfo:
-    dtype, shape = _dtype(tensor), tuple(tensor.shape)
-    if dtype.name not in DTYPES:
-        return TensorInfo(name, dtype, View.of(shape), Storage(name, 0, math.prod(shape) * dtype.itemsize), buffer)
-    view = View(int(tensor.storage_offset()), shape, tuple(tensor.stride()))
-    return TensorInfo(name, dtype, view, storages[_key(tensor)], buffer)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.masking import clear_dropped
+from prunecli.core.masking import clear_dropped, scale
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
 from prunecli.core.structure_tally import Window
@@ -18,26 +18,27 @@ __all__ = ["part_patches"]
 _scratch = Scratch()
 
 
-def part_patches(job: Job, box: Box, *, cleared: bool) -> Iterator[Patch]:
+def part_patches(job: Job, box: Box, *, scaled: bool, cleared: bool) -> Iterator[Patch]:
     """Cut a row-major part into patches of one mask block each, so that none draws a block twice."""
     itemsize, start = job.tensor.dtype.itemsize, job.tensor.view.start
     first, last = (int(box.spread(np.array([own]))[0]) for own in (0, box.elements - 1))
     for block in range(first // BLOCK, last // BLOCK + 1):
         low, high = box.below(block * BLOCK), box.below((block + 1) * BLOCK)
         if high > low:
-            content = _Run(job, box, block * BLOCK, low, high - low, cleared)
+            content = _Run(job, box, block * BLOCK, low, high - low, scaled=scaled, cleared=cleared)
             yield Patch((start + low) * itemsize, (high - low) * itemsize, content)
 
 
 class _Run:
     """The elements of one mask block that a part holds: `count` of its own from `first` on."""
 
-    def __init__(self, job: Job, box: Box, base: int, first: int, count: int, cleared: bool) -> None:
+    def __init__(self, job: Job, box: Box, base: int, first: int, count: int, *, scaled: bool, cleared: bool) -> None:
         self.block = count * job.tensor.dtype.itemsize
         self._job = job
         self._box = box
         self._base = base
         self._first = first
+        self._scaled = scaled
         self._cleared = cleared
 
     def fill(self, data: NDArray[np.uint8], start: int) -> bool:
@@ -55,6 +56,9 @@ class _Run:
         else:
             mask.digest.add(self._base, whole)
             keep = whole[place]
+            if self._scaled:
+                dtype = job.tensor.dtype
+                scale(raw, mask.old.read(self._base, whole.size)[place], dtype.half or dtype.name)
             job.count(job.zeros(raw), None if before is None else before[place], keep, counted_at, window=window)
             if self._cleared:
                 clear_dropped(raw, keep)

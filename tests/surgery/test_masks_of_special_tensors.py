@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from prunecli import bake_module
 from prunecli.errors import UnsupportedError, UsageError
 from prunecli.formats.base import Layout, Reading
 from prunecli.formats.opening import open_any
@@ -152,3 +153,25 @@ def test_sparse_tensors_are_not_compared_by_bytes_that_are_not_theirs(tmp_path: 
         found = {row.name: (row.state, row.changed) for row in compare(old, new).rows}
     assert found["s"] == ("incomparable", 0)
     assert found["s.1.1"] == ("compared", 4)  # the values, which lie in a storage of their own
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning", "ignore:.*quantize.*", "ignore:Sparse CSC:UserWarning")
+@pytest.mark.parametrize("kind", [kind for kind in ORIGINALS if kind not in ("sharded", "of a class")])
+def test_a_live_module_keeps_such_a_mask_and_every_other_tensor(kind: str) -> None:
+    make, _ = ORIGINALS[kind]
+    model = nn.Module()
+    model.register_parameter("first", nn.Parameter(noise((40,))))
+    model.register_parameter("odd_orig", nn.Parameter(make(), requires_grad=False))
+    model.register_buffer("odd_mask", torch.zeros(4, 6))
+    model.register_parameter("other_orig", nn.Parameter(noise((5,), seed=2)))
+    model.register_buffer("other_mask", torch.tensor([1.0, 0, 1, 0, 1]))
+    before = raw(model.get_parameter("first"))
+    with pytest.raises(UnsupportedError, match="the mask of odd cannot be baked: it is"):
+        bake_module(model)
+    assert list(model.state_dict()) == ["first", "odd_orig", "other_orig", "odd_mask", "other_mask"]
+    bake_module(model, "other")
+    assert list(model.state_dict()) == ["first", "odd_orig", "other", "odd_mask"]
+    kept = noise((5,), seed=2) * torch.tensor([1.0, 0, 1, 0, 1])
+    assert torch.equal(model.get_parameter("other"), kept)
+    assert raw(model.get_parameter("first")) == before
+    assert bool((model.get_buffer("odd_mask") == 0).all())
