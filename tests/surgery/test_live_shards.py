@@ -3,9 +3,9 @@
 The oracle is one process without any ranks: the same seed, the same names, the same tensors to the bit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -134,10 +134,11 @@ def test_a_torch_that_keeps_names_elsewhere_is_refused(mesh: DeviceMesh, monkeyp
 def test_fsdp1_is_refused(tmp_path: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
-        wrapper: Any = FullyShardedDataParallel
+        wrapper = cast(Any, FullyShardedDataParallel)
         model = nn.Sequential(wrapper(nn.Linear(4, 6), use_orig_params=True, device_id=torch.device("cpu")))
         before = raw(next(model.parameters()))
-        for act in (lambda: prune_module(model, "*", 0.5), lambda: bake_module(model)):
+        acts: list[Callable[[], Any]] = [lambda: prune_module(model, "*", 0.5), lambda: bake_module(model)]
+        for act in acts:
             with pytest.raises(UnsupportedError, match=r"Sequential holds FullyShardedDataParallel \(FSDP1\)"):
                 act()
         assert raw(next(model.parameters())) == before
