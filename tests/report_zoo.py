@@ -108,7 +108,7 @@ def structure_of(kept: np.ndarray) -> Structure:
         rows, columns, int((~kept.any(axis=1)).sum()), int((~kept.any(axis=0)).sum()), len(blocks),
         sum(not block.any() for block in blocks), kept.size // 4 if columns % 4 == 0 else None, groups[4],
         kept.size // 8 if columns % 8 == 0 else None, groups[8],
-        Density(picture.shape[0], picture.shape[1], picture.tobytes()),
+        Density(picture.shape[0], picture.shape[1], picture.tobytes()), 1 if columns % 4 == 0 else None,
     )  # fmt: skip
 
 

@@ -15,15 +15,16 @@ def structure_of(zero: Flags, cells: int) -> Structure:
     matrix = zero.reshape(1, -1) if zero.ndim < 2 else zero.reshape(zero.shape[0], math.prod(zero.shape[1:]))
     rows, columns = matrix.shape
     if not matrix.size:
-        fours, eights = (0 if columns % size == 0 else None for size in (4, 8))
+        (fours, _), (eights, _) = (groups_of(zero, size) for size in (4, 8))
         count = -(-rows // BLOCK_SIDE) * -(-columns // BLOCK_SIDE)
-        return Structure(rows, columns, 0, 0, count, 0, fours, fours, eights, eights, density_of(matrix, cells))
+        density, along = density_of(matrix, cells), None if fours is None else dimension_of(zero)
+        return Structure(rows, columns, 0, 0, count, 0, fours, fours, eights, eights, density, along)
     blocks = [
         bool(matrix[row : row + BLOCK_SIDE, column : column + BLOCK_SIDE].all())
         for row in range(0, rows, BLOCK_SIDE)
         for column in range(0, columns, BLOCK_SIDE)
     ]
-    (fours, halved_fours), (eights, halved_eights) = (groups_of(matrix, size) for size in (4, 8))
+    (fours, halved_fours), (eights, halved_eights) = (groups_of(zero, size) for size in (4, 8))
     return Structure(
         rows=rows,
         columns=columns,
@@ -36,13 +37,19 @@ def structure_of(zero: Flags, cells: int) -> Structure:
         eights=eights,
         halved_eights=halved_eights,
         density=density_of(matrix, cells),
+        grouped_by=None if fours is None else dimension_of(zero),
     )
 
 
-def groups_of(matrix: Flags, size: int) -> tuple[int | None, int | None]:
-    if matrix.shape[1] % size:
+def dimension_of(zero: Flags) -> int:
+    """The inputs of a linear layer or a convolution; the rows of each matrix in a stack of them."""
+    return 2 if zero.ndim == 3 and zero.shape[2] > 32 else min(1, zero.ndim - 1)
+
+
+def groups_of(zero: Flags, size: int) -> tuple[int | None, int | None]:
+    if not zero.ndim or zero.shape[dimension_of(zero)] % size:
         return None, None
-    halved = matrix.reshape(-1, size).sum(axis=1) >= size // 2
+    halved = np.moveaxis(zero, dimension_of(zero), -1).reshape(-1, size).sum(axis=1) >= size // 2
     return halved.size, int(halved.sum())
 
 

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from prunecli.core.structure import BLOCK_SIDE
 
-__all__ = ["bands_all_zero", "blocks_all_zero", "halved_groups"]
+__all__ = ["bands_all_zero", "blocks_all_zero", "halved_groups", "halved_packed_groups"]
 
 Flags = NDArray[np.bool_]
 
@@ -13,6 +13,9 @@ _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np
 _EIGHTS = (_BITS.sum(axis=1) >= 4).astype(np.int64)
 _FOURS = (_BITS[:, :4].sum(axis=1) >= 2).astype(np.int64) + (_BITS[:, 4:].sum(axis=1) >= 2)
 """How many groups of 8, and of 4, a byte of eight flags has in which half are zeros."""
+
+_AT_ONCE = 1 << 20
+"""Flags that are looked at in one step where groups are strided."""
 
 _EIGHT_ZEROS = np.uint64(0x0101010101010101)
 
@@ -47,7 +50,34 @@ def blocks_all_zero(bands: Flags, column: int) -> Flags:
     return full
 
 
-def halved_groups(packed: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return in how many groups of 4, and of 8, flags of packed ones half or more are set."""
-    found = np.bincount(packed, minlength=256)
-    return int(found @ _FOURS), int(found @ _EIGHTS)
+def halved_groups(flags: Flags, stride: int = 1) -> tuple[int, int]:
+    """Return in how many groups of 4, and of 8, half of the flags or more are set.
+
+    The members of a group lie `stride` apart: each run of 4 (8) times the stride holds as many groups as the stride
+    says. The last run for a group of 8 may be half of one, which is not counted.
+    """
+    if stride == 1:
+        return halved_packed_groups(np.packbits(flags), 1, flags.size)
+    fours = eights = 0
+    step = 8 * stride * max(1, _AT_ONCE // (8 * stride))
+    for start in range(0, flags.size, step):
+        part = flags[start : start + step].view(np.uint8).reshape(-1, 4, stride)
+        counts = np.add.reduce(part, axis=1, dtype=np.uint8)
+        fours += int(np.count_nonzero(counts >= 2))
+        pairs = counts[: len(counts) // 2 * 2].reshape(-1, 2, stride)
+        eights += int(np.count_nonzero(pairs[:, 0] + pairs[:, 1] >= 4))
+    return fours, eights
+
+
+def halved_packed_groups(packed: NDArray[np.uint8], stride: int, count: int) -> tuple[int, int]:
+    """Return what `halved_groups` does of `count` flags that are packed, eight in a byte."""
+    if stride == 1:
+        found = np.bincount(packed, minlength=256)
+        return int(found @ _FOURS), int(found @ _EIGHTS)
+    fours = eights = 0
+    step = stride * max(1, _AT_ONCE // (8 * stride))  # bytes: whole groups of 8
+    for start in range(0, packed.size, step):
+        bits = np.unpackbits(packed[start : start + step], count=min(8 * step, count - 8 * start))
+        found = halved_groups(bits.view(np.bool_), stride)
+        fours, eights = fours + found[0], eights + found[1]
+    return fours, eights

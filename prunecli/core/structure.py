@@ -4,12 +4,33 @@ A parameter is seen as a matrix: its first dimension makes the rows, the others 
 dimension is one row, and a scalar one element.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["BLOCK_SIDE", "Density", "Structure"]
+__all__ = ["BLOCK_SIDE", "Density", "Structure", "group_dimension"]
 
 BLOCK_SIDE = 16
 """Rows and columns of the blocks that are looked at; those at the edges may be smaller."""
+
+
+_LARGEST_KERNEL = 32
+"""The last dimension of a convolution over sequences has at most so many elements, that of a stack of matrices more."""
+
+
+def group_dimension(shape: Sequence[int]) -> int | None:
+    """Return the dimension along which groups of neighbours are counted: the inputs, over which a product is summed.
+
+    Those of a linear layer are the columns of its weight, those of a convolution its input channels. A tensor of three
+    dimensions with a long last one is taken for a stack of matrices, each counted along its rows.
+
+    >>> group_dimension((64, 512)), group_dimension((64, 32, 3, 3)), group_dimension((64, 32, 5))
+    (1, 1, 1)
+    >>> group_dimension((8, 256, 128)), group_dimension((64,)), group_dimension(())
+    (2, 0, None)
+    """
+    if len(shape) == 3 and shape[2] > _LARGEST_KERNEL:
+        return 2
+    return min(1, len(shape) - 1) if shape else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +49,11 @@ class Density:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What of a matrix is all zero, and how many groups of 4 (8) neighbours in a row have 2 (4) zeros or more.
+    """What of a matrix is all zero, and how many groups of 4 (8) neighbours have 2 (4) zeros or more.
 
-    `blocks` are squares of `BLOCK_SIDE`. Groups begin at multiples of their size, and are None unless the number of
-    columns is such a multiple. Of a tensor without elements nothing is empty.
+    `blocks` are squares of `BLOCK_SIDE`. Groups lie along the dimension `grouped_by` of the parameter, begin at
+    multiples of their size, and are None unless that dimension is such a multiple. Of a tensor without elements nothing
+    is empty.
     """
 
     rows: int
@@ -45,3 +67,4 @@ class Structure:
     eights: int | None = None
     halved_eights: int | None = None
     density: Density | None = None
+    grouped_by: int | None = None

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.flags import bands_all_zero, blocks_all_zero, halved_groups
-from prunecli.core.structure import BLOCK_SIDE, Density, Structure
+from prunecli.core.flags import bands_all_zero, blocks_all_zero, halved_groups, halved_packed_groups
+from prunecli.core.structure import BLOCK_SIDE, Density, Structure, group_dimension
 
 __all__ = ["StructureTally", "Window"]
 
@@ -64,6 +64,9 @@ class StructureTally:
         self._height = shape[0] if len(shape) > 1 else 1
         self._width = math.prod(shape[1:] if len(shape) > 1 else shape)
         self._elements = self._height * self._width
+        self._grouped_by = group_dimension(shape)
+        at = len(shape) if self._grouped_by is None else self._grouped_by
+        self._extent, self._stride = math.prod(shape[at : at + 1]), max(math.prod(shape[at + 1 :]), 1)
         self._grid = (min(self._height, cells), min(self._width, cells)) if cells else None
         self._seen: _Seen | None = None
         self._result: Structure | None = None if self._elements else self._concluded(self._nothing())
@@ -83,9 +86,9 @@ class StructureTally:
                 self._add_kept(top + row, left + column, *flags.shape)
                 continue
             self._add_rectangle(top + row, left + column, flags)
-            if window is not None and self._width % 4 == 0:
+            if window is not None and self._has_groups:
                 self._add_groups_of_rectangle(top + row, left + column, flags)
-        if zeros and window is None and self._width % 4 == 0:
+        if zeros and window is None and self._has_groups:
             self._add_groups(first, zero)
         self._note(zero.size, zeros)
 
@@ -102,7 +105,7 @@ class StructureTally:
             if seen.columns.size:
                 seen.columns[column[kept]] = True
             seen.blocks[row[kept] // BLOCK_SIDE, column[kept] // BLOCK_SIDE] = True
-            if self._width % 4 == 0:
+            if self._has_groups:
                 self._add_late(seen, logical[zero])
             if self._grid is not None:
                 at = self._cell(row[zero], 0) * self._grid[1] + self._cell(column[zero], 1)
@@ -147,6 +150,10 @@ class StructureTally:
         """Return what was found, None before every element has come."""
         return self._result
 
+    @property
+    def _has_groups(self) -> bool:
+        return self._extent % 4 == 0
+
     def _begun(self) -> _Seen:
         if self._seen is None:
             self._seen = self._nothing()
@@ -182,10 +189,10 @@ class StructureTally:
 
     def _add_groups(self, first: int, zero: Flags) -> None:
         """Count the groups that lie in a run, and note the elements at its ends that others have their groups with."""
-        last = first + zero.size == self._elements
-        begin = min(-first % 8, zero.size)
-        end = zero.size if last else max(begin, zero.size - (first + zero.size) % 8)
-        fours, eights = halved_groups(np.packbits(zero[begin:end]))
+        last, unit = first + zero.size == self._elements, 8 * self._stride
+        begin = min(-first % unit, zero.size)
+        end = zero.size if last else max(begin, zero.size - (first + zero.size) % unit)
+        fours, eights = halved_groups(zero[begin:end], self._stride)
         ends = np.concatenate([np.flatnonzero(zero[:begin]), np.flatnonzero(zero[end:]) + end])
         with self._lock:
             seen = self._begun()
@@ -196,9 +203,9 @@ class StructureTally:
 
     def _add_groups_of_rectangle(self, row: int, column: int, zero: Flags) -> None:
         """Count the groups in a part of some rows, if no group reaches out of it; else note its zeros."""
-        wide = zero.shape[1]
-        whole = self._width % 8 == 0 and column % 8 == 0 and wide % 8 == 0
-        fours, eights = halved_groups(np.packbits(zero)) if whole else (0, 0)
+        wide, unit = zero.shape[1], 8 * self._stride
+        whole = self._width % unit == 0 and column % unit == 0 and wide % unit == 0
+        fours, eights = halved_groups(zero.reshape(-1), self._stride) if whole else (0, 0)
         with self._lock:
             seen = self._begun()
             seen.fours += fours
@@ -246,8 +253,8 @@ class StructureTally:
             int(flags.size - np.count_nonzero(flags)) if flags.size and self._elements else 0
             for flags in (seen.rows, seen.columns, seen.blocks)
         )
-        late = (0, 0) if seen.late is None else halved_groups(seen.late)
-        fours, eights = (self._elements // size if self._width % size == 0 else None for size in (4, 8))
+        late = (0, 0) if seen.late is None else halved_packed_groups(seen.late, self._stride, self._elements)
+        fours, eights = (self._elements // size if self._extent % size == 0 else None for size in (4, 8))
         return Structure(
             rows=self._height,
             columns=self._width,
@@ -260,6 +267,7 @@ class StructureTally:
             eights=eights,
             halved_eights=None if eights is None else seen.eights + late[1],
             density=None if self._grid is None else self._density(seen.cells, self._grid),
+            grouped_by=None if fours is None else self._grouped_by,
         )
 
     def _density(self, zeros: Counts, grid: tuple[int, int]) -> Density:

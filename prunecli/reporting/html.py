@@ -125,7 +125,7 @@ def _tree(report: Report) -> list[Any]:
 def _structure(found: Structure) -> list[int | None]:
     return [
         found.rows, found.empty_rows, found.columns, found.empty_columns, found.blocks, found.empty_blocks, found.fours,
-        found.halved_fours, found.eights, found.halved_eights,
+        found.halved_fours, found.eights, found.halved_eights, found.grouped_by,
     ]  # fmt: skip
 
 

@@ -91,13 +91,23 @@ def _of_blocks(matrices: Sequence[Structure]) -> str:
 
 
 def _of_fours(matrices: Sequence[Structure]) -> list[Fact]:
+    """Say how near the groups of four are to what hardware takes, and along which dimension they lie.
+
+    Hardware sums over the inputs, which are dimension 1 of a linear layer's weight and of a convolution's. Whether a
+    stack of matrices is multiplied from the left or from the right is not known.
+    """
     grouped = [each for each in matrices if each.fours]
     fours = sum(each.fours or 0 for each in grouped)
     if not fours:
         return []
     halved = sum(each.halved_fours or 0 for each in grouped)
     whole = sum(each.fours == each.halved_fours for each in grouped)
+    known = all(each.grouped_by == 1 for each in grouped)
+    dimensions = sorted({each.grouped_by for each in grouped if each.grouped_by is not None})
+    along = f" along dimension{'s' * (len(dimensions) > 1)} {' and '.join(map(str, dimensions))}" if dimensions else ""
     if halved == fours:
-        return [Fact("2:4", "all groups of four have two zeros, as hardware for 2:4 wants it")]
-    text = f"{percent(halved, fours, 1)} of the groups of four have two zeros; hardware wants all"
+        text = f"all groups of four{along} have two zeros"
+        more = ", as hardware for 2:4 wants it" if known else "; whether hardware sums over it is not known"
+        return [Fact("2:4", text + (more if dimensions else ""))]
+    text = f"{percent(halved, fours, 1)} of the groups of four{along} have two zeros; hardware wants all"
     return [Fact("2:4", f"{text}, as {whole} of {len(grouped)} matrices have" if whole else text)]

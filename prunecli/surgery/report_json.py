@@ -87,4 +87,5 @@ def _structure(found: Structure) -> dict[str, Any]:
         "empty_columns": found.empty_columns, "blocks_16x16": found.blocks, "empty_blocks_16x16": found.empty_blocks,
         "groups_of_4": found.fours, "groups_of_4_with_2_zeros": found.halved_fours,
         "groups_of_8": found.eights, "groups_of_8_with_4_zeros": found.halved_eights,
+        "group_dimension": found.grouped_by,
     }  # fmt: skip

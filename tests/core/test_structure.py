@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from structure_zoo import Flags, structure_of
+from structure_zoo import Flags, groups_of, structure_of
 
 from prunecli.core.structure import Structure
 from prunecli.core.structure_tally import StructureTally
@@ -18,7 +20,9 @@ from prunecli.core.structure_tally import StructureTally
 @st.composite
 def matrices(draw: st.DrawFn) -> Flags:
     """Flags of all shapes, in which whole rows, columns and blocks are often zero, or nothing is."""
-    shape = draw(st.lists(st.sampled_from([0, 1, 2, 3, 4, 8, 12, 15, 16, 17, 40]), max_size=3).map(tuple))
+    sizes, kernels = st.sampled_from([0, 1, 2, 3, 4, 8, 12, 15, 16, 17, 40]), st.lists(st.integers(1, 3), max_size=3)
+    convolutions = st.tuples(st.integers(1, 5), st.sampled_from([1, 3, 4, 8, 12, 16]), kernels)
+    shape = draw(st.lists(sizes, max_size=3).map(tuple) | convolutions.map(lambda sides: (*sides[:2], *sides[2])))
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     zero = generator.random(shape) < draw(st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]))
     if zero.ndim > 1 and zero.size:
@@ -81,14 +85,15 @@ def test_what_several_tallies_saw_adds_up_wherever_it_is_handed_over(
     assert all(each.take() is None for each in tallies[1:])
 
 
-@given(data=st.data(), zero=matrices().filter(lambda zero: zero.ndim == 2), cells=st.sampled_from([0, 1, 3, 128]))
+@given(data=st.data(), zero=matrices().filter(lambda zero: zero.ndim > 1), cells=st.sampled_from([0, 1, 3, 128]))
 @settings(max_examples=200, deadline=None)
 def test_parts_of_a_matrix_are_taken_in_run_by_run_of_their_own(data: st.DataObject, zero: Flags, cells: int) -> None:
     tally = StructureTally(zero.shape, cells)
-    rows, columns = (sorted(data.draw(st.sets(st.integers(0, size), max_size=2)) | {0, size}) for size in zero.shape)
+    matrix = zero.reshape(zero.shape[0], math.prod(zero.shape[1:]))
+    rows, columns = (sorted(data.draw(st.sets(st.integers(0, size), max_size=2)) | {0, size}) for size in matrix.shape)
     for top, bottom in itertools.pairwise(rows):
         for left, right in itertools.pairwise(columns):
-            part = zero[top:bottom, left:right].reshape(-1)
+            part = matrix[top:bottom, left:right].reshape(-1)
             cuts = sorted(data.draw(st.sets(st.integers(0, part.size), max_size=3)) | {0, part.size})
             for low, high in itertools.pairwise(cuts):
                 tally.add(low, part[low:high], (top, left, right - left))
@@ -107,7 +112,54 @@ def test_large_matrices_in_blocks_by_threads(shape: tuple[int, ...]) -> None:
     assert found is not None
     assert found.empty_rows == matrix.all(axis=1).sum()
     assert found.empty_columns == matrix.all(axis=0).sum()
-    assert found.halved_fours == (None if matrix.shape[1] % 4 else (matrix.reshape(-1, 4).sum(axis=1) >= 2).sum())
+    assert (found.fours, found.halved_fours) == groups_of(zero, 4)
+    assert (found.eights, found.halved_eights) == groups_of(zero, 8)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 1), (7,), (2, 3, 3)])
+def test_a_convolution_is_looked_at_along_its_input_channels(kernel: tuple[int, ...]) -> None:
+    """Pruned 2:4 along the channels, as hardware takes it, and then along the flattened row, as it does not."""
+    channels = np.zeros((16, 32, *kernel), dtype=np.bool_)
+    channels[:, ::2] = True
+    two_of_four = np.argsort(np.random.default_rng(3).random((channels.size // 4, 4)), axis=1) < 2
+    for zero, halved in ((channels, True), (two_of_four.reshape(channels.shape), math.prod(kernel) == 1)):
+        tally = StructureTally(zero.shape)
+        tally.add(0, zero.reshape(-1))
+        found = tally.result()
+        assert found is not None
+        assert (found.grouped_by, found.fours) == (1, zero.size // 4)
+        assert (found.halved_fours == found.fours) is halved
+        assert (found.fours, found.halved_fours) == groups_of(zero, 4)
+    tally = StructureTally((16, 3, *kernel))
+    tally.add(0, np.ones(math.prod((16, 3, *kernel)), dtype=np.bool_))
+    assert tally.result() == structure_of(np.ones((16, 3, *kernel), dtype=np.bool_), 0)
+
+
+def test_a_stack_of_matrices_is_looked_at_along_their_rows() -> None:
+    zero = np.zeros((4, 12, 64), dtype=np.bool_)
+    zero[..., ::2] = True
+    tally = StructureTally(zero.shape)
+    tally.add(0, zero.reshape(-1))
+    found = tally.result()
+    assert found is not None
+    assert (found.grouped_by, found.halved_fours, found.fours) == (2, zero.size // 4, zero.size // 4)
+
+
+def test_counting_strided_groups_takes_memory_in_steps() -> None:
+    """Twenty million flags in runs that cut every group: a bit for each, and what one step takes."""
+    shape = (512, 4096, 3, 3)
+    tally, count = StructureTally(shape), math.prod(shape)
+    run = np.random.default_rng(2).random(1_000_003) < 0.5
+    tracemalloc.start()
+    for first in range(0, count, run.size):
+        tally.add(first, run[: count - first])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    zero = np.resize(run, count).reshape(shape)
+    found = tally.result()
+    assert found is not None
+    assert (found.fours, found.halved_fours) == groups_of(zero, 4)
+    assert peak < count // 8 + (12 << 20)
 
 
 def test_nothing_is_told_before_the_last_element_has_come() -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_zoo import parameter, pictured, report, structure_of
 
+from prunecli.core.structure_tally import StructureTally
 from prunecli.reporting.meaning import facts, storage
 from prunecli.surgery.report import ParameterReport
 
@@ -64,11 +65,37 @@ def test_two_in_four_is_told_only_where_all_groups_have_it() -> None:
     halved = np.tile([True, False, True, False], (8, 4))
     almost = halved.copy()
     almost[0, 1] = True
-    assert told([matrix(halved)])["2:4"].startswith("all groups of four")
+    assert told([matrix(halved)])["2:4"] == (
+        "all groups of four along dimension 1 have two zeros, as hardware for 2:4 wants it"
+    )
     both = told([matrix(halved), matrix(almost)])["2:4"]
     assert "hardware wants all, as 1 of 2 matrices have" in both
     assert "98.4%" in both
     assert "2:4" not in told([matrix(np.ones((4, 6), bool))])
+
+
+def looked_at(shape: tuple[int, ...], zero: np.ndarray) -> ParameterReport:
+    tally = StructureTally(shape)
+    tally.add(0, zero.reshape(-1))
+    return parameter("w", shape, int(zero.sum()), structure=tally.result())
+
+
+def test_what_hardware_wants_is_told_of_the_inputs_alone() -> None:
+    """A convolution along its channels; a stack of matrices, of which nobody knows the inputs, is not called right."""
+    zero = np.zeros((8, 16, 3, 3), bool)
+    zero[:, ::2] = True
+    wanted = "all groups of four along dimension 1 have two zeros, as hardware for 2:4 wants it"
+    assert told([looked_at(zero.shape, zero)])["2:4"] == wanted
+    flat = np.argsort(np.random.default_rng(0).random((zero.size // 4, 4)), axis=1) < 2
+    text = told([looked_at(zero.shape, flat)])["2:4"]
+    assert text.endswith("% of the groups of four along dimension 1 have two zeros; hardware wants all")
+    stack = np.zeros((2, 12, 64), bool)
+    stack[..., ::2] = True
+    assert told([looked_at(stack.shape, stack)])["2:4"] == (
+        "all groups of four along dimension 2 have two zeros; whether hardware sums over it is not known"
+    )
+    both = told([looked_at(zero.shape, zero), looked_at(stack.shape, stack)])["2:4"]
+    assert both.startswith("all groups of four along dimensions 1 and 2 have two zeros; whether")
 
 
 def test_vectors_say_nothing_about_rows() -> None:

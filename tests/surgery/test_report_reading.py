@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from surgery_zoo import apply, ask, noise, save
 
 from prunecli.core.amount import Amount
+from prunecli.core.structure import Structure
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError
 from prunecli.surgery.left_out import LeftOut
 from prunecli.surgery.names.roles import Role
@@ -55,6 +56,18 @@ def test_reports_of_old_have_nothing_left_out_and_parameters_alone() -> None:
     assert "role" not in content["parameters"][0]
     report = parse_report(json.dumps(content).encode(), "r.json")
     assert (report.left_out, report.parameters[0].role) == ((), Role.PARAMETER)
+
+
+def test_reports_of_old_do_not_say_along_which_dimension_groups_lie() -> None:
+    content = json.loads(_REPORT)
+    structure = {
+        "rows": 8, "empty_rows": 1, "columns": 12, "empty_columns": 2, "blocks_16x16": 1, "empty_blocks_16x16": 0,
+        "groups_of_4": 24, "groups_of_4_with_2_zeros": 5, "groups_of_8": None, "groups_of_8_with_4_zeros": None,
+    }  # fmt: skip
+    for told, expected in (({}, None), ({"group_dimension": 1}, 1)):
+        content["parameters"][0]["structure"] = {**structure, **told}
+        found = parse_report(json.dumps(content).encode(), "r.json").parameters[0].structure
+        assert found == Structure(8, 12, 1, 2, 1, 0, 24, 5, grouped_by=expected)
 
 
 def _values(content: Any) -> st.SearchStrategy[Any]:

@@ -81,8 +81,10 @@ function factsOf(index) {
     const of = (part, whole) => grouped.format(part) + " of " + grouped.format(whole);
     facts.push(["empty rows", of(found[1], found[0])], ["empty columns", of(found[3], found[2])]);
     facts.push(["empty 16x16 blocks", of(found[5], found[4])]);
-    if (found[6]) facts.push(["2 zeros in 4", of(found[7], found[6]) + "  (" + percent(found[7], found[6]) + ")"]);
-    if (found[8]) facts.push(["4 zeros in 8", of(found[9], found[8]) + "  (" + percent(found[9], found[8]) + ")"]);
+    const along = found[10] === null ? "" : " along dimension " + found[10];
+    const groups = (part, whole) => of(part, whole) + along + "  (" + percent(part, whole) + ")";
+    if (found[6]) facts.push(["2 zeros in 4", groups(found[7], found[6])]);
+    if (found[8]) facts.push(["4 zeros in 8", groups(found[9], found[8])]);
   }
   return facts;
 }
