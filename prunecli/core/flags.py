@@ -78,6 +78,6 @@ def halved_packed_groups(packed: NDArray[np.uint8], stride: int, count: int) -> 
     step = stride * max(1, _AT_ONCE // (8 * stride))  # bytes: whole groups of 8
     for start in range(0, packed.size, step):
         bits = np.unpackbits(packed[start : start + step], count=min(8 * step, count - 8 * start))
-        found = halved_groups(bits.view(np.bool_), stride)
-        fours, eights = fours + found[0], eights + found[1]
+        more_fours, more_eights = halved_groups(bits.view(np.bool_), stride)
+        fours, eights = fours + more_fours, eights + more_eights
     return fours, eights

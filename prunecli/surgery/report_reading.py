@@ -253,5 +253,6 @@ def _structure(record: _Record) -> Structure:
         whole("rows"), whole("columns"), whole("empty_rows"), whole("empty_columns"), whole("blocks_16x16"),
         whole("empty_blocks_16x16"), some("groups_of_4"), some("groups_of_4_with_2_zeros"), some("groups_of_8"),
         some("groups_of_8_with_4_zeros"),
-        grouped_by=some("group_dimension") if "group_dimension" in record.content else None,  # earlier versions did not say
+        # Earlier versions did not say it.
+        grouped_by=some("group_dimension") if "group_dimension" in record.content else None,
     )  # fmt: skip

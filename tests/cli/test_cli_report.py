@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from prunecli.reporting.forms import Form, form_of
 from prunecli.reporting.schema import schema_text
@@ -184,3 +185,19 @@ def test_the_wheel_has_the_schema_and_the_page(tmp_path: Path) -> None:
     ]
     assert len(data) >= 7
     assert {str(path.relative_to(root)) for path in data} <= names
+
+
+def test_a_convolution_pruned_along_its_channels_is_called_right_in_every_form(cli: Cli) -> None:
+    """2:4 as a person makes it: of every four input channels, two are zero at each place of the kernel."""
+    convolution = torch.nn.Conv2d(16, 8, 3)
+    with torch.no_grad():
+        convolution.weight.view(8, 4, 4, 3, 3)[:, :, 1:3] = 0
+    torch.save(convolution.state_dict(), "conv.pt")
+    wanted = "all groups of four along dimension 1 have two zeros, as hardware for 2:4 wants it"
+    for jobs in (1, 4):
+        assert wanted in cli("report", "conv.pt", "-j", jobs, "--format", "markdown").out
+    found = cli("report", "conv.pt", "-p", "weight", "--format", "json").json["parameters"][0]["structure"]
+    assert [found[field] for field in ("groups_of_4", "groups_of_4_with_2_zeros", "group_dimension")] == [288, 288, 1]
+    (line,) = csv.DictReader(io.StringIO(cli("report", "conv.pt", "-p", "weight", "--format", "csv").out))
+    assert (line["fours"], line["halved_fours"], line["grouped_by"]) == ("288", "288", "1")
+    assert "along dimension " in cli("report", "conv.pt", "--format", "html").out
