@@ -15,7 +15,7 @@ __all__ = [
     "All", "AllowChanges", "Amount", "Bake", "Baseline", "Checkpoint", "Depth", "DryRun", "Exclude", "FailOver",
     "FailUnder", "FollowLinks", "Force", "Foreign", "FromReport", "Jobs", "Key", "Link", "MaskDtype", "MaskType",
     "MinDim", "NoReport", "Order", "Output", "Params", "ParamsFrom", "Plot", "Quiet", "Recipe", "ReportFile", "Resume",
-    "Schema", "Seed", "Silent", "Stamp", "Style", "Together", "Told", "Top", "Untie", "ZerosArePruned",
+    "Schema", "Seed", "Silent", "Stamp", "Style", "Together", "Told", "Top", "Untie", "WithState", "ZerosArePruned",
 ]  # fmt: skip
 
 
@@ -193,6 +193,14 @@ Untie = Annotated[
 ZerosArePruned = Annotated[
     bool,
     typer.Option("--zeros-are-pruned", help="Elements that are zero count as pruned already.", rich_help_panel=AMOUNT),
+]
+WithState = Annotated[
+    bool,
+    typer.Option(
+        "--with-state",
+        help="Also zero the optimizer state of dropped elements, where the file proves whose it is.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Stamp = Annotated[
     bool,

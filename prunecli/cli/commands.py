@@ -45,6 +45,7 @@ def apply(
     untie: arg.Untie = False,
     min_dim: arg.MinDim = 0,
     zeros_are_pruned: arg.ZerosArePruned = False,
+    with_state: arg.WithState = False,
     stamp: arg.Stamp = False,
     output: arg.Output = None,
     report: arg.ReportFile = None,
@@ -58,7 +59,7 @@ def apply(
 ) -> None:
     """Prune parameters at random: weight -> weight_orig + weight_mask, or zeros with --remove."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
-    ways = Ways(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix)
+    ways = Ways(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
     asked = Asked(selection, amount, together, ways, recipe, from_report)
     source = checkpoint_path(checkpoint)
     check_asked(asked, stdin_is_taken=source is None)

@@ -48,13 +48,6 @@ def result(report: Report, destination: Destination, *, to_stdout: bool, quiet: 
         if report.seed is not None:
             sys.stderr.write(f"seed {report.seed}\n")
         sys.stderr.write(done_as_text(report, screen_of(sys.stderr)))
-    copies = [copy for each in report.parameters for copy in each.copies]
-    if copies:
-        note(
-            f"left alone: {len(copies)} copies (averages, optimizer state) of what was pruned, from "
-            f"{show(copies[0], 80)} on; the report names them",
-            quiet=quiet,
-        )
     if to_stdout:
         sys.stdout.write(render_json(report).decode("ascii"))
     elif destination.path is not None:

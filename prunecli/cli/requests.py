@@ -15,6 +15,7 @@ from prunecli.surgery.report_reading import read_report
 from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.select import Selection
 from prunecli.surgery.stamp import stamped
+from prunecli.surgery.with_state import with_state
 
 __all__ = ["Asked", "Request", "Ways", "check_asked", "plan_of", "request_of"]
 
@@ -29,6 +30,7 @@ class Ways:
     untie: bool = False
     zeros_are_pruned: bool = False
     key_prefix: str | None = None
+    with_state: bool = False
 
     def other_masks(self) -> str | None:
         """Return an option that asks for other masks than a report records, None if there is none."""
@@ -48,6 +50,7 @@ class Ways:
             untie=prune.untie or self.untie,
             zeros_are_pruned=prune.zeros_are_pruned or self.zeros_are_pruned,
             key_prefix=prune.key_prefix if self.key_prefix is None else self.key_prefix,
+            with_state=prune.with_state or self.with_state,
         )
 
 
@@ -128,8 +131,10 @@ def plan_of(opened: Opened, request: Request, *, stamp: bool) -> Plan:
     """Plan a request, and the stamp if it is asked for.
 
     Raises:
-        PrunecliError: as `plan_prune`, `plan_replay` and `stamped`.
+        PrunecliError: as `plan_prune`, `plan_replay`, `with_state` and `stamped`.
     """
     told = request.told
     plan = plan_prune(opened, request.prune) if told is None else plan_replay(opened, told, request.prune)
+    if request.prune.with_state:
+        plan = with_state(opened, plan)
     return stamped(opened, plan) if stamp else plan

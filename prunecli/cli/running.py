@@ -17,7 +17,9 @@ from prunecli.surgery.report import Report
 from prunecli.surgery.request import Prune
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.rewrite_units import Run
+from prunecli.surgery.state_beside import state_beside
 from prunecli.surgery.team import Team, team_of_launcher
+from prunecli.surgery.undoing import undoing
 
 __all__ = ["Speech", "carry_out", "opened_by", "reading_of", "run_of", "seeded"]
 
@@ -80,3 +82,5 @@ def carry_out(opened: Opened, plan: Plan, destination: Destination, run: Run, sp
         result = rewrite(opened, plan, destination, replace(run, progress=told))
     if run.team.leads:
         render.result(result, destination, to_stdout=speech.told, quiet=speech.quiet)
+        if (sentence := undoing(opened, plan, state_beside(opened))) is not None:
+            render.note(sentence, quiet=speech.quiet)

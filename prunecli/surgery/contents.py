@@ -25,7 +25,7 @@ from prunecli.formats.folders.boxes import Box
 from prunecli.formats.pieces import CHUNK, Checksum
 from prunecli.surgery.masks import FinalMask
 
-__all__ = ["Action", "Baked", "Counted", "EditedMask", "Job", "NewMask", "Tally", "Woven"]
+__all__ = ["Action", "Baked", "Cleared", "Counted", "EditedMask", "Job", "NewMask", "Tally", "Woven"]
 
 Flags = NDArray[np.bool_]
 
@@ -193,6 +193,22 @@ class Baked(_Blocks):
         job.count(job.zeros(raw), before, keep, first)
         clear_dropped(raw, keep)
         job.sum_up(raw, first)
+        return True
+
+
+class Cleared:
+    """Optimizer state of a weight: zeroed where the weight is dropped, and not counted."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.block = BLOCK * job.tensor.dtype.itemsize
+
+    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+        """Handle one block."""
+        raw = self._job.elements(data)
+        keep = _scratch.flags("keep", raw.size)
+        self._job.mask.keep(start // self._job.tensor.dtype.itemsize, keep)
+        clear_dropped(raw, keep)
         return True
 
 

@@ -10,7 +10,7 @@ from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.folders.assembled import box_of
 from prunecli.formats.pieces import Checksum, Content, Copy
 from prunecli.formats.views import View
-from prunecli.surgery.contents import Action, Baked, Counted, EditedMask, Job, NewMask, Tally, Woven
+from prunecli.surgery.contents import Action, Baked, Cleared, Counted, EditedMask, Job, NewMask, Tally, Woven
 from prunecli.surgery.masks import FinalMask
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.parts import part_patches
@@ -87,6 +87,9 @@ def prepare(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = No
             _add_mask(draft, planned)
         else:
             _edit_mask(draft, planned)
+    for name, tensors in plan.state.items():
+        for tensor in tensors:
+            _clear_state(draft, plan.planned[name], tensor)
     edit = Edit(
         _patches(draft.visits.values()), draft.renames, frozenset(draft.removals), draft.additions, plan.metadata
     )
@@ -195,6 +198,14 @@ def _edit_mask(draft: _Draft, planned: Planned) -> None:
     job = _job(draft, parameter, parameter.mask, planned)
     _visit(draft, _Visit(job, Action(cleared=True, counted=False), EditedMask), planned.key)
     _count_woven_weight(draft, planned, job)
+
+
+def _clear_state(draft: _Draft, planned: Planned, tensor: TensorInfo) -> None:
+    """Zero optimizer state where its parameter is dropped; what is counted on the way is nobody's."""
+    job = Job(tensor, draft.masks[planned.parameter.name], Tally(), draft.checkpoint.big_endian)
+    whole = _Visit(job, Action(cleared=True, counted=False), Cleared)
+    for part in job.parts():
+        draft.visits[(part.tensor.storage.key, part.tensor.view.start, "state", tensor.name)] = replace(whole, job=part)
 
 
 def _count_woven_weight(draft: _Draft, planned: Planned, job: Job) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from prunecli.core.amount import to_count
 from prunecli.core.sampling import Subset, split, stream_key
 from prunecli.errors import UnsupportedError, UsageError, show
-from prunecli.formats.base import Layout
+from prunecli.formats.base import Layout, TensorInfo
 from prunecli.surgery.absent import check_absent
 from prunecli.surgery.left_out import PassedOver, passed_over
 from prunecli.surgery.masks import Census, check_multiplied, take_census
@@ -64,6 +64,8 @@ class Plan:
     """What patterns matched and did not take, and what else holds weights."""
     key: str | None = None
     """Where the user said that the state dict lies."""
+    state: Mapping[str, Sequence[TensorInfo]] = field(default_factory=dict)
+    """Optimizer state, by the planned parameters whose dropped elements are zeroed in it, too."""
 
     @property
     def seed(self) -> int | None:

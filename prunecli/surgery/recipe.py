@@ -133,7 +133,7 @@ _Checks = Mapping[str, Callable[[object], Any]]
 
 _TOP: _Checks = {
     "seed": partial(_whole, limit=_SEEDS), "remove": _boolean, "mask_dtype": _mask_dtype, "untie": _boolean,
-    "zeros_are_pruned": _boolean, "key_prefix": _text,
+    "zeros_are_pruned": _boolean, "key_prefix": _text, "with_state": _boolean,
 }  # fmt: skip
 _GROUP: _Checks = {
     "params": _some_patterns, "exclude": _patterns, "amount": _amount, "global": _boolean,
@@ -223,6 +223,8 @@ def render_recipe(prune: Prune) -> str:
     head |= {"zeros_are_pruned": prune.zeros_are_pruned}
     if prune.key_prefix:
         head["key_prefix"] = prune.key_prefix
+    if prune.with_state:
+        head["with_state"] = True
     parts = [_lines(head)]
     for group in prune.groups:
         selection = group.selection

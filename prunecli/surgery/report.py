@@ -6,11 +6,11 @@ from typing import Any
 
 from prunecli.core.structure import Structure
 from prunecli.errors import DamagedError, show
-from prunecli.formats.base import Layout
+from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.surgery.absent import check_absent
+from prunecli.surgery.companions import find_companions
 from prunecli.surgery.contents import Tally
-from prunecli.surgery.copies import find_copies
 from prunecli.surgery.edits import Surgery, looks, prepare
 from prunecli.surgery.left_out import LeftOut, left_out
 from prunecli.surgery.names.roles import Role
@@ -65,6 +65,8 @@ class ParameterReport:
     """Where its zeros lie, if that was looked at."""
     copies: tuple[str, ...] = ()
     """Averages and optimizer state of this parameter elsewhere in the file, which a prune leaves alone."""
+    zeroed: tuple[str, ...] = ()
+    """Optimizer state of this parameter that was zeroed where its mask drops elements."""
     role: Role = Role.PARAMETER
     """What the tensor is: not a parameter where an exact name, or a pattern for averages, asked for it."""
 
@@ -226,9 +228,9 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
     """Put together what the tallies of a finished pass say."""
     source = checkpoint.source
     ties = _tied_groups(plan.parameters, plan.stored_twice)
-    copies = find_copies(plan.parameters, checkpoint.carried) if plan.planned else {}
+    companions = find_companions(plan.parameters, checkpoint) if plan.planned else {}
     parameters = [
-        _parameter(parameter, plan, surgery, ties[name], copies.get(name, ()))
+        _parameter(parameter, plan, surgery, ties[name], companions.get(name, ()))
         for name, parameter in plan.parameters.items()
         if plan.counted(parameter)
     ]
@@ -246,7 +248,7 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
 
 
 def _parameter(
-    parameter: Parameter, plan: Plan, surgery: Surgery, tied_to: tuple[str, ...], copies: tuple[str, ...]
+    parameter: Parameter, plan: Plan, surgery: Surgery, tied_to: tuple[str, ...], companions: Sequence[TensorInfo]
 ) -> ParameterReport:
     planned = plan.planned.get(parameter.name)
     tally = surgery.tallies.get(parameter.name)
@@ -270,7 +272,8 @@ def _parameter(
         candidates=planned.census.candidates if planned and planned.subset else None,
         crc32=_crc32(tally) if tally else None,
         structure=tally.structure.result() if tally and tally.structure else None,
-        copies=copies if planned else (),
+        copies=tuple(each.name for each in companions) if planned else (),
+        zeroed=tuple(tensor.name for tensor in plan.state.get(parameter.name, ())),
         role=parameter.role,
     )
 

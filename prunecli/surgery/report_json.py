@@ -77,6 +77,7 @@ def _parameter_dict(each: ParameterReport) -> dict[str, Any]:
         "state": each.state, "pruned_now": each.pruned_now, "tied_to": list(each.tied_to), "key": each.key,
         "candidates": each.candidates, "mask_sha256": each.mask_sha256, "crc32": each.crc32,
         "structure": None if each.structure is None else _structure(each.structure), "copies": list(each.copies),
+        **({"zeroed": list(each.zeroed)} if each.zeroed else {}),
         **({} if each.role is Role.PARAMETER else {"role": each.role.value}),
     }  # fmt: skip
 

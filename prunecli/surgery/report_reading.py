@@ -191,6 +191,7 @@ def _prune(record: _Record) -> Prune:
         record.flag("zeros_are_pruned"),
         record.one_of("mask_dtype", ("bool", "same")),
         record.text("key_prefix") if "key_prefix" in record.content else "",
+        record.flag("with_state") if "with_state" in record.content else False,
     )
 
 
@@ -228,6 +229,7 @@ def _parameter(record: _Record) -> ParameterReport:
         crc32=record.optional("crc32", lambda: record.text("crc32")),
         structure=record.optional("structure", lambda: _structure(record.record("structure"))),
         copies=tuple(record.texts("copies")),
+        zeroed=tuple(record.texts("zeroed")) if "zeroed" in record.content else (),
         role=_role(record) if "role" in record.content else Role.PARAMETER,
     )
 

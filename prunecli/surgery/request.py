@@ -33,6 +33,8 @@ class Prune:
     """Type of new masks: "bool", or "same" for the weight's."""
     key_prefix: str = ""
     """What the names that the random stream goes by begin with, where the checkpoint is a component of a larger one."""
+    with_state: bool = False
+    """Whether optimizer state is zeroed where elements are dropped."""
 
 
 def request_as_dict(prune: Prune) -> dict[str, Any]:
@@ -44,8 +46,10 @@ def request_as_dict(prune: Prune) -> dict[str, Any]:
         }
         for group in prune.groups
     ]  # fmt: skip
-    prefix = {"key_prefix": prune.key_prefix} if prune.key_prefix else {}
+    more: dict[str, Any] = {"key_prefix": prune.key_prefix} if prune.key_prefix else {}
+    if prune.with_state:
+        more["with_state"] = True
     return {
         "seed": prune.seed, "groups": groups, "remove": prune.remove, "mask_dtype": prune.mask_dtype,
-        "untie": prune.untie, "zeros_are_pruned": prune.zeros_are_pruned, **prefix,
+        "untie": prune.untie, "zeros_are_pruned": prune.zeros_are_pruned, **more,
     }  # fmt: skip

@@ -156,6 +156,7 @@ def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> list[Work]:
     """Describe each file of tensors: anew if something in it changes, else what there is to count in it."""
     planned = [each.parameter for each in plan.planned.values()]
     changed = [tensor for each in planned for tensor in (each.weight, each.mask) if tensor is not None]
+    changed += [tensor for own in plan.state.values() for tensor in own]
     touched = {folder.file_of(storage.key) for tensor in changed for storage in tensor.storages}
     patches: dict[str, dict[str, Sequence[Patch]]] = {name: {} for name in folder.sources}
     for key, found in surgery.edit.patches.items():

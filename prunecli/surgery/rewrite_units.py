@@ -181,7 +181,7 @@ def _replaces_input(order: Order) -> bool:
 def _job(order: Order) -> dict[str, Any]:
     """Describe what is done, so that another run can tell whether it would do the same."""
     plan, digest = order.plan, hashlib.blake2b(digest_size=16)
-    ways = plan.prune and (plan.prune.untie, plan.prune.mask_dtype)
+    ways = plan.prune and (plan.prune.untie, plan.prune.mask_dtype, plan.prune.with_state)
     digest.update(repr((plan.bake, ways, sorted(plan.metadata.items()))).encode("utf-8", "surrogatepass"))
     for name, planned in plan.planned.items():
         what = (name, planned.key, planned.census.candidates, planned.census.digest, planned.pruned_now)

@@ -20,7 +20,7 @@ def net() -> dict[str, torch.Tensor]:
     return {"fc.weight": torch.ones(4, 4), "fc.bias": torch.ones(4)}
 
 
-def zeros(path: str, *keys: str) -> int:
+def zeros(path: str, *keys: str | int) -> int:
     found: Any = torch.load(path, weights_only=True)
     for key in keys:
         found = found[key]
@@ -113,3 +113,43 @@ def test_what_holds_no_state_dict_ends_with_4_and_names_the_keys(capsys: pytest.
     torch.save({"optimizer": {"state": {0: {"m": torch.ones(2)}}, "param_groups": []}, "epoch": 1}, "o.pt")
     assert run(["params", "o.pt"]) == 4
     assert "only optimizer state; --key reads one of these: optimizer" in capsys.readouterr().err
+
+
+def optimizer_of(shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"state": {0: {"exp_avg": torch.ones(shape)}}, "param_groups": [{"params": [0], "lr": 0.1}]}
+
+
+def test_with_state_zeroes_moments_and_is_part_of_reports_and_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": net(), "optimizer": optimizer_of((4, 4))}, "m.pt")
+    command = ["apply", "m.pt", "-p", "fc.weight", "-a", "0.5", "--remove", "--with-state", "--seed", "7"]
+    assert run([*command, "-o", "out.pt"]) == 0
+    assert "able to undo" not in capsys.readouterr().err
+    assert zeros("out.pt", "optimizer", "state", 0, "exp_avg") == 8
+    told = json.loads(Path("out.pt.report.json").read_text())
+    assert (told["with_state"], told["parameters"][0]["zeroed"]) == (True, ["optimizer.state.0.exp_avg"])
+    assert run(["apply", "m.pt", "--from-report", "out.pt.report.json", "-o", "again.pt"]) == 0
+    assert Path("again.pt").read_bytes() == Path("out.pt").read_bytes()
+    capsys.readouterr()
+    assert run([*command, "--dry-run"]) == 0
+    Path("recipe.toml").write_text(capsys.readouterr().out)
+    assert run(["apply", "m.pt", "--recipe", "recipe.toml", "-o", "third.pt"]) == 0
+    assert Path("third.pt").read_bytes() == Path("out.pt").read_bytes()
+
+
+def test_with_state_is_refused_where_it_is_not_proven(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": net(), "optimizer": optimizer_of((7,))}, "m.pt")
+    assert run(["apply", "m.pt", "-p", "fc.weight", "-a", "0.5", "--with-state", "-o", "out.pt"]) == 2
+    message = capsys.readouterr().err
+    assert "not proven to be of fc.weight" in message
+    assert message.endswith("leave --with-state out, and reset the optimizer before training goes on\n")
+    assert not Path("out.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "optimizer.bin", "zero_pp_rank_0_mp_rank_00_optim_states.pt"])
+def test_optimizer_state_beside_the_file_is_said(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file(net(), "model.safetensors")
+    Path(name).write_bytes(b"whatever")
+    assert run(["apply", "model.safetensors", "-p", "*", "-a", "0.5", "--remove", "-o", "out.safetensors"]) == 0
+    assert (
+        f"able to undo the prune when training goes on: optimizer state in {name} beside it" in capsys.readouterr().err
+    )

@@ -80,10 +80,11 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
     found = dict(objects(SCHEMA_DICT))
     assert len(found) == 8
     assert all(each["additionalProperties"] is False for each in found.values())
-    # Only a prune has the first five, only some rows a role, and reports of old have nothing left out and no key.
+    # Only a prune has the first six, only some rows a role or zeroed state, and older reports lack the last two.
     optional = {(at, key) for at, each in found.items() for key in set(each["properties"]) - set(each["required"])}
-    top = {"remove", "mask_dtype", "untie", "zeros_are_pruned", "key_prefix", "left_out", "key"}
-    assert optional == {((), key) for key in top} | {(("$defs", "parameter"), "role")}
+    top = {"remove", "mask_dtype", "untie", "zeros_are_pruned", "key_prefix", "with_state", "left_out", "key"}
+    rows = {"role", "zeroed"}
+    assert optional == {((), key) for key in top} | {(("$defs", "parameter"), key) for key in rows}
 
 
 def paths(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

@@ -147,8 +147,8 @@ def written(tmp_path: Path, **options: Any) -> dict[str, Any]:
 def test_the_json_has_the_published_keys_and_only_ascii(tmp_path: Path) -> None:
     report = written(tmp_path, everywhere=True)
     assert list(report) == [
-        "schema", "tool", "command", "source", "output", "method", "seed", "groups", "remove", "mask_dtype", "untie",
-        "zeros_are_pruned", "totals", "parameters", "carried", "stamps",
+        "schema", "tool", "command", "source", "output", "key", "method", "seed", "groups", "remove", "mask_dtype",
+        "untie", "zeros_are_pruned", "totals", "parameters", "carried", "stamps", "left_out",
     ]  # fmt: skip
     assert list(report["tool"]) == ["name", "version", "stream", "python", "numpy"]
     assert list(report["source"]) == list(report["output"]) == ["path", "format", "bytes"]

@@ -109,6 +109,7 @@ class ShardedFolder(Folder):
         # Looked up name by name, not filtered: an edit holds all shards' parts, and is asked for by each of them.
         names = self._names[file]
         keys = dict.fromkeys(shard.tensors[name].storage.key for name in names)
+        keys |= dict.fromkeys(tensor.storage.key for tensor in shard.carried)
         own = Edit(
             {key: edit.patches[f"{file}/{key}"] for key in keys if f"{file}/{key}" in edit.patches},
             {name: edit.renames[name] for name in names if name in edit.renames},

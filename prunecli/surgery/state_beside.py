@@ -1,0 +1,37 @@
+"""Files of optimizer state beside a checkpoint, which hold what a prune of the checkpoint does not touch.
+
+Trainer of transformers 5.24 writes `optimizer.pt`, accelerate 1.15 `optimizer.bin` and `optimizer_1.bin` or folders
+`optimizer_0`, DeepSpeed 0.19 a `*_optim_states.pt` for each rank.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+from prunecli.formats.folders.folder import Folder
+from prunecli.formats.opening import Opened
+
+__all__ = ["state_beside"]
+
+_STATE = re.compile(r"(.*_optim_states|optimizer)\.pt|optimizer(_\d+)?\.bin|optimizer_\d+")
+_MOST = 10_000
+"""Entries of a folder that are looked at."""
+
+
+def state_beside(opened: Opened) -> list[str]:
+    """Return the names of files beside a checkpoint that hold optimizer state by their names, in order."""
+    place = opened.path if isinstance(opened, Folder) else opened.source.name
+    names: Iterable[str] = ()
+    if isinstance(opened, Folder):
+        names = [each.name.partition("/")[0] for each in opened.others]
+    elif place is not None:
+        names = _siblings(Path(str(place)))
+    return sorted({name for name in names if _STATE.fullmatch(name)})
+
+
+def _siblings(path: Path) -> list[str]:
+    try:
+        return [each.name for each in islice(path.parent.iterdir(), _MOST) if each.name != path.name]
+    except OSError:  # it is behind a URL, or may not be listed
+        return []
