@@ -22,7 +22,7 @@ _ALLOWED = {
 _VERSION = {("surgery", "__init__"), ("cli", "__init__"), ("reporting", "__init__")}
 _WITH_TORCH = {
     "core.hooks", "core.random_unstructured", "core.tensor_masks",
-    "surgery.live", "surgery.live_layout", "surgery.live_shards", "surgery.team",
+    "surgery.live", "surgery.live_layout", "surgery.live_pass", "surgery.live_shards", "surgery.team",
 }  # fmt: skip
 _MODULES = sorted(_PACKAGE.rglob("*.py"))
 

@@ -12,7 +12,7 @@ that are still unpruned; so the file rewriter and this class prune the same elem
 odict_keys(['bias', 'weight'])
 """
 
-import operator
+import sys
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,8 +22,17 @@ from torch.nn.utils.prune import BasePruningMethod, PruningContainer
 
 from prunecli.core.amount import Amount, check_amount, to_count
 from prunecli.core.hooks import find_hook, untouched_on_failure
-from prunecli.core.sampling import Subset, stream_key
-from prunecli.core.tensor_masks import all_ones, mask_from_ones, masked, nonzero_flags, ones_like, strike
+from prunecli.core.sampling import Subset, check_seed, stream_key
+from prunecli.core.tensor_masks import (
+    all_ones,
+    has_values,
+    kept_ones,
+    mask_from_ones,
+    masked,
+    nonzero_flags,
+    ones_like,
+    strike,
+)
 from prunecli.errors import UsageError, show
 
 __all__ = ["RandomAmongNonzero", "RandomUnstructured", "random_unstructured", "remove"]
@@ -53,7 +62,7 @@ class RandomUnstructured(BasePruningMethod):
     strides or device. A method is therefore a fixed draw: calling it twice on one input gives one result.
 
     Raises:
-        TypeError: the amount is not a real number, or the seed not an int.
+        TypeError: the amount is not a real number, or the seed not an integer.
         UsageError: the amount or the seed is out of range. It is a `ValueError`.
 
     >>> RandomUnstructured(3, seed=7).prune(torch.ones(2, 4)).count_nonzero()
@@ -66,7 +75,7 @@ class RandomUnstructured(BasePruningMethod):
 
     def __init__(self, amount: Amount, *, seed: int | None = None, key: str | None = None) -> None:
         self.amount = check_amount(amount)
-        self.seed = int(torch.randint(_SEEDS, (), device="cpu")) if seed is None else _check_seed(seed)
+        self.seed = _drawn_seed() if seed is None else check_seed(seed)
         self.key = "" if key is None else key
 
     @classmethod
@@ -100,15 +109,16 @@ class RandomUnstructured(BasePruningMethod):
             The hook that is now registered: the method, or the container that holds it.
 
         Raises:
-            TypeError: as the class, or the dtype has no zero.
-            UsageError: as the class; no such parameter; more elements asked for than are left; or scores of another
-                shape (an `AssertionError` too, as in torch).
+            TypeError: as the class, or as `compute_mask`.
+            UsageError: as the class; no such parameter, or it has no shape yet; more elements asked for than are left;
+                or scores of another shape (an `AssertionError` too, as in torch).
         """
         method = cls(amount, seed=seed, key=name if key is None else key)
         method._tensor_name = name
         handle, earlier = find_hook(module, name)
         parameter = _find_parameter(module, name if earlier is None else name + "_orig")
         scores = parameter if importance_scores is None else importance_scores
+        _check_tensors(parameter)
         _check_shape("importance_scores", scores, parameter)
         before = ones_like(parameter) if earlier is None else module.get_buffer(name + "_mask")
         mask = method.compute_mask(scores, default_mask=before).to(parameter.dtype)
@@ -144,6 +154,7 @@ class RandomUnstructured(BasePruningMethod):
             TypeError, UsageError: as `compute_mask`; or the scores have another shape.
         """
         scores = t if importance_scores is None else importance_scores
+        _check_tensors(t)
         _check_shape("importance_scores", scores, t)
         mask = self.compute_mask(scores, default_mask=ones_like(t) if default_mask is None else default_mask)
         return t * mask.to(t.dtype)
@@ -162,7 +173,8 @@ class RandomUnstructured(BasePruningMethod):
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         """Return `default_mask` with `amount` of its nonzero elements, chosen at random, set to zero.
 
-        Beyond the result it takes one byte of memory an element, and none if nothing was pruned before.
+        Beyond the result it takes one byte of memory an element, and none if nothing was pruned before. On the meta
+        device, and for a `FakeTensor`, nothing is drawn: the mask has its shape and dtype, and no values either.
 
         Args:
             t: the tensor to prune, of a dtype that has a zero. Its values do not matter.
@@ -172,12 +184,15 @@ class RandomUnstructured(BasePruningMethod):
             A new contiguous tensor of the shape, dtype and device of `default_mask`.
 
         Raises:
-            TypeError: a dtype has no zero.
+            TypeError: a dtype has no zero, or a tensor is sparse, quantised, nested or a `DTensor`.
             UsageError: the shapes differ, or more elements are asked for than are left.
         """
+        _check_tensors(t, default_mask)
         _check_shape("default_mask", default_mask, t)
-        _check_dtypes(t, default_mask)
         before = default_mask.detach()
+        if not (has_values(t) and has_values(before)):
+            self._subset(before.numel())
+            return kept_ones(before)
         if all_ones(before):
             return mask_from_ones(self._subset(before.numel()), before)
         keep = nonzero_flags(before)
@@ -197,7 +212,10 @@ class RandomAmongNonzero(RandomUnstructured):
 
         Args, shapes, dtypes and errors are those of the base class; here the values of `t` matter.
         """
+        _check_tensors(t, default_mask)
         _check_shape("default_mask", default_mask, t)
+        if not (has_values(t) and has_values(default_mask)):
+            return super().compute_mask(t, default_mask)
         return super().compute_mask(t, masked(default_mask.detach(), nonzero_flags(t.detach())))
 
 
@@ -235,13 +253,9 @@ def remove(module: _Module, name: str) -> _Module:
     return module
 
 
-def _check_seed(seed: object) -> int:
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise TypeError(f"a seed is an int from 0 on, not {type(seed).__name__} {seed!r}")
-    value = operator.index(seed)
-    if value < 0:
-        raise UsageError(f"a seed is an int from 0 on, not {value}")
-    return value
+def _drawn_seed() -> int:
+    drawn = torch.randint(_SEEDS, (), device="cpu")
+    return int(drawn) if has_values(drawn) else 0  # under a mode of fake tensors, nothing will be drawn from it either
 
 
 def _check_shape(what: str, tensor: Tensor, like: Tensor) -> None:
@@ -249,10 +263,30 @@ def _check_shape(what: str, tensor: Tensor, like: Tensor) -> None:
         raise _ShapeError(f"{what} has the shape {tuple(tensor.shape)}, the tensor to prune {tuple(like.shape)}")
 
 
-def _check_dtypes(*tensors: Tensor) -> None:
-    for dtype in {tensor.dtype for tensor in tensors}:
-        if not dtype.is_complex and torch.zeros((), dtype=dtype, device="cpu").to(torch.float32) != 0:
+def _check_tensors(*tensors: Tensor) -> None:
+    """Refuse tensors without elements that a mask can keep or drop one by one."""
+    for tensor in tensors:
+        kind = _special_kind(tensor)
+        if kind is not None:
+            raise TypeError(f"cannot prune {kind}: its elements cannot be zeroed one by one")
+    for dtype in {tensor.dtype for tensor in tensors if not tensor.dtype.is_complex}:
+        try:
+            zero = torch.zeros((), dtype=dtype, device="cpu").to(torch.float32)
+        except (NotImplementedError, RuntimeError):
+            raise TypeError(f"cannot prune {dtype}: its elements are packed, several to a place") from None
+        if has_values(zero) and zero != 0:
             raise TypeError(f"cannot prune {dtype}: it has no zero")
+
+
+def _special_kind(tensor: Tensor) -> str | None:
+    spread = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    if spread is not None and isinstance(tensor, spread):
+        return "a DTensor by itself (prunecli.prune_module can, with remove=True)"
+    if tensor.layout is not torch.strided:
+        return f"a tensor that is {str(tensor.layout).removeprefix('torch.')}"
+    if tensor.is_quantized or tensor.is_nested:
+        return f"a {'quantised' if tensor.is_quantized else 'nested'} tensor"
+    return None
 
 
 def _find_parameter(module: nn.Module, name: str) -> nn.Parameter:
@@ -260,6 +294,10 @@ def _find_parameter(module: nn.Module, name: str) -> nn.Parameter:
     if parameter is None:
         there = ", ".join(show(own) for own, _ in module.named_parameters(recurse=False)) or "none"
         raise UsageError(f"{type(module).__name__} has no parameter {show(name)} of its own; it has: {there}")
+    if nn.parameter.is_lazy(parameter):
+        raise UsageError(
+            f"{show(name)} of {type(module).__name__} has no shape yet; run the module once, then prune it"
+        )
     return parameter
 
 

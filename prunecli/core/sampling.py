@@ -16,6 +16,7 @@ them here, with operations that IEEE 754 fixes to the bit, so no numpy or libm v
 import functools
 import hashlib
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from prunecli.core.scratch import Scratch
 from prunecli.errors import UsageError
 
-__all__ = ["BLOCK", "Subset", "allocate", "split", "stream_key"]
+__all__ = ["BLOCK", "Subset", "allocate", "check_seed", "split", "stream_key"]
 
 BLOCK = 1 << 20
 """Ranks in a block. Part of the stream's definition."""
@@ -42,6 +43,21 @@ _LARGE = 256
 _scratch = Scratch()
 
 
+def check_seed(seed: object) -> int:
+    """Return a seed as an int, whatever kind of integer it is.
+
+    Raises:
+        TypeError: it is not an integer, or it is a truth value.
+        UsageError: it is negative, or has more than 128 bits.
+    """
+    if isinstance(seed, bool | np.bool_) or not hasattr(seed, "__index__"):
+        raise TypeError(f"a seed is an int, not {type(seed).__name__} {seed!r}")
+    value = operator.index(seed)
+    if not 0 <= value < 1 << 128:
+        raise UsageError("a seed is a whole number from 0 to 2**128 - 1")
+    return value
+
+
 def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecli/1") -> int:
     """Hash what a mask depends on into the 128-bit key of its stream.
 
@@ -49,15 +65,10 @@ def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecl
     serve different ends (masks, the split of a global amount) and carries the stream's version.
 
     Raises:
-        TypeError: the seed is no int.
-        UsageError: the seed is negative, or has more than 128 bits.
+        TypeError, UsageError: as `check_seed`.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"a seed is an int, not {type(seed).__name__}")
-    if not 0 <= seed < 1 << 128:
-        raise UsageError("a seed is a whole number from 0 to 2**128 - 1")
     digest = hashlib.blake2b(digest_size=16)
-    for field in (purpose, str(seed), name, str(candidates)):
+    for field in (purpose, str(check_seed(seed)), name, str(candidates)):
         raw = field.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "little") + raw)
     return int.from_bytes(digest.digest(), "little")

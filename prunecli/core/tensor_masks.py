@@ -10,7 +10,7 @@ from torch import Tensor
 from prunecli.core.sampling import BLOCK, Subset
 from prunecli.core.scratch import Scratch
 
-__all__ = ["all_ones", "mask_from_ones", "masked", "nonzero_flags", "ones_like", "strike"]
+__all__ = ["all_ones", "has_values", "kept_ones", "mask_from_ones", "masked", "nonzero_flags", "ones_like", "strike"]
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 """By element size: integers to move elements as bits, whatever arithmetic torch has for their dtype; two for 16."""
@@ -20,7 +20,17 @@ _scratch = Scratch()
 
 def ones_like(like: Tensor) -> Tensor:
     """Return a mask of ones that takes the memory of one element."""
-    return torch.ones((), dtype=like.dtype, device=like.device).expand(like.shape)
+    return like.detach().new_ones(()).expand(like.shape)
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether there are elements to look at: not on the meta device, nor in a `FakeTensor`, which lies there."""
+    return tensor.untyped_storage().device.type != "meta"
+
+
+def kept_ones(like: Tensor) -> Tensor:
+    """Return a mask of ones with all its memory, where that is none."""
+    return like.detach().new_ones(like.shape)
 
 
 def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 from torch.autograd.graph import increment_version
 
@@ -17,17 +16,14 @@ from prunecli.core.amount import Amount, check_amount
 from prunecli.core.hooks import find_hook, keep_fresh, put_first, stop_refreshing, unmask, untouched_on_failure
 from prunecli.core.random_unstructured import RandomAmongNonzero, RandomUnstructured
 from prunecli.errors import UnsupportedError, UsageError, show
-from prunecli.formats.pieces import Copy, Fresh
-from prunecli.formats.sinks import NullSink
-from prunecli.formats.stream import default_jobs, run_pieces
-from prunecli.surgery.edits import Surgery, looks, prepare
-from prunecli.surgery.live_layout import LiveModule, WrittenBack
-from prunecli.surgery.live_shards import exchange, fsdp_records, is_spread
-from prunecli.surgery.parameters import canonical
-from prunecli.surgery.plan import SEEDS, Plan, Planned, plan_bake, plan_prune
+from prunecli.surgery.edits import prepare
+from prunecli.surgery.live_layout import LiveModule
+from prunecli.surgery.live_pass import agreed_seed, check_refused, pass_over
+from prunecli.surgery.live_shards import fsdp_records, is_spread
+from prunecli.surgery.plan import Plan, Planned, plan_bake, plan_prune
 from prunecli.surgery.report import Report, make_report
 from prunecli.surgery.request import Group, Prune
-from prunecli.surgery.select import Selection, matcher
+from prunecli.surgery.select import Selection
 from prunecli.surgery.wording import PYTHON
 
 __all__ = ["bake_module", "prune_module"]
@@ -73,7 +69,7 @@ def prune_module(
         The report, its numbers counted from the data as for a file.
 
     Raises:
-        TypeError: the amount is no real number, or the seed no int.
+        TypeError: the amount is no real number, or the seed not an integer.
         UsageError: a pattern matches nothing, an amount is out of range, a tie needs a decision.
         UnsupportedError: a tensor has no values (meta device), a mask holds what cannot be worked with, or a module is
             TorchScript.
@@ -88,13 +84,13 @@ def prune_module(
         raise UsageError("nothing is selected; give params a name or a pattern like '*.weight'")
     share = check_amount(amount)
     live = LiveModule(module)
-    _check_refused(live, selection)
+    check_refused(live, selection)
     if zeros_are_pruned and live.shards:
         raise UnsupportedError(
             f"{show(next(iter(live.shards)))} is spread over ranks, and zeros_are_pruned has to see all of it on one; "
             "prune the saved checkpoint with --zeros-are-pruned"
         )
-    drawn = _agreed_seed(live, seed)
+    drawn = agreed_seed(live, seed)
     prune = Prune((Group(selection, share, everywhere),), drawn, remove, untie, zeros_are_pruned, mask_dtype="same")
     return _carry_out(live, plan_prune(live, prune, PYTHON))
 
@@ -126,34 +122,12 @@ def bake_module(
     selection = None if params is None else Selection(_patterns(params), excludes)
     live = LiveModule(module)
     if selection is not None:
-        _check_refused(live, selection)
+        check_refused(live, selection)
     return _carry_out(live, plan_bake(live, selection, PYTHON))
 
 
 def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _check_refused(live: LiveModule, selection: Selection) -> None:
-    """Refuse to leave out in silence what a pattern matches, and what is spread over ranks in an unknown way."""
-    takes, leaves = ([matcher(each) for each in patterns] for patterns in (selection.patterns, selection.excludes))
-    for name, reason in live.refused.items():
-        key = canonical(name.removesuffix("_orig"))
-        if any(each(name) or each(key) for each in takes) and not any(each(name) or each(key) for each in leaves):
-            raise UnsupportedError(
-                f"{show(name)} is a DTensor that cannot be pruned: {reason}; prune before it is spread, or exclude it"
-            )
-
-
-def _agreed_seed(live: LiveModule, seed: int | None) -> int:
-    """Return the seed that all ranks use: the one that is asked for, or one that the first of them draws."""
-    drawn = int(torch.randint(SEEDS, (), device="cpu")) if seed is None else seed
-    for mesh in live.meshes:
-        told = exchange(mesh, (seed, drawn))
-        if len({asked for asked, _ in told}) > 1:
-            raise UsageError(f"the ranks ask for different seeds: {', '.join(str(asked) for asked, _ in told[:4])}")
-        drawn = told[0][1]
-    return drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +150,7 @@ def _carry_out(live: LiveModule, plan: Plan) -> Report:
         stack.enter_context(live.source.restored_on_failure())
         for each in touched.values():
             stack.enter_context(untouched_on_failure(each))
-        _pass_over_everywhere(live, plan, surgery)
+        pass_over(live, plan, surgery)
         report = make_report(live, plan, surgery, None)
         for site in sites:
             if plan.bake:
@@ -247,50 +221,6 @@ def _readers(module: nn.Module, path: str) -> Iterator[tuple[nn.Module, str]]:
 
 def _has_forward(module: nn.Module) -> bool:
     return type(module).forward is not nn.Module.forward
-
-
-def _pass_over_everywhere(live: LiveModule, plan: Plan, surgery: Surgery) -> None:
-    """Let the data pass on every rank, and add up what all of them found; if one fails, all do."""
-    failure: BaseException | None = None
-    try:
-        _pass_over(live, plan, surgery)
-    except BaseException as error:
-        failure = error
-        if not live.meshes:
-            raise
-    others_failed = False
-    by_tensor = {each.weight.name: name for name, each in plan.parameters.items() if name in surgery.tallies}
-    for mesh, tensors in live.meshes.items():
-        shards = {by_tensor[each]: live.shards[each] for each in tensors if each in by_tensor}
-        counted = {id(surgery.tallies[name]): name for name in reversed(shards)}.values()  # tied ones share theirs
-        own = {
-            name: (surgery.tallies[name].take(), surgery.masks[name].digest.take(), shards[name].first)
-            for name in counted
-        }
-        for told in exchange(mesh, None if failure else own):
-            others_failed = others_failed or told is None
-            for name, (tally, digests, first) in (told or {}).items():
-                surgery.masks[name].digest.give(digests)
-                if tally is not None and first:
-                    surgery.tallies[name].give(tally)
-    if failure is not None:
-        raise failure
-    if others_failed:
-        raise UnsupportedError("another rank failed; the module is as it was, here as there")
-
-
-def _pass_over(live: LiveModule, plan: Plan, surgery: Surgery) -> None:
-    """Let the data pass once, to be counted, and to be written back where the plan bakes."""
-    parameters = plan.parameters.values()
-    tensors = [tensor for each in parameters for tensor in (each.weight, each.mask) if tensor is not None]
-    pieces: list[Copy | Fresh] = []
-    for piece in looks(surgery.edit, tensors):
-        if plan.bake and piece.content is not None:
-            pieces.append(replace(piece, content=WrittenBack(piece.content, live.source, piece.offset)))
-        else:
-            pieces.append(piece)
-    pieces += [Fresh(addition.nbytes, addition.content) for addition in surgery.edit.additions]
-    run_pieces(pieces, live.source, NullSink(), jobs=default_jobs())
 
 
 def _mask(site: _Site, plan: Plan) -> None:

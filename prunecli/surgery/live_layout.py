@@ -204,10 +204,16 @@ def _transient_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _check_values(name: str, tensor: Tensor) -> None:
     if nn.parameter.is_lazy(tensor):
         raise UnsupportedError(f"{show(name)} has no shape yet; run the module once, then prune it")
-    if tensor.device.type == "meta":
+    if tensor.layout is torch.strided and _is_meta(tensor):
         raise UnsupportedError(
             f"{show(name)} is on the meta device and has no values; load them first: load_state_dict(..., assign=True)"
         )
+
+
+def _is_meta(tensor: Tensor) -> bool:
+    """Whether a tensor has no values; a `FakeTensor` says that it lies elsewhere, and has none all the same."""
+    wrapper: bool = is_traceable_wrapper_subclass(tensor)
+    return tensor.is_meta or (not wrapper and tensor.untyped_storage().device.type == "meta")
 
 
 def _dtype(tensor: Tensor) -> DType:

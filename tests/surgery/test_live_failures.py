@@ -18,6 +18,7 @@ import prunecli.core.hooks
 import prunecli.core.random_unstructured
 import prunecli.surgery.live
 import prunecli.surgery.live_layout
+import prunecli.surgery.live_pass
 from prunecli import bake_module, prune_module
 from prunecli.errors import PrunecliError, UnsupportedError, UsageError
 
@@ -122,7 +123,7 @@ def interrupted(after: int, error: type[BaseException]) -> Iterator[list[int]]:
 def test_interrupted_at_any_line_it_is_what_it_was(
     name: str, work: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prunecli.surgery.live, "default_jobs", lambda: 1)  # lines of other threads are not traced
+    monkeypatch.setattr(prunecli.surgery.live_pass, "default_jobs", lambda: 1)  # lines of other threads are not traced
     model = prepared(name)
     with interrupted(0, error) as seen:
         WORK[work](model)
@@ -149,7 +150,7 @@ def test_a_write_that_fails_in_a_thread_is_taken_back(work: str, monkeypatch: py
         if calls[0] == 2:
             raise MemoryError
 
-    monkeypatch.setattr(prunecli.surgery.live, "default_jobs", lambda: 3)
+    monkeypatch.setattr(prunecli.surgery.live_pass, "default_jobs", lambda: 3)
     monkeypatch.setattr(prunecli.surgery.live_layout.Memory, "write", failing)
     with pytest.raises(MemoryError):
         WORK[work](model)
