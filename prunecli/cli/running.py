@@ -9,6 +9,7 @@ from prunecli.cli.notes import plan_notes
 from prunecli.cli.progress import progress
 from prunecli.errors import UsageError
 from prunecli.formats import base as formats
+from prunecli.formats.folders.model_parallel import slices_note
 from prunecli.formats.locations import Location
 from prunecli.formats.opening import Opened, open_any
 from prunecli.surgery.destinations import Destination
@@ -37,7 +38,7 @@ def opened_by(
             raise UsageError("several ranks cannot read one standard input; give the checkpoint's path")
         known = reading if isinstance(reading, formats.Reading) else team.share(reading)
         opened = team.each(lambda: stack.enter_context(open_any(source, known)))
-        for sentence in opened.notes:
+        for sentence in filter(None, (*opened.notes, slices_note(source, opened))):
             render.note(sentence, quiet=quiet or not team.leads)
         yield team, opened
 

@@ -19,6 +19,10 @@ NOT_THE_MODEL = (".git", ".cache")
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 
+_SAME_WEIGHTS = ("", "consolidated", "sharded", "original")
+"""The top, and folders in which the same weights lie once more: those of torch's and transformers' distributed
+checkpoints, and Llama's."""
+
 DEEP = 16
 ENTRIES = 100_000
 """Levels and entries of a folder, more than any checkpoint's."""
@@ -82,5 +86,7 @@ def _check_link(root: Path, link: Path) -> None:
 
 
 def weight_files(files: Iterable[Kept]) -> list[str]:
-    """Return the names of those at the top of a folder that a library may take for its weights."""
-    return [each.name for each in files if each.name.endswith(_WEIGHTS) and "/" not in each.name]
+    """Return the names of those that a library may take for a folder's weights: at its top, or once more below."""
+    return [
+        each.name for each in files if each.name.endswith(_WEIGHTS) and each.name.rpartition("/")[0] in _SAME_WEIGHTS
+    ]

@@ -147,9 +147,11 @@ def _refuse_foreign(graph: PickleGraph, label: str, tree: Tree) -> None:
     if foreign:
         named = ", ".join(show(".".join(each), 60) for each in foreign[:_SHOWN])
         named += ", ..." if len(foreign) > _SHOWN else ""
+        slices = ("torch.distributed.tensor", "DTensor") in named_globals
+        merge = "; DTensors are slices of one rank, so merge the files of all ranks first" if slices else ""
         raise UnsafeError(
             f"{label} holds objects that weights-only loading refuses ({named}); --allow-foreign-objects carries them "
-            "through unread"
+            f"through unread{merge}"
         )
     memory = next((each for each in graph.called if makes_memory(each.module, each.name)), None)
     if memory is not None:
