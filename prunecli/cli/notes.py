@@ -3,11 +3,13 @@
 from prunecli.cli.render import note
 from prunecli.formats.base import Layout
 from prunecli.reporting.left_out import left_out_text
+from prunecli.reporting.norms import zero_norms_text
 from prunecli.surgery.loaders import loader_of
 from prunecli.surgery.nothing import nothing_notes
 from prunecli.surgery.plan import Plan
+from prunecli.surgery.report import Report
 
-__all__ = ["plan_notes"]
+__all__ = ["plan_notes", "result_notes"]
 
 _LOADERS = {
     "transformers": "transformers starts layers with masks (weight_orig, weight_mask) at random",
@@ -26,6 +28,12 @@ def plan_notes(checkpoint: Layout, plan: Plan, *, quiet: bool) -> None:
     for text in (*nothing_notes(selected, pruned=pruned), _left_out(plan), _masks(checkpoint, plan)):
         if text:
             note(text, quiet=False)
+
+
+def result_notes(report: Report, *, quiet: bool) -> None:
+    """Say what the zeros break."""
+    if text := zero_norms_text(report.parameters):
+        note(f"{text}; prune fewer of their elements, or leave them out with -x", quiet=quiet)
 
 
 def _left_out(plan: Plan) -> str:

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from prunecli.cli import render
-from prunecli.cli.notes import plan_notes
+from prunecli.cli.notes import plan_notes, result_notes
 from prunecli.cli.progress import progress
 from prunecli.errors import UsageError
 from prunecli.formats import base as formats
@@ -82,6 +82,7 @@ def carry_out(opened: Opened, plan: Plan, destination: Destination, run: Run, sp
     with progress(opened, quiet=speech.quiet) as told:
         result = rewrite(opened, plan, destination, replace(run, progress=told))
     if run.team.leads:
+        result_notes(result, quiet=speech.quiet)
         render.result(result, destination, to_stdout=speech.told, quiet=speech.quiet)
         if (sentence := undoing(opened, plan, state_beside(opened))) is not None:
             render.note(sentence, quiet=speech.quiet)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from prunecli.core.structure import Structure
 from prunecli.reporting.figures import percent, size_of
 from prunecli.reporting.left_out import left_out_text
+from prunecli.reporting.norms import zero_norms_text
 from prunecli.surgery.report import ParameterReport, Report, counted_of
 
 __all__ = ["Fact", "Storage", "facts", "storage"]
@@ -48,6 +49,8 @@ def facts(report: Report) -> list[Fact]:
     counted = counted_of(report.parameters)
     whole = sum(each.bytes for each in counted) + sum(group.bytes for group in report.left_out)
     found = [Fact("left out", left_out_text(report.left_out, whole))] if report.left_out else []
+    if text := zero_norms_text(report.parameters):
+        found.append(Fact("weight norm", text))
     found += [Fact("storage", _of_storage(storage(counted)))] if report.totals.elements else []
     # A vector is one row: that it is empty, or each of its columns, tells nothing.
     matrices = [each.structure for each in counted if each.structure is not None and len(each.shape) > 1]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from prunecli.core.masking import Unsigned, clear_dropped, fill_mask, is_zero, scale, unsigned
 from prunecli.core.sampling import BLOCK
 from prunecli.core.scratch import Scratch
+from prunecli.core.slice_tally import SliceTally
 from prunecli.core.structure_tally import StructureTally, Window
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
@@ -35,14 +36,21 @@ _scratch = Scratch()
 class Tally:
     """What is found of one parameter, gathered from its blocks in any order: its zeros, before and after.
 
-    If asked for, also where the latter lie (`structure`), and the checksum of its values as they come out (`values`).
+    If asked for, also where the latter lie (`structure`), the checksum of its values as they come out (`values`), and
+    which slices have nothing but zeros (`slices`).
     """
 
-    def __init__(self, structure: StructureTally | None = None, values: Checksum | None = None) -> None:
+    def __init__(
+        self,
+        structure: StructureTally | None = None,
+        values: Checksum | None = None,
+        slices: SliceTally | None = None,
+    ) -> None:
         self.zeros_before = 0
         self.zeros = 0
         self.structure = structure
         self.values = values
+        self.slices = slices
         self._lock = threading.Lock()
 
     def add(self, zeros_before: int, zeros: int) -> None:
@@ -58,9 +66,10 @@ class Tally:
             self.zeros_before = self.zeros = 0
         values = [] if self.values is None else [list(run) for run in self.values.take()]
         structure = None if self.structure is None else self.structure.take()
-        if not (any(counts) or values or structure):
+        slices = None if self.slices is None else self.slices.take()
+        if not (any(counts) or values or structure or slices):
             return None
-        return {"zeros": counts, "values": values, "structure": structure}
+        return {"zeros": counts, "values": values, "structure": structure, "slices": slices}
 
     def give(self, told: Mapping[str, Any]) -> None:
         """Take in what was handed over."""
@@ -70,6 +79,8 @@ class Tally:
                 self.values.add(start, crc, length)
         if self.structure is not None and told["structure"] is not None:
             self.structure.give(told["structure"])
+        if self.slices is not None and told["slices"] is not None:
+            self.slices.give(told["slices"])
 
 
 @dataclass(frozen=True)
@@ -128,12 +139,13 @@ class Job:
             _or_not(zero, keep)
             now = int(np.count_nonzero(zero))
         self.tally.add(was * times, now * times)
-        if self.tally.structure is None:
-            return
-        if isinstance(where, int):
-            self.tally.structure.add(where, zero, window)
-        else:
-            self.tally.structure.add_at(where, zero)
+        for places in (self.tally.structure, self.tally.slices):
+            if places is None:
+                continue
+            if isinstance(where, int):
+                places.add(where, zero, window)
+            else:
+                places.add_at(where, zero)
 
     def sum_up(self, raw: Unsigned, first: int) -> None:
         """Add the parameter's elements from `first` on, as they come out, to its checksum."""

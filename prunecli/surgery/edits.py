@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from prunecli.core.slice_tally import SliceTally
 from prunecli.core.structure_tally import StructureTally
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
@@ -12,6 +13,7 @@ from prunecli.formats.pieces import Checksum, Content, Copy
 from prunecli.formats.views import View
 from prunecli.surgery.contents import Action, Baked, Cleared, Counted, EditedMask, Job, NewMask, Tally, Woven
 from prunecli.surgery.masks import FinalMask
+from prunecli.surgery.names.evidence_norms import directions_of
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.parts import part_patches
 from prunecli.surgery.plan import Plan, Planned
@@ -62,6 +64,7 @@ class _Draft:
     checkpoint: Layout
     plan: Plan
     cells: Mapping[str, int] | None
+    directions: Mapping[str, tuple[int, ...]]
     tallies: dict[str, Tally] = field(default_factory=dict)
     masks: dict[str, FinalMask] = field(default_factory=dict)
     visits: dict[object, _Visit] = field(default_factory=dict)
@@ -75,7 +78,8 @@ def prepare(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = No
 
     With `cells`, it is also gathered where their zeros lie, as a picture of so many cells a side for those named.
     """
-    draft = _Draft(checkpoint, plan, cells)
+    weights = {each.name: each.weight for each in plan.parameters.values()}
+    draft = _Draft(checkpoint, plan, cells, directions_of({**checkpoint.tensors, **weights}))
     for parameter in plan.parameters.values():
         planned = plan.planned.get(parameter.name)
         if planned is None:
@@ -130,7 +134,10 @@ def _tally(draft: _Draft, parameter: Parameter) -> Tally:
         structure = StructureTally(weight.shape, draft.cells.get(parameter.name, 0))
     if row_major and _comes_in_runs(weight):
         values = Checksum(weight.elements * weight.dtype.itemsize)
-    return Tally(structure, values)
+    slices, kept = None, draft.directions.get(parameter.name)
+    if kept is not None and (draft.cells is not None or parameter.name in draft.plan.planned):
+        slices = SliceTally(weight.shape, kept)
+    return Tally(structure, values, slices)
 
 
 def _comes_in_runs(weight: TensorInfo) -> bool:

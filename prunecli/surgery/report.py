@@ -69,6 +69,8 @@ class ParameterReport:
     """Optimizer state of this parameter that was zeroed where its mask drops elements."""
     role: Role = Role.PARAMETER
     """What the tensor is: not a parameter where an exact name, or a pattern for averages, asked for it."""
+    zero_norms: int = 0
+    """Slices of a weight-norm direction that are all zero: their norm is 0, which the first forward divides by."""
 
     @property
     def bytes(self) -> int:
@@ -275,6 +277,7 @@ def _parameter(
         copies=tuple(each.name for each in companions) if planned else (),
         zeroed=tuple(tensor.name for tensor in plan.state.get(parameter.name, ())),
         role=parameter.role,
+        zero_norms=tally.slices.empty if tally and tally.slices else 0,
     )
 
 

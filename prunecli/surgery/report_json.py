@@ -79,6 +79,7 @@ def _parameter_dict(each: ParameterReport) -> dict[str, Any]:
         "structure": None if each.structure is None else _structure(each.structure), "copies": list(each.copies),
         **({"zeroed": list(each.zeroed)} if each.zeroed else {}),
         **({} if each.role is Role.PARAMETER else {"role": each.role.value}),
+        **({"zero_norms": each.zero_norms} if each.zero_norms else {}),
     }  # fmt: skip
 
 

@@ -231,6 +231,7 @@ def _parameter(record: _Record) -> ParameterReport:
         copies=tuple(record.texts("copies")),
         zeroed=tuple(record.texts("zeroed")) if "zeroed" in record.content else (),
         role=_role(record) if "role" in record.content else Role.PARAMETER,
+        zero_norms=record.whole("zero_norms") if "zero_norms" in record.content else 0,
     )
 
 
