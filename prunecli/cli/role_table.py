@@ -18,11 +18,11 @@ def role_table() -> str:
 
 
 def _lines() -> Iterator[str]:
-    yield "| role | evidence | written by |"
-    yield "|---|---|---|"
+    yield "| role | evidence | written by | seen in |"
+    yield "|---|---|---|---|"
     for rule in RULES:
-        yield f"| {rule.role.value} | {_cell(rule.evidence)} | {_cell(rule.writers)} |"
-    yield f"| {Role.PARAMETER.value} | none of these | |"
+        yield f"| {rule.role.value} | {_cell(rule.evidence)} | {_cell(rule.writers)} | {_cell(rule.source)} |"
+    yield f"| {Role.PARAMETER.value} | none of these | | |"
 
 
 def _cell(text: str) -> str:

@@ -10,7 +10,7 @@ from prunecli.surgery.select import Choice
 
 __all__ = ["LeftOut", "PassedOver", "left_out", "passed_over", "role_beside"]
 
-_WEIGHTS = frozenset({Role.PACKED, Role.OPAQUE})
+_WEIGHTS = frozenset({Role.PACKED, Role.QUANTISED, Role.OPAQUE})
 """Roles of a state dict's tensors that hold weights, so that a broad pattern is about them even if it misses them."""
 
 _BESIDE = _WEIGHTS | {Role.OPTIMIZER, Role.AVERAGE, Role.OTHER}
