@@ -2,15 +2,19 @@
 
 `torch.nn.utils.prune` leaves three things in a module beside `NAME_orig` and `NAME_mask`: a hook among
 `_forward_pre_hooks` whose `_tensor_name` is the parameter's name, the last product as a plain attribute, and, in
-recurrent layers, that product among the `_flat_weights` (`BasePruningMethod.apply`, `RNNBase.__setattr__`).
+recurrent layers, that product among the `_flat_weights` (`BasePruningMethod.apply`, `RNNBase.__setattr__`). prunecli's
+own `prune_module` puts one more hook into modules that read such a product in another module without calling it.
 """
 
-from prunecli.formats.pickles.nodes import Call, DictNode, Entry, ListNode, Node
-from prunecli.formats.torch.object_tree import mapping_entries
+from prunecli.formats.pickles.nodes import Call, DictNode, Entry, Global, ListNode, Node
+from prunecli.formats.torch.object_tree import Tree, mapping_entries
 
-__all__ = ["restore_parameter"]
+__all__ = ["drop_refreshers", "restore_parameter"]
 
 _HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
+_REFRESH = ("prunecli.core.hooks", "ProductRefresh")
+_DEEPEST = 128
+"""Modules on the way from a hook to what it refreshes."""
 
 
 def restore_parameter(module: Call, name: str, parameter: Node) -> None:
@@ -28,12 +32,67 @@ def restore_parameter(module: Call, name: str, parameter: Node) -> None:
                 held.items[:] = [parameter if any(each is old for old in products) else each for each in held.items]
 
 
+def drop_refreshers(root: Node, tree: Tree) -> None:
+    """Take prunecli's hooks out of all modules below `root` that would refresh products of which none is left.
+
+    The file would need prunecli to load otherwise.
+    """
+    seen: set[int] = set()
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        branches = [] if id(node) in seen else tree.branches(node)
+        seen.add(id(node))
+        nodes += [branch.value for branch in branches]
+        if isinstance(node, Call) and branches and tree.is_module(node):
+            for state in node.states:
+                if isinstance(state, DictNode):
+                    idle = [key for key, path in _refreshers(state) if not _is_pruned(_below(node, path, tree))]
+                    _drop(state, idle)
+
+
+def _refreshers(state: DictNode) -> list[tuple[Node, str]]:
+    """Return the numbers of the hooks that refresh products, and the paths that they follow."""
+    return [
+        (entry.key, attribute.value)
+        for entries in _registries(state)
+        for entry in entries
+        if _is_refresher(entry.value)
+        for attribute in _attributes(entry.value)
+        if attribute.key == "path" and isinstance(attribute.value, str)
+    ]
+
+
+def _is_refresher(hook: Node) -> bool:
+    function = hook.function if isinstance(hook, Call) else None
+    return isinstance(function, Global) and (function.module, function.name) == _REFRESH
+
+
+def _below(module: Node, path: str, tree: Tree) -> Node:
+    """Follow the names of submodules; None if there is no such module."""
+    for name in path.split(".", _DEEPEST):
+        children = (branch for branch in tree.branches(module) if branch.owner is None and branch.key == name)
+        module = next((child.value for child in children), None)
+    return module
+
+
+def _is_pruned(module: Node) -> bool:
+    states = module.states if isinstance(module, Call) else []
+    registries = [entries for state in states if isinstance(state, DictNode) for entries in _registries(state)]
+    hooks = [entry.value for entries in registries for entry in entries]
+    return any(attribute.key == "_tensor_name" for hook in hooks for attribute in _attributes(hook))
+
+
 def _drop_hook(state: DictNode, name: str) -> None:
-    pruning = [
-        entry.key for entries in _registries(state) for entry in entries if _is_pruning_of(entry.value, name)
-    ]  # the hook's number, under which another registry may know it, too
-    for entries in _registries(state):
-        entries[:] = [entry for entry in entries if entry.key not in pruning]
+    _drop(
+        state, [entry.key for entries in _registries(state) for entry in entries if _is_pruning_of(entry.value, name)]
+    )
+
+
+def _drop(state: DictNode, numbers: list[Node]) -> None:
+    """Drop hooks by their numbers, under which more than one registry may know them."""
+    for entries in _registries(state) if numbers else []:
+        entries[:] = [entry for entry in entries if entry.key not in numbers]
 
 
 def _registries(state: DictNode) -> list[list[Entry]]:
@@ -43,6 +102,9 @@ def _registries(state: DictNode) -> list[list[Entry]]:
 
 def _is_pruning_of(hook: Node, name: str) -> bool:
     """Whether a hook is a pruning method (or a container of such) for the parameter `name`, as `prune.remove` asks."""
+    return any(entry.key == "_tensor_name" and entry.value == name for entry in _attributes(hook))
+
+
+def _attributes(hook: Node) -> list[Entry]:
     states = hook.states if isinstance(hook, Call) else []
-    attributes = [entry for state in states if isinstance(state, DictNode) for entry in state.entries]
-    return any(entry.key == "_tensor_name" and entry.value == name for entry in attributes)
+    return [entry for state in states if isinstance(state, DictNode) for entry in state.entries]

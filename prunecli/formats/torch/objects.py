@@ -13,7 +13,7 @@ from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.graph import load
 from prunecli.formats.pickles.nodes import Call, Entry, Global, ListNode, Persistent, PickleGraph, TupleNode, walk
 from prunecli.formats.torch.globals import admitted, makes_memory
-from prunecli.formats.torch.modules import restore_parameter
+from prunecli.formats.torch.modules import drop_refreshers, restore_parameter
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.state_dict import NamedNode, StateDict, find_state_dict
 from prunecli.formats.torch.tensors import StorageRef, Stranger, mask_node, storage_ref
@@ -195,6 +195,8 @@ def edit_objects(
     state = find_state_dict(graph.root, reading.key, label, Tree())
     numbers = [int(key) for key in taken if key.isdecimal() and len(key) < _DIGITS]
     fresh = _edit_graph(state, edit, objects, label, max(numbers, default=-1) + 1)
+    if any(named.branch.owner is not None and named.name in edit.renames for named in state.nodes):
+        drop_refreshers(graph.root, Tree())
     pickled = dump(graph.root, graph.protocol)
     return Edited(pickled, _storages_of(load(pickled), label), fresh)
 

@@ -1,0 +1,82 @@
+"""Whole modules that `prune_module` pruned, and `torch.save` pickled: baked on the file, they need no prunecli."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from surgery_zoo import raw
+from torch import nn
+
+from prunecli import bake_module, prune_module
+from prunecli.core.hooks import ProductRefresh
+from prunecli.formats.base import Reading
+from prunecli.formats.opening import open_any
+from prunecli.surgery.destinations import Destination
+from prunecli.surgery.plan import plan_bake
+from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.select import Selection
+
+
+def model(pruned: str = "*weight*") -> nn.Module:
+    """A module that reads the weights of another one without calling it: attention, those of its output projection."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), nn.Linear(8, 3))
+    with torch.no_grad():
+        prune_module(net, pruned, 0.5, seed=7, min_dim=2)
+    return net.eval()
+
+
+def baked(source: Path, target: Path, *patterns: str) -> None:
+    with open_any(source, Reading(foreign=True)) as opened:
+        selection = Selection(patterns) if patterns else None
+        rewrite(opened, plan_bake(opened, selection), Destination(target))
+
+
+def pickles(path: Path, zipped: bool) -> bytes:
+    if not zipped:
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+
+
+LOAD = """
+import sys, torch
+sys.modules["prunecli"] = None  # importing it fails
+print(sorted(torch.load(sys.argv[1], weights_only=False).state_dict()))
+"""
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_baked_module_loads_without_prunecli(zipped: bool, tmp_path: Path) -> None:
+    source, target, net = tmp_path / "in.pt", tmp_path / "out.pt", model()
+    torch.save(net, source, _use_new_zipfile_serialization=zipped)
+    assert b"ProductRefresh" in pickles(source, zipped)
+    baked(source, target)
+    assert b"prunecli" not in pickles(target, zipped)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOAD, str(target)], capture_output=True, text=True, check=True
+    )
+    bake_module(net)
+    assert done.stdout.strip() == str(sorted(net.state_dict()))
+    loaded = torch.load(target, weights_only=False).eval()
+    assert {name: raw(each) for name, each in loaded.state_dict().items()} == {
+        name: raw(each) for name, each in net.state_dict().items()
+    }
+    assert not any(module._forward_pre_hooks for module in loaded.modules())
+    inputs = torch.randn(2, 5, 8)
+    assert torch.equal(loaded(inputs), net(inputs))
+
+
+def test_a_hook_stays_as_long_as_it_refreshes_something(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.pt", tmp_path / "out.pt"
+    torch.save(model(), source)
+    baked(source, target, "1.weight", "0.linear1.weight", "0.self_attn.in_proj_weight")
+    attention = torch.load(target, weights_only=False).get_submodule("0.self_attn")
+    assert [type(hook) for hook in attention._forward_pre_hooks.values()] == [ProductRefresh]
+    names = {name for name, _ in attention.named_parameters()}
+    assert names == {"in_proj_weight", "in_proj_bias", "out_proj.bias", "out_proj.weight_orig"}
+    baked(target, tmp_path / "last.pt", "*out_proj.weight")
+    assert not torch.load(tmp_path / "last.pt", weights_only=False).get_submodule("0.self_attn")._forward_pre_hooks
