@@ -1,0 +1,45 @@
+"""What the tests against other libraries share: a prune from the command line, and bytes to compare."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from prunecli.cli.app import run
+
+__all__ = ["load", "prune", "raw", "save"]
+
+
+def save(tensors: dict[str, Tensor], path: Path) -> Path:
+    """Write a checkpoint in the format of its suffix."""
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(tensors, path)
+    else:
+        torch.save(tensors, path)
+    return path
+
+
+def load(path: Path) -> Any:
+    """Read a checkpoint with the library that owns its format."""
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    return torch.load(path, weights_only=True)
+
+
+def raw(tensor: Tensor) -> bytes:
+    """Return the bytes of a tensor's elements, row-major."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def prune(source: Path, target: Path, *patterns: str, code: int = 0) -> set[str]:
+    """Bake half of all that the patterns take; return the names of what was pruned."""
+    report = target.parent / "report.json"
+    chosen = [part for pattern in patterns or ("*",) for part in ("-p", pattern)]
+    asked = ["apply", str(source), *chosen, "-a", "0.5", "--seed", "7", "--remove", "-o", str(target)]
+    assert run([*asked, "--report", str(report), "--force"]) == code
+    if code:
+        return set()
+    return {each["name"] for each in json.loads(report.read_bytes())["parameters"] if each["pruned_now"]}
