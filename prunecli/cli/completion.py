@@ -22,6 +22,7 @@ from prunecli.errors import show
 from prunecli.formats.base import Reading, TensorInfo
 from prunecli.formats.opening import open_any
 from prunecli.reporting.figures import shape_of
+from prunecli.surgery.names.mask_layouts import masked_weights
 from prunecli.surgery.parameters import Parameter
 
 __all__ = ["Answer", "answer", "complete", "in_steps"]
@@ -207,12 +208,13 @@ def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
 
 def _beginning(tensors: Mapping[str, TensorInfo], typed: str) -> Iterator[Parameter]:
     """Return the parameters whose names begin so; `parameters_of` tells more of each, and takes longer for 90,000."""
+    masked = masked_weights(tensors)
+    masks = {each.mask.name for each in masked.values()}
     for name, tensor in tensors.items():
-        if not name.startswith(typed) or (name.endswith("_mask") and f"{name[:-5]}_orig" in tensors):
-            continue
-        mask = tensors.get(f"{name[:-5]}_mask") if name.endswith("_orig") else None
-        base = name if mask is None else name[:-5]
-        yield Parameter(base, base, tensor, mask)
+        own = masked.get(name)
+        base = own.name if own else name
+        if base.startswith(typed) and name not in masks:
+            yield Parameter(base, base, tensor, own.mask if own else None)
 
 
 def _checkpoint(scan: _Scan) -> Path | None:

@@ -73,6 +73,9 @@ def test_remove_is_offered_what_is_masked(cli: Cli) -> None:
     assert words("remove model.pt -p ") == []
     cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "-o", "masked.pt")
     assert words("remove masked.pt -p ") == ["fc1.weight"]
+    save_file({"fc.weight": torch.ones(2), "fc.mask": torch.ones(2), "b": torch.ones(2)}, "made.safetensors")
+    assert words("remove made.safetensors -p ") == ["fc.weight"]
+    assert words("apply made.safetensors -p ") == ["b", "fc.weight"]
 
 
 def asked(shell: str, *arguments: str) -> subprocess.CompletedProcess[str]:

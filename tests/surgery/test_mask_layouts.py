@@ -8,7 +8,9 @@ from roles_by_hand import roles
 from surgery_zoo import apply, ask, bake, count, live_mask, load, noise, save
 from torch import Tensor
 
+import prunecli
 from prunecli.errors import UnsupportedError, UsageError
+from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.binary import is_binary
 from prunecli.surgery.parameters import parameters_of
@@ -217,3 +219,38 @@ def test_the_scores_that_masks_are_made_from_are_left_alone() -> None:
     }  # fmt: skip
     hooked = {"w": "f32 3x4", "__nncf_hooks.post_hooks.w__0.0.mask": "f32 3x4"}
     assert list(roles(hooked).values()) == ["parameter", "soft mask"]
+
+
+class MaskedLinear(torch.nn.Linear):
+    """A layer that applies its mask itself, as MADE does."""
+
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(8, 6)
+        self.register_buffer("mask", (torch.arange(48.0).reshape(SHAPE) % 3 != 0).float())
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.nn.functional.linear(rows, self.weight * self.mask, self.bias)
+
+
+def test_the_mask_that_a_live_module_applies_itself_is_left_to_it() -> None:
+    layer = MaskedLinear()
+    module = torch.nn.Sequential(layer, torch.nn.Linear(6, 2))
+    before = layer.mask.clone()
+    with pytest.raises(UsageError, match="holds no masks to bake"):
+        prunecli.bake_module(module)
+    report = prunecli.prune_module(module, "*", 0.5, seed=7, remove=True)
+    assert {each.name for each in report.parameters} == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert torch.equal(layer.mask, before)
+    assert int((layer.weight == 0).sum()) == 24
+    prunecli.prune_module(module, "0.weight", 0.5, seed=8)
+    assert bool(module(torch.randn(2, 8)).isfinite().all())
+
+
+def test_the_mask_that_a_pickled_module_applies_itself_is_left_to_it(tmp_path: Path) -> None:
+    module = MaskedLinear()
+    torch.save(module, tmp_path / "in.pt")
+    with open_checkpoint(tmp_path / "in.pt", Reading(foreign=True)) as checkpoint:
+        found = {name: (str(each.role), each.mask) for name, each in parameters_of(checkpoint).items()}
+    assert found == {"weight": ("parameter", None), "bias": ("parameter", None), "mask": ("mask", None)}
