@@ -14,6 +14,7 @@ from prunecli.formats.torch.export_archive import looks_like_export_archive, rea
 from prunecli.formats.torch.legacy import looks_like_torch_legacy, read_torch_legacy
 from prunecli.formats.torch.zip import read_torch_zip
 from prunecli.formats.torch.zip_directory import looks_like_zip, read_directory
+from prunecli.formats.torch.zip_inflating import inflate
 
 __all__ = ["open_checkpoint", "open_location", "read_checkpoint"]
 
@@ -72,7 +73,7 @@ def read_checkpoint(source: Source, reading: Reading = AS_FOUND) -> Checkpoint:
                 f"{source.label} is one file of a distributed checkpoint (torch.distributed.checkpoint), and the "
                 ".metadata beside it says what it holds; name the folder that it lies in"
             )
-        directory = read_directory(source)
+        source, directory = inflate(source, read_directory(source))
         if looks_like_export_archive(directory):
             return read_export_archive(source, directory, reading)
         return read_torch_zip(source, reading, directory)

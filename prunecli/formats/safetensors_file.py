@@ -33,6 +33,7 @@ _CODE_OF = {name: code for code, name in _CODES.items()}
 _PACKED_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 """Element types with no byte of their own: carried along, never pruned."""
 
+_FIELDS = {"dtype", "shape", "data_offsets"}
 _HEADER_LIMIT = 100_000_000
 """The library's own limit."""
 
@@ -118,7 +119,7 @@ def _check_metadata(metadata: object, label: str) -> None:
 
 def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorInfo:
     where = f"{source.label}: tensor {show(name)}"
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, dict) or not _FIELDS.issubset(entry):  # others are passed over, as by the library
         raise DamagedError(f"{where} is not described by dtype, shape and data_offsets")
     shape, offsets, code = entry["shape"], entry["data_offsets"], entry["dtype"]
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2 or len(shape) > 64:
@@ -189,11 +190,12 @@ def _render_header(order: Sequence[TensorInfo | Addition], old: Mapping[str, Any
     for entry in order:
         nbytes = entry.nbytes if isinstance(entry, Addition) else entry.storage.nbytes
         name = edit.renames.get(entry.name, entry.name)
-        header[name] = {
+        known = {
             "dtype": _CODE_OF.get(entry.dtype.name, entry.dtype.name),
             "shape": list(entry.shape),
             "data_offsets": [at, at + nbytes],
         }
+        header[name] = {**({} if isinstance(entry, Addition) else old[entry.name]), **known}
         at += nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % 8)

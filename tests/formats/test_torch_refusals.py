@@ -76,22 +76,6 @@ def _tar(member: str) -> Callable[[Path], None]:
     return make
 
 
-def _deflated(path: Path) -> None:
-    torch.save({"w": torch.ones(50)}, path)
-    with zipfile.ZipFile(path) as archive:
-        records = {name: archive.read(name) for name in archive.namelist()}
-    _zip(path, records, zipfile.ZIP_DEFLATED)
-
-
-def _storage_deflated(path: Path) -> None:
-    torch.save({"w": torch.ones(50)}, path)
-    with zipfile.ZipFile(path) as old:
-        records = {name: old.read(name) for name in old.namelist()}
-    with zipfile.ZipFile(path, "w") as new:
-        for name, data in records.items():
-            new.writestr(name, data, zipfile.ZIP_DEFLATED if name.endswith("data/0") else zipfile.ZIP_STORED)
-
-
 def _pickled(path: Path) -> None:
     path.write_bytes(pickle.dumps({"w": [1.0]}))
 
@@ -115,8 +99,6 @@ _UNSUPPORTED: dict[str, tuple[Callable[[Path], None], str]] = {
     "tar of torch 0.1": (_tar("storages"), "from before 0.1.10, a tar archive of pickles; load it with torch"),
     "tar": (_tar("weights.pt"), "a tar archive; unpack it first"),
     "a plain pickle": (_pickled, "a plain pickle"),
-    "deflated": (_deflated, "is compressed, which torch.load reads but never writes; save it anew"),
-    "a deflated storage": (_storage_deflated, "storage 0 is compressed"),
     "any zip": (lambda path: _zip(path, {"a.txt": b"x", "b/c.txt": b"y"}), "is a zip file without one data.pkl"),
     "an empty zip": (lambda path: _zip(path, {}), "is a zip file without one data.pkl"),
     "two data.pkl": (lambda path: _zip(path, {"a/data.pkl": b"N.", "b/data.pkl": b"N."}), "without one data.pkl"),

@@ -117,11 +117,6 @@ def field_missing() -> bytes:
     return tensors({"w": {"dtype": "F32", "shape": [2]}}, bytes(8))
 
 
-@refused(4, "not described by", family="safetensors", kind=TENSORS)
-def field_too_many() -> bytes:
-    return tensors({"w": tensors_entry(strides=[1])}, bytes(8))
-
-
 @refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
 def shape_nan() -> bytes:
     return tensors(b'{"w":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', bytes(8))

@@ -408,22 +408,29 @@ def a_bit_of_a_weight_flipped() -> bytes:
     return bytes(data)
 
 
-@refused(4, "record m/version is damaged: its CRC-32 is", family="zip", but={"params": 0, "report": 0})
+@refused(4, "record m/extra is damaged: its CRC-32 is", family="zip", but={"params": 0, "report": 0})
 def a_bit_of_what_is_carried_flipped() -> bytes:
     """Only a copy reads what is no weight."""
+    data = bytearray(zipped(PLAIN_PICKLE, {"extra": b"carried"}))
+    data[data.index(b"carried")] ^= 1
+    return bytes(data)
+
+
+@refused(4, "record m/version is damaged, its CRC-32 is wrong", family="zip")
+def a_bit_of_the_version_flipped() -> bytes:
     data = bytearray(zipped(PLAIN_PICKLE))
     data[data.index(b"3\n")] ^= 1
     return bytes(data)
 
 
-@refused(4, "storage 0 is compressed", family="zip")
-def a_deflated_weight() -> bytes:
-    return zipped(PLAIN_PICKLE, deflated={"data/0"})
+@refused(5, "compressed records unpack to more than", family="zip")
+def a_deflated_weight_of_nothing_but_zeros() -> bytes:
+    return zipped(PLAIN_PICKLE, {"data/1": bytes(64 << 20)}, deflated={"data/1"})
 
 
-@refused(4, "is compressed, which torch.load reads but never writes", family="zip")
-def a_deflated_pickle() -> bytes:
-    return zipped(PLAIN_PICKLE, deflated={"data.pkl"})
+@refused(5, "data.pkl unpacks to 6 MiB, far more than its size", family="zip")
+def a_deflated_pickle_of_nothing_but_pops() -> bytes:
+    return zipped(b"\x80\x02" + b"N0" * (3 << 20) + b"N.", deflated={"data.pkl"})
 
 
 @refused(4, "16 bytes, the pickle expects|storage 0 has", family="zip")

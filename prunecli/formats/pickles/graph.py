@@ -48,6 +48,9 @@ def load(data: bytes | memoryview, start: int = 0, *, where: str = "data.pkl") -
     return Machine(data, start, where).run(_HANDLERS)
 
 
+_DICTS = ("OrderedDict", "Counter")
+"""Of `collections`: the dicts whose keys weights-only loading sets, beside the plain one."""
+
 _Handler: TypeAlias = Callable[[Machine], None]
 
 
@@ -105,12 +108,18 @@ def _dict(items: list[Node]) -> DictNode:
     return DictNode([Entry(items[i], items[i + 1]) for i in range(0, len(items), 2)])
 
 
+def _is_dict(function: Node) -> bool:
+    return isinstance(function, Global) and function.module == "collections" and function.name in _DICTS
+
+
 def _append(machine: Machine, items: list[Node]) -> None:
     target = machine.stack[-1]
     if isinstance(target, Call) and (target.entries or target.states):
         machine.lose("comes after SETITEM or BUILD on the same object")
     if not isinstance(target, ListNode | Call):
         raise machine.damaged("appends to something that is not a list")
+    if isinstance(target, Call):
+        machine.note_strict("appends to an object that is not a plain list")
     target.items.extend(items)
 
 
@@ -122,6 +131,8 @@ def _set_items(machine: Machine, items: list[Node]) -> None:
         machine.lose("comes after BUILD on the same object")
     if not isinstance(target, DictNode | Call):
         raise machine.damaged("sets a key of something that is not a dict")
+    if isinstance(target, Call) and not _is_dict(target.function):
+        machine.note_strict("sets a key of an object that is not a plain dict")
     target.entries.extend(_dict(items).entries)
 
 
@@ -143,6 +154,8 @@ def _build(machine: Machine) -> None:
     target = machine.stack[-1]
     if not isinstance(target, Call):
         raise machine.damaged("gives a state to something that no call made")
+    if isinstance(target.function, Global):
+        machine.built[id(target.function)] = target.function
     target.states.append(state)
 
 
@@ -163,6 +176,10 @@ def _push_call(machine: Machine, call: Call) -> None:
         raise machine.damaged("calls something that cannot be called")
     if isinstance(call.function, Global):
         machine.called[id(call.function)] = call.function
+    else:
+        machine.note_strict("calls what is not a function or class by name")
+    if call.kind in ("obj", "newobj_ex"):
+        machine.note_strict("makes an object as weights-only loading does not")
     machine.stack.append(call)
 
 

@@ -37,6 +37,7 @@ class Machine:
     __slots__ = (
         "at",
         "blocks",
+        "built",
         "called",
         "data",
         "globals",
@@ -49,6 +50,7 @@ class Machine:
         "size",
         "stack",
         "start",
+        "strict",
         "where",
     )
 
@@ -62,8 +64,10 @@ class Machine:
         self.memo: dict[int, Node] = {}  # a dict, so that an index of 4e9 costs no more than 0
         self.globals: list[Global] = []
         self.called: dict[int, Global] = {}
+        self.built: dict[int, Global] = {}
         self.persistents: list[Persistent] = []
         self.lost: str | None = None
+        self.strict: str | None = None
         self.blocks = sys.getallocatedblocks() if self.size - start > _LOOK else 0
 
     def run(self, handlers: Sequence[Callable[["Machine"], None]]) -> PickleGraph:
@@ -98,8 +102,14 @@ class Machine:
         root = self.stack.pop()
         if self.stack or self.metastack:
             raise self.damaged("leaves values behind on the stack")
-        called = list(self.called.values())
-        return PickleGraph(root, self.protocol, self.pos, self.globals, called, self.persistents, self.lost)
+        called, built = list(self.called.values()), list(self.built.values())
+        return PickleGraph(
+            root, self.protocol, self.pos, self.globals, called, built, self.persistents, self.lost, self.strict
+        )
+
+    def note_strict(self, what: str) -> None:
+        """The current opcode does what weights-only loading refuses, whatever the objects are."""
+        self.strict = self.strict or self.message(what)
 
     def damaged(self, what: str) -> DamagedError:
         """The current opcode breaks the rules."""

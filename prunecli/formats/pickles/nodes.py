@@ -122,7 +122,9 @@ class PickleGraph:
     `protocol` is the declared one, 0 where none is. `end` is the offset just behind STOP, where the next pickle of a
     legacy torch file begins. `globals` are all classes and functions that the stream names, in its order, also those
     that it throws away again: who judges what a pickle would run judges these, not only what `walk` finds. `called` are
-    those of them that it calls.
+    those of them that it calls, `built` those whose results it gives a state. `strict` is what weights-only loading
+    refuses to do, whatever is named: appending to what is not a list, calling what a call made; None where that is
+    nothing.
     `persistents` are the persistent ids in the same way: torch lays storages out in that order. `lost` says in a line
     what else the stream would do, and no graph can hold (a call whose result it throws away); None where that is
     nothing. A graph that lost something is good for judging its globals, and for nothing else.
@@ -133,8 +135,10 @@ class PickleGraph:
     end: int
     globals: list[Global]
     called: list[Global]
+    built: list[Global]
     persistents: list[Persistent]
     lost: str | None = None
+    strict: str | None = None
 
 
 Atom: TypeAlias = bool | int | float | str | bytes | None

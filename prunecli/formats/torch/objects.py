@@ -22,6 +22,10 @@ from prunecli.formats.views import View
 __all__ = ["Edited", "TorchObjects", "check_objects", "edit_objects", "load_objects", "read_objects"]
 
 _SHOWN = 3
+_FLAG = "--allow-foreign-objects carries"
+_ARRAYS = ("_reconstruct", "_frombuffer")
+"""The functions of numpy that make an array when a pickle is loaded."""
+
 _DIGITS = 300  # of a storage's key; no counter or address of torch's comes near
 
 
@@ -100,7 +104,7 @@ def read_objects(
     places = place(storages)
     state = find_state_dict(graph.root, reading.key, label, tree)
     if not state.nodes and not state.others:
-        raise UnsupportedError(f"{label} holds no tensors; it is {_described(graph.root)}, not a checkpoint")
+        raise UnsupportedError(f"{label} holds no tensors; {_instead(graph)}")
     return TorchObjects(
         tensors={named.name: _info(named, places) for named in state.nodes},
         carried=[_info(named, places) for named in state.others],
@@ -150,15 +154,34 @@ def _refuse_foreign(graph: PickleGraph, label: str, tree: Tree) -> None:
         slices = ("torch.distributed.tensor", "DTensor") in named_globals
         merge = "; DTensors are slices of one rank, so merge the files of all ranks first" if slices else ""
         raise UnsafeError(
-            f"{label} holds objects that weights-only loading refuses ({named}); --allow-foreign-objects carries them "
-            f"through unread{merge}"
+            f"{label} holds {_kind(foreign)} that weights-only loading refuses ({named}); {_FLAG} them through "
+            f"unread{merge}"
         )
     memory = next((each for each in graph.called if makes_memory(each.module, each.name)), None)
     if memory is not None:
         raise UnsafeError(
             f"{label} has torch make a weight of memory as it lies ({show(f'{memory.module}.{memory.name}', 60)} is "
-            "called); --allow-foreign-objects carries it through unread"
+            f"called); {_FLAG} it through unread"
         )
+    strict = graph.strict
+    if strict is None and any(map(_is_class, graph.persistents)):
+        strict = f"{label} names a class by a persistent id"
+    if strict is not None:
+        raise UnsafeError(f"{strict}, which weights-only loading refuses; {_FLAG} it through unread")
+
+
+def _kind(foreign: Sequence[tuple[str, str]]) -> str:
+    """Say what objects are of these classes: arrays of numpy are met so often that they have a word of their own."""
+    arrays = [module.startswith("numpy") and name in _ARRAYS for module, name in foreign]
+    if not any(arrays):
+        return "objects"
+    return "numpy arrays" if all(module.startswith("numpy") for module, _ in foreign) else "numpy arrays and objects"
+
+
+def _instead(graph: PickleGraph) -> str:
+    if any(each.module.startswith("numpy") and each.name in _ARRAYS for each in graph.called):
+        return "its weights are numpy arrays; save them as tensors (torch.from_numpy)"
+    return f"it is {_described(graph.root)}, not a checkpoint"
 
 
 def _described(root: object) -> str:

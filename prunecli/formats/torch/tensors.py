@@ -4,15 +4,19 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prunecli.errors import DamagedError, show
+from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.dtypes import DTYPES, DType
-from prunecli.formats.pickles.nodes import Call, Global, ListNode, Node, Persistent, TupleNode
+from prunecli.formats.pickles.nodes import Call, DictNode, Global, ListNode, Node, Persistent, TupleNode
 from prunecli.formats.torch.globals import STORAGE_OF, storage_dtype
 from prunecli.formats.views import View
 
 __all__ = ["StorageRef", "Stranger", "TensorRef", "mask_node", "read_sizes", "storage_ref", "stranger", "tensor_ref"]
 
-_WRAPPERS = {("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_parameter_with_state")}
+_WRAPPERS = {
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch._utils", "_rebuild_parameter_with_state"),
+    ("torch.nn.parameter", "Parameter"),
+}
 _DIMENSIONS = 64
 _WRAPPERS_DEEP = 4
 """A Parameter holds a tensor; more levels than this are nothing torch writes, and a cycle is none at all."""
@@ -28,6 +32,9 @@ _STRANGERS: dict[str, tuple[str, list[tuple[int, ...]]]] = {
     "_rebuild_device_tensor_from_cpu_tensor": ("on a device of its own", []),
 }
 """What else torch rebuilds tensors with, what to call it, and where its sizes may stand among the arguments."""
+
+_VALUES = ("data", "real", "imag")
+"""Attributes of a tensor that are its values: one that is set from a pickle puts others in their place."""
 
 _PLAIN_TYPES = {("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torch.nn.parameter", "Buffer")}
 
@@ -66,7 +73,7 @@ def tensor_ref(node: Node, where: str) -> TensorRef | None:
     Raises:
         DamagedError: it is a rebuilding call whose arguments make no tensor.
     """
-    call = _unwrap(node)
+    call = _unwrap(node, where)
     if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
         return None
     name, args = call.function.name, call.args.items
@@ -76,6 +83,7 @@ def tensor_ref(node: Node, where: str) -> TensorRef | None:
         "_rebuild_tensor_v3",
     ):
         return None
+    _check_unchanged(call, where)
     if len(args) < 4 or not isinstance(args[0], Persistent):
         raise DamagedError(f"{where}: a tensor is rebuilt from no storage; the pickle is damaged")
     storage = storage_ref(args[0], where)
@@ -108,7 +116,7 @@ class Stranger:
 
 def stranger(node: Node) -> Stranger | None:
     """Read a node as one of torch's other tensors (sparse, quantised, a subclass, ...); None if it is none."""
-    call = _unwrap(node)
+    call = _unwrap(node, "")
     if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
         return None
     module, name = call.function.module, call.function.name
@@ -135,19 +143,37 @@ def _wrapped(call: Call) -> Node | None:
     return None
 
 
-def _unwrap(node: Node) -> Call | None:
+def _check_unchanged(call: Call, where: str, state: Node = None) -> None:
+    """Check that a tensor keeps the values that it is rebuilt with; `state` are the attributes that it gets.
+
+    Loading would give them another storage by BUILD (`Tensor.__setstate__`, `set_`), and sets attributes one by one.
+    """
+    parts = state.items if isinstance(state, TupleNode) else [state]
+    keys = [entry.key for part in parts if isinstance(part, DictNode) for entry in part.entries]
+    replaced = any(isinstance(key, str) and key in _VALUES for key in keys)
+    if call.states or call.items or call.entries or replaced:
+        raise DamagedError(f"{where}: a tensor gets other values after it was rebuilt, which no writer does")
+
+
+def _unwrap(node: Node, where: str) -> Call | None:
     """Step from a Parameter (or a plain tensor with attributes) to the call that rebuilds its data."""
     for _ in range(_WRAPPERS_DEEP):
         if not isinstance(node, Call):
             return None
         inner = _wrapped(node)
         if inner is None:
-            return _from_type(node)
+            return _from_type(node, where)
+        _check_unchanged(node, where, _state_of(node, 3))
         node = inner
     return None
 
 
-def _from_type(call: Call) -> Call:
+def _state_of(call: Call, index: int) -> Node:
+    items = call.args.items if isinstance(call.args, TupleNode) else []
+    return items[index] if len(items) > index else None
+
+
+def _from_type(call: Call, where: str) -> Call:
     """Step from `_rebuild_from_type_v2(function, type, args, state)` to the call that it makes, for plain tensors."""
     function, args = call.function, call.args
     if not isinstance(function, Global) or (function.module, function.name) != (
@@ -156,6 +182,7 @@ def _from_type(call: Call) -> Call:
     ):
         return call
     if isinstance(args, TupleNode) and len(args.items) == 4 and _is_plain(args.items[1]):
+        _check_unchanged(call, where, args.items[3])
         return Call("reduce", args.items[0], args.items[2])
     return call
 
@@ -165,7 +192,12 @@ def _is_plain(node: Node) -> bool:
 
 
 def storage_ref(node: Persistent, where: str) -> StorageRef:
-    """Read a persistent id: ('storage', class, key, location, number of elements[, view])."""
+    """Read a persistent id: ('storage', class, key, location, number of elements[, view]).
+
+    Raises:
+        DamagedError: it is not one.
+        UnsupportedError: the storage has no memory.
+    """
     parts = node.id.items if isinstance(node.id, TupleNode) else []
     if len(parts) < 5 or parts[0] != "storage" or not isinstance(parts[1], Global):
         raise DamagedError(f"{where}: a persistent id names no storage; the pickle is damaged")
@@ -173,6 +205,11 @@ def storage_ref(node: Persistent, where: str) -> StorageRef:
     key, location = parts[2], parts[3]
     if dtype is None or not isinstance(key, str) or not isinstance(location, str):
         raise DamagedError(f"{where}: a persistent id names no storage; the pickle is damaged")
+    if location == "meta":
+        raise UnsupportedError(
+            f"{where}: storage {show(key)} is on the meta device, which has no memory, so that its tensors have no "
+            "values; save the model after its weights were loaded"
+        )
     return StorageRef(key, dtype, _whole(parts[4], where), location, partible=len(parts) > 5)
 
 

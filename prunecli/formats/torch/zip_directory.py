@@ -32,7 +32,10 @@ _PADDING = 128
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. All offsets are of the file; `crc_places` are where its CRC-32 is written down (4 bytes each)."""
+    """One record. All offsets are of the file; `crc_places` are where its CRC-32 is written down (4 bytes each).
+
+    `packed_size` is what a record that was unpacked for reading has in the file, None for all others.
+    """
 
     name: str
     header: int
@@ -43,14 +46,19 @@ class Record:
     deflated: bool
     stop: int
     crc_places: tuple[int, ...]
+    packed_size: int | None = None
 
 
 @dataclass(frozen=True)
 class Directory:
-    """All records, in the order in which they lie in the file, and where the central directory begins."""
+    """All records, in the order in which they lie in the file, and where the central directory begins.
+
+    `inflated` means that some of them do not lie in the file as they are read, so that it has to be laid out anew.
+    """
 
     records: tuple[Record, ...]
     central: int
+    inflated: bool = False
 
     @cached_property
     def by_name(self) -> Mapping[str, Record]:

@@ -7,6 +7,7 @@ from prunecli.formats.base import Patch, Storage, patched_copies
 from prunecli.formats.pieces import Checksum, Copy, Deferred, Piece
 from prunecli.formats.source import Source
 from prunecli.formats.torch.zip_directory import Directory, Record
+from prunecli.formats.torch.zip_layout import NewRecord, lay_out
 
 __all__ = ["is_unsummed", "patched_archive", "record_payload"]
 
@@ -14,8 +15,26 @@ __all__ = ["is_unsummed", "patched_archive", "record_payload"]
 def patched_archive(source: Source, directory: Directory, patches_of: Mapping[str, Sequence[Patch]]) -> Iterator[Piece]:
     """Describe the archive with patches put in; `patches_of` goes by the names of the records.
 
-    Only patched bytes and CRC-32 fields differ. A record that was written without a CRC-32 gets the right one.
+    Only patched bytes and CRC-32 fields differ. A record that was written without a CRC-32 gets the right one. An
+    archive whose records had to be unpacked is laid out anew, in its order, all records stored.
     """
+    if directory.inflated:
+        # With a `.format_version`, torch may compute where storages lie, in an order that is torch's own.
+        kept = [record for record in directory.records if not record.name.endswith("/.format_version")]
+        return lay_out([_stored(record, patches_of.get(record.name, ()), source.label) for record in kept])
+    return _patched_in_place(source, directory, patches_of)
+
+
+def _stored(record: Record, patches: Sequence[Patch], label: str) -> NewRecord:
+    def pieces(after: Checksum) -> Iterator[Piece]:
+        return record_payload(record, patches, after, label)
+
+    return NewRecord(record.name, record.size, pieces)
+
+
+def _patched_in_place(
+    source: Source, directory: Directory, patches_of: Mapping[str, Sequence[Patch]]
+) -> Iterator[Piece]:
     places: list[tuple[int, Checksum]] = []
     at = 0
     for record in directory.records:

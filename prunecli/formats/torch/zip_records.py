@@ -2,7 +2,7 @@
 
 import re
 
-from prunecli.errors import DamagedError, UnsupportedError, show
+from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.crc import crc32
 from prunecli.formats.source import Source
 from prunecli.formats.torch.zip_directory import Directory, Record
@@ -15,6 +15,12 @@ _LARGEST_ALIGNMENT = 1 << 16
 """The padding before a record is an extra field, whose length has 16 bits."""
 
 _LONGEST = 64
+_UNPACKED, _TIMES = 4 << 20, 20
+"""Bytes that any compressed record may unpack to in memory, and times of its own size that a larger one may.
+
+What torch pickles packs to a fifth.
+"""
+
 _STATED = {
     ".data/version": (r"([1-9]|10)\n?", "1 to 10"),
     "version": (r"([1-9]|10)\n?", "1 to 10"),
@@ -65,10 +71,16 @@ def read_record(source: Source, record: Record) -> bytes:
 
     Raises:
         UnsupportedError: it is compressed.
+        UnsafeError: it was, and is too large for memory to be given to it.
         DamagedError: its CRC-32 is wrong.
     """
     if record.deflated:
         raise UnsupportedError(f"{source.label}: record {show(record.name)} is compressed; save the checkpoint anew")
+    if record.packed_size is not None and record.size > max(_UNPACKED, _TIMES * record.packed_size):
+        raise UnsafeError(
+            f"{source.label}: record {show(record.name)} unpacks to {record.size >> 20} MiB, far more than its size in "
+            "the archive promises"
+        )
     data = source.read(record.offset, record.size)
     if not is_unsummed(record) and crc32(data) != record.crc:
         raise DamagedError(

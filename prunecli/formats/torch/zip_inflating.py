@@ -1,0 +1,125 @@
+"""Compressed records, unpacked into an unnamed file: torch.load reads them, and what zips by hand writes them.
+
+Unpacked records are read behind the end of the file, as if they lay there. Written out, an archive has all its records
+stored, as torch writes them.
+"""
+
+import os
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import IO
+
+from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
+from prunecli.formats.source import FileSource, Source
+from prunecli.formats.torch.zip_directory import Directory, Record
+
+__all__ = ["inflate"]
+
+_PACKED, _SMALL = 100, 16 << 20
+"""An archive may unpack to so many times its size, and some MiB: more is a bomb, or nothing but zeros."""
+
+_STEP = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Inflated(FileSource):
+    """A file, and behind its end what its compressed records unpack to; no record lies in both."""
+
+    unpacked: FileSource
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset` on.
+
+        Raises:
+            DamagedError: as a file.
+            UnreadableError: as a file.
+        """
+        behind = self.size - self.unpacked.size
+        if offset < behind:
+            super().read_into(offset, buffer)
+        else:
+            self.unpacked.read_into(offset - behind, buffer)
+
+
+def inflate(source: Source, directory: Directory) -> tuple[Source, Directory]:
+    """Unpack an archive's compressed records; return how to read it from now on, and where its records are.
+
+    The code of a TorchScript program is compressed by torch itself, and stays so if nothing else is.
+
+    Raises:
+        UnsupportedError: the archive is not a file on this machine.
+        UnsafeError: the records unpack to far more than the archive.
+        DamagedError: a record cannot be unpacked, or is not what the archive says.
+        UnreadableError: the temporary folder cannot hold what is unpacked.
+    """
+    packed = [record for record in directory.records if record.deflated]
+    if all(record.name.partition("/")[2].startswith("code/") for record in packed):
+        return source, directory
+    if not isinstance(source, FileSource):
+        raise UnsupportedError(f"{source.label} has compressed records, which are read from files only; fetch it first")
+    limit = _PACKED * source.size + _SMALL
+    if sum(record.size for record in packed) > limit:
+        raise UnsafeError(f"{source.label}: its compressed records unpack to more than {limit >> 20} MiB")
+    with tempfile.TemporaryFile(prefix="prunecli-") as spool:
+        places = dict(_unpack(source, packed, spool))
+        descriptor = os.dup(spool.fileno())
+    status = os.fstat(descriptor)
+    unpacked = FileSource(descriptor, status.st_size, source.label, None, status)
+    weakref.finalize(unpacked, os.close, descriptor)
+    size = source.size + unpacked.size
+    inflated = _Inflated(source.descriptor, size, source.label, source.name, source.status, unpacked)
+    records = tuple(places.get(record.name, record) for record in directory.records)
+    return inflated, Directory(records, directory.central, inflated=True)
+
+
+def _unpack(source: FileSource, packed: list[Record], spool: IO[bytes]) -> Iterator[tuple[str, Record]]:
+    at = 0
+    for record in packed:
+        where = f"{source.label}: record {show(record.name)}"
+        crc, done = 0, 0
+        for part in _inflated(source, record, where):
+            crc = zlib.crc32(part, crc)
+            done += len(part)
+            _write(spool, part)
+        if done != record.size or crc != record.crc:
+            raise DamagedError(f"{where} is damaged; fetch the checkpoint again")
+        yield (
+            record.name,
+            replace(
+                record, offset=source.size + at, stored_size=record.size, deflated=False, packed_size=record.stored_size
+            ),
+        )
+        at += record.size
+    spool.flush()
+
+
+def _inflated(source: Source, record: Record, where: str) -> Iterator[bytes]:
+    """Yield a record's bytes in steps: at most one more than it says that it has."""
+    engine, at, room = zlib.decompressobj(-zlib.MAX_WBITS), 0, record.size + 1
+    try:
+        while room and not engine.eof:
+            data = engine.unconsumed_tail
+            if not data:
+                data = source.read(record.offset + at, min(_STEP, record.stored_size - at))
+                at += len(data)
+            part = engine.decompress(data, min(_STEP, room))
+            if not data and not part:
+                break
+            room -= len(part)
+            yield part
+    except zlib.error:
+        raise DamagedError(f"{where} cannot be unpacked; fetch the checkpoint again") from None
+    if not engine.eof or engine.unused_data or at < record.stored_size:
+        raise DamagedError(f"{where} does not end where the zip directory says; fetch the checkpoint again")
+
+
+def _write(spool: IO[bytes], part: bytes) -> None:
+    try:
+        spool.write(part)
+    except OSError as error:
+        raise UnreadableError(
+            f"cannot unpack into {show(tempfile.gettempdir())}: {error.strerror}; set TMPDIR to a folder with room"
+        ) from error
