@@ -142,7 +142,7 @@ def _root(directory: Directory, label: str) -> str:
 
 
 def _load_pickle(source: Source, directory: Directory, root: str) -> PickleGraph:
-    data = read_record(source, directory.by_name[f"{root}data.pkl"])
+    data = read_record(source, directory.by_name[f"{root}data.pkl"], "data.pkl")
     return load_objects(data, 0, f"{source.label}: data.pkl")
 
 

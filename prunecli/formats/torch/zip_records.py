@@ -38,14 +38,14 @@ def check_stated(source: Source, directory: Directory, root: str) -> None:
     """
     for name, (pattern, known) in _STATED.items():
         stated = _stated(source, directory, f"{root}{name}")
-        if stated is None:
+        text = "" if stated is None else stated.decode("latin-1")
+        if stated is None or (re.fullmatch(pattern, text) and not (text.isdigit() and int(text) > _LARGEST_ALIGNMENT)):
             continue
-        text = stated.decode("latin-1")
-        if not re.fullmatch(pattern, text) or (text.isdigit() and int(text) > _LARGEST_ALIGNMENT):
-            raise UnsupportedError(
-                f"{source.label}: its record {name} says {show(repr(text), 40)}, where torch writes {known}; save the "
-                "checkpoint anew with torch"
-            )
+        read_record(source, directory.by_name[f"{root}{name}"])  # a flipped bit says so by its checksum
+        raise UnsupportedError(
+            f"{source.label}: its record {name} says {show(repr(text), 40)}, where torch writes {known}; save the "
+            "checkpoint anew with torch"
+        )
 
 
 def is_big_endian(source: Source, directory: Directory, root: str) -> bool:
@@ -61,29 +61,23 @@ def stated_alignment(source: Source, directory: Directory, root: str) -> int:
 def _stated(source: Source, directory: Directory, name: str) -> bytes | None:
     """Return what a record states, cut where it is longer than any statement."""
     record = directory.by_name.get(name)
-    if record is None:
-        return None
-    return read_record(source, record) if record.size <= _LONGEST else source.read(record.offset, _LONGEST)
+    return None if record is None else source.read(record.offset, min(record.size, _LONGEST))
 
 
-def read_record(source: Source, record: Record) -> bytes:
-    """Read a whole record and check it against its CRC-32.
+def read_record(source: Source, record: Record, called: str = "") -> bytes:
+    """Read a whole record and check it against its CRC-32; messages have its name, or what it is `called`.
 
     Raises:
         UnsupportedError: it is compressed.
         UnsafeError: it was, and is too large for memory to be given to it.
         DamagedError: its CRC-32 is wrong.
     """
+    where = f"{source.label}: record {called or show(record.name)}"
     if record.deflated:
-        raise UnsupportedError(f"{source.label}: record {show(record.name)} is compressed; save the checkpoint anew")
+        raise UnsupportedError(f"{where} is compressed; save the checkpoint anew")
     if record.packed_size is not None and record.size > max(_UNPACKED, _TIMES * record.packed_size):
-        raise UnsafeError(
-            f"{source.label}: record {show(record.name)} unpacks to {record.size >> 20} MiB, far more than its size in "
-            "the archive promises"
-        )
+        raise UnsafeError(f"{where} unpacks to {record.size >> 20} MiB, far more than its size in the archive promises")
     data = source.read(record.offset, record.size)
     if not is_unsummed(record) and crc32(data) != record.crc:
-        raise DamagedError(
-            f"{source.label}: record {show(record.name)} is damaged, its CRC-32 is wrong; fetch the checkpoint again"
-        )
+        raise DamagedError(f"{where} is damaged, its CRC-32 is wrong; fetch the checkpoint again")
     return data
