@@ -50,6 +50,7 @@ _FLOATS = (
 
 _COMPLEX = (
     DType("complex32", 4, "complex", signed_zero=True, one=0x3C00, half="float16"),
+    DType("bcomplex32", 4, "complex", signed_zero=True, one=0x3F80, half="bfloat16"),  # torch 2.15; two bfloat16
     DType("complex64", 8, "complex", signed_zero=True, one=0x3F800000, half="float32"),
     DType("complex128", 16, "complex", signed_zero=True, one=0x3FF0000000000000, half="float64"),
 )

@@ -91,7 +91,8 @@ def read_export_archive(source: Source, directory: Directory, reading: Reading) 
     _check_kind(source, directory, root)
     names = {name.removeprefix(root) for name in directory.by_name}
     programs = sorted(found[1] for name in names if (found := _CONFIG.fullmatch(name)))
-    chosen = _choose(programs, reading.key, source.label)
+    passed_over = reading.recorded and reading.key not in programs
+    chosen = _choose(programs, None if passed_over else reading.key, source.label)
     weights: Mapping[str, TensorInfo] = {}
     carried: list[TensorInfo] = []
     pickled: dict[str, Record] = {}

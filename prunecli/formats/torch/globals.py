@@ -1,6 +1,8 @@
 """The classes and functions that `torch.load(weights_only=True)` admits, by name; nothing of torch is imported.
 
-A test holds this list against torch's own (`torch._weights_only_unpickler._get_allowed_globals`).
+The list is that of torch 2.15, and a test holds it against torch's own (`_weights_only_unpickler`,
+`_get_allowed_globals`). Older ones differ in this: `torch.bcomplex32` is not in those before 2.14, and
+`torch._utils._rebuild_nested_tensor` is in those up to 2.14.
 """
 
 from prunecli.formats.dtypes import DTYPES, DType
@@ -27,8 +29,8 @@ _TORCH_NAMES = {
     *DTYPES, *_STORAGES, *_QUANTISED, *_TENSORS,
 }  # fmt: skip
 _REBUILD = (
-    "device_tensor_from_cpu_tensor", "device_tensor_from_numpy", "meta_tensor_no_storage", "nested_tensor",
-    "parameter", "parameter_with_state", "qtensor", "sparse_tensor", "tensor", "tensor_v2", "tensor_v3",
+    "device_tensor_from_cpu_tensor", "device_tensor_from_numpy", "meta_tensor_no_storage", "parameter",
+    "parameter_with_state", "qtensor", "sparse_tensor", "tensor", "tensor_v2", "tensor_v3",
     "wrapper_subclass",
 )  # fmt: skip
 
