@@ -98,6 +98,6 @@ def test_torch_loads_what_was_pruned(tmp_path: Path) -> None:
     apply(path, tmp_path / "o.pt", ask(0.5, "*", remove=True))
     with warnings.catch_warnings(action="ignore"):
         loaded = torch.load(tmp_path / "o.pt", weights_only=True)["w"]
-        assert loaded.dtype == torch.bcomplex32
+        assert str(loaded.dtype) == "torch.bcomplex32"
         found = bytes(torch.empty(0, dtype=torch.uint8).set_(loaded.untyped_storage()).tolist())
     assert found == _read(tmp_path / "o.pt")
