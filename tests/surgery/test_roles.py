@@ -90,11 +90,27 @@ LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
         "in_proj_weight": ("i8 96x32", I8), "in_proj_weight_scale": ("f32 96", Q), "in_proj_bias": ("f32 96", P),
         "relative": ("f32 32x32", P),
     },
+    "EETQ": {"weight": ("i8 64x64", K), "weight_scales": ("f16 64", Q), "bias": ("f16 64", P)},
+    "TensorRT-LLM, int8": {"weight": ("i8 64x64", K), "per_channel_scale": ("f16 64", Q)},
+    "Gemma, int2": {"weight": ("u8 32x16", K), "weight_scale": ("f32 32x1", Q), "input_activation_scale": ("f32", Q)},
+    "Gemma, int8": {"embedding_quantized": ("i8 50x32", I8), "embedding_scale": ("f32 50x1", Q)},
+    "Metal": {
+        "weight": ("u32 32x16", K), "scales": ("bf16 32x2", Q), "qbiases": ("bf16 32x2", Q), "bias": ("f32 32", P),
+    },
+    "fp8, blocks": {
+        "weight": ("f8 128x128", P), "weight_scale_inv": ("f32 1x1", Q), "activation_scale": ("f32", Q),
+        "gate_up_proj": ("f8 2x64x64", P), "gate_up_proj_activation_scale": ("f32 2", Q),
+        "gate_up_proj_bias": ("f32 2x64", P),
+    },
     "EXL2": {
         "q_weight": ("i32 16x32", K), "q_scale": ("i32 1x4", Q), "q_scale_max": ("f16 1", Q), "q_groups": ("i16 2", Q),
         "q_invperm": ("i16 128", Q), "bias": ("f16 32", P),
     },
-    "EXL3": {"trellis": ("i16 8x2x48", K), "suh": ("f16 128", Q), "svh": ("f16 32", Q), "bias": ("f16 32", P)},
+    "EXL3 as it began": {"trellis": ("i16 8x2x48", K), "su": ("i16 8", Q), "sv": ("i16 2", Q)},
+    "EXL3": {
+        "trellis": ("i16 8x2x48", K), "mcg": ("i32", Q), "suh": ("f16 128", Q), "svh": ("f16 32", Q),
+        "bias": ("f16 32", P),
+    },
     "AQLM": {"codes": ("i8 32x16x2", K), "codebooks": ("f16 2x256x1x8", Q), "scales": ("f16 32x1x1x1", Q)},
     "VPTQ": {
         "indices": ("i16 1x16x40", K), "centroids.weight": ("f16 1x2048", Q), "weight_scale": ("f16 128", Q),
@@ -177,7 +193,11 @@ LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
         "lora_down.weight": ("f32 2x4", P), "lora_up.weight": ("f32 3x2", P), "alpha": ("f32", C),
         "dora_scale": ("f32 3x1", A),
     },
-    "Distiller": {"float_weight": ("f32 3x4", P), "weight": ("f32 3x4", D), "weight_scale": ("f32", C)},
+    "Distiller": {
+        "float_weight": ("f32 3x4", P), "weight": ("f32 3x4", D), "weight_scale": ("f32", C),
+        "float_bias": ("f32 3", P),
+        "bias": ("f32 3", D),
+    },
     "batch norm": {
         "weight": ("f32 3", P), "running_mean": ("f32 3", S), "running_var": ("f32 3", S),
         "num_batches_tracked": ("i64", S),

@@ -49,7 +49,7 @@ def derived_copies(module: Module) -> Iterator[str]:
             yield base
     for last, tensor in own.items():
         made = own.get(last.removeprefix("float_"))
-        if last.startswith("float_") and made is not None and made.shape == tensor.shape and len(tensor.shape) > 1:
+        if last.startswith("float_") and made is not None and made.shape == tensor.shape != ():
             yield last.removeprefix("float_")
 
 

@@ -33,7 +33,7 @@ _NO_WEIGHT = re.compile(r"(?i)(.*_)?(bias|mask|ids?|index|position\w*|perm|invpe
 
 _OF_CACHE = re.compile(r"(q|k|v|kv|prob)(_cache|_proj)?_(scale|zero_point)")
 
-_STEM = re.compile(r"_?(q_?weight|weight|blocks|packed|q?data|q)$")
+_STEM = re.compile(r"_?(q_?weight|weight|blocks|packed|quantized|q?data|q)$")
 _PARTS = 4
 """Parts of a name, set apart by `_`, that may follow the name of the weight."""
 
@@ -112,7 +112,7 @@ def _weights(module: Module) -> Iterator[str]:
     followed = {stem for last, tensor in own.items() if _STATE.match(last) for stem in _begins(last)}
     beside = any(last not in likely and _is_state_of_module(last, tensor) for last, tensor in own.items())
     for last in likely:
-        scaled = beside or _is_nested_state(module.inner) or _is_state_of_data(module)
+        scaled = beside or last == "trellis" or _is_nested_state(module.inner) or _is_state_of_data(module)
         if (scaled and _WHOLE.fullmatch(last)) or _stem(last) in followed:
             yield last
 
@@ -134,15 +134,19 @@ def _is_state_of_module(last: str, tensor: TensorInfo) -> bool:
 
 
 def _has_plain_zero(module: Module, last: str) -> bool:
-    """Whether 0 is the number zero: 8-bit integers, a scale a row, and no zero point."""
+    """Whether 0 is the number zero: 8-bit integers, a scale a row, and no zero point.
+
+    Only names that are known for it count: others (EETQ's `weight_scales`, TensorRT-LLM's `per_channel_scale`) go with
+    integers that are shuffled and moved by 128.
+    """
     weight, own = module.own[last], module.own
-    if weight.dtype.name != "int8" or last in ("qweight", "q_weight", "codes") or weight.shape[-1] < 2:
+    if weight.dtype.name != "int8" or weight.shape[-1] < 2:
         return False
     if any(re.search(r"(?i)zero|shift|zp", other) for other in own):
         return False
     rows = (1, weight.shape[0], weight.elements // weight.shape[-1])
-    scales = [each for other, each in own.items() if _STATE.match(other) and each.dtype.kind == "float"]
-    return any(each.elements in rows for each in scales)
+    scales = [own.get(name) for name in ("SCB", f"{last}_scale", f"{_stem(last)}_scale")]
+    return any(each is not None and each.dtype.kind == "float" and each.elements in rows for each in scales)
 
 
 def _is_nested_state(below: Siblings) -> bool:

@@ -51,7 +51,7 @@ class Rule:
     evidence: str
     writers: str
     claims: Callable[[Module], Iterable[str]]
-    source: str = "files written by the library"
+    source: str
 
 
 def _within(text: str) -> Callable[[Module], Iterator[str]]:
@@ -65,53 +65,55 @@ def _of_kind(*kinds: str) -> Callable[[Module], Iterator[str]]:
 RULES: tuple[Rule, ...] = (
     Rule(
         Role.OPTIMIZER, "lies in a dict that has both `state` and `param_groups`, at any depth",
-        "torch.optim 2.13", _within("optimizer state"),
+        "torch.optim 2.13", _within("optimizer state"), "files written by torch",
     ),
     Rule(
         Role.AVERAGE, "lies under a key that names an average, beside the networks",
-        "timm, ultralytics, BasicSR", _within("average"),
+        "timm, ultralytics, BasicSR", _within("average"), "timm/utils/checkpoint_saver.py; basicsr/models",
     ),
     Rule(
         Role.PACKED,
         "an integer or 4-bit weight with something that scales it beside it or below its name: its elements are codes, "
         "or several numbers each, and the byte 0 is seldom zero",
-        "bitsandbytes 0.50.2 (4 bit), GPTQ, AWQ, AutoRound, Marlin, HQQ 0.2.8, mlx 0.32.4, compressed-tensors 0.20.1, "
-        "torchao 0.18.0, optimum-quanto 0.2.7 (int4), GPT-OSS (mxfp4), nunchaku, EXL2, EXL3, AQLM, VPTQ, HIGGS, "
-        "FP-Quant, QServe, BitNet, FBGEMM", quantisers.packed,
-        "files written by the library; transformers/quantizers and integrations",
+        "bitsandbytes 0.50.2 (4 bit), HQQ 0.2.8, mlx 0.32.4, torchao 0.18.0, optimum-quanto 0.2.7 (int4); GPTQ, AWQ, "
+        "AutoRound, Marlin, compressed-tensors 0.20.1, GPT-OSS (mxfp4), HIGGS, FP-Quant, AQLM, VPTQ, BitNet, EETQ, "
+        "EXL2, EXL3, QServe, QuIP#, nunchaku, FBGEMM", quantisers.packed,
+        "files written by the first five; transformers 5.24, integrations; exllamav3/modules/quant; vllm",
     ),
     Rule(
         Role.QUANTISED, "an 8-bit integer weight with one scale a row or one in all, and no zero point: 0 is zero",
-        "bitsandbytes 0.50.2 (8 bit), optimum-quanto 0.2.7 (int8), compressed-tensors 0.20.1, TensorRT-LLM",
-        quantisers.quantised,
+        "bitsandbytes 0.50.2 (8 bit), optimum-quanto 0.2.7 (int8), compressed-tensors 0.20.1, Gemma in transformers",
+        quantisers.quantised, "files written by the first two; transformers/integrations/gemma_quant.py",
     ),
     Rule(
         Role.QUANTISER,
         "lies beside a packed, integer, fp8 or 4-bit weight: everything in the module of its one weight but biases and "
         "low-rank branches; of an fp8 weight what is named a scale, a maximum or a zero point",
-        "bitsandbytes 0.50.2, GPTQ, AWQ, HQQ 0.2.8, mlx 0.32.4, torchao 0.18.0, optimum-quanto 0.2.7, "
-        "compressed-tensors 0.20.1, ModelOpt, ComfyUI, TensorRT-LLM, nunchaku, EXL2, EXL3, AQLM, VPTQ, QuIP#, Quark",
-        quantisers.state_beside, "files written by the library; transformers/quantizers and integrations",
+        "the writers of packed weights; fp8 of DeepSeek, ComfyUI, ModelOpt, TensorRT-LLM, Quark",
+        quantisers.state_beside,
+        "files written by bitsandbytes, HQQ, mlx, torchao, quanto; transformers 5.24, integrations",
     ),
     Rule(
         Role.QUANTISER, "lies below the name of a packed weight (`weight.absmax`)", "bitsandbytes 0.50.2",
-        quantisers.state_below,
+        quantisers.state_below, "files written by bitsandbytes",
     ),
     Rule(
         Role.QUANTISER, "state of an observer (`min_val` beside `max_val`, `scale` beside an integer `zero_point`), or "
         "of a module that imitates quantisation (`*_fake_quant`, `*_quantizer._amax`, `__nncf_hooks`)",
         "torch.ao 2.13, ModelOpt, NNCF 3.2, Brevitas", quantisers.fake_quantisers,
-        "torch/ao/quantization; nncf/torch/function_hook; brevitas/core/scaling",
+        "files written by torch; nncf/torch/function_hook; modelopt/torch/quantization; brevitas/core/scaling",
     ),
     Rule(
         Role.QUANTISER, "one number that scales a cache (`k_scale`), or bytes named `_extra_state`",
-        "vLLM, llm-compressor, Transformer Engine", quantisers.cache_scales, "vllm/model_executor/layers/quantization",
+        "compressed-tensors 0.20.1, ModelOpt, Transformer Engine", quantisers.cache_scales,
+        "compressed_tensors/quantization/lifecycle/initialize.py; transformer_engine/pytorch/module/base.py",
     ),
     Rule(
         Role.MASK, "`x_mask` or `_x_mask` beside `x` or `x_orig`, `mask` or `sparse_pruning_mask` beside `weight`, "
         "`0.mask` in a parametrization, of the weight's shape; those that hold more than 0 and 1 are soft masks",
         "torch.nn.utils.prune 2.13, coremltools, SynFlow, ModelOpt, NNCF 3.2, DeepSpeed 0.19.8, MADE, PixelCNN",
-        masks.masks, "mask_layouts.py has them all; here are those that no weight could be given",
+        masks.masks, "nncf/torch/function_hook/hook_storage.py; modelopt/torch/sparsity; "
+        "deepspeed/compression/basic_layer.py",
     ),
     Rule(
         Role.SOFT_MASK, "`mask` in `__nncf_hooks`, `sparse_mask_scores` beside `weight`: what a mask is computed from",
@@ -126,21 +128,22 @@ RULES: tuple[Rule, ...] = (
     Rule(
         Role.AUXILIARY, "`x_u`, `x_v` beside `x_orig` or `x_bar`; `_u`, `_v`, `base` in a parametrization; `u0` beside "
         "`sv0` and `weight`", "torch 0.4 to 2.13 (spectral norm, orthogonal), SAGAN and its kin, BigGAN-PyTorch",
-        norms.spectral_vectors, "torch/nn/utils/spectral_norm.py, parametrizations.py; BigGAN-PyTorch/layers.py",
+        norms.spectral_vectors, "state dicts of torch; pytorch-spectral-normalization-gan; BigGAN-PyTorch/layers.py",
     ),
     Rule(
         Role.AUXILIARY, "magnitudes, one of which scales a whole row: `x_g` beside `x_v`, `original0` beside "
         "`original1`, of shapes that broadcast; `lora_magnitude_vector`, `dora_scale`",
         "torch 0.4 to 2.13 (weight norm), transformers 5.24 (Wav2Vec2), peft 0.21.2, LyCORIS", norms.magnitudes,
-        "torch/nn/utils/weight_norm.py; peft/tuners/lora/dora.py; lycoris/modules/locon.py",
+        "state dicts of torch; files written by peft; comfy/weight_adapter",
     ),
     Rule(
         Role.STATISTIC, "a buffer, where the file says so", "torch.nn.Module, TorchScript, torch.export",
-        constants.buffers,
+        constants.buffers, "files written by torch",
     ),
     Rule(
         Role.STATISTIC, "`running_*`, `num_batches_tracked`, `moving_mean`, `moving_variance`",
         "torch.nn batch and instance norms, Keras 3, MXNet", constants.named_statistics,
+        "torch/nn/modules/batchnorm.py; keras/layers/normalization",
     ),
     Rule(
         Role.STATISTIC, "`cluster_size` beside `embed_avg`, `cluster_usage` beside `embed_sum`",
@@ -148,8 +151,9 @@ RULES: tuple[Rule, ...] = (
         "transformers/models/encodec, models/mimi",
     ),
     Rule(
-        Role.SETTING, "a floating point tensor without dimensions",
+        Role.SETTING, "a number without dimensions, real or complex",
         "kohya and LyCORIS (`alpha`), CLIP (`logit_scale`), GPT-2 (`masked_bias`)", constants.scalars,
+        "transformers/models/clip, models/gpt2; lycoris/modules",
     ),
     Rule(
         Role.SETTING, "tables that a model is built with, by name: `inv_freq`, `rope.freqs`, `attn_mask`, `pixel_mean`",
@@ -159,11 +163,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         Role.OPAQUE, "an element type without elements of its own, or a tensor that torch rebuilds otherwise",
         "torch 2.13 (sparse, quantised, nested, DTensor, subclasses), safetensors 0.8 (F4, F6, F8_E8M0)",
-        _of_kind("opaque"),
+        _of_kind("opaque"), "files written by torch and safetensors",
     ),
     Rule(
         Role.INTEGER, "whole numbers or truth values", "position ids, token types, attention masks",
-        _of_kind("int", "bool"),
+        _of_kind("int", "bool"), "files written by transformers",
     ),
 )  # fmt: skip
 """Every rule, in order of precedence."""
