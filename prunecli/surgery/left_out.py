@@ -8,7 +8,7 @@ from prunecli.surgery.names.roles import Role, roles_of
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.select import Choice
 
-__all__ = ["LeftOut", "PassedOver", "left_out", "passed_over", "role_beside"]
+__all__ = ["LeftOut", "PassedOver", "left_out", "masks_left", "passed_over", "role_beside"]
 
 _WEIGHTS = frozenset({Role.PACKED, Role.QUANTISED, Role.OPAQUE})
 """Roles of a state dict's tensors that hold weights, so that a broad pattern is about them even if it misses them."""
@@ -70,6 +70,12 @@ def passed_over(checkpoint: Layout, parameters: Mapping[str, Parameter], choices
     inside = [_Item(each.weight, each.role) for name, each in parameters.items() if name in told - chosen]
     beside = [item for item in _beside(checkpoint, taken) if item.role in _BESIDE]
     return PassedOver(_summed_up([*inside, *beside], taken), _bytes_of_all(checkpoint))
+
+
+def masks_left(checkpoint: Layout, parameters: Mapping[str, Parameter], baked: Collection[str]) -> PassedOver:
+    """Return the masks that stay when others are baked: soft ones, those of no weight, those outside the state dict."""
+    groups = left_out(checkpoint, parameters, baked)
+    return PassedOver(tuple(group for group in groups if group.role in (Role.MASK, Role.SOFT_MASK)))
 
 
 def _beside(checkpoint: Layout, taken: Collection[object]) -> Iterator[_Item]:

@@ -12,7 +12,7 @@ from prunecli.core.sampling import Subset, split, stream_key
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.surgery.absent import check_absent
-from prunecli.surgery.left_out import PassedOver, passed_over
+from prunecli.surgery.left_out import PassedOver, masks_left, passed_over
 from prunecli.surgery.masks import Census, check_multiplied, take_census
 from prunecli.surgery.nothing import check_elements
 from prunecli.surgery.parameters import Parameter, parameters_of
@@ -196,7 +196,8 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
         key, tied_to = ties[parameter.name]
         planned[parameter.name] = Planned(parameter, key, tied_to, _checked(parameter, census), None)
     _check_tied_masks(list(planned.values()))
-    return Plan("remove", parameters, planned, bake=True, stored_twice=stored_twice)
+    passed = masks_left(checkpoint, parameters, planned)
+    return Plan("remove", parameters, planned, bake=True, stored_twice=stored_twice, passed=passed)
 
 
 def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter], words: Wording) -> None:

@@ -182,7 +182,9 @@ def _why_none(passed: Sequence[Parameter], flat: int, min_dim: int) -> str:
     woven = len(passed) - roles.total()
     counts += [f"{woven:,} whose elements share memory"] if woven else []
     counts += [f"{flat:,} of fewer than {min_dim} dimensions"] if flat else []
-    return f"and takes none of them: {', '.join(counts)}; an exact name takes anything that has a zero"
+    by_name = flat or any(each.obstacle() is None for each in passed)
+    remedy = "an exact name takes anything that has a zero" if by_name else "none has elements to zero one by one"
+    return f"and takes none of them: {', '.join(counts)}; {remedy}"
 
 
 def _is_meant(parameter: Parameter, pattern: str) -> bool:

@@ -69,3 +69,22 @@ def test_rows_of_the_csv_have_a_role(cli: Cli, train: str) -> None:
 def test_a_row_says_its_role_where_it_is_not_a_parameter(cli: Cli, train: str, style: str) -> None:
     text = cli("report", train, "-p", "fc.*", "-p", "bn.running_mean", "--format", style).out
     assert text.count("dense, statistic") == 1
+
+
+def test_remove_says_which_masks_stay(cli: Cli) -> None:
+    state = {"fc.weight_orig": torch.ones(4, 4), "fc.weight_mask": torch.ones(4, 4, dtype=torch.bool)}
+    torch.save({**state, "attn.query_mask": torch.ones(3, dtype=torch.bool), "attn.query": torch.ones(3)}, "masked.pt")
+    assert notes(cli("remove", "masked.pt", "-p", "fc.*", "-o", "all.pt").err) == []
+    torch.save({**state, "x.sparse_mask_scores": torch.ones(4, 4), "x.weight": torch.ones(4, 4)}, "soft.pt")
+    outcome = cli("remove", "soft.pt", "-o", "baked.pt")
+    assert (outcome.code, notes(outcome.err)) == (0, ["1 soft mask"])
+
+
+def test_of_packed_weights_alone_there_is_no_name_to_try(cli: Cli) -> None:
+    packed = {"fc.qweight": torch.ones(4, 8, dtype=torch.int32), "fc.scales": torch.ones(1, 8)}
+    torch.save({**packed, "fc.qzeros": torch.ones(1, 1, dtype=torch.int32), "head.weight": torch.ones(4, 4)}, "gptq.pt")
+    line = cli("apply", "gptq.pt", "-p", "*.qweight", "-a", "0.5").err
+    assert "takes none of them: 1 packed weight; none has elements to zero one by one" in line
+    line = cli("apply", "gptq.pt", "-p", "fc.*", "-a", "0.5").err
+    assert "1 packed weight" in line
+    assert "an exact name takes anything that has a zero" in line

@@ -233,7 +233,7 @@ class TestBugs:
         def explode(*arguments: object, **options: object) -> None:
             raise RuntimeError("boom\x1b[2J\nsecond line")
 
-        monkeypatch.setattr(commands, "parameters_of", explode)
+        monkeypatch.setattr(commands, "list_parameters", explode)
         monkeypatch.setattr(running, "rewrite", explode)
 
     @pytest.mark.parametrize("command", [["params", "model.pt"], ["apply", "model.pt", *APPLY]])
