@@ -18,6 +18,9 @@ _PREFIXES = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _AVERAGE = re.compile(r"(?i)(.*_)?(ema|swa)(_.*)?")
 """A component of a name below which averages lie; only if their originals are there, too: `ema` has other meanings."""
 
+_FLAT = "ema_"
+"""What mmcv (1.x) puts before a parameter's name with its dots as underscores: its averages are buffers at the top."""
+
 DEEPEST = 128
 """Components of a name that averages and other copies are looked for by: all ends of it, so more would take long."""
 
@@ -85,7 +88,7 @@ def canonical(name: str) -> str:
 
 def is_among_averages(name: str) -> bool:
     """Whether a name, or a pattern for names, goes through a component that averages usually lie below."""
-    return _place_of_average(name.split(".")) is not None
+    return _place_of_average(name.split(".")) is not None or name.startswith(_FLAT)
 
 
 def _place_of_average(parts: list[str]) -> int | None:
@@ -180,6 +183,16 @@ def _averages(weights: Mapping[str, TensorInfo]) -> dict[str, str]:
         place = _place_of_average(parts) if len(parts) <= DEEPEST else None
         if place is not None:
             rests[name] = "".join(parts[place + 1 :])
+    flat = [name for name in weights if "." not in name and name.startswith(_FLAT)]
+    if flat:
+        by_look = {(name.replace(".", "_"), weight.shape): name for name, weight in weights.items() if "." in name}
+        found = {name: by_look.get((name.removeprefix(_FLAT), weights[name].shape)) for name in flat}
+        return {name: original for name, original in found.items() if original is not None} | _nested(weights, rests)
+    return _nested(weights, rests)
+
+
+def _nested(weights: Mapping[str, TensorInfo], rests: Mapping[str, str]) -> dict[str, str]:
+    """Find what averages below a component are averages of, by what follows that."""
     if not rests:
         return {}
     wanted = set(rests.values())

@@ -241,11 +241,7 @@ BESIDE: Mapping[str, tuple[dict[str, Any], str, dict[str, str]]] = {
     ),
     "timm": ({"state_dict": net(), "state_dict_ema": net(), "optimizer": trained()}, "state_dict",
              {"state_dict_ema": AVG, "optimizer": OPT}),
-    "MMEngine": (
-        {"state_dict": net(), "ema_state_dict": {"steps": torch.tensor(3), **net()}, "optimizer": trained(),
-         "message_hub": {"log_scalars": {"loss": torch.ones(3)}}},
-        "state_dict", {"ema_state_dict": AVG, "optimizer": OPT, "message_hub": ""},
-    ),
+    "callbacks": ({"state_dict": net(), "message_hub": {"loss": torch.ones(3)}}, "state_dict", {"message_hub": ""}),
     "fairseq": ({"model": net(), "last_optimizer_state": trained()}, "model", {"last_optimizer_state": OPT}),
     "FSDP": ({"model": net(), "optim": flattened()}, "model", {"optim": OPT}),
     "gradients": ({"model": net(), "grads": net()}, "model", {"grads": OPT}),
@@ -295,19 +291,64 @@ def test_chained_optimizers_of_megatron_core(tmp_path: Path) -> None:
         assert [tensor.within for tensor in opened.carried] == [OPT]
 
 
-def test_lightning_weight_averaging_says_which_weights_are_which(tmp_path: Path) -> None:
-    """The layout of Lightning 2.6: the average takes the place of the trained weights."""
-    content = {
-        "state_dict": net(0.5), "current_model_state": net(1.0), "averaging_state": {"n_averaged": torch.tensor(3)},
-        "optimizer_states": [trained()],
-    }  # fmt: skip
-    torch.save(content, tmp_path / "m.ckpt")
-    with open_any(tmp_path / "m.ckpt") as opened:
-        assert (opened.wrapper, len(opened.notes)) == ("state_dict", 1)
-        assert "trained weights" in opened.notes[0]
-        assert "--key current_model_state" in opened.notes[0]
+SWAPPED: Mapping[str, tuple[str, dict[str, Any], dict[str, str]]] = {
+    "Lightning 2.6, WeightAveraging": (
+        "current_model_state",
+        {"current_model_state": net(), "averaging_state": {"n_averaged": torch.tensor(3)}},
+        {"current_model_state": "", "averaging_state": AVG},
+    ),
+    "MMEngine 0.10, EMAHook": (
+        "ema_state_dict",
+        {"ema_state_dict": {"steps": torch.tensor(3)} | {f"module.{name}": each for name, each in net().items()}},
+        {"ema_state_dict": ""},
+    ),
+}
+
+
+@CONTAINERS
+@pytest.mark.parametrize("name", SWAPPED)
+def test_an_average_in_the_place_of_the_trained_weights_is_said(save: Any, name: str, tmp_path: Path) -> None:
+    key, beside, kinds_beside = SWAPPED[name]
+    save({"state_dict": net(0.5), **beside, "optimizer_states": [trained()]}, tmp_path / "m")
+    with open_any(tmp_path / "m") as opened:
+        assert opened.wrapper == "state_dict"
+        said = "state_dict is a running average; the trained weights, from which training goes on, are under "
+        assert list(opened.notes) == [f"{said}{key} (--key {key})"]
         found = {tensor.name.partition(".")[0]: tensor.within for tensor in opened.carried}
-    assert found == {"current_model_state": "", "averaging_state": AVG, "optimizer_states": OPT}
+    assert found == {**kinds_beside, "optimizer_states": OPT}
+    save({"state_dict": net(), "ema_state_dict": net()}, tmp_path / "timm")
+    with open_any(tmp_path / "timm") as opened:
+        assert not opened.notes
+        assert {tensor.within for tensor in opened.carried} == {AVG}
+
+
+def deepspeed_model(shape: tuple[int, ...]) -> dict[str, Any]:
+    """A model file as DeepSpeed 0.19 writes it; with stage 3, its tensors are placeholders."""
+    module = {name: torch.empty(0) if shape == (0,) else each for name, each in net().items()}
+    return {
+        "module": module, "buffer_names": [], "optimizer": None, "param_shapes": [{"fc.weight": torch.Size([3, 4])}],
+        "frozen_param_shapes": None, "shared_params": {}, "frozen_param_fragments": None, "lr_scheduler": None,
+        "data_sampler": None, "random_ltd": None, "sparse_tensor_module_names": [], "skipped_steps": 0,
+        "global_steps": 1, "global_samples": 8, "dp_world_size": 1, "mp_world_size": 1, "ds_version": "0.19.8",
+    }  # fmt: skip
+
+
+def test_deepspeed_model_files_hold_the_module_and_optimizer_files_no_state_dict(tmp_path: Path) -> None:
+    torch.save(deepspeed_model((3, 4)), tmp_path / "mp_rank_00_model_states.pt")
+    with open_any(tmp_path / "mp_rank_00_model_states.pt") as opened:
+        assert (opened.wrapper, list(opened.tensors), list(opened.carried)) == ("module", list(net()), [])
+    state = {"optimizer_state_dict": deepspeed("fp32_flat_groups"), "ds_config": {}, "ds_version": "0.19.8"}
+    torch.save(state, tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    with pytest.raises(
+        UnsupportedError, match=r"only optimizer state; --key reads one of these: optimizer_state_dict$"
+    ):
+        open_any(tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt").__enter__()
+
+
+def test_the_note_on_an_average_is_that_of_a_folder_too(tmp_path: Path) -> None:
+    torch.save({"params_ema": net()}, tmp_path / "pytorch_model.bin")
+    with open_any(tmp_path) as opened:
+        assert [note.partition(":")[0] for note in opened.notes] == ["the state dict is that under params_ema"]
 
 
 def test_shared_lists_of_parameters_are_read_once(tmp_path: Path) -> None:

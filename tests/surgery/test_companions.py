@@ -132,3 +132,14 @@ def test_what_only_sounds_like_an_average_is_a_parameter(name: str, tmp_path: Pa
     report, _ = pruned({"net.fc.weight": torch.ones(4, 4), name: torch.ones(4, 4)}, tmp_path)
     assert {each.name for each in report.parameters if each.pruned_now} == {"net.fc.weight", name}
     assert copies(report) == {}
+
+
+def test_averages_of_mmcv_are_buffers_at_the_top(tmp_path: Path) -> None:
+    """Their names are those of the parameters, with underscores for the dots."""
+    state = {"net.fc.weight": torch.ones(4, 4), "ema_net_fc_weight": torch.ones(4, 4) * 2, "ema_gate": torch.ones(4)}
+    report, new = pruned(state, tmp_path)
+    assert copies(report) == {"net.fc.weight": ("ema_net_fc_weight",)}
+    assert torch.equal(new["ema_net_fc_weight"], torch.ones(4, 4) * 2)
+    assert int((new["ema_gate"] == 0).sum()) == 2
+    report, new = pruned(state, tmp_path, "ema_net*")
+    assert int((new["ema_net_fc_weight"] == 0).sum()) == 8

@@ -75,8 +75,8 @@ class ShardedFolder(Folder):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What index and shards do not agree on, and the indexes that were passed over."""
-        found = list(self.placement.notes())
+        """How the first shard was read, what index and shards do not agree on, and indexes that were passed over."""
+        found = [*self._first.notes, *self.placement.notes()]
         if self.passed_over:
             named = ", ".join(show(name, 80) for name in self.passed_over)
             found.insert(0, f"passed over, since no shard that it names is in the folder: {named}")

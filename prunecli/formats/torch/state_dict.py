@@ -22,6 +22,10 @@ _WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",
     "classy_state_dict",
 )  # fmt: skip
+_TRAINED = {"current_model_state": "averaging_state", "ema_state_dict": "steps"}
+"""Where trained weights lie beside an average that took their place under `state_dict`, and what else is then beside
+them, or among them: Lightning's WeightAveraging (2.6), MMEngine's EMAHook (0.10).
+"""
 _SHOWN = 5
 
 
@@ -58,6 +62,7 @@ class _Finder:
         self._path: list[Node] = [root]
         self._keys: list[str] = []
         self._notes: list[str] = []
+        self._aliens: set[int] = set()  # networks whose keys say that they are averages
 
     def find(self, key: str | None) -> StateDict:
         if key is None:
@@ -68,7 +73,7 @@ class _Finder:
         aside = self._aside(node)
         nodes = tuple(name_state_dict(self._survey, self._places, node, aside=aside, forced=forced))
         self._check_names(nodes)
-        path = set(map(id, self._path))
+        path = self._aliens.union(map(id, self._path))
         others = tuple(name_others(self._survey, self._places, nodes, path))
         if not forced:
             self._check_found(nodes, others, aside)
@@ -95,7 +100,7 @@ class _Finder:
         for wrapper in _WRAPPERS:
             for branch in networks:
                 if branch.key == wrapper:
-                    self._tell_of_average(branch, levels)
+                    self._look_for_trained(branch, levels)
                     return branch
         averages = [branch for branch in levels if self._kind(branch) == AVERAGE]
         tensors = [branch for branch in here if id(branch.value) in self._survey.tensors]
@@ -128,14 +133,20 @@ class _Finder:
         shape = ref.view.shape if isinstance(ref, TensorRef) else ref.shape
         return len(shape) > 1 and not kind_of_key(text_of_key(branch.key))
 
-    def _tell_of_average(self, branch: Branch, levels: Sequence[Branch]) -> None:
-        """Note that a state dict is an average itself: Lightning's WeightAveraging (2.6) puts the trained one aside."""
-        keys = {each.key for each in levels if isinstance(each.key, str)}
-        if branch.key == "state_dict" and {"current_model_state", "averaging_state"} <= keys:
-            self._notes.append(
-                "state_dict is a running average; the trained weights, from which training goes on, are under "
-                "current_model_state (--key current_model_state)"
-            )
+    def _look_for_trained(self, branch: Branch, levels: Sequence[Branch]) -> None:
+        """Note that a state dict is an average itself, where its writer puts the trained weights under another key."""
+        by_key = {each.key: each for each in levels if isinstance(each.key, str)}
+        if branch.key != "state_dict":
+            return
+        for key, evidence in _TRAINED.items():
+            trained = by_key.get(key)
+            if trained is not None and (evidence in by_key or evidence in map(_key_of, self._branches(trained.value))):
+                self._aliens.add(id(trained.value))
+                path = show(".".join([*self._keys, key]), 80)
+                self._notes.append(
+                    "state_dict is a running average; the trained weights, from which training goes on, are under "
+                    f"{path} (--key {path})"
+                )
 
     def _aside(self, node: Node) -> Mapping[object, str]:
         """Return, by their edges, what lies in the state dict's place and is no part of it by its key.
@@ -199,6 +210,10 @@ class _Finder:
             else:
                 known = ", ".join(show(name, 40) for name in list(by_text)[:8]) or "nothing"
                 raise UsageError(f"--key {show(key)}: {self._where} has no {show(parts[0])} there, but {known}")
+
+
+def _key_of(branch: Branch) -> object:
+    return branch.key
 
 
 def _may_be_weight(named: NamedNode) -> bool:
