@@ -19,7 +19,7 @@ from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.surgery.edits import prepare
 from prunecli.surgery.live_layout import LiveModule
 from prunecli.surgery.live_pass import agreed_seed, check_refused, pass_over
-from prunecli.surgery.live_shards import fsdp_records, is_spread
+from prunecli.surgery.live_shards import fsdp_records, is_spread, names_restored_on_failure
 from prunecli.surgery.plan import Plan, Planned, plan_bake, plan_prune
 from prunecli.surgery.report import Report, make_report
 from prunecli.surgery.request import Group, Prune
@@ -148,6 +148,7 @@ def _carry_out(live: LiveModule, plan: Plan) -> Report:
     touched = {id(each): each for site in sites for each in (site.owner, *(reader for reader, _ in site.readers))}
     with contextlib.ExitStack() as stack:
         stack.enter_context(live.source.restored_on_failure())
+        stack.enter_context(names_restored_on_failure(records))
         for each in touched.values():
             stack.enter_context(untouched_on_failure(each))
         pass_over(live, plan, surgery)

@@ -4,8 +4,9 @@ Placements and mesh say where the local part lies in the whole tensor, so its pa
 no weight travels. What each rank counts is exchanged at the end, so that all of them return the report of the whole.
 """
 
+import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,16 @@ from torch import Tensor, nn
 
 from prunecli.errors import UnsupportedError, show
 
-__all__ = ["Shard", "check_wrappers", "exchange", "fsdp_records", "is_spread", "shard_of", "to_shards"]
+__all__ = [
+    "Shard",
+    "check_wrappers",
+    "exchange",
+    "fsdp_records",
+    "is_spread",
+    "names_restored_on_failure",
+    "shard_of",
+    "to_shards",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,18 @@ def fsdp_records(module: nn.Module) -> list[Any]:
             f"torch {torch.__version__} keeps the names of sharded parameters where they are not known here ({error}); "
             "save the state dict, and bake the file with prunecli remove"
         ) from None
+
+
+@contextlib.contextmanager
+def names_restored_on_failure(records: Sequence[Any]) -> Iterator[None]:
+    """Put back the names in FSDP2's records if the body raises."""
+    before = [(record, record.param_name, list(record.shared_param_names)) for record in records]
+    try:
+        yield
+    except BaseException:
+        for record, name, shared in before:
+            record.param_name, record.shared_param_names[:] = name, shared
+        raise
 
 
 def _groups(state: Any) -> list[Any]:

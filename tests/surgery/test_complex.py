@@ -15,6 +15,7 @@ from test_verify import verified
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
+from prunecli import bake_module, prune_module
 from prunecli.errors import UnsupportedError
 from prunecli.formats.opening import open_any
 from prunecli.surgery.destinations import Destination
@@ -181,3 +182,24 @@ def test_parts_of_a_distributed_folder_are_pruned_as_the_whole(tmp_path: Path) -
     plain = dict(state)
     plain["kernel"] = torch.where(keep, state["kernel"], 0)
     assert not compared(save(plain, tmp_path / "plain.pt"), out).differing
+
+
+@pytest.mark.parametrize("dtype", COMPLEX)
+def test_a_live_module_gets_the_masks_of_its_file(dtype: torch.dtype, tmp_path: Path) -> None:
+    values, keep = phases(dtype), live_mask(torch.ones(6, 8), 0.5, "kernel")
+    module, source = Filter(values.clone()), save({"kernel": values}, tmp_path / "in.pt")
+    told = apply(source, tmp_path / "out.pt", ask(0.5, mask_dtype="same"))
+    report = prune_module(module, "*", 0.5, seed=7)
+    assert [each.mask_sha256 for each in report.parameters] == [each.mask_sha256 for each in told.parameters]
+    assert torch.equal(halves(module.get_buffer("kernel_mask"))[..., 0] == 1, keep)
+    assert not halves(vars(module)["kernel"])[~keep].any()
+    assert {name: raw(each) for name, each in module.state_dict().items()} == {
+        name: raw(each) for name, each in load(tmp_path / "out.pt").items()
+    }
+    bake_module(module)
+    assert list(module.state_dict()) == ["kernel"]
+    assert torch.equal(halves(module.kernel)[keep], halves(values)[keep])
+    assert not halves(module.kernel)[~keep].any()
+    at_once = Filter(values.clone())
+    prune_module(at_once, "kernel", 0.5, seed=7, remove=True)
+    assert raw(at_once.kernel) == raw(module.kernel)
