@@ -167,9 +167,9 @@ class LiveModule:
         return shard.local
 
     def _info(self, name: str, tensor: Tensor, stored: Tensor, storages: Mapping[str, Storage]) -> TensorInfo:
-        dtype, shape = _dtype(stored), tuple(tensor.shape)
+        dtype, shape = _dtype(stored), () if tensor.is_nested else tuple(tensor.shape)
         if dtype.name not in DTYPES:
-            return TensorInfo(name, dtype, View.of(shape), Storage(name, 0, math.prod(shape) * dtype.itemsize))
+            return TensorInfo(name, dtype, View.of(shape), Storage(name, 0, 0))  # it lies nowhere that is known
         view = View(int(stored.storage_offset()), tuple(stored.shape), tuple(stored.stride()))
         storage = storages[_key(stored)]
         shard = self.shards.get(name)
@@ -220,6 +220,8 @@ def _dtype(tensor: Tensor) -> DType:
     """Name the element type; what is no plain run of elements (sparse, quantised, sharded) is opaque."""
     name = str(tensor.dtype).removeprefix("torch.")
     wrapper: bool = is_traceable_wrapper_subclass(tensor)
+    if tensor.is_nested:
+        return DType(f"a nested tensor of {name}", tensor.dtype.itemsize, "opaque")
     if wrapper or tensor.layout is not torch.strided:
         kind = type(tensor).__name__ if tensor.layout is torch.strided else str(tensor.layout).removeprefix("torch.")
         return DType(f"a {kind} of {name}", tensor.dtype.itemsize, "opaque")

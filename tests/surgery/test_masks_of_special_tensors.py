@@ -57,6 +57,11 @@ ORIGINALS: dict[str, tuple[Callable[[], Tensor], str]] = {
     "sharded": (distributed, "it is the tensor subclass DTensor"),
     "of a class": (lambda: torch.ones(4, 6).as_subclass(Scaled), "it is the tensor subclass Scaled"),
     "expanded": (lambda: torch.ones(1, 6).expand(4, 6), "it is expanded"),
+    "nested": (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "it is (a )?nested"),
+    "ragged": (
+        lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
+        "it is (a nested|the tensor subclass NestedTensor)",
+    ),
 }
 
 
@@ -87,7 +92,12 @@ def parameters(source: Path) -> dict[str, Parameter]:
         return parameters_of(opened)
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning", "ignore:.*quantize.*", "ignore:Sparse CSC:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Sparse CSR:UserWarning",
+    "ignore:.*quantize.*",
+    "ignore:Sparse CSC:UserWarning",
+    "ignore:The PyTorch API of nested",
+)
 @pytest.mark.parametrize("kind", ORIGINALS)
 def test_a_mask_that_cannot_be_baked_is_never_dropped(kind: str, tmp_path: Path) -> None:
     make, what = ORIGINALS[kind]
@@ -102,7 +112,12 @@ def test_a_mask_that_cannot_be_baked_is_never_dropped(kind: str, tmp_path: Path)
         assert not out.exists()
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning", "ignore:.*quantize.*", "ignore:Sparse CSC:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Sparse CSR:UserWarning",
+    "ignore:.*quantize.*",
+    "ignore:Sparse CSC:UserWarning",
+    "ignore:The PyTorch API of nested",
+)
 @pytest.mark.parametrize("kind", ORIGINALS)
 def test_what_is_selected_beside_it_is_baked(kind: str, tmp_path: Path) -> None:
     make, _ = ORIGINALS[kind]
@@ -155,7 +170,12 @@ def test_sparse_tensors_are_not_compared_by_bytes_that_are_not_theirs(tmp_path: 
     assert found["s.1.1"] == ("compared", 4)  # the values, which lie in a storage of their own
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning", "ignore:.*quantize.*", "ignore:Sparse CSC:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Sparse CSR:UserWarning",
+    "ignore:.*quantize.*",
+    "ignore:Sparse CSC:UserWarning",
+    "ignore:The PyTorch API of nested",
+)
 @pytest.mark.parametrize("kind", [kind for kind in ORIGINALS if kind not in ("sharded", "of a class")])
 def test_a_live_module_keeps_such_a_mask_and_every_other_tensor(kind: str) -> None:
     make, _ = ORIGINALS[kind]
