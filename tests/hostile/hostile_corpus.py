@@ -37,9 +37,9 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "apply": ("apply", "-p", "*", "-a", "0.5", "--seed", "1", "--remove", "-o", "out"),
 }
 MODULES = (
-    "hostile_code", "hostile_exports", "hostile_folders", "hostile_index", "hostile_kinds", "hostile_legacy",
-    "hostile_metadata", "hostile_names", "hostile_odd", "hostile_pickles", "hostile_tensors", "hostile_views",
-    "hostile_zips",
+    "hostile_code", "hostile_components", "hostile_exports", "hostile_folders", "hostile_index", "hostile_kinds",
+    "hostile_legacy", "hostile_metadata", "hostile_names", "hostile_odd", "hostile_pickles", "hostile_tensors",
+    "hostile_views", "hostile_zips",
 )  # fmt: skip
 """Where the functions are."""
 
