@@ -1,15 +1,19 @@
 """Which role each tensor has: layouts of the writers, at every depth, and their neighbours that are parameters."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from roles_by_hand import described, roles
+from safetensors.torch import save_file
 from surgery_zoo import apply, ask, count, load, noise, save
+from torch import Tensor
 
 from prunecli.errors import UsageError
 from prunecli.formats.detect import open_checkpoint
+from prunecli.formats.opening import open_any
 from prunecli.surgery.names import roles as table
 from prunecli.surgery.names.evidence_norms import directions_of
 from prunecli.surgery.names.modules import Module, modules_of
@@ -365,3 +369,45 @@ def test_a_parameter_knows_its_role(tmp_path: Path) -> None:
     with open_checkpoint(source) as checkpoint:
         found = {name: str(each.role) for name, each in parameters_of(checkpoint).items()}
     assert found == {"weight_orig": P, "weight_u": A, "weight": D}
+
+
+CONTAINERS = {
+    "zip": "m.pt", "legacy": "m.pth", "safetensors": "m.safetensors", "folder": "m", "wrapped": "w.ckpt",
+}  # fmt: skip
+
+
+def stored(container: str, state: dict[str, Tensor], folder: Path) -> Path:
+    """Write a state dict in a container; a folder cuts a layer's tensors into two shards."""
+    path = folder / CONTAINERS[container]
+    if container == "safetensors":
+        save_file(state, path)
+    elif container == "folder":
+        path.mkdir()
+        names = list(state)
+        shards = {f"model-0000{place + 1}-of-00002.safetensors": names[place::2] for place in range(2)}
+        for shard, own in shards.items():
+            save_file({name: state[name] for name in own}, path / shard)
+        weight_map = {name: shard for shard, own in shards.items() for name in own}
+        (path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    elif container == "wrapped":
+        torch.save({"epoch": 1, "state_dict": {f"module.{name}": each for name, each in state.items()}}, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=container == "zip")
+    return path
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_layout_has_its_roles_in_every_container(container: str, tmp_path: Path) -> None:
+    """In a folder, a weight and what belongs to it may lie in different shards."""
+    spelled = {
+        f"m{place}.{name}": each for place, tensors in enumerate(LAYOUTS.values()) for name, each in tensors.items()
+        if not any(text in ("quantised", "f4 32x32") or "e8m0" in text for text, _ in tensors.values())
+        and not any(text.startswith(("u32", "f8")) for text, _ in tensors.values())
+    }  # fmt: skip
+    tensors = {
+        name: noise(each.shape, getattr(torch, each.dtype.name), place)
+        for place, (name, each) in enumerate(described({name: text for name, (text, _) in spelled.items()}).items())
+    }
+    with open_any(stored(container, tensors, tmp_path)) as checkpoint:
+        found = {each.name.removeprefix("module."): str(each.role) for each in parameters_of(checkpoint).values()}
+    assert found == {name: role for name, (_, role) in spelled.items()}
