@@ -1,6 +1,7 @@
 """Whether a tensor holds nothing but 0 and 1, as masks do: a look at its values that ends with the first other one."""
 
 import weakref
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,14 +12,27 @@ from prunecli.formats.source import Bytes
 
 __all__ = ["is_binary"]
 
-_seen: dict[int, tuple["weakref.ref[Bytes]", dict[object, bool]]] = {}
+_LOOKS = 2
+"""How often, on the average, each byte of a source is looked at: a small file can name one stretch very often."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was found in a source, and how many bytes may still be looked at."""
+
+    left: int
+    answers: dict[object, bool] = field(default_factory=dict)
+
+
+_seen: dict[int, tuple["weakref.ref[Bytes]", _Known]] = {}
 """What was found, by the identity of the source: a command asks several times, and a mask may be large."""
 
 
 def is_binary(checkpoint: Layout, tensor: TensorInfo) -> bool:
     """Tell whether all elements of a tensor are 0 or 1.
 
-    Booleans are, without a look. Of others a block is held at a time.
+    Booleans are, without a look. Of others a block is held at a time. Where too many tensors share their memory to look
+    at each, it is not known, and the answer is no.
 
     Raises:
         DamagedError: the file ends early.
@@ -28,17 +42,18 @@ def is_binary(checkpoint: Layout, tensor: TensorInfo) -> bool:
         return True
     known = _known(checkpoint.source)
     place = (tensor.storage.key, tensor.storage.offset, tensor.dtype.name, tensor.view)
-    if place not in known:
-        known[place] = _look(checkpoint, tensor)
-    return known[place]
+    if place not in known.answers:
+        known.left -= tensor.span[1] - tensor.span[0]
+        known.answers[place] = known.left >= 0 and _look(checkpoint, tensor)
+    return known.answers[place]
 
 
-def _known(source: Bytes) -> dict[object, bool]:
+def _known(source: Bytes) -> _Known:
     """Return what was found in a source, until it is gone."""
     number = id(source)
-    reference, known = _seen.get(number, (None, {}))
-    if reference is None or reference() is not source:
-        known = {}
+    reference, known = _seen.get(number, (None, None))
+    if known is None or reference is None or reference() is not source:
+        known = _Known(_LOOKS * source.size)
         _seen[number] = weakref.ref(source, lambda _: _seen.pop(number, None)), known
     return known
 

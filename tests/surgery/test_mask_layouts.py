@@ -254,3 +254,24 @@ def test_the_mask_that_a_pickled_module_applies_itself_is_left_to_it(tmp_path: P
     with open_checkpoint(tmp_path / "in.pt", Reading(foreign=True)) as checkpoint:
         found = {name: (str(each.role), each.mask) for name, each in parameters_of(checkpoint).items()}
     assert found == {"weight": ("parameter", None), "bias": ("parameter", None), "mask": ("mask", None)}
+
+
+def test_no_file_makes_a_look_at_its_masks_take_long(tmp_path: Path) -> None:
+    """Each byte may be looked at twice on the average; masks beyond that are not known to be masks."""
+    ones = torch.ones(4096)
+    state: dict[str, Tensor] = {}
+    for size in range(3000, 3040):
+        state |= {f"w{size}": noise((size,), seed=size), f"w{size}_mask": ones[:size]}
+    large = {f"v{place}": noise((4096, 8), seed=place) for place in range(4)}
+    few = save(state | large, tmp_path / "few.pt")
+    with open_checkpoint(few) as checkpoint:
+        assert all(each.mask is not None for name, each in parameters_of(checkpoint).items() if name.startswith("w"))
+    many: dict[str, Tensor] = {}
+    weight = noise((4096,))
+    for size in range(3000, 3200):
+        many |= {f"w{size}": weight[:size], f"w{size}_mask": ones[:size]}
+    with open_checkpoint(save(many, tmp_path / "many.pt")) as checkpoint:
+        found = parameters_of(checkpoint)
+        masked = [name for name, each in found.items() if each.mask is not None]
+        assert 1 <= len(masked) < 20
+        assert sum(str(each.role) == "soft mask" for each in found.values()) == 200 - len(masked)
