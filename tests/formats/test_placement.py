@@ -116,7 +116,7 @@ def test_a_stale_copy_in_another_shard_is_carried_along_untouched(tmp_path: Path
     assert report.totals.pruned_now == 24
     assert len(notes) == 1
     assert notes[0].startswith(
-        "carried along as they are: 1 further copies of tensors, in shards where the index does not put them, from "
+        "carried along as they are: stale copies of 1 tensor, in shards where the index does not put them, from "
         f"a.weight in {second} on"
     )
     assert torch.equal(load_shard(tmp_path / "out" / second)["a.weight"], stale)

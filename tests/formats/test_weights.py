@@ -1,8 +1,11 @@
 """Which files are a folder's weights by their names: indexes and whole files, those of variants too."""
 
+import json
 from pathlib import Path
 
+import fsspec
 import pytest
+import safetensors.torch
 import torch
 from folder_zoo import files_of, make_folder, save_shard
 
@@ -72,6 +75,19 @@ def test_an_index_behind_a_url_means_the_folder_that_it_lies_in() -> None:
     assert isinstance(found, Url)
     assert found.address == "s3://bucket/m/"
     assert folder_of_index(Url("s3://bucket/m/model.safetensors")) is None
+
+
+def test_the_shards_of_an_index_behind_a_url_are_read() -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe("/weights/m/one.safetensors", safetensors.torch.save({"a": torch.ones(4)}))
+    for variant in ("", ".fp16"):
+        text = json.dumps({"weight_map": {"a": "one.safetensors"}})
+        files.pipe(f"/weights/m/model.safetensors.index{variant}.json", text.encode())
+    with open_any(Url("memory://weights/m/model.safetensors.index.fp16.json")) as opened:
+        assert list(opened.tensors) == ["a"]
+    with pytest.raises(UnsupportedError, match="holds several checkpoints"), open_any(Url("memory://weights/m")):
+        pass
+    files.rm("/weights", recursive=True)
 
 
 # --- a plain checkpoint and a variant side by side

@@ -44,9 +44,9 @@ class Placement:
         if stale:
             file, name = stale[0]
             yield (
-                f"carried along as they are: {len(stale)} further copies of tensors, in shards where the index does "
-                f"not put them, from {show(name, _SHOWN)} in {show(file, _SHOWN)} on; a library that reads whole "
-                "shards may load those"
+                f"carried along as they are: stale copies of {_tensors(len(stale))}, in shards where the index does "
+                f"not put them, from {show(name, _SHOWN)} in {show(file, _SHOWN)} on; transformers loads the copy in "
+                "the last shard"
             )
         unnamed = [each for each in self.surplus if each[1] not in self.files]
         if unnamed:
