@@ -14,7 +14,7 @@ __all__ = ["plan_notes", "result_notes"]
 _LOADERS = {
     "transformers": "transformers starts layers with masks (weight_orig, weight_mask) at random",
     "diffusers": "diffusers leaves layers with masks (weight_orig, weight_mask) on the meta device, without values",
-    "peft": "peft leaves out layers with masks (weight_orig, weight_mask): lora_B stays zero",
+    "peft": "peft starts layers with masks (weight_orig, weight_mask) untrained, lora_B at zero",
 }
 """What `from_pretrained` does with masks, as it was seen: transformers 5.24, diffusers 0.42, peft 0.21."""
 

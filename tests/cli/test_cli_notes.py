@@ -17,7 +17,7 @@ CONFIGS = {
     "diffusers": ("config.json", {"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.42.1"}),
     "peft": ("adapter_config.json", {"peft_type": "LORA"}),
 }
-WORDS = {"transformers": "at random", "diffusers": "on the meta device", "peft": "lora_B stays zero"}
+WORDS = {"transformers": "at random", "diffusers": "on the meta device", "peft": "untrained, lora_B at zero"}
 
 
 def notes(text: str) -> list[str]:
