@@ -161,6 +161,7 @@ def test_what_only_looks_like_a_mask_is_not_one(tmp_path: Path) -> None:
         "c": torch.ones(4, dtype=torch.int32), "c_mask": torch.ones(4),
         "d_orig": noise((4,), seed=5), "d_mask": torch.ones(4), "d": noise((4,), seed=7),
         "e": noise((4,), seed=8), "e_mask": torch.ones(1).expand(4),
+        "f": noise((1,), seed=9).expand(4), "f_mask": torch.ones(4),
     }  # fmt: skip
     with open_checkpoint(save(state, tmp_path / "m.pt")) as checkpoint:
         found = parameters_of(checkpoint)

@@ -112,7 +112,7 @@ def _weights_of(name: str) -> Iterator[tuple[str, str]]:
 
 def _covers(mask: TensorInfo, weight: TensorInfo) -> bool:
     """Whether a mask can be that of a weight: a number for each of its elements, of a type that has 0 and 1."""
-    plain = mask.dtype.prunable and mask.view.nested and mask.view.repeats <= 1
+    plain = all(each.dtype.prunable and each.view.nested and each.view.repeats <= 1 for each in (mask, weight))
     return plain and mask.shape == weight.shape != () and weight.dtype.kind in ("float", "complex")
 
 
