@@ -26,6 +26,7 @@ LETTERS, SECONDS, MEMORY = 300, 5.0, 300 << 20
 """What a refusal may have and cost: characters of its line, seconds, and bytes of memory beyond the file's size."""
 
 _PREFIX = "prunecli: error: "
+_NOTE = "prunecli: note: "
 _CANARY = "canary"
 _WORKER = Path(__file__).with_name("hostile_worker.py")
 Tree = dict[str, tuple[int, str]]
@@ -172,7 +173,9 @@ class _Trial:
             yield f"what it says is not printable: {done['out'] + done['err']!r}"
 
     def _refusal(self, done: Mapping[str, Any], size: int) -> Iterator[str]:
-        error = done["err"]
+        lines = done["err"].splitlines(keepends=True)
+        # What a file holds beside its state dict is said before its data are read.
+        error = "".join(line for line in lines if not (line.startswith(_NOTE) and line[:-1].isprintable()))
         if error.count("\n") != 1 or not error.startswith(_PREFIX) or not error[:-1].isprintable():
             yield f"not one printable line: {error[:400]!r}"
         if len(error) - 1 > LETTERS:
