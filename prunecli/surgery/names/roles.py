@@ -69,7 +69,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         Role.AVERAGE, "lies under a key that names an average, beside the networks",
-        "timm, ultralytics, BasicSR", _within("average"), "timm/utils/checkpoint_saver.py; basicsr/models",
+        "timm, ultralytics, BasicSR", _within("average"), "names in public code",
     ),
     Rule(
         Role.PACKED,
@@ -78,7 +78,7 @@ RULES: tuple[Rule, ...] = (
         "bitsandbytes 0.50.2 (4 bit), HQQ 0.2.8, mlx 0.32.4, torchao 0.18.0, optimum-quanto 0.2.7 (int4); GPTQ, AWQ, "
         "AutoRound, Marlin, compressed-tensors 0.20.1, GPT-OSS (mxfp4), HIGGS, FP-Quant, AQLM, VPTQ, BitNet, EETQ, "
         "EXL2, EXL3, QServe, QuIP#, nunchaku, FBGEMM", quantisers.packed,
-        "files written by the first five; transformers 5.24, integrations; exllamav3/modules/quant; vllm",
+        "files written by the first five; names in the public code of the others",
     ),
     Rule(
         Role.QUANTISED, "an 8-bit integer weight with one scale a row or one in all, and no zero point: 0 is zero",
@@ -91,7 +91,7 @@ RULES: tuple[Rule, ...] = (
         "low-rank branches; of an fp8 weight what is named a scale, a maximum or a zero point",
         "the writers of packed weights; fp8 of DeepSeek, ComfyUI, ModelOpt, TensorRT-LLM, Quark",
         quantisers.state_beside,
-        "files written by bitsandbytes, HQQ, mlx, torchao, quanto; transformers 5.24, integrations",
+        "files written by bitsandbytes, HQQ, mlx, torchao, quanto; names in public code",
     ),
     Rule(
         Role.QUANTISER, "lies below the name of a packed weight (`weight.absmax`)", "bitsandbytes 0.50.2",
@@ -101,12 +101,12 @@ RULES: tuple[Rule, ...] = (
         Role.QUANTISER, "state of an observer (`min_val` beside `max_val`, `scale` beside an integer `zero_point`), or "
         "of a module that imitates quantisation (`*_fake_quant`, `*_quantizer._amax`, `__nncf_hooks`)",
         "torch.ao 2.13, ModelOpt, NNCF 3.2, Brevitas", quantisers.fake_quantisers,
-        "files written by torch; nncf/torch/function_hook; modelopt/torch/quantization; brevitas/core/scaling",
+        "files written by torch; names in the public code of the others",
     ),
     Rule(
         Role.QUANTISER, "one number that scales a cache (`k_scale`), or bytes named `_extra_state`",
         "compressed-tensors 0.20.1, ModelOpt, Transformer Engine", quantisers.cache_scales,
-        "compressed_tensors/quantization/lifecycle/initialize.py; transformer_engine/pytorch/module/base.py",
+        "compressed_tensors/quantization/lifecycle/initialize.py; names in public code",
     ),
     Rule(
         Role.MASK, "`x_mask` or `_x_mask` beside `x` or `x_orig`, `mask` or `sparse_pruning_mask` beside `weight`, "
@@ -134,7 +134,7 @@ RULES: tuple[Rule, ...] = (
         Role.AUXILIARY, "magnitudes, one of which scales a whole row: `x_g` beside `x_v`, `original0` beside "
         "`original1`, of shapes that broadcast; `lora_magnitude_vector`, `dora_scale`",
         "torch 0.4 to 2.13 (weight norm), transformers 5.24 (Wav2Vec2), peft 0.21.2, LyCORIS", norms.magnitudes,
-        "state dicts of torch; files written by peft; comfy/weight_adapter",
+        "state dicts of torch; files written by peft; names in public code",
     ),
     Rule(
         Role.STATISTIC, "a buffer, where the file says so", "torch.nn.Module, TorchScript, torch.export",
@@ -143,7 +143,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         Role.STATISTIC, "`running_*`, `num_batches_tracked`, `moving_mean`, `moving_variance`",
         "torch.nn batch and instance norms, Keras 3, MXNet", constants.named_statistics,
-        "torch/nn/modules/batchnorm.py; keras/layers/normalization",
+        "torch/nn/modules/batchnorm.py; names in public code",
     ),
     Rule(
         Role.STATISTIC, "`cluster_size` beside `embed_avg`, `cluster_usage` beside `embed_sum`",
@@ -153,12 +153,12 @@ RULES: tuple[Rule, ...] = (
     Rule(
         Role.SETTING, "a number without dimensions, real or complex",
         "kohya and LyCORIS (`alpha`), CLIP (`logit_scale`), GPT-2 (`masked_bias`)", constants.scalars,
-        "transformers/models/clip, models/gpt2; lycoris/modules",
+        "transformers/models/clip, models/gpt2; names in public code",
     ),
     Rule(
         Role.SETTING, "tables that a model is built with, by name: `inv_freq`, `rope.freqs`, `attn_mask`, `pixel_mean`",
         "transformers 4 (Llama), Meta's Llama, Swin, detectron2, fairseq", constants.constants,
-        "transformers/models/llama; timm/models/swin_transformer.py; fairseq/modules",
+        "transformers/models/llama; names in public code",
     ),
     Rule(
         Role.OPAQUE, "an element type without elements of its own, or a tensor that torch rebuilds otherwise",
