@@ -173,8 +173,11 @@ class _Finder:
     def _check_found(
         self, nodes: Sequence[NamedNode], others: Sequence[NamedNode], aside: Mapping[object, str]
     ) -> None:
-        """Refuse a file in which what was found are no weights, but a trainer's notes beside optimizer state."""
-        if not others or any(map(_may_be_weight, nodes)):
+        """Refuse a file in which what was found are no weights, but a trainer's notes beside optimizer state.
+
+        A module says itself what its state dict is, even if that is empty.
+        """
+        if not others or any(map(_may_be_weight, nodes)) or self._tree.is_module(self._path[-1]):
             return
         if not nodes or aside:
             raise UnsupportedError(f"{self._where} holds no state dict of a model, {self._choices()}")
