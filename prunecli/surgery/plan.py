@@ -19,7 +19,7 @@ from prunecli.surgery.parameters import Parameter, parameters_of
 from prunecli.surgery.request import Group, Prune
 from prunecli.surgery.select import Choice, Selection, choose, select
 from prunecli.surgery.stored_twice import StoredTwice, find_stored_twice
-from prunecli.surgery.ties import check_shared_masks, find_ties
+from prunecli.surgery.ties import check_baked_masks, check_shared_masks, find_ties
 from prunecli.surgery.wording import SHELL, Wording
 
 __all__ = ["SEEDS", "Plan", "Planned", "check_request", "plan_bake", "plan_parameters", "plan_prune"]
@@ -127,8 +127,8 @@ def plan_parameters(
     dense = f"keep the other dense with {words.untie} (masks only)"
     stored_twice = find_stored_twice(checkpoint, parameters)
     ties = find_ties(checkpoint, parameters, selected, dense, stored_twice, untie=prune.untie, words=words)
-    if not prune.remove:
-        check_shared_masks(checkpoint, parameters, ties, words)
+    check = check_baked_masks if prune.remove else check_shared_masks
+    check(checkpoint, parameters, ties, words)
     planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
     _check_tied_masks(planned)
     return planned, stored_twice
@@ -190,6 +190,7 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
     _check_bakeable(checkpoint, selected, words)
     stored_twice = find_stored_twice(checkpoint, parameters)
     ties = find_ties(checkpoint, parameters, selected, words.clone, stored_twice, words=words)
+    check_baked_masks(checkpoint, parameters, ties, words)
     planned = {}
     for parameter in selected:
         census = take_census(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)

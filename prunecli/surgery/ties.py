@@ -9,7 +9,7 @@ from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.stored_twice import StoredTwice
 from prunecli.surgery.wording import SHELL, Wording
 
-__all__ = ["check_shared_masks", "find_ties"]
+__all__ = ["check_baked_masks", "check_shared_masks", "find_ties"]
 
 
 _CROWD = 1000
@@ -133,8 +133,9 @@ def check_shared_masks(
     ties: Mapping[str, tuple[str, tuple[str, ...]]],
     words: Wording = SHELL,
 ) -> None:
-    """Refuse to edit a mask that holds for something else, too."""
+    """Refuse to edit a mask that holds for something else, too, or is something else as well."""
     everything: list[_Entry] = [(each.name, each.mask, each) for each in parameters.values() if each.mask]
+    everything += [(each.weight.name, each.weight, None) for each in parameters.values()]
     everything += [(tensor.name, tensor, None) for tensor in checkpoint.carried]
     neighbours = _neighbours(everything)
     for name in ties:
@@ -145,4 +146,23 @@ def check_shared_masks(
                 raise UsageError(
                     f"the mask of {show(name)} shares its memory with that of {show(holder)}, which would change "
                     f"along; bake with {words.remove}, or {words.clone}"
+                )
+
+
+def check_baked_masks(
+    checkpoint: Layout,
+    parameters: Mapping[str, Parameter],
+    ties: Mapping[str, tuple[str, tuple[str, ...]]],
+    words: Wording = SHELL,
+) -> None:
+    """Refuse to zero a weight that is the mask of something else as well, and stays that."""
+    everything: list[_Entry] = [(name, parameters[name].weight, parameters[name]) for name in ties]
+    everything += [(each.name, each.mask, None) for each in parameters.values() if each.mask and each.name not in ties]
+    neighbours = _neighbours(everything)
+    for name in ties:
+        for holder, tensor, other in _near(neighbours, name, checkpoint):
+            if other is None and _share(parameters[name].weight, tensor):
+                raise UsageError(
+                    f"{show(name)} shares its memory with the mask of {show(holder)}, which would change along; "
+                    f"select both, or {words.clone}"
                 )

@@ -179,3 +179,45 @@ def test_bytes_seen_in_two_widths_are_shared_where_they_meet(tmp_path: Path) -> 
     target = tmp_path / "out.pt"
     apply(source, target, ask(0.5, "beside", remove=True))
     assert target.read_bytes() == expected_file(source, {"beside": live_mask(tensors["beside"], 0.5, "beside")})
+
+
+def mask_that_is_also(name: str) -> dict[str, Tensor]:
+    mask = (noise((6, 4), seed=5) > 0).float()
+    return {"w": noise((6, 4), seed=4), "w_mask": mask, name: mask}
+
+
+def test_a_mask_that_is_a_weight_as_well_is_not_edited(tmp_path: Path) -> None:
+    source = save(mask_that_is_also("gate"), tmp_path / "model.pt")
+    refused(source, 0.5, "w", match=r"^the mask of w shares its memory with that of gate, which would change along; ")
+    whole = noise((8, 4), seed=6).gt(0).float()
+    source = save({"w_orig": noise((6, 4), seed=4), "w_mask": whole[1:7], "all": whole}, tmp_path / "view.pt")
+    refused(source, 0.5, "w", match="^the mask of w shares its memory with that of all")
+    itself = (noise((6, 4), seed=5) > 0).float()
+    source = save({"w_orig": itself, "w_mask": itself}, tmp_path / "itself.pt")
+    refused(source, 0.5, "w", match="^the mask of w shares its memory with that of w_orig")
+
+
+def test_a_weight_that_is_a_mask_as_well_is_baked_only_with_what_it_masks(tmp_path: Path) -> None:
+    source, target = save(mask_that_is_also("gate"), tmp_path / "model.pt"), tmp_path / "out.pt"
+    refused(source, 0.5, "gate", remove=True, match="^gate shares its memory with the mask of w, which would change")
+    apply(source, target, ask(0.25, "gate"))
+    assert raw(load(target)["w_mask"]) == raw(mask_that_is_also("gate")["w_mask"])
+    report = apply(source, tmp_path / "both.pt", ask(0.25, remove=True))
+    loaded, mask = load(tmp_path / "both.pt"), mask_that_is_also("gate")["w_mask"]
+    assert sorted(loaded) == ["gate", "w"]
+    assert not loaded["w"][mask == 0].any()
+    assert [int((loaded[each.name] == 0).sum()) for each in report.parameters] == [
+        each.zeros for each in report.parameters
+    ]
+
+
+def test_baking_some_masks_leaves_the_others_alone(tmp_path: Path) -> None:
+    mask = (noise((6, 4), seed=5) > 0).float()
+    own = (noise((6, 4), seed=7) > 0).float()
+    tensors = {"gate_orig": mask, "gate_mask": own, "w_orig": noise((6, 4), seed=4), "w_mask": mask}
+    source, target = save(tensors, tmp_path / "model.pt"), tmp_path / "out.pt"
+    with pytest.raises(UsageError, match="^gate shares its memory with the mask of w, which would change along"):
+        bake(source, target, "gate")
+    bake(source, target)
+    assert raw(load(target)["gate"]) == raw(mask * own)
+    assert raw(load(target)["w"]) == raw(torch.where(mask.bool(), tensors["w_orig"], torch.zeros(())))
