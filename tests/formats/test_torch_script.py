@@ -119,6 +119,7 @@ def test_plain_attributes_are_no_part_of_the_state_dict(tmp_path: Path) -> None:
     with opened(saved(_scripted(Block()), tmp_path / "m.pt")) as checkpoint:
         assert list(checkpoint.tensors) == ["gain", "seen", "temp", "lin.weight", "lin.bias"]
         assert {info.name for info in checkpoint.carried} == {"table", "many.0.0", "many.0.1", "named.0.a"}
+        assert {info.name for info in checkpoint.carried if info.buffer} == {"table"}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from prunecli.errors import UsageError
+from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.inventory import Entry, inventory, matching
+from prunecli.surgery.names.roles import Role
 from prunecli.surgery.select import Selection
 
 STATE = {
@@ -43,6 +46,23 @@ def test_a_parameter_is_its_weight_and_its_mask(entries: list[Entry]) -> None:
     assert names(entries, "fc.weight_mask") == both[1:]
     assert names(entries, "*.weight") == both
     assert names(entries, "fc.*", excludes=("*_mask",)) == [both[0], "module.fc.bias"]
+
+
+class Caching(nn.Module):
+    """It has a parameter, a buffer that is not saved, and a tensor in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+        self.register_buffer("unsaved", torch.ones(2), persistent=False)
+        self.context = torch.zeros(0)
+
+
+def test_plain_attributes_of_a_module_are_not_another_network(tmp_path: Path) -> None:
+    torch.save(Caching(), tmp_path / "m.pt")
+    with open_checkpoint(tmp_path / "m.pt", Reading(foreign=True)) as checkpoint:
+        roles = {entry.name: entry.role for entry in inventory(checkpoint)}
+    assert roles == {"weight": Role.PARAMETER, "unsaved": Role.STATISTIC, "context": Role.STATISTIC}
 
 
 def test_patterns_match_whatever_the_role(entries: list[Entry]) -> None:

@@ -5,7 +5,7 @@ Nothing is imported: a module is told by its registries (`_parameters`, `_buffer
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunecli.formats.pickles.nodes import Call, DictNode, Entry, Global, ListNode, Node, SetNode, TupleNode
 
@@ -23,8 +23,8 @@ class Branch:
     """Something that an object holds.
 
     `entry` and its list `home` are where it can be renamed or given a neighbour, None in sequences and arguments.
-    `owner` is the module whose registry it stands in; `buffer` tells that the registry is that of buffers. `edge`
-    identifies the reference.
+    `owner` is the module whose registry it stands in; `buffer` means that a tensor in it is not a parameter: it
+    stands in the registry of buffers, or is a plain attribute of a module. `edge` identifies the reference.
     """
 
     key: Node
@@ -102,7 +102,8 @@ class Tree:
             registries = [value for name in _REGISTRIES for value in [_value(state, name)]]
             left_out = [each for held in registries for each in _entries(mapping_entries(held) or [])]
             others = [each for each in _entries(state.entries) if each.key not in _REGISTRIES]
-            return [each for each in (*left_out, *others) if each.edge not in named] + _arguments(node)
+            unsaved = [replace(each, buffer=True) for each in (*left_out, *others) if each.edge not in named]
+            return unsaved + _arguments(node)
         return _attributes(node) if _is_plain_dict(node) else []
 
 

@@ -11,7 +11,7 @@ import functools
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.crc import crc32
@@ -72,11 +72,12 @@ class Program(Tree):
         ]
 
     def rest(self, node: Node) -> list[Branch]:
-        """Return a module's plain attributes."""
+        """Return a module's plain attributes: what it keeps in tensors there, no optimizer trains."""
         table = self._table(node)
         if table is None:
             return super().rest(node)
-        return [each for each in super().branches(node) if not self._is_listed(table, each)]
+        found = [each for each in super().branches(node) if not self._is_listed(table, each)]
+        return [replace(each, buffer=not self.is_module(each.value)) for each in found]
 
     def _table(self, node: Node) -> _Table | None:
         if isinstance(node, Call) and isinstance(node.function, Global):
