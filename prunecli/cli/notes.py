@@ -5,6 +5,8 @@ from prunecli.formats.base import Layout
 from prunecli.reporting.left_out import left_out_text
 from prunecli.reporting.norms import zero_norms_text
 from prunecli.surgery.loaders import loader_of
+from prunecli.surgery.names.role_words import in_words
+from prunecli.surgery.names.roles import Role
 from prunecli.surgery.nothing import nothing_notes
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.report import Report
@@ -20,12 +22,12 @@ _LOADERS = {
 
 
 def plan_notes(checkpoint: Layout, plan: Plan, *, quiet: bool) -> None:
-    """Say what patterns left out, where nothing is pruned, and which library does not read the masks."""
+    """Say what patterns left out, where nothing is pruned, what goes along, and which library does not read masks."""
     if quiet:
         return
     selected = [each.parameter for each in plan.planned.values()]
     pruned = None if plan.prune is None else sum(each.pruned_now for each in plan.planned.values())
-    for text in (*nothing_notes(selected, pruned=pruned), _left_out(plan), _masks(checkpoint, plan)):
+    for text in (*nothing_notes(selected, pruned=pruned), _left_out(plan), _state(plan), _masks(checkpoint, plan)):
         if text:
             note(text, quiet=False)
 
@@ -37,8 +39,16 @@ def result_notes(report: Report, *, quiet: bool) -> None:
 
 
 def _left_out(plan: Plan) -> str:
-    text = left_out_text(plan.passed.groups, plan.passed.bytes)
+    """Say what was left out; --with-state does not leave optimizer state out, so that has a note of its own."""
+    groups = [each for each in plan.passed.groups if not (plan.state and each.role is Role.OPTIMIZER)]
+    text = left_out_text(groups, plan.passed.bytes)
     return f"left out: {text}" if text else ""
+
+
+def _state(plan: Plan) -> str:
+    tensors = len({tensor.name for own in plan.state.values() for tensor in own})
+    what = in_words(tensors, Role.OPTIMIZER)
+    return f"--with-state zeroes dropped elements in {what}, too" if tensors else ""
 
 
 def _masks(checkpoint: Layout, plan: Plan) -> str:

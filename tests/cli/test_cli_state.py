@@ -121,9 +121,12 @@ def optimizer_of(shape: tuple[int, ...]) -> dict[str, Any]:
 
 def test_with_state_zeroes_moments_and_is_part_of_reports_and_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"model": net(), "optimizer": optimizer_of((4, 4))}, "m.pt")
-    command = ["apply", "m.pt", "-p", "fc.weight", "-a", "0.5", "--remove", "--with-state", "--seed", "7"]
+    command = ["apply", "m.pt", "-p", "*weight", "-a", "0.5", "--remove", "--with-state", "--seed", "7"]
     assert run([*command, "-o", "out.pt"]) == 0
-    assert "able to undo" not in capsys.readouterr().err
+    notes = capsys.readouterr().err
+    assert "able to undo" not in notes
+    assert "left out" not in notes
+    assert "note: --with-state zeroes dropped elements in 1 tensor of optimizer state, too\n" in notes
     assert zeros("out.pt", "optimizer", "state", 0, "exp_avg") == 8
     told = json.loads(Path("out.pt.report.json").read_text())
     assert (told["with_state"], told["parameters"][0]["zeroed"]) == (True, ["optimizer.state.0.exp_avg"])
