@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from prunecli.errors import show
 from prunecli.reporting.figures import percent
-from prunecli.surgery.left_out import LeftOut
+from prunecli.surgery.left_out import SHARDS, LeftOut
 from prunecli.surgery.names.role_words import in_words
 from prunecli.surgery.names.roles import Role
 
@@ -63,7 +63,9 @@ def _part(group: LeftOut) -> str:
 
 
 def _hint(group: LeftOut) -> str:
-    """Return how to take them after all."""
+    """Return how to take them after all, if there is a way."""
+    if group.key is not None and group.key.endswith(SHARDS):
+        return ""
     if group.role is Role.OTHER and group.key is not None:
         return "--key '' takes the whole file"
     if group.role is Role.AVERAGE and group.key is not None:

@@ -8,10 +8,13 @@ from prunecli.surgery.names.roles import Role, roles_of
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.select import Choice
 
-__all__ = ["LeftOut", "PassedOver", "left_out", "masks_left", "passed_over", "role_beside"]
+__all__ = ["SHARDS", "LeftOut", "PassedOver", "left_out", "masks_left", "passed_over", "role_beside"]
 
 _WEIGHTS = frozenset({Role.PACKED, Role.QUANTISED, Role.OPAQUE})
 """Roles of a state dict's tensors that hold weights, so that a broad pattern is about them even if it misses them."""
+
+SHARDS = (".safetensors", ".bin", ".pt", ".pth")
+"""How a key ends that is the name of a shard, which no `--key` takes."""
 
 _BESIDE = _WEIGHTS | {Role.OPTIMIZER, Role.AVERAGE, Role.OTHER}
 """Roles of tensors outside the state dict that are worth a word; counters, generators and settings are not."""
@@ -95,6 +98,9 @@ def role_beside(role: Role) -> Role:
 
 def _key_of(name: str, above: Sequence[str]) -> str:
     """Return the part of a path at which it leaves the path to the state dict."""
+    file, colon, _ = name.partition(": ")  # a shard that holds what its folder's index does not name
+    if colon and file.endswith(SHARDS):
+        return file
     parts = name.split(".")
     same = 0
     while same < min(len(parts), len(above)) - 1 and parts[same] == above[same]:

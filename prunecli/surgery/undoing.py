@@ -6,6 +6,7 @@ from prunecli.errors import show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.surgery.companions import find_companions, outside_tensors
 from prunecli.surgery.moments import MASTER
+from prunecli.surgery.names.roles import Role
 from prunecli.surgery.plan import Plan
 from prunecli.surgery.with_state import OPTIMIZER_STATE
 
@@ -31,7 +32,8 @@ def undoing(checkpoint: Layout, plan: Plan, beside: Sequence[str]) -> str | None
         state = [each for each in state if _is_master(each) and plan.bake]
     found = find_companions(plan.parameters, checkpoint)
     companions = [each for name in plan.planned for each in found.get(name, ())]
-    averages = [each for each in companions if each.within != OPTIMIZER_STATE]
+    others = [each for each in companions if each.within != OPTIMIZER_STATE]
+    averages = [each for each in others if each.within == Role.AVERAGE or each.name in plan.parameters]
     masters = [each for each in state if _is_master(each)]
     moments = [each for each in state if not _is_master(each)]
     parts = [
@@ -39,7 +41,8 @@ def undoing(checkpoint: Layout, plan: Plan, beside: Sequence[str]) -> str | None
         for what, several, tensors in (
             ("fp32 master weight", "fp32 master weights", masters),
             ("tensor of optimizer state", "tensors of optimizer state", moments),
-            ("average or copy", "averages and copies", averages),
+            ("average", "averages", averages),
+            ("tensor of the same name", "tensors of the same names", [each for each in others if each not in averages]),
         )
         if tensors
     ]  # fmt: skip

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 Cli = Callable[..., Any]
 NOTE = "prunecli: note: left out: "
@@ -88,3 +90,40 @@ def test_of_packed_weights_alone_there_is_no_name_to_try(cli: Cli) -> None:
     line = cli("apply", "gptq.pt", "-p", "fc.*", "-a", "0.5").err
     assert "1 packed weight" in line
     assert "an exact name takes anything that has a zero" in line
+
+
+def test_the_parts_of_a_tensor_without_plain_elements_are_no_network(cli: Cli, folder: Path) -> None:
+    torch.save({"s": torch.eye(4).to_sparse(), "w": torch.ones(8, 4)}, folder / "m.pt")
+    outcome = cli("apply", "m.pt", "-p", "*", "-a", "0.5", "--remove", "-o", "out.pt")
+    assert outcome.code == 0
+    ((line,),) = [notes(outcome.err)]
+    assert "tensor without plain elements" in line
+    assert "--key" not in line
+    listed = [line.split("\t") for line in cli("params", "m.pt", "--all").out.splitlines()]
+    assert {row[3] for row in listed if row[0] != "w"} == {"tensor without plain elements"}
+    out = torch.load("out.pt", weights_only=True)
+    assert torch.equal(out["s"].to_dense(), torch.eye(4))
+    assert int((out["w"] == 0).sum()) == 16
+
+
+def test_what_an_index_does_not_name_is_told_by_its_shard_and_no_key_takes_it(cli: Cli, folder: Path) -> None:
+    first, second = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    (folder / "m").mkdir()
+    save_file({"a.weight": torch.ones(4, 4), "x.weight": torch.ones(4, 4)}, folder / "m" / first)
+    save_file({"b.weight": torch.ones(4, 4)}, folder / "m" / second)
+    index = {"metadata": {}, "weight_map": {"a.weight": first, "b.weight": second}}
+    (folder / "m" / "model.safetensors.index.json").write_text(json.dumps(index))
+    outcome = cli("apply", "m", "-p", "*", "-a", "0.5", "--remove", "-o", "out")
+    assert (outcome.code, notes(outcome.err)) == (0, [f"1 in {first} (33% of the bytes)"])
+    assert bool((load_file(folder / "out" / first)["x.weight"] == 1).all())
+
+
+def test_trained_weights_beside_their_average_are_not_called_a_copy(cli: Cli, folder: Path) -> None:
+    average, trained = {"w": torch.ones(4, 4)}, {"w": torch.ones(4, 4) + 1}
+    state = {"n_averaged": torch.tensor(3)}
+    torch.save({"state_dict": average, "current_model_state": trained, "averaging_state": state}, folder / "m.ckpt")
+    outcome = cli("apply", "m.ckpt", "-p", "*", "-a", "0.5", "--remove", "-o", "out.ckpt")
+    assert outcome.code == 0
+    assert "the trained weights, from which training goes on, are under current_model_state" in outcome.err
+    assert "1 tensor of the same name (current_model_state.w)" in outcome.err
+    assert "cop" not in outcome.err

@@ -247,7 +247,7 @@ def test_tensors_of_other_kinds_are_shown_and_kept(tmp_path: Path) -> None:
         assert not any(info.dtype.prunable for name, info in checkpoint.tensors.items() if name != "dense")
     assert shown == {
         "dense": ("float32", (2, 2)), "coo": ("sparse", (3, 3)), "csr": ("sparse", (3, 3)),
-        "quantised": ("quantised", (3, 3)), "meta": ("meta", (4, 2)), "tagged": ("the tensor subclass _Tagged", ()),
+        "quantised": ("quantised", (3, 3)), "meta": ("meta", (4, 2)), "tagged": ("the tensor subclass _Tagged", (3,)),
         "wrapped": ("sparse", (3, 3)),
     }  # fmt: skip
     mask = Addition("dense", "dense_mask", DTYPES["bool"], (2, 2), Filled(1))

@@ -244,6 +244,10 @@ BESIDE: Mapping[str, tuple[dict[str, Any], str, dict[str, str]]] = {
     "callbacks": ({"state_dict": net(), "message_hub": {"loss": torch.ones(3)}}, "state_dict", {"message_hub": ""}),
     "fairseq": ({"model": net(), "last_optimizer_state": trained()}, "model", {"last_optimizer_state": OPT}),
     "FSDP": ({"model": net(), "optim": flattened()}, "model", {"optim": OPT}),
+    "Megatron": (
+        {"model": net(), "fp32_from_fp16_params": megatron()["fp32_from_fp16_params"]}, "model",
+        {"fp32_from_fp16_params": OPT},
+    ),
     "gradients": ({"model": net(), "grads": net()}, "model", {"grads": OPT}),
     "sounds like": ({"optimized_model": net(), "optimizer": trained()}, "optimized_model", {"optimizer": OPT}),
 }  # fmt: skip

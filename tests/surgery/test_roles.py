@@ -179,6 +179,12 @@ LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
     "orthogonal": {
         "parametrizations.weight.original": ("f32 4x4", P), "parametrizations.weight.0.base": ("f32 4x4", A),
     },
+    "orthogonal and wide": {
+        "parametrizations.weight.original": ("f32 4x6", P), "parametrizations.weight.0.base": ("f32 6x6", A),
+    },
+    "orthogonal and tall": {
+        "parametrizations.weight.original": ("f32 2x6x4", P), "parametrizations.weight.0.base": ("f32 2x6x6", A),
+    },
     "low rank as a parametrization": {
         "parametrizations.weight.original": ("f32 4x4", P), "parametrizations.weight.0.lora_A": ("f32 2x4", P),
     },

@@ -342,4 +342,6 @@ def test_what_undoes_a_prune_is_said(tmp_path: Path) -> None:
     content["ema"] = {name: each.clone() for name, each in model.state_dict().items()}
     content["optimizer"] = {"single_partition_of_fp32_groups": [torch.ones(9)]}
     masters = "1 fp32 master weight (optimizer.single_partition_of_fp32_groups.0)"
-    assert said(content, tmp_path) == f"{undo}{masters}, 1 average or copy (ema.first.weight)"
+    assert said(content, tmp_path) == f"{undo}{masters}, 1 average (ema.first.weight)"
+    content = {"model": model.state_dict(), "teacher": {name: each + 1 for name, each in model.state_dict().items()}}
+    assert said(content, tmp_path) == f"{undo}1 tensor of the same name (teacher.first.weight)"

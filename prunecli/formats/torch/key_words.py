@@ -7,10 +7,16 @@ Keys are compared word by word (`optimizerG` has two), so that `optimized_model`
 import functools
 import re
 
-__all__ = ["AVERAGE", "OPTIMIZER", "is_bookkeeping", "kind_of_key"]
+__all__ = ["AVERAGE", "ENGINES", "OPTIMIZER", "PART", "is_bookkeeping", "kind_of_key"]
 
-OPTIMIZER, AVERAGE = "optimizer state", "average"
-"""The values of `TensorInfo.within`."""
+OPTIMIZER, AVERAGE, PART = "optimizer state", "average", "tensor without plain elements"
+"""The values of `TensorInfo.within`; a `PART` is what a sparse tensor, a nested one or a subclass is made of."""
+
+ENGINES = frozenset({
+    "fp32_from_fp16_params", "single_partition_of_fp32_groups", "fp32_flat_groups", "fp32_groups_flat",
+    "base_optimizer_state",
+})  # fmt: skip
+"""Keys of Megatron's and DeepSpeed's optimizers, which keep weights in full precision under them."""
 
 _LONGEST = 256  # characters of a key that are looked at
 _TOKEN = re.compile(r"[^\W\d_]+")
@@ -43,7 +49,7 @@ def _kind(key: str) -> str:
     words = _words(key)
     if not words:
         return ""
-    if not _TRAINING.isdisjoint(words) or words[-1] in _GRADIENTS:
+    if key in ENGINES or not _TRAINING.isdisjoint(words) or words[-1] in _GRADIENTS:
         return OPTIMIZER
     if not _AVERAGES.isdisjoint(words):
         return AVERAGE

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import Moment
 from prunecli.formats.pickles.nodes import GraphNode, Node, children
+from prunecli.formats.torch.key_words import PART
 from prunecli.formats.torch.object_tree import Branch
 from prunecli.formats.torch.optimizers import TOP, Place, Places
 from prunecli.formats.torch.survey import LONGEST_NAME, REVISITS, Survey
@@ -109,6 +110,8 @@ def name_others(
         survey.unspell(name)  # it may be long
         if id(node) not in visited:
             visited.add(id(node))
+            if ref is not None and not place.within:
+                place = Place(PART)
             refers = refers or survey.tree.refers(node)
             below = survey.held(_all_of(survey, node))[::-1]
             beside = id(node) in path  # where a tensor's own key says something, too

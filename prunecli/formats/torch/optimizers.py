@@ -14,7 +14,7 @@ from typing import TypeGuard
 
 from prunecli.formats.base import Moment
 from prunecli.formats.pickles.nodes import Call, DictNode, ListNode, Node, TupleNode
-from prunecli.formats.torch.key_words import OPTIMIZER, kind_of_key
+from prunecli.formats.torch.key_words import ENGINES, OPTIMIZER, kind_of_key
 from prunecli.formats.torch.object_tree import Branch, is_mapping, mapping_entries
 
 __all__ = ["MASTER", "TOP", "Place", "Places"]
@@ -23,9 +23,8 @@ MASTER = "fp32 master"
 """The statistic of a parameter's copy in full precision, from which the next step makes the parameter anew."""
 
 _MASTERS = "fp32_from_fp16_params"
-_ENGINES = frozenset({
-    _MASTERS, "single_partition_of_fp32_groups", "fp32_flat_groups", "fp32_groups_flat", "base_optimizer_state",
-})  # fmt: skip
+_MODELS = frozenset({"model", "module", "state_dict", "model_state_dict"})
+"""Keys beside which an engine's fields lie in the checkpoint itself: that is no optimizer, but holds one's parts."""
 _STATE, _GROUPS = "state.", "param_groups."
 _DIGITS = 18
 _FIELDS = 4096
@@ -143,17 +142,17 @@ def _is_key(key: Node) -> TypeGuard[str | int]:
 
 
 def _has_optimizer_keys(mapping: Node) -> bool:
-    state = groups = flat_state = flat_groups = False
+    state = groups = flat_state = flat_groups = engine = model = False
     for entry in mapping_entries(mapping) or []:
         key = entry.key
         if not isinstance(key, str):
             continue
-        if key in _ENGINES:
-            return True
+        engine = engine or key in ENGINES
+        model = model or (key in _MODELS and is_mapping(entry.value))
         state, groups = state or key == "state", groups or key == "param_groups"
         flat_state = flat_state or key.startswith(_STATE)
         flat_groups = flat_groups or key.startswith(_GROUPS)
-    return (state and groups) or (flat_state and flat_groups)
+    return (state and groups) or (flat_state and flat_groups) or (engine and not model)
 
 
 def _read_groups(mapping: Node) -> tuple[dict[str | int, _Slot], int]:

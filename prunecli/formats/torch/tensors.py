@@ -1,7 +1,7 @@
 """Tensors in a pickle graph: the calls that torch would make to rebuild them, read and written as nodes."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsupportedError, show
@@ -32,6 +32,9 @@ _STRANGERS: dict[str, tuple[str, list[tuple[int, ...]]]] = {
     "_rebuild_device_tensor_from_cpu_tensor": ("on a device of its own", []),
 }
 """What else torch rebuilds tensors with, what to call it, and where its sizes may stand among the arguments."""
+
+_OF_SUBCLASSES = ((2, 2),)
+"""Where the sizes stand among the arguments that a subclass is rebuilt with: those of the whole tensor, of a DTensor."""
 
 _VALUES = ("data", "real", "imag")
 """Attributes of a tensor that are its values: one that is set from a pickle puts others in their place."""
@@ -122,12 +125,17 @@ def stranger(node: Node) -> Stranger | None:
     module, name = call.function.module, call.function.name
     if (module, name) == ("torch._tensor", "_rebuild_from_type_v2"):
         kind = call.args.items[1] if len(call.args.items) > 1 else None
-        return Stranger(f"the tensor subclass {kind.name}" if isinstance(kind, Global) else "a tensor subclass", ())
+        what = f"the tensor subclass {kind.name}" if isinstance(kind, Global) else "a tensor subclass"
+        return _with_shape(what, call.args, _OF_SUBCLASSES)
     if module != "torch._utils" or name not in _STRANGERS:
         return None
-    what, paths = _STRANGERS[name]
+    return _with_shape(_STRANGERS[name][0], call.args, _STRANGERS[name][1])
+
+
+def _with_shape(what: str, args: TupleNode, paths: Iterable[Sequence[int]]) -> Stranger:
+    """Return a tensor with the first shape that lies at one of the paths in the arguments of its call."""
     for path in paths:
-        sizes: Node = call.args
+        sizes: Node = args
         for index in path:
             sizes = sizes.items[index] if isinstance(sizes, TupleNode | ListNode) and len(sizes.items) > index else None
         with contextlib.suppress(DamagedError):  # it is only to be shown

@@ -5,7 +5,7 @@ largest singular value, or are what the norm made of it.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prunecli.formats.base import TensorInfo
 from prunecli.surgery.names.modules import Module, Siblings
@@ -26,7 +26,7 @@ def spectral_vectors(module: Module) -> Iterator[str]:
             yield last
     for last, tensor in own.items() if "original" in module.parent else ():
         vector = last in ("_u", "_v") and len(tensor.shape) == 1
-        if vector or (last == "base" and tensor.shape == module.parent["original"].shape):
+        if vector or (last == "base" and _is_base(tensor.shape, module.parent["original"].shape)):
             yield last
 
 
@@ -80,6 +80,11 @@ def _weight_norms(own: Siblings) -> Iterator[tuple[str, str]]:
         magnitude = _magnitude_of(last)
         if magnitude in own and f"{last[:-2]}_orig" not in own and _normalises(own[magnitude], tensor):
             yield last, magnitude
+
+
+def _is_base(shape: Sequence[int], original: Sequence[int]) -> bool:
+    """Whether a shape is that of the base of an orthogonal weight: square, as long as the longer side of that."""
+    return len(shape) == len(original) > 1 and tuple(shape) == (*original[:-2], *2 * (max(original[-2:]),))
 
 
 def _normalises(magnitude: TensorInfo, direction: TensorInfo) -> bool:

@@ -72,6 +72,11 @@ RULES: tuple[Rule, ...] = (
         "timm, ultralytics, BasicSR", _within("average"), "names in public code",
     ),
     Rule(
+        Role.OPAQUE, "is a part of a tensor without plain elements: its indices, its values, what one rank held of it",
+        "torch 2.13 (sparse, nested, DTensor, subclasses)", _within("tensor without plain elements"),
+        "files written by torch",
+    ),
+    Rule(
         Role.PACKED,
         "an integer or 4-bit weight with something that scales it beside it or below its name: its elements are codes, "
         "or several numbers each, and the byte 0 is seldom zero",
