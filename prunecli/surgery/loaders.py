@@ -1,4 +1,4 @@
-"""Which library's `from_pretrained` reads a checkpoint, told by the configuration that lies beside the weights."""
+"""Which library's `from_pretrained` reads a checkpoint, by the configuration that lies beside the weights."""
 
 import json
 from collections.abc import Iterator

@@ -70,7 +70,7 @@ def optimizer_states(
 ) -> list[OptimizerState]:
     """Find out whose the tensors of each optimizer are.
 
-    `others` are all tensors that are no parameters, `wrapper` is where the parameters lie in the file. Where another
+    `others` are all tensors that are not parameters, `wrapper` is where the parameters lie in the file. Where another
     network has tensors of a shape, order and shapes prove nothing for that shape.
     """
     tensors = list(others)

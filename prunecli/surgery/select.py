@@ -37,7 +37,7 @@ class Choice:
     """What a selection takes, in the order of the file, and the names that it left out.
 
     `passed` are names that a pattern matched and that patterns do not take, whatever their number of dimensions;
-    `excluded` those that an exclude matched. `by_pattern` tells whether any pattern was not an exact name.
+    `excluded` those that an exclude matched. `by_pattern` means that a pattern was not an exact name.
     """
 
     taken: Sequence[Parameter]

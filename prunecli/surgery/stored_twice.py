@@ -1,8 +1,8 @@
 """Embeddings that a model ties, and a checkpoint stores twice: one matrix under two names, to be pruned as one.
 
 Libraries tie the output embedding to the input embedding only if both are equal: two masks would part them. Trainers
-store both, and so does whoever clones what shares memory for a safetensors file. Which tensors these are is not told by
-their names, but by their bytes and by the model's configuration. Other equal tensors are left apart: experts may be
+store both, and so does whoever clones what shares memory for a safetensors file. Which tensors these are follows from
+their bytes and the model's configuration, not from their names. Other equal tensors are left apart: experts may be
 copies of each other on purpose.
 """
 

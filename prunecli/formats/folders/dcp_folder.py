@@ -30,7 +30,7 @@ __all__ = ["DcpFolder", "open_dcp_folder"]
 
 _MAGIC = 16
 _COMMON = "common.pt"
-"""Where Megatron-Core puts what is no tensor: iteration, arguments."""
+"""Where Megatron-Core puts what is not a tensor: iteration, arguments."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a folder is that holds no checkpoint at its top, told from the names in it, and what to name instead.
+"""What a folder is that holds no checkpoint at its top, by the names in it, and what to name instead.
 
 Each situation that people meet has its own message: what it is, and what to do.
 """

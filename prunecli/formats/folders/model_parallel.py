@@ -1,6 +1,6 @@
 """Files that hold slices of tensors, one for each rank of a parallel run, with nothing in them that says which slices.
 
-They are told by their names, if the files or folders of other ranks lie beside them, or by DTensors in the pickle.
+They are known by their names, if the files or folders of other ranks lie beside them, or by DTensors in the pickle.
 """
 
 import os

@@ -30,7 +30,7 @@ _NO_LINK = UNSUPPORTED | {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES}
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """How files are carried along: whether they may be linked, by how many threads, and who is told of the bytes.
+    """How files are carried along: whether they may be linked, by how many threads, and what counts the bytes.
 
     `output` is what messages call the folder.
     """
@@ -62,7 +62,7 @@ class Carrier:
 
     def _is_done(self, location: Location, place: Path) -> bool:
         if isinstance(location, Url):
-            return False  # nothing tells whether it is still the same
+            return False  # whether it is still the same is not known
         try:
             return place.lstat().st_nlink == 1 or self.link
         except FileNotFoundError:

@@ -91,7 +91,7 @@ def name_others(
     """Yield the tensors that hang by other branches than those of the state dict, by the path to each.
 
     `path` are the ids of the objects that lead to the state dict. Modules and optimizers refer to their parameters in
-    lists of their own: those are no copies, and left out.
+    lists of their own: those are not copies, and are left out.
     """
     passed = {each.branch.edge for each in named if isinstance(each.ref, TensorRef)}
     own = {id(each.node) for each in named}

@@ -1,4 +1,4 @@
-"""Optimizers in a pickled object graph, told by their structure, and which parameter each of their tensors is of.
+"""Optimizers in a pickled object graph, known by their structure, and which parameter each of their tensors is of.
 
 - torch.optim (2.13): `{"state": {key: {statistic: tensor}}, "param_groups": [{"params": [key, ...], ...}, ...]}`. Keys
   are numbers, in full state dicts of FSDP and distributed checkpoints names; `param_names` in a group says the
