@@ -16,6 +16,7 @@ from prunecli.cli.app import run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.pt"
 PREFIX = "prunecli: error: "
+NOTE = "prunecli: note: "
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,17 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def refused(cli: Cli, folder: Path) -> Refusal:
-    """Run a command line that must fail with a code: one line, nothing on stdout, nothing written or changed."""
+    """Run a command line that must fail with a code: one line after any notes, nothing on stdout, nothing written."""
 
     def call(code: int, *arguments: object, stdin: Path | None = None) -> str:
         before, names = digests(folder), sorted(folder.rglob("*"))
         outcome = cli(*arguments, stdin=stdin)
         assert outcome.code == code, outcome.err
         assert outcome.out == ""
-        assert outcome.err.startswith(PREFIX)
         assert outcome.err.endswith("\n")
-        line = outcome.err[:-1]
+        *notes, line = outcome.err[:-1].split("\n")  # what is left out is said before the output is looked at
+        assert all(note.startswith(NOTE) and note.isprintable() for note in notes), outcome.err
+        assert line.startswith(PREFIX)
         assert line.isprintable()
         assert len(line) <= 300
         assert digests(folder) == before
