@@ -34,7 +34,7 @@ _STRANGERS: dict[str, tuple[str, list[tuple[int, ...]]]] = {
 """What else torch rebuilds tensors with, what to call it, and where its sizes may stand among the arguments."""
 
 _OF_SUBCLASSES = ((2, 2),)
-"""Where the sizes stand among the arguments that a subclass is rebuilt with: those of the whole tensor, of a DTensor."""
+"""Where the sizes stand among the arguments that a subclass is rebuilt with: of a DTensor those of all its slices."""
 
 _VALUES = ("data", "real", "imag")
 """Attributes of a tensor that are its values: one that is set from a pickle puts others in their place."""
