@@ -55,4 +55,4 @@ def _masks(checkpoint: Layout, plan: Plan) -> str:
     if plan.command != "apply" or plan.bake:
         return ""
     loader = loader_of(checkpoint)
-    return f"{_LOADERS[loader]} in from_pretrained; --remove writes zeros instead" if loader else ""
+    return f"in from_pretrained, {_LOADERS[loader]}; --remove writes zeros instead" if loader else ""

@@ -33,9 +33,9 @@ def test_masks_for_a_library_that_does_not_know_them(cli: Cli, loader: str, sour
     save_file({"fc.weight": torch.ones(8, 8)}, "m/model.safetensors")
     masked = cli("apply", source, "-p", "*", "-a", "0.5", "--dry-run")
     (text,) = notes(masked.err)
-    assert text.startswith(f"{loader} ")
+    assert text.startswith(f"in from_pretrained, {loader} ")
     assert WORDS[loader] in text
-    assert text.endswith("in from_pretrained; --remove writes zeros instead")
+    assert text.endswith("; --remove writes zeros instead")
     assert notes(cli("apply", source, "-p", "*", "-a", "0.5", "--dry-run", "--remove").err) == []
     assert notes(cli("apply", source, "-p", "*", "-a", "0.5", "-o", "out", "-q").err) == []
 
