@@ -61,7 +61,8 @@ def _line(row: Change) -> Sequence[str]:
     if row.state != "compared":
         return ("", "", "", f"{row.elements:,}", "", "", row.state, name)
     if row.kind != "parameter":
-        return ("", "", f"{row.changed:,}", f"{row.elements:,}", "", "", row.kind, name)
+        zeroed = f"{row.newly_zero:,}" if row.newly_zero else ""
+        return (zeroed, "", f"{row.changed:,}", f"{row.elements:,}", "", "", row.kind, name)
     figures = (row.newly_zero, row.revived, row.changed, row.elements)
     shares = (percent(zeros, row.elements) for zeros in (row.zeros, row.zeros_before))
     return (*(f"{each:,}" for each in figures), *shares, row.kind, name)
@@ -88,15 +89,15 @@ def _sentence(comparison: Comparison) -> str:
     what = " and ".join(parts)
     if comparison.uncompared:
         what += f" (but not {comparison.uncompared:,} outside of the state dicts)"
+    zeroed = f"{totals.newly_zero:,} elements became zero"
+    if comparison.state_zeroed:
+        zeroed += f" (and {comparison.state_zeroed:,} of optimizer state)"
     if comparison.only_zeros_added:
-        return (
-            f"only zeros were added: of {what}, {totals.newly_zero:,} elements became zero, none was revived, and no "
-            "other value differs"
-        )
+        return f"only zeros were added: of {what}, {zeroed}, none was revived, and no other value differs"
     faulty = sum(row.fault() is not None for row in comparison.rows)
     return (
-        f"not only zeros were added: of {what}, {totals.newly_zero:,} elements became zero, {totals.revived:,} were "
-        f"revived, {totals.changed:,} changed otherwise; {faulty:,} tensors differ in more than zeros"
+        f"not only zeros were added: of {what}, {zeroed}, {totals.revived:,} were revived, {totals.changed:,} changed "
+        f"otherwise; {faulty:,} tensors differ in more than zeros"
     )
 
 

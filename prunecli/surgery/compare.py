@@ -99,7 +99,8 @@ def _as_parameter(tensor: TensorInfo) -> Parameter:
 class _Task:
     """A tensor to compare, and what was found so far; both sides None if it cannot be.
 
-    `place` tells its memory from other memory: what is the same before and after is looked at once.
+    `place` tells its memory from other memory: what is the same before and after is looked at once. With `state`, it is
+    what an optimizer keeps, which `--with-state` zeroes with the parameters.
     """
 
     row: Change
@@ -108,6 +109,7 @@ class _Task:
     place: object = None
     elements: int = 0
     nbytes: int = 0
+    state: bool = False
     same_as: "_Task | None" = None
     found: list[int] = field(default_factory=lambda: [0] * 5)
     left: int = 0
@@ -128,6 +130,9 @@ class _Task:
         count = min(BLOCK, self.elements - start)
         if self.row.kind == "parameter":
             found = _compare_values(self.before, self.after, start, count)
+        elif self.state:
+            _, _, newly_zero, revived, changed = _compare_values(self.before, self.after, start, count)
+            found = (0, 0, newly_zero, 0, revived + changed)
         else:
             differing = self.before.read(start, count) != self.after.read(start, count)
             found = (0, 0, 0, 0, int(np.count_nonzero(differing)))
@@ -181,6 +186,7 @@ def _described(before: Layout, after: Layout, pair: _Pair, kind: Literal["parame
         tuple(each and (each.storage.key, each.view.start, each.view.normal(), each.dtype.name) for each in read),
         elements,
         sum(each.elements * each.dtype.itemsize for each in read if each is not None),
+        state=row.kind != "parameter" and all(each.weight.moment is not None for each in (old, new)),
         left=elements,
     )
 

@@ -22,7 +22,8 @@ class Change:
     `kind` tells a "parameter", whose effective values (weight times mask) are compared, from any other "tensor" of the
     state dict and from what is "carried" outside of it, which are compared by their bytes. Of parameters, `newly_zero`
     elements became zero, `revived` ones were zero and are not, and `changed` ones are zero neither before nor after,
-    and not the same. Of the others, `changed` are all elements that differ. What is `state` "missing", "added" or
+    and not the same. Of the others, `changed` are all elements that differ, but for those of optimizer state that
+    became zero, which are `newly_zero` (`apply --with-state` does that). What is `state` "missing", "added" or
     "incomparable" (of another shape or type, or expanded otherwise) was not compared.
     """
 
@@ -96,6 +97,11 @@ class Comparison:
     def only_zeros_added(self) -> bool:
         """Whether nothing is other than it was, but for elements of parameters that became zero."""
         return all(row.fault() is None for row in self.rows)
+
+    @property
+    def state_zeroed(self) -> int:
+        """How many elements of optimizer state became zero."""
+        return sum(row.newly_zero for row in self.rows if row.kind != "parameter" and row.shared_with is None)
 
     @property
     def totals(self) -> ChangeTotals:

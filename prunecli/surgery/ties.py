@@ -74,7 +74,7 @@ def _stored_twice_of(
     if apart is not None and not untie:
         raise UsageError(
             f"{show(parameter.name)} is tied to {show(apart)} (stored as its equal, for config.json to tie), which is "
-            "not selected and would be parted from it; select both"
+            "not selected and would be parted from it; select both, or switch tie_word_embeddings off in config.json"
         )
     return [parameters[name] for name in names if name in chosen]
 

@@ -15,6 +15,7 @@ from surgery_zoo import BLOCK, FLOATS, apply, ask, bake, bits, noise, save
 from torch import Tensor
 
 from prunecli.errors import ThresholdError, UnsupportedError, UsageError
+from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
 from prunecli.surgery.compare import compare
 from prunecli.surgery.comparison import Change, Comparison, check_comparison
@@ -223,6 +224,28 @@ def test_optimizer_state_is_compared_by_its_bytes(tmp_path: Path) -> None:
     with pytest.raises(ThresholdError):
         check_comparison(found)
     assert only_pruned(compared(before, tmp_path / "c.pt", "w"))
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_optimizer_state_that_became_zero_is_no_fault(key: str | None, tmp_path: Path) -> None:
+    def training(moment: list[float], epoch: float) -> dict[str, Any]:
+        state = {"state": {0: {"exp_avg": torch.tensor(moment)}}, "param_groups": [{"params": [0]}]}
+        return {"state_dict": {"w": torch.ones(4)}, "optimizer": state, "rng": torch.full((3,), epoch).to(torch.uint8)}
+
+    def found(moment: list[float], epoch: float = 1.0) -> Comparison:
+        before = save(training([1.0, 0.0, -1.0, 2.0], 1.0), tmp_path / "a.pt")
+        after = save(training(moment, epoch), tmp_path / "b.pt")
+        with open_any(before, Reading(key=key)) as old, open_any(after, Reading(key=key)) as new:
+            return compare(old, new)
+
+    zeroed = found([0.0, 0.0, -0.0, 2.0])
+    (row,) = zeroed.differing
+    assert (row.newly_zero, row.revived, row.changed, zeroed.state_zeroed) == (2, 0, 0, 2)
+    assert zeroed.totals.newly_zero == 0
+    check_comparison(zeroed)
+    for other in (found([0.0, 3.0, -1.0, 2.0]), found([0.0, 0.0, -1.0, 2.5]), found([1.0, 0.0, -1.0, 2.0], 0.0)):
+        with pytest.raises(ThresholdError, match="changed otherwise"):
+            check_comparison(other)
 
 
 def test_what_another_container_has_no_place_for_is_told_and_no_fault(tmp_path: Path) -> None:
