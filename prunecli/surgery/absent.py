@@ -1,8 +1,8 @@
-"""Tensors that are selected and nowhere: an index names them, and no shard of the folder has them."""
+"""Tensors that are selected and not in the state dict: they lie elsewhere in the file, or in no shard of a folder."""
 
 from collections.abc import Mapping
 
-from prunecli.errors import DamagedError, show
+from prunecli.errors import DamagedError, UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.formats.folders.folder import Folder
 from prunecli.surgery.parameters import Parameter, canonical
@@ -18,8 +18,9 @@ def check_absent(checkpoint: Layout, parameters: Mapping[str, Parameter], select
 
     Raises:
         DamagedError: such a tensor is selected.
-        UsageError: a pattern is not a regular expression.
+        UsageError: a pattern is not a regular expression, or the name of a tensor outside the state dict.
     """
+    _check_outside(checkpoint, parameters, selection)
     if not isinstance(checkpoint, Folder) or not checkpoint.absent:
         return
     by_key = {canonical(name): name for name in checkpoint.absent}
@@ -37,3 +38,10 @@ def check_absent(checkpoint: Layout, parameters: Mapping[str, Parameter], select
             f"{checkpoint.source.label}: {show(name)} is selected and nowhere: the index puts it into "
             f"{show(checkpoint.absent[name])}, which lacks it; fetch that shard again"
         )
+
+
+def _check_outside(checkpoint: Layout, parameters: Mapping[str, Parameter], selection: Selection) -> None:
+    named = {pattern for pattern in selection.patterns if pattern not in parameters}
+    for tensor in checkpoint.carried if named and hasattr(checkpoint, "wrapper") else ():
+        if tensor.name in named and ": " not in tensor.name:  # not a shard's that its index does not name
+            raise UsageError(f"{show(tensor.name)} lies outside the state dict; --key '' makes it a part of that")

@@ -127,3 +127,14 @@ def test_trained_weights_beside_their_average_are_not_called_a_copy(cli: Cli, fo
     assert "the trained weights, from which training goes on, are under current_model_state" in outcome.err
     assert "1 tensor of the same name (current_model_state.w)" in outcome.err
     assert "cop" not in outcome.err
+
+
+def test_an_exact_name_outside_the_state_dict_says_how_to_take_it(cli: Cli, train: str) -> None:
+    request = ["apply", train, "-p", "generator.w", "-a", "0.5", "--remove", "-o", "out.pt"]
+    outcome = cli(*request)
+    assert outcome.code == 2
+    assert outcome.err == (
+        "prunecli: error: generator.w lies outside the state dict; --key '' makes it a part of that\n"
+    )
+    assert cli(*request, "--key", "").code == 0
+    assert int((torch.load("out.pt", weights_only=True)["generator"]["w"] == 0).sum()) == 16

@@ -124,3 +124,10 @@ def test_the_report_beside_a_folder(cli: Cli, folder: Path) -> None:
     assert cli("apply", "m", "-p", "fc1.weight", "-a", "0.5", "--remove", "-q").out == "m.pruned\n"
     assert Path("m.pruned.report.json").exists()
     assert cli("verify", "m.pruned/").code == 0
+
+
+def test_an_export_archive_is_verified_by_the_report_beside_it(cli: Cli, folder: Path) -> None:
+    torch.export.save(torch.export.export(torch.nn.Linear(6, 4), (torch.ones(2, 6),)), folder / "m.pt2")
+    assert cli("apply", "m.pt2", "-p", "weight", "-a", "0.5", "--remove", "-o", "out.pt2").code == 0
+    assert cli("verify", "out.pt2").out == "out.pt2 is what the report says: 2 parameters, 28 elements, 12 zeros\n"
+    assert cli("verify", "m.pt2", "out.pt2.report.json").code == 7
