@@ -221,3 +221,12 @@ def test_truncation_at_every_byte_is_refused(zoo_file: Path) -> None:
 def test_there_is_no_key_in_a_flat_file(zoo_file: Path) -> None:
     with pytest.raises(UsageError, match="--key state_dict"), opened(zoo_file, "state_dict"):
         pass
+
+
+def test_an_unknown_field_of_an_entry_is_read_as_the_library_reads_it(tmp_path: Path) -> None:
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], "comment": "x"}
+    data = np.array([1, 2], np.float32).tobytes()
+    (tmp_path / "m.safetensors").write_bytes(_bytes({"w": entry}, data))
+    with opened(tmp_path / "m.safetensors") as checkpoint:
+        assert [(name, each.shape) for name, each in checkpoint.tensors.items()] == [("w", (2,))]
+    assert safetensors.torch.load_file(tmp_path / "m.safetensors")["w"].tolist() == [1, 2]
