@@ -288,6 +288,11 @@ class Woven:
         if action.scaled:
             dtype = job.tensor.dtype
             scale(elements, job.mask.old.whole()[logical], dtype.half or dtype.name)
+        if action.beside:
+            before = job.mask.whole_before()
+            weight = job.mask.weight.read(int(logical[0]), logical.size)
+            job.count(job.zeros(weight), None if before is None else before[logical], keep, logical)
+            job.sum_up(weight, int(logical[0]))
         if action.counted:
             before = job.mask.whole_before()
             times = job.tensor.view.repeats
@@ -302,8 +307,12 @@ class Woven:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What to do to a woven tensor: multiply its mask in, count its zeros, clear what is dropped."""
+    """What to do to a woven tensor: multiply its mask in, count its zeros, clear what is dropped.
+
+    With `beside`, it is a row-major mask, and the zeros of its row-major weight are counted on the way.
+    """
 
     scaled: bool = False
     counted: bool = True
     cleared: bool = False
+    beside: bool = False

@@ -203,7 +203,8 @@ def _edit_mask(draft: _Draft, planned: Planned) -> None:
     if parameter.mask is None:
         return
     job = _job(draft, parameter, parameter.mask, planned)
-    _visit(draft, _Visit(job, Action(cleared=True, counted=False), EditedMask), planned.key)
+    beside = parameter.mask.view.row_major and parameter.weight.view.row_major
+    _visit(draft, _Visit(job, Action(cleared=True, counted=False, beside=beside), EditedMask), planned.key)
     _count_woven_weight(draft, planned, job)
 
 

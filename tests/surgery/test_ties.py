@@ -221,3 +221,13 @@ def test_baking_some_masks_leaves_the_others_alone(tmp_path: Path) -> None:
     bake(source, target)
     assert raw(load(target)["gate"]) == raw(mask * own)
     assert raw(load(target)["w"]) == raw(torch.where(mask.bool(), tensors["w_orig"], torch.zeros(())))
+
+
+def test_a_mask_in_one_storage_with_a_transposed_weight_counts_its_own_weight(tmp_path: Path) -> None:
+    memory = torch.ones(60)
+    mask, other = memory[1:25].view(4, 6), memory[25:49].view(4, 6).t()
+    mask[0] = 0
+    source = save({"w_orig": noise((4, 6), seed=1), "w_mask": mask, "t": other}, tmp_path / "model.pt")
+    report = apply(source, tmp_path / "out.pt", ask(0.5))
+    assert {each.name: each.zeros for each in report.parameters} == {"w": 6 + 9, "t": 12}
+    assert int((load(tmp_path / "out.pt")["w_mask"] == 0).sum()) == 15
