@@ -1,16 +1,29 @@
 """What the tests against other libraries share: a prune from the command line, and bytes to compare."""
 
+import importlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from prunecli.cli.app import run
 
-__all__ = ["load", "prune", "raw", "save"]
+__all__ = ["library", "load", "prune", "raw", "save"]
+
+
+def library(name: str, minversion: str | None = None) -> Any:
+    """Return a library of the extra [foreign]; without it, the tests of the file are skipped.
+
+    With PRUNECLI_FOREIGN=1, as CI sets it, a library that is not there is an error.
+    """
+    if os.environ.get("PRUNECLI_FOREIGN") == "1":
+        return importlib.import_module(name)
+    return pytest.importorskip(name, minversion=minversion)
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> Path:

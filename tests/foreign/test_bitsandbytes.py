@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_tools import load, prune, raw, save
+from foreign_tools import library, load, prune, raw, save
 from torch import Tensor, nn
 
-bnb: Any = pytest.importorskip("bitsandbytes")
+bnb: Any = library("bitsandbytes")
 pytestmark = pytest.mark.foreign
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from foreign_tools import library
 
 from prunecli.cli.app import run
 from prunecli.formats.opening import open_any
 
-diffusers: Any = pytest.importorskip("diffusers")
-transformers: Any = pytest.importorskip("transformers")
+diffusers: Any = library("diffusers")
+transformers: Any = library("transformers")
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore")]
 
 ASKED = ("-p", "*.weight", "-a", "0.5", "--min-dim", "2", "--seed", "7")

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from foreign_tools import library
 from torch import Tensor, nn
 
 from prunecli.cli.app import run
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
 
-pl = pytest.importorskip("lightning.pytorch")
+pl = library("lightning.pytorch")
 pytestmark = [
     pytest.mark.foreign,
     pytest.mark.filterwarnings("ignore"),  # of loggers, workers and the like, which are not what is tested

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from foreign_tools import library
 from torch import Tensor
 
 from prunecli.cli.app import run
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-diffusers: Any = pytest.importorskip("diffusers")
-peft: Any = pytest.importorskip("peft")
-transformers: Any = pytest.importorskip("transformers")
+diffusers: Any = library("diffusers")
+peft: Any = library("peft")
+transformers: Any = library("transformers")
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from foreign_tools import library
 
 from prunecli.cli.app import run
 from prunecli.formats.opening import open_any
 
-pytest.importorskip("megatron.core")
+library("megatron.core")
 pytestmark = pytest.mark.foreign
 
 

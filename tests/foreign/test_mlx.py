@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from foreign_tools import load, prune, raw
+from foreign_tools import library, load, prune, raw
 
-mx: Any = pytest.importorskip("mlx.core")
-nn: Any = pytest.importorskip("mlx.nn")
-utils: Any = pytest.importorskip("mlx.utils")
+mx: Any = library("mlx.core")
+nn: Any = library("mlx.nn")
+utils: Any = library("mlx.utils")
 pytestmark = pytest.mark.foreign
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_tools import load, prune, raw
+from foreign_tools import library, load, prune, raw
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-peft: Any = pytest.importorskip("peft")
-transformers: Any = pytest.importorskip("transformers")
+peft: Any = library("peft")
+transformers: Any = library("transformers")
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore::FutureWarning")]  # peft and transformers
 
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from foreign_tools import library
 from torch import nn
 
 from prunecli.cli.app import run
 from prunecli.formats.opening import open_any
 
-peft: Any = pytest.importorskip("peft")
+peft: Any = library("peft")
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore")]
 
 

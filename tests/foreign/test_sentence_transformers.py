@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from foreign_tools import library
 
 from prunecli.cli.app import run
 from prunecli.formats.opening import open_any
 
-transformers: Any = pytest.importorskip("transformers")
-library: Any = pytest.importorskip("sentence_transformers")
-models: Any = pytest.importorskip("sentence_transformers.models")
+transformers: Any = library("transformers")
+sentence_transformers: Any = library("sentence_transformers")
+models: Any = library("sentence_transformers.models")
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore")]
 
 
@@ -34,7 +35,7 @@ def modules(bert: str) -> list[Any]:
 def prune(source: Path, target: Path) -> Any:
     asked = ["-p", "*.weight", "-a", "0.5", "--min-dim", "2", "--seed", "7", "--remove", "-o", str(target)]
     assert run(["apply", str(source), *asked]) == 0
-    return library.SentenceTransformer(str(target), device="cpu")
+    return sentence_transformers.SentenceTransformer(str(target), device="cpu")
 
 
 def assert_half_zero(model: Any) -> None:
@@ -45,7 +46,7 @@ def assert_half_zero(model: Any) -> None:
 
 
 def test_a_model_with_a_dense_layer_loads_again(tmp_path: Path, bert: str) -> None:
-    library.SentenceTransformer(modules=modules(bert), device="cpu").save(str(tmp_path / "m"))
+    sentence_transformers.SentenceTransformer(modules=modules(bert), device="cpu").save(str(tmp_path / "m"))
     with open_any(tmp_path / "m") as opened:
         assert {"pooler.dense.weight", "2_Dense/linear.weight"} <= set(opened.tensors)
     loaded = prune(tmp_path / "m", tmp_path / "out")
@@ -55,7 +56,7 @@ def test_a_model_with_a_dense_layer_loads_again(tmp_path: Path, bert: str) -> No
 
 def test_a_router_with_models_for_queries_and_documents_loads_again(tmp_path: Path, bert: str) -> None:
     router = models.Router.for_query_document(query_modules=modules(bert), document_modules=modules(bert))
-    library.SentenceTransformer(modules=[router, models.Normalize()], device="cpu").save(str(tmp_path / "m"))
+    sentence_transformers.SentenceTransformer(modules=[router, models.Normalize()], device="cpu").save(str(tmp_path / "m"))
     with open_any(tmp_path / "m") as opened:
         assert {name.partition("/")[0] for name in opened.tensors} == {
             "query_0_Transformer", "query_2_Dense", "document_0_Transformer", "document_2_Dense",

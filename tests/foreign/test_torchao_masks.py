@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from foreign_tools import library
 from torch import nn
 
 from prunecli import bake_module, prune_module
@@ -15,8 +16,8 @@ from prunecli.surgery.plan import plan_bake
 
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore")]
 
-torchao: Any = pytest.importorskip("torchao")
-quantization: Any = pytest.importorskip("torchao.quantization")
+torchao: Any = library("torchao")
+quantization: Any = library("torchao.quantization")
 
 
 def model() -> nn.Module:

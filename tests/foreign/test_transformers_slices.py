@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from foreign_tools import library
 
 from prunecli.cli.app import run
 from prunecli.formats.opening import open_any
 
-transformers: Any = pytest.importorskip("transformers", minversion="5.24")
+transformers: Any = library("transformers", minversion="5.24")
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore")]
 
 
