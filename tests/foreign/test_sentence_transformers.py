@@ -56,7 +56,8 @@ def test_a_model_with_a_dense_layer_loads_again(tmp_path: Path, bert: str) -> No
 
 def test_a_router_with_models_for_queries_and_documents_loads_again(tmp_path: Path, bert: str) -> None:
     router = models.Router.for_query_document(query_modules=modules(bert), document_modules=modules(bert))
-    sentence_transformers.SentenceTransformer(modules=[router, models.Normalize()], device="cpu").save(str(tmp_path / "m"))
+    model = sentence_transformers.SentenceTransformer(modules=[router, models.Normalize()], device="cpu")
+    model.save(str(tmp_path / "m"))
     with open_any(tmp_path / "m") as opened:
         assert {name.partition("/")[0] for name in opened.tensors} == {
             "query_0_Transformer", "query_2_Dense", "document_0_Transformer", "document_2_Dense",

@@ -105,7 +105,13 @@ def _saved(value: Any, path: Path) -> Path:
 
 
 def test_what_weights_only_loading_does_is_read(tmp_path: Path) -> None:
-    value = {"o": OrderedDict(a=1), "c": Counter("aab"), "s": torch.Size([2]), "w": torch.ones(3), "n": {1, 2}}
+    value: dict[str, Any] = {
+        "o": OrderedDict(a=1),
+        "c": Counter("aab"),
+        "s": torch.Size([2]),
+        "w": torch.ones(3),
+        "n": {1, 2},
+    }
     value["o"].extra = [1]
     value["p"] = torch.nn.Parameter(torch.ones(2))
     value["p"].note = "x"
