@@ -13,6 +13,8 @@ __all__ = ["left_out_text"]
 
 _SHOWN = 4
 """Roles that are named; the others together are "and N more"."""
+_WEIGHTS = frozenset({Role.PACKED, Role.QUANTISED, Role.OPAQUE, Role.OTHER, Role.AVERAGE})
+"""Roles that hold weights: of these a user should hear first, however few their bytes are."""
 _MUCH = 0.1
 """A share of the bytes from which on it is said."""
 _ANYWHERE = frozenset({Role.OPTIMIZER, Role.STATISTIC, Role.INTEGER, Role.SETTING, Role.MASK})
@@ -30,13 +32,14 @@ def left_out_text(groups: Sequence[LeftOut], whole: int) -> str:
     parts = []
     hinted = False
     groups = _merged(groups)
-    for group in groups[:_SHOWN]:
+    shown = sorted(groups, key=lambda each: each.role not in _WEIGHTS)[:_SHOWN]
+    for group in (each for each in groups if each in shown):
         part, hint = _part(group), "" if hinted else _hint(group)
         hinted = hinted or bool(hint)
         share = f"{percent(group.bytes, whole, 0)} of the bytes" if group.bytes >= _MUCH * whole > 0 else ""
         remarks = "; ".join(each for each in (share, hint) if each)
         parts.append(f"{part} ({remarks})" if remarks else part)
-    rest = sum(group.tensors for group in groups[_SHOWN:])
+    rest = sum(group.tensors for group in groups if group not in shown)
     return ", ".join(parts) + (f" and {rest:,} more" if rest else "")
 
 

@@ -144,6 +144,9 @@ def test_a_report_and_what_it_leaves_out_are_the_whole_checkpoint() -> None:
         ([LeftOut(Role.DERIVED, 2, 9, 0), LeftOut(Role.OPAQUE, 2, 9, 0), LeftOut(Role.PARAMETER, 1, 9, 0),
           LeftOut(Role.STATISTIC, 1, 9, 0), LeftOut(Role.MASK, 7, 9, 0), LeftOut(Role.INTEGER, 1, 9, 0)], 0,
          "7 masks, 2 derived copies, 2 tensors without plain elements, 1 other parameter and 2 more"),
+        ([LeftOut(Role.OPTIMIZER, 9, 9, 90), LeftOut(Role.QUANTISER, 3, 9, 80), LeftOut(Role.STATISTIC, 2, 9, 70),
+          LeftOut(Role.INTEGER, 4, 9, 60), LeftOut(Role.PACKED, 1, 9, 5)], 1000,
+         "9 tensors of optimizer state, 3 tensors of quantiser state, 2 statistics, 1 packed weight and 4 more"),
     ],
 )  # fmt: skip
 def test_the_sentence(groups: list[LeftOut], whole: int, text: str) -> None:
