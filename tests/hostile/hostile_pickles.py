@@ -201,9 +201,9 @@ def a_number_as_an_attribute_of_a_set() -> bytes:
     return b"c__builtin__\nset\n](NNNe\x85R"
 
 
-@odd_body(family="pickle", reference="")
+@refused(5, "INST at byte", family="pickle", foreign=0)
 def a_class_that_is_admitted_by_inst() -> bytes:
-    return b"(icollections\nOrderedDict\n"
+    return zipped(beside_a_weight(b"(icollections\nOrderedDict\n"))
 
 
 @odd_body(family="pickle", reference="")

@@ -38,7 +38,8 @@ def differences(source: Path, output: Path, reference: str) -> Iterator[str]:
         same = (_raw(old) == _raw(new)).all(-1)
         zero = (_raw(new) == 0).all(-1)
         zeros += int((zero & ~same).sum())
-        if not (same | zero).all() or (not old.is_floating_point() and not same.all()):
+        prunable = old.is_floating_point() or old.is_complex()
+        if not (same | zero).all() or not (prunable or same.all()):
             yield f"{name!r} has elements that are neither what they were nor zero"
     if not zeros:
         yield "nothing was pruned"

@@ -179,7 +179,7 @@ def _push_call(machine: Machine, call: Call) -> None:
     else:
         machine.note_strict("calls what is not a function or class by name")
     if call.kind in ("obj", "newobj_ex"):
-        machine.note_strict("makes an object as weights-only loading does not")
+        machine.note_strict("makes an object")
     machine.stack.append(call)
 
 
