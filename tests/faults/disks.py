@@ -56,7 +56,7 @@ def fill_disks(scenario: Scenario, runs: Runner, place: Path, sizes: int) -> tup
             outcome = runs.run(disk, scenario.arguments)
             after = scenario.state(disk)
             codes.append(outcome.code)
-            lines = outcome.err.splitlines()
+            lines = outcome.complaint
             if outcome.code == 6 and (
                 after != before or len(lines) != 1 or not lines[0].startswith("prunecli: error:")
             ):
@@ -77,7 +77,7 @@ def size_limits(scenario: Scenario, runs: Runner, place: Path, limits: Sequence[
         scenario.prepare(place)
         before = scenario.state(place)
         outcome = runs.run(place, scenario.arguments, limit=limit)
-        if outcome.code != 6 or scenario.state(place) != before or len(outcome.err.splitlines()) != 1:
+        if outcome.code != 6 or scenario.state(place) != before or len(outcome.complaint) != 1:
             problems.append(f"{scenario.name}, files of at most {limit} bytes: exit {outcome.code}: {outcome.err}")
     return problems
 

@@ -67,6 +67,11 @@ class Outcome:
     err: str
     trace: Sequence[str] = ()
 
+    @property
+    def complaint(self) -> list[str]:
+        """The lines on standard error but for the notes, which may stand before an error."""
+        return [line for line in self.err.splitlines() if not line.startswith("prunecli: note: ")]
+
 
 class Runner:
     """Runs command lines in children of one process that has loaded prunecli already."""

@@ -14,6 +14,7 @@ from prunecli.cli.app import run
 from prunecli.formats.opening import open_any
 
 transformers: Any = library("transformers", minversion="5.24")
+library("accelerate")  # without it, transformers does not load for several ranks
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore")]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from surgery_zoo import (
     BLOCK,
@@ -200,6 +200,7 @@ def test_any_layout_of_any_tensors_obeys_the_law(data: st.DataObject, tmp_path: 
         order = data.draw(st.permutations(range(len(shape))))
         steps = tuple(slice(data.draw(st.integers(0, 2)), None, data.draw(st.integers(1, 3))) for _ in shape)
         tensors[f"t{index}"] = tensor.permute(order)[steps]
+    assume(any(tensor.numel() for tensor in tensors.values()))  # nothing to prune is an error
     for old in tmp_path.iterdir():
         old.unlink()
     check_baked(tensors, tmp_path, ".pt", data.draw(st.floats(0, 1)), data.draw(st.sampled_from([1, 2])))
