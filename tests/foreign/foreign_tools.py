@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def library(name: str, minversion: str | None = None) -> Any:
     With PRUNECLI_FOREIGN=1, as CI sets it, a library that is not there is an error.
     """
     if os.environ.get("PRUNECLI_FOREIGN") == "1":
-        return importlib.import_module(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a library says while it is imported is not about us
+            return importlib.import_module(name)
     return pytest.importorskip(name, minversion=minversion)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prunecli.formats.base import TensorInfo
 
-__all__ = ["Module", "Siblings", "modules_of"]
+__all__ = ["Module", "Siblings", "marks_of", "modules_of"]
 
 Siblings = Mapping[str, TensorInfo]
 """The tensors of one module, by the last component of their names."""
