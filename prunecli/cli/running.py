@@ -84,5 +84,5 @@ def carry_out(opened: Opened, plan: Plan, destination: Destination, run: Run, sp
     if run.team.leads:
         result_notes(result, quiet=speech.quiet)
         render.result(result, destination, to_stdout=speech.told, quiet=speech.quiet)
-        if (sentence := undoing(opened, plan, state_beside(opened))) is not None:
-            render.note(sentence, quiet=speech.quiet)
+        if not speech.quiet and (sentence := undoing(opened, plan, state_beside(opened))) is not None:
+            render.note(sentence, quiet=False)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from prunecli.errors import show
 from prunecli.reporting.figures import percent
-from prunecli.surgery.left_out import SHARDS, LeftOut
+from prunecli.surgery.left_out import SHARDS, WEIGHTS, LeftOut
 from prunecli.surgery.names.role_words import in_words
 from prunecli.surgery.names.roles import Role
 
@@ -13,8 +13,6 @@ __all__ = ["left_out_text"]
 
 _SHOWN = 4
 """Roles that are named; the others together are "and N more"."""
-_WEIGHTS = frozenset({Role.PACKED, Role.QUANTISED, Role.OPAQUE, Role.OTHER, Role.AVERAGE})
-"""Roles that hold weights: of these a user should hear first, however few their bytes are."""
 _MUCH = 0.1
 """A share of the bytes from which on it is said."""
 _ANYWHERE = frozenset({Role.OPTIMIZER, Role.STATISTIC, Role.INTEGER, Role.SETTING, Role.MASK})
@@ -32,7 +30,7 @@ def left_out_text(groups: Sequence[LeftOut], whole: int) -> str:
     parts = []
     hinted = False
     groups = _merged(groups)
-    shown = sorted(groups, key=lambda each: each.role not in _WEIGHTS)[:_SHOWN]
+    shown = sorted(groups, key=lambda each: each.role not in WEIGHTS)[:_SHOWN]
     for group in (each for each in groups if each in shown):
         part, hint = _part(group), "" if hinted else _hint(group)
         hinted = hinted or bool(hint)

@@ -7,7 +7,7 @@ from prunecli.formats.base import Layout, TensorInfo
 from prunecli.surgery.moments import optimizer_states, trained
 from prunecli.surgery.parameters import DEEPEST, Parameter, canonical
 
-__all__ = ["find_companions", "outside_tensors", "wrapper_of"]
+__all__ = ["find_companions", "holds_values", "outside_tensors", "wrapper_of"]
 
 _STATE = re.compile(r"(?P<optimizer>.*?\bstate)\.(?P<key>-?\d+)\.[^.]+")
 """An optimizer's state as torch saves it: `state`, the number of the parameter, the name of the statistic."""
@@ -21,6 +21,11 @@ def outside_tensors(checkpoint: Layout) -> list[TensorInfo]:
 def wrapper_of(checkpoint: Layout) -> str:
     """Return where the state dict lies in a file; a module in memory has no such place."""
     return str(getattr(checkpoint, "wrapper", ""))
+
+
+def holds_values(tensor: TensorInfo) -> bool:
+    """Whether a tensor of optimizer state holds values of elements; counters and random states do not."""
+    return tensor.elements > 1 and tensor.dtype.kind not in ("int", "bool")
 
 
 def find_companions(parameters: Mapping[str, Parameter], checkpoint: Layout) -> dict[str, tuple[TensorInfo, ...]]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.surgery.left_out import role_beside
-from prunecli.surgery.names.roles import Role, roles_of
+from prunecli.surgery.left_out import roles_beside
+from prunecli.surgery.names.roles import Role
 from prunecli.surgery.nearest import nearest_names
 from prunecli.surgery.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.select import LONGEST, Selection, matcher
@@ -54,9 +54,9 @@ def inventory(checkpoint: Layout) -> list[Entry]:
             mask = checkpoint.tensors[name]
             found[name] = Entry(name, mask, Role.MASK, Role.MASK.value, parameter.name)
     entries = [found[name] for name in checkpoint.tensors if name in found]
-    roles = roles_of({tensor.name: tensor for tensor in checkpoint.carried})
+    roles = roles_beside(checkpoint)
     for tensor in checkpoint.carried:
-        role = role_beside(roles[tensor.name])
+        role = roles[tensor.name]
         entries.append(Entry(tensor.name, tensor, role, role.value, tensor.name))
     return entries
 

@@ -4,11 +4,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunecli.formats.base import Layout, TensorInfo
+from prunecli.surgery.companions import wrapper_of
 from prunecli.surgery.names.roles import Role, roles_of
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.select import Choice
 
-__all__ = ["SHARDS", "LeftOut", "PassedOver", "left_out", "masks_left", "passed_over", "role_beside"]
+__all__ = ["SHARDS", "WEIGHTS", "LeftOut", "PassedOver", "left_out", "masks_left", "passed_over", "roles_beside"]
 
 _WEIGHTS = frozenset({Role.PACKED, Role.QUANTISED, Role.OPAQUE})
 """Roles of a state dict's tensors that hold weights, so that a broad pattern is about them even if it misses them."""
@@ -16,7 +17,10 @@ _WEIGHTS = frozenset({Role.PACKED, Role.QUANTISED, Role.OPAQUE})
 SHARDS = (".safetensors", ".bin", ".pt", ".pth")
 """How a key ends that is the name of a shard, which no `--key` takes."""
 
-_BESIDE = _WEIGHTS | {Role.OPTIMIZER, Role.AVERAGE, Role.OTHER}
+WEIGHTS = _WEIGHTS | {Role.AVERAGE, Role.OTHER}
+"""Roles that hold weights, wherever the tensors lie: of these a user should hear first."""
+
+_BESIDE = WEIGHTS | {Role.OPTIMIZER}
 """Roles of tensors outside the state dict that are worth a word; counters, generators and settings are not."""
 
 
@@ -84,16 +88,16 @@ def masks_left(checkpoint: Layout, parameters: Mapping[str, Parameter], baked: C
 def _beside(checkpoint: Layout, taken: Collection[object]) -> Iterator[_Item]:
     """Yield the tensors outside the state dict, but for other names of what was taken."""
     carried = {tensor.name: tensor for tensor in checkpoint.carried}
-    roles = roles_of(carried)
-    above = getattr(checkpoint, "wrapper", "").split(".")
-    for name, tensor in carried.items():
-        if _place(tensor) not in taken:
-            yield _Item(tensor, role_beside(roles[name]), _key_of(name, above))
+    above = wrapper_of(checkpoint).split(".")
+    for name, role in roles_beside(checkpoint).items():
+        if _place(carried[name]) not in taken:
+            yield _Item(carried[name], role, _key_of(name, above))
 
 
-def role_beside(role: Role) -> Role:
-    """Return the role of a tensor outside the state dict: what would be a parameter there is another network's."""
-    return Role.OTHER if role is Role.PARAMETER else role
+def roles_beside(checkpoint: Layout) -> dict[str, Role]:
+    """Return the roles of the tensors outside the state dict, by name: a parameter there is another network's."""
+    roles = roles_of({tensor.name: tensor for tensor in checkpoint.carried})
+    return {name: Role.OTHER if role is Role.PARAMETER else role for name, role in roles.items()}
 
 
 def _key_of(name: str, above: Sequence[str]) -> str:

@@ -15,10 +15,7 @@ from prunecli.formats.base import Moment, TensorInfo
 from prunecli.surgery.names.roles import Role
 from prunecli.surgery.parameters import Parameter, canonical
 
-__all__ = ["MASTER", "OptimizerState", "optimizer_states", "trained"]
-
-MASTER = "fp32 master"
-"""The statistic of a master copy, as `formats.torch.optimizers` calls it."""
+__all__ = ["OptimizerState", "optimizer_states", "trained"]
 
 _TRAINED = frozenset({Role.PARAMETER, Role.SETTING, Role.AUXILIARY})
 _VECTORS = ("_u", "_v", "base")  # of spectral norm, which estimates them; the magnitudes of weight norm are trained

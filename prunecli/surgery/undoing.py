@@ -4,17 +4,14 @@ from collections.abc import Sequence
 
 from prunecli.errors import show
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.surgery.companions import find_companions, outside_tensors
-from prunecli.surgery.moments import MASTER
-from prunecli.surgery.names.roles import Role
+from prunecli.formats.torch.key_words import AVERAGE, MASTERS, OPTIMIZER
+from prunecli.formats.torch.optimizers import MASTER
+from prunecli.surgery.companions import find_companions, holds_values, outside_tensors
 from prunecli.surgery.plan import Plan
-from prunecli.surgery.with_state import OPTIMIZER_STATE
 
 __all__ = ["undoing"]
 
-_MASTERS = frozenset({
-    "fp32_from_fp16_params", "single_partition_of_fp32_groups", "fp32_flat_groups", "fp32_groups_flat", "fp32_param",
-})  # fmt: skip
+_MASTERS = MASTERS | {"fp32_param"}
 """Components of a path below which DeepSpeed and Megatron have weights in full precision."""
 
 
@@ -26,14 +23,14 @@ def undoing(checkpoint: Layout, plan: Plan, beside: Sequence[str]) -> str | None
     if not plan.planned:
         return None
     zeroed = {tensor.name for own in plan.state.values() for tensor in own}
-    state = [each for each in outside_tensors(checkpoint) if each.within == OPTIMIZER_STATE and _holds_values(each)]
+    state = [each for each in outside_tensors(checkpoint) if each.within == OPTIMIZER and holds_values(each)]
     state = [each for each in state if each.name not in zeroed]
     if zeroed:  # what is left is of other parameters, but for masters
         state = [each for each in state if _is_master(each) and plan.bake]
     found = find_companions(plan.parameters, checkpoint)
     companions = [each for name in plan.planned for each in found.get(name, ())]
-    others = [each for each in companions if each.within != OPTIMIZER_STATE]
-    averages = [each for each in others if each.within == Role.AVERAGE or each.name in plan.parameters]
+    others = [each for each in companions if each.within != OPTIMIZER]
+    averages = [each for each in others if each.within == AVERAGE or each.name in plan.parameters]
     masters = [each for each in state if _is_master(each)]
     moments = [each for each in state if not _is_master(each)]
     parts = [
@@ -58,10 +55,6 @@ def undoing(checkpoint: Layout, plan: Plan, beside: Sequence[str]) -> str | None
 
 def _more(names: Sequence[object]) -> str:
     return ", ..." if len(names) > 1 else ""
-
-
-def _holds_values(tensor: TensorInfo) -> bool:
-    return tensor.elements > 1 and tensor.dtype.kind not in ("int", "bool")
 
 
 def _is_master(tensor: TensorInfo) -> bool:

@@ -5,15 +5,14 @@ from dataclasses import replace
 
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.surgery.companions import outside_tensors, wrapper_of
-from prunecli.surgery.moments import MASTER, OptimizerState, optimizer_states
+from prunecli.formats.torch.key_words import OPTIMIZER
+from prunecli.formats.torch.optimizers import MASTER
+from prunecli.surgery.companions import holds_values, outside_tensors, wrapper_of
+from prunecli.surgery.moments import OptimizerState, optimizer_states
 from prunecli.surgery.parameters import Parameter
 from prunecli.surgery.plan import Plan
 
-__all__ = ["OPTIMIZER_STATE", "with_state"]
-
-OPTIMIZER_STATE = "optimizer state"
-"""What `TensorInfo.within` is for it."""
+__all__ = ["with_state"]
 
 _REMEDY = "leave --with-state out, and reset the optimizer before training goes on"
 
@@ -31,10 +30,10 @@ def with_state(checkpoint: Layout, plan: Plan) -> Plan:
     if plan.prune is not None and plan.prune.untie:
         raise UsageError("--untie parts tied parameters, which have one optimizer state; leave --with-state out")
     outside = outside_tensors(checkpoint)
-    state = [tensor for tensor in outside if tensor.within == OPTIMIZER_STATE]
+    state = [tensor for tensor in outside if tensor.within == OPTIMIZER]
     if not any(tensor.elements > 1 for tensor in state):
         raise UsageError(f"{label} holds no optimizer state; leave --with-state out")
-    loose = next((tensor for tensor in state if tensor.moment is None and _holds_values(tensor)), None)
+    loose = next((tensor for tensor in state if tensor.moment is None and holds_values(tensor)), None)
     if loose is not None:
         raise UsageError(f"{label}: {show(loose.name, 80)} is not kept parameter by parameter; {_REMEDY}")
     found: dict[str, tuple[TensorInfo, ...]] = {}
@@ -47,10 +46,6 @@ def with_state(checkpoint: Layout, plan: Plan) -> Plan:
         raise UsageError(f"{label} holds no optimizer state of the selected parameters; leave --with-state out")
     _check_alone(checkpoint, [tensor for own in found.values() for tensor in own])
     return replace(plan, state=found)
-
-
-def _holds_values(tensor: TensorInfo) -> bool:
-    return tensor.elements > 1 and tensor.dtype.kind not in ("int", "bool")
 
 
 def _own(label: str, state: OptimizerState, parameter: Parameter, *, bake: bool) -> Iterator[TensorInfo]:

@@ -7,16 +7,18 @@ Keys are compared word by word (`optimizerG` has two), so that `optimized_model`
 import functools
 import re
 
-__all__ = ["AVERAGE", "ENGINES", "OPTIMIZER", "PART", "is_bookkeeping", "kind_of_key"]
+__all__ = ["AVERAGE", "ENGINES", "MASTERS", "OPTIMIZER", "PART", "is_bookkeeping", "kind_of_key"]
 
 OPTIMIZER, AVERAGE, PART = "optimizer state", "average", "tensor without plain elements"
 """The values of `TensorInfo.within`; a `PART` is what a sparse tensor, a nested one or a subclass is made of."""
 
-ENGINES = frozenset({
+MASTERS = frozenset({
     "fp32_from_fp16_params", "single_partition_of_fp32_groups", "fp32_flat_groups", "fp32_groups_flat",
-    "base_optimizer_state",
 })  # fmt: skip
-"""Keys of Megatron's and DeepSpeed's optimizers, which keep weights in full precision under them."""
+"""Keys under which the optimizers of Megatron and DeepSpeed keep weights in full precision."""
+
+ENGINES = MASTERS | {"base_optimizer_state"}
+"""Keys of those optimizers."""
 
 _LONGEST = 256  # characters of a key that are looked at
 _TOKEN = re.compile(r"[^\W\d_]+")

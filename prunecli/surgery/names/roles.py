@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from prunecli.formats.base import TensorInfo
+from prunecli.formats.torch.key_words import AVERAGE, OPTIMIZER, PART
 from prunecli.surgery.names import evidence_constants as constants
 from prunecli.surgery.names import evidence_masks as masks
 from prunecli.surgery.names import evidence_norms as norms
@@ -65,15 +66,15 @@ def _of_kind(*kinds: str) -> Callable[[Module], Iterator[str]]:
 RULES: tuple[Rule, ...] = (
     Rule(
         Role.OPTIMIZER, "lies in a dict that has both `state` and `param_groups`, at any depth",
-        "torch.optim 2.13", _within("optimizer state"), "files written by torch",
+        "torch.optim 2.13", _within(OPTIMIZER), "files written by torch",
     ),
     Rule(
         Role.AVERAGE, "lies under a key that names an average, beside the networks",
-        "timm, ultralytics, BasicSR", _within("average"), "names in public code",
+        "timm, ultralytics, BasicSR", _within(AVERAGE), "names in public code",
     ),
     Rule(
         Role.OPAQUE, "is a part of a tensor without plain elements: its indices, its values, what one rank held of it",
-        "torch 2.13 (sparse, nested, DTensor, subclasses)", _within("tensor without plain elements"),
+        "torch 2.13 (sparse, nested, DTensor, subclasses)", _within(PART),
         "files written by torch",
     ),
     Rule(
