@@ -6,9 +6,9 @@ Trainer of transformers 5.24 writes `optimizer.pt`, accelerate 1.15 `optimizer.b
 
 import re
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 
+from prunecli.formats.folders.files import entry_names
 from prunecli.formats.folders.folder import Folder
 from prunecli.formats.opening import Opened
 
@@ -26,12 +26,6 @@ def state_beside(opened: Opened) -> list[str]:
     if isinstance(opened, Folder):
         names = [each.name.partition("/")[0] for each in opened.others]
     elif place is not None:
-        names = _siblings(Path(str(place)))
+        path = Path(str(place))  # of what is behind a URL, nothing is listed
+        names = (name for name in entry_names(path.parent, _MOST) if name != path.name)
     return sorted({name for name in names if _STATE.fullmatch(name)})
-
-
-def _siblings(path: Path) -> list[str]:
-    try:
-        return [each.name for each in islice(path.parent.iterdir(), _MOST) if each.name != path.name]
-    except OSError:  # it is behind a URL, or may not be listed
-        return []

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prunecli.cli.app import run
 
-__all__ = ["library", "load", "prune", "raw", "save"]
+__all__ = ["library", "llama", "load", "prune", "raw", "save"]
 
 
 def library(name: str, minversion: str | None = None) -> Any:
@@ -27,6 +27,17 @@ def library(name: str, minversion: str | None = None) -> Any:
             warnings.simplefilter("ignore")  # what a library says while it is imported is not about us
             return importlib.import_module(name)
     return pytest.importorskip(name, minversion=minversion)
+
+
+def llama() -> Any:
+    """Return a tiny Llama of transformers, always the same."""
+    transformers = library("transformers")
+    torch.manual_seed(1)
+    config = transformers.LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        vocab_size=50,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config).eval()
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> Path:

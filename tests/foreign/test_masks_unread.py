@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_tools import library
+from foreign_tools import library, llama
 from torch import Tensor
 
 from prunecli.cli.app import run
@@ -16,15 +16,6 @@ diffusers: Any = library("diffusers")
 peft: Any = library("peft")
 transformers: Any = library("transformers")
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore::FutureWarning")]
-
-
-def llama() -> Any:
-    torch.manual_seed(1)
-    config = transformers.LlamaConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
-        vocab_size=50,
-    )  # fmt: skip
-    return transformers.LlamaForCausalLM(config).eval()
 
 
 def masked(folder: Path, pattern: str, capfd: pytest.CaptureFixture[str]) -> tuple[Path, str]:

@@ -6,27 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_tools import library, load, prune, raw
+from foreign_tools import library, llama, load, prune, raw
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 peft: Any = library("peft")
-transformers: Any = library("transformers")
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore::FutureWarning")]  # peft and transformers
-
-
-def base() -> Any:
-    torch.manual_seed(1)
-    config = transformers.LlamaConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
-        vocab_size=50,
-    )  # fmt: skip
-    return transformers.LlamaForCausalLM(config).eval()
 
 
 @pytest.mark.parametrize("dora", [False, True])
 def test_an_adapter_loads_and_computes_after_a_prune_of_everything(dora: bool, tmp_path: Path) -> None:
     config = peft.LoraConfig(r=4, use_dora=dora, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    model = peft.get_peft_model(base(), config).eval()
+    model = peft.get_peft_model(llama(), config).eval()
     model.save_pretrained(tmp_path / "adapter")
     file = tmp_path / "adapter" / "adapter_model.safetensors"
     before = load(file)
@@ -38,7 +28,7 @@ def test_an_adapter_loads_and_computes_after_a_prune_of_everything(dora: bool, t
     assert all(raw(after[name]) == raw(before[name]) for name in magnitudes)
     assert all(int((after[name] == 0).sum()) == before[name].numel() // 2 for name in before.keys() - magnitudes)
     (tmp_path / "out.safetensors").replace(file)
-    again = peft.PeftModel.from_pretrained(base(), tmp_path / "adapter").eval()
+    again = peft.PeftModel.from_pretrained(llama(), tmp_path / "adapter").eval()
     tokens = torch.arange(6).reshape(1, 6)
     with torch.no_grad():
         found, dense = again(tokens).logits, model(tokens).logits

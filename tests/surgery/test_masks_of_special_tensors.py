@@ -92,12 +92,16 @@ def parameters(source: Path) -> dict[str, Parameter]:
         return parameters_of(opened)
 
 
-@pytest.mark.filterwarnings(
+made_by_torch = pytest.mark.filterwarnings(
     "ignore:Sparse CSR:UserWarning",
     "ignore:.*quantize.*",
     "ignore:Sparse CSC:UserWarning",
     "ignore:The PyTorch API of nested",
 )
+"""What torch says of the special tensors that the tests make."""
+
+
+@made_by_torch
 @pytest.mark.parametrize("kind", ORIGINALS)
 def test_a_mask_that_cannot_be_baked_is_never_dropped(kind: str, tmp_path: Path) -> None:
     make, what = ORIGINALS[kind]
@@ -112,12 +116,7 @@ def test_a_mask_that_cannot_be_baked_is_never_dropped(kind: str, tmp_path: Path)
         assert not out.exists()
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Sparse CSR:UserWarning",
-    "ignore:.*quantize.*",
-    "ignore:Sparse CSC:UserWarning",
-    "ignore:The PyTorch API of nested",
-)
+@made_by_torch
 @pytest.mark.parametrize("kind", ORIGINALS)
 def test_what_is_selected_beside_it_is_baked(kind: str, tmp_path: Path) -> None:
     make, _ = ORIGINALS[kind]
@@ -170,12 +169,7 @@ def test_sparse_tensors_are_not_compared_by_bytes_that_are_not_theirs(tmp_path: 
     assert found["s.1.1"] == ("compared", 4)  # the values, which lie in a storage of their own
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Sparse CSR:UserWarning",
-    "ignore:.*quantize.*",
-    "ignore:Sparse CSC:UserWarning",
-    "ignore:The PyTorch API of nested",
-)
+@made_by_torch
 @pytest.mark.parametrize("kind", [kind for kind in ORIGINALS if kind not in ("sharded", "of a class")])
 def test_a_live_module_keeps_such_a_mask_and_every_other_tensor(kind: str) -> None:
     make, _ = ORIGINALS[kind]

@@ -3,13 +3,15 @@
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from prunecli.errors import UnreadableError, UnsafeError, show
 from prunecli.formats.folders.folder import Kept
 from prunecli.formats.locations import Location
 
-__all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "list_files", "too_many", "weight_files"]
+__all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "entry_names", "list_files", "too_many", "weight_files"]
 
 METADATA = ".metadata"
 """What makes a folder one of torch.distributed.checkpoint."""
@@ -57,6 +59,13 @@ def list_files(root: Path, *, follow_links: bool = False) -> Iterator[Kept]:
                 yield Kept(name, Path(entry.path), status.st_size)
             else:
                 raise UnreadableError(f"{show(entry.path)} is no regular file; take it out of the folder")
+
+
+def entry_names(folder: Path, most: int) -> list[str]:
+    """Return the names of at most so many entries of a folder, in no order; none if it cannot be listed."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [entry.name for entry in islice(entries, most)]
+    return []
 
 
 def too_many(root: Location) -> UnreadableError:

@@ -3,13 +3,12 @@
 They are known by their names, if the files or folders of other ranks lie beside them, or by DTensors in the pickle.
 """
 
-import os
 import re
-from contextlib import suppress
 from pathlib import Path
 
 from prunecli.errors import show
 from prunecli.formats.base import Layout
+from prunecli.formats.folders.files import entry_names
 from prunecli.formats.folders.slices import SHARDING_INFO
 from prunecli.formats.locations import Location
 
@@ -60,7 +59,9 @@ def _ranks(location: Path) -> int:
     for each, names in ((place, _FILES), (place.parent, _FOLDERS)):
         own = names.fullmatch(each.name)
         if own is not None:
-            return len({found for name in _beside(each) if (found := _rank(name, names, own)) is not None})
+            return len(
+                {found for name in entry_names(each.parent, _SEEN) if (found := _rank(name, names, own)) is not None}
+            )
     return 0
 
 
@@ -71,9 +72,3 @@ def _rank(name: str, names: re.Pattern[str], own: re.Match[str]) -> int | None:
         return None
     group = found.lastgroup
     return int(found[group]) if name[: found.start(group)] == own.string[: own.start(group)] else None
-
-
-def _beside(place: Path) -> list[str]:
-    with suppress(OSError), os.scandir(place.parent) as entries:
-        return [entry.name for entry, _ in zip(entries, range(_SEEN), strict=False)]
-    return []
