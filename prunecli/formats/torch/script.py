@@ -19,14 +19,12 @@ from prunecli.formats.pickles.nodes import Call, Global, Node
 from prunecli.formats.source import Source
 from prunecli.formats.torch.object_tree import Branch, Tree
 from prunecli.formats.torch.zip_directory import Directory, Record
+from prunecli.formats.torch.zip_inflating import unpacking_limit
 
 __all__ = ["Program", "read_program"]
 
 _LARGEST_CODE = 1 << 28
 """Bytes of code, unpacked; a large model's is a few MiB."""
-
-_PACKED, _SMALL = 100, 1 << 24
-"""Code may unpack to so many times the file's size, and some MiB: more would be memory that no size promises."""
 
 _STRING = r"\"(?:[^\"\\\n\r\0]|\\[abfnrtv\\'\"]|\\[0-3][0-7]{2})*+\""
 _LITERAL = re.compile(_STRING)
@@ -104,7 +102,7 @@ def read_program(source: Source, directory: Directory, root: str) -> Program | N
     if not any(name.startswith(folder) for name in names) and f"{root}constants.pkl" not in names:
         return None
     files = [each for each in directory.records if each.name.startswith(folder) and each.name.endswith(".py")]
-    limit = min(_LARGEST_CODE, _PACKED * source.size + _SMALL)
+    limit = min(_LARGEST_CODE, unpacking_limit(source))
     if sum(record.size for record in files) > limit:
         raise UnsafeError(f"{source.label}: its code unpacks to more than {limit >> 20} MiB")
     tables: dict[tuple[str, str], _Table] = {}

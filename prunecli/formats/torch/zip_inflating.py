@@ -16,7 +16,7 @@ from prunecli.errors import DamagedError, UnreadableError, UnsafeError, Unsuppor
 from prunecli.formats.source import FileSource, Source
 from prunecli.formats.torch.zip_directory import Directory, Record
 
-__all__ = ["inflate"]
+__all__ = ["inflate", "unpacking_limit"]
 
 _PACKED, _SMALL = 100, 16 << 20
 """An archive may unpack to so many times its size, and some MiB: more is a bomb, or nothing but zeros."""
@@ -44,6 +44,11 @@ class _Inflated(FileSource):
             self.unpacked.read_into(offset - behind, buffer)
 
 
+def unpacking_limit(source: Source) -> int:
+    """Return to how many bytes the records of an archive may unpack: more would be memory that no size promises."""
+    return _PACKED * source.size + _SMALL
+
+
 def inflate(source: Source, directory: Directory) -> tuple[Source, Directory]:
     """Unpack an archive's compressed records; return how to read it from now on, and where its records are.
 
@@ -60,7 +65,7 @@ def inflate(source: Source, directory: Directory) -> tuple[Source, Directory]:
         return source, directory
     if not isinstance(source, FileSource):
         raise UnsupportedError(f"{source.label} has compressed records, which are read from files only; fetch it first")
-    limit = _PACKED * source.size + _SMALL
+    limit = unpacking_limit(source)
     if sum(record.size for record in packed) > limit:
         raise UnsafeError(f"{source.label}: its compressed records unpack to more than {limit >> 20} MiB")
     with tempfile.TemporaryFile(prefix="prunecli-") as spool:
