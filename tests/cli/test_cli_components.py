@@ -161,3 +161,22 @@ def test_other_weights_of_a_component_are_named(cli: Cli, pipeline: Path) -> Non
     (pipeline / "unet" / "diffusion_pytorch_model.onnx").write_bytes(b"weights")
     outcome = cli("apply", "p", *ASKED, "--remove", "-o", "out")
     assert "carried along as they are, weights and all: unet/diffusion_pytorch_model.onnx" in outcome.err
+
+
+def test_optimizer_state_in_a_component_is_zeroed_with_its_parameter(cli: Cli, folder: Path) -> None:
+    layer = torch.nn.Linear(6, 4, bias=False)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(3, 6)).sum().backward()
+    optimizer.step()
+    before: dict[str, Any] = {"state_dict": layer.state_dict(), "optimizer": optimizer.state_dict()}
+    for name, content in (("a", before), ("b", {"state_dict": {"weight": torch.ones(4, 5)}})):
+        (folder / "m" / name).mkdir(parents=True)
+        torch.save(content, folder / "m" / name / "adapter_model.bin")
+    asked = ("-p", "a/weight", "-a", "0.5", "--seed", "1", "--remove", "--with-state")
+    assert cli("apply", "m", *asked, "-o", "o").code == 0
+    after = torch.load("o/a/adapter_model.bin", weights_only=True)
+    dropped = after["state_dict"]["weight"] == 0
+    assert int(dropped.sum()) == 12
+    new, old = after["optimizer"]["state"][0], before["optimizer"]["state"][0]
+    for statistic in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(new[statistic], old[statistic].masked_fill(dropped, 0))

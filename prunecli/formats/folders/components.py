@@ -107,9 +107,9 @@ class ComponentsFolder(Folder):
 
     @cached_property
     def _held(self) -> Mapping[str, Sequence[TensorInfo]]:
-        """The tensors in each file."""
+        """The tensors in each file, those outside the state dicts too: optimizer state can be edited."""
         found: dict[str, list[TensorInfo]] = {file: [] for file in self.sources}
-        for tensor in self.tensors.values():
+        for tensor in (*self.tensors.values(), *self.carried):
             found[self.file_of(tensor.storage.key)].append(tensor)
         return found
 
