@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from prunecli.cli import commands
 from prunecli.cli.completion_scripts import ASKED, SCRIPTS, install
 from prunecli.cli.help import Command, Group
 from prunecli.cli.signals import Interrupted, die_of, interruptible
+from prunecli.cli.streams import standard_streams
 from prunecli.errors import PeerError, PrunecliError, fit_line
 
 __all__ = ["Shell", "app", "run"]
@@ -95,11 +95,15 @@ def _options(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; a signal ends the process by that signal instead."""
+    with standard_streams():
+        _allow_many_files()
+        if shell := os.environ.get(ASKED):
+            return _answer(shell, arguments)
+        return _outcome(arguments)
+
+
+def _outcome(arguments: Sequence[str]) -> int:
     code = signum = 0
-    _prepare_streams()
-    _allow_many_files()
-    if shell := os.environ.get(ASKED):
-        return _answer(shell, arguments)
     # Whoever is asked for the output of --debug appends it to the line that failed.
     debug = "--debug" in arguments
     try:
@@ -118,18 +122,6 @@ def _answer(shell: str, arguments: Sequence[str]) -> int:
     from prunecli.cli.completion import answer
 
     return answer(typer.main.get_command(app), shell, arguments)
-
-
-def _prepare_streams() -> None:
-    """Make the standard streams safe to write to: none is closed, and no name is beyond their encoding."""
-    # A file of ours that got the number of a closed stream would receive what is meant for that stream.
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
-    sys.stdout = sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(2, "w")
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _allow_many_files() -> None:

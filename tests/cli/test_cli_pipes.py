@@ -246,6 +246,32 @@ def test_closed_streams() -> None:
     assert (done.returncode, done.stderr) == (4, b"prunecli: error: standard input is empty\n")
 
 
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is of Linux")
+
+
+@FULL
+@pytest.mark.parametrize(
+    "command",
+    ["report model.pt", "report model.pt --format json", "params model.pt", f"apply model.pt {APPLY} -q",
+     f"apply model.pt {APPLY} --dry-run", f"apply model.pt {APPLY} --report -", f"apply model.pt {APPLY} -o -"],
+)  # fmt: skip
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_output_on_a_full_disk_is_one_line(command: str, unbuffered: str) -> None:
+    done = shell(f"prunecli {command} > /dev/full", {"PYTHONUNBUFFERED": unbuffered})
+    *_, line = done.stderr.decode().splitlines()
+    assert (done.returncode, line) == (6, "prunecli: error: cannot write to standard output: No space left on device")
+
+
+@FULL
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_error_on_a_full_disk_ends_nothing(folder: Path, unbuffered: str) -> None:
+    environment = {"PYTHONUNBUFFERED": unbuffered}
+    done = shell(f"prunecli apply model.pt {APPLY} 2> /dev/full", environment)
+    assert (done.returncode, done.stdout) == (0, b"model.pruned.pt\n")
+    assert (folder / "model.pruned.pt").exists()
+    assert shell("prunecli apply model.pt -p nothing -a 0.5 2> /dev/full", environment).returncode == 2
+
+
 def test_names_beyond_the_encoding_of_the_terminal() -> None:
     torch.save({"größe": torch.ones(2)}, "m.pt")
     done = shell("prunecli params m.pt && prunecli report m.pt", {"PYTHONIOENCODING": "ascii:strict"})
