@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import foreign_tools
 import pytest
 import torch
 from foreign_tools import library
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.foreign
 
 
 def megatron(what: str, folder: Path) -> None:
-    script = Path(__file__).with_name("megatron_save.py")
+    script = Path(foreign_tools.__file__).with_name("megatron_save.py")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-W", "ignore", str(script), what, str(folder)]
     subprocess.run(command, check=True, timeout=300, env=environment)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import foreign_tools
 import pytest
 import safetensors.torch
 import torch
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore")]
 
 
 def two_ranks(what: str, folder: Path) -> None:
-    script = str(Path(__file__).with_name("transformers_ranks.py"))
+    script = str(Path(foreign_tools.__file__).with_name("transformers_ranks.py"))
     ranks = [
         subprocess.Popen([sys.executable, "-W", "ignore", script, what, str(folder), str(rank)]) for rank in range(2)
     ]

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import format_tools
 import pytest
 import torch
 from checkpoint_zoo import ZOO
@@ -165,7 +166,7 @@ print("all", len(sys.argv) - 2)
 def test_torch_computes_the_offsets_that_are_there(edited: dict[str, tuple[Path, Edit]]) -> None:
     paths = [str(path) for name, (path, _) in edited.items() if name[-1] not in "345"]  # protocols that it warns of
     env = os.environ | {"TORCH_SERIALIZATION_DEBUG": "1"}
-    command = [sys.executable, "-c", _CALCULATED, str(Path(__file__).parent), *paths]
+    command = [sys.executable, "-c", _CALCULATED, str(Path(format_tools.__file__).parent), *paths]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (f"all {len(paths)}\n", "")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from folder_zoo import files_of, make_folder
+from other_system import MACOS, WINDOWS, run_there
 from safetensors.torch import save_file
 
 from prunecli.cli.app import run
-from systems.other_system import MACOS, WINDOWS, run_there
 
 BAKE = ("-p", "*.weight", "-a", "0.5", "--seed", "7", "--remove", "-q")
 MASK = ("-p", "*.weight", "-a", "0.5", "--seed", "7", "-q")

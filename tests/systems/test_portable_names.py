@@ -4,8 +4,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from other_system import LINUX_ONLY
+
 import prunecli
-from systems.other_system import LINUX_ONLY
 
 PACKAGE = Path(prunecli.__file__).parent
 

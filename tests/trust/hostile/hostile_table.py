@@ -1,7 +1,7 @@
 """The corpus in figures.
 
-python tests/hostile/hostile_table.py              # the whole corpus: prints the rows, 1 if a figure is missed
-python tests/hostile/hostile_table.py zip legacy   # some families
+python tests/trust/hostile/hostile_table.py              # the whole corpus: prints the rows, 1 if a figure is missed
+python tests/trust/hostile/hostile_table.py zip legacy   # some families
 """
 
 import argparse

@@ -170,7 +170,7 @@ def odd_body(*, family: str, reference: str = "torch", within: str = "zip legacy
 
 def corpus() -> dict[str, Case]:
     """All cases by name."""
-    beside = str(Path(__file__).parents[1])
+    beside = str(Path(__file__).parents[2] / "support")
     if beside not in sys.path:  # pytest puts it there by itself
         sys.path.append(beside)
     for module in MODULES:

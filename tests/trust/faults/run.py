@@ -1,4 +1,4 @@
-"""`python tests/faults/run.py`: faults at every file-changing call, small disks, and power cuts, counted.
+"""`python tests/trust/faults/run.py`: faults at every file-changing call, small disks, and power cuts, counted.
 
 With `--every 12` it is what the tests do.
 """
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "support")]
 
-from faults.campaign import Findings, Stage, strike_all
-from faults.disks import fill_disks, loop_device, may_mount, power_cuts, size_limits
-from faults.injection import Runner, runner, strace
-from faults.scenarios import SCENARIOS, Scenario, warm_up
+from faults.campaign import Findings, Stage, strike_all  # noqa: E402
+from faults.disks import fill_disks, loop_device, may_mount, power_cuts, size_limits  # noqa: E402
+from faults.injection import Runner, runner, strace  # noqa: E402
+from faults.scenarios import SCENARIOS, Scenario, warm_up  # noqa: E402
 
 __all__ = ["Figures", "figures"]
 

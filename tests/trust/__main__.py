@@ -1,7 +1,7 @@
 """The table of trust: hostile files, mutated inputs, faults while writing, and what came of them.
 
-    python tests/trust.py            # the short form, in minutes: what CI prints
-    python tests/trust.py --long     # 2,000,000 mutated inputs, every fault at every call: a day
+    python tests/trust            # the short form, in minutes: what CI prints
+    python tests/trust --long     # 2,000,000 mutated inputs, every fault at every call: a day
 
 The exit code is 1 if a figure was missed.
 """
@@ -17,12 +17,12 @@ from functools import partial, reduce
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), *(str(HERE / name) for name in ("hostile", "fuzz"))]
+sys.path[:0] = [str(HERE), *(str(HERE / name) for name in ("hostile", "fuzz", "../support"))]
 
+import fuzz_campaign  # noqa: E402
 import hostile_forms  # noqa: E402
 import hostile_heaps  # noqa: E402
 import hostile_table  # noqa: E402
-import run as fuzzing  # noqa: E402
 from faults.run import Figures, figures  # noqa: E402
 from faults.scenarios import SCENARIOS  # noqa: E402
 from hostile_table import Row  # noqa: E402
@@ -37,9 +37,9 @@ def table(*, long: bool, jobs: int) -> Iterator[Row]:
     """Do all of it, and yield the rows."""
     yield from hostile_table.rows(jobs=jobs)
     with tempfile.TemporaryDirectory() as folder:
-        inputs = 2_000_000 if long else fuzzing.ENOUGH
-        totals = fuzzing.campaign(1, inputs, None, Path(folder), jobs)
-        for row in fuzzing.figures(totals):
+        inputs = 2_000_000 if long else fuzz_campaign.ENOUGH
+        totals = fuzz_campaign.campaign(1, inputs, None, Path(folder), jobs)
+        for row in fuzz_campaign.figures(totals):
             yield Row(*row)
     yield from _writing(_faults(every=1 if long else 4, jobs=jobs))
     yield hostile_heaps.row()

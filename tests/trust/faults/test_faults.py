@@ -1,6 +1,6 @@
 """Faults in the middle of runs: the old outputs, the inputs, and what is left behind.
 
-A part of what `python tests/faults/run.py` does.
+A part of what `python tests/trust/faults/run.py` does.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """Fuzz the readers and rewriters, for as long as you like.
 
-    python tests/fuzz/run.py --inputs 2000000 --seed 1      # so many, a quarter of them whole files
-    python tests/fuzz/run.py --inputs 2000000 --jobs 8      # the same by several processes
-    python tests/fuzz/run.py --seconds 3600 --seed 1        # or so long
-    python tests/fuzz/run.py failures/file-1-77             # replay what a run has saved
+    python tests/trust/fuzz/fuzz_campaign.py --inputs 2000000 --seed 1      # so many, a quarter of them whole files
+    python tests/trust/fuzz/fuzz_campaign.py --inputs 2000000 --jobs 8      # the same by several processes
+    python tests/trust/fuzz/fuzz_campaign.py --seconds 3600 --seed 1        # or so long
+    python tests/trust/fuzz/fuzz_campaign.py failures/file-1-77             # replay what a run has saved
 
 An input depends on its kind, the seed and its number alone, and what is done to it on its bytes alone. A failing one
 is saved under its name in the folder `--failures`; run under `python -X dev` or a debugger to see more of it.

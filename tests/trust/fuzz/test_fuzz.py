@@ -1,12 +1,12 @@
-"""A fixed slice of what `run.py` does without end: over 120,000 inputs, cut so that they spread over processors."""
+"""A fixed slice of what `fuzz_campaign.py` does without end: over 120,000 inputs, spread over processors."""
 
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from fuzz_campaign import ENOUGH, figures, fuzz
 from fuzz_seeds import files
-from run import ENOUGH, figures, fuzz
 
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
@@ -44,7 +44,7 @@ def test_no_input_breaks_a_law(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     outcomes = fuzz(kind, SEED, range(chunk * count, (chunk + 1) * count), tmp_path / "failures")
-    assert outcomes["failed"] == 0, "the inputs are above; run.py replays them"
+    assert outcomes["failed"] == 0, "the inputs are above; fuzz_campaign.py replays them"
     assert outcomes.total() == count
     assert list(tmp_path.iterdir()) == []  # nothing was run that leaves a file
     _assert_both_ways(outcomes, 0.3 if kind == "pickle" else 0.08)
