@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args(arguments)
-    print("| what | to reach | reached |\n|---|---|---|", flush=True)
+    print("| what | goal | result |\n|---|---|---|", flush=True)
     missed = 0
     for row in table(long=asked.long, jobs=asked.jobs):
         print(f"| {row.what} | {row.to_reach} | {row.reached}{'' if row.met else ' (missed)'} |", flush=True)
