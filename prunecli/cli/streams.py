@@ -7,7 +7,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
-from prunecli.errors import OutputError, show
+from prunecli.errors import OutputError
+from prunecli.formats.outputs.commit import stdout_failure
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -19,8 +20,8 @@ __all__ = ["standard_streams"]
 def standard_streams() -> Iterator[None]:
     """Make standard output and standard error safe to write to while the block runs.
 
-    Standard output that cannot be written (a full disk) raises an OutputError, once, at the write or the flush that
-    meets it. Standard error that cannot be written ends nothing: the work is done, and its exit code says how.
+    Standard output that cannot be written (a full disk) raises an OutputError at the write or the flush that meets it.
+    Standard error that cannot be written ends nothing: the work is done, and its exit code says how.
     A pipe that nobody reads raises BrokenPipeError in both.
     """
     # A file of ours that got the number of a closed stream would receive what is meant for that stream.
@@ -35,21 +36,16 @@ def standard_streams() -> Iterator[None]:
 
 
 class _Output(FileIO):
-    """Standard output: the first failure is an error, and after it nothing is written any more."""
-
-    failed = False
+    """Standard output: what cannot be written is an error."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
         """Write bytes, and return how many were written."""
-        if self.failed:
-            return memoryview(data).nbytes
         try:
             return super().write(data)
         except BrokenPipeError:
             raise
         except OSError as error:
-            self.failed = True
-            raise OutputError(f"cannot write to standard output: {show(error.strerror or error)}") from error
+            raise stdout_failure(error) from error
 
 
 class _Messages(FileIO):

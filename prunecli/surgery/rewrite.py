@@ -4,14 +4,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from prunecli.errors import OutputError, UsageError, show
+from prunecli.errors import UsageError, show
 from prunecli.formats.base import Checkpoint
 from prunecli.formats.folders.folder import Folder
 from prunecli.formats.locations import Url
 from prunecli.formats.opening import Opened, confirm
 from prunecli.formats.ordered import run_into
 from prunecli.formats.outputs.anywhere import Output, check_output, new_output
-from prunecli.formats.outputs.commit import Target, publish_file
+from prunecli.formats.outputs.commit import Target, publish_file, stdout_failure
 from prunecli.formats.outputs.partial import Partial, discard_partial
 from prunecli.formats.pieces import Piece
 from prunecli.formats.remote import RemoteSource
@@ -177,4 +177,4 @@ def _to_stdout(
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+        raise stdout_failure(error) from error

@@ -252,8 +252,9 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is o
 @FULL
 @pytest.mark.parametrize(
     "command",
-    ["report model.pt", "report model.pt --format json", "params model.pt", f"apply model.pt {APPLY} -q",
-     f"apply model.pt {APPLY} --dry-run", f"apply model.pt {APPLY} --report -", f"apply model.pt {APPLY} -o -"],
+    ["--help", "--version", "report model.pt", "report model.pt --format json", "params model.pt",
+     f"apply model.pt {APPLY} -q", f"apply model.pt {APPLY} --dry-run",
+     f"apply model.pt {APPLY} --report -", f"apply model.pt {APPLY} -o -"],
 )  # fmt: skip
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_standard_output_on_a_full_disk_is_one_line(command: str, unbuffered: str) -> None:

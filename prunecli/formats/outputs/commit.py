@@ -18,8 +18,8 @@ from prunecli.formats.outputs.system import UNSUPPORTED, allocate, sync
 from prunecli.formats.outputs.temp_files import remove_stale, temp_beside, umask
 
 __all__ = [
-    "Target", "check_space", "check_target", "new_file", "publish_file", "reserve", "reserve_once", "sync_folder",
-    "sync_path", "write_failure", "write_small",
+    "Target", "check_space", "check_target", "new_file", "publish_file", "reserve", "reserve_once", "stdout_failure",
+    "sync_folder", "sync_path", "write_failure", "write_small",
 ]  # fmt: skip
 
 _ELSEWHERE = "write elsewhere with"
@@ -263,3 +263,8 @@ def write_failure(path: Path, exc: OSError, option: str = "-o") -> OutputError:
     """Make the error that says why an output, which an option names, was not written."""
     remedy = _REMEDIES.get(exc.errno or 0, "") + f"{_ELSEWHERE} {option}"
     return OutputError(f"cannot write {show(path)}: {show(exc.strerror or exc)}; {remedy}")
+
+
+def stdout_failure(exc: OSError) -> OutputError:
+    """Make the error that says why standard output was not written."""
+    return OutputError(f"cannot write to standard output: {show(exc.strerror or exc)}")
