@@ -5,10 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import foreign_tools
 import pytest
 import torch
-from foreign_tools import library
+from foreign_tools import library, script
 
 from prunecli.cli.app import run
 from prunecli.formats.opening import open_any
@@ -18,9 +17,8 @@ pytestmark = pytest.mark.foreign
 
 
 def megatron(what: str, folder: Path) -> None:
-    script = Path(foreign_tools.__file__).with_name("megatron_save.py")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-W", "ignore", str(script), what, str(folder)]
+    command = [sys.executable, "-W", "ignore", script("megatron_save.py"), what, str(folder)]
     subprocess.run(command, check=True, timeout=300, env=environment)
 
 

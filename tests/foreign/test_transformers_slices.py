@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import foreign_tools
 import pytest
 import safetensors.torch
 import torch
-from foreign_tools import library
+from foreign_tools import library, script
 
 from prunecli.cli.app import run
 from prunecli.formats.opening import open_any
@@ -20,10 +19,8 @@ pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore")]
 
 
 def two_ranks(what: str, folder: Path) -> None:
-    script = str(Path(foreign_tools.__file__).with_name("transformers_ranks.py"))
-    ranks = [
-        subprocess.Popen([sys.executable, "-W", "ignore", script, what, str(folder), str(rank)]) for rank in range(2)
-    ]
+    command = [sys.executable, "-W", "ignore", script("transformers_ranks.py"), what, str(folder)]
+    ranks = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
     assert [rank.wait(timeout=400) for rank in ranks] == [0, 0]
 
 

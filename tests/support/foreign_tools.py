@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prunecli.cli.app import run
 
-__all__ = ["library", "llama", "load", "prune", "raw", "save"]
+__all__ = ["library", "llama", "load", "prune", "raw", "save", "script"]
 
 
 def library(name: str, minversion: str | None = None) -> Any:
@@ -27,6 +27,11 @@ def library(name: str, minversion: str | None = None) -> Any:
             warnings.simplefilter("ignore")  # what a library says while it is imported is not about us
             return importlib.import_module(name)
     return pytest.importorskip(name, minversion=minversion)
+
+
+def script(name: str) -> str:
+    """Return the path of a script of this folder, for a process of its own."""
+    return str(Path(__file__).with_name(name))
 
 
 def llama() -> Any:
