@@ -25,7 +25,7 @@ import hostile_heaps  # noqa: E402
 import hostile_table  # noqa: E402
 from faults.run import Figures, figures  # noqa: E402
 from faults.scenarios import SCENARIOS  # noqa: E402
-from hostile_table import Row  # noqa: E402
+from hostile_table import HEAD, Row  # noqa: E402
 
 __all__ = ["table"]
 
@@ -87,10 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args(arguments)
-    print("| what | goal | result |\n|---|---|---|", flush=True)
+    print(HEAD, flush=True)
     missed = 0
     for row in table(long=asked.long, jobs=asked.jobs):
-        print(f"| {row.what} | {row.to_reach} | {row.reached}{'' if row.met else ' (missed)'} |", flush=True)
+        print(row.line, flush=True)
         missed += not row.met
     return 1 if missed else 0
 

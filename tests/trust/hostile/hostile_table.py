@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from hostile_corpus import COMMANDS, Case, corpus
 from hostile_judge import LETTERS, MEMORY, SECONDS, Outcome, judge, skipped
 
-__all__ = ["Row", "figures", "main", "rows"]
+__all__ = ["HEAD", "Row", "figures", "main", "rows"]
+
+HEAD = "| what | goal | result |\n|---|---|---|"
 
 REFUSED, ACCEPTED = 200, 40
 """How many files of each sort the corpus has to have."""
@@ -28,6 +30,11 @@ class Row:
     to_reach: str
     reached: str
     met: bool
+
+    @property
+    def line(self) -> str:
+        """The row in Markdown."""
+        return f"| {self.what} | {self.to_reach} | {self.reached}{'' if self.met else ' (missed)'} |"
 
 
 def rows(cases: Iterable[Case] | None = None, jobs: int | None = None) -> list[Row]:
@@ -80,9 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     chosen = [case for case in corpus().values() if case.family in asked.family] if asked.family else None
     found = rows(chosen, asked.jobs)
-    print("| what | to reach | reached |\n|---|---|---|")
+    print(HEAD)
     for row in found:
-        print(f"| {row.what} | {row.to_reach} | {row.reached}{'' if row.met else ' (missed)'} |")
+        print(row.line)
     return 0 if all(row.met for row in found) else 1
 
 

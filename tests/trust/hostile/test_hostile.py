@@ -93,7 +93,7 @@ def test_a_missed_figure_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert not figures([], [], whole=True)[0].met
     assert [row.met for row in table_rows([_case(lambda: b"x")], 1)] == [True, True, True]
     assert main(["view", "--jobs", "2"]) == 0
-    assert capsys.readouterr().out.startswith("| what | to reach | reached |")
+    assert capsys.readouterr().out.startswith("| what | goal | result |")
 
 
 def test_a_case_is_registered_once() -> None:
