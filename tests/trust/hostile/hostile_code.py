@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import os
 import pickle
 import warnings
 from collections.abc import Callable
@@ -243,8 +242,8 @@ def in_the_place_of_a_storage_class() -> bytes:
 
 @refused(5, "weights-only loading refuses", family="code", foreign=0)
 def a_name_with_dots_behind_an_admitted_module() -> bytes:
-    """Of protocol 4 on, names with dots reach attributes: `torch.storage.os.system`."""
-    inner = text("torch.storage") + text("os.system") + b"\x93" + _TOUCH + b"R"
+    """From protocol 4 on, names with dots reach attributes: here a class method that makes an empty dict."""
+    inner = text("collections") + text("OrderedDict.fromkeys") + b"\x93)\x85R"
     return zipped(b"\x80\x04}(" + text("w") + tensor() + text("x") + inner + b"u.")
 
 
@@ -276,10 +275,10 @@ def one_long_name_of_many_classes() -> bytes:
 
 
 class Runs:
-    """Leaves a folder named canary when it is unpickled."""
+    """Leaves a file named canary when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, ("canary",)
+        return Made, ("canary",)
 
 
 def _in_metadata(place: str) -> Callable[[Any], None]:
@@ -287,7 +286,7 @@ def _in_metadata(place: str) -> Callable[[Any], None]:
 
 
 def _metadata(foreign: int) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    return refused(5, r"names what torch does not write there \(posix.mkdir\)", family="code", foreign=foreign)
+    return refused(5, r"names what torch does not write there \(hostile_code.Made\)", family="code", foreign=foreign)
 
 
 @_metadata(0)
@@ -336,14 +335,14 @@ def a_torch_zip_among_safetensors(folder: Path) -> None:
 
 
 @refused(5, r"a weight of memory as it lies \(torch.FloatTensor is called\); --allow-foreign", family="code", foreign=0)
-def uninitialised_memory() -> bytes:
-    """Torch calls it under its guard, and shows what lies in its heap as a weight."""
-    return zipped(beside_a_weight(call("torch.FloatTensor", b"K\x40")))
+def a_call_that_makes_memory() -> bytes:
+    """Of no elements here: the call is what is refused, whatever its size."""
+    return zipped(beside_a_weight(call("torch.FloatTensor", b"K\x00")))
 
 
 @refused(5, r"a weight of memory as it lies \(torch.FloatTensor is called\); --allow-foreign", family="code", foreign=0)
-def uninitialised_memory_legacy() -> bytes:
-    return legacy(beside_a_weight(call("torch.FloatTensor", b"K\x40"), b"N"))
+def a_call_that_makes_memory_legacy() -> bytes:
+    return legacy(beside_a_weight(call("torch.FloatTensor", b"K\x00"), b"N"))
 
 
 @refused(
@@ -352,20 +351,20 @@ def uninitialised_memory_legacy() -> bytes:
     family="code",
     foreign=0,
 )
-def uninitialised_storage() -> bytes:
-    return zipped(beside_a_weight(call("torch.storage.UntypedStorage", b"K\x40")))
+def a_call_that_makes_a_storage() -> bytes:
+    return zipped(beside_a_weight(call("torch.storage.UntypedStorage", b"K\x00")))
 
 
 @refused(5, r"a weight of memory as it lies \(torch.Tensor is called\); --allow-foreign", family="code", foreign=0)
-def uninitialised_memory_by_newobj() -> bytes:
-    return zipped(beside_a_weight(b"ctorch\nTensor\nK\x40\x85\x81"))
+def a_call_that_makes_memory_by_newobj() -> bytes:
+    return zipped(beside_a_weight(b"ctorch\nTensor\nK\x00\x85\x81"))
 
 
 @refused(
     5, r"a weight of memory as it lies \(torch.cuda.HalfTensor is called\); --allow-foreign", family="code", foreign=0
 )
-def uninitialised_memory_of_a_device() -> bytes:
-    return zipped(beside_a_weight(call("torch.cuda.HalfTensor", b"K\x40")))
+def a_call_that_makes_memory_of_a_device() -> bytes:
+    return zipped(beside_a_weight(call("torch.cuda.HalfTensor", b"K\x00")))
 
 
 def _leave(path: object) -> None:
