@@ -12,11 +12,11 @@ from itertools import islice
 import numpy as np
 from trillion import mixture_of_experts
 
-from prunecli.core.structure import Density, Structure
-from prunecli.reporting.forms import Form, rendered
+from prunecli.core.structure.model import Density, Structure
+from prunecli.reporting.format import Form, rendered
 from prunecli.reporting.plot import draw
-from prunecli.reporting.screen import PAGE, Screen
-from prunecli.surgery.report import ParameterReport, Place, Report
+from prunecli.reporting.terminal import PAGE, Screen
+from prunecli.surgery.report.measure import ParameterReport, Place, Report
 
 LAYERS = 80
 PICTURED, SIDE = 4096, 32
@@ -47,15 +47,35 @@ def parameters(count: int) -> Iterator[ParameterReport]:
         picture = Density(min(rows, SIDE), SIDE, random.integers(120, 136, min(rows, SIDE) * SIDE, np.uint8).tobytes())
         fours, eights = columns // 4, columns // 8
         structure = Structure(
-            rows, columns, 0, 0, -(-rows // 16) * -(-columns // 16), 0, rows * fours, rows * fours * 11 // 16,
-            rows * eights, rows * eights * 163 // 256, picture if number < PICTURED and columns >= SIDE else None,
-        )  # fmt: skip
+            rows,
+            columns,
+            0,
+            0,
+            -(-rows // 16) * -(-columns // 16),
+            0,
+            rows * fours,
+            rows * fours * 11 // 16,
+            rows * eights,
+            rows * eights * 163 // 256,
+            picture if number < PICTURED and columns >= SIDE else None,
+        )
         half = tensor.elements // 2
         yield ParameterReport(
-            name=tensor.name, module=tensor.name.rpartition(".")[0], shape=tensor.shape, dtype=DTYPES[tensor.code],
-            elements=tensor.elements, zeros_before=half, zeros=half, state="dense", pruned_now=0, tied_to=(),
-            key=tensor.name, mask_sha256=None, crc32="00000000", structure=structure,
-        )  # fmt: skip
+            name=tensor.name,
+            module=tensor.name.rpartition(".")[0],
+            shape=tensor.shape,
+            dtype=DTYPES[tensor.code],
+            elements=tensor.elements,
+            zeros_before=half,
+            zeros=half,
+            state="dense",
+            pruned_now=0,
+            tied_to=(),
+            key=tensor.name,
+            mask_sha256=None,
+            crc32="00000000",
+            structure=structure,
+        )
 
 
 def _measure(name: str, render: Callable[[], bytes]) -> None:

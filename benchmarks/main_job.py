@@ -17,7 +17,7 @@ from bench_files import DTYPES, FORMATS, Source, check_bake, check_masks, check_
 from bench_measure import Command, Goal, Row, clear, extra_memory, interleave, peak_memory, run_command, stopwatch
 from bench_run import BAKE, MASKS, PRUNECLI, Bench, apply, make, run_benchmark
 
-from prunecli.core.random_unstructured import RandomUnstructured
+from prunecli.modules.random_unstructured import RandomUnstructured
 
 HERE = Path(__file__).parent
 ELEMENTS = 2**24

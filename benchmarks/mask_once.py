@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-MODULES = {"torch": "torch.nn.utils.prune", "prunecli": "prunecli.core.random_unstructured"}
+MODULES = {"torch": "torch.nn.utils.prune", "prunecli": "prunecli.modules.random_unstructured"}
 
 
 def main() -> None:

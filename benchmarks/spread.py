@@ -29,14 +29,20 @@ def _measure(bench: Bench) -> Iterator[Row]:
     folders = [write_folder(bench.folder / f"m{bench.size * times}", SHARDS, bench.size * times) for times in TIMES]
     _check(bench, folders[0])
     jobs: list[tuple[str, Callable[[str], list[Row]]]] = [
-        *((f"folder of {bench.size * times} MiB", partial(_copy_row, bench, folders[TIMES.index(times)]))
-          for times in TIMES),
-        *((f"time a GiB, folder of {bench.size * times} MiB", partial(_growth_row, bench, folders, times))
-          for times in TIMES[1:]),
+        *(
+            (f"folder of {bench.size * times} MiB", partial(_copy_row, bench, folders[TIMES.index(times)]))
+            for times in TIMES
+        ),
+        *(
+            (f"time a GiB, folder of {bench.size * times} MiB", partial(_growth_row, bench, folders, times))
+            for times in TIMES[1:]
+        ),
         (f"{RANKS} ranks, {bench.size * TIMES[1]} MiB", partial(_ranks_row, bench, folders[1])),
-        *((f"memory of a rank, {bench.size * times} MiB", partial(_memory_row, bench, folders, times))
-          for times in TIMES[1:]),
-    ]  # fmt: skip
+        *(
+            (f"memory of a rank, {bench.size * times} MiB", partial(_memory_row, bench, folders, times))
+            for times in TIMES[1:]
+        ),
+    ]
     for name, job in jobs:
         if bench.only in name:
             yield from job(name)

@@ -119,11 +119,16 @@ def mixture_of_experts(layers: int) -> Iterator[Tensor]:
 def _attention(place: str) -> Iterator[Tensor]:
     """Name the latent attention of a layer, and the layer's norms."""
     shapes = {
-        "input_layernorm": (HIDDEN,), "post_attention_layernorm": (HIDDEN,),
-        "self_attn.q_a_proj": (1536, HIDDEN), "self_attn.q_a_layernorm": (1536,), "self_attn.q_b_proj": (12_288, 1536),
-        "self_attn.kv_a_proj_with_mqa": (576, HIDDEN), "self_attn.kv_a_layernorm": (512,),
-        "self_attn.kv_b_proj": (16_384, 512), "self_attn.o_proj": (HIDDEN, 8192),
-    }  # fmt: skip
+        "input_layernorm": (HIDDEN,),
+        "post_attention_layernorm": (HIDDEN,),
+        "self_attn.q_a_proj": (1536, HIDDEN),
+        "self_attn.q_a_layernorm": (1536,),
+        "self_attn.q_b_proj": (12_288, 1536),
+        "self_attn.kv_a_proj_with_mqa": (576, HIDDEN),
+        "self_attn.kv_a_layernorm": (512,),
+        "self_attn.kv_b_proj": (16_384, 512),
+        "self_attn.o_proj": (HIDDEN, 8192),
+    }
     for name, shape in shapes.items():
         yield Tensor(f"{place}.{name}.weight", "BF16", shape)
 

@@ -8,9 +8,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunecli.core.random_unstructured import RandomUnstructured, random_unstructured, remove
     from prunecli.errors import PrunecliError
-    from prunecli.surgery.live import bake_module, prune_module
+    from prunecli.modules.prune_module import bake_module, prune_module
+    from prunecli.modules.random_unstructured import RandomUnstructured, random_unstructured, remove
 
 __all__ = [
     "PrunecliError",
@@ -26,18 +26,18 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "PrunecliError": "prunecli.errors",
-    "RandomUnstructured": "prunecli.core.random_unstructured",
-    "bake_module": "prunecli.surgery.live",
-    "prune_module": "prunecli.surgery.live",
-    "random_unstructured": "prunecli.core.random_unstructured",
-    "remove": "prunecli.core.random_unstructured",
+    "RandomUnstructured": "prunecli.modules.random_unstructured",
+    "bake_module": "prunecli.modules.prune_module",
+    "prune_module": "prunecli.modules.prune_module",
+    "random_unstructured": "prunecli.modules.random_unstructured",
+    "remove": "prunecli.modules.random_unstructured",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'prunecli' has no attribute {name!r}")
-    if sys.platform == "win32" and _HOMES[name].startswith("prunecli.surgery"):
+    if sys.platform == "win32" and _HOMES[name] == "prunecli.modules.prune_module":
         raise ImportError(f"{name} is not supported on Windows; run it in WSL, or in a container")
     return getattr(importlib.import_module(_HOMES[name]), name)
 

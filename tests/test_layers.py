@@ -13,17 +13,26 @@ _ALLOWED = {
     "cli": {"cli", "reporting", "surgery", "core", "formats", "errors"},
     "reporting": {"reporting", "surgery", "core", "formats", "errors"},
     "surgery": {"surgery", "core", "formats", "errors"},
+    "modules": {"modules", "surgery", "core", "formats", "errors"},
     "core": {"core", "errors"},
     "formats": {"formats", "errors"},
     "errors": set[str](),
     "__main__": {"cli", "errors"},
-    "__init__": {"surgery", "core", "errors"},
+    "__init__": {"modules", "errors"},
 }
+_ORDER = ["roles", "names", "data", "plan", "run", "report", "compare", "replay", "verify", "rewrite_folder", "rewrite"]
+"""The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""
 _VERSION = {("surgery", "__init__"), ("cli", "__init__"), ("reporting", "__init__")}
 _WITH_TORCH = {
-    "core.hooks", "core.random_unstructured", "core.tensor_masks",
-    "surgery.live", "surgery.live_layout", "surgery.live_pass", "surgery.live_shards", "surgery.team",
-}  # fmt: skip
+    "modules.hooks",
+    "modules.layout",
+    "modules.masks",
+    "modules.passes",
+    "modules.prune_module",
+    "modules.random_unstructured",
+    "modules.shards",
+    "surgery.run.ranks",
+}
 _MODULES = sorted(_PACKAGE.rglob("*.py"))
 
 
@@ -58,6 +67,18 @@ def test_imports_go_downwards_only(path: Path) -> None:
     assert not wrong
 
 
+def _part(module: str) -> str:
+    """`prunecli.surgery.plan.recipe` -> `plan`."""
+    return module.split(".")[2] if module.count(".") > 1 else "__init__"
+
+
+@pytest.mark.parametrize("path", sorted((_PACKAGE / "surgery").rglob("*.py")), ids=_name)
+def test_the_parts_of_surgery_are_in_order(path: Path) -> None:
+    part = _part(f"prunecli.{_name(path)}")
+    below = set(_ORDER[: _ORDER.index(part) + 1]) if part in _ORDER else set[str]()
+    assert {_part(name) for name in _imports(path) if name.startswith("prunecli.surgery.")} <= below
+
+
 @pytest.mark.parametrize("path", [path for path in _MODULES if _name(path) not in _WITH_TORCH], ids=_name)
 def test_only_the_modules_on_tensors_import_torch(path: Path) -> None:
     assert not {name for name in _imports(path) if name.split(".")[0] == "torch"}
@@ -66,6 +87,8 @@ def test_only_the_modules_on_tensors_import_torch(path: Path) -> None:
 def test_every_layer_has_its_rule_and_the_exceptions_exist() -> None:
     assert {_name(path).split(".")[0] for path in _MODULES} == set(_ALLOWED)
     assert set(map(_name, _MODULES)) >= _WITH_TORCH
+    parts = {_part(f"prunecli.{_name(path)}") for path in _MODULES if _name(path).startswith("surgery.")}
+    assert parts - {"__init__"} == set(_ORDER)
 
 
 _LOADED = "import sys, {}; print(*sorted({{'torch', 'rich', 'prunecli.surgery'}} & set(sys.modules)))"
@@ -79,6 +102,6 @@ def test_starting_loads_neither_torch_nor_rich(module: str) -> None:
 
 
 def test_the_file_path_does_not_load_torch(tmp_path: Path) -> None:
-    code = _LOADED.format("prunecli.surgery.rewrite, prunecli.surgery.plan, prunecli.formats.detect")
+    code = _LOADED.format("prunecli.surgery.rewrite, prunecli.surgery.plan.plan, prunecli.formats.detect")
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == ["prunecli.surgery"]

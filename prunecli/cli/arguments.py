@@ -7,16 +7,54 @@ from typing import Annotated
 import typer
 
 from prunecli.cli.help import AMOUNT, CONTENT, GATE, INPUT, OUTPUT, REPORT, RUN, SELECTION
-from prunecli.reporting.forms import Form
+from prunecli.reporting.format import Form
 from prunecli.reporting.schema import schema_text
 from prunecli.reporting.tree import Sort
 
 __all__ = [
-    "All", "AllowChanges", "Amount", "Bake", "Baseline", "Checkpoint", "Depth", "DryRun", "Exclude", "FailOver",
-    "FailUnder", "FollowLinks", "Force", "Foreign", "FromReport", "Jobs", "Key", "Link", "MaskDtype", "MaskType",
-    "MinDim", "NoReport", "Order", "Output", "Params", "ParamsFrom", "Plot", "Quiet", "Recipe", "ReportFile", "Resume",
-    "Schema", "Seed", "Silent", "Stamp", "Style", "Together", "Told", "Top", "Untie", "WithState", "ZerosArePruned",
-]  # fmt: skip
+    "All",
+    "AllowChanges",
+    "Amount",
+    "Bake",
+    "Baseline",
+    "Checkpoint",
+    "Depth",
+    "DryRun",
+    "Exclude",
+    "FailOver",
+    "FailUnder",
+    "FollowLinks",
+    "Force",
+    "Foreign",
+    "FromReport",
+    "Jobs",
+    "Key",
+    "Link",
+    "MaskDtype",
+    "MaskType",
+    "MinDim",
+    "NoReport",
+    "Order",
+    "Output",
+    "Params",
+    "ParamsFrom",
+    "Plot",
+    "Quiet",
+    "Recipe",
+    "ReportFile",
+    "Resume",
+    "Schema",
+    "Seed",
+    "Silent",
+    "Stamp",
+    "Style",
+    "Together",
+    "Told",
+    "Top",
+    "Untie",
+    "WithState",
+    "ZerosArePruned",
+]
 
 
 class MaskDtype(enum.StrEnum):
@@ -53,10 +91,13 @@ Exclude = Annotated[
 Amount = Annotated[
     str | None,
     typer.Option(
-        "-a", "--amount", metavar="0.5|50%|1000", help="Fraction, percentage, or number of elements.",
+        "-a",
+        "--amount",
+        metavar="0.5|50%|1000",
+        help="Fraction, percentage, or number of elements.",
         rich_help_panel=AMOUNT,
     ),
-]  # fmt: skip
+]
 MinDim = Annotated[
     int,
     typer.Option(

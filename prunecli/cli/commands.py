@@ -17,10 +17,10 @@ from prunecli.cli.showing import deliver, settle
 from prunecli.cli.verifying import report_beside, report_reader, verification_text
 from prunecli.formats import base as formats
 from prunecli.formats.opening import confirm
-from prunecli.reporting.terminal import View
-from prunecli.surgery.gates import check_gates, parse_gate
-from prunecli.surgery.plan import plan_bake
-from prunecli.surgery.report import measure
+from prunecli.reporting.text import View
+from prunecli.surgery.plan.plan import plan_bake
+from prunecli.surgery.report.gates import check_gates, parse_gate
+from prunecli.surgery.report.measure import measure
 from prunecli.surgery.verify import check_verification, verify_checkpoint
 
 __all__ = ["apply", "params", "remove", "report", "verify"]

@@ -8,17 +8,17 @@ from prunecli.cli.options import checkpoint_path
 from prunecli.cli.showing import Wanted
 from prunecli.errors import UsageError
 from prunecli.formats.base import Reading
-from prunecli.formats.locations import Location
+from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import Opened, confirm, open_any
-from prunecli.formats.outputs.anywhere import Output, write_output
-from prunecli.reporting.comparisons import WRITERS
-from prunecli.reporting.forms import Form
-from prunecli.reporting.terminal import View
-from prunecli.surgery.compare import compare
-from prunecli.surgery.comparison import Comparison, check_comparison
-from prunecli.surgery.gates import Gate
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.select import Selection
+from prunecli.formats.outputs.output import Output, write_output
+from prunecli.reporting.comparison import WRITERS
+from prunecli.reporting.format import Form
+from prunecli.reporting.text import View
+from prunecli.surgery.compare.compare import compare
+from prunecli.surgery.compare.model import Comparison, check_comparison
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.report.gates import Gate
+from prunecli.surgery.run.resume import Run
 
 __all__ = ["Baseline", "baseline_of"]
 

@@ -21,9 +21,9 @@ from prunecli.cli.shell_words import Typed, last_word, quoted, typed_words
 from prunecli.errors import show
 from prunecli.formats.base import Reading, TensorInfo
 from prunecli.formats.opening import open_any
-from prunecli.reporting.figures import shape_of
-from prunecli.surgery.names.mask_layouts import masked_weights
-from prunecli.surgery.parameters import Parameter
+from prunecli.reporting.numbers import shape_of
+from prunecli.surgery.names.parameters import Parameter
+from prunecli.surgery.roles.mask_layouts import masked_weights
 
 __all__ = ["Answer", "answer", "complete", "in_steps"]
 

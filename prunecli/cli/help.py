@@ -12,13 +12,26 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from prunecli.cli.examples import EXAMPLES
-from prunecli.cli.guesses import nearest
+from prunecli.cli.suggest import nearest
 from prunecli.errors import show
 
 __all__ = [
-    "AMOUNT", "CONTENT", "GATE", "INPUT", "ORDER", "OTHER", "OUTPUT", "REPORT", "RUN", "SELECTION", "Command", "Group",
-    "grouped", "metavar_of", "record",
-]  # fmt: skip
+    "AMOUNT",
+    "CONTENT",
+    "GATE",
+    "INPUT",
+    "ORDER",
+    "OTHER",
+    "OUTPUT",
+    "REPORT",
+    "RUN",
+    "SELECTION",
+    "Command",
+    "Group",
+    "grouped",
+    "metavar_of",
+    "record",
+]
 
 SELECTION = "Selection"
 AMOUNT = "Amount"

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from prunecli.cli.render import note
 from prunecli.errors import show
 from prunecli.formats.opening import Opened
-from prunecli.reporting.columns import Column, Row, lay_out
-from prunecli.reporting.figures import label_of, shape_of
-from prunecli.reporting.screen import screen_of
-from prunecli.surgery.absent import check_absent
-from prunecli.surgery.inventory import Entry, inventory, matching, state_of
-from prunecli.surgery.parameters import parameters_of
-from prunecli.surgery.select import LONGEST, Selection, select
+from prunecli.reporting.layout import Column, Row, lay_out
+from prunecli.reporting.numbers import label_of, shape_of
+from prunecli.reporting.terminal import screen_of
+from prunecli.surgery.names.absent import check_absent
+from prunecli.surgery.names.inventory import Entry, inventory, matching, state_of
+from prunecli.surgery.names.parameters import parameters_of
+from prunecli.surgery.names.select import LONGEST, Selection, select
 
 __all__ = ["list_parameters", "list_tensors"]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from prunecli.errors import UnreadableError, UsageError, show
 from prunecli.formats.detect import open_location
-from prunecli.formats.locations import Url, location_of
-from prunecli.surgery.names.roles import Role
+from prunecli.formats.io.locations import Url, location_of
+from prunecli.surgery.roles.table import Role
 
 __all__ = ["with_list"]
 

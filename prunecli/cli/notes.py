@@ -4,12 +4,12 @@ from prunecli.cli.render import note
 from prunecli.formats.base import Layout
 from prunecli.reporting.left_out import left_out_text
 from prunecli.reporting.norms import zero_norms_text
-from prunecli.surgery.loaders import loader_of
-from prunecli.surgery.names.role_words import in_words
-from prunecli.surgery.names.roles import Role
-from prunecli.surgery.nothing import nothing_notes
-from prunecli.surgery.plan import Plan
-from prunecli.surgery.report import Report
+from prunecli.surgery.names.loaders import loader_of
+from prunecli.surgery.plan.nothing import nothing_notes
+from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.report.measure import Report
+from prunecli.surgery.roles.table import Role
+from prunecli.surgery.roles.words import in_words
 
 __all__ = ["plan_notes", "result_notes"]
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunecli.errors import OutputError, UnreadableError, UsageError, show
-from prunecli.formats.locations import Location, location_of
-from prunecli.surgery.destinations import Destination, default_output, default_report
-from prunecli.surgery.select import Selection
+from prunecli.formats.io.locations import Location, location_of
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.run.destination import Destination, default_output, default_report
 
 __all__ = ["checkpoint_path", "destination_of", "input_path", "output_path", "selection_of"]
 

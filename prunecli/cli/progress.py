@@ -66,8 +66,13 @@ class _Bar:
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
-                   TransferSpeedColumn(), TimeRemainingColumn())  # fmt: skip
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
         console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
         bar = self._stack.enter_context(Bar(*columns, console=console, transient=True))
         return bar, bar.add_task(self._label, total=None)

@@ -4,18 +4,18 @@ import os
 import sys
 
 from prunecli.errors import fit_line, show
-from prunecli.formats.folders.folder import Folder
+from prunecli.formats.folders.base import Folder
 from prunecli.formats.opening import Opened
-from prunecli.reporting.columns import Column, Row, lay_out
-from prunecli.reporting.figures import label_of
-from prunecli.reporting.screen import screen_of
-from prunecli.reporting.terminal import done_as_text
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import Plan
-from prunecli.surgery.recipe import render_recipe
-from prunecli.surgery.report import Report
-from prunecli.surgery.report_json import render_json
-from prunecli.surgery.request import Prune
+from prunecli.reporting.layout import Column, Row, lay_out
+from prunecli.reporting.numbers import label_of
+from prunecli.reporting.terminal import screen_of
+from prunecli.reporting.text import done_as_text
+from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.recipe import render_recipe
+from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.report.codec import render_json
+from prunecli.surgery.report.measure import Report
+from prunecli.surgery.run.destination import Destination
 
 __all__ = ["counts", "note", "plan_table", "result", "rivals"]
 

@@ -7,15 +7,15 @@ from prunecli.cli.options import input_path
 from prunecli.core.amount import parse_amount
 from prunecli.errors import UsageError
 from prunecli.formats.opening import Opened
-from prunecli.surgery.plan import Plan, plan_prune
-from prunecli.surgery.recipe import read_recipe
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import Plan, plan_prune
+from prunecli.surgery.plan.recipe import read_recipe
+from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.with_state import with_state
 from prunecli.surgery.replay import plan_replay
-from prunecli.surgery.report import Report
-from prunecli.surgery.report_reading import read_report
-from prunecli.surgery.request import Group, Prune
-from prunecli.surgery.select import Selection
-from prunecli.surgery.stamp import stamped
-from prunecli.surgery.with_state import with_state
+from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.provenance import stamped
+from prunecli.surgery.report.reading import read_report
 
 __all__ = ["Asked", "Request", "Ways", "check_asked", "plan_of", "request_of"]
 
@@ -83,10 +83,12 @@ def check_asked(asked: Asked, *, stdin_is_taken: bool) -> None:
     given = [
         option
         for option, is_given in (
-            ("-p", asked.selection is not None), ("-a", asked.amount is not None), ("--global", asked.together),
+            ("-p", asked.selection is not None),
+            ("-a", asked.amount is not None),
+            ("--global", asked.together),
         )
         if is_given
-    ]  # fmt: skip
+    ]
     if asked.ways.remove and asked.ways.mask_dtype is not None:
         raise UsageError("--remove leaves no masks, and --mask-dtype is about theirs; leave one out")
     if asked.recipe is not None and asked.report is not None:

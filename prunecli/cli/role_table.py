@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from prunecli.surgery.names.roles import RULES, Role
+from prunecli.surgery.roles.table import RULES, Role
 
 __all__ = ["BEGIN", "END", "role_table", "with_role_table"]
 

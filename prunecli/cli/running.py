@@ -10,17 +10,17 @@ from prunecli.cli.progress import progress
 from prunecli.errors import UsageError
 from prunecli.formats import base as formats
 from prunecli.formats.folders.model_parallel import slices_note
-from prunecli.formats.locations import Location
+from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import Opened, open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import Plan
-from prunecli.surgery.report import Report
-from prunecli.surgery.request import Prune
+from prunecli.surgery.names.state_beside import state_beside
+from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.undoing import undoing
+from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.state_beside import state_beside
-from prunecli.surgery.team import Team, team_of_launcher
-from prunecli.surgery.undoing import undoing
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.ranks import Team, team_of_launcher
+from prunecli.surgery.run.resume import Run
 
 __all__ = ["Speech", "carry_out", "opened_by", "reading_of", "run_of", "seeded"]
 

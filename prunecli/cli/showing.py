@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from prunecli.cli.options import output_path
 from prunecli.errors import UsageError
-from prunecli.formats.outputs.anywhere import Output, check_output, write_output
-from prunecli.reporting.forms import Form, form_of, rendered
+from prunecli.formats.outputs.output import Output, check_output, write_output
+from prunecli.reporting.format import Form, form_of, rendered
 from prunecli.reporting.plot import check_plot, draw
-from prunecli.reporting.screen import screen_of
-from prunecli.reporting.terminal import View, as_text
-from prunecli.surgery.report import Report
+from prunecli.reporting.terminal import screen_of
+from prunecli.reporting.text import View, as_text
+from prunecli.surgery.report.measure import Report
 
 __all__ = ["Wanted", "deliver", "settle"]
 

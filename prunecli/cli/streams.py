@@ -8,7 +8,7 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
 from prunecli.errors import OutputError
-from prunecli.formats.outputs.commit import stdout_failure
+from prunecli.formats.outputs.file import stdout_failure
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

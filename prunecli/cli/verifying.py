@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from prunecli.cli.options import input_path
 from prunecli.errors import PrunecliError, UsageError
-from prunecli.formats.locations import Location
-from prunecli.surgery.report import Report
-from prunecli.surgery.report_reading import read_report, read_report_beside
+from prunecli.formats.io.locations import Location
+from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.reading import read_report, read_report_beside
 from prunecli.surgery.verify import Verification
 
 __all__ = ["report_beside", "report_reader", "verification_text"]

@@ -7,14 +7,24 @@ from functools import cached_property
 from typing import Protocol
 
 from prunecli.formats.dtypes import DType
-from prunecli.formats.pieces import Checksum, Content, Copy, Piece
-from prunecli.formats.source import Bytes, Source
+from prunecli.formats.io.pieces import Checksum, Content, Copy, Piece
+from prunecli.formats.io.source import Bytes, Source
 from prunecli.formats.views import View
 
 __all__ = [
-    "AS_FOUND", "Addition", "Checkpoint", "Edit", "Layout", "Moment", "Part", "Patch", "Reading", "Storage",
-    "TensorInfo", "patched_copies",
-]  # fmt: skip
+    "AS_FOUND",
+    "Addition",
+    "Checkpoint",
+    "Edit",
+    "Layout",
+    "Moment",
+    "Part",
+    "Patch",
+    "Reading",
+    "Storage",
+    "TensorInfo",
+    "patched_copies",
+]
 
 
 @dataclass(frozen=True, slots=True)

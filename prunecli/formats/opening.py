@@ -9,17 +9,17 @@ from pathlib import Path
 from prunecli.errors import PrunecliError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
 from prunecli.formats.detect import open_checkpoint, read_checkpoint
+from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.component_names import find_components
 from prunecli.formats.folders.components import open_components
-from prunecli.formats.folders.dcp_folder import open_dcp_folder
+from prunecli.formats.folders.dcp.folder import open_dcp_folder
 from prunecli.formats.folders.files import METADATA
-from prunecli.formats.folders.folder import Folder
 from prunecli.formats.folders.reader import Listing, list_folder
 from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.folders.slices import open_slices, slice_files
 from prunecli.formats.folders.weights import folder_of_index, is_index, weights_among
-from prunecli.formats.locations import Location, Url
-from prunecli.formats.remote import look_at, open_found
+from prunecli.formats.io.locations import Location, Url
+from prunecli.formats.io.remote import look_at, open_found
 
 __all__ = ["Opened", "confirm", "fingerprint", "holds_checkpoint", "open_any", "open_any_folder"]
 

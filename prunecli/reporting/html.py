@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from prunecli import __version__
-from prunecli.core.structure import Density, Structure
-from prunecli.reporting.figures import label_of, percent, shape_of, size_of
-from prunecli.reporting.meaning import facts
+from prunecli.core.structure.model import Density, Structure
+from prunecli.reporting.numbers import label_of, percent, shape_of, size_of
+from prunecli.reporting.summary import facts
 from prunecli.reporting.tree import Node, grow
-from prunecli.surgery.report import ParameterReport, Report
+from prunecli.surgery.report.measure import ParameterReport, Report
 
 __all__ = ["as_html", "page_data", "smaller"]
 
@@ -41,11 +41,18 @@ def as_html(report: Report) -> str:
     style, totals = _file("page.css"), report.totals
     told = [f"<dt>{html.escape(each.topic)}</dt><dd>{html.escape(each.text)}</dd>" for each in facts(report)]
     parts = {
-        "SCRIPT": script, "SCRIPT_HASH": _digest(script), "STYLE": style, "STYLE_HASH": _digest(style),
-        "SPARSITY": html.escape(percent(totals.zeros, totals.elements)), "ZEROS": _breakable(totals.zeros),
-        "ELEMENTS": _breakable(totals.elements), "PARAMETERS": f"{totals.parameters:,}",
-        "TOOL": f"prunecli {__version__}", "FACTS": "".join(told), "DATA": _in_script(page_data(report)),
-    }  # fmt: skip
+        "SCRIPT": script,
+        "SCRIPT_HASH": _digest(script),
+        "STYLE": style,
+        "STYLE_HASH": _digest(style),
+        "SPARSITY": html.escape(percent(totals.zeros, totals.elements)),
+        "ZEROS": _breakable(totals.zeros),
+        "ELEMENTS": _breakable(totals.elements),
+        "PARAMETERS": f"{totals.parameters:,}",
+        "TOOL": f"prunecli {__version__}",
+        "FACTS": "".join(told),
+        "DATA": _in_script(page_data(report)),
+    }
     return re.sub(r"@([A-Z_]+)@", lambda found: parts[found[1]], _file("page.html"))
 
 
@@ -76,17 +83,26 @@ def page_data(report: Report) -> dict[str, Any]:
     states, state = _coded(each.state_and_role for each in parameters)
     pictures, unpictured = _pictures(parameters)
     return {
-        "path": label_of(source.path or "standard input", _NAME), "kind": f"{source.format}, {size_of(source.bytes)}",
+        "path": label_of(source.path or "standard input", _NAME),
+        "kind": f"{source.format}, {size_of(source.bytes)}",
         "names": _front_coded([label_of(each.name, _NAME) for each in parameters]),
-        "shapes": shapes, "shape": shape, "dtypes": dtypes, "dtype": dtype, "states": states, "state": state,
-        "elements": [each.elements for each in parameters], "zeros": [each.zeros for each in parameters],
+        "shapes": shapes,
+        "shape": shape,
+        "dtypes": dtypes,
+        "dtype": dtype,
+        "states": states,
+        "state": state,
+        "elements": [each.elements for each in parameters],
+        "zeros": [each.zeros for each in parameters],
         "pruned": {at: each.pruned_now for at, each in enumerate(parameters) if each.pruned_now},
         "tied": {
             at: [label_of(name, _NAME) for name in each.tied_to] for at, each in enumerate(parameters) if each.tied_to
         },
         "structure": {at: _structure(each.structure) for at, each in enumerate(parameters) if each.structure},
-        "tree": _tree(report), "pictures": pictures, "unpictured": unpictured,
-    }  # fmt: skip
+        "tree": _tree(report),
+        "pictures": pictures,
+        "unpictured": unpictured,
+    }
 
 
 def _coded(texts: Iterable[str]) -> tuple[list[str], list[int]]:
@@ -124,9 +140,18 @@ def _tree(report: Report) -> list[Any]:
 
 def _structure(found: Structure) -> list[int | None]:
     return [
-        found.rows, found.empty_rows, found.columns, found.empty_columns, found.blocks, found.empty_blocks, found.fours,
-        found.halved_fours, found.eights, found.halved_eights, found.grouped_by,
-    ]  # fmt: skip
+        found.rows,
+        found.empty_rows,
+        found.columns,
+        found.empty_columns,
+        found.blocks,
+        found.empty_blocks,
+        found.fours,
+        found.halved_fours,
+        found.eights,
+        found.halved_eights,
+        found.grouped_by,
+    ]
 
 
 def _pictures(parameters: Sequence[ParameterReport]) -> tuple[dict[int, list[Any]], str]:

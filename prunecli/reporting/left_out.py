@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from prunecli.errors import show
-from prunecli.reporting.figures import percent
-from prunecli.surgery.left_out import SHARDS, WEIGHTS, LeftOut
-from prunecli.surgery.names.role_words import in_words
-from prunecli.surgery.names.roles import Role
+from prunecli.reporting.numbers import percent
+from prunecli.surgery.names.left_out import SHARDS, WEIGHTS, LeftOut
+from prunecli.surgery.roles.table import Role
+from prunecli.surgery.roles.words import in_words
 
 __all__ = ["left_out_text"]
 
@@ -47,10 +47,16 @@ def _merged(groups: Sequence[LeftOut]) -> list[LeftOut]:
     for group in groups:
         identity = group.role if group.role in _ANYWHERE else (group.role, group.key)
         before = sums.get(identity)
-        sums[identity] = group if before is None else replace(
-            before, tensors=before.tensors + group.tensors, elements=before.elements + group.elements,
-            bytes=before.bytes + group.bytes,
-        )  # fmt: skip
+        sums[identity] = (
+            group
+            if before is None
+            else replace(
+                before,
+                tensors=before.tensors + group.tensors,
+                elements=before.elements + group.elements,
+                bytes=before.bytes + group.bytes,
+            )
+        )
     return sorted(sums.values(), key=lambda each: (-each.bytes, -each.tensors))
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from prunecli.reporting.figures import bar, label_of, percent, shape_of
-from prunecli.reporting.meaning import facts
+from prunecli.reporting.numbers import bar, label_of, percent, shape_of
+from prunecli.reporting.summary import facts
 from prunecli.reporting.tree import Node, fold, grow, heights, outline
-from prunecli.surgery.report import ParameterReport, Report
+from prunecli.surgery.report.measure import ParameterReport, Report
 
 __all__ = ["as_markdown", "code"]
 
@@ -20,9 +20,11 @@ def as_markdown(report: Report) -> str:
     totals, source = report.totals, report.output or report.source
     lines = [f"### Sparsity of {code(source.path or 'standard input')}", ""]
     sums = {
-        "parameters": f"{totals.parameters:,}", "elements": f"{totals.elements:,}", "zeros": f"{totals.zeros:,}",
+        "parameters": f"{totals.parameters:,}",
+        "elements": f"{totals.elements:,}",
+        "zeros": f"{totals.zeros:,}",
         "sparsity": f"**{percent(totals.zeros, totals.elements)}**",
-    }  # fmt: skip
+    }
     if report.prune is not None:
         sums |= {"pruned now": f"{totals.pruned_now:,}", "seed": str(report.seed)}
     lines += _table(list(sums), [list(sums.values())])
@@ -83,12 +85,15 @@ def _module(node: Node) -> list[str]:
 def _parameters(parameters: Sequence[ParameterReport]) -> list[str]:
     rows = [
         [
-            " = ".join(map(code, [each.name, *each.tied_to])), shape_of(each.shape), each.dtype, each.state_and_role,
+            " = ".join(map(code, [each.name, *each.tied_to])),
+            shape_of(each.shape),
+            each.dtype,
+            each.state_and_role,
             "" if each.zeros is None else f"{each.zeros:,}",
             "" if each.zeros is None else percent(each.zeros, each.elements),
         ]
         for each in parameters
-    ]  # fmt: skip
+    ]
     table = _table(["parameter", "shape", "type", "state", "zeros", "sparsity"], rows)
     summary = f"<summary>All {len(parameters):,} parameters</summary>"
     return ["", "<details>", summary, "", *table, "", "</details>"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prunecli.errors import UsageError, show
-from prunecli.reporting.figures import clip_middle, label_of, percent, shape_of
+from prunecli.reporting.numbers import clip_middle, label_of, percent, shape_of
 from prunecli.reporting.tree import Node, fold, grow, heights, outline
-from prunecli.surgery.report import ParameterReport, Report, counted_of
+from prunecli.surgery.report.measure import ParameterReport, Report, counted_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,11 +26,21 @@ _MOST_TICKS = 24
 _MOST_BARS = 400
 _BLUE, _GREY = "#3b6ea5", "#666666"
 _STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.titlesize": 9, "axes.titlelocation": "left", "axes.edgecolor": _GREY, "figure.constrained_layout.use": True,
-    "svg.hashsalt": "prunecli", "svg.fonttype": "path", "pdf.fonttype": 42, "text.usetex": False,
-    "text.parse_math": False, "savefig.dpi": 200,
-}  # fmt: skip
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": _GREY,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "prunecli",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+    "text.usetex": False,
+    "text.parse_math": False,
+    "savefig.dpi": 200,
+}
 
 
 def check_plot(name: str) -> str:
@@ -80,8 +90,10 @@ def draw(report: Report, kind: str) -> bytes:
 def _metadata(kind: str) -> dict[str, str | None]:
     """Leave dates out, and in the PNG the version of matplotlib."""
     kinds: dict[str, dict[str, str | None]] = {
-        "png": {"Software": "prunecli"}, "svg": {"Date": None}, "pdf": {"CreationDate": None},
-    }  # fmt: skip
+        "png": {"Software": "prunecli"},
+        "svg": {"Date": None},
+        "pdf": {"CreationDate": None},
+    }
     return kinds[kind]
 
 

@@ -1,177 +1,73 @@
-"""A report as text: totals, what they mean, then the modules as a tree, or in a pipe a line each."""
+"""What text is laid out for: a terminal of some size, or a stream without one."""
 
-import textwrap
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TextIO
 
-from prunecli.reporting.columns import Column, Row, lay_out
-from prunecli.reporting.figures import bar, clip_middle, label_of, percent, shape_of, size_of
-from prunecli.reporting.meaning import facts
-from prunecli.reporting.screen import Screen
-from prunecli.reporting.tree import Node, Sort, by_key, fit, fold, grow, heights, outline, sort_tree, sums_of
-from prunecli.surgery.report import ParameterReport, Report
+__all__ = ["PAGE", "Screen", "screen_of"]
 
-__all__ = ["View", "as_text", "done_as_text"]
-
-_TOPICS = 14
-"""Width of the column of topics above the tree."""
-_LEAST_ROWS = 5
-_MOST_DONE = 200
-"""Rows of what a run did in a log; the JSON report has all of them."""
-_PIPE_WIDTH = 100
-"""Width of prose where nothing else limits it."""
-BOLD, DIM, CYAN, YELLOW = "1", "2", "36", "33"
+_SAMPLE = "█▏…├│└×"
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What of a report is shown: modules down to a depth, in an order, or only the first parameters in that order."""
+class Screen:
+    """The width and height that text is fitted to, None where it may be as wide or as long as it is.
 
-    depth: int | None = None
-    sort: Sort = "name"
-    top: int | None = None
+    `live`: a terminal, with bars and modules drawn as a tree. `colour`: escape sequences are welcome. `blocks`: the
+    encoding has block and line characters.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    live: bool = False
+    colour: bool = False
+    blocks: bool = True
+
+    def paint(self, text: str, style: str) -> str:
+        """Give a text a style, numbers of the SGR sequence, where colours are welcome."""
+        return f"\x1b[{style}m{text}\x1b[0m" if self.colour and style and text else text
+
+    @property
+    def mark(self) -> str:
+        """What stands for a part that is left out."""
+        return "…" if self.blocks else "~"
 
 
-def as_text(report: Report, screen: Screen, view: View | None = None) -> str:
-    """Render a whole report; without a depth, as deep as fits the height of a terminal."""
-    view = view or View()
-    above = [*_heading(report, screen), ""]
-    room = (
-        None if screen.height is None else screen.height - len(above) - 3
-    )  # headings, the prompt, and a line before it
-    nodes, note = _chosen(report.parameters, screen, view, room)
-    table = _table("module" if view.top is None else "parameter", nodes, screen, flat=view.top is not None)
-    return "\n".join([*above, *table, *_notes(note, screen)]) + "\n"
+PAGE = Screen()
+"""A file or a pipe: nothing is left out, and nothing is coloured."""
 
 
-def done_as_text(report: Report, screen: Screen) -> str:
-    """Render what a run did: the parameters that it pruned or baked, folded if they are many, and the totals."""
-    touched = [each for each in report.parameters if each.state != "dense"]
-    room = _MOST_DONE if screen.height is None else screen.height - 4
-    nodes, left = _fitted(grow(touched), screen, "name", max(room, _LEAST_ROWS))
-    table = _table("parameter", nodes, screen, pruned=True)
-    totals = report.totals
-    sums = (
-        f"all {totals.parameters:,} parameters: {totals.zeros:,} of {totals.elements:,} elements are zero "
-        f"({percent(totals.zeros, totals.elements)}), {totals.pruned_now:,} pruned now"
+def screen_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
+    """Return the screen that a stream leads to: a terminal's size, unless `COLUMNS` and `LINES` say another.
+
+    `NO_COLOR` and `TERM=dumb` keep colours off. What is no terminal has no width: there, nothing is ever clipped.
+    """
+    if not stream.isatty():
+        return Screen(blocks=_encodes(stream))
+    size = _terminal_size(stream)
+    colour = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    return Screen(
+        _number(environ, "COLUMNS") or size[0], _number(environ, "LINES") or size[1], True, colour, _encodes(stream)
     )
-    note = [f"folded: the report has all {len(touched):,} parameters"] if left else []
-    return "\n".join([*table, *_notes(note, screen), *_wrapped(sums, screen.width or _PIPE_WIDTH)]) + "\n"
 
 
-def _table(
-    heading: str, nodes: Sequence[tuple[Node, str]], screen: Screen, *, flat: bool = False, pruned: bool = False
-) -> list[str]:
-    rows = [_row(node, lead, screen, flat=flat, pruned=pruned) for node, lead in nodes]
-    return lay_out(heading, _columns(pruned=pruned), rows, screen)
+def _number(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name, "")
+    return int(text[:6]) if text.isascii() and text.isdigit() and int(text[:6]) else None
 
 
-def _notes(notes: Sequence[str], screen: Screen) -> list[str]:
-    lines = [line for note in notes for line in _wrapped(note, screen.width or _PIPE_WIDTH)]
-    return [screen.paint(line, DIM) for line in lines]
+def _terminal_size(stream: TextIO) -> tuple[int, int]:
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return 80, 24
+    return size.columns or 80, size.lines or 24
 
 
-def _heading(report: Report, screen: Screen) -> list[str]:
-    totals = report.totals
-    source = report.output or report.source
-    kind = f"{source.format}, {size_of(source.bytes)}"
-    width = screen.width or _PIPE_WIDTH
-    name = label_of(source.path or "standard input", 1000)
-    if screen.width is not None:
-        name = clip_middle(name, max(width - len(kind) - 2, 12), screen.mark)
-    lines = [f"{screen.paint(name, BOLD)}  {screen.paint(kind[: max(0, width - 14)], DIM)}", ""]
-    share = screen.paint(percent(totals.zeros, totals.elements), BOLD)
-    lines += [_topic("parameters", screen) + f"{totals.parameters:,}"]
-    lines += [_topic("elements", screen) + f"{totals.elements:,}"]
-    lines += [_topic("zeros", screen) + f"{totals.zeros:,}  {share}"]
-    for fact in facts(report):
-        first, *rest = _wrapped(fact.text, max(width - _TOPICS - 2, 20))
-        lines += [_topic(fact.topic, screen) + first, *(" " * (_TOPICS + 2) + each for each in rest)]
-    return lines
-
-
-def _topic(text: str, screen: Screen) -> str:
-    return screen.paint(text, DIM) + " " * (_TOPICS + 2 - len(text))
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 20)) or [""]
-
-
-def _chosen(
-    parameters: Sequence[ParameterReport], screen: Screen, view: View, room: int | None
-) -> tuple[list[tuple[Node, str]], list[str]]:
-    """Return the nodes to show, each with the lines of the tree to its left, and what to say of those left out."""
-    if view.top is not None:
-        leaves = [_leaf(each) for each in parameters]
-        shown = sorted(leaves, key=by_key(view.sort))[: view.top]
-        left = len(leaves) - len(shown)
-        return [(node, "") for node in shown], [f"{left:,} more parameters"] if left else []
-    root = grow(parameters)
-    if view.depth is None and room is not None:
-        nodes, left = _fitted(root, screen, view.sort, max(room, _LEAST_ROWS))
-        if left:
-            depth, rows = len(heights(root)) - 1, heights(root)[-1]
-            return nodes, [f"folded to fit: --depth {depth} shows all {rows:,} rows"]
-        return nodes, []
-    sort_tree(root, view.sort)
-    return _drawn(root, view.depth, screen), []
-
-
-def _fitted(root: Node, screen: Screen, sort: Sort, room: int) -> tuple[list[tuple[Node, str]], bool]:
-    """Show all if it fits, and tell otherwise: then siblings that are alike are one, down to where it fits."""
-    if heights(root)[-1] <= room:
-        sort_tree(root, sort)
-        return _drawn(root, None, screen), False
-    folded = fold(root)
-    sort_tree(folded, sort)
-    return _drawn(fit(folded, room - 1), None, screen), True
-
-
-def _leaf(each: ParameterReport) -> Node:
-    return Node(each.name, each.name, each, sums=sums_of(each))
-
-
-def _drawn(root: Node, depth: int | None, screen: Screen) -> list[tuple[Node, str]]:
-    if not screen.live:
-        return [(node, "") for node, _ in outline(root, depth)]
-    bend, tee, beam, gap = ("└ ", "├ ", "│ ", "  ") if screen.blocks else ("` ", "|-", "| ", "  ")
-    drawn = []
-    for node, lasts in outline(root, depth):
-        # The topmost have no lines to their left: they hang on nothing.
-        beams = "".join(gap if last else beam for last in lasts[1:-1])
-        drawn.append((node, beams + ((bend if lasts[-1] else tee) if len(lasts) > 1 else "")))
-    return drawn
-
-
-def _columns(*, pruned: bool) -> list[Column]:
-    return [
-        Column("shape", right=False, drop=9, style=DIM), Column("type", right=False, drop=8, style=DIM),
-        Column("state", right=False, drop=7), Column("elements", drop=2), Column("zeros", drop=5),
-        Column("sparsity"), *([Column("pruned now", drop=3)] if pruned else []),
-        Column("", right=False, drop=4, style=CYAN),
-    ]  # fmt: skip
-
-
-def _row(node: Node, lead: str, screen: Screen, *, flat: bool, pruned: bool) -> Row:
-    each = node.parameter
-    name = label_of(node.label if screen.live and not flat else node.path, 1000)
-    if node.copies > 1 and "{" in node.label:  # said once, not for all that lies below
-        name += f" {'×' if screen.blocks else 'x'}{node.copies}"
-    sums = node.sums
-    elements = sums.elements if each is None or each.zeros is not None else each.elements
-    zeros, sparsity = (f"{sums.zeros:,}", percent(sums.zeros, sums.elements)) if node.sparsity is not None else ("", "")
-    shape, dtype, state, short = "", "", "", ""
-    if each is not None:
-        if each.tied_to:
-            short, name = f"{name} (tied)", f"{name} = {', '.join(map(label_of, each.tied_to))}"
-        shape, dtype, state = shape_of(each.shape), each.dtype, each.state_and_role
-    drawn = bar(node.sparsity, _bar_width(screen), blocks=screen.blocks) if screen.live else ""
-    style = BOLD if each is None and screen.live else ""
-    figures = [f"{elements:,}", zeros, sparsity, *([f"{sums.pruned_now:,}"] if pruned else [])]
-    return Row(name, [shape, dtype, state, *figures, drawn], lead, style, short)
-
-
-def _bar_width(screen: Screen) -> int:
-    width = screen.width or _PIPE_WIDTH
-    return 10 if width < 110 else 16 if width < 150 else 24
+def _encodes(stream: TextIO) -> bool:
+    try:
+        _SAMPLE.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -5,11 +5,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from prunecli.surgery.report import ParameterReport
+from prunecli.surgery.report.measure import ParameterReport
 
 __all__ = [
-    "SORTS", "Node", "Sort", "Sums", "by_key", "fit", "fold", "grow", "heights", "outline", "sort_tree", "sums_of",
-]  # fmt: skip
+    "SORTS",
+    "Node",
+    "Sort",
+    "Sums",
+    "by_key",
+    "fit",
+    "fold",
+    "grow",
+    "heights",
+    "outline",
+    "sort_tree",
+    "sums_of",
+]
 
 Sort = Literal["name", "sparsity", "size"]
 SORTS: tuple[Sort, ...] = ("name", "sparsity", "size")
@@ -240,8 +251,11 @@ def _alike(one: Node, other: Node) -> bool:
     mine, theirs = one.parameter, other.parameter
     if mine is not None and theirs is not None:
         return (mine.shape, mine.dtype, mine.state, mine.tied_to) == (
-            theirs.shape, theirs.dtype, theirs.state, theirs.tied_to,
-        )  # fmt: skip
+            theirs.shape,
+            theirs.dtype,
+            theirs.state,
+            theirs.tied_to,
+        )
     if mine is not theirs:
         return False
     pairs = zip(one.children, other.children, strict=True)

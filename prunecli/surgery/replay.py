@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from prunecli.core.sampling import Subset, stream_key
+from prunecli.core.random_stream import Subset, stream_key
 from prunecli.errors import ThresholdError, UsageError, show
 from prunecli.formats.base import Layout
-from prunecli.surgery.edits import Surgery
-from prunecli.surgery.parameters import Parameter, canonical, parameters_of
-from prunecli.surgery.plan import Plan, Planned, check_request, plan_parameters
-from prunecli.surgery.report import ParameterReport, Report
-from prunecli.surgery.request import Prune
-from prunecli.surgery.wording import SHELL, Wording
+from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
+from prunecli.surgery.names.terms import SHELL, Wording
+from prunecli.surgery.plan.plan import Plan, Planned, check_request, plan_parameters
+from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.report.measure import ParameterReport, Report
+from prunecli.surgery.run.edit import Surgery
 
 __all__ = ["check_masks", "plan_replay"]
 

@@ -6,23 +6,21 @@ from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Checkpoint
-from prunecli.formats.folders.folder import Folder
-from prunecli.formats.locations import Url
+from prunecli.formats.folders.base import Folder
+from prunecli.formats.io.locations import Url
+from prunecli.formats.io.ordered import run_into
+from prunecli.formats.io.pieces import Piece
+from prunecli.formats.io.remote import RemoteSource
+from prunecli.formats.io.sinks import PipeSink
+from prunecli.formats.io.source import FileSource
 from prunecli.formats.opening import Opened, confirm
-from prunecli.formats.ordered import run_into
-from prunecli.formats.outputs.anywhere import Output, check_output, new_output
-from prunecli.formats.outputs.commit import Target, publish_file, stdout_failure
-from prunecli.formats.outputs.partial import Partial, discard_partial
-from prunecli.formats.pieces import Piece
-from prunecli.formats.remote import RemoteSource
-from prunecli.formats.sinks import PipeSink
-from prunecli.formats.source import FileSource
-from prunecli.surgery.destinations import Destination, counting
-from prunecli.surgery.edits import Surgery, prepare
-from prunecli.surgery.plan import Plan
+from prunecli.formats.outputs.file import Target, publish_file, stdout_failure
+from prunecli.formats.outputs.output import Output, check_output, new_output
+from prunecli.formats.outputs.resumable import Partial, discard_partial
+from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
-from prunecli.surgery.report import Place, Report
-from prunecli.surgery.report_json import write_report
+from prunecli.surgery.report.codec import write_report
+from prunecli.surgery.report.measure import Place, Report
 from prunecli.surgery.rewrite_folder import (
     FAR,
     check_folder_destination,
@@ -30,8 +28,10 @@ from prunecli.surgery.rewrite_folder import (
     rehearse_folder,
     rewrite_folder,
 )
-from prunecli.surgery.rewrite_units import Order, Run, carry_out, unfinished_seed
-from prunecli.surgery.units import Work
+from prunecli.surgery.run.destination import Destination, counting
+from prunecli.surgery.run.edit import Surgery, prepare
+from prunecli.surgery.run.resume import Order, Run, carry_out, unfinished_seed
+from prunecli.surgery.run.units import Work
 
 __all__ = ["rehearse", "rewrite", "unfinished"]
 

@@ -5,27 +5,27 @@ from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Edit, Patch, TensorInfo
-from prunecli.formats.folders.folder import Folder, Kept
-from prunecli.formats.locations import Url, lies_in
+from prunecli.formats.folders.base import Folder, Kept
+from prunecli.formats.io.locations import Url, lies_in
+from prunecli.formats.io.ordered import run_into
+from prunecli.formats.io.sinks import NullSink
+from prunecli.formats.io.source import FileSource
+from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.opening import confirm, holds_checkpoint
-from prunecli.formats.ordered import run_into
-from prunecli.formats.outputs.anywhere import Output, check_output
-from prunecli.formats.outputs.commit import sync_path
-from prunecli.formats.outputs.commit_folder import FolderTarget, check_folder, publish_folder
-from prunecli.formats.outputs.partial import Partial
+from prunecli.formats.outputs.file import sync_path
+from prunecli.formats.outputs.folder import FolderTarget, check_folder, publish_folder
+from prunecli.formats.outputs.output import Output, check_output
 from prunecli.formats.outputs.remote_folder import RemoteFolderTarget, check_remote_folder, new_remote_folder
+from prunecli.formats.outputs.resumable import Partial
 from prunecli.formats.outputs.temp_files import umask
-from prunecli.formats.sinks import NullSink
-from prunecli.formats.source import FileSource
-from prunecli.formats.stream import run_pieces
-from prunecli.surgery.destinations import Destination, counting
-from prunecli.surgery.edits import Surgery, looks, prepare
-from prunecli.surgery.plan import Plan
+from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
-from prunecli.surgery.report import Place, Report
-from prunecli.surgery.report_json import write_report
-from prunecli.surgery.rewrite_units import Order, Run, carry_out
-from prunecli.surgery.units import Work
+from prunecli.surgery.report.codec import write_report
+from prunecli.surgery.report.measure import Place, Report
+from prunecli.surgery.run.destination import Destination, counting
+from prunecli.surgery.run.edit import Surgery, looks, prepare
+from prunecli.surgery.run.resume import Order, Run, carry_out
+from prunecli.surgery.run.units import Work
 
 __all__ = ["FAR", "FolderTargets", "check_folder_destination", "in_units", "rehearse_folder", "rewrite_folder"]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, ThresholdError, show
 from prunecli.formats.base import Layout
-from prunecli.surgery.masks import take_census
-from prunecli.surgery.parameters import Parameter, canonical, parameters_of
-from prunecli.surgery.report import ParameterReport, Report, measure_parameters
-from prunecli.surgery.rewrite_units import Run
+from prunecli.surgery.data.final_mask import take_census
+from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
+from prunecli.surgery.report.measure import ParameterReport, Report, measure_parameters
+from prunecli.surgery.run.resume import Run
 
 __all__ = ["Difference", "Verification", "check_verification", "verify_checkpoint"]
 

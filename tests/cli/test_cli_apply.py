@@ -33,9 +33,20 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 @pytest.mark.parametrize(
     ("amount", "count"),
-    [("0.5", FC1 // 2), ("5e-1", FC1 // 2), ("50%", FC1 // 2), ("12.5 %", FC1 // 8), ("1000", 1000), ("1", 1),
-     ("1.0", FC1), ("100%", FC1), ("0", 0), ("0.0", 0), (str(FC1), FC1)],
-)  # fmt: skip
+    [
+        ("0.5", FC1 // 2),
+        ("5e-1", FC1 // 2),
+        ("50%", FC1 // 2),
+        ("12.5 %", FC1 // 8),
+        ("1000", 1000),
+        ("1", 1),
+        ("1.0", FC1),
+        ("100%", FC1),
+        ("0", 0),
+        ("0.0", 0),
+        (str(FC1), FC1),
+    ],
+)
 @pytest.mark.parametrize("form", [["--remove"], []], ids=["bake", "mask"])
 def test_amounts(cli: Cli, amount: str, count: int, form: list[str]) -> None:
     outcome = cli("apply", "model.pt", "-p", "fc1.weight", "-a", amount, *form)

@@ -499,10 +499,12 @@ def test_a_process_ends_quietly(zoo: Path, bucket: Bucket) -> None:
 @pytest.mark.parametrize(
     ("query", "signum", "jobs"),
     [
-        ("uploads", signal.SIGINT, "1"), ("uploads", signal.SIGTERM, "2"), ("partNumber=1", signal.SIGTERM, "1"),
+        ("uploads", signal.SIGINT, "1"),
+        ("uploads", signal.SIGTERM, "2"),
+        ("partNumber=1", signal.SIGTERM, "1"),
         ("partNumber=2", signal.SIGINT, "2"),
     ],
-)  # fmt: skip
+)
 def test_a_signal_in_the_middle_leaves_nothing(
     large: Path, bucket: Bucket, signum: signal.Signals, query: str, jobs: str
 ) -> None:

@@ -80,8 +80,9 @@ def test_masks_stand_in_their_component_and_its_index(cli: Cli, pipeline: Path) 
     index = index_of(Path("out", "unet"))
     first = FILES["unet/"][0]
     assert {name for name, file in index["weight_map"].items() if file == first} == {
-        "conv_in.weight_orig", "conv_in.weight_mask",
-    }  # fmt: skip
+        "conv_in.weight_orig",
+        "conv_in.weight_mask",
+    }
     assert index["metadata"]["total_size"] == sum(each.nbytes for each in found["unet"].values())
     assert not Path("out", "vae", "model.safetensors.index.json").exists()
     assert (

@@ -46,9 +46,16 @@ def listing(folder: Path = Path()) -> list[str]:
 # --- where it goes
 
 
-@pytest.mark.parametrize(("argument", "told"), [
-    ("m", "m.pruned"), ("m/", "m.pruned"), ("./m", "m.pruned"), ("m/.", "m.pruned"), ("{}/m/", "{}/m.pruned"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("m", "m.pruned"),
+        ("m/", "m.pruned"),
+        ("./m", "m.pruned"),
+        ("m/.", "m.pruned"),
+        ("{}/m/", "{}/m.pruned"),
+    ],
+)
 def test_a_folder_goes_beside_itself_with_its_report(cli: Cli, folder: Path, m: Path, argument: str, told: str) -> None:
     before = listing()
     outcome = cli("apply", argument.format(folder), *BAKE)
@@ -264,12 +271,15 @@ def test_a_link_to_the_output_stays_one(cli: Cli, m: Path) -> None:
     assert files_of(Path("other")) == expected
 
 
-@pytest.mark.parametrize(("output", "says"), [
-    ("m/out", "m/out and the input lie in each other; name another output with -o"),
-    ("m/tokenizer/x", "m/tokenizer/x and the input lie in each other; name another output with -o"),
-    ("none/out", "cannot write none/out: its parent folder is missing; write elsewhere with -o"),
-    (".", "cannot write .: it is a folder; name a file in it"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("m/out", "m/out and the input lie in each other; name another output with -o"),
+        ("m/tokenizer/x", "m/tokenizer/x and the input lie in each other; name another output with -o"),
+        ("none/out", "cannot write none/out: its parent folder is missing; write elsewhere with -o"),
+        (".", "cannot write .: it is a folder; name a file in it"),
+    ],
+)
 def test_outputs_that_cannot_be(refused: Refusal, m: Path, output: str, says: str) -> None:
     assert refused(6, "apply", "m", *BAKE, "-o", output, "--force") == says
 
@@ -279,11 +289,14 @@ def test_an_output_around_the_input_is_refused(refused: Refusal, m: Path) -> Non
     assert "and the input lie in each other; name another output with -o" in line
 
 
-@pytest.mark.parametrize(("flags", "says"), [
-    (["-o", "-"], "a folder of shards cannot be streamed; give -o a path"),
-    (["-o", "old", "--force", "--report", "old/r.json"], "the report would lie in the folder that is written"),
-    (["--report", "m.pruned"], "the report would lie in the folder that is written"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["-o", "-"], "a folder of shards cannot be streamed; give -o a path"),
+        (["-o", "old", "--force", "--report", "old/r.json"], "the report would lie in the folder that is written"),
+        (["--report", "m.pruned"], "the report would lie in the folder that is written"),
+    ],
+)
 def test_requests_that_make_no_sense(refused: Refusal, m: Path, flags: list[str], says: str) -> None:
     make_folder(Path("old"), [{"old": torch.ones(3)}])
     assert says in refused(2, "apply", "m", *BAKE, *flags)
@@ -357,9 +370,14 @@ os.fsync = stop
 """
 
 
-@pytest.mark.parametrize(("signum", "there"), [
-    (signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGTERM, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("signum", "there"),
+    [
+        (signal.SIGKILL, False),
+        (signal.SIGKILL, True),
+        (signal.SIGTERM, True),
+    ],
+)
 def test_a_run_that_is_killed_leaves_what_was_there(
     cli: Cli, folder: Path, m: Path, signum: signal.Signals, there: bool
 ) -> None:
@@ -400,5 +418,7 @@ def test_masks_are_those_of_the_one_file(cli: Cli, m: Path) -> None:
     one = load_file("out.safetensors")
     assert all(torch.equal(tensor, one[name]) for name, tensor in tensors_of(Path("out")).items())
     assert [set(each) for each in shards_of(Path("out")).values()] == [
-        {"a.weight_orig", "a.weight_mask"}, {"b.weight_orig", "b.weight_mask"}, {"c.bias"},
-    ]  # fmt: skip
+        {"a.weight_orig", "a.weight_mask"},
+        {"b.weight_orig", "b.weight_mask"},
+        {"c.bias"},
+    ]

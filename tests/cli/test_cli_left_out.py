@@ -52,13 +52,15 @@ def test_all_forms_of_the_report_have_it(cli: Cli, train: str) -> None:
     words = "2 in generator (36% of the bytes; --key '' takes the whole file), 2 statistics"
     assert f"left out        {words}\n" in cli("report", train).out
     assert f"- left out: {words}\n" in cli("report", train, "--format", "markdown").out
-    assert "<dt>left out</dt><dd>2 in generator (36% of the bytes; --key &#x27;&#x27; takes" in cli(
-        "report", train, "--format", "html"
-    ).out  # fmt: skip
+    assert (
+        "<dt>left out</dt><dd>2 in generator (36% of the bytes; --key &#x27;&#x27; takes"
+        in cli("report", train, "--format", "html").out
+    )
     rows = cli("report", train, "--format", "json").json["left_out"]
     assert [(row["role"], row["key"], row["tensors"], row["bytes"]) for row in rows] == [
-        ("other network", "generator", 2, 160), ("statistic", None, 2, 32),
-    ]  # fmt: skip
+        ("other network", "generator", 2, 160),
+        ("statistic", None, 2, 32),
+    ]
 
 
 def test_rows_of_the_csv_have_a_role(cli: Cli, train: str) -> None:

@@ -99,9 +99,17 @@ def test_the_report_of_apply(cli: Cli) -> None:
     assert found["output"] == {"path": "model.pruned.pt", "format": "torch zip", "bytes": written}
     (fc1,) = [each for each in found["parameters"] if each["name"] == "fc1.weight"]
     expected = {
-        "module": "fc1", "shape": [64, 512], "dtype": "float32", "elements": 32768, "zeros_before": 0, "zeros": 16384,
-        "sparsity": 0.5, "state": "masked", "pruned_now": 16384, "tied_to": [],
-    }  # fmt: skip
+        "module": "fc1",
+        "shape": [64, 512],
+        "dtype": "float32",
+        "elements": 32768,
+        "zeros_before": 0,
+        "zeros": 16384,
+        "sparsity": 0.5,
+        "state": "masked",
+        "pruned_now": 16384,
+        "tied_to": [],
+    }
     assert {key: fc1[key] for key in expected} == expected
 
 

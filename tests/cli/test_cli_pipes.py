@@ -73,9 +73,17 @@ def test_an_archive_zipped_anew_by_python(form: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [f"apply model.pt {APPLY} --remove -o -", f"apply - {APPLY} -o - < model.safetensors", "report model.pt",
-     "report model.pt --format json", "params model.pt", "--help", "apply --help", "--version"],
-)  # fmt: skip
+    [
+        f"apply model.pt {APPLY} --remove -o -",
+        f"apply - {APPLY} -o - < model.safetensors",
+        "report model.pt",
+        "report model.pt --format json",
+        "params model.pt",
+        "--help",
+        "apply --help",
+        "--version",
+    ],
+)
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, command: str) -> None:
     before = sorted(folder.iterdir())
     done = shell(
@@ -116,7 +124,7 @@ def test_a_signal_ends_a_run_whose_reader_takes_nothing() -> None:
 
 INTERRUPTED = """
 import os, sys, time
-from prunecli.formats import sinks
+from prunecli.formats.io import sinks
 write = sinks.{sink}.write
 def slow(self, data, offset):
     write(self, data, offset)
@@ -160,7 +168,7 @@ def test_a_signal_while_waiting_for_standard_input(folder: Path) -> None:
     before = sorted(folder.iterdir())
     program = """
 import os, sys
-from prunecli.formats import source
+from prunecli.formats.io import source
 read = os.read
 def told(*args):
     os.write(2, b"reading\\n")
@@ -252,10 +260,18 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is o
 @FULL
 @pytest.mark.parametrize(
     "command",
-    ["--help", "--version", "report model.pt", "report model.pt --format json", "params model.pt",
-     f"apply model.pt {APPLY} -q", f"apply model.pt {APPLY} --dry-run",
-     f"apply model.pt {APPLY} --report -", f"apply model.pt {APPLY} -o -"],
-)  # fmt: skip
+    [
+        "--help",
+        "--version",
+        "report model.pt",
+        "report model.pt --format json",
+        "params model.pt",
+        f"apply model.pt {APPLY} -q",
+        f"apply model.pt {APPLY} --dry-run",
+        f"apply model.pt {APPLY} --report -",
+        f"apply model.pt {APPLY} -o -",
+    ],
+)
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_standard_output_on_a_full_disk_is_one_line(command: str, unbuffered: str) -> None:
     done = shell(f"prunecli {command} > /dev/full", {"PYTHONUNBUFFERED": unbuffered})

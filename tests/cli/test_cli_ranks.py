@@ -131,8 +131,11 @@ def test_a_report_by_ranks_is_the_report_of_one(model: Path) -> None:
     assert [code for code, _, _ in outcomes] == [0, 0], outcomes
     one = subprocess.run(
         [sys.executable, "-m", "prunecli", "report", "m", "--format", "json"],
-        cwd=model.parent, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=model.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert [out for _, out, _ in outcomes] == [one.stdout, ""]
 
 

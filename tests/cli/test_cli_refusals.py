@@ -19,10 +19,26 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 @pytest.mark.parametrize(
     ("amount", "names"),
-    [("nan", "nan"), ("-1", "negative"), ("-0.1", "-0.1"), ("1.5", "1.5"), ("101%", "1.01"), ("inf", "inf"),
-     ("1e3", "1000.0"), ("abc", "'abc'"), ("", "''"), ("50%%", "'50%%'"), ("0x10", "'0x10'"), ("1_000", "'1_000'"),
-     ("%", "'%'"), ("0,5", "'0,5'"), ("32769", "32768 are left"), ("9" * 5000, "amount"), ("\x1b[2J", "x1b")],
-)  # fmt: skip
+    [
+        ("nan", "nan"),
+        ("-1", "negative"),
+        ("-0.1", "-0.1"),
+        ("1.5", "1.5"),
+        ("101%", "1.01"),
+        ("inf", "inf"),
+        ("1e3", "1000.0"),
+        ("abc", "'abc'"),
+        ("", "''"),
+        ("50%%", "'50%%'"),
+        ("0x10", "'0x10'"),
+        ("1_000", "'1_000'"),
+        ("%", "'%'"),
+        ("0,5", "'0,5'"),
+        ("32769", "32768 are left"),
+        ("9" * 5000, "amount"),
+        ("\x1b[2J", "x1b"),
+    ],
+)
 @pytest.mark.parametrize("source", ["model.pt", "model.safetensors"])
 def test_amounts(refused: Refusal, source: str, amount: str, names: str) -> None:
     assert names in refused(2, "apply", source, "-p", "fc1.weight", f"--amount={amount}")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunecli.reporting.forms import Form, form_of
+from prunecli.reporting.format import Form, form_of
 from prunecli.reporting.schema import schema_text
 
 Cli = Callable[..., Any]
@@ -24,9 +24,12 @@ Refusal = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("folder")
 
 BEGINNINGS = {
-    "table": "model.pt  torch zip, ", "json": '{\n  "schema": "prunecli.report/1"', "csv": '"name","module",',
-    "markdown": "### Sparsity of `model.pt`\n", "html": "<!doctype html>\n",
-}  # fmt: skip
+    "table": "model.pt  torch zip, ",
+    "json": '{\n  "schema": "prunecli.report/1"',
+    "csv": '"name","module",',
+    "markdown": "### Sparsity of `model.pt`\n",
+    "html": "<!doctype html>\n",
+}
 SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html", ".txt": "table", ".HTML": "html"}
 
 

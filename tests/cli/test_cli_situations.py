@@ -69,20 +69,34 @@ def test_a_cache_of_several_names_them(refused: Refusal) -> None:
 # --- folders of training runs
 
 
-@pytest.mark.parametrize(("files", "says"), [
-    (["checkpoint-500/model.safetensors", "checkpoint-1000/model.safetensors", "runs/events.1"],
-     "name one: run/checkpoint-1000, checkpoint-500"),
-    (["checkpoints/checkpoint_0/model.safetensors", "checkpoints/checkpoint_0/optimizer.bin"],
-     "name it: run/checkpoints/checkpoint_0"),
-    (["global_step9/mp_rank_00_model_states.pt", "global_step10/mp_rank_00_model_states.pt", "latest"],
-     "name one: run/global_step10/mp_rank_00_model_states.pt, global_step9/mp_rank_00_model_states.pt"),
-    (["lightning_logs/version_0/checkpoints/epoch=1-step=20.ckpt"],
-     "name it: run/lightning_logs/version_0/checkpoints/epoch=1-step=20.ckpt"),
-    (["step-100/.metadata", "step-200/.metadata"], "name one: run/step-200, step-100"),
-    (["iter_0000100/mp_rank_00/model_optim_rng.pt"], "name it: run/iter_0000100/mp_rank_00/model_optim_rng.pt"),
-    ([f"checkpoint-{step}/pytorch_model.bin" for step in range(5)],
-     "name one: run/checkpoint-4, checkpoint-3, checkpoint-2, and 2 more"),
-], ids=["transformers", "accelerate", "deepspeed", "lightning", "torchtitan", "megatron", "five"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (
+            ["checkpoint-500/model.safetensors", "checkpoint-1000/model.safetensors", "runs/events.1"],
+            "name one: run/checkpoint-1000, checkpoint-500",
+        ),
+        (
+            ["checkpoints/checkpoint_0/model.safetensors", "checkpoints/checkpoint_0/optimizer.bin"],
+            "name it: run/checkpoints/checkpoint_0",
+        ),
+        (
+            ["global_step9/mp_rank_00_model_states.pt", "global_step10/mp_rank_00_model_states.pt", "latest"],
+            "name one: run/global_step10/mp_rank_00_model_states.pt, global_step9/mp_rank_00_model_states.pt",
+        ),
+        (
+            ["lightning_logs/version_0/checkpoints/epoch=1-step=20.ckpt"],
+            "name it: run/lightning_logs/version_0/checkpoints/epoch=1-step=20.ckpt",
+        ),
+        (["step-100/.metadata", "step-200/.metadata"], "name one: run/step-200, step-100"),
+        (["iter_0000100/mp_rank_00/model_optim_rng.pt"], "name it: run/iter_0000100/mp_rank_00/model_optim_rng.pt"),
+        (
+            [f"checkpoint-{step}/pytorch_model.bin" for step in range(5)],
+            "name one: run/checkpoint-4, checkpoint-3, checkpoint-2, and 2 more",
+        ),
+    ],
+    ids=["transformers", "accelerate", "deepspeed", "lightning", "torchtitan", "megatron", "five"],
+)
 def test_a_training_run_names_its_checkpoints(refused: Refusal, files: list[str], says: str) -> None:
     place(*(f"run/{name}" for name in files))
     line = refused(3, "params", "run")
@@ -214,8 +228,9 @@ def test_links_are_followed_on_demand_and_real_files_come_out(cli: Cli) -> None:
     assert not any(path.is_symlink() for path in Path("out").rglob("*"))
     assert files_of(Path("store")) == before
     assert cli("params", "m", "--follow-links").out.splitlines() == [
-        "a.weight\tfloat32\t4x5\tdense", "b.weight\tfloat32\t6x7\tdense"
-    ]  # fmt: skip
+        "a.weight\tfloat32\t4x5\tdense",
+        "b.weight\tfloat32\t6x7\tdense",
+    ]
     assert cli("report", "m", "--follow-links", "--format", "json").json["totals"]["elements"] == 62
     assert cli("report", "m", "--follow-links", "--baseline", "m").code == 0
 

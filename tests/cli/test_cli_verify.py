@@ -64,11 +64,18 @@ def test_a_report_of_report_is_verified_too(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("code", "content"),
     [
-        (4, b""), (4, b"{"), (4, b"[]"), (4, b"\xff\xfe"), (4, b"[" * 100_000), (4, b'{"schema": "other/1"}'),
-        (4, b'{"schema": "prunecli.report/1", "schema": "prunecli.report/1"}'), (4, b'{"schema": "prunecli.report/1"}'),
-        (4, b"\x80\x02}q\x00."), (4, b'{"schema": NaN}'),
+        (4, b""),
+        (4, b"{"),
+        (4, b"[]"),
+        (4, b"\xff\xfe"),
+        (4, b"[" * 100_000),
+        (4, b'{"schema": "other/1"}'),
+        (4, b'{"schema": "prunecli.report/1", "schema": "prunecli.report/1"}'),
+        (4, b'{"schema": "prunecli.report/1"}'),
+        (4, b"\x80\x02}q\x00."),
+        (4, b'{"schema": NaN}'),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_report_is_refused_in_one_line(refused: Refusal, code: int, content: bytes) -> None:
     Path("r.json").write_bytes(content)
     refused(code, "verify", "model.safetensors", "r.json")

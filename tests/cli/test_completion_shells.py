@@ -86,11 +86,13 @@ CASES = [
     ("prunecli report m.pt --format=js", "prunecli report m.pt --format=json"),
     ("prunecli params model.safet", "prunecli params model.safetensors"),
     ("prunecli apply model.pt -p fc1.w", "prunecli apply model.pt -p fc1.weight"),
-    ("prunecli apply --min-dim 2 -q model.safetensors -a 0.5 --exclude bn1.running_m",
-     "prunecli apply --min-dim 2 -q model.safetensors -a 0.5 --exclude bn1.running_mean"),
+    (
+        "prunecli apply --min-dim 2 -q model.safetensors -a 0.5 --exclude bn1.running_m",
+        "prunecli apply --min-dim 2 -q model.safetensors -a 0.5 --exclude bn1.running_mean",
+    ),
     ("prunecli apply -p fc1.w", "prunecli apply -p fc1.w"),
     ("prunecli apply none.pt -p fc1.w", "prunecli apply none.pt -p fc1.w"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -16,9 +16,26 @@ APPLY = ("-a", "0.5", "--seed", "1", "--remove", "-q")
 pytestmark = pytest.mark.usefixtures("folder")
 
 ODD = [
-    "", "a b", " l", "e ", "*", "[0].w", "re:.*", "-dash", "x\ty", "line\nbreak", "esc\x1b[2J", "bi\u202e", "größe",
-    "a\\x1b", "long" * 300, "#comment", '"q"', "'", "$(x)",
-]  # fmt: skip
+    "",
+    "a b",
+    " l",
+    "e ",
+    "*",
+    "[0].w",
+    "re:.*",
+    "-dash",
+    "x\ty",
+    "line\nbreak",
+    "esc\x1b[2J",
+    "bi\u202e",
+    "größe",
+    "a\\x1b",
+    "long" * 300,
+    "#comment",
+    '"q"',
+    "'",
+    "$(x)",
+]
 
 
 def pruned(path: str) -> set[str]:
@@ -81,9 +98,14 @@ def test_names_that_look_alike_are_refused(cli: Cli, refused: Refusal) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["fc1.weight\nfc2.weight", "fc1.weight\r\n\r\nfc2.weight\r\n", "\n\nfc?.weight\n\n", "re:fc..weight\n",
-     "\ufefffc2.weight\nfc1.weight\nfc1.weight\tanything\n"],
-)  # fmt: skip
+    [
+        "fc1.weight\nfc2.weight",
+        "fc1.weight\r\n\r\nfc2.weight\r\n",
+        "\n\nfc?.weight\n\n",
+        "re:fc..weight\n",
+        "\ufefffc2.weight\nfc1.weight\nfc1.weight\tanything\n",
+    ],
+)
 def test_lines_are_names_or_patterns(cli: Cli, text: str) -> None:
     Path("list").write_bytes(text.encode())
     outcome = cli("params", "model.pt", "--params-from", "list")
@@ -106,11 +128,16 @@ def test_it_selects_masks_to_bake(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "holds no names"), (b"\n\n \n", "holds no names"), (b"\xff\xfe", "is no text"), (b"a\0b", "is no text"),
-     (b"none\n", "matches nothing"),
-     (b"bn1.running_mean\tfloat32\t8\tby exact name only\n", "what patterns leave alone"),
-     (b"bn1.running_mean\tfloat32\t8\tstatistic\n", "by their exact names")],
-)  # fmt: skip
+    [
+        (b"", "holds no names"),
+        (b"\n\n \n", "holds no names"),
+        (b"\xff\xfe", "is no text"),
+        (b"a\0b", "is no text"),
+        (b"none\n", "matches nothing"),
+        (b"bn1.running_mean\tfloat32\t8\tby exact name only\n", "what patterns leave alone"),
+        (b"bn1.running_mean\tfloat32\t8\tstatistic\n", "by their exact names"),
+    ],
+)
 def test_lists_that_select_nothing(refused: Refusal, content: bytes, words: str) -> None:
     Path("list").write_bytes(content)
     assert words in refused(2, "apply", "model.pt", "--params-from", "list", "-a", "0.5")

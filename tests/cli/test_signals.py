@@ -18,7 +18,7 @@ WRITER = """
 import os, signal, sys, time
 from pathlib import Path
 from prunecli.cli.signals import Interrupted, die_of, interruptible
-from prunecli.formats.outputs.commit import check_target, new_file
+from prunecli.formats.outputs.file import check_target, new_file
 
 def write(path):
     with new_file(check_target(path, force=True), 1 << 20) as fd:
@@ -85,7 +85,7 @@ def test_a_signal_at_any_moment(tmp_path: Path) -> None:
     """Forked writers are hit after a random delay: no temp file stays, and what is there is whole."""
     program = """
 import random
-from prunecli.formats.outputs.commit import write_small
+from prunecli.formats.outputs.file import write_small
 folder, data = Path(sys.argv[1]), b"y" * 5000
 
 def forever():

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from prunecli.core.random_unstructured import RandomUnstructured, random_unstructured, remove
-from prunecli.core.sampling import BLOCK, Subset, stream_key
+from prunecli.core.random_stream import BLOCK, Subset, stream_key
 from prunecli.errors import UsageError
+from prunecli.modules.random_unstructured import RandomUnstructured, random_unstructured, remove
 
 ROOT = Path(__file__).parents[2]
 
@@ -649,7 +649,7 @@ def test_two_hooks_on_one_parameter_are_refused() -> None:
 
 PEAK = """
 import sys, torch
-from prunecli.core.random_unstructured import RandomUnstructured
+from prunecli.modules.random_unstructured import RandomUnstructured
 
 def status(field):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(field))

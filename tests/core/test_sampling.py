@@ -17,8 +17,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from prunecli.core import sampling
-from prunecli.core.sampling import BLOCK, Subset, allocate, split, stream_key
+from prunecli.core import random_stream
+from prunecli.core.random_stream import BLOCK, Subset, allocate, split, stream_key
 from prunecli.errors import UsageError
 
 RARE = 256
@@ -85,7 +85,7 @@ def test_all_subsets_of_a_small_set_are_equally_likely(
     candidates: int, amount: int, rare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Where `rare` is 2 or 4, the small set takes the way that otherwise only sparse or dense amounts take.
-    monkeypatch.setattr(sampling, "_RARE", rare)
+    monkeypatch.setattr(random_stream, "_RARE", rare)
     subsets = math.comb(candidates, amount)
     rounds = 100 * subsets
     seen = Counter(drawn(candidates, amount, seed=seed).tobytes() for seed in range(rounds))
@@ -106,14 +106,14 @@ def test_all_subsets_of_a_small_set_are_equally_likely(
     ],
 )
 def test_repairs_are_uniform_among_the_eligible(size: int, value: bool, eligible: int, count: int) -> None:
-    words = sampling._words(1, size, eligible)
+    words = random_stream._words(1, size, eligible)
     before = np.full(size, not value)
     before[:: size // eligible][:eligible] = value
     ways = math.comb(eligible, count)
     seen: Counter[bytes] = Counter()
     for _ in range(200 * ways):
         after = before.copy()
-        sampling._flip(words, after, value, count)
+        random_stream._flip(words, after, value, count)
         assert np.count_nonzero(after != before) == count
         assert not (after != before)[before != value].any()
         seen[after.tobytes()] += 1
@@ -219,8 +219,8 @@ def test_a_word_is_turned_into_a_hypergeometric_share(total: int, good: int, dra
     for value, probability in exact_law(total, good, draws).items():
         first, last = int(below * 2**64) + margin, int((below + probability) * 2**64) - 1 - margin
         if first <= last:
-            assert sampling._hypergeometric(first, total, good, draws) == value
-            assert sampling._hypergeometric(last, total, good, draws) == value
+            assert random_stream._hypergeometric(first, total, good, draws) == value
+            assert random_stream._hypergeometric(last, total, good, draws) == value
         below += probability
     assert below == 1
 
@@ -234,8 +234,8 @@ def test_a_word_is_turned_into_a_hypergeometric_share_of_a_big_block(total: int,
     law = stats.hypergeom(total, good, draws)
     for value in np.unique(np.linspace(law.ppf(1e-5), law.isf(1e-5), 50).astype(int)).tolist():
         edge = float(law.cdf(value))
-        assert sampling._hypergeometric(int((edge - 1e-7) * 2**64), total, good, draws) <= value
-        assert sampling._hypergeometric(int((edge + 1e-7) * 2**64), total, good, draws) > value
+        assert random_stream._hypergeometric(int((edge - 1e-7) * 2**64), total, good, draws) <= value
+        assert random_stream._hypergeometric(int((edge + 1e-7) * 2**64), total, good, draws) > value
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,8 @@ def test_the_quick_look_gives_what_the_full_window_gives_up_to_the_words_where_s
 ) -> None:
     def full(word: int) -> int:
         with monkeypatch.context() as patch:
-            patch.setattr(sampling, "_LARGE", math.inf)
-            return sampling._hypergeometric(word, total, good, draws)
+            patch.setattr(random_stream, "_LARGE", math.inf)
+            return random_stream._hypergeometric(word, total, good, draws)
 
     words = [0, 2**11, 2**64 - 1, *np.random.default_rng(1).integers(0, 2**64, 40, dtype=np.uint64).tolist()]
     for word in words[-4:]:
@@ -262,18 +262,18 @@ def test_the_quick_look_gives_what_the_full_window_gives_up_to_the_words_where_s
             middle = (below + above) // 2
             below, above = (below, middle) if full(middle) >= full(word) else (middle, above)
         words += [below - 2**11, below, above, above + 2**11]
-    assert [sampling._hypergeometric(word, total, good, draws) for word in words] == [full(word) for word in words]
+    assert [random_stream._hypergeometric(word, total, good, draws) for word in words] == [full(word) for word in words]
 
 
 def test_a_word_on_the_edge_of_two_shares_gives_the_upper_one() -> None:
-    assert [sampling._hypergeometric(word, 2, 1, 1) for word in (2**63 - 2**11, 2**63)] == [0, 1]
+    assert [random_stream._hypergeometric(word, 2, 1, 1) for word in (2**63 - 2**11, 2**63)] == [0, 1]
 
 
 def test_the_first_and_last_words_give_possible_shares() -> None:
     for total, good, draws in itertools.product((1, 2, 9, 1000, 10**10), (0, 1, 2, 9, 1000, BLOCK), (0, 1, 8, 999)):
         if good <= total and draws <= total:
             for word in (0, 2**64 - 1):
-                share = sampling._hypergeometric(word, total, good, draws)
+                share = random_stream._hypergeometric(word, total, good, draws)
                 assert max(0, draws - (total - good)) <= share <= min(good, draws)
 
 
@@ -288,7 +288,7 @@ def joint_law(counts: Sequence[int], amount: int) -> dict[tuple[int, ...], float
 
 
 def allocated(counts: Sequence[int], amount: int) -> Callable[[int], list[int]]:
-    words = sampling._words(2, amount)
+    words = random_stream._words(2, amount)
     return lambda _: allocate(words, counts, amount)
 
 
@@ -367,14 +367,14 @@ def test_nothing_is_split_over_nothing() -> None:
 @pytest.mark.parametrize("bound", [1, 2, 3, 7, 10, 100, 257, 1000])
 def test_bounded_integers_are_uniform(bound: int) -> None:
     rounds = 100 * max(bound, 50)
-    numbers = sampling._words(3, bound).below(bound, rounds)
+    numbers = random_stream._words(3, bound).below(bound, rounds)
     assert numbers.size == rounds
     counts = np.bincount(numbers.astype(np.int64), minlength=bound)
     assert counts.size == bound
     assert bound == 1 or believable(chi_square(counts.tolist(), [rounds / bound] * bound))
 
 
-class _FixedWords(sampling._Words):
+class _FixedWords(random_stream._Words):
     """Words that a test chooses instead of a stream."""
 
     def __init__(self, words: NDArray[np.uint64]) -> None:
@@ -406,11 +406,11 @@ def _keeps(word: int, bound: int, value: int) -> bool:
 
 
 def test_every_small_set_has_exactly_its_size() -> None:
-    words = sampling._words(4)
+    words = random_stream._words(4)
     for candidates in range(1, 301):
         chosen = np.empty(candidates, dtype=np.bool_)
         for amount in range(candidates + 1):
-            sampling._choose(words, amount, chosen)
+            random_stream._choose(words, amount, chosen)
             assert np.count_nonzero(chosen) == amount
 
 
@@ -647,7 +647,7 @@ def test_golden_splits(seed: int, counts: list[int], amount: int, shares: list[i
 
 def test_golden_integers() -> None:
     # A quarter of the words is rejected for this bound.
-    assert sampling._words(5, 1).below(3 * 2**30 + 1, 6).tolist() == [
+    assert random_stream._words(5, 1).below(3 * 2**30 + 1, 6).tolist() == [
         187957710,
         2248749623,
         1288226812,

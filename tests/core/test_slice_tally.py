@@ -6,10 +6,20 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from prunecli.core.slice_tally import SliceTally
+from prunecli.core.structure.slices import SliceTally
 
-SHAPES = [((6, 5), (0,)), ((6, 5), (1,)), ((4, 3, 7), (2,)), ((4, 3, 7), (1,)), ((4, 3, 7), (0, 2)), ((9,), (0,)),
-          ((4, 5), ()), ((4, 5), (0, 1)), ((1, 8), (0,)), ((0, 5), (1,))]  # fmt: skip
+SHAPES = [
+    ((6, 5), (0,)),
+    ((6, 5), (1,)),
+    ((4, 3, 7), (2,)),
+    ((4, 3, 7), (1,)),
+    ((4, 3, 7), (0, 2)),
+    ((9,), (0,)),
+    ((4, 5), ()),
+    ((4, 5), (0, 1)),
+    ((1, 8), (0,)),
+    ((0, 5), (1,)),
+]
 
 
 def flags(shape: Sequence[int], seed: int) -> np.ndarray:

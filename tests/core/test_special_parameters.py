@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.utils import prune as torch_prune
 
 from prunecli import prune_module
-from prunecli.core.random_unstructured import RandomAmongNonzero, RandomUnstructured, random_unstructured, remove
 from prunecli.errors import UsageError
+from prunecli.modules.random_unstructured import RandomAmongNonzero, RandomUnstructured, random_unstructured, remove
 
 
 def test_on_the_meta_device_all_is_there_but_values() -> None:
@@ -72,7 +72,7 @@ SPECIAL: dict[str, tuple[Callable[[], Tensor], str]] = {
     "quantised": (lambda: torch.quantize_per_tensor(torch.ones(4, 2), 0.1, 0, torch.qint8), "a quantised tensor"),
     "nested": (ragged, "a nested tensor"),
     "ragged": (lambda: ragged(torch.jagged), "a tensor that is jagged"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:.*quantize.*", "ignore:The PyTorch API of nested")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from structure_zoo import Flags, groups_of, structure_of
 
-from prunecli.core.structure import Structure
-from prunecli.core.structure_tally import StructureTally
+from prunecli.core.structure.counter import StructureTally
+from prunecli.core.structure.model import Structure
 
 
 @st.composite

@@ -17,10 +17,12 @@ def quantised(kind: str) -> Any:
     torch.manual_seed(1)
     plain = nn.Sequential(nn.Linear(64, 32), nn.LayerNorm(32), nn.Linear(32, 64))
     layers: list[Any] = [
-        bnb.nn.Linear8bitLt(plain[0].in_features, 32, has_fp16_weights=False) if kind == "int8"
+        bnb.nn.Linear8bitLt(plain[0].in_features, 32, has_fp16_weights=False)
+        if kind == "int8"
         else bnb.nn.Linear4bit(64, 32, quant_type=kind, compress_statistics=True),
-        nn.LayerNorm(32), nn.Linear(32, 64),
-    ]  # fmt: skip
+        nn.LayerNorm(32),
+        nn.Linear(32, 64),
+    ]
     model: Any = nn.Sequential(*layers)
     model.load_state_dict(plain.state_dict())
     return model.to("cpu")

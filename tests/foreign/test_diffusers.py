@@ -26,9 +26,15 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (path / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}))
     (path / "merges.txt").write_text("#version: 0.2\n")
     text = transformers.CLIPTextConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=16, bos_token_id=0, eos_token_id=1,
-    )  # fmt: skip
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
     blocks = ("DownEncoderBlock2D",), ("UpDecoderBlock2D",)
     return {
         "text_encoder": transformers.CLIPTextModel(text),
@@ -37,13 +43,20 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             block_out_channels=(8,), down_block_types=blocks[0], up_block_types=blocks[1], norm_num_groups=4
         ),
         "unet": diffusers.UNet2DConditionModel(
-            block_out_channels=(8, 16), layers_per_block=1, sample_size=8, cross_attention_dim=16, norm_num_groups=4,
-            attention_head_dim=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            sample_size=8,
+            cross_attention_dim=16,
+            norm_num_groups=4,
+            attention_head_dim=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         ),
         "scheduler": diffusers.DDIMScheduler(),
-        "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False,
-    }  # fmt: skip
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
 
 
 def prune(source: Path, target: Path, *options: str) -> Path:

@@ -40,9 +40,15 @@ class Model(pl.LightningModule):  # type: ignore[misc, name-defined, unused-igno
 
 def trainer(folder: Path, *callbacks: Any, epochs: int) -> Any:
     return pl.Trainer(
-        default_root_dir=folder, max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False,
-        enable_model_summary=False, enable_checkpointing=False, callbacks=list(callbacks),
-    )  # fmt: skip
+        default_root_dir=folder,
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        callbacks=list(callbacks),
+    )
 
 
 class Saving(pl.Callback):  # type: ignore[misc, name-defined, unused-ignore]
@@ -95,8 +101,13 @@ def test_with_state_goes_through_model_pruning_and_training_goes_on(tmp_path: Pa
 
     def pruning(model: Model | None = None) -> Any:
         pairs = None if model is None else [(model.first, "weight")]
-        return ModelPruning("random_unstructured", parameters_to_prune=pairs, amount=0.2, make_pruning_permanent=False,
-                            apply_pruning=lambda epoch: epoch == 0)  # fmt: skip
+        return ModelPruning(
+            "random_unstructured",
+            parameters_to_prune=pairs,
+            amount=0.2,
+            make_pruning_permanent=False,
+            apply_pruning=lambda epoch: epoch == 0,
+        )
 
     torch.manual_seed(0)
     model = Model()

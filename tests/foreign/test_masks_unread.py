@@ -44,9 +44,13 @@ def test_transformers_starts_them_at_random(tmp_path: Path, capfd: pytest.Captur
 
 def test_diffusers_leaves_them_on_the_meta_device(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     unet = diffusers.UNet2DModel(
-        sample_size=8, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
+        sample_size=8,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
     unet.save_pretrained(tmp_path / "unet")
     out, note = masked(tmp_path / "unet", "conv_in.weight", capfd)
     assert "diffusers leaves layers with masks (weight_orig, weight_mask) on the meta device" in note

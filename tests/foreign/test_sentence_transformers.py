@@ -20,9 +20,13 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("bert")
     (path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n")
     config = transformers.BertConfig(
-        vocab_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        vocab_size=8,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
         max_position_embeddings=32,
-    )  # fmt: skip
+    )
     transformers.BertModel(config).save_pretrained(path)
     transformers.BertTokenizerFast(str(path / "vocab.txt")).save_pretrained(path)
     return str(path)
@@ -60,6 +64,9 @@ def test_a_router_with_models_for_queries_and_documents_loads_again(tmp_path: Pa
     model.save(str(tmp_path / "m"))
     with open_any(tmp_path / "m") as opened:
         assert {name.partition("/")[0] for name in opened.tensors} == {
-            "query_0_Transformer", "query_2_Dense", "document_0_Transformer", "document_2_Dense",
-        }  # fmt: skip
+            "query_0_Transformer",
+            "query_2_Dense",
+            "document_0_Transformer",
+            "document_2_Dense",
+        }
     assert_half_zero(prune(tmp_path / "m", tmp_path / "out"))

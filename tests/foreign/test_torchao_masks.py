@@ -12,7 +12,7 @@ from prunecli import bake_module, prune_module
 from prunecli.errors import UnsupportedError
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
-from prunecli.surgery.plan import plan_bake
+from prunecli.surgery.plan.plan import plan_bake
 
 pytestmark = [pytest.mark.foreign, pytest.mark.filterwarnings("ignore")]
 

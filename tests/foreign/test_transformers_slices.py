@@ -26,9 +26,13 @@ def two_ranks(what: str, folder: Path) -> None:
 
 def test_a_model_in_slices_is_the_model_that_is_pruned_whole(tmp_path: Path) -> None:
     config = transformers.LlamaConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
         num_key_value_heads=2,
-    )  # fmt: skip
+    )
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "whole")
     two_ranks("save", tmp_path / "whole")
     with open_any(tmp_path / "slices") as opened:

@@ -22,10 +22,10 @@ from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.graph import load
 from prunecli.formats.pickles.nodes import Call, walk
 from prunecli.formats.torch.objects import load_objects
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import measure
-from prunecli.surgery.request import Group, Prune
-from prunecli.surgery.select import Selection
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.report.measure import measure
 
 MIB = 1 << 20
 SECONDS = 60

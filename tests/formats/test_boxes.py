@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunecli.formats.folders.boxes import Box, tile
+from prunecli.formats.folders.dcp.boxes import Box, tile
 
 
 @st.composite

@@ -17,7 +17,7 @@ import pytest
 
 from prunecli.errors import OutputError
 from prunecli.formats.outputs import temp_files
-from prunecli.formats.outputs.commit import Target, check_target, new_file, write_small
+from prunecli.formats.outputs.file import Target, check_target, new_file, write_small
 
 OLD, NEW = b"old" * 1000, b"new" * 5000
 NOBODY = 65534
@@ -107,7 +107,7 @@ def test_stdout_by_path_is_refused_even_where_it_is_a_regular_file(tmp_path: Pat
     (tmp_path / "link").symlink_to("/dev/stdout")
     program = (
         "import sys; from pathlib import Path; from prunecli.errors import OutputError\n"
-        "from prunecli.formats.outputs.commit import check_target\n"
+        "from prunecli.formats.outputs.file import check_target\n"
         "for name in sys.argv[1:]:\n"
         "    try: check_target(Path(name), force=True)\n"
         "    except OutputError as exc: print(exc)\n"
@@ -421,7 +421,7 @@ def test_a_limit_on_file_sizes(out: Path, size: int | None) -> None:
     program = (
         "import os, resource, sys; from pathlib import Path\n"
         "from prunecli.errors import OutputError\n"
-        "from prunecli.formats.outputs.commit import check_target, new_file\n"
+        "from prunecli.formats.outputs.file import check_target, new_file\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
         "try:\n"
         f"    with new_file(check_target(Path(sys.argv[1]), force=True), {size}) as fd:\n"
@@ -568,7 +568,7 @@ def test_a_run_that_was_killed_is_tidied_up_by_the_next(out: Path) -> None:
     out.write_bytes(OLD)
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from prunecli.formats.outputs.commit import check_target, new_file\n"
+        "from prunecli.formats.outputs.file import check_target, new_file\n"
         "with new_file(check_target(Path(sys.argv[1]), force=True), 1 << 20) as fd:\n"
         "    os.kill(os.getpid(), 9)\n"
     )

@@ -15,7 +15,7 @@ from prunecli.formats.folders.components import ComponentsFolder
 from prunecli.formats.folders.reader import list_folder
 from prunecli.formats.folders.sharded import ShardedFolder
 from prunecli.formats.opening import open_any
-from prunecli.surgery.parameters import parameters_of
+from prunecli.surgery.names.parameters import parameters_of
 
 
 def names(path: Path) -> list[str]:
@@ -31,9 +31,14 @@ def test_a_pipeline_is_one_checkpoint_of_its_components(tmp_path: Path) -> None:
     with open_any(make_pipeline(tmp_path / "p")) as opened:
         assert isinstance(opened, ComponentsFolder)
         assert list(opened.tensors) == [
-            "text_encoder/logit_scale", "text_encoder/module.embed.weight", "text_encoder/module.fc.weight",
-            "unet/conv_in.weight", "unet/conv_out.weight", "vae/conv_in.weight", "vae/conv_in.bias",
-        ]  # fmt: skip
+            "text_encoder/logit_scale",
+            "text_encoder/module.embed.weight",
+            "text_encoder/module.fc.weight",
+            "unet/conv_in.weight",
+            "unet/conv_out.weight",
+            "vae/conv_in.weight",
+            "vae/conv_in.bias",
+        ]
         assert opened.format == "folder of components of safetensors and torch zip"
         assert sorted(opened.sources) == [
             "text_encoder/model.safetensors",
@@ -198,10 +203,15 @@ def test_modules_that_are_none_are_refused(tmp_path: Path, modules: Any, said: s
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        (b"{", DamagedError), (b"", DamagedError), (b"\xff", DamagedError), (b"[" * 100_000, DamagedError),
-        (b'{"a": 1, "a": 2}', DamagedError), (b"3", DamagedError), (b"[" + b" " * (1 << 20) + b"]", UnsafeError),
+        (b"{", DamagedError),
+        (b"", DamagedError),
+        (b"\xff", DamagedError),
+        (b"[" * 100_000, DamagedError),
+        (b'{"a": 1, "a": 2}', DamagedError),
+        (b"3", DamagedError),
+        (b"[" + b" " * (1 << 20) + b"]", UnsafeError),
     ],
-)  # fmt: skip
+)
 def test_lists_of_components_are_read_strictly(
     tmp_path: Path, name: str, text: bytes, kind: type[PrunecliError]
 ) -> None:

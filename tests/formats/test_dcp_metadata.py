@@ -21,10 +21,10 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError
 from prunecli.formats.base import Reading
-from prunecli.formats.folders.dcp_folder import DcpFolder
-from prunecli.formats.folders.dcp_metadata import Metadata, StoredBytes, StoredTensor, read_metadata
+from prunecli.formats.folders.dcp.folder import DcpFolder
+from prunecli.formats.folders.dcp.metadata import Metadata, StoredBytes, StoredTensor, read_metadata
+from prunecli.formats.io.source import open_source
 from prunecli.formats.opening import open_any
-from prunecli.formats.source import open_source
 
 STATE: dict[str, Any] = {
     "model": {"a.weight": torch.arange(12.0).reshape(3, 4), "b": torch.ones(5, dtype=torch.bfloat16)},
@@ -102,8 +102,11 @@ def test_properties_may_be_those_of_torch_2_15(tmp_path: Path, monkeypatch: pyte
     monkeypatch.undo()
     read = [entry for entry in metadata_of(folder).entries if isinstance(entry, StoredTensor)]
     assert {entry.name: entry.dtype.name for entry in read} == {
-        "model.a.weight": "float32", "model.b": "bfloat16", "layers.0": "float32", "layers.1.w": "float32",
-    }  # fmt: skip
+        "model.a.weight": "float32",
+        "model.b": "bfloat16",
+        "layers.0": "float32",
+        "layers.1.w": "float32",
+    }
     with open_any(folder) as checkpoint:
         assert list(checkpoint.tensors) == ["a.weight", "b"]
 

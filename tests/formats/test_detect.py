@@ -12,7 +12,7 @@ import torch
 from format_tools import opened, refused_bytes
 
 from prunecli.errors import UnreadableError, UnsupportedError
-from prunecli.formats.source import open_stdin
+from prunecli.formats.io.source import open_stdin
 
 
 def test_the_suffix_says_nothing(tmp_path: Path) -> None:

@@ -219,20 +219,30 @@ _BAD: dict[str, tuple[Callable[[str, bytes], bytes | None], type[PrunecliError],
         "lies in model_weights_config.json, where torch puts no payload",
     ),
     "a record by a detour": (
-        _entry(lambda entry: entry.update(path_name="../weights/weight_0")), DamagedError, "is missing"
+        _entry(lambda entry: entry.update(path_name="../weights/weight_0")),
+        DamagedError,
+        "is missing",
     ),
     "one record of two types": (
-        _entry(lambda entry: entry["tensor_meta"].update(dtype=4), "head.weight"), DamagedError, "another element type",
+        _entry(lambda entry: entry["tensor_meta"].update(dtype=4), "head.weight"),
+        DamagedError,
+        "another element type",
     ),
     "no flag": (_entry(lambda entry: entry.pop("is_param")), DamagedError, "not described as torch describes payloads"),
     "a flag that is a number": (
-        _entry(lambda entry: entry.update(use_pickle=0)), DamagedError, "not described as torch describes payloads",
+        _entry(lambda entry: entry.update(use_pickle=0)),
+        DamagedError,
+        "not described as torch describes payloads",
     ),
     "a path that is a number": (
-        _entry(lambda entry: entry.update(path_name=3)), DamagedError, "not described as torch describes payloads",
+        _entry(lambda entry: entry.update(path_name=3)),
+        DamagedError,
+        "not described as torch describes payloads",
     ),
     "an entry that is a list": (
-        _record(WEIGHTS, b'{"config": {"w": []}}'), DamagedError, "not described as torch describes payloads",
+        _record(WEIGHTS, b'{"config": {"w": []}}'),
+        DamagedError,
+        "not described as torch describes payloads",
     ),
     "no entries": (_record(WEIGHTS, b'{"config": []}'), DamagedError, "in data/weights/ has no entries"),
     "one name twice": (_record(WEIGHTS, b'{"config": {}, "config": {}}'), DamagedError, "has config twice"),
@@ -245,7 +255,7 @@ _BAD: dict[str, tuple[Callable[[str, bytes], bytes | None], type[PrunecliError],
     "a future zip": (_record(".data/version", b"11\n"), UnsupportedError, r"\.data/version says '11.n', where torch"),
     "an unknown byte order": (_record("byteorder", b"middle"), UnsupportedError, "byteorder says 'middle', where"),
     "sample inputs": (_record("data/sample_inputs/model.pt", b"\xff"), DamagedError, "is not an opcode"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", _BAD)

@@ -208,8 +208,10 @@ def test_a_key_leads_through_attributes_and_arguments(tmp_path: Path) -> None:
         with open_checkpoint(tmp_path / "m.pt", reading) as checkpoint:
             assert list(checkpoint.tensors) == ["fc.weight", "fc.bias"]
             assert {info.name.partition("model_state.")[0] for info in checkpoint.carried} == {
-                "jobs.0.optimizer.state.0.m", "jobs.1.optimizer.state.0.m", f"jobs.{1 - int(key[5])}.",
-            }  # fmt: skip
+                "jobs.0.optimizer.state.0.m",
+                "jobs.1.optimizer.state.0.m",
+                f"jobs.{1 - int(key[5])}.",
+            }
 
 
 def _strange() -> dict[str, Any]:
@@ -246,10 +248,14 @@ def test_tensors_of_other_kinds_are_shown_and_kept(tmp_path: Path) -> None:
         shown = {name: (info.dtype.name, info.shape) for name, info in checkpoint.tensors.items()}
         assert not any(info.dtype.prunable for name, info in checkpoint.tensors.items() if name != "dense")
     assert shown == {
-        "dense": ("float32", (2, 2)), "coo": ("sparse", (3, 3)), "csr": ("sparse", (3, 3)),
-        "quantised": ("quantised", (3, 3)), "meta": ("meta", (4, 2)), "tagged": ("the tensor subclass _Tagged", (3,)),
+        "dense": ("float32", (2, 2)),
+        "coo": ("sparse", (3, 3)),
+        "csr": ("sparse", (3, 3)),
+        "quantised": ("quantised", (3, 3)),
+        "meta": ("meta", (4, 2)),
+        "tagged": ("the tensor subclass _Tagged", (3,)),
         "wrapped": ("sparse", (3, 3)),
-    }  # fmt: skip
+    }
     mask = Addition("dense", "dense_mask", DTYPES["bool"], (2, 2), Filled(1))
     rewrite(path, out, Edit(renames={"dense": "dense_orig"}, additions=[mask]), foreign=True)
     new, old = load(out), load(path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prunecli.errors import PrunecliError, UnsafeError
 from prunecli.formats.folders.index_file import Index, read_index, render_index
-from prunecli.formats.source import open_source
+from prunecli.formats.io.source import open_source
 
 NAMES = st.text(st.characters(exclude_categories=()), max_size=8)
 """Lone surrogates, too: JSON can spell them."""
@@ -42,9 +42,12 @@ def test_a_shard_is_a_plain_file_name(tmp_path: Path, name: str) -> None:
     assert str(caught.value).isprintable()
 
 
-@given(st.binary(max_size=200) | st.recursive(
-    st.none() | st.integers() | NAMES, lambda each: st.lists(each) | st.dictionaries(NAMES, each)
-).map(lambda content: json.dumps({"weight_map": content}).encode()))  # fmt: skip
+@given(
+    st.binary(max_size=200)
+    | st.recursive(st.none() | st.integers() | NAMES, lambda each: st.lists(each) | st.dictionaries(NAMES, each)).map(
+        lambda content: json.dumps({"weight_map": content}).encode()
+    )
+)
 def test_any_bytes_are_an_index_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     with suppress(PrunecliError):
         index = read(tmp_path_factory.getbasetemp() / "index.json", content)

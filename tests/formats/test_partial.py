@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from prunecli.errors import OutputError
-from prunecli.formats.outputs.partial import partial_of, partial_output
+from prunecli.formats.outputs.resumable import partial_of, partial_output
 
 
 def test_it_is_hidden_beside_the_output_and_gone_at_the_end(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_run_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
     out = tmp_path / "m"
     program = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from prunecli.formats.outputs.partial import partial_output\n"
+        "from prunecli.formats.outputs.resumable import partial_output\n"
         "out = Path(sys.argv[1])\n"
         "with partial_output(out, out, keep=False) as partial:\n"
         "    partial.begin({'seed': 1}); os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -155,7 +155,7 @@ def test_a_run_killed_between_two_renames_loses_nothing(tmp_path: Path) -> None:
     (out / "precious").write_bytes(b"p")
     program = (
         "import os, signal, sys; from pathlib import Path; from prunecli.formats.outputs import commit_folder\n"
-        "from prunecli.formats.outputs.partial import partial_output\n"
+        "from prunecli.formats.outputs.resumable import partial_output\n"
         "out = Path(sys.argv[1]); rename = Path.rename\n"
         "def killed(path, target):\n"
         "    rename(path, target); os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -182,7 +182,7 @@ def test_a_signal_between_two_renames_loses_nothing(tmp_path: Path, number: int,
     program = (
         "import os, signal, sys; from pathlib import Path; from prunecli.formats.outputs import commit_folder\n"
         "from prunecli.cli.signals import Interrupted, die_of, interruptible\n"
-        "from prunecli.formats.outputs.partial import partial_output\n"
+        "from prunecli.formats.outputs.resumable import partial_output\n"
         "out, number, keep = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == 'True'\n"
         "rename, count = Path.rename, 0\n"
         "def struck(path, target):\n"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prunecli.errors import DamagedError
 from prunecli.formats.crc import combine
-from prunecli.formats.pieces import Checksum, Deferred
+from prunecli.formats.io.pieces import Checksum, Deferred
 
 
 @given(st.lists(st.binary(max_size=40)), st.randoms())

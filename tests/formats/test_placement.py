@@ -10,14 +10,14 @@ from folder_zoo import INDEX, files_of, index_of, load_shard, make_folder, save_
 from torch import Tensor
 
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError
-from prunecli.formats.folders.folder import Folder
+from prunecli.formats.folders.base import Folder
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_bake, plan_prune
-from prunecli.surgery.report import Report, measure
-from prunecli.surgery.request import Group, Prune
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_bake, plan_prune
+from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.select import Selection
+from prunecli.surgery.run.destination import Destination
 
 ONE, TWO = shard(1, 2), shard(2, 2)
 
@@ -76,8 +76,12 @@ def test_a_surplus_name_in_the_index_stays_there(tmp_path: Path, suffix: str, re
         assert (tmp_path / "out" / INDEX[suffix]).read_bytes() == (path / INDEX[suffix]).read_bytes()
     else:
         assert sorted(index["weight_map"]) == [
-            "a.weight_mask", "a.weight_orig", "b.weight_mask", "b.weight_orig", "lost.weight"
-        ]  # fmt: skip
+            "a.weight_mask",
+            "a.weight_orig",
+            "b.weight_mask",
+            "b.weight_orig",
+            "lost.weight",
+        ]
         assert index["metadata"]["total_size"] == 2 * 24 * 4 + 2 * 24
 
 
@@ -143,8 +147,11 @@ def test_a_tensor_in_another_shard_is_read_where_it_is(tmp_path: Path, suffix: s
     assert report.totals.pruned_now == 24
     assert notes == [f"the index names another shard than the one that holds 2 tensors: a.weight was read from {first}"]
     assert index_of(tmp_path / "out")["weight_map"] == {
-        "a.weight_orig": first, "a.weight_mask": first, "b.weight_orig": second, "b.weight_mask": second
-    }  # fmt: skip
+        "a.weight_orig": first,
+        "a.weight_mask": first,
+        "b.weight_orig": second,
+        "b.weight_mask": second,
+    }
     assert notes_of(tmp_path / "out") == []
 
 

@@ -19,12 +19,12 @@ from safetensors.torch import save
 from prunecli.errors import DamagedError, OutputError, UnreadableError, UnsafeError, UnsupportedError, UsageError
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.folders.reader import files_in
-from prunecli.formats.locations import Url, lies_in, location_of
+from prunecli.formats.io.locations import Url, lies_in, location_of
+from prunecli.formats.io.remote import RemoteSource, open_remote
+from prunecli.formats.io.stores import connect
 from prunecli.formats.opening import open_any
-from prunecli.formats.outputs.anywhere import check_output, new_output, write_output
+from prunecli.formats.outputs.output import check_output, new_output, write_output
 from prunecli.formats.outputs.remote_folder import check_remote_folder, new_remote_folder
-from prunecli.formats.remote import RemoteSource, open_remote
-from prunecli.formats.stores import connect
 
 
 class PlainFileSystem(MemoryFileSystem):  # type: ignore[misc]
@@ -263,9 +263,16 @@ def test_what_stands_behind_colons_is_part_of_a_name() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["simplecache::memory://a", "filecache::zip://b::memory://a", "zip://b::memory://a", "reference:///r.json",
-     "asynclocal:///etc/passwd", "git:///repo", "async_wrapper://a"],
-)  # fmt: skip
+    [
+        "simplecache::memory://a",
+        "filecache::zip://b::memory://a",
+        "zip://b::memory://a",
+        "reference:///r.json",
+        "asynclocal:///etc/passwd",
+        "git:///repo",
+        "async_wrapper://a",
+    ],
+)
 def test_what_may_lead_back_to_this_machine_is_refused(url: str) -> None:
     put("a", b"x")
     location = location_of(url)

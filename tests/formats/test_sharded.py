@@ -29,15 +29,16 @@ from prunecli.errors import OutputError, UnsupportedError, UsageError
 from prunecli.formats.base import Reading
 from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.opening import open_any
-from prunecli.formats.outputs import commit_folder
-from prunecli.surgery import rewrite_folder, rewrite_units
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_bake, plan_prune
-from prunecli.surgery.report import Report, measure
-from prunecli.surgery.request import Group, Prune
+from prunecli.formats.outputs.folder import publish_folder
+from prunecli.surgery import rewrite_folder
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_bake, plan_prune
+from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.select import Selection
+from prunecli.surgery.run import resume
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.resume import Run
 
 SUFFIXES = [".safetensors", ".bin"]
 
@@ -162,9 +163,14 @@ def test_safetensors_go_before_torch_files_which_are_named(tmp_path: Path) -> No
         assert sorted(opened.rivals) == [shard(number, 3, ".bin") for number in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("others", [
-    ["model.safetensors"], ["adapter_model.safetensors"], ["diffusion_pytorch_model.safetensors.index.json"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["model.safetensors"],
+        ["adapter_model.safetensors"],
+        ["diffusion_pytorch_model.safetensors.index.json"],
+    ],
+)
 def test_several_checkpoints_of_a_kind_are_for_the_user_to_choose_from(tmp_path: Path, others: list[str]) -> None:
     folder = make_folder(tmp_path / "m", shards())
     for name in others:
@@ -240,9 +246,16 @@ def test_an_unsorted_index_keeps_its_order_with_masks_behind_their_weights(tmp_p
     report = apply(folder, tmp_path / "out", "*.weight")
     assert [each.name for each in report.parameters] == [name for name in order if name[0] in "abc"]
     assert list(index_of(tmp_path / "out")["weight_map"]) == [
-        "c.weight_orig", "c.weight_mask", "steps", "a.weight_orig", "a.weight_mask", "norm.running_mean",
-        "b.weight_orig", "b.weight_mask", "a.bias",
-    ]  # fmt: skip
+        "c.weight_orig",
+        "c.weight_mask",
+        "steps",
+        "a.weight_orig",
+        "a.weight_mask",
+        "norm.running_mean",
+        "b.weight_orig",
+        "b.weight_mask",
+        "a.bias",
+    ]
 
 
 def test_what_else_the_index_says_is_kept(tmp_path: Path, suffix: str) -> None:
@@ -333,7 +346,7 @@ def test_what_an_earlier_run_linked_is_copied_by_one_that_may_not(
         monkeypatch.setattr(rewrite_folder, "publish_folder", stop)
         with pytest.raises(OutputError, match="stopped"):
             rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, keep=True, link=True))
-        monkeypatch.setattr(rewrite_folder, "publish_folder", commit_folder.publish_folder)
+        monkeypatch.setattr(rewrite_folder, "publish_folder", publish_folder)
         rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, resume=True, keep=True))
     assert not inodes(tmp_path / "out") & inodes(folder)
     apply(folder, tmp_path / "expected", "a.*", remove=True)
@@ -392,7 +405,7 @@ def test_space_is_looked_for_before_anything_is_copied(
         raise OutputError("looked")
 
     monkeypatch.setattr(fcntl, "ioctl", clone)
-    monkeypatch.setattr(rewrite_units, "check_space", look)
+    monkeypatch.setattr(resume, "check_space", look)
     with open_any(folder) as opened:
         plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=True))
         with pytest.raises(OutputError, match="looked"):
@@ -415,9 +428,11 @@ def test_weights_and_masks_may_lie_in_different_shards(tmp_path: Path, suffix: s
     masks = {"a_mask": torch.arange(600).view(30, 20) % 3 != 0, "b_mask": torch.arange(70).view(10, 7) % 2 == 0}
     weights = {"a_orig": values(30, 20), "b_orig": values(10, 7, seed=1)}
     parts: list[Tensors] = [
-        {"a_orig": weights["a_orig"]}, {"b_mask": masks["b_mask"], "c": values(3)},
-        {"a_mask": masks["a_mask"], "b_orig": weights["b_orig"]}, {"d": values(4)},
-    ]  # fmt: skip
+        {"a_orig": weights["a_orig"]},
+        {"b_mask": masks["b_mask"], "c": values(3)},
+        {"a_mask": masks["a_mask"], "b_orig": weights["b_orig"]},
+        {"d": values(4)},
+    ]
     folder = make_folder(tmp_path / "m", parts, suffix)
     one = whole(tmp_path, tensors_of(folder), suffix)
     act: Callable[[Path, Path], Report] = bake if amounts == "bake" else lambda old, new: apply(old, new, "a", "b")

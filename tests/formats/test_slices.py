@@ -100,11 +100,20 @@ def test_slices_that_contradict_each_other_are_refused(tmp_path: Path, slices: l
 @pytest.mark.parametrize(
     "info",
     [
-        "{", "[]", {}, {"a": None}, {"a": {}}, {"a": {"saved_offsets": [0, 0]}}, {"a": {"saved_offsets": [-1]}},
-        {"a": {"saved_offsets": [0.0]}}, {"a": {"saved_offsets": [True]}}, {"a": {"saved_offsets": [2**62]}},
-        '{"a": {"saved_offsets": [0]}, "a": {"saved_offsets": [0]}}', "[" * 5000,
+        "{",
+        "[]",
+        {},
+        {"a": None},
+        {"a": {}},
+        {"a": {"saved_offsets": [0, 0]}},
+        {"a": {"saved_offsets": [-1]}},
+        {"a": {"saved_offsets": [0.0]}},
+        {"a": {"saved_offsets": [True]}},
+        {"a": {"saved_offsets": [2**62]}},
+        '{"a": {"saved_offsets": [0]}, "a": {"saved_offsets": [0]}}',
+        "[" * 5000,
     ],
-)  # fmt: skip
+)
 def test_a_file_that_does_not_say_it_rightly_is_refused(tmp_path: Path, info: Any) -> None:
     source = ranks(tmp_path / "in", {"a": ((0,), torch.ones(3))}, info=info)
     with pytest.raises(DamagedError, match="DCP_SHARDING_INFO in its metadata"):

@@ -68,7 +68,7 @@ def kinds(layout: Layout) -> dict[str, str]:
         *((key, "") for key in ("optimized_model", "grad_net", "averager", "schema_encoder", "cinema", "upscaler")),
         *((key, "") for key in ("avg_pool", "shadow_net", "swap", "gradient_net", "rngs", "scheme", "", "0", "häema")),
     ],
-)  # fmt: skip
+)
 def test_keys_are_read_by_whole_words(key: str, kind: str) -> None:
     assert kind_of_key(key) == kind
 
@@ -239,18 +239,22 @@ BESIDE: Mapping[str, tuple[dict[str, Any], str, dict[str, str]]] = {
         "classy_state_dict.base_model.model.trunk",
         {"classy_state_dict.loss": ""},
     ),
-    "timm": ({"state_dict": net(), "state_dict_ema": net(), "optimizer": trained()}, "state_dict",
-             {"state_dict_ema": AVG, "optimizer": OPT}),
+    "timm": (
+        {"state_dict": net(), "state_dict_ema": net(), "optimizer": trained()},
+        "state_dict",
+        {"state_dict_ema": AVG, "optimizer": OPT},
+    ),
     "callbacks": ({"state_dict": net(), "message_hub": {"loss": torch.ones(3)}}, "state_dict", {"message_hub": ""}),
     "fairseq": ({"model": net(), "last_optimizer_state": trained()}, "model", {"last_optimizer_state": OPT}),
     "FSDP": ({"model": net(), "optim": flattened()}, "model", {"optim": OPT}),
     "Megatron": (
-        {"model": net(), "fp32_from_fp16_params": megatron()["fp32_from_fp16_params"]}, "model",
+        {"model": net(), "fp32_from_fp16_params": megatron()["fp32_from_fp16_params"]},
+        "model",
         {"fp32_from_fp16_params": OPT},
     ),
     "gradients": ({"model": net(), "grads": net()}, "model", {"grads": OPT}),
     "sounds like": ({"optimized_model": net(), "optimizer": trained()}, "optimized_model", {"optimizer": OPT}),
-}  # fmt: skip
+}
 
 
 @CONTAINERS
@@ -330,11 +334,24 @@ def deepspeed_model(shape: tuple[int, ...]) -> dict[str, Any]:
     """A model file as DeepSpeed 0.19 writes it; with stage 3, its tensors are placeholders."""
     module = {name: torch.empty(0) if shape == (0,) else each for name, each in net().items()}
     return {
-        "module": module, "buffer_names": [], "optimizer": None, "param_shapes": [{"fc.weight": torch.Size([3, 4])}],
-        "frozen_param_shapes": None, "shared_params": {}, "frozen_param_fragments": None, "lr_scheduler": None,
-        "data_sampler": None, "random_ltd": None, "sparse_tensor_module_names": [], "skipped_steps": 0,
-        "global_steps": 1, "global_samples": 8, "dp_world_size": 1, "mp_world_size": 1, "ds_version": "0.19.8",
-    }  # fmt: skip
+        "module": module,
+        "buffer_names": [],
+        "optimizer": None,
+        "param_shapes": [{"fc.weight": torch.Size([3, 4])}],
+        "frozen_param_shapes": None,
+        "shared_params": {},
+        "frozen_param_fragments": None,
+        "lr_scheduler": None,
+        "data_sampler": None,
+        "random_ltd": None,
+        "sparse_tensor_module_names": [],
+        "skipped_steps": 0,
+        "global_steps": 1,
+        "global_samples": 8,
+        "dp_world_size": 1,
+        "mp_world_size": 1,
+        "ds_version": "0.19.8",
+    }
 
 
 def test_deepspeed_model_files_hold_the_module_and_optimizer_files_no_state_dict(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from prunecli.errors import DamagedError, UnreadableError
-from prunecli.formats.pieces import CHUNK, Checksum, Copy, Deferred, Fresh, Literal, Piece
-from prunecli.formats.sinks import FileSink, NullSink, PipeSink, Sink
-from prunecli.formats.source import FileSource, open_source
-from prunecli.formats.stream import default_jobs, run_pieces
+from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, Deferred, Fresh, Literal, Piece
+from prunecli.formats.io.sinks import FileSink, NullSink, PipeSink, Sink
+from prunecli.formats.io.source import FileSource, open_source
+from prunecli.formats.io.stream import default_jobs, run_pieces
 
 _SIZE = 3 * CHUNK
 _INPUT = np.random.default_rng(0).integers(0, 256, _SIZE, dtype=np.uint8).tobytes()

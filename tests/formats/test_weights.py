@@ -11,33 +11,56 @@ from folder_zoo import files_of, make_folder, save_shard
 
 from prunecli.errors import UnreadableError, UnsupportedError
 from prunecli.formats.folders.weights import find_weights, folder_of_index, is_index, is_whole
-from prunecli.formats.locations import Url
+from prunecli.formats.io.locations import Url
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination, default_output
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report
-from prunecli.surgery.request import Group, Prune
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.select import Selection
+from prunecli.surgery.run.destination import Destination, default_output
 
 INDEXES = [
-    "model.safetensors.index.json", "model.safetensors.index.fp16.json", "pytorch_model.bin.index.json",
-    "pytorch_model.bin.index.fp16.json", "diffusion_pytorch_model.safetensors.index.json",
-    "diffusion_pytorch_model.safetensors.index.fp16.json", "diffusion_pytorch_model.safetensors.index.non_ema.json",
-    "consolidated.safetensors.index.json", "diffusion_pytorch_model.fp16.safetensors.index.json",
-]  # fmt: skip
+    "model.safetensors.index.json",
+    "model.safetensors.index.fp16.json",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin.index.fp16.json",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors.index.fp16.json",
+    "diffusion_pytorch_model.safetensors.index.non_ema.json",
+    "consolidated.safetensors.index.json",
+    "diffusion_pytorch_model.fp16.safetensors.index.json",
+]
 WHOLES = [
-    "model.safetensors", "model.fp16.safetensors", "model.bf16.safetensors", "pytorch_model.bin",
-    "pytorch_model.fp16.bin", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.non_ema.safetensors", "diffusion_pytorch_model.fp16.bin", "adapter_model.safetensors",
+    "model.safetensors",
+    "model.fp16.safetensors",
+    "model.bf16.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.fp16.bin",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.non_ema.safetensors",
+    "diffusion_pytorch_model.fp16.bin",
+    "adapter_model.safetensors",
     "adapter_model.bin",
-]  # fmt: skip
+]
 NEITHER = [
-    "config.json", "model.index.json", "model.safetensors.index.json.bak", "sub/model.safetensors",
-    "sub/model.safetensors.index.json", "model-00001-of-00002.safetensors", "model.fp16-00001-of-00002.safetensors.txt",
-    "model.pruned.safetensors", "model.baked.safetensors", "model.fp16.pruned.safetensors", "optimizer.bin",
-    "model.bin", "training_args.bin", "model_1.safetensors", "other.safetensors",
-]  # fmt: skip
+    "config.json",
+    "model.index.json",
+    "model.safetensors.index.json.bak",
+    "sub/model.safetensors",
+    "sub/model.safetensors.index.json",
+    "model-00001-of-00002.safetensors",
+    "model.fp16-00001-of-00002.safetensors.txt",
+    "model.pruned.safetensors",
+    "model.baked.safetensors",
+    "model.fp16.pruned.safetensors",
+    "optimizer.bin",
+    "model.bin",
+    "training_args.bin",
+    "model_1.safetensors",
+    "other.safetensors",
+]
 
 
 @pytest.mark.parametrize("name", [*INDEXES, *WHOLES, *NEITHER])
@@ -56,12 +79,15 @@ def test_safetensors_go_first() -> None:
     assert find_weights(Path("m"), []) is None
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    ("model.safetensors.index.json", "model.safetensors.index.fp16.json"),
-    ("model.safetensors", "model.fp16.safetensors"),
-    ("model.safetensors", "model.safetensors.index.fp16.json"),
-    ("pytorch_model.bin", "pytorch_model.fp16.bin"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("model.safetensors.index.json", "model.safetensors.index.fp16.json"),
+        ("model.safetensors", "model.fp16.safetensors"),
+        ("model.safetensors", "model.safetensors.index.fp16.json"),
+        ("pytorch_model.bin", "pytorch_model.fp16.bin"),
+    ],
+)
 def test_two_of_a_kind_are_named_and_how_to_choose(one: str, other: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         find_weights(Path("m"), [other, one])
@@ -119,10 +145,13 @@ def changed(old: Path, new: Path) -> set[str]:
     return {name for name in before if before[name] != after[name]}
 
 
-@pytest.mark.parametrize(("index", "dtype", "changes"), [
-    (PLAIN, "float32", {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}),
-    (HALF, "float16", {"model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("index", "dtype", "changes"),
+    [
+        (PLAIN, "float32", {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}),
+        (HALF, "float16", {"model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"}),
+    ],
+)
 def test_the_index_that_is_named_is_read(tmp_path: Path, index: str, dtype: str, changes: set[str]) -> None:
     path = both(tmp_path / "m")
     with pytest.raises(UnsupportedError, match=r"holds several checkpoints \(model.safetensors.index.json, .*fp16"):

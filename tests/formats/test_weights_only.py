@@ -87,7 +87,7 @@ REPLACED = {
     "an attribute that is the values": PARAMETER + tensor() + b"\x88" + HOOKS + ATTRIBUTES + b"tR",
     "a slot that is the values": PARAMETER + tensor() + b"\x88" + HOOKS + b"N" + ATTRIBUTES + b"\x86tR",
     "values of a plain tensor": PLAIN + storage() + b"K\x00K\x04\x85K\x01\x85\x89" + HOOKS + b"t" + ATTRIBUTES + b"tR",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("foreign", [False, True])
@@ -152,14 +152,25 @@ def test_a_storage_on_the_meta_device_is_refused_with_the_reason(tmp_path: Path)
 @pytest.mark.parametrize(
     ("record", "content", "torch_reads"),
     [
-        ("version", b"11\n", False), ("version", b"0\n", False), ("version", b"", False), ("version", b"x", False),
-        ("version", b"-3\n", False), ("version", b"3.0\n", True), (".data/version", b"11\n", False),
-        ("byteorder", b"middle", False), ("byteorder", b"", False), ("byteorder", b"Little", False),
-        (".storage_alignment", b"", False), (".storage_alignment", b"x", False), (".storage_alignment", b"0", True),
-        (".storage_alignment", b"-64", True), (".storage_alignment", b"99999", True),
-        (".storage_alignment", b"6" * 100, True), ("byteorder", b"little" * 20, False),
+        ("version", b"11\n", False),
+        ("version", b"0\n", False),
+        ("version", b"", False),
+        ("version", b"x", False),
+        ("version", b"-3\n", False),
+        ("version", b"3.0\n", True),
+        (".data/version", b"11\n", False),
+        ("byteorder", b"middle", False),
+        ("byteorder", b"", False),
+        ("byteorder", b"Little", False),
+        (".storage_alignment", b"", False),
+        (".storage_alignment", b"x", False),
+        (".storage_alignment", b"0", True),
+        (".storage_alignment", b"-64", True),
+        (".storage_alignment", b"99999", True),
+        (".storage_alignment", b"6" * 100, True),
+        ("byteorder", b"little" * 20, False),
     ],
-)  # fmt: skip
+)
 def test_a_record_that_states_what_torch_does_not_write(
     tmp_path: Path, record: str, content: bytes, *, torch_reads: bool
 ) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from zip_by_hand import CRC, FLAG8, MAX32, PLAIN, TWO, WIDE, Made, archive
 
 from prunecli.errors import DamagedError
-from prunecli.formats.source import open_source
+from prunecli.formats.io.source import open_source
 from prunecli.formats.torch.zip_directory import Directory, looks_like_zip, read_directory
 
 

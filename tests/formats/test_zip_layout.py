@@ -11,8 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prunecli.formats.pieces import Checksum, Copy, Deferred, Literal, Piece
-from prunecli.formats.source import open_source
+from prunecli.formats.io.pieces import Checksum, Copy, Deferred, Literal, Piece
+from prunecli.formats.io.source import open_source
 from prunecli.formats.torch.zip_directory import read_directory
 from prunecli.formats.torch.zip_layout import ALIGNMENT, NewRecord, lay_out
 
@@ -83,11 +83,18 @@ def test_a_buffer_and_another_alignment(tmp_path: Path) -> None:
 # From torch.save of {"s": arange(5), "big": zeros(2**32 + 7, dtype=uint8), "e": empty(0), "t": arange(7.),
 # "u": ones(3, 3)} to big.pt with torch 2.13: name, size, CRC-32 of each record.
 _BIG = [
-    ("data.pkl", 445, 0x00CEF953), (".format_version", 1, 0x83DCEFB7), (".storage_alignment", 2, 0xE971773F),
-    ("byteorder", 6, 0x19E33D85), ("data/0", 40, 0x6C8F4E1C), ("data/1", (1 << 32) + 7, 0x6522DF69), ("data/2", 0, 0),
-    ("data/3", 28, 0x3A8858ED), ("data/4", 36, 0x2EC9AF77), ("version", 2, 0x55679ED1),
+    ("data.pkl", 445, 0x00CEF953),
+    (".format_version", 1, 0x83DCEFB7),
+    (".storage_alignment", 2, 0xE971773F),
+    ("byteorder", 6, 0x19E33D85),
+    ("data/0", 40, 0x6C8F4E1C),
+    ("data/1", (1 << 32) + 7, 0x6522DF69),
+    ("data/2", 0, 0),
+    ("data/3", 28, 0x3A8858ED),
+    ("data/4", 36, 0x2EC9AF77),
+    ("version", 2, 0x55679ED1),
     (".data/serialization_id", 40, 0xC7613F61),
-]  # fmt: skip
+]
 _BIG_LOCAL = {  # without the padding
     "data/0": "504b0304000008080000000000000000000000000000000000000a0042006269672f646174612f3046423e00",
     "data/1": "504b0304000008080000000000000000000000000000000000000a0020006269672f646174612f31"

@@ -72,10 +72,13 @@ def test_a_torchscript_program_runs(tmp_path: Path) -> None:
             assert not torch.allclose(pruned, dense(*sound))
 
 
-@pytest.mark.parametrize(("flags", "code", "says"), [
-    ([], 5, "objects that weights-only loading refuses (argparse.Namespace); --allow-foreign-objects"),
-    (["--allow-foreign-objects"], 4, "it is a pickled argparse.Namespace, not a checkpoint"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        ([], 5, "objects that weights-only loading refuses (argparse.Namespace); --allow-foreign-objects"),
+        (["--allow-foreign-objects"], 4, "it is a pickled argparse.Namespace, not a checkpoint"),
+    ],
+)
 def test_training_arguments_are_no_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], code: int, says: str
 ) -> None:

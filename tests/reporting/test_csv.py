@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_zoo import NASTY, nasty, parameter, report, transformer
 
-from prunecli.reporting.csv_report import COLUMNS, as_csv, safe_cell
-from prunecli.surgery.report import Report
+from prunecli.reporting.csv import COLUMNS, as_csv, safe_cell
+from prunecli.surgery.report.measure import Report
 
 
 def read(made: Report) -> list[dict[str, str]]:
@@ -23,8 +23,10 @@ def test_each_parameter_is_a_row_with_its_figures() -> None:
     assert list(rows[0]) == list(COLUMNS)
     for row, each in zip(rows, made.parameters, strict=True):
         assert (int(row["elements"]), int(row["zeros"]), float(row["sparsity"])) == (
-            each.elements, each.zeros, each.sparsity,
-        )  # fmt: skip
+            each.elements,
+            each.zeros,
+            each.sparsity,
+        )
         assert each.structure
         assert int(row["empty_rows"]) == each.structure.empty_rows
         assert row["halved_fours"] == ("" if each.structure.fours is None else str(each.structure.halved_fours))

@@ -3,14 +3,16 @@
 import pytest
 from report_zoo import nasty
 
-from prunecli.reporting.forms import Form, rendered
-from prunecli.reporting.screen import PAGE, Screen
-from prunecli.reporting.terminal import View, done_as_text
+from prunecli.reporting.format import Form, rendered
+from prunecli.reporting.terminal import PAGE, Screen
+from prunecli.reporting.text import View, done_as_text
 
 SCREENS = {
-    "pipe": PAGE, "terminal": Screen(100, 50, live=True), "narrow": Screen(30, 10, live=True),
+    "pipe": PAGE,
+    "terminal": Screen(100, 50, live=True),
+    "narrow": Screen(30, 10, live=True),
     "ascii": Screen(80, None, live=True, blocks=False),
-}  # fmt: skip
+}
 VIEWS = {"fitted": View(), "deep": View(depth=9), "sorted": View(sort="sparsity"), "top": View(top=50)}
 
 

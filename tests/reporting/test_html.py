@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_zoo import NASTY, large, nasty, parameter, pictured, report, structure_of, transformer
 
-from prunecli.core.structure import Density
-from prunecli.reporting.figures import label_of
+from prunecli.core.structure.model import Density
 from prunecli.reporting.html import as_html, page_data, smaller
-from prunecli.surgery.report import Report
+from prunecli.reporting.numbers import label_of
+from prunecli.surgery.report.measure import Report
 
 
 class _Page(HTMLParser):
@@ -89,8 +89,10 @@ def test_nothing_is_fetched() -> None:
     page = _Page(as_html(transformer(1)))
     assert not [attributes for _, attributes in page.elements if {"src", "href", "action", "srcset"} & set(attributes)]
     scripts = page.texts[0][1] + page.texts[2][1]
-    assert not re.findall(r"https?:|//[a-z]|url\(|@import|import\(|fetch|XMLHttp|WebSocket|innerHTML|eval\(|insertAdj",
-                          re.sub(r"^\s*//.*$", "", scripts, flags=re.MULTILINE))  # fmt: skip
+    assert not re.findall(
+        r"https?:|//[a-z]|url\(|@import|import\(|fetch|XMLHttp|WebSocket|innerHTML|eval\(|insertAdj",
+        re.sub(r"^\s*//.*$", "", scripts, flags=re.MULTILINE),
+    )
 
 
 def test_the_policy_allows_its_own_script_and_style_and_nothing_else() -> None:
@@ -175,8 +177,16 @@ def browsed(made: Report, folder: Path, name: str = "", script: str = "") -> str
     file = folder / "report.html"
     file.write_text(page, encoding="utf-8")
     fragment = f"#parameter={quote(name, safe='')}" if name else ""
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
-               "--virtual-time-budget=4000", "--dump-dom", f"file://{file}{fragment}"]  # fmt: skip
+    command = [
+        str(CHROMIUM),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder}/profile",
+        "--virtual-time-budget=4000",
+        "--dump-dom",
+        f"file://{file}{fragment}",
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 

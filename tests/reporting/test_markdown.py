@@ -5,9 +5,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from report_zoo import NASTY, large, nasty, parameter, report, transformer
 
-from prunecli.reporting.figures import label_of
 from prunecli.reporting.markdown import as_markdown, code
-from prunecli.surgery.report import Report
+from prunecli.reporting.numbers import label_of
+from prunecli.surgery.report.measure import Report
 
 OURS = {"<details>", "</details>", "<summary>"}
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_zoo import parameter, pictured, report, structure_of
 
-from prunecli.core.structure_tally import StructureTally
-from prunecli.reporting.meaning import facts, storage
-from prunecli.surgery.report import ParameterReport
+from prunecli.core.structure.counter import StructureTally
+from prunecli.reporting.summary import facts, storage
+from prunecli.surgery.report.measure import ParameterReport
 
 
 def told(parameters: list[ParameterReport]) -> dict[str, str]:

@@ -15,9 +15,13 @@ from prunecli.reporting.plot import check_plot, draw
 
 BEGINNINGS = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-"}
 REPORTS = {
-    "transformer": transformer(3), "nasty": nasty(), "empty": report([]), "large": large(5000),
-    "uncounted": report([parameter("w", zeros=None)]), "without pictures": report([parameter("a.w", zeros=4)]),
-}  # fmt: skip
+    "transformer": transformer(3),
+    "nasty": nasty(),
+    "empty": report([]),
+    "large": large(5000),
+    "uncounted": report([parameter("w", zeros=None)]),
+    "without pictures": report([parameter("a.w", zeros=4)]),
+}
 
 
 @pytest.mark.parametrize("kind", BEGINNINGS)

@@ -13,15 +13,27 @@ from safetensors.torch import save_file
 
 from prunecli.cli.app import run
 from prunecli.reporting.schema import schema_text
-from prunecli.surgery.names.roles import Role
-from prunecli.surgery.report_json import SCHEMA
+from prunecli.surgery.report.codec import SCHEMA
+from prunecli.surgery.roles.table import Role
 
 SCHEMA_DICT = json.loads(schema_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA_DICT)
 COMMANDS = {
     "apply": ["apply", "model.pt", "-p", "*.weight", "-a", "0.5", "--report", "r.json"],
-    "apply, a count": ["apply", "model.pt", "-p", "fc1.weight", "-x", "b*", "-a", "7", "--mask-dtype", "same",
-                       "--report", "r.json"],
+    "apply, a count": [
+        "apply",
+        "model.pt",
+        "-p",
+        "fc1.weight",
+        "-x",
+        "b*",
+        "-a",
+        "7",
+        "--mask-dtype",
+        "same",
+        "--report",
+        "r.json",
+    ],
     "apply, global": ["apply", "model.pt", "-p", "*", "-a", "0.5", "--global", "--min-dim", "2", "--report", "r.json"],
     "apply, baked": ["apply", "model.pt", "-p", "*", "-a", "50%", "--remove", "--report", "r.json"],
     "apply, stamped": ["apply", "stamped.safetensors", "-p", "*", "-a", "1.0", "--stamp", "--report", "r.json"],
@@ -30,7 +42,7 @@ COMMANDS = {
     "report, masked": ["report", "masked.pt", "-o", "r.json"],
     "report, stamped": ["report", "stamped.safetensors", "-o", "r.json"],
     "report, odd tensors": ["report", "odd.pt", "-p", "*", "-p", "scale", "-p", "phase", "-o", "r.json"],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +52,15 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     example = Path(__file__).parents[2] / "examples" / "digits.pt"
     state = torch.load(example, weights_only=True)["state_dict"]
     shared = torch.zeros(4, 8)
-    odd = {"w": shared, "tied": shared, "empty": torch.empty(0, 3), "scalar": torch.ones(()), "scale": torch.ones(3),
-           "phase": torch.zeros(3, dtype=torch.int8), "é\x1b": torch.ones(2).bfloat16()}  # fmt: skip
+    odd = {
+        "w": shared,
+        "tied": shared,
+        "empty": torch.empty(0, 3),
+        "scalar": torch.ones(()),
+        "scale": torch.ones(3),
+        "phase": torch.zeros(3, dtype=torch.int8),
+        "é\x1b": torch.ones(2).bfloat16(),
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         Path("model.pt").write_bytes(example.read_bytes())
@@ -124,14 +143,26 @@ def test_any_key_taken_away_added_or_of_another_type_is_noticed(reports: dict[st
 @pytest.mark.parametrize(
     ("at", "value"),
     [
-        (("command",), "prune"), (("schema",), "prunecli.report/2"), (("seed",), -1), (("seed",), None),
-        (("method",), None), (("output",), None), (("groups",), []), (("mask_dtype",), "uint8"),
-        (("totals", "sparsity"), 1.5), (("totals", "zeros"), 1.5), (("parameters", 0, "state"), "pruned"),
-        (("parameters", 0, "dtype"), "float"), (("parameters", 0, "elements"), -1),
-        (("parameters", 0, "shape"), [2, -2]), (("parameters", 0, "mask_sha256"), "0" * 63),
-        (("parameters", 0, "crc32"), "XYZ"), (("groups", 0, "params"), []), (("groups", 0, "amount"), "50%"),
+        (("command",), "prune"),
+        (("schema",), "prunecli.report/2"),
+        (("seed",), -1),
+        (("seed",), None),
+        (("method",), None),
+        (("output",), None),
+        (("groups",), []),
+        (("mask_dtype",), "uint8"),
+        (("totals", "sparsity"), 1.5),
+        (("totals", "zeros"), 1.5),
+        (("parameters", 0, "state"), "pruned"),
+        (("parameters", 0, "dtype"), "float"),
+        (("parameters", 0, "elements"), -1),
+        (("parameters", 0, "shape"), [2, -2]),
+        (("parameters", 0, "mask_sha256"), "0" * 63),
+        (("parameters", 0, "crc32"), "XYZ"),
+        (("groups", 0, "params"), []),
+        (("groups", 0, "amount"), "50%"),
     ],
-)  # fmt: skip
+)
 def test_values_out_of_range_are_noticed(reports: dict[str, Any], at: tuple[str | int, ...], value: object) -> None:
     with pytest.raises(jsonschema.ValidationError):
         VALIDATOR.validate(changed(reports["apply"], at, lambda place, key: place.__setitem__(key, value)))

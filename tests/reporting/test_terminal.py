@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from report_zoo import NASTY, large, nasty, parameter, report, transformer
 
-from prunecli.reporting.columns import Column, Row, lay_out
-from prunecli.reporting.figures import bar, cells, clip_middle, label_of, percent
-from prunecli.reporting.screen import PAGE, Screen, screen_of
-from prunecli.reporting.terminal import View, as_text, done_as_text
+from prunecli.reporting.layout import Column, Row, lay_out
+from prunecli.reporting.numbers import bar, cells, clip_middle, label_of, percent
+from prunecli.reporting.terminal import PAGE, Screen, screen_of
+from prunecli.reporting.text import View, as_text, done_as_text
 from prunecli.reporting.tree import SORTS, Sort
-from prunecli.surgery.report import Report
+from prunecli.surgery.report.measure import Report
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 REPORTS = {"transformer": transformer(12), "nasty": nasty(), "empty": report([]), "large": large(3000)}

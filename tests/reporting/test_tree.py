@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from report_zoo import NASTY, large, parameter, report, transformer
 
 from prunecli.reporting.tree import SORTS, Node, Sums, fit, fold, grow, heights, outline, sort_tree
-from prunecli.surgery.report import ParameterReport, Report, totals_of
+from prunecli.surgery.report.measure import ParameterReport, Report, totals_of
 
 NAMES = st.lists(st.text("ab01.", max_size=9), unique=True, max_size=30)
 

@@ -23,10 +23,10 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 from prunecli.core.amount import Amount
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.run.destination import Destination
 
 Cuts = Sequence[Sequence[int]]
 """For each dimension, where a tensor is cut."""

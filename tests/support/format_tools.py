@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from prunecli.errors import DamagedError, PrunecliError
 from prunecli.formats.base import Checkpoint, Edit, Reading, TensorInfo
 from prunecli.formats.detect import open_checkpoint
-from prunecli.formats.pieces import CHUNK
-from prunecli.formats.sinks import FileSink
-from prunecli.formats.stream import run_pieces
+from prunecli.formats.io.pieces import CHUNK
+from prunecli.formats.io.sinks import FileSink
+from prunecli.formats.io.stream import run_pieces
 
 
 class Filled:

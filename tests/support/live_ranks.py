@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from prunecli import PrunecliError, bake_module, prune_module
-from prunecli.surgery.report_json import render_json
+from prunecli.surgery.report.codec import render_json
 
 SHAPES = {"rows": (7, 5), "few": (1, 6), "columns": (4, 9), "bias": (3,), "large": (1031, 1033), "swapped": (6, 8)}
 SEED = 11
@@ -123,9 +123,20 @@ def prepare(
 
 
 CASES = (
-    "normal order", "soft masks", "after a forward", "hybrid", "tensor parallel", "tensor parallel at once",
-    "line:S(0)", "line:S(1)", "line:R()", "plane:S(0):S(1)", "plane:S(0):S(0)", "plane:R():S(0)", "plane:S(1):R()",
-)  # fmt: skip
+    "normal order",
+    "soft masks",
+    "after a forward",
+    "hybrid",
+    "tensor parallel",
+    "tensor parallel at once",
+    "line:S(0)",
+    "line:S(1)",
+    "line:R()",
+    "plane:S(0):S(1)",
+    "plane:S(0):S(0)",
+    "plane:R():S(0)",
+    "plane:S(1):R()",
+)
 
 
 def whole(tensor: Tensor) -> Tensor:

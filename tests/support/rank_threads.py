@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from prunecli.errors import PeerError, PrunecliError
-from prunecli.surgery.team import Team
+from prunecli.surgery.run.ranks import Team
 
 T = TypeVar("T")
 R = TypeVar("R")

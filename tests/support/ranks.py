@@ -10,8 +10,8 @@ from pathlib import Path
 PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
-from prunecli.formats import sinks
-from prunecli.surgery import units
+from prunecli.formats.io import sinks
+from prunecli.surgery.run import units
 units._SMALLEST = 1 << 20  # cut even small files into many units
 write, mark = sinks.FileSink.write, os.environ.get("KILL_ONCE")
 def slow(sink, data, offset):

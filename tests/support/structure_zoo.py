@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.structure import BLOCK_SIDE, Density, Structure
+from prunecli.core.structure.model import BLOCK_SIDE, Density, Structure
 
 Flags = NDArray[np.bool_]
 

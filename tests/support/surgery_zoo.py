@@ -16,23 +16,36 @@ from prunecli import RandomUnstructured
 from prunecli.core.amount import Amount
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_bake, plan_prune
-from prunecli.surgery.report import Report, measure
-from prunecli.surgery.request import Group, Prune
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_bake, plan_prune
+from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.select import Selection
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.resume import Run
 
 BLOCK = 1 << 20
 FLOATS = (
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
-    torch.float8_e4m3fnuz, torch.float8_e5m2fnuz,
-)  # fmt: skip
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+    torch.float8_e4m3fnuz,
+    torch.float8_e5m2fnuz,
+)
 INTEGERS = (
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint64,
+    torch.uint32,
+    torch.uint16,
+    torch.uint8,
     torch.bool,
-)  # fmt: skip
+)
 COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
 _HALVES = dict(zip(COMPLEX, (torch.float16, torch.float32, torch.float64), strict=True))
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -234,8 +234,12 @@ def test_masks_come_beside_their_weights_wherever_the_state_dict_lies(tmp_path: 
     apply(source, target, ask(0.5, "*.weight"))
     before, after = load(source), load(target)
     assert list(after["model"]["state_dict"]) == [
-        "0.weight_orig", "0.weight_mask", "0.bias", "head.weight_orig", "head.weight_mask",
-    ]  # fmt: skip
+        "0.weight_orig",
+        "0.weight_mask",
+        "0.bias",
+        "head.weight_orig",
+        "head.weight_mask",
+    ]
     assert raw(after["optimizer"]["state"][0]["exp_avg"]) == raw(before["optimizer"]["state"][0]["exp_avg"])
     assert after["optimizer"]["param_groups"] == before["optimizer"]["param_groups"]
     assert (after["epoch"], after["history"]) == (before["epoch"], before["history"])

@@ -12,12 +12,12 @@ _SCRIPT = """
 import sys, threading
 from pathlib import Path
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.request import Group, Prune
-from prunecli.surgery.destinations import Destination
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.select import Selection
+from prunecli.surgery.run.resume import Run
+from prunecli.surgery.names.select import Selection
 
 def anonymous():
     with open("/proc/self/status") as status:

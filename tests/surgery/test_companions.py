@@ -9,11 +9,11 @@ from surgery_zoo import ask, raw
 from torch import Tensor, nn
 
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report
-from prunecli.surgery.report_json import as_dict
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.report.codec import as_dict
+from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.run.destination import Destination
 
 
 def trained() -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -17,10 +17,10 @@ from torch import Tensor
 from prunecli.errors import ThresholdError, UnsupportedError, UsageError
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
-from prunecli.surgery.compare import compare
-from prunecli.surgery.comparison import Change, Comparison, check_comparison
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.select import Selection
+from prunecli.surgery.compare.compare import compare
+from prunecli.surgery.compare.model import Change, Comparison, check_comparison
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.run.resume import Run
 
 
 def compared(before: Path, after: Path, *patterns: str, jobs: int = 2) -> Comparison:
@@ -68,9 +68,12 @@ def only_pruned(comparison: Comparison) -> bool:
 )
 @settings(max_examples=60, deadline=None)
 def test_every_element_is_counted_by_what_it_was_and_is(
-    tmp_path_factory: pytest.TempPathFactory, dtype: torch.dtype, shape: tuple[int, ...], seed: int,
+    tmp_path_factory: pytest.TempPathFactory,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    seed: int,
     turned: tuple[bool, bool],
-) -> None:  # fmt: skip
+) -> None:
     folder = tmp_path_factory.mktemp("pair")
     before = worn(noise(shape, dtype, seed), seed + 1)
     after = worn(before, seed + 2)
@@ -97,9 +100,12 @@ def test_large_tensors_are_counted_whole(jobs: int, tmp_path: Path) -> None:
 
 def model(seed: int = 1) -> dict[str, Tensor]:
     return {
-        "fc.weight": noise((30, 20), seed=seed), "fc.bias": noise((30,), seed=seed), "n.running_mean": noise((4,)),
-        "n.num_batches_tracked": torch.tensor(3), "half": noise((5, 7), torch.bfloat16, seed),
-    }  # fmt: skip
+        "fc.weight": noise((30, 20), seed=seed),
+        "fc.bias": noise((30,), seed=seed),
+        "n.running_mean": noise((4,)),
+        "n.num_batches_tracked": torch.tensor(3),
+        "half": noise((5, 7), torch.bfloat16, seed),
+    }
 
 
 @pytest.mark.parametrize("remove", [True, False])
@@ -146,10 +152,13 @@ def layouts(state: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
     halves = [{name: plain[name] for name in part} for part in (names[:2], names[2:])]
     save_distributed({"model": plain}, folder / "dcp", {"model.fc.weight": ((7, 20), (10,))}, files=2)
     return {
-        "zip": save(plain, folder / "zip.pt"), "safetensors": save(plain, folder / "plain.safetensors"),
-        "legacy": folder / "legacy.pt", "wrapped": folder / "wrapped.pt", "dcp": folder / "dcp",
+        "zip": save(plain, folder / "zip.pt"),
+        "safetensors": save(plain, folder / "plain.safetensors"),
+        "legacy": folder / "legacy.pt",
+        "wrapped": folder / "wrapped.pt",
+        "dcp": folder / "dcp",
         "folder": make_folder(folder / "shards", halves),
-    }  # fmt: skip
+    }
 
 
 def test_containers_and_wrappers_do_not_matter(tmp_path: Path) -> None:
@@ -168,9 +177,12 @@ def test_containers_and_wrappers_do_not_matter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind", "fault"),
-    [("fc.weight", "parameter", "has 1 element changed otherwise"), ("n.running_mean", "tensor", "has 1 element"),
-     ("n.num_batches_tracked", "tensor", "has 1 element changed otherwise")],
-)  # fmt: skip
+    [
+        ("fc.weight", "parameter", "has 1 element changed otherwise"),
+        ("n.running_mean", "tensor", "has 1 element"),
+        ("n.num_batches_tracked", "tensor", "has 1 element changed otherwise"),
+    ],
+)
 def test_one_changed_bit_is_found(name: str, kind: str, fault: str, tmp_path: Path) -> None:
     state = model()
     before = save(state, tmp_path / "a.pt")

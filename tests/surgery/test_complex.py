@@ -18,9 +18,9 @@ from torch.nn.utils import prune as torch_prune
 from prunecli import bake_module, prune_module
 from prunecli.errors import UnsupportedError
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_prune
+from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.verify import check_verification
 
 

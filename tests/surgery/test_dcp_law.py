@@ -14,11 +14,11 @@ from surgery_zoo import BLOCK, noise
 from torch import Tensor
 
 from prunecli.errors import UnsupportedError, UsageError
-from prunecli.formats.folders.dcp_metadata import StoredTensor, read_metadata
+from prunecli.formats.folders.dcp.metadata import StoredTensor, read_metadata
+from prunecli.formats.io.source import open_source
 from prunecli.formats.opening import open_any
-from prunecli.formats.source import open_source
-from prunecli.surgery.report import measure
-from prunecli.surgery.select import Selection
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.report.measure import measure
 
 COLUMN_MAJOR = "column-major"
 

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel
 from prunecli import prune_module
 from prunecli.errors import UnsupportedError, UsageError
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.plan import plan_prune
+from prunecli.surgery.plan.plan import plan_prune
 
 prune: Any = untyped_prune
 
@@ -48,9 +48,14 @@ def test_a_pruned_archive_computes_what_the_pruned_module_does(
 
 def test_a_model_of_a_library_computes_what_it_does_when_pruned(tmp_path: Path) -> None:
     config = BertConfig(
-        vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=16, return_dict=False,
-    )  # fmt: skip
+        vocab_size=30,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+        return_dict=False,
+    )
     torch.manual_seed(0)
     model: Any = BertModel(config)
     model.eval()

@@ -12,14 +12,20 @@ from folder_zoo import index_of, load_shard, save_shard
 from surgery_zoo import ask
 
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_prune
+from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.run.destination import Destination
 
 CONFIG: dict[str, Any] = {
-    "vocab_size": 97, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
+    "vocab_size": 97,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 
 
 def model() -> Any:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from surgery_zoo import count, save
 
 from prunecli.errors import ThresholdError, UsageError
-from prunecli.surgery.gates import check_gates, parse_gate
-from prunecli.surgery.report import Report
+from prunecli.surgery.report.gates import check_gates, parse_gate
+from prunecli.surgery.report.measure import Report
 
 ZEROS = {"module.a.weight": 10, "module.a.bias": 40, "module.b.weight": 100}
 """Zeros of tensors of 100 elements each."""
@@ -31,9 +31,12 @@ def outcome(report: Report, kind: Literal["under", "over"], text: str) -> str | 
 
 
 PATTERNS = {
-    "": list(ZEROS), "*.weight": ["module.a.weight", "module.b.weight"], "a.bias": ["module.a.bias"],
-    "module.b.*": ["module.b.weight"], r"re:a\.(weight|bias)": ["module.a.weight", "module.a.bias"],
-}  # fmt: skip
+    "": list(ZEROS),
+    "*.weight": ["module.a.weight", "module.b.weight"],
+    "a.bias": ["module.a.bias"],
+    "module.b.*": ["module.b.weight"],
+    r"re:a\.(weight|bias)": ["module.a.weight", "module.a.bias"],
+}
 
 
 @settings(deadline=None)

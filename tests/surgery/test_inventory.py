@@ -9,15 +9,19 @@ from torch import nn
 from prunecli.errors import UsageError
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.inventory import Entry, inventory, matching
-from prunecli.surgery.names.roles import Role
-from prunecli.surgery.select import Selection
+from prunecli.surgery.names.inventory import Entry, inventory, matching
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.roles.table import Role
 
 STATE = {
-    "module.fc.weight_orig": torch.ones(4, 4), "module.fc.weight_mask": torch.ones(4, 4, dtype=torch.bool),
-    "module.fc.bias": torch.ones(4), "bn.running_mean": torch.ones(4), "ids": torch.arange(4), "esc\x1b": torch.ones(2),
+    "module.fc.weight_orig": torch.ones(4, 4),
+    "module.fc.weight_mask": torch.ones(4, 4, dtype=torch.bool),
+    "module.fc.bias": torch.ones(4),
+    "bn.running_mean": torch.ones(4),
+    "ids": torch.arange(4),
+    "esc\x1b": torch.ones(2),
     "wide": torch.ones(1).expand(8),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -33,10 +37,16 @@ def names(entries: list[Entry], *patterns: str, **options: object) -> list[str]:
 
 def test_all_tensors_are_there_in_the_order_of_the_file(entries: list[Entry]) -> None:
     assert [(entry.name, entry.state) for entry in entries] == [
-        ("module.fc.weight_orig", "masked"), ("module.fc.weight_mask", "mask"), ("module.fc.bias", "dense"),
-        ("bn.running_mean", "statistic"), ("ids", "integer tensor"), ("esc\x1b", "dense"), ("wide", "not prunable"),
-        ("generator.w", "other network"), ("seen", "integer tensor"),
-    ]  # fmt: skip
+        ("module.fc.weight_orig", "masked"),
+        ("module.fc.weight_mask", "mask"),
+        ("module.fc.bias", "dense"),
+        ("bn.running_mean", "statistic"),
+        ("ids", "integer tensor"),
+        ("esc\x1b", "dense"),
+        ("wide", "not prunable"),
+        ("generator.w", "other network"),
+        ("seen", "integer tensor"),
+    ]
     assert [entry.tensor.shape for entry in entries[:2]] == [(4, 4), (4, 4)]
 
 

@@ -14,12 +14,12 @@ from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.views import View
 from prunecli.reporting.left_out import left_out_text
-from prunecli.surgery.left_out import LeftOut, PassedOver, left_out, passed_over
-from prunecli.surgery.names.roles import Role
-from prunecli.surgery.parameters import Parameter
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report, measure
-from prunecli.surgery.select import Choice, Selection, choose
+from prunecli.surgery.names.left_out import LeftOut, PassedOver, left_out, passed_over
+from prunecli.surgery.names.parameters import Parameter
+from prunecli.surgery.names.select import Choice, Selection, choose
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.roles.table import Role
 
 Counts = dict[tuple[str, str | None], int]
 """Numbers of tensors by role and key."""
@@ -110,9 +110,10 @@ def test_bytes_are_summed_and_shared_memory_counts_once() -> None:
     over = passed_over(MADE, PARAMETERS, [choose(PARAMETERS, Selection(("*",)))])
     assert over.bytes == 400 + 40 + 200 + 40 + 40 + 400 + 40 + 400 + 80 + 4 + 5056
     assert over.groups[:3] == (
-        LeftOut(Role.OPTIMIZER, 2, 110, 440, "G.optimizer"), LeftOut(Role.AVERAGE, 1, 100, 400, "G.ema"),
+        LeftOut(Role.OPTIMIZER, 2, 110, 440, "G.optimizer"),
+        LeftOut(Role.AVERAGE, 1, 100, 400, "G.ema"),
         LeftOut(Role.PACKED, 1, 50, 200),
-    )  # fmt: skip
+    )
     shared = [tensor(name, 10, 10, key="one") for name in ("a", "b")]
     twice = {each.name: parameter(each, Role.SETTING) for each in shared}
     made: Any = Made({})
@@ -123,9 +124,13 @@ def test_a_report_and_what_it_leaves_out_are_the_whole_checkpoint() -> None:
     groups = left_out(MADE, PARAMETERS, {"fc.weight"})
     by_role = {(group.role.value, group.key): group.tensors for group in groups}
     assert by_role == {
-        ("parameter", None): 1, ("packed weight", None): 1, ("quantiser state", None): 1, ("statistic", None): 1,
-        ("integer tensor", "rng"): 1, **BESIDE,
-    }  # fmt: skip
+        ("parameter", None): 1,
+        ("packed weight", None): 1,
+        ("quantiser state", None): 1,
+        ("statistic", None): 1,
+        ("integer tensor", "rng"): 1,
+        **BESIDE,
+    }
     assert sum(by_role.values()) == len(PARAMETERS) + len(CARRIED) - 2  # but for what is counted, by both its names
 
 
@@ -133,22 +138,51 @@ def test_a_report_and_what_it_leaves_out_are_the_whole_checkpoint() -> None:
     ("groups", "whole", "text"),
     [
         ([], 0, ""),
-        ([LeftOut(Role.PACKED, 80, 9, 999_999), LeftOut(Role.OPTIMIZER, 12, 9, 1)], 1_000_000,
-         "80 packed weights (>99% of the bytes), 12 tensors of optimizer state"),
-        ([LeftOut(Role.OTHER, 2, 9, 9, "gen\x1b"), LeftOut(Role.OTHER, 1, 9, 9, "D")], 1000,
-         r"2 in gen\x1b (--key '' takes the whole file), 1 in D"),
-        ([LeftOut(Role.OPTIMIZER, 2, 9, 50, "a"), LeftOut(Role.STATISTIC, 1, 9, 70),
-          LeftOut(Role.OPTIMIZER, 1, 9, 50, "b")], 1000,
-         "3 tensors of optimizer state (10% of the bytes), 1 statistic"),
+        (
+            [LeftOut(Role.PACKED, 80, 9, 999_999), LeftOut(Role.OPTIMIZER, 12, 9, 1)],
+            1_000_000,
+            "80 packed weights (>99% of the bytes), 12 tensors of optimizer state",
+        ),
+        (
+            [LeftOut(Role.OTHER, 2, 9, 9, "gen\x1b"), LeftOut(Role.OTHER, 1, 9, 9, "D")],
+            1000,
+            r"2 in gen\x1b (--key '' takes the whole file), 1 in D",
+        ),
+        (
+            [
+                LeftOut(Role.OPTIMIZER, 2, 9, 50, "a"),
+                LeftOut(Role.STATISTIC, 1, 9, 70),
+                LeftOut(Role.OPTIMIZER, 1, 9, 50, "b"),
+            ],
+            1000,
+            "3 tensors of optimizer state (10% of the bytes), 1 statistic",
+        ),
         ([LeftOut(Role.AVERAGE, 1, 9, 500, "ema")], 1000, "1 average in ema (50% of the bytes; --key ema)"),
-        ([LeftOut(Role.DERIVED, 2, 9, 0), LeftOut(Role.OPAQUE, 2, 9, 0), LeftOut(Role.PARAMETER, 1, 9, 0),
-          LeftOut(Role.STATISTIC, 1, 9, 0), LeftOut(Role.MASK, 7, 9, 0), LeftOut(Role.INTEGER, 1, 9, 0)], 0,
-         "7 masks, 2 derived copies, 2 tensors without plain elements, 1 other parameter and 2 more"),
-        ([LeftOut(Role.OPTIMIZER, 9, 9, 90), LeftOut(Role.QUANTISER, 3, 9, 80), LeftOut(Role.STATISTIC, 2, 9, 70),
-          LeftOut(Role.INTEGER, 4, 9, 60), LeftOut(Role.PACKED, 1, 9, 5)], 1000,
-         "9 tensors of optimizer state, 3 tensors of quantiser state, 2 statistics, 1 packed weight and 4 more"),
+        (
+            [
+                LeftOut(Role.DERIVED, 2, 9, 0),
+                LeftOut(Role.OPAQUE, 2, 9, 0),
+                LeftOut(Role.PARAMETER, 1, 9, 0),
+                LeftOut(Role.STATISTIC, 1, 9, 0),
+                LeftOut(Role.MASK, 7, 9, 0),
+                LeftOut(Role.INTEGER, 1, 9, 0),
+            ],
+            0,
+            "7 masks, 2 derived copies, 2 tensors without plain elements, 1 other parameter and 2 more",
+        ),
+        (
+            [
+                LeftOut(Role.OPTIMIZER, 9, 9, 90),
+                LeftOut(Role.QUANTISER, 3, 9, 80),
+                LeftOut(Role.STATISTIC, 2, 9, 70),
+                LeftOut(Role.INTEGER, 4, 9, 60),
+                LeftOut(Role.PACKED, 1, 9, 5),
+            ],
+            1000,
+            "9 tensors of optimizer state, 3 tensors of quantiser state, 2 statistics, 1 packed weight and 4 more",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_sentence(groups: list[LeftOut], whole: int, text: str) -> None:
     assert left_out_text(groups, whole) == text
 

@@ -14,7 +14,7 @@ from torch.nn.utils import prune as untyped_prune
 
 from prunecli import bake_module, prune_module
 from prunecli.errors import UsageError
-from prunecli.surgery.report_json import render_json
+from prunecli.surgery.report.codec import render_json
 
 prune: Any = untyped_prune
 
@@ -120,8 +120,11 @@ def test_one_mask_whatever_a_model_is_wrapped_in(pattern: str) -> None:
     rows = [next(each for each in report.parameters if each.pruned_now) for report in reports]
     assert {(row.key, row.mask_sha256, row.pruned_now) for row in rows} == {("0.weight", rows[0].mask_sha256, 27)}
     assert [row.name for row in rows] == [
-        "0.weight", "module.0.weight", "_orig_mod.0.weight", "0._checkpoint_wrapped_module.weight",
-    ]  # fmt: skip
+        "0.weight",
+        "module.0.weight",
+        "_orig_mod.0.weight",
+        "0._checkpoint_wrapped_module.weight",
+    ]
     dense = [
         model.get_parameter(f"{row.name}_orig") * model.get_buffer(f"{row.name}_mask")
         for model, row in zip(models, rows, strict=True)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as untyped_prune
 from torch.nn.utils.prune import BasePruningMethod
 
-import prunecli.core.hooks
-import prunecli.core.random_unstructured
-import prunecli.surgery.live
-import prunecli.surgery.live_layout
-import prunecli.surgery.live_pass
+import prunecli.modules.hooks
+import prunecli.modules.layout
+import prunecli.modules.passes
+import prunecli.modules.prune_module
+import prunecli.modules.random_unstructured
 from prunecli import bake_module, prune_module
 from prunecli.errors import PrunecliError, UnsupportedError, UsageError
 
@@ -77,20 +77,23 @@ def baking(model: nn.Module) -> None:
 
 
 WORK: dict[str, Callable[[nn.Module], None]] = {
-    "rounds": rounds, "removal": removal, "on zeros": on_zeros, "baking": baking,
-}  # fmt: skip
+    "rounds": rounds,
+    "removal": removal,
+    "on zeros": on_zeros,
+    "baking": baking,
+}
 
 _CODES = {
-    prunecli.surgery.live._mask,
-    prunecli.surgery.live._bake,
-    prunecli.core.hooks.unmask,
-    prunecli.core.hooks.keep_fresh,
-    prunecli.core.hooks.put_first,
-    prunecli.core.hooks.stop_refreshing,
-    prunecli.core.random_unstructured.RandomUnstructured.apply.__func__,  # type: ignore[attr-defined]
-    prunecli.core.random_unstructured._register,
-    prunecli.surgery.live_layout.Memory.write,
-    prunecli.surgery.live_layout.Memory._put,
+    prunecli.modules.prune_module._mask,
+    prunecli.modules.prune_module._bake,
+    prunecli.modules.hooks.unmask,
+    prunecli.modules.hooks.keep_fresh,
+    prunecli.modules.hooks.put_first,
+    prunecli.modules.hooks.stop_refreshing,
+    prunecli.modules.random_unstructured.RandomUnstructured.apply.__func__,  # type: ignore[attr-defined]
+    prunecli.modules.random_unstructured._register,
+    prunecli.modules.layout.Memory.write,
+    prunecli.modules.layout.Memory._put,
 }
 
 
@@ -123,7 +126,7 @@ def interrupted(after: int, error: type[BaseException]) -> Iterator[list[int]]:
 def test_interrupted_at_any_line_it_is_what_it_was(
     name: str, work: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prunecli.surgery.live_pass, "default_jobs", lambda: 1)  # lines of other threads are not traced
+    monkeypatch.setattr(prunecli.modules.passes, "default_jobs", lambda: 1)  # lines of other threads are not traced
     model = prepared(name)
     with interrupted(0, error) as seen:
         WORK[work](model)
@@ -142,7 +145,7 @@ def test_interrupted_at_any_line_it_is_what_it_was(
 def test_a_write_that_fails_in_a_thread_is_taken_back(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = prepared("encoder")
     before = picture(model)
-    write, calls = prunecli.surgery.live_layout.Memory.write, [0]
+    write, calls = prunecli.modules.layout.Memory.write, [0]
 
     def failing(self: Any, offset: int, data: Any) -> None:
         write(self, offset, data)
@@ -150,8 +153,8 @@ def test_a_write_that_fails_in_a_thread_is_taken_back(work: str, monkeypatch: py
         if calls[0] == 2:
             raise MemoryError
 
-    monkeypatch.setattr(prunecli.surgery.live_pass, "default_jobs", lambda: 3)
-    monkeypatch.setattr(prunecli.surgery.live_layout.Memory, "write", failing)
+    monkeypatch.setattr(prunecli.modules.passes, "default_jobs", lambda: 3)
+    monkeypatch.setattr(prunecli.modules.layout.Memory, "write", failing)
     with pytest.raises(MemoryError):
         WORK[work](model)
     assert calls[0] >= 2

@@ -12,7 +12,7 @@ from live_zoo import Wrapped, content, make
 from torch import Tensor, nn
 
 from prunecli import RandomUnstructured, bake_module, prune_module
-from prunecli.core.hooks import ProductRefresh
+from prunecli.modules.hooks import ProductRefresh
 
 
 def images() -> tuple[Tensor, ...]:
@@ -219,8 +219,10 @@ def through_torch_save(model: nn.Module) -> nn.Module:
 
 
 COPIES: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "deepcopy": copy.deepcopy, "pickle": through_pickle, "torch.save": through_torch_save,
-}  # fmt: skip
+    "deepcopy": copy.deepcopy,
+    "pickle": through_pickle,
+    "torch.save": through_torch_save,
+}
 
 
 @pytest.mark.parametrize("way", COPIES)

@@ -21,8 +21,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from prunecli import bake_module, prune_module
 from prunecli.errors import UnsupportedError
-from prunecli.surgery import live_pass
-from prunecli.surgery.live_shards import fsdp_records
+from prunecli.modules import passes
+from prunecli.modules.shards import fsdp_records
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_shard_takes_no_mask_of_its_own(mesh: DeviceMesh) -> None:
 def test_if_another_rank_fails_nothing_has_changed_here(mesh: DeviceMesh, monkeypatch: pytest.MonkeyPatch) -> None:
     module = spread(mesh, Shard(0))
     before = bits_of(module)
-    monkeypatch.setattr(live_pass, "exchange", lambda mesh, told: [told, told if isinstance(told, tuple) else None])
+    monkeypatch.setattr(passes, "exchange", lambda mesh, told: [told, told if isinstance(told, tuple) else None])
     with pytest.raises(UnsupportedError, match="another rank failed"):
         prune_module(module, "*", 0.5, seed=1, remove=True)
     assert bits_of(module) == before

@@ -12,8 +12,8 @@ import prunecli
 from prunecli.errors import UnsupportedError, UsageError
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.binary import is_binary
-from prunecli.surgery.parameters import parameters_of
+from prunecli.surgery.names.binary import is_binary
+from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.verify import verify_checkpoint
 
 SHAPE = (6, 8)
@@ -101,8 +101,10 @@ def test_a_mask_with_another_value_is_soft_and_no_pattern_takes_it(
     source, target = save(state, tmp_path / "in.pt"), tmp_path / "out.pt"
     with open_checkpoint(source) as checkpoint:
         assert {name: (str(each.role), each.mask) for name, each in parameters_of(checkpoint).items()} == {
-            weight: ("parameter", None), "a.bias": ("parameter", None), mask: ("soft mask", None),
-        }  # fmt: skip
+            weight: ("parameter", None),
+            "a.bias": ("parameter", None),
+            mask: ("soft mask", None),
+        }
     apply(source, target, ask(1.0, "*", remove=True))
     loaded = load(target)
     assert torch.equal(loaded[mask], state[mask])
@@ -156,13 +158,20 @@ def test_a_mask_that_is_not_row_major_is_looked_at_where_it_lies(turned: bool, t
 
 def test_what_only_looks_like_a_mask_is_not_one(tmp_path: Path) -> None:
     state = {
-        "a": noise((4,), seed=1), "a_mask": torch.ones(5),
-        "b": torch.tensor(1.0), "b_mask": torch.tensor(1.0),
-        "c": torch.ones(4, dtype=torch.int32), "c_mask": torch.ones(4),
-        "d_orig": noise((4,), seed=5), "d_mask": torch.ones(4), "d": noise((4,), seed=7),
-        "e": noise((4,), seed=8), "e_mask": torch.ones(1).expand(4),
-        "f": noise((1,), seed=9).expand(4), "f_mask": torch.ones(4),
-    }  # fmt: skip
+        "a": noise((4,), seed=1),
+        "a_mask": torch.ones(5),
+        "b": torch.tensor(1.0),
+        "b_mask": torch.tensor(1.0),
+        "c": torch.ones(4, dtype=torch.int32),
+        "c_mask": torch.ones(4),
+        "d_orig": noise((4,), seed=5),
+        "d_mask": torch.ones(4),
+        "d": noise((4,), seed=7),
+        "e": noise((4,), seed=8),
+        "e_mask": torch.ones(1).expand(4),
+        "f": noise((1,), seed=9).expand(4),
+        "f_mask": torch.ones(4),
+    }
     with open_checkpoint(save(state, tmp_path / "m.pt")) as checkpoint:
         found = parameters_of(checkpoint)
     assert all(each.mask is None for each in found.values())
@@ -178,9 +187,11 @@ def test_a_parametrization_with_other_parts_keeps_its_mask(tmp_path: Path) -> No
     apply(source, target, ask(1.0, "*", remove=True))
     assert torch.equal(load(target)["a.parametrizations.weight.0.mask"], state["a.parametrizations.weight.0.mask"])
     assert roles({name: "f32 6x8" if tensor.dim() == 2 else "f32 6" for name, tensor in state.items()}) == {
-        "a.parametrizations.weight.original": "parameter", "a.bias": "parameter",
-        "a.parametrizations.weight.0.mask": "mask", "a.parametrizations.weight.1._u": "auxiliary vector",
-    }  # fmt: skip
+        "a.parametrizations.weight.original": "parameter",
+        "a.bias": "parameter",
+        "a.parametrizations.weight.0.mask": "mask",
+        "a.parametrizations.weight.1._u": "auxiliary vector",
+    }
 
 
 def test_a_nested_dict_cannot_give_a_parametrized_weight_its_name(tmp_path: Path) -> None:
@@ -216,8 +227,9 @@ def test_baked_masks_of_a_parametrization_load_into_the_plain_module(tmp_path: P
 
 def test_the_scores_that_masks_are_made_from_are_left_alone() -> None:
     assert roles({"weight": "f32 3x4", "sparse_mask_scores": "f32 3x4"}) == {
-        "weight": "parameter", "sparse_mask_scores": "soft mask",
-    }  # fmt: skip
+        "weight": "parameter",
+        "sparse_mask_scores": "soft mask",
+    }
     hooked = {"w": "f32 3x4", "__nncf_hooks.post_hooks.w__0.0.mask": "f32 3x4"}
     assert list(roles(hooked).values()) == ["parameter", "soft mask"]
 

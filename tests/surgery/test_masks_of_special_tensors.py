@@ -19,13 +19,13 @@ from prunecli import bake_module
 from prunecli.errors import UnsupportedError, UsageError
 from prunecli.formats.base import Layout, Reading
 from prunecli.formats.opening import open_any
-from prunecli.surgery.compare import compare
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.parameters import Parameter, parameters_of
-from prunecli.surgery.plan import plan_bake
-from prunecli.surgery.report import Report, measure
+from prunecli.surgery.compare.compare import compare
+from prunecli.surgery.names.parameters import Parameter, parameters_of
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_bake
+from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.select import Selection
+from prunecli.surgery.run.destination import Destination
 
 FOREIGN = Reading(foreign=True)
 
@@ -68,9 +68,12 @@ ORIGINALS: dict[str, tuple[Callable[[], Tensor], str]] = {
 def written(tmp_path: Path, original: Tensor, mask: Tensor | None = None) -> Path:
     keep = noise((4, 6), torch.bool) if mask is None else mask
     state = {
-        "odd.weight_orig": nn.Parameter(original, requires_grad=False), "odd.weight_mask": keep,
-        "fc.weight_orig": noise((3, 5)), "fc.weight_mask": noise((3, 5), torch.bool, 2), "fc.bias": noise((3,)),
-    }  # fmt: skip
+        "odd.weight_orig": nn.Parameter(original, requires_grad=False),
+        "odd.weight_mask": keep,
+        "fc.weight_orig": noise((3, 5)),
+        "fc.weight_mask": noise((3, 5), torch.bool, 2),
+        "fc.bias": noise((3,)),
+    }
     return save(state, tmp_path / "in.pt")
 
 
@@ -151,9 +154,12 @@ def test_a_sparse_mask_leaves_the_file_readable(tmp_path: Path) -> None:
 def test_the_amount_that_coremltools_keeps_goes_with_its_mask(tmp_path: Path) -> None:
     weight, keep = noise((3, 5)), noise((3, 5), torch.bool, 2)
     state = {
-        "fc.weight_orig": weight, "fc.weight_mask": keep.float(), "fc.weight_amount": torch.tensor(0.5),
-        "fc.bias_amount": torch.tensor(0.25), "other.weight_amount": torch.tensor(1.0),
-    }  # fmt: skip
+        "fc.weight_orig": weight,
+        "fc.weight_mask": keep.float(),
+        "fc.weight_amount": torch.tensor(0.5),
+        "fc.bias_amount": torch.tensor(0.25),
+        "other.weight_amount": torch.tensor(1.0),
+    }
     baked(save(state, tmp_path / "in.pt"), tmp_path / "out.pt")
     result = torch.load(tmp_path / "out.pt")
     assert list(result) == ["fc.weight", "fc.bias_amount", "other.weight_amount"]

@@ -4,14 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
-from prunecli.surgery.nearest import nearest_names
+from prunecli.surgery.names.suggest import nearest_names
 
 NAMES = [
     *(f"model.layers.{layer}.self_attn.{each}_proj.weight" for layer in range(12) for each in "qkvo"),
     *(f"model.layers.{layer}.mlp.{each}_proj.weight" for layer in range(12) for each in ("gate", "up", "down")),
     *(f"model.layers.{layer}.input_layernorm.weight" for layer in range(12)),
-    "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight",
-]  # fmt: skip
+    "model.embed_tokens.weight",
+    "model.norm.weight",
+    "lm_head.weight",
+]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ NAMES = [
         lambda name: name.replace(".weight", ""),
         lambda name: name.replace(".weight", ".*"),
     ],
-)  # fmt: skip
+)
 def test_a_slip_is_seen_through(slip: Callable[[str], str]) -> None:
     assert [nearest_names(slip(name), NAMES, 1) for name in NAMES] == [[name] for name in NAMES]
 

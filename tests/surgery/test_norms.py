@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils import spectral_norm as untyped_spectral_norm
 from torch.nn.utils import weight_norm as untyped_weight_norm
 
-from prunecli.surgery.names.evidence_norms import directions_of
+from prunecli.surgery.roles.norms import directions_of
 
 spectral_norm: Any = untyped_spectral_norm
 weight_norm: Any = untyped_weight_norm
@@ -25,18 +25,21 @@ NORMS: dict[str, tuple[Callable[[], nn.Module], set[str], set[str]]] = {
     "weight": (lambda: weight_norm(nn.Linear(32, 16)), {"weight_v", "bias"}, {"weight_g"}),
     "weight, all of it": (lambda: weight_norm(nn.Linear(32, 16), dim=None), {"weight_v", "bias"}, {"weight_g"}),
     "new spectral": (
-        lambda: modern.spectral_norm(nn.Linear(32, 16)), {"parametrizations.weight.original", "bias"},
+        lambda: modern.spectral_norm(nn.Linear(32, 16)),
+        {"parametrizations.weight.original", "bias"},
         {"parametrizations.weight.0._u", "parametrizations.weight.0._v"},
     ),
     "new weight": (
-        lambda: modern.weight_norm(nn.Conv1d(32, 16, 3), dim=2), {"parametrizations.weight.original1", "bias"},
+        lambda: modern.weight_norm(nn.Conv1d(32, 16, 3), dim=2),
+        {"parametrizations.weight.original1", "bias"},
         {"parametrizations.weight.original0"},
     ),
     "orthogonal": (
-        lambda: modern.orthogonal(nn.Linear(32, 32)), {"parametrizations.weight.original", "bias"},
+        lambda: modern.orthogonal(nn.Linear(32, 32)),
+        {"parametrizations.weight.original", "bias"},
         {"parametrizations.weight.0.base"},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")  # files made with the old one are still there

@@ -11,13 +11,13 @@ from surgery_zoo import raw
 from torch import nn
 
 from prunecli import bake_module, prune_module
-from prunecli.core.hooks import ProductRefresh
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_bake
+from prunecli.modules.hooks import ProductRefresh
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_bake
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.select import Selection
+from prunecli.surgery.run.destination import Destination
 
 
 def model(pruned: str = "*weight*") -> nn.Module:
@@ -49,11 +49,16 @@ print(sorted(torch.load(sys.argv[1], weights_only=False).state_dict()))
 """
 
 
+@pytest.mark.parametrize("home", ["prunecli.modules.hooks", "prunecli.core.hooks"], ids=["today", "before the move"])
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_a_baked_module_loads_without_prunecli(zipped: bool, tmp_path: Path) -> None:
+def test_a_baked_module_loads_without_prunecli(
+    zipped: bool, home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target, net = tmp_path / "in.pt", tmp_path / "out.pt", model()
+    monkeypatch.setattr(ProductRefresh, "__module__", home)
     torch.save(net, source, _use_new_zipfile_serialization=zipped)
     assert b"ProductRefresh" in pickles(source, zipped)
+    assert home.encode() in pickles(source, zipped)
     baked(source, target)
     assert b"prunecli" not in pickles(target, zipped)
     done = subprocess.run(

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunecli.errors import UnreadableError, UsageError
-from prunecli.surgery.recipe import parse_recipe, read_recipe, render_recipe
-from prunecli.surgery.request import Group, Prune
-from prunecli.surgery.select import Selection
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.recipe import parse_recipe, read_recipe, render_recipe
+from prunecli.surgery.plan.request import Group, Prune
 
 FULL = """\
 seed = 7
@@ -35,16 +35,28 @@ names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 amounts = st.integers(0, 1 << 70) | st.floats(0, 1)
 groups = st.builds(
     lambda params, excludes, dims, amount, together: Group(Selection(params, excludes, dims), amount, together),
-    st.lists(names, min_size=1, max_size=3).map(tuple), st.lists(names, max_size=2).map(tuple), st.integers(0, 64),
-    amounts, st.booleans(),
-)  # fmt: skip
-requests = st.builds(
-    Prune, st.lists(groups, min_size=1, max_size=3).map(tuple), st.none() | st.integers(0, (1 << 128) - 1),
-    st.just(False), st.booleans(), st.booleans(), st.sampled_from(["bool", "same"]),
-) | st.builds(
-    Prune, st.lists(groups, min_size=1, max_size=3).map(tuple), st.integers(0, 9), st.just(True), st.just(False),
+    st.lists(names, min_size=1, max_size=3).map(tuple),
+    st.lists(names, max_size=2).map(tuple),
+    st.integers(0, 64),
+    amounts,
     st.booleans(),
-)  # fmt: skip
+)
+requests = st.builds(
+    Prune,
+    st.lists(groups, min_size=1, max_size=3).map(tuple),
+    st.none() | st.integers(0, (1 << 128) - 1),
+    st.just(False),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["bool", "same"]),
+) | st.builds(
+    Prune,
+    st.lists(groups, min_size=1, max_size=3).map(tuple),
+    st.integers(0, 9),
+    st.just(True),
+    st.just(False),
+    st.booleans(),
+)
 
 
 def test_a_full_recipe_is_the_request_that_it_describes() -> None:

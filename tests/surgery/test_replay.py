@@ -14,14 +14,14 @@ from torch import Tensor
 
 from prunecli.errors import ThresholdError, UsageError
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import Plan, plan_prune
+from prunecli.surgery.plan.plan import Plan, plan_prune
+from prunecli.surgery.plan.request import Prune
 from prunecli.surgery.replay import plan_replay
-from prunecli.surgery.report import Report
-from prunecli.surgery.report_reading import read_report
-from prunecli.surgery.request import Prune
+from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.reading import read_report
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.rewrite_units import Run
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.resume import Run
 
 
 def tensors(seed: int = 0) -> dict[str, Tensor]:
@@ -48,9 +48,12 @@ requests = st.builds(
     lambda amount, together, remove, zeros, dtype: ask(
         amount, "layer.*.weight", everywhere=together, remove=remove, zeros_are_pruned=zeros, mask_dtype=dtype
     ),
-    st.floats(0, 1) | st.integers(0, 200), st.booleans(), st.booleans(), st.booleans(),
+    st.floats(0, 1) | st.integers(0, 200),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
     st.sampled_from(["bool", "same"]),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=30, deadline=None)

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from surgery_zoo import apply, ask, noise, save
 
 from prunecli.core.amount import Amount
-from prunecli.core.structure import Structure
+from prunecli.core.structure.model import Structure
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError
-from prunecli.surgery.left_out import LeftOut
-from prunecli.surgery.names.roles import Role
-from prunecli.surgery.report import ParameterReport, Place, Report
-from prunecli.surgery.report_json import as_dict, render_json
-from prunecli.surgery.report_reading import parse_report
+from prunecli.surgery.names.left_out import LeftOut
+from prunecli.surgery.report.codec import as_dict, render_json
+from prunecli.surgery.report.measure import ParameterReport, Place, Report
+from prunecli.surgery.report.reading import parse_report
+from prunecli.surgery.roles.table import Role
 
 
 def _example() -> str:
@@ -61,9 +61,17 @@ def test_reports_of_old_have_nothing_left_out_and_parameters_alone() -> None:
 def test_reports_of_old_do_not_say_along_which_dimension_groups_lie() -> None:
     content = json.loads(_REPORT)
     structure = {
-        "rows": 8, "empty_rows": 1, "columns": 12, "empty_columns": 2, "blocks_16x16": 1, "empty_blocks_16x16": 0,
-        "groups_of_4": 24, "groups_of_4_with_2_zeros": 5, "groups_of_8": None, "groups_of_8_with_4_zeros": None,
-    }  # fmt: skip
+        "rows": 8,
+        "empty_rows": 1,
+        "columns": 12,
+        "empty_columns": 2,
+        "blocks_16x16": 1,
+        "empty_blocks_16x16": 0,
+        "groups_of_4": 24,
+        "groups_of_4_with_2_zeros": 5,
+        "groups_of_8": None,
+        "groups_of_8_with_4_zeros": None,
+    }
     for told, expected in (({}, None), ({"group_dimension": 1}, 1)):
         content["parameters"][0]["structure"] = {**structure, **told}
         found = parse_report(json.dumps(content).encode(), "r.json").parameters[0].structure
@@ -117,10 +125,14 @@ def test_a_report_that_lacks_a_field_is_refused(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"", "no JSON"), (b"[]", "no JSON object"), (b"\x80", "no JSON"), (b"[" * 100_000, "no JSON"),
-        (b'{"schema": 1, "schema": 1}', "schema twice"), (b'{"schema": "x\\u001b"}', r"its schema is 'x\x1b'"),
+        (b"", "no JSON"),
+        (b"[]", "no JSON object"),
+        (b"\x80", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b'{"schema": 1, "schema": 1}', "schema twice"),
+        (b'{"schema": "x\\u001b"}', r"its schema is 'x\x1b'"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_report_is_refused(raw: bytes, words: str) -> None:
     with pytest.raises(DamagedError) as caught:
         parse_report(raw, "r.json")

@@ -19,11 +19,11 @@ from prunecli.formats.base import TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.opening import open_any
 from prunecli.formats.views import View
-from prunecli.surgery import units
-from prunecli.surgery.parameters import Parameter
-from prunecli.surgery.report import ParameterReport, Report, measure, picture_cells
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.select import Selection
+from prunecli.surgery.names.parameters import Parameter
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.report.measure import ParameterReport, Report, measure, picture_cells
+from prunecli.surgery.run import units
+from prunecli.surgery.run.resume import Run
 
 
 def look(path: Path, *patterns: str, run: Run | None = None, structure: bool = True) -> Report:
@@ -77,10 +77,12 @@ def test_of_every_type_and_shape(suffix: str, tmp_path: Path) -> None:
 def test_of_views_that_are_met_element_by_element(tmp_path: Path) -> None:
     table = sparse((40, 36))
     tensors = {
-        "t": table.t(), "even": table[:, ::2], "rows": table[3:9],
+        "t": table.t(),
+        "even": table[:, ::2],
+        "rows": table[3:9],
         "packed": sparse((60, 70), torch.float16)[2:50, 1:41],
         "channels_last": sparse((8, 3, 4, 8)).contiguous(memory_format=torch.channels_last),
-    }  # fmt: skip
+    }
     check(look(save(tensors, tmp_path / "model.pt")), tensors)
 
 
@@ -143,11 +145,16 @@ def test_the_sums_of_remove_are_those_of_the_product(tmp_path: Path) -> None:
 
 
 CUTS = {
-    "line": ((40,), ((4, 8),)), "rows": ((40, 24), ((8, 16), ())), "columns": ((40, 24), ((), (8,))),
-    "both": ((41, 36), ((4, 5), (3, 9))), "cube": ((4, 5, 12), ((2,), (1, 3), (5,))), "empty": ((3, 0), ((), ())),
-    "long": ((2 * BLOCK + 77,), ((BLOCK - 5, BLOCK + 9),)), "tall": ((1031, 1028), ((500,), ())),
+    "line": ((40,), ((4, 8),)),
+    "rows": ((40, 24), ((8, 16), ())),
+    "columns": ((40, 24), ((), (8,))),
+    "both": ((41, 36), ((4, 5), (3, 9))),
+    "cube": ((4, 5, 12), ((2,), (1, 3), (5,))),
+    "empty": ((3, 0), ((), ())),
+    "long": ((2 * BLOCK + 77,), ((BLOCK - 5, BLOCK + 9),)),
+    "tall": ((1031, 1028), ((500,), ())),
     "wide": ((520, 3000), ((), (1500,))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("ranks", [1, 3])

@@ -12,11 +12,11 @@ from surgery_zoo import BLOCK, FLOATS, INTEGERS, apply, ask, bake, bits, count, 
 from torch import Tensor
 
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import ParameterReport, Report
-from prunecli.surgery.report_json import as_dict, render_json
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.report.codec import as_dict, render_json
+from prunecli.surgery.report.measure import ParameterReport, Report
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.run.destination import Destination
 
 
 def rows(report: Report) -> dict[str, ParameterReport]:
@@ -65,17 +65,23 @@ def test_the_lone_sign_bit_of_a_type_without_negative_zero_is_no_zero(shared: bo
     tensors = {name: (lone if shared else lone.clone()).view(getattr(torch, name)) for name in names}
     report = count(save(tensors, tmp_path / "model.pt"))
     assert {name: each.zeros for name, each in rows(report).items()} == {
-        "float8_e4m3fn": 3, "float8_e4m3fnuz": 2, "float8_e5m2fnuz": 2,
-    }  # fmt: skip
+        "float8_e4m3fn": 3,
+        "float8_e4m3fnuz": 2,
+        "float8_e5m2fnuz": 2,
+    }
 
 
 def test_views_are_counted_by_logical_elements(tmp_path: Path) -> None:
     table = sparse((12, 10), torch.float32, 1)
     tensors = {
-        "t": table.t(), "even": table[:, ::2], "row": table[3], "packed": sparse((6, 7), torch.float16, 2)[2:5, 1:],
-        "expanded": torch.tensor([[0.0, 1.0, 0.0]]).expand(4, 3), "blown": torch.zeros(1).expand(2, 3, 4),
+        "t": table.t(),
+        "even": table[:, ::2],
+        "row": table[3],
+        "packed": sparse((6, 7), torch.float16, 2)[2:5, 1:],
+        "expanded": torch.tensor([[0.0, 1.0, 0.0]]).expand(4, 3),
+        "blown": torch.zeros(1).expand(2, 3, 4),
         "channels_last": sparse((2, 3, 4, 5), torch.float64, 3).contiguous(memory_format=torch.channels_last),
-    }  # fmt: skip
+    }
     report = count(save(tensors, tmp_path / "model.pt"))
     assert {name: each.zeros for name, each in rows(report).items()} == {n: zeros_of(t) for n, t in tensors.items()}
 
@@ -95,9 +101,11 @@ def test_a_masked_parameter_is_as_sparse_as_its_product(tmp_path: Path) -> None:
 @pytest.mark.parametrize("remove", [False, True])
 def test_what_apply_reports_is_what_is_found_afterwards(remove: bool, suffix: str, tmp_path: Path) -> None:
     tensors = {
-        "a": sparse((40, 50), torch.float32, 1), "b": sparse((2 * BLOCK - 7,), torch.bfloat16, 2),
-        "left": sparse((9,), torch.float16, 3), "steps": torch.tensor([0, 1]),
-    }  # fmt: skip
+        "a": sparse((40, 50), torch.float32, 1),
+        "b": sparse((2 * BLOCK - 7,), torch.bfloat16, 2),
+        "left": sparse((9,), torch.float16, 3),
+        "steps": torch.tensor([0, 1]),
+    }
     if suffix == ".pt":
         tensors["t"] = sparse((30, 20), torch.float32, 4).t()
     source, target = save(tensors, tmp_path / f"model{suffix}"), tmp_path / f"out{suffix}"
@@ -147,16 +155,47 @@ def written(tmp_path: Path, **options: Any) -> dict[str, Any]:
 def test_the_json_has_the_published_keys_and_only_ascii(tmp_path: Path) -> None:
     report = written(tmp_path, everywhere=True)
     assert list(report) == [
-        "schema", "tool", "command", "source", "output", "key", "method", "seed", "groups", "remove", "mask_dtype",
-        "untie", "zeros_are_pruned", "totals", "parameters", "carried", "stamps", "left_out",
-    ]  # fmt: skip
+        "schema",
+        "tool",
+        "command",
+        "source",
+        "output",
+        "key",
+        "method",
+        "seed",
+        "groups",
+        "remove",
+        "mask_dtype",
+        "untie",
+        "zeros_are_pruned",
+        "totals",
+        "parameters",
+        "carried",
+        "stamps",
+        "left_out",
+    ]
     assert list(report["tool"]) == ["name", "version", "stream", "python", "numpy"]
     assert list(report["source"]) == list(report["output"]) == ["path", "format", "bytes"]
     assert list(report["totals"]) == ["parameters", "elements", "zeros", "sparsity", "pruned_now"]
     assert list(report["parameters"][0]) == [
-        "name", "module", "shape", "dtype", "elements", "zeros_before", "zeros", "sparsity", "state", "pruned_now",
-        "tied_to", "key", "candidates", "mask_sha256", "crc32", "structure", "copies",
-    ]  # fmt: skip
+        "name",
+        "module",
+        "shape",
+        "dtype",
+        "elements",
+        "zeros_before",
+        "zeros",
+        "sparsity",
+        "state",
+        "pruned_now",
+        "tied_to",
+        "key",
+        "candidates",
+        "mask_sha256",
+        "crc32",
+        "structure",
+        "copies",
+    ]
     assert report["schema"] == "prunecli.report/1"
     values = [report[key] for key in ("command", "seed", "method", "remove", "mask_dtype")]
     assert values == ["apply", 7, "random_unstructured", False, "bool"]
@@ -168,8 +207,10 @@ def test_the_json_tells_what_was_done(tmp_path: Path) -> None:
     assert report["source"]["path"] == str(tmp_path / "modèle.pt")
     assert report["source"]["bytes"] == (tmp_path / "modèle.pt").stat().st_size
     assert report["output"] == {
-        "path": str(tmp_path / "out.pt"), "format": "torch zip", "bytes": (tmp_path / "out.pt").stat().st_size,
-    }  # fmt: skip
+        "path": str(tmp_path / "out.pt"),
+        "format": "torch zip",
+        "bytes": (tmp_path / "out.pt").stat().st_size,
+    }
     weight, bias = report["parameters"]
     assert (weight["name"], weight["module"], weight["shape"]) == ("ä\x1b[31m.weight", "ä\x1b[31m", [4, 6])
     assert (weight["zeros"], weight["sparsity"], weight["pruned_now"], weight["state"]) == (12, 0.5, 12, "masked")

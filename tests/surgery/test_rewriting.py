@@ -9,11 +9,11 @@ from surgery_zoo import BLOCK, apply, ask, expected_file, live_mask, load, noise
 
 from prunecli.errors import DamagedError, OutputError, UsageError
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.destinations import Destination, default_output, default_report
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.rewrite_units import Run
+from prunecli.surgery.run.destination import Destination, default_output, default_report
+from prunecli.surgery.run.resume import Run
 
 
 def names(folder: Path) -> list[str]:
@@ -144,11 +144,15 @@ def test_an_identity_prune_gives_the_same_bytes(source: Path) -> None:
 @pytest.mark.parametrize(
     ("source_name", "command", "expected"),
     [
-        ("m.pt", "apply", "m.pruned.pt"), ("m.v2.safetensors", "apply", "m.v2.pruned.safetensors"),
-        ("m.pth.tar", "apply", "m.pruned.pth.tar"), ("m", "apply", "m.pruned"), (".hidden", "apply", ".hidden.pruned"),
-        ("m.pt", "remove", "m.baked.pt"), ("m.pruned.pt", "remove", "m.baked.pt"),
+        ("m.pt", "apply", "m.pruned.pt"),
+        ("m.v2.safetensors", "apply", "m.v2.pruned.safetensors"),
+        ("m.pth.tar", "apply", "m.pruned.pth.tar"),
+        ("m", "apply", "m.pruned"),
+        (".hidden", "apply", ".hidden.pruned"),
+        ("m.pt", "remove", "m.baked.pt"),
+        ("m.pruned.pt", "remove", "m.baked.pt"),
     ],
-)  # fmt: skip
+)
 def test_default_names(source_name: str, command: str, expected: str) -> None:
     output = default_output(Path("folder") / source_name, command)
     assert output == Path("folder") / expected

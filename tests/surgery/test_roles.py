@@ -14,10 +14,10 @@ from torch import Tensor
 from prunecli.errors import UsageError
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.opening import open_any
-from prunecli.surgery.names import roles as table
-from prunecli.surgery.names.evidence_norms import directions_of
-from prunecli.surgery.names.modules import Module, modules_of
-from prunecli.surgery.parameters import parameters_of
+from prunecli.surgery.names.parameters import parameters_of
+from prunecli.surgery.roles import table
+from prunecli.surgery.roles.modules import Module, modules_of
+from prunecli.surgery.roles.norms import directions_of
 
 P, Q, K, I8 = "parameter", "quantiser state", "packed weight", "quantised weight"
 S, A, D, C, INT = "statistic", "auxiliary vector", "derived copy", "setting", "integer tensor"
@@ -26,72 +26,113 @@ OPAQUE, MASK = "tensor without plain elements", "mask"
 LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
     "a linear layer": {"weight": ("f32 8x4", P), "bias": ("f32 8", P)},
     "bitsandbytes, 4 bit": {
-        "weight": ("u8 1024x1", K), "bias": ("f32 32", P), "weight.absmax": ("u8 32", Q),
-        "weight.quant_map": ("f32 16", Q), "weight.nested_absmax": ("f32 1", Q),
+        "weight": ("u8 1024x1", K),
+        "bias": ("f32 32", P),
+        "weight.absmax": ("u8 32", Q),
+        "weight.quant_map": ("f32 16", Q),
+        "weight.nested_absmax": ("f32 1", Q),
         "weight.nested_quant_map": ("f32 256", Q),
         "weight.quant_state.bitsandbytes__nf4": ("u8 167", Q),
     },
     "bitsandbytes, 8 bit": {
-        "weight": ("i8 32x64", I8), "bias": ("f16 32", P), "SCB": ("f32 32", Q), "weight_format": ("u8", Q),
+        "weight": ("i8 32x64", I8),
+        "bias": ("f16 32", P),
+        "SCB": ("f32 32", Q),
+        "weight_format": ("u8", Q),
     },
     "GPTQ, AutoRound": {
-        "qweight": ("i32 16x32", K), "qzeros": ("i32 1x4", Q), "scales": ("f16 1x32", Q), "g_idx": ("i32 128", Q),
+        "qweight": ("i32 16x32", K),
+        "qzeros": ("i32 1x4", Q),
+        "scales": ("f16 1x32", Q),
+        "g_idx": ("i32 128", Q),
         "bias": ("f16 32", P),
     },
     "AWQ": {"qweight": ("i32 128x4", K), "qzeros": ("i32 1x4", Q), "scales": ("f16 1x32", Q)},
     "Marlin": {"B": ("i32 8x64", K), "s": ("f16 1x32", Q), "workspace": ("i32 16", Q)},
     "HQQ": {
-        "W_q": ("u8 32x64", K), "scale": ("f32 64x1", Q), "zero": ("f32 64x1", Q), "nbits": ("i32", Q),
-        "shape": ("i64 2", Q), "bias": ("f32 32", P),
+        "W_q": ("u8 32x64", K),
+        "scale": ("f32 64x1", Q),
+        "zero": ("f32 64x1", Q),
+        "nbits": ("i32", Q),
+        "shape": ("i64 2", Q),
+        "bias": ("f32 32", P),
     },
     "mlx": {"weight": ("u32 32x16", K), "scales": ("f32 32x2", Q), "biases": ("f32 32x2", Q), "bias": ("f32 32", P)},
     "mlx, mxfp4": {"weight": ("u32 32x16", K), "scales": ("u8 32x4", Q), "bias": ("f32 32", P)},
     "compressed-tensors, int4": {
-        "weight_packed": ("i32 32x16", K), "weight_scale": ("bf16 32x1", Q), "weight_zero_point": ("i32 4x1", Q),
-        "weight_shape": ("i64 2", Q), "weight_g_idx": ("i32 128", Q),
+        "weight_packed": ("i32 32x16", K),
+        "weight_scale": ("bf16 32x1", Q),
+        "weight_zero_point": ("i32 4x1", Q),
+        "weight_shape": ("i64 2", Q),
+        "weight_g_idx": ("i32 128", Q),
     },
     "compressed-tensors, int8": {"weight": ("i8 32x64", I8), "weight_scale": ("bf16 32x1", Q)},
     "compressed-tensors, int8 with zero points": {
-        "weight": ("i8 32x64", K), "weight_scale": ("bf16 32x1", Q), "weight_zero_point": ("i8 32x1", Q),
+        "weight": ("i8 32x64", K),
+        "weight_scale": ("bf16 32x1", Q),
+        "weight_zero_point": ("i8 32x1", Q),
     },
     "nvfp4": {
-        "weight_packed": ("u8 32x64", K), "weight_scale": ("f8 32x8", Q), "weight_global_scale": ("f32 1", Q),
+        "weight_packed": ("u8 32x64", K),
+        "weight_scale": ("f8 32x8", Q),
+        "weight_global_scale": ("f32 1", Q),
         "input_global_scale": ("f32 1", Q),
     },
     "ModelOpt, nvfp4": {
-        "weight": ("u8 32x64", K), "weight_scale": ("f8 32x8", Q), "weight_scale_2": ("f32", Q),
+        "weight": ("u8 32x64", K),
+        "weight_scale": ("f8 32x8", Q),
+        "weight_scale_2": ("f32", Q),
         "input_scale": ("f32", Q),
     },
     "fp4 of safetensors": {"weight": ("f4 32x32", K), "weight_scale": ("e8m0 32x1", Q), "bias": ("f32 32", P)},
     "fp8, DeepSeek": {"weight": ("f8 128x128", P), "weight_scale_inv": ("f32 1x1", Q)},
     "fp8, ComfyUI": {
-        "weight": ("f8 8x4", P), "scale_weight": ("f32 1", Q), "scale_input": ("f32 1", Q), "bias": ("f16 8", P),
+        "weight": ("f8 8x4", P),
+        "scale_weight": ("f32 1", Q),
+        "scale_input": ("f32 1", Q),
+        "bias": ("f16 8", P),
     },
     "fp8, TensorRT-LLM": {
-        "weight": ("f8 8x4", P), "weights_scaling_factor": ("f32 1", Q), "activation_scaling_factor": ("f32 1", Q),
+        "weight": ("f8 8x4", P),
+        "weights_scaling_factor": ("f32 1", Q),
+        "activation_scaling_factor": ("f32 1", Q),
     },
     "fp8 without scales": {"weight": ("f8 8x4", P), "bias": ("f8 8", P), "gamma": ("bf16 8", P)},
     "torchao, int4": {
-        "_weight_qdata": ("u8 32x64", K), "_weight_scale": ("bf16 2x32", Q), "_weight_zero_point": ("bf16 2x32", Q),
+        "_weight_qdata": ("u8 32x64", K),
+        "_weight_scale": ("bf16 2x32", Q),
+        "_weight_zero_point": ("bf16 2x32", Q),
     },
     "torchao, fp8": {"_weight_qdata": ("f8 32x64", P), "_weight_scale": ("f32 32x1", Q)},
     "quanto, int8": {
-        "weight._data": ("i8 32x128", I8), "weight._scale": ("f32 32x1", Q), "bias": ("f32 32", P),
-        "input_scale": ("f32", Q), "output_scale": ("f32 1", Q),
+        "weight._data": ("i8 32x128", I8),
+        "weight._scale": ("f32 32x1", Q),
+        "bias": ("f32 32", P),
+        "input_scale": ("f32", Q),
+        "output_scale": ("f32 1", Q),
     },
     "quanto, int4": {
-        "weight._data._data": ("u8 16x128", K), "weight._scale": ("f32 32x1", Q), "weight._shift": ("f32 32x1", Q),
-        "bias": ("f32 32", P), "input_scale": ("f32 1", Q),
+        "weight._data._data": ("u8 16x128", K),
+        "weight._scale": ("f32 32x1", Q),
+        "weight._shift": ("f32 32x1", Q),
+        "bias": ("f32 32", P),
+        "input_scale": ("f32 1", Q),
     },
     "GPT-OSS": {
-        "gate_up_proj_blocks": ("u8 2x64x2x16", K), "gate_up_proj_scales": ("u8 2x64x2", Q),
-        "gate_up_proj_bias": ("bf16 2x64", P), "down_proj": ("bf16 2x64x64", P),
+        "gate_up_proj_blocks": ("u8 2x64x2x16", K),
+        "gate_up_proj_scales": ("u8 2x64x2", Q),
+        "gate_up_proj_bias": ("bf16 2x64", P),
+        "down_proj": ("bf16 2x64x64", P),
     },
     "fp8 experts": {
-        "w13_weight": ("f8 2x64x64", P), "w13_weight_scale_inv": ("f32 2x1x1", Q), "w2_weight": ("bf16 2x64x64", P),
+        "w13_weight": ("f8 2x64x64", P),
+        "w13_weight_scale_inv": ("f32 2x1x1", Q),
+        "w2_weight": ("bf16 2x64x64", P),
     },
     "attention with packed projections": {
-        "in_proj_weight": ("i8 96x32", I8), "in_proj_weight_scale": ("f32 96", Q), "in_proj_bias": ("f32 96", P),
+        "in_proj_weight": ("i8 96x32", I8),
+        "in_proj_weight_scale": ("f32 96", Q),
+        "in_proj_bias": ("f32 96", P),
         "relative": ("f32 32x32", P),
     },
     "EETQ": {"weight": ("i8 64x64", K), "weight_scales": ("f16 64", Q), "bias": ("f16 64", P)},
@@ -99,39 +140,64 @@ LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
     "Gemma, int2": {"weight": ("u8 32x16", K), "weight_scale": ("f32 32x1", Q), "input_activation_scale": ("f32", Q)},
     "Gemma, int8": {"embedding_quantized": ("i8 50x32", I8), "embedding_scale": ("f32 50x1", Q)},
     "Metal": {
-        "weight": ("u32 32x16", K), "scales": ("bf16 32x2", Q), "qbiases": ("bf16 32x2", Q), "bias": ("f32 32", P),
+        "weight": ("u32 32x16", K),
+        "scales": ("bf16 32x2", Q),
+        "qbiases": ("bf16 32x2", Q),
+        "bias": ("f32 32", P),
     },
     "fp8, blocks": {
-        "weight": ("f8 128x128", P), "weight_scale_inv": ("f32 1x1", Q), "activation_scale": ("f32", Q),
-        "gate_up_proj": ("f8 2x64x64", P), "gate_up_proj_activation_scale": ("f32 2", Q),
+        "weight": ("f8 128x128", P),
+        "weight_scale_inv": ("f32 1x1", Q),
+        "activation_scale": ("f32", Q),
+        "gate_up_proj": ("f8 2x64x64", P),
+        "gate_up_proj_activation_scale": ("f32 2", Q),
         "gate_up_proj_bias": ("f32 2x64", P),
     },
     "EXL2": {
-        "q_weight": ("i32 16x32", K), "q_scale": ("i32 1x4", Q), "q_scale_max": ("f16 1", Q), "q_groups": ("i16 2", Q),
-        "q_invperm": ("i16 128", Q), "bias": ("f16 32", P),
+        "q_weight": ("i32 16x32", K),
+        "q_scale": ("i32 1x4", Q),
+        "q_scale_max": ("f16 1", Q),
+        "q_groups": ("i16 2", Q),
+        "q_invperm": ("i16 128", Q),
+        "bias": ("f16 32", P),
     },
     "EXL3 as it began": {"trellis": ("i16 8x2x48", K), "su": ("i16 8", Q), "sv": ("i16 2", Q)},
     "EXL3": {
-        "trellis": ("i16 8x2x48", K), "mcg": ("i32", Q), "suh": ("f16 128", Q), "svh": ("f16 32", Q),
+        "trellis": ("i16 8x2x48", K),
+        "mcg": ("i32", Q),
+        "suh": ("f16 128", Q),
+        "svh": ("f16 32", Q),
         "bias": ("f16 32", P),
     },
     "AQLM": {"codes": ("i8 32x16x2", K), "codebooks": ("f16 2x256x1x8", Q), "scales": ("f16 32x1x1x1", Q)},
     "VPTQ": {
-        "indices": ("i16 1x16x40", K), "centroids.weight": ("f16 1x2048", Q), "weight_scale": ("f16 128", Q),
-        "weight_bias": ("f16 128", Q), "bias": ("f16 32", P),
+        "indices": ("i16 1x16x40", K),
+        "centroids.weight": ("f16 1x2048", Q),
+        "weight_scale": ("f16 128", Q),
+        "weight_bias": ("f16 128", Q),
+        "bias": ("f16 32", P),
     },
     "QuIP#": {"Qidxs": ("i64 32x16", K), "SU": ("f16 128", Q), "SV": ("f16 32", Q), "Wscale": ("f32", Q)},
     "HIGGS": {
-        "weight": ("i16 16x32", K), "scales": ("f16 2x32", Q), "tables": ("f16 16", Q), "tables2": ("f32 16x16x1", Q),
+        "weight": ("i16 16x32", K),
+        "scales": ("f16 2x32", Q),
+        "tables": ("f16 16", Q),
+        "tables2": ("f32 16x16x1", Q),
     },
     "FP-Quant": {
-        "qweight": ("u8 32x64", K), "scales": ("u8 32x4", Q), "weight_global_scale": ("f32 1", Q),
+        "qweight": ("u8 32x64", K),
+        "scales": ("u8 32x4", Q),
+        "weight_global_scale": ("f32 1", Q),
         "forward_hadamard_matrix": ("bf16 32x32", Q),
     },
     "nunchaku": {
-        "qweight": ("i8 32x64", K), "wscales": ("bf16 2x32", Q), "smooth_factor": ("bf16 128", Q),
+        "qweight": ("i8 32x64", K),
+        "wscales": ("bf16 2x32", Q),
+        "smooth_factor": ("bf16 128", Q),
         "bias": ("bf16 32", P),
-        "smooth_factor_orig": ("bf16 128", Q), "proj_down": ("bf16 128x16", P), "proj_up": ("bf16 32x16", P),
+        "smooth_factor_orig": ("bf16 128", Q),
+        "proj_down": ("bf16 128x16", P),
+        "proj_up": ("bf16 32x16", P),
         "wcscales": ("bf16 32", Q),
     },
     "QServe": {"qweight": ("i8 32x64", K), "s1_scales": ("f16 32", Q), "s2_zeros": ("i8 2x32", Q)},
@@ -139,16 +205,22 @@ LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
     "FBGEMM embeddings": {"weight": ("u8 100x16", K), "weight_qscale": ("f32 100", Q), "weight_qbias": ("f32 100", Q)},
     "Quark": {"weight": ("f8 8x4", P), "weight_scale": ("f32 8", Q), "input_scale": ("f32 1", Q)},
     "observers of torch": {
-        "weight": ("f32 3x4", P), "activation_post_process.histogram": ("f32 2048", Q),
-        "activation_post_process.min_val": ("f32 1", Q), "activation_post_process.max_val": ("f32 1", Q),
+        "weight": ("f32 3x4", P),
+        "activation_post_process.histogram": ("f32 2048", Q),
+        "activation_post_process.min_val": ("f32 1", Q),
+        "activation_post_process.max_val": ("f32 1", Q),
         "activation_post_process.eps": ("f32 1", Q),
     },
     "quantisation-aware training in torch": {
-        "weight": ("f32 3x4", P), "weight_fake_quant.scale": ("f32 3", Q), "weight_fake_quant.zero_point": ("i32 3", Q),
+        "weight": ("f32 3x4", P),
+        "weight_fake_quant.scale": ("f32 3", Q),
+        "weight_fake_quant.zero_point": ("i32 3", Q),
         "weight_fake_quant.fake_quant_enabled": ("i64 1", Q),
     },
     "ModelOpt": {
-        "weight": ("bf16 8x4", P), "weight_quantizer._amax": ("f32 8x1", Q), "input_quantizer._amax": ("f32 1", Q),
+        "weight": ("bf16 8x4", P),
+        "weight_quantizer._amax": ("f32 8x1", Q),
+        "input_quantizer._amax": ("f32 1", Q),
     },
     "Brevitas": {"weight": ("f32 8x4", P), "weight_quant.tensor_quant.scaling_impl.value": ("f32 1", Q)},
     "NNCF": {"__nncf_hooks.post_hooks.conv:weight__0.0._scale": ("f32 8x1", Q), "conv.weight": ("f32 8x4", P)},
@@ -156,65 +228,91 @@ LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
     "Transformer Engine": {"weight": ("bf16 8x4", P), "layer_norm_weight": ("bf16 4", P), "_extra_state": ("u8 20", Q)},
     "a norm of flax": {"scale": ("f32 8", P)},
     "scales and zeros beside nothing": {
-        "scale": ("f32 8", P), "zero": ("f32 8", P), "biases": ("f32 8", P), "weight_scale": ("f32 8x1", P),
-        "weight": ("f32 8x4", P), "q_scale_max": ("f32 8", P),
+        "scale": ("f32 8", P),
+        "zero": ("f32 8", P),
+        "biases": ("f32 8", P),
+        "weight_scale": ("f32 8x1", P),
+        "weight": ("f32 8x4", P),
+        "q_scale_max": ("f32 8", P),
     },
     "layer scale": {"gamma": ("f32 8", P), "ls1.scale": ("f32 8", P)},
     "a codebook": {"scales": ("f32 16x1", P), "codebook": ("f32 16x8", P), "quantizer.codebook": ("f32 16x8", P)},
     "indices": {
-        "relative_position_index": ("i64 49x49", INT), "relative_position_bias_table": ("f32 169x3", P),
-        "position_ids": ("i32 1x77", INT), "scale": ("f32 3", P),
+        "relative_position_index": ("i64 49x49", INT),
+        "relative_position_bias_table": ("f32 169x3", P),
+        "position_ids": ("i32 1x77", INT),
+        "scale": ("f32 3", P),
     },
     "GPT-2": {"c_attn.weight": ("f32 8x24", P), "bias": ("u8 1x1x9x9", INT), "masked_bias": ("f32", C)},
     "spectral norm": {
-        "weight_orig": ("f32 3x4", P), "weight_u": ("f32 3", A), "weight_v": ("f32 4", A), "bias": ("f32 3", P),
+        "weight_orig": ("f32 3x4", P),
+        "weight_u": ("f32 3", A),
+        "weight_v": ("f32 4", A),
+        "bias": ("f32 3", P),
     },
     "spectral norm of torch 0.4": {"weight": ("f32 3x4", D), "weight_orig": ("f32 3x4", P), "weight_u": ("f32 3", A)},
     "spectral norm of SAGAN": {"weight_bar": ("f32 3x4", P), "weight_u": ("f32 3", A), "weight_v": ("f32 4", A)},
     "spectral norm of BigGAN": {"weight": ("f32 3x4", P), "u0": ("f32 1x3", A), "sv0": ("f32 1", A)},
     "spectral norm as a parametrization": {
-        "parametrizations.weight.original": ("f32 3x4", P), "parametrizations.weight.0._u": ("f32 3", A),
+        "parametrizations.weight.original": ("f32 3x4", P),
+        "parametrizations.weight.0._u": ("f32 3", A),
         "parametrizations.weight.0._v": ("f32 4", A),
     },
     "orthogonal": {
-        "parametrizations.weight.original": ("f32 4x4", P), "parametrizations.weight.0.base": ("f32 4x4", A),
+        "parametrizations.weight.original": ("f32 4x4", P),
+        "parametrizations.weight.0.base": ("f32 4x4", A),
     },
     "orthogonal and wide": {
-        "parametrizations.weight.original": ("f32 4x6", P), "parametrizations.weight.0.base": ("f32 6x6", A),
+        "parametrizations.weight.original": ("f32 4x6", P),
+        "parametrizations.weight.0.base": ("f32 6x6", A),
     },
     "orthogonal and tall": {
-        "parametrizations.weight.original": ("f32 2x6x4", P), "parametrizations.weight.0.base": ("f32 2x6x6", A),
+        "parametrizations.weight.original": ("f32 2x6x4", P),
+        "parametrizations.weight.0.base": ("f32 2x6x6", A),
     },
     "low rank as a parametrization": {
-        "parametrizations.weight.original": ("f32 4x4", P), "parametrizations.weight.0.lora_A": ("f32 2x4", P),
+        "parametrizations.weight.original": ("f32 4x4", P),
+        "parametrizations.weight.0.lora_A": ("f32 2x4", P),
     },
     "weight norm": {"weight_g": ("f32 3x1", A), "weight_v": ("f32 3x4", P), "bias": ("f32 3", P)},
     "weight norm over everything": {"weight_g": ("f32", A), "weight_v": ("f32 3x4", P)},
     "weight norm of an LSTM": {"weight_ih_l0_g": ("f32 12x1", A), "weight_ih_l0_v": ("f32 12x4", P)},
     "weight norm as a parametrization": {
-        "parametrizations.weight.original0": ("f32 1x1x2", A), "parametrizations.weight.original1": ("f32 3x4x2", P),
+        "parametrizations.weight.original0": ("f32 1x1x2", A),
+        "parametrizations.weight.original1": ("f32 3x4x2", P),
     },
     "no weight norm": {"w_g": ("f32 4x4", P), "w_v": ("f32 4x4", P), "x_u": ("f32 3", P), "x_g": ("f32 3", P)},
     "DoRA": {
-        "lora_A.weight": ("f32 2x4", P), "lora_B.weight": ("f32 3x2", P), "lora_magnitude_vector": ("f32 3", A),
+        "lora_A.weight": ("f32 2x4", P),
+        "lora_B.weight": ("f32 3x2", P),
+        "lora_magnitude_vector": ("f32 3", A),
     },
     "DoRA in a model": {"lora_magnitude_vector.default.weight": ("f32 3", A), "base_layer.weight": ("f32 3x4", P)},
     "LyCORIS": {
-        "lora_down.weight": ("f32 2x4", P), "lora_up.weight": ("f32 3x2", P), "alpha": ("f32", C),
+        "lora_down.weight": ("f32 2x4", P),
+        "lora_up.weight": ("f32 3x2", P),
+        "alpha": ("f32", C),
         "dora_scale": ("f32 3x1", A),
     },
     "Distiller": {
-        "float_weight": ("f32 3x4", P), "weight": ("f32 3x4", D), "weight_scale": ("f32", C),
+        "float_weight": ("f32 3x4", P),
+        "weight": ("f32 3x4", D),
+        "weight_scale": ("f32", C),
         "float_bias": ("f32 3", P),
         "bias": ("f32 3", D),
     },
     "batch norm": {
-        "weight": ("f32 3", P), "running_mean": ("f32 3", S), "running_var": ("f32 3", S),
+        "weight": ("f32 3", P),
+        "running_mean": ("f32 3", S),
+        "running_var": ("f32 3", S),
         "num_batches_tracked": ("i64", S),
     },
     "batch norm of Keras": {"gamma": ("f32 3", P), "moving_mean": ("f32 3", S), "moving_variance": ("f32 3", S)},
     "EnCodec": {
-        "embed": ("f32 16x8", P), "embed_avg": ("f32 16x8", S), "cluster_size": ("f32 16", S), "inited": ("f32 1", S),
+        "embed": ("f32 16x8", P),
+        "embed_avg": ("f32 16x8", S),
+        "cluster_size": ("f32 16", S),
+        "inited": ("f32 1", S),
     },
     "Mimi": {"embed_sum": ("f32 16x8", S), "cluster_usage": ("f32 16", S), "initialized": ("f32 1", S)},
     "CLIP": {"logit_scale": ("f32", C), "text_projection": ("f32 4x4", P)},
@@ -224,7 +322,7 @@ LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
     "DeepSpeed, top-k": {"weight": ("f32 3x4", P), "sparse_mask_scores": ("f32 3x4", "soft mask")},
     "masks that no weight was given": {"x_orig": ("f32 3x4", P), "x": ("f32 3x4", P), "x_mask": ("f32 3x4", MASK)},
     "opaque": {"weight": ("quantised", OPAQUE), "flags": ("b 3", INT), "half": ("e8m0 3", OPAQUE)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("prefix", ["", "layer.", "state_dict.module.model.layers.0.self_attn.q_proj.", ".", "weight."])
@@ -253,9 +351,11 @@ def test_every_rule_claims_something_here_and_says_what_it_looks_for() -> None:
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_pattern_zeroes_parameters_and_not_a_byte_of_anything_else(suffix: str, tmp_path: Path) -> None:
     spelled = {
-        f"m{place}.{name}": each for place, tensors in enumerate(LAYOUTS.values()) for name, each in tensors.items()
+        f"m{place}.{name}": each
+        for place, tensors in enumerate(LAYOUTS.values())
+        for name, each in tensors.items()
         if not any(text in ("quantised", "f4 32x32") or "e8m0" in text for text, _ in tensors.values())
-    }  # fmt: skip
+    }
     described_by_name = described({name: text for name, (text, _) in spelled.items()})
     tensors = {
         name: noise(each.shape, getattr(torch, each.dtype.name), place)
@@ -306,14 +406,26 @@ def test_what_lies_in_optimizer_state_or_an_average_is_not_a_parameter() -> None
 
 def test_directions_of_weight_norms_say_what_the_norm_keeps() -> None:
     spelled = {
-        "a.weight_g": "f32 3x1", "a.weight_v": "f32 3x4", "b.weight_g": "f32", "b.weight_v": "f32 3x4",
-        "c.parametrizations.weight.original0": "f32 1x1x2", "c.parametrizations.weight.original1": "f32 3x4x2",
-        "d.weight_orig": "f32 3x4", "d.weight_u": "f32 3", "d.weight_v": "f32 4", "weight_g": "f32 1x4",
-        "weight_v": "f32 3x4", "e.w_g": "f32 4x4", "e.w_v": "f32 4x4",
-    }  # fmt: skip
+        "a.weight_g": "f32 3x1",
+        "a.weight_v": "f32 3x4",
+        "b.weight_g": "f32",
+        "b.weight_v": "f32 3x4",
+        "c.parametrizations.weight.original0": "f32 1x1x2",
+        "c.parametrizations.weight.original1": "f32 3x4x2",
+        "d.weight_orig": "f32 3x4",
+        "d.weight_u": "f32 3",
+        "d.weight_v": "f32 4",
+        "weight_g": "f32 1x4",
+        "weight_v": "f32 3x4",
+        "e.w_g": "f32 4x4",
+        "e.w_v": "f32 4x4",
+    }
     assert directions_of(described(spelled)) == {
-        "a.weight_v": (0,), "b.weight_v": (), "c.parametrizations.weight.original1": (2,), "weight_v": (1,),
-    }  # fmt: skip
+        "a.weight_v": (0,),
+        "b.weight_v": (),
+        "c.parametrizations.weight.original1": (2,),
+        "weight_v": (1,),
+    }
 
 
 def test_rules_are_asked_once_for_modules_that_look_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,8 +490,12 @@ def test_a_parameter_knows_its_role(tmp_path: Path) -> None:
 
 
 CONTAINERS = {
-    "zip": "m.pt", "legacy": "m.pth", "safetensors": "m.safetensors", "folder": "m", "wrapped": "w.ckpt",
-}  # fmt: skip
+    "zip": "m.pt",
+    "legacy": "m.pth",
+    "safetensors": "m.safetensors",
+    "folder": "m",
+    "wrapped": "w.ckpt",
+}
 
 
 def stored(container: str, state: dict[str, Tensor], folder: Path) -> Path:
@@ -406,10 +522,12 @@ def stored(container: str, state: dict[str, Tensor], folder: Path) -> Path:
 def test_every_layout_has_its_roles_in_every_container(container: str, tmp_path: Path) -> None:
     """In a folder, a weight and what belongs to it may lie in different shards."""
     spelled = {
-        f"m{place}.{name}": each for place, tensors in enumerate(LAYOUTS.values()) for name, each in tensors.items()
+        f"m{place}.{name}": each
+        for place, tensors in enumerate(LAYOUTS.values())
+        for name, each in tensors.items()
         if not any(text in ("quantised", "f4 32x32") or "e8m0" in text for text, _ in tensors.values())
         and not any(text.startswith(("u32", "f8")) for text, _ in tensors.values())
-    }  # fmt: skip
+    }
     tensors = {
         name: noise(each.shape, getattr(torch, each.dtype.name), place)
         for place, (name, each) in enumerate(described({name: text for name, (text, _) in spelled.items()}).items())

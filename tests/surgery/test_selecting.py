@@ -11,8 +11,8 @@ from torch import Tensor
 
 from prunecli.errors import UsageError
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.parameters import canonical, parameters_of
-from prunecli.surgery.plan import plan_prune
+from prunecli.surgery.names.parameters import canonical, parameters_of
+from prunecli.surgery.plan.plan import plan_prune
 
 
 def model() -> dict[str, Tensor]:
@@ -40,9 +40,12 @@ def taken(source: Path, *patterns: str, amount: Any = 0.5, **options: Any) -> li
 
 
 FLOATS = [
-    "encoder.layers.0.weight", "encoder.layers.0.bias", "encoder.layers.10.weight", "encoder.norm.weight",
+    "encoder.layers.0.weight",
+    "encoder.layers.0.bias",
+    "encoder.layers.10.weight",
+    "encoder.norm.weight",
     "head.weight",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -62,10 +65,13 @@ FLOATS = [
         (["encoder.norm.weight"], {"min_dim": 2}, [FLOATS[3]]),
         (["encoder.norm.running_mean"], {}, ["encoder.norm.running_mean"]),
         (["encoder.norm.num_batches_tracked"], {}, ["encoder.norm.num_batches_tracked"]),
-        (["steps", "flags", "packed.weight_scale", "packed.zero_point"], {},
-         ["packed.weight_scale", "packed.zero_point", "steps", "flags"]),
+        (
+            ["steps", "flags", "packed.weight_scale", "packed.zero_point"],
+            {},
+            ["packed.weight_scale", "packed.zero_point", "steps", "flags"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_selection_takes_exactly(
     patterns: Sequence[str], options: dict[str, Any], expected: list[str], suffix: str, tmp_path: Path
 ) -> None:
@@ -158,11 +164,19 @@ def test_names_that_differ_by_a_wrapper_alone_keep_streams_of_their_own(tmp_path
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("w", "w"), ("module", "module"), ("module.w", "w"), ("module.module.w", "w"), ("a.module.w", "a.module.w"),
-        ("_orig_mod.module.w", "w"), ("a._orig_mod.w", "a.w"), ("a._fsdp_wrapped_module.b.w", "a.b.w"),
-        ("a._checkpoint_wrapped_module.w", "a.w"), ("modules.w", "modules.w"), ("_orig_mod", "_orig_mod"),
+        ("w", "w"),
+        ("module", "module"),
+        ("module.w", "w"),
+        ("module.module.w", "w"),
+        ("a.module.w", "a.module.w"),
+        ("_orig_mod.module.w", "w"),
+        ("a._orig_mod.w", "a.w"),
+        ("a._fsdp_wrapped_module.b.w", "a.b.w"),
+        ("a._checkpoint_wrapped_module.w", "a.w"),
+        ("modules.w", "modules.w"),
+        ("_orig_mod", "_orig_mod"),
     ],
-)  # fmt: skip
+)
 def test_canonical_names(name: str, expected: str) -> None:
     assert canonical(name) == expected
     assert canonical(expected) == expected
@@ -172,10 +186,14 @@ def test_half_a_pruned_parameter_is_an_ordinary_tensor(tmp_path: Path) -> None:
     tensors = {
         "a_orig": noise((4,), seed=1),
         "b_mask": noise((4,), seed=2),
-        "c_orig": noise((4,), seed=3), "c_mask": noise((2, 2), seed=4),
-        "d_orig": noise((4,), seed=5), "d_mask": noise((4,), seed=6), "d": noise((4,), seed=7),
-        "e_orig": noise((4,), seed=8), "e_mask": torch.ones(4),
-    }  # fmt: skip
+        "c_orig": noise((4,), seed=3),
+        "c_mask": noise((2, 2), seed=4),
+        "d_orig": noise((4,), seed=5),
+        "d_mask": noise((4,), seed=6),
+        "d": noise((4,), seed=7),
+        "e_orig": noise((4,), seed=8),
+        "e_mask": torch.ones(4),
+    }
     with open_checkpoint(save(tensors, tmp_path / "model.pt")) as checkpoint:
         found = parameters_of(checkpoint)
     assert [name for name, parameter in found.items() if parameter.mask] == ["e"]

@@ -17,8 +17,8 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from prunecli.errors import UnsupportedError
 from prunecli.formats.opening import open_any
-from prunecli.surgery.report import measure
-from prunecli.surgery.select import Selection
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.report.measure import measure
 
 SHAPES: dict[str, tuple[tuple[int, ...], torch.dtype, Cuts]] = {
     "whole": ((5, 7), torch.float32, ((), ())),

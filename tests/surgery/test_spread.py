@@ -14,18 +14,18 @@ from spread_zoo import KINDS, contents, make, pruned, told
 from surgery_zoo import ask
 
 from prunecli.errors import DamagedError, OutputError, PeerError, PrunecliError, UsageError
+from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.opening import open_any
-from prunecli.formats.outputs.partial import partial_of, partial_output
-from prunecli.formats.sinks import FileSink
-from prunecli.surgery import units
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report, measure
-from prunecli.surgery.report_json import as_dict
-from prunecli.surgery.request import Prune
+from prunecli.formats.outputs.resumable import partial_of, partial_output
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.report.codec import as_dict
+from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.team import ALONE, Team
+from prunecli.surgery.run import units
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.ranks import ALONE, Team
+from prunecli.surgery.run.resume import Run
 
 pytestmark = pytest.mark.usefixtures("small_units")
 small_units = pytest.fixture(spread_fixtures.small_units)

@@ -15,18 +15,19 @@ from surgery_zoo import ask, noise, save
 
 from prunecli.errors import OutputError, UsageError
 from prunecli.formats.base import Edit
-from prunecli.formats.folders.folder import Folder, Kept
+from prunecli.formats.folders.base import Folder, Kept
 from prunecli.formats.opening import open_any
-from prunecli.formats.outputs import commit_folder, partial
-from prunecli.formats.outputs.partial import partial_of
-from prunecli.surgery import rewrite_folder, units
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.edits import prepare
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report
+from prunecli.formats.outputs import folder, resumable
+from prunecli.formats.outputs.resumable import partial_of
+from prunecli.surgery import rewrite_folder
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.unit_work import Workplace, do_units
+from prunecli.surgery.run import units
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.edit import prepare
+from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.worker import Workplace, do_units
 
 pytestmark = pytest.mark.usefixtures("small_units")
 small_units = pytest.fixture(spread_fixtures.small_units)
@@ -57,11 +58,11 @@ def test_a_run_killed_once_it_has_published_leaves_nothing_that_is_written_into(
         with monkeypatch.context() as patch, open_any(source) as checkpoint:
             if killed:
                 patch.setattr(rewrite_folder, "publish_folder", publish_and_die)
-                patch.setattr(partial, "_remove", lambda path: None)
+                patch.setattr(resumable, "_remove", lambda path: None)
             plan = plan_prune(checkpoint, ask(0.5, "*.weight"))
             rewrite(checkpoint, plan, Destination(out, force=True), Run(1, resume=True, keep=True))
 
-    publish = commit_folder.publish_folder
+    publish = folder.publish_folder
 
     def publish_and_die(*arguments: Any) -> None:
         publish(*arguments)
@@ -90,13 +91,13 @@ def test_a_finished_file_with_another_name_is_not_written_into(unfinished: Path)
 
 def test_a_run_that_another_disturbs_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make("folder of safetensors", tmp_path)
-    note = partial.Partial.note
+    note = resumable.Partial.note
 
-    def disturbed(folder: partial.Partial, number: int, entry: Any) -> None:
+    def disturbed(folder: resumable.Partial, number: int, entry: Any) -> None:
         note(folder, number, entry)
         folder.announce_failure()
 
-    monkeypatch.setattr(partial.Partial, "note", disturbed)
+    monkeypatch.setattr(resumable.Partial, "note", disturbed)
     with pytest.raises(OutputError, match="disturbed"):
         pruned(source, tmp_path / "out", Run(1))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["m"]
@@ -161,7 +162,7 @@ def test_what_a_killed_run_left_is_gone_once_the_output_is_there(tmp_path: Path)
 
 def test_what_a_run_is_at_work_in_is_not_discarded(tmp_path: Path) -> None:
     source, out = make("model.pt", tmp_path), tmp_path / "out"
-    with partial.partial_output(out, out, keep=True) as used:
+    with resumable.partial_output(out, out, keep=True) as used:
         used.begin({"seed": 1})
         pruned(source, out, Run(1))
         assert used.job() == {"seed": 1}

@@ -13,14 +13,14 @@ from surgery_zoo import ask, count, load, noise, save
 
 from prunecli.errors import UnsupportedError
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report
-from prunecli.surgery.report_json import as_dict
-from prunecli.surgery.request import Prune
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.report.codec import as_dict
+from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.provenance import stamped
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.stamp import stamped
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.resume import Run
 
 
 def prune(source: Path, target: Path, request: Prune, *, stamp: bool = True) -> Report:
@@ -49,8 +49,10 @@ def data_of(path: Path) -> bytes:
 def test_a_stamp_changes_the_metadata_alone(tmp_path: Path, remove: bool, order: str) -> None:
     source = save({"w": noise((6, 4)), "h": noise((3,), torch.float16)}, tmp_path / "m.safetensors")
     if order == "narrow first":  # not as the library would write it, but valid
-        header = {"h": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]},
-                  "w": {"dtype": "F32", "shape": [6, 4], "data_offsets": [4, 100]}}  # fmt: skip
+        header = {
+            "h": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]},
+            "w": {"dtype": "F32", "shape": [6, 4], "data_offsets": [4, 100]},
+        }
         text = json.dumps(header).encode()
         source.write_bytes(len(text).to_bytes(8, "little") + text + bytes(range(100)))
     plain, other = tmp_path / "plain.safetensors", tmp_path / "other.safetensors"

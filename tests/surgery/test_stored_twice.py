@@ -12,15 +12,15 @@ from safetensors.torch import load_file, save_file
 from surgery_zoo import ask, noise
 
 from prunecli.errors import UsageError
-from prunecli.formats.folders.joined import Joined
+from prunecli.formats.folders.concatenated import Joined
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.parameters import parameters_of
-from prunecli.surgery.plan import plan_bake, plan_prune
-from prunecli.surgery.report import Report, measure
-from prunecli.surgery.request import Prune
+from prunecli.surgery.names.parameters import parameters_of
+from prunecli.surgery.names.stored_twice import find_stored_twice
+from prunecli.surgery.plan.plan import plan_bake, plan_prune
+from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.stored_twice import find_stored_twice
+from prunecli.surgery.run.destination import Destination
 
 INPUT, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 ROWS = {"vocab_size": 1200}
@@ -83,24 +83,39 @@ def _one_bit_apart() -> torch.Tensor:
     return other
 
 
-@pytest.mark.parametrize("arguments", [
-    {"config": {**ROWS, "tie_word_embeddings": False}},
-    {"config": {"text_config": {**ROWS, "tie_word_embeddings": False}}},
-    {"config": {"tie_word_embeddings": False, "text_config": ROWS}},
-    {"config": None},
-    {"config": "no JSON"},
-    {"config": "[]"},
-    {"config": '{"vocab_size": 1200, "vocab_size": 1200}'},
-    {"config": ROWS, "second": _one_bit_apart()},
-    {"config": {"vocab_size": 900}},
-    {"config": {"vocab_size": "1200"}},
-    {"config": {"hidden_size": 1200}},
-    {"config": {"text_config": [ROWS]}},
-    {"config": {**ROWS, "more": "x" * (1 << 20)}},
-], ids=[
-    "told", "told deeper", "told above", "no config", "a broken config", "a list", "a name twice", "one bit apart",
-    "other rows", "no number", "no vocabulary", "no nested configuration", "too large",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"config": {**ROWS, "tie_word_embeddings": False}},
+        {"config": {"text_config": {**ROWS, "tie_word_embeddings": False}}},
+        {"config": {"tie_word_embeddings": False, "text_config": ROWS}},
+        {"config": None},
+        {"config": "no JSON"},
+        {"config": "[]"},
+        {"config": '{"vocab_size": 1200, "vocab_size": 1200}'},
+        {"config": ROWS, "second": _one_bit_apart()},
+        {"config": {"vocab_size": 900}},
+        {"config": {"vocab_size": "1200"}},
+        {"config": {"hidden_size": 1200}},
+        {"config": {"text_config": [ROWS]}},
+        {"config": {**ROWS, "more": "x" * (1 << 20)}},
+    ],
+    ids=[
+        "told",
+        "told deeper",
+        "told above",
+        "no config",
+        "a broken config",
+        "a list",
+        "a name twice",
+        "one bit apart",
+        "other rows",
+        "no number",
+        "no vocabulary",
+        "no nested configuration",
+        "too large",
+    ],
+)
 def test_what_is_not_known_to_be_tied_is_not(tmp_path: Path, arguments: Any) -> None:
     path = folder_with(tmp_path, **arguments)
     report = pruned(path, tmp_path / "out", ask(0.5, "*.weight", min_dim=2))

@@ -7,12 +7,12 @@ import pytest
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from prunecli.errors import UsageError
-from prunecli.surgery import team
+from prunecli.surgery.run import ranks
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(team, "_JOINING", timedelta(seconds=1))
+    monkeypatch.setattr(ranks, "_JOINING", timedelta(seconds=1))
 
 
 def test_a_rank_does_not_wait_for_ever_for_a_leader_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_a_rank_does_not_wait_for_ever_for_a_leader_that_never_comes(monkeypatch
     there = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for name, value in there.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match="WORLD_SIZE is 2, but the ranks cannot be joined"), team.team_of_launcher():
+    with pytest.raises(UsageError, match="WORLD_SIZE is 2, but the ranks cannot be joined"), ranks.team_of_launcher():
         pytest.fail("it joined nobody")
 
 
@@ -30,4 +30,4 @@ def test_nor_for_one_that_was_lost_while_they_joined() -> None:
     store = HashStore()
     store.set("prunecli/id/1", "of a rank that is gone")
     with pytest.raises(RuntimeError, match="not all of them came"):
-        team._agreed_name(store, 0, 2)
+        ranks._agreed_name(store, 0, 2)

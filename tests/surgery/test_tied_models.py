@@ -14,9 +14,9 @@ from surgery_zoo import ask
 from torch import nn
 
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_prune
+from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.rewrite import rewrite
+from prunecli.surgery.run.destination import Destination
 
 V, D = 97, 16
 BERT: dict[str, Any] = {
@@ -27,32 +27,51 @@ BERT: dict[str, Any] = {
     "intermediate_size": D,
 }
 SPEECH: dict[str, Any] = {
-    "vocab_size": V, "d_model": D, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2, "encoder_ffn_dim": D, "decoder_ffn_dim": D,
-}  # fmt: skip
+    "vocab_size": V,
+    "d_model": D,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": D,
+    "decoder_ffn_dim": D,
+}
 ENDS: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 GEMMA: dict[str, Any] = {
-    "vocab_size": V, "hidden_size": D, "intermediate_size": D, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 8, "layer_types": ["full_attention"],
-}  # fmt: skip
+    "vocab_size": V,
+    "hidden_size": D,
+    "intermediate_size": D,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "sliding_window": 8,
+    "layer_types": ["full_attention"],
+}
 
 MODELS: dict[str, Callable[[], Any]] = {
-    "Whisper": lambda: tf.WhisperForConditionalGeneration(tf.WhisperConfig(
-        **SPEECH, **ENDS, num_mel_bins=8, max_source_positions=10, max_target_positions=12, decoder_start_token_id=1,
-        suppress_tokens=[], begin_suppress_tokens=[],
-    )),
+    "Whisper": lambda: tf.WhisperForConditionalGeneration(
+        tf.WhisperConfig(
+            **SPEECH,
+            **ENDS,
+            num_mel_bins=8,
+            max_source_positions=10,
+            max_target_positions=12,
+            decoder_start_token_id=1,
+            suppress_tokens=[],
+            begin_suppress_tokens=[],
+        )
+    ),
     "ELECTRA": lambda: tf.ElectraForMaskedLM(tf.ElectraConfig(**BERT, embedding_size=12)),
     "BioGPT": lambda: tf.BioGptForCausalLM(tf.BioGptConfig(**BERT, **ENDS)),
-    "T5Gemma": lambda: tf.T5GemmaForConditionalGeneration(
-        tf.T5GemmaConfig(encoder=GEMMA, decoder=GEMMA, vocab_size=V)
-    ),
+    "T5Gemma": lambda: tf.T5GemmaForConditionalGeneration(tf.T5GemmaConfig(encoder=GEMMA, decoder=GEMMA, vocab_size=V)),
     "BERT": lambda: tf.BertForMaskedLM(tf.BertConfig(**BERT)),
     "XLM": lambda: tf.XLMWithLMHeadModel(tf.XLMConfig(vocab_size=V, emb_dim=D, n_layers=1, n_heads=2)),
     "XLNet": lambda: tf.XLNetLMHeadModel(tf.XLNetConfig(vocab_size=V, d_model=D, n_layer=1, n_head=2, d_inner=D)),
     "T5": lambda: tf.T5ForConditionalGeneration(
         tf.T5Config(vocab_size=V, d_model=D, d_kv=8, d_ff=D, num_layers=1, num_heads=2)
     ),
-}  # fmt: skip
+}
 
 
 def tied(model: nn.Module) -> set[frozenset[str]]:

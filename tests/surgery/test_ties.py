@@ -31,8 +31,10 @@ def test_a_tied_pair_is_pruned_once_by_the_first_of_its_names(tmp_path: Path) ->
     keeps = {"head.weight": keep, "body.weight": live_mask(tied()["body.weight"], 0.3, "body.weight")}
     assert target.read_bytes() == expected_file(source, keeps)
     assert {each.name: each.tied_to for each in report.parameters} == {
-        "head.weight": ("embed.weight",), "body.weight": (), "embed.weight": ("head.weight",),
-    }  # fmt: skip
+        "head.weight": ("embed.weight",),
+        "body.weight": (),
+        "embed.weight": ("head.weight",),
+    }
     totals = report.totals
     assert (totals.parameters, totals.elements, totals.pruned_now) == (2, 80, 18 + 6)
     fresh = count(target).totals

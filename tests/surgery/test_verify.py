@@ -17,15 +17,15 @@ from torch import Tensor
 
 from prunecli.errors import DamagedError, ThresholdError
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_bake, plan_prune
-from prunecli.surgery.report import Report, measure
-from prunecli.surgery.report_json import render_json
-from prunecli.surgery.report_reading import parse_report
-from prunecli.surgery.request import Prune
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_bake, plan_prune
+from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.report.codec import render_json
+from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.report.reading import parse_report
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.select import Selection
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.resume import Run
 from prunecli.surgery.verify import Verification, check_verification, verify_checkpoint
 
 State = Mapping[str, Tensor]
@@ -53,10 +53,13 @@ def verified(path: Path, report: Report) -> Verification:
 
 def model(seed: int = 1) -> dict[str, Tensor]:
     return {
-        "fc.weight": noise((3, 5), seed=seed), "fc.bias": torch.tensor([0.0, 1.0, -0.0]),
-        "half.weight": noise((2, 4), torch.bfloat16, seed), "tiny": noise((6,), torch.float8_e4m3fn),
-        "bn.running_mean": torch.zeros(3), "steps": torch.tensor([0, 1]),
-    }  # fmt: skip
+        "fc.weight": noise((3, 5), seed=seed),
+        "fc.bias": torch.tensor([0.0, 1.0, -0.0]),
+        "half.weight": noise((2, 4), torch.bfloat16, seed),
+        "tiny": noise((6,), torch.float8_e4m3fn),
+        "bn.running_mean": torch.zeros(3),
+        "steps": torch.tensor([0, 1]),
+    }
 
 
 def write_legacy(state: State, path: Path) -> Path:
@@ -210,11 +213,17 @@ def test_a_report_with_any_other_number_is_not_met(
     number = data.draw(st.integers(0, len(report.parameters) - 1))
     row = report.parameters[number]
     other = data.draw(
-        st.sampled_from([
-            replace(row, zeros=(row.zeros or 0) + 1), replace(row, crc32="00000000"), replace(row, name=f"{row.name}2"),
-            replace(row, dtype="float64"), replace(row, state="masked"), replace(row, shape=(1, *row.shape)),
-        ])
-    )  # fmt: skip
+        st.sampled_from(
+            [
+                replace(row, zeros=(row.zeros or 0) + 1),
+                replace(row, crc32="00000000"),
+                replace(row, name=f"{row.name}2"),
+                replace(row, dtype="float64"),
+                replace(row, state="masked"),
+                replace(row, shape=(1, *row.shape)),
+            ]
+        )
+    )
     rows = [*report.parameters[:number], other, *report.parameters[number + 1 :]]
     (difference,) = verified(path, replace(report, parameters=rows)).differences
     assert difference.name == other.name

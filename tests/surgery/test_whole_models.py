@@ -18,12 +18,12 @@ from prunecli import RandomUnstructured
 from prunecli.errors import UnsafeError, UnsupportedError
 from prunecli.formats.base import Reading
 from prunecli.formats.detect import open_checkpoint
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_bake, plan_prune
-from prunecli.surgery.report import Report
-from prunecli.surgery.request import Prune
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_bake, plan_prune
+from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.select import Selection
+from prunecli.surgery.run.destination import Destination
 
 torch_prune: Any = prune  # untyped
 FOREIGN = Reading(foreign=True)

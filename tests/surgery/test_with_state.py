@@ -16,13 +16,13 @@ from torch.nn.utils import prune as torch_prune
 from prunecli.errors import UsageError
 from prunecli.formats.base import Reading
 from prunecli.formats.opening import open_any
-from prunecli.surgery.destinations import Destination
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import Report
-from prunecli.surgery.report_json import as_dict
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.plan.undoing import undoing
+from prunecli.surgery.plan.with_state import with_state
+from prunecli.surgery.report.codec import as_dict
+from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.undoing import undoing
-from prunecli.surgery.with_state import with_state
+from prunecli.surgery.run.destination import Destination
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -240,15 +240,17 @@ REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
         r"1 parameters of the shape \[7\], and the model 0",
     ),
     "in whole numbers": (
-        {"state": {0: {"m": torch.ones(4, 5, dtype=torch.uint8)}},
-         "param_groups": [{"params": [0], "param_names": ["first.weight"]}]},
+        {
+            "state": {0: {"m": torch.ones(4, 5, dtype=torch.uint8)}},
+            "param_groups": [{"params": [0], "param_names": ["first.weight"]}],
+        },
         "as uint8, where no byte is known to mean zero",
     ),
     "of unknown names": (
         {"state": {"else\x1b": {"m": torch.ones(4, 5)}}, "param_groups": [{"params": ["else\x1b"]}]},
         r"a parameter else\\x1b that the state dict does not have",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -299,8 +301,10 @@ def test_moments_in_another_order_of_memory(layout: str, tmp_path: Path) -> None
 
 def test_distributed_folders_by_name_and_in_parts(tmp_path: Path) -> None:
     moments = {name: torch.rand(4, 5) + 1 for name in MOMENTS}
-    state = {"model": {"w": torch.rand(4, 5) + 1, "v": torch.rand(4, 5) + 1},
-             "optim": {"state": {"w": moments}, "param_groups": [{"params": ["w"], "lr": 0.1}]}}  # fmt: skip
+    state = {
+        "model": {"w": torch.rand(4, 5) + 1, "v": torch.rand(4, 5) + 1},
+        "optim": {"state": {"w": moments}, "param_groups": [{"params": ["w"], "lr": 0.1}]},
+    }
     source = save_folder(state, tmp_path / "in", {"optim.state.w.exp_avg": ((2,), (3,))}, files=3)
     apply(source, tmp_path / "out", "w")
     out = load_folder(tmp_path / "out")

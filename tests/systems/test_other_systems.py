@@ -92,8 +92,8 @@ def test_a_folder_is_replaced_by_renaming_aside_and_in(folder: Path) -> None:
 
 
 FAILING = """
-from prunecli.formats import sinks
-from prunecli.surgery import units
+from prunecli.formats.io import sinks
+from prunecli.surgery.run import units
 units._SMALLEST = 1 << 18
 write = sinks.FileSink.write
 left = [4]

@@ -15,32 +15,86 @@ MODULES = ("os", "fcntl", "signal", "resource", "select", "socket", "ctypes", "t
 
 EVERYWHERE = {
     "os": {
-        "DirEntry", "O_CLOEXEC", "O_CREAT", "O_EXCL", "O_NOFOLLOW", "O_NONBLOCK", "O_RDONLY", "O_RDWR", "SEEK_CUR",
-        "W_OK", "X_OK", "_exit", "access", "close", "cpu_count", "devnull", "dup", "dup2", "environ", "fchmod",
-        "fchown", "fdopen", "fsdecode", "fsencode", "fstat", "fsync", "ftruncate", "get_terminal_size",
-        "geteuid", "getpid", "isatty", "kill", "link", "lseek", "open", "path", "pread", "pwrite", "read", "scandir",
-        "stat_result", "statvfs", "strerror", "supports_effective_ids", "umask", "walk", "write",
+        "DirEntry",
+        "O_CLOEXEC",
+        "O_CREAT",
+        "O_EXCL",
+        "O_NOFOLLOW",
+        "O_NONBLOCK",
+        "O_RDONLY",
+        "O_RDWR",
+        "SEEK_CUR",
+        "W_OK",
+        "X_OK",
+        "_exit",
+        "access",
+        "close",
+        "cpu_count",
+        "devnull",
+        "dup",
+        "dup2",
+        "environ",
+        "fchmod",
+        "fchown",
+        "fdopen",
+        "fsdecode",
+        "fsencode",
+        "fstat",
+        "fsync",
+        "ftruncate",
+        "get_terminal_size",
+        "geteuid",
+        "getpid",
+        "isatty",
+        "kill",
+        "link",
+        "lseek",
+        "open",
+        "path",
+        "pread",
+        "pwrite",
+        "read",
+        "scandir",
+        "stat_result",
+        "statvfs",
+        "strerror",
+        "supports_effective_ids",
+        "umask",
+        "walk",
+        "write",
     },
     "fcntl": {"LOCK_EX", "LOCK_NB", "LOCK_SH", "LOCK_UN", "fcntl", "flock", "ioctl"},
     "signal": {
-        "ITIMER_REAL", "SIGALRM", "SIGHUP", "SIGINT", "SIGPIPE", "SIGTERM", "SIG_DFL", "SIG_IGN", "SIG_UNBLOCK",
-        "Signals", "getsignal", "pthread_sigmask", "setitimer", "signal",
+        "ITIMER_REAL",
+        "SIGALRM",
+        "SIGHUP",
+        "SIGINT",
+        "SIGPIPE",
+        "SIGTERM",
+        "SIG_DFL",
+        "SIG_IGN",
+        "SIG_UNBLOCK",
+        "Signals",
+        "getsignal",
+        "pthread_sigmask",
+        "setitimer",
+        "signal",
     },
     "resource": {"RLIMIT_NOFILE", "getrlimit", "setrlimit"},
     "socket": {"gethostname"},
     "ctypes": {"CDLL", "get_errno"},
     "time": {"monotonic", "sleep"},
-}  # fmt: skip
+}
 """Names that Linux and macOS have both, by Python's documentation."""
 
 GUARDED = {
     ("formats/outputs/system.py", "os.posix_fallocate"),  # else blocks come as they are written
     ("formats/outputs/system.py", "fcntl.F_FULLFSYNC"),  # macOS has it, Linux needs it not
-    ("formats/sinks.py", "os.posix_fadvise"),  # advice
-    ("formats/sinks.py", "os.POSIX_FADV_DONTNEED"),
-    ("formats/source.py", "os.preadv"),  # else pread; macOS has it from 11 on
-    ("formats/stream.py", "os.sched_getaffinity"),  # else the number of processors
-}  # fmt: skip
+    ("formats/io/sinks.py", "os.posix_fadvise"),  # advice
+    ("formats/io/sinks.py", "os.POSIX_FADV_DONTNEED"),
+    ("formats/io/source.py", "os.preadv"),  # else pread; macOS has it from 11 on
+    ("formats/io/stream.py", "os.sched_getaffinity"),  # else the number of processors
+}
 """Names that are asked for before they are used, and what is done without them."""
 
 
@@ -88,4 +142,4 @@ def test_what_is_read_of_proc_has_another_way() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and str(node.value).startswith("/proc")
     }
-    assert found == {"formats/outputs/temp_files.py", "formats/outputs/commit.py"}
+    assert found == {"formats/outputs/temp_files.py", "formats/outputs/file.py"}

@@ -60,10 +60,14 @@ def _writing(found: Figures) -> Iterator[Row]:
     for line in found.problems:
         print(line, file=sys.stderr)
     findings, struck = found.findings, found.findings.faults
-    bad = Counter({
-        "damaged or missing old outputs": len(findings.damaged), "input changes": len(findings.inputs_changed),
-        "leftovers": len(findings.leftovers), "untidy ends": len(findings.untidy),
-    })  # fmt: skip
+    bad = Counter(
+        {
+            "damaged or missing old outputs": len(findings.damaged),
+            "input changes": len(findings.inputs_changed),
+            "leftovers": len(findings.leftovers),
+            "untidy ends": len(findings.untidy),
+        }
+    )
     skipped = f" ({'; '.join(found.skipped)})" if found.skipped else ""
     kinds = ", ".join(sorted(struck))
     yield Row(

@@ -11,16 +11,16 @@ from functools import cached_property
 
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Addition, Edit, Reading, TensorInfo
+from prunecli.formats.folders.base import Folder, Kept
 from prunecli.formats.folders.component_names import Components
+from prunecli.formats.folders.concatenated import Joined
 from prunecli.formats.folders.files import weight_files
-from prunecli.formats.folders.folder import Folder, Kept
-from prunecli.formats.folders.joined import Joined
 from prunecli.formats.folders.reader import FolderFiles, Listing
 from prunecli.formats.folders.sharded import ShardedFolder, open_folder
 from prunecli.formats.folders.weights import plain_weights
-from prunecli.formats.locations import Location
-from prunecli.formats.pieces import Piece
-from prunecli.formats.source import Source
+from prunecli.formats.io.locations import Location
+from prunecli.formats.io.pieces import Piece
+from prunecli.formats.io.source import Source
 
 __all__ = ["ComponentsFolder", "open_components"]
 

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from prunecli.errors import PrunecliError, UnreadableError, UnsupportedError, show
 from prunecli.formats.folders.files import METADATA
 from prunecli.formats.folders.weights import weights_among
-from prunecli.formats.locations import Location
+from prunecli.formats.io.locations import Location
 
 __all__ = ["no_checkpoint"]
 

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from prunecli.errors import UnreadableError, UnsafeError, show
-from prunecli.formats.folders.folder import Kept
-from prunecli.formats.locations import Location
+from prunecli.formats.folders.base import Kept
+from prunecli.formats.io.locations import Location
 
 __all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "entry_names", "list_files", "too_many", "weight_files"]
 

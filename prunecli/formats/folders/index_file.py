@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunecli.errors import DamagedError, UnsafeError, show
+from prunecli.formats.io.source import Source
 from prunecli.formats.json_text import parse_object
-from prunecli.formats.source import Source
 
 __all__ = ["Index", "read_index", "render_index"]
 

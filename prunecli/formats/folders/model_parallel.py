@@ -10,7 +10,7 @@ from prunecli.errors import show
 from prunecli.formats.base import Layout
 from prunecli.formats.folders.files import entry_names
 from prunecli.formats.folders.slices import SHARDING_INFO
-from prunecli.formats.locations import Location
+from prunecli.formats.io.locations import Location
 
 __all__ = ["slices_note"]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import UnreadableError, UnsafeError, show
+from prunecli.formats.folders.base import Kept
 from prunecli.formats.folders.files import DEEP, ENTRIES, NOT_THE_MODEL, list_files, too_many
-from prunecli.formats.folders.folder import Kept
-from prunecli.formats.locations import Location, Url
-from prunecli.formats.remote import open_remote
-from prunecli.formats.source import Source, open_source
-from prunecli.formats.stores import Store, connect, translated
+from prunecli.formats.io.locations import Location, Url
+from prunecli.formats.io.remote import open_remote
+from prunecli.formats.io.source import Source, open_source
+from prunecli.formats.io.stores import Store, connect, translated
 
 __all__ = ["FolderFiles", "Listing", "files_in", "list_folder"]
 

@@ -13,17 +13,17 @@ from functools import cached_property
 from prunecli.errors import PrunecliError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, TensorInfo
 from prunecli.formats.detect import read_checkpoint
+from prunecli.formats.folders.base import Folder, Kept
+from prunecli.formats.folders.concatenated import Joined
 from prunecli.formats.folders.diagnosis import no_checkpoint
 from prunecli.formats.folders.files import weight_files
-from prunecli.formats.folders.folder import Folder, Kept
 from prunecli.formats.folders.index_file import Index, read_index, render_index
-from prunecli.formats.folders.joined import Joined
 from prunecli.formats.folders.placement import Placement, place_tensors
 from prunecli.formats.folders.reader import Listing, list_folder
 from prunecli.formats.folders.weights import find_weights, is_index, weights_among
-from prunecli.formats.locations import Location
-from prunecli.formats.pieces import Piece
-from prunecli.formats.source import Source
+from prunecli.formats.io.locations import Location
+from prunecli.formats.io.pieces import Piece
+from prunecli.formats.io.source import Source
 
 __all__ = ["ShardedFolder", "open_folder"]
 

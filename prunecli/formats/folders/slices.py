@@ -15,18 +15,18 @@ from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Edit, Part, Reading, Storage, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.dtypes import DType
-from prunecli.formats.folders.assembled import Assembled
-from prunecli.formats.folders.boxes import tile
+from prunecli.formats.folders.base import Folder, Kept
+from prunecli.formats.folders.concatenated import Joined
+from prunecli.formats.folders.dcp.boxes import tile
+from prunecli.formats.folders.dcp.reassembled import Assembled
 from prunecli.formats.folders.files import weight_files
-from prunecli.formats.folders.folder import Folder, Kept
-from prunecli.formats.folders.joined import Joined
 from prunecli.formats.folders.reader import Listing
 from prunecli.formats.folders.weights import is_index, is_whole
+from prunecli.formats.io.locations import Location
+from prunecli.formats.io.pieces import Piece
+from prunecli.formats.io.source import Source
 from prunecli.formats.json_text import parse_object
-from prunecli.formats.locations import Location
-from prunecli.formats.pieces import Piece
-from prunecli.formats.safetensors_file import SafetensorsFile, looks_like_safetensors
-from prunecli.formats.source import Source
+from prunecli.formats.safetensors.file import SafetensorsFile, looks_like_safetensors
 from prunecli.formats.views import View
 
 __all__ = ["SHARDING_INFO", "SlicesFolder", "holds_slices", "offsets_of", "open_slices", "slice_files"]

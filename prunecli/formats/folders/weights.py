@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prunecli.errors import UnsupportedError, show
-from prunecli.formats.locations import Location, Url
+from prunecli.formats.io.locations import Location, Url
 
 __all__ = ["find_weights", "folder_of_index", "is_index", "is_whole", "plain_weights", "weights_among"]
 

@@ -12,11 +12,11 @@ from functools import partial
 from prunecli.errors import OutputError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.folders.reader import files_in
-from prunecli.formats.locations import Location, Url
-from prunecli.formats.outputs.uploads import Upload, Uploads
-from prunecli.formats.pieces import Copy
-from prunecli.formats.stores import Store, connect, connect_to_write, failures, translated
-from prunecli.formats.stream import run_pieces
+from prunecli.formats.io.locations import Location, Url
+from prunecli.formats.io.pieces import Copy
+from prunecli.formats.io.stores import Store, connect, connect_to_write, failures, translated
+from prunecli.formats.io.stream import run_pieces
+from prunecli.formats.outputs.upload import Upload, Uploads
 
 __all__ = ["RemoteFolder", "RemoteFolderTarget", "check_remote_folder", "new_remote_folder"]
 

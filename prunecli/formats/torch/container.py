@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunecli.formats.base import Edit, Reading, TensorInfo
-from prunecli.formats.pieces import Piece
-from prunecli.formats.source import Source
+from prunecli.formats.io.pieces import Piece
+from prunecli.formats.io.source import Source
 from prunecli.formats.torch.objects import TorchObjects
 
 __all__ = ["TorchContainer"]

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 
 from prunecli.errors import DamagedError, UnsupportedError, UsageError, show
 from prunecli.formats.base import Edit, Reading, TensorInfo
+from prunecli.formats.io.pieces import Piece
+from prunecli.formats.io.source import Source, Window
 from prunecli.formats.json_text import parse_object
-from prunecli.formats.pieces import Piece
-from prunecli.formats.source import Source, Window
 from prunecli.formats.torch.export_payloads import CONSTANTS, WEIGHTS, Folder, Payloads, read_payloads
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.objects import check_objects, load_objects

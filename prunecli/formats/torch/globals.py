@@ -10,29 +10,63 @@ from prunecli.formats.dtypes import DTYPES, DType
 __all__ = ["STORAGE_OF", "admitted", "makes_memory", "storage_dtype"]
 
 _STORAGES = {
-    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
-    "ByteStorage": "uint8", "BoolStorage": "bool", "ComplexFloatStorage": "complex64",
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128",
-}  # fmt: skip
+}
 STORAGE_OF = {dtype: storage for storage, dtype in _STORAGES.items()}
 
 _QUANTISED = {"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1, "QUInt2x4Storage": 1}
 
 _TENSORS = [name.replace("Storage", "Tensor") for name in _STORAGES if "Complex" not in name]
 _TORCH_NAMES = {
-    *(f"int{bits}" for bits in range(1, 8)), *(f"uint{bits}" for bits in range(1, 8)),
-    "bits16", "bits1x8", "bits2x4", "bits4x2", "bits8",
-    "qint32", "qint8", "quint2x4", "quint4x2", "quint8",
-    "per_channel_affine", "per_channel_affine_float_qparams", "per_channel_symmetric", "per_tensor_affine",
-    "per_tensor_symmetric", "Size", "Tensor", "device",
-    *DTYPES, *_STORAGES, *_QUANTISED, *_TENSORS,
-}  # fmt: skip
+    *(f"int{bits}" for bits in range(1, 8)),
+    *(f"uint{bits}" for bits in range(1, 8)),
+    "bits16",
+    "bits1x8",
+    "bits2x4",
+    "bits4x2",
+    "bits8",
+    "qint32",
+    "qint8",
+    "quint2x4",
+    "quint4x2",
+    "quint8",
+    "per_channel_affine",
+    "per_channel_affine_float_qparams",
+    "per_channel_symmetric",
+    "per_tensor_affine",
+    "per_tensor_symmetric",
+    "Size",
+    "Tensor",
+    "device",
+    *DTYPES,
+    *_STORAGES,
+    *_QUANTISED,
+    *_TENSORS,
+}
 _REBUILD = (
-    "device_tensor_from_cpu_tensor", "device_tensor_from_numpy", "meta_tensor_no_storage", "parameter",
-    "parameter_with_state", "qtensor", "sparse_tensor", "tensor", "tensor_v2", "tensor_v3",
+    "device_tensor_from_cpu_tensor",
+    "device_tensor_from_numpy",
+    "meta_tensor_no_storage",
+    "parameter",
+    "parameter_with_state",
+    "qtensor",
+    "sparse_tensor",
+    "tensor",
+    "tensor_v2",
+    "tensor_v3",
     "wrapper_subclass",
-)  # fmt: skip
+)
 
 
 def _names() -> frozenset[tuple[str, str]]:

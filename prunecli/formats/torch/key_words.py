@@ -12,9 +12,14 @@ __all__ = ["AVERAGE", "ENGINES", "MASTERS", "OPTIMIZER", "PART", "is_bookkeeping
 OPTIMIZER, AVERAGE, PART = "optimizer state", "average", "tensor without plain elements"
 """The values of `TensorInfo.within`; a `PART` is what a sparse tensor, a nested one or a subclass is made of."""
 
-MASTERS = frozenset({
-    "fp32_from_fp16_params", "single_partition_of_fp32_groups", "fp32_flat_groups", "fp32_groups_flat",
-})  # fmt: skip
+MASTERS = frozenset(
+    {
+        "fp32_from_fp16_params",
+        "single_partition_of_fp32_groups",
+        "fp32_flat_groups",
+        "fp32_groups_flat",
+    }
+)
 """Keys under which the optimizers of Megatron and DeepSpeed keep weights in full precision."""
 
 ENGINES = MASTERS | {"base_optimizer_state"}
@@ -23,17 +28,42 @@ ENGINES = MASTERS | {"base_optimizer_state"}
 _LONGEST = 256  # characters of a key that are looked at
 _TOKEN = re.compile(r"[^\W\d_]+")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_TRAINING = frozenset({
-    "optim", "optims", "optimizer", "optimizers", "optimiser", "optimisers", "sched", "scheds", "scheduler",
-    "schedulers", "scaler", "scalers", "gradscaler", "rng",
-})  # fmt: skip
+_TRAINING = frozenset(
+    {
+        "optim",
+        "optims",
+        "optimizer",
+        "optimizers",
+        "optimiser",
+        "optimisers",
+        "sched",
+        "scheds",
+        "scheduler",
+        "schedulers",
+        "scaler",
+        "scalers",
+        "gradscaler",
+        "rng",
+    }
+)
 _GRADIENTS = frozenset({"grad", "grads", "gradients"})  # as the last word only: `grad_net` is a network
 _AVERAGES = frozenset({"ema", "emas", "swa", "average", "averages", "averaged", "averaging", "polyak"})
 _SHORT_AVERAGES = frozenset({"avg", "shadow"})  # `avg_pool` and `shadow_net` are modules
 _WHOLES = frozenset({"model", "models", "params", "parameters", "weights", "state", "dict"})
-_BOOKKEEPING = frozenset({
-    "loss", "losses", "loops", "callbacks", "hooks", "meter", "meters", "metrics", "message_hub", "dataloader",
-})  # fmt: skip
+_BOOKKEEPING = frozenset(
+    {
+        "loss",
+        "losses",
+        "loops",
+        "callbacks",
+        "hooks",
+        "meter",
+        "meters",
+        "metrics",
+        "message_hub",
+        "dataloader",
+    }
+)
 
 
 def is_bookkeeping(key: str) -> bool:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.base import Edit, Reading, Storage, patched_copies
+from prunecli.formats.io.pieces import Copy, Fresh, Literal, Piece
+from prunecli.formats.io.source import Source
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.machine import EndsEarlyError
 from prunecli.formats.pickles.nodes import ListNode, PickleGraph
-from prunecli.formats.pieces import Copy, Fresh, Literal, Piece
-from prunecli.formats.source import Source
 from prunecli.formats.torch.container import TorchContainer
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.objects import check_objects, edit_objects, load_objects, read_objects

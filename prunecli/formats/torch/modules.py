@@ -12,7 +12,8 @@ from prunecli.formats.torch.object_tree import Tree, mapping_entries
 __all__ = ["drop_refreshers", "restore_parameter"]
 
 _HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
-_REFRESH = ("prunecli.core.hooks", "ProductRefresh")
+_REFRESH = {("prunecli.modules.hooks", "ProductRefresh"), ("prunecli.core.hooks", "ProductRefresh")}
+"""Where the class is, and where files that were written before it moved say that it is."""
 _DEEPEST = 128
 """Modules on the way from a hook to what it refreshes."""
 
@@ -65,7 +66,7 @@ def _refreshers(state: DictNode) -> list[tuple[Node, str]]:
 
 def _is_refresher(hook: Node) -> bool:
     function = hook.function if isinstance(hook, Call) else None
-    return isinstance(function, Global) and (function.module, function.name) == _REFRESH
+    return isinstance(function, Global) and (function.module, function.name) in _REFRESH
 
 
 def _below(module: Node, path: str, tree: Tree) -> Node:

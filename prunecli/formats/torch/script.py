@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.crc import crc32
+from prunecli.formats.io.source import Source
 from prunecli.formats.pickles.nodes import Call, Global, Node
-from prunecli.formats.source import Source
 from prunecli.formats.torch.object_tree import Branch, Tree
 from prunecli.formats.torch.zip_directory import Directory, Record
 from prunecli.formats.torch.zip_inflating import unpacking_limit

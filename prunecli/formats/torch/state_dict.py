@@ -19,9 +19,17 @@ from prunecli.formats.torch.tensors import TensorRef
 __all__ = ["NamedNode", "StateDict", "find_state_dict"]
 
 _WRAPPERS = (
-    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
     "classy_state_dict",
-)  # fmt: skip
+)
 _TRAINED = {"current_model_state": "averaging_state", "ema_state_dict": "steps"}
 """Where trained weights lie beside an average that took their place under `state_dict`, and what else is then beside
 them, or among them: Lightning's WeightAveraging (2.6), MMEngine's EMAHook (0.10).

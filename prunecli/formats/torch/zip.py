@@ -12,9 +12,9 @@ from functools import partial
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Patch, Reading, Storage
 from prunecli.formats.crc import crc32
+from prunecli.formats.io.pieces import Checksum, Fresh, Literal, Piece
+from prunecli.formats.io.source import Source
 from prunecli.formats.pickles.nodes import PickleGraph
-from prunecli.formats.pieces import Checksum, Fresh, Literal, Piece
-from prunecli.formats.source import Source
 from prunecli.formats.torch.container import TorchContainer
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.objects import Edited, check_objects, edit_objects, load_objects, read_objects

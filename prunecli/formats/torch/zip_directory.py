@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.source import Source
+from prunecli.formats.io.source import Source
 
 __all__ = ["Directory", "Record", "looks_like_zip", "read_directory"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
-from prunecli.formats.source import FileSource, Source
+from prunecli.formats.io.source import FileSource, Source
 from prunecli.formats.torch.zip_directory import Directory, Record
 
 __all__ = ["inflate", "unpacking_limit"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from prunecli.formats.pieces import Checksum, Deferred, Literal, Piece
+from prunecli.formats.io.pieces import Checksum, Deferred, Literal, Piece
 
 __all__ = ["ALIGNMENT", "NewRecord", "lay_out"]
 

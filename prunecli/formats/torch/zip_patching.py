@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from prunecli.errors import show
 from prunecli.formats.base import Patch, Storage, patched_copies
-from prunecli.formats.pieces import Checksum, Copy, Deferred, Piece
-from prunecli.formats.source import Source
+from prunecli.formats.io.pieces import Checksum, Copy, Deferred, Piece
+from prunecli.formats.io.source import Source
 from prunecli.formats.torch.zip_directory import Directory, Record
 from prunecli.formats.torch.zip_layout import NewRecord, lay_out
 

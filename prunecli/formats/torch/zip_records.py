@@ -4,7 +4,7 @@ import re
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.crc import crc32
-from prunecli.formats.source import Source
+from prunecli.formats.io.source import Source
 from prunecli.formats.torch.zip_directory import Directory, Record
 from prunecli.formats.torch.zip_layout import ALIGNMENT
 from prunecli.formats.torch.zip_patching import is_unsummed

@@ -1,1 +1,1 @@
-"""What the tensors of a checkpoint are: their roles, and which of them are masks."""
+"""Names: the parameters of a checkpoint, which of them a command takes, which of them are one."""

@@ -19,10 +19,38 @@ from typing import IO
 __all__ = ["CALLS", "Call", "Fault", "Outcome", "Runner", "changes", "runner", "strace"]
 
 CALLS = (
-    "openat", "write", "pwrite64", "writev", "pwritev", "ftruncate", "fallocate", "fsync", "fdatasync", "syncfs",
-    "rename", "renameat", "renameat2", "link", "linkat", "symlink", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir",
-    "chmod", "fchmod", "fchmodat", "fchown", "fchownat", "copy_file_range", "sendfile", "ioctl", "utimensat", "flock",
-)  # fmt: skip
+    "openat",
+    "write",
+    "pwrite64",
+    "writev",
+    "pwritev",
+    "ftruncate",
+    "fallocate",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "fchown",
+    "fchownat",
+    "copy_file_range",
+    "sendfile",
+    "ioctl",
+    "utimensat",
+    "flock",
+)
 """The calls by which a file, its name or its state can change, as far as Python makes them."""
 
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)", re.DOTALL)

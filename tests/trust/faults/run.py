@@ -51,8 +51,10 @@ def figures(scenarios: Sequence[Scenario] = SCENARIOS, *, every: int = 1, disks:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder).resolve()
         reasons = {
-            "faults": strace(), "disks": may_mount(place / "probe"), "power cuts": loop_device(place / "power"),
-        }  # fmt: skip
+            "faults": strace(),
+            "disks": may_mount(place / "probe"),
+            "power cuts": loop_device(place / "power"),
+        }
         found.skipped = [f"{what}: {reason}" for what, reason in reasons.items() if reason is not None]
         with runner(place, warm_up(place)) as runs:
             for number, scenario in enumerate(scenarios):

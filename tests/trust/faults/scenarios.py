@@ -77,18 +77,24 @@ SCENARIOS = (
     Scenario("bake safetensors", _file("m.safetensors"), ("apply", "m.safetensors", *_BAKE), ("--force",)),
     Scenario("mask safetensors", _file("m.safetensors"), ("apply", "m.safetensors", *_MASK), ("--force",)),
     Scenario("bake torch zip", _file("m.pt"), ("apply", "m.pt", *_BAKE), ("--force",)),
-    Scenario("mask torch zip over an older output", _file("m.pt", "m.pruned.pt", "m.pruned.pt.report.json"),
-             ("apply", "m.pt", *_MASK, "--force")),
+    Scenario(
+        "mask torch zip over an older output",
+        _file("m.pt", "m.pruned.pt", "m.pruned.pt.report.json"),
+        ("apply", "m.pt", *_MASK, "--force"),
+    ),
     Scenario("bake legacy", _legacy, ("apply", "m.pt", *_BAKE), ("--force",)),
     Scenario("remove masks", _masked, ("remove", "m.pt", "-j", "1", "-o", "out.pt"), ("--force",)),
     Scenario("bake in place", _file("m.pt"), ("apply", "m.pt", *_BAKE, "-o", "m.pt", "--force")),
-    Scenario("mask in place", _file("m.safetensors"),
-             ("apply", "m.safetensors", *_MASK, "-o", "m.safetensors", "--no-report", "--force")),
+    Scenario(
+        "mask in place",
+        _file("m.safetensors"),
+        ("apply", "m.safetensors", *_MASK, "-o", "m.safetensors", "--no-report", "--force"),
+    ),
     Scenario("bake a folder", _shards(), ("apply", "m", *_BAKE), ("--force",)),
     Scenario("mask a folder over an older output", _shards("m.pruned"), ("apply", "m", *_MASK, "--force")),
     Scenario("bake a folder in place", _shards(), ("apply", "m", *_BAKE, "-o", "m", "--force")),
     Scenario("bake in units", _file("m.safetensors"), ("apply", "m.safetensors", *_BAKE, "--resume"), ("--force",)),
-)  # fmt: skip
+)
 
 
 def warm_up(place: Path) -> list[str]:

@@ -27,8 +27,11 @@ from fuzz_oracle import guarded, judge_file, judge_pickle
 from fuzz_seeds import files, pickles
 
 JUDGES: dict[str, Callable[[bytes], str]] = {
-    "pickle": judge_pickle, "file": judge_file, "metadata": judge_metadata, "index": judge_index,
-}  # fmt: skip
+    "pickle": judge_pickle,
+    "file": judge_file,
+    "metadata": judge_metadata,
+    "index": judge_index,
+}
 
 
 ENOUGH = 20_000

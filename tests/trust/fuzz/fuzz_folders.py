@@ -18,16 +18,16 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from prunecli.errors import PrunecliError
 from prunecli.formats.base import Reading
-from prunecli.formats.folders.folder import Folder
+from prunecli.formats.folders.base import Folder
+from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.opening import open_any
-from prunecli.formats.stream import run_pieces
-from prunecli.surgery.edits import prepare
-from prunecli.surgery.plan import plan_prune
-from prunecli.surgery.report import make_report, measure
-from prunecli.surgery.report_json import render_json
-from prunecli.surgery.request import Group, Prune
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.select import Selection
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_prune
+from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.report.codec import render_json
+from prunecli.surgery.report.measure import make_report, measure
+from prunecli.surgery.run.edit import prepare
+from prunecli.surgery.run.resume import Run
 
 _METADATA, _INDEX = ".metadata", "model.safetensors.index.json"
 _STATE: dict[str, Any] = {

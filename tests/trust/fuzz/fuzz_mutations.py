@@ -10,31 +10,116 @@ from typing import Any
 from fuzz_seeds import LegacyParts, Ops, Seed, TensorsParts, ZipParts, header_of, pickles
 
 NUMBERS = (
-    0, 1, 2, 3, 4, 5, 7, 8, 12, 24, 63, 64, 65, 127, 128, 255, 256, 1000, 1 << 15, (1 << 16) - 1, 1 << 16,
-    (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 53) + 1, (1 << 62) - 1, 1 << 62, (1 << 63) - 1,
-    1 << 63, (1 << 64) - 1,
-)  # fmt: skip
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    12,
+    24,
+    63,
+    64,
+    65,
+    127,
+    128,
+    255,
+    256,
+    1000,
+    1 << 15,
+    (1 << 16) - 1,
+    1 << 16,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+    1 << 32,
+    (1 << 53) + 1,
+    (1 << 62) - 1,
+    1 << 62,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+)
 WORDS = (
-    "", "0", "1", "w", "x", "w_orig", "w_mask", "weight", "state_dict", "model", "ema", "model_ema.w", "optimizer",
-    "state", "param_groups", "storage", "module", "cpu", "cuda:0", "_parameters", "_buffers", "_modules", "_metadata",
-    "_flat_weights", "_non_persistent_buffers_set", "_tensor_name", "_forward_pre_hooks", "a.b.c", ".", "..",
-    "../0", "a\nb", "\x1b[2J",
-    "é", "\ud800", "\u202e", "k" * 300, "running_mean", "-1", "007", "\u0661", "²",
-)  # fmt: skip
+    "",
+    "0",
+    "1",
+    "w",
+    "x",
+    "w_orig",
+    "w_mask",
+    "weight",
+    "state_dict",
+    "model",
+    "ema",
+    "model_ema.w",
+    "optimizer",
+    "state",
+    "param_groups",
+    "storage",
+    "module",
+    "cpu",
+    "cuda:0",
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_metadata",
+    "_flat_weights",
+    "_non_persistent_buffers_set",
+    "_tensor_name",
+    "_forward_pre_hooks",
+    "a.b.c",
+    ".",
+    "..",
+    "../0",
+    "a\nb",
+    "\x1b[2J",
+    "é",
+    "\ud800",
+    "\u202e",
+    "k" * 300,
+    "running_mean",
+    "-1",
+    "007",
+    "\u0661",
+    "²",
+)
 NAMES = (
-    ("collections", "OrderedDict"), ("collections", "defaultdict"), ("torch", "FloatStorage"),
+    ("collections", "OrderedDict"),
+    ("collections", "defaultdict"),
+    ("torch", "FloatStorage"),
     ("torch", "BoolStorage"),
-    ("torch", "LongStorage"), ("torch", "QInt8Storage"), ("torch", "ComplexFloatStorage"), ("torch", "Size"),
-    ("torch", "float32"), ("torch", "uint16"), ("torch", "int3"), ("torch", "Tensor"), ("torch", "device"),
-    ("torch.storage", "UntypedStorage"), ("torch.storage", "TypedStorage"), ("torch._utils", "_rebuild_tensor"),
-    ("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor_v3"),
-    ("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_parameter_with_state"),
+    ("torch", "LongStorage"),
+    ("torch", "QInt8Storage"),
+    ("torch", "ComplexFloatStorage"),
+    ("torch", "Size"),
+    ("torch", "float32"),
+    ("torch", "uint16"),
+    ("torch", "int3"),
+    ("torch", "Tensor"),
+    ("torch", "device"),
+    ("torch.storage", "UntypedStorage"),
+    ("torch.storage", "TypedStorage"),
+    ("torch._utils", "_rebuild_tensor"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_tensor_v3"),
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch._utils", "_rebuild_parameter_with_state"),
     ("torch._utils", "_rebuild_qtensor"),
-    ("torch._utils", "_rebuild_sparse_tensor"), ("torch._utils", "_rebuild_wrapper_subclass"),
-    ("torch._utils", "_rebuild_meta_tensor_no_storage"), ("torch._tensor", "_rebuild_from_type_v2"),
-    ("torch.nn.parameter", "Parameter"), ("_codecs", "encode"), ("builtins", "set"), ("builtins", "exec"),
-    ("posix", "system"), ("evil\u202e", "\x1b[2J"), ("", ""),
-)  # fmt: skip
+    ("torch._utils", "_rebuild_sparse_tensor"),
+    ("torch._utils", "_rebuild_wrapper_subclass"),
+    ("torch._utils", "_rebuild_meta_tensor_no_storage"),
+    ("torch._tensor", "_rebuild_from_type_v2"),
+    ("torch.nn.parameter", "Parameter"),
+    ("_codecs", "encode"),
+    ("builtins", "set"),
+    ("builtins", "exec"),
+    ("posix", "system"),
+    ("evil\u202e", "\x1b[2J"),
+    ("", ""),
+)
 _OPCODES = pickletools.opcodes
 _BY_CODE = {op.code.encode("latin-1"): op for op in _OPCODES}
 _PUSHES = (b"N", b"\x88", b"\x89", b")", b"]", b"}", b"\x8f")
@@ -141,9 +226,19 @@ def _flip(rng: Rng, bent: Ops) -> None:
 
 
 _BENDS: tuple[Callable[[Rng, Ops], None], ...] = (
-    *[_argument] * 5, *[_value] * 5, *[_entry] * 4, *[_swap] * 2, *[_shared] * 4, _delete, _double, _insert, _replace,
-    *[_splice] * 2, _cut, _flip,
-)  # fmt: skip
+    *[_argument] * 5,
+    *[_value] * 5,
+    *[_entry] * 4,
+    *[_swap] * 2,
+    *[_shared] * 4,
+    _delete,
+    _double,
+    _insert,
+    _replace,
+    *[_splice] * 2,
+    _cut,
+    _flip,
+)
 
 
 def argument_of(rng: Rng, code: bytes) -> bytes:
@@ -212,9 +307,23 @@ def flipped(rng: Rng, data: bytes) -> bytes:
 
 
 _CODE = (
-    b"weight", b"bias", b"linear", b"__parameters__", b"__buffers__", b"class ", b'"', b", ]", b"[", b"\\0", b"\0",
-    b"\r", b"\n", b"\\777", b"\xff", b"",
-)  # fmt: skip
+    b"weight",
+    b"bias",
+    b"linear",
+    b"__parameters__",
+    b"__buffers__",
+    b"class ",
+    b'"',
+    b", ]",
+    b"[",
+    b"\\0",
+    b"\0",
+    b"\r",
+    b"\n",
+    b"\\777",
+    b"\xff",
+    b"",
+)
 """What names in a program's code are told by, and what could break them."""
 
 
@@ -298,9 +407,15 @@ def _bend_json(rng: Rng, header: dict[str, Any]) -> None:
         key = rng.choice(list(entry))
         old = entry[key]
         choices = [
-            rng.choice(NUMBERS), -1, None, 1.5, True, [], [rng.choice(NUMBERS)],
+            rng.choice(NUMBERS),
+            -1,
+            None,
+            1.5,
+            True,
+            [],
+            [rng.choice(NUMBERS)],
             rng.choice(("F32", "F4", "U8", "F8_E8M0", "x")),
-        ]  # fmt: skip
+        ]
         if isinstance(old, list) and old:
             new = list(old)
             new[rng.randrange(len(new))] = rng.choice((rng.choice(NUMBERS), -1, 1e300, None))

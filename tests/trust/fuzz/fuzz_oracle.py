@@ -17,18 +17,18 @@ import torch
 from prunecli.errors import PrunecliError
 from prunecli.formats.base import Checkpoint, Reading, TensorInfo
 from prunecli.formats.detect import read_checkpoint
+from prunecli.formats.io.source import FileSource
+from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.graph import load
 from prunecli.formats.pickles.nodes import Persistent, TupleNode, walk
-from prunecli.formats.source import FileSource
-from prunecli.formats.stream import run_pieces
-from prunecli.surgery.edits import prepare
-from prunecli.surgery.plan import plan_bake, plan_prune
-from prunecli.surgery.report import make_report, measure
-from prunecli.surgery.report_json import render_json
-from prunecli.surgery.request import Group, Prune
-from prunecli.surgery.rewrite_units import Run
-from prunecli.surgery.select import Selection
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import plan_bake, plan_prune
+from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.report.codec import render_json
+from prunecli.surgery.report.measure import make_report, measure
+from prunecli.surgery.run.edit import prepare
+from prunecli.surgery.run.resume import Run
 
 _KEYS = dict.fromkeys(range(64)) | dict(enumerate(("state_dict", "ema", "optimizer_states.0.state", "linear", "a", "")))
 SECONDS = 20

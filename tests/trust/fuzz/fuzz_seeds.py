@@ -103,18 +103,26 @@ def _flat() -> dict[str, torch.Tensor]:
 def _views() -> dict[str, Any]:
     flat = torch.arange(24.0)
     return {
-        "ih": flat[:6].view(2, 3), "hh": flat[6:12].view(2, 3), "t": flat[12:18].view(2, 3).t(),
-        "tied": flat[:6].view(2, 3), "expanded": torch.ones(2, 1).expand(2, 4), "empty": torch.empty(0, 3),
+        "ih": flat[:6].view(2, 3),
+        "hh": flat[6:12].view(2, 3),
+        "t": flat[12:18].view(2, 3).t(),
+        "tied": flat[:6].view(2, 3),
+        "expanded": torch.ones(2, 1).expand(2, 4),
+        "empty": torch.empty(0, 3),
         "columns": torch.ones(4, 6)[:, 4:],
-    }  # fmt: skip
+    }
 
 
 def _masked() -> dict[str, Any]:
     return {
-        "w_orig": torch.ones(2, 4), "w_mask": torch.tensor([[1.0, 0, 1, 1], [0, 0, 1, 1]]), "v_orig": torch.ones(3),
-        "v_mask": torch.tensor([True, False, True]), "f8": torch.ones(4).to(torch.float8_e4m3fn),
-        "woven_orig": torch.ones(3, 2).t(), "woven_mask": torch.tensor([[1.0, 0], [0, 1], [1, 0.5]]).t(),
-    }  # fmt: skip
+        "w_orig": torch.ones(2, 4),
+        "w_mask": torch.tensor([[1.0, 0, 1, 1], [0, 0, 1, 1]]),
+        "v_orig": torch.ones(3),
+        "v_mask": torch.tensor([True, False, True]),
+        "f8": torch.ones(4).to(torch.float8_e4m3fn),
+        "woven_orig": torch.ones(3, 2).t(),
+        "woven_mask": torch.tensor([[1.0, 0], [0, 1], [1, 0.5]]).t(),
+    }
 
 
 def _lightning() -> dict[str, Any]:
@@ -135,10 +143,18 @@ def _strange() -> dict[Any, Any]:
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.note = "kept"  # type: ignore[attr-defined]
     return {
-        "p": parameter, "size": torch.Size([1, 2]), "dtype": torch.float16, "device": torch.device("cpu"),
-        "sparse": torch.eye(2).to_sparse(), "counter": collections.Counter("aab"), 3: [torch.ones(1), (True, None)],
-        "meta": torch.ones(2, device="meta"), "set": {1}, "complex": 1j, "b": b"\0\xff",
-    }  # fmt: skip
+        "p": parameter,
+        "size": torch.Size([1, 2]),
+        "dtype": torch.float16,
+        "device": torch.device("cpu"),
+        "sparse": torch.eye(2).to_sparse(),
+        "counter": collections.Counter("aab"),
+        3: [torch.ones(1), (True, None)],
+        "meta": torch.ones(2, device="meta"),
+        "set": {1},
+        "complex": 1j,
+        "b": b"\0\xff",
+    }
 
 
 def _foreign() -> dict[str, Any]:
@@ -257,7 +273,7 @@ _FILES: dict[str, Callable[[], bytes]] = {
     "legacy, module": lambda: _saved(Module(), old=True),
     "safetensors": lambda: safetensors.torch.save(_flat(), {"note": "ä"}),
     "safetensors, masked": lambda: safetensors.torch.save({name: w.contiguous() for name, w in _masked().items()}),
-}  # fmt: skip
+}
 
 
 @functools.cache

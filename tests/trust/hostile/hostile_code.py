@@ -247,8 +247,13 @@ def a_name_with_dots_behind_an_admitted_module() -> bytes:
     return zipped(b"\x80\x04}(" + text("w") + tensor() + text("x") + inner + b"u.")
 
 
-@refused(5, r"weights-only loading refuses \(argparse.Namespace\)", family="code", foreign=4,
-         foreign_says="it is a pickled argparse.Namespace")  # fmt: skip
+@refused(
+    5,
+    r"weights-only loading refuses \(argparse.Namespace\)",
+    family="code",
+    foreign=4,
+    foreign_says="it is a pickled argparse.Namespace",
+)
 def arguments_of_a_trainer() -> bytes:
     out = io.BytesIO()
     torch.save(argparse.Namespace(lr=1), out)

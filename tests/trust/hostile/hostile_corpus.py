@@ -37,10 +37,21 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "apply": ("apply", "-p", "*", "-a", "0.5", "--seed", "1", "--remove", "-o", "out"),
 }
 MODULES = (
-    "hostile_code", "hostile_components", "hostile_exports", "hostile_folders", "hostile_index", "hostile_kinds",
-    "hostile_legacy", "hostile_metadata", "hostile_names", "hostile_odd", "hostile_pickles", "hostile_tensors",
-    "hostile_views", "hostile_zips",
-)  # fmt: skip
+    "hostile_code",
+    "hostile_components",
+    "hostile_exports",
+    "hostile_folders",
+    "hostile_index",
+    "hostile_kinds",
+    "hostile_legacy",
+    "hostile_metadata",
+    "hostile_names",
+    "hostile_odd",
+    "hostile_pickles",
+    "hostile_tensors",
+    "hostile_views",
+    "hostile_zips",
+)
 """Where the functions are."""
 
 Body = Callable[[], bytes]
@@ -100,9 +111,16 @@ CASES: dict[str, Case] = {}
 
 
 def refused(
-    code: int, says: str, *, family: str, but: Mapping[str, int] | None = None, foreign: int | None = None,
-    foreign_says: str = "", kind: Kind = TORCH, needs: str = "",
-) -> Callable[[Maker], Maker]:  # fmt: skip
+    code: int,
+    says: str,
+    *,
+    family: str,
+    but: Mapping[str, int] | None = None,
+    foreign: int | None = None,
+    foreign_says: str = "",
+    kind: Kind = TORCH,
+    needs: str = "",
+) -> Callable[[Maker], Maker]:
     """Register a file that must be refused; `but` has the codes of commands that differ, `foreign` is with the flag."""
     codes = {command: (but or {}).get(command, code) for command in COMMANDS}
     flagged = None if foreign is None else dict.fromkeys(COMMANDS, foreign)
@@ -146,10 +164,15 @@ def body(
         for container in within.split():
             _add(
                 Case(
-                    f"{_words(make)}, {container}", family, _contained(container, make), dict.fromkeys(COMMANDS, code),
-                    says, foreign=flagged, foreign_says=foreign_says,
+                    f"{_words(make)}, {container}",
+                    family,
+                    _contained(container, make),
+                    dict.fromkeys(COMMANDS, code),
+                    says,
+                    foreign=flagged,
+                    foreign_says=foreign_says,
                 )
-            )  # fmt: skip
+            )
         return make
 
     return register

@@ -10,9 +10,14 @@ from hostile_makers import PLAIN_PICKLE, STORAGE, nested_zip, zipped
 _EVIL = b"\x80\x02cposix\nsystem\nX\x0c\x00\x00\x00touch canary\x85R."
 _ARCHIVE = Kind(".pt2", ".safetensors")
 _META: dict[str, Any] = {
-    "dtype": 7, "sizes": [{"as_int": 4}], "requires_grad": True, "device": {"type": "cpu", "index": None},
-    "strides": [{"as_int": 1}], "storage_offset": {"as_int": 0}, "layout": 7,
-}  # fmt: skip
+    "dtype": 7,
+    "sizes": [{"as_int": 4}],
+    "requires_grad": True,
+    "device": {"type": "cpu", "index": None},
+    "strides": [{"as_int": 1}],
+    "storage_offset": {"as_int": 0},
+    "layout": 7,
+}
 _ENTRY: dict[str, Any] = {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": _META}
 _OBJECT: dict[str, Any] = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
 

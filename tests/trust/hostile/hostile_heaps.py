@@ -43,8 +43,11 @@ def _saved(*, old: bool) -> Callable[[Path], object]:
     def make(path: Path) -> None:
         out = io.BytesIO()
         strided = _state()["t"].t()
-        torch.save({**_state(), "strided": strided.clone(memory_format=torch.preserve_format)}, out,
-                   _use_new_zipfile_serialization=not old)  # fmt: skip
+        torch.save(
+            {**_state(), "strided": strided.clone(memory_format=torch.preserve_format)},
+            out,
+            _use_new_zipfile_serialization=not old,
+        )
         path.write_bytes(out.getvalue())
 
     return make

@@ -154,10 +154,18 @@ class _Trial:
         problems += self._refusal(done, size) if self.code else self._success(done)
         line = str(done["err"]).rstrip("\n") if self.code else ""
         return Outcome(
-            self.label, self.command, bool(self.code), done["code"], len(line), done["seconds"],
-            max(0, done["peak"] - size), bool(done["executed"]) or self._canary(), bool(done["signal"]),
-            "Traceback" in done["err"], tuple(problems),
-        )  # fmt: skip
+            self.label,
+            self.command,
+            bool(self.code),
+            done["code"],
+            len(line),
+            done["seconds"],
+            max(0, done["peak"] - size),
+            bool(done["executed"]) or self._canary(),
+            bool(done["signal"]),
+            "Traceback" in done["err"],
+            tuple(problems),
+        )
 
     def _canary(self) -> bool:
         return (self.where / _CANARY).exists()

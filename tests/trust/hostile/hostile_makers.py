@@ -20,10 +20,32 @@ from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.nodes import Call, DictNode, Entry, Global, Node, Persistent, TupleNode
 
 __all__ = [
-    "CONTAINERS", "FACTS", "KEYS", "MAGIC", "PLAIN_PICKLE", "STORAGE", "VERSION", "beside_a_weight", "call",
-    "checkpoint", "distributed", "folder_of", "legacy", "mapping", "nested_zip", "remembered", "saved", "sizes",
-    "storage", "tensor", "tensors", "tensors_entry", "text", "view", "zipped",
-]  # fmt: skip
+    "CONTAINERS",
+    "FACTS",
+    "KEYS",
+    "MAGIC",
+    "PLAIN_PICKLE",
+    "STORAGE",
+    "VERSION",
+    "beside_a_weight",
+    "call",
+    "checkpoint",
+    "distributed",
+    "folder_of",
+    "legacy",
+    "mapping",
+    "nested_zip",
+    "remembered",
+    "saved",
+    "sizes",
+    "storage",
+    "tensor",
+    "tensors",
+    "tensors_entry",
+    "text",
+    "view",
+    "zipped",
+]
 
 MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 VERSION = b"\x80\x02M\xe9\x03."

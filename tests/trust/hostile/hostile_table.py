@@ -67,7 +67,9 @@ def figures(cases: Sequence[Case], outcomes: Sequence[Outcome], *, whole: bool =
             enough and not wrong,
         ),
         Row(
-            "what they did", "0 " + ", 0 ".join(bad), ", ".join(f"{count} {word}" for word, count in bad.items()),
+            "what they did",
+            "0 " + ", 0 ".join(bad),
+            ", ".join(f"{count} {word}" for word, count in bad.items()),
             not any(bad.values()),
         ),
         Row(
@@ -76,7 +78,7 @@ def figures(cases: Sequence[Case], outcomes: Sequence[Outcome], *, whole: bool =
             f"up to {letters} characters, {seconds:.1f} s, the file's size and {memory >> 20} MiB",
             letters <= LETTERS and seconds <= SECONDS and memory <= MEMORY,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,9 +23,15 @@ _LIMIT = 30.0
 """Seconds after which a child is killed; what the corpus admits is less by far."""
 
 _FORBIDDEN = (
-    "pickle.find_class", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen",
+    "pickle.find_class",
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "subprocess.Popen",
     "socket.connect",
-)  # fmt: skip
+)
 
 
 def main() -> None:
@@ -68,9 +74,14 @@ def _forked(cwd: str, arguments: list[str]) -> dict[str, object]:
         os.close(file)
     signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     return {
-        "code": os.waitstatus_to_exitcode(status), "signal": signum, "out": out, "err": err,
-        "executed": executed.split(), "seconds": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss * 1024,
-    }  # fmt: skip
+        "code": os.waitstatus_to_exitcode(status),
+        "signal": signum,
+        "out": out,
+        "err": err,
+        "executed": executed.split(),
+        "seconds": usage.ru_utime + usage.ru_stime,
+        "peak": usage.ru_maxrss * 1024,
+    }
 
 
 def _child(cwd: str, arguments: list[str], files: list[int]) -> None:

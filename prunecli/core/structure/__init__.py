@@ -1,0 +1,1 @@
+"""Where zeros lie: rows, columns, blocks and groups that hold nothing else."""

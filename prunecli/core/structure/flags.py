@@ -1,0 +1,83 @@
+"""Quick looks at flags of zeros: bands and blocks of a matrix that hold nothing else, groups of which half are."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.structure.model import BLOCK_SIDE
+
+__all__ = ["bands_all_zero", "blocks_all_zero", "halved_groups", "halved_packed_groups"]
+
+Flags = NDArray[np.bool_]
+
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.int64)
+_EIGHTS = (_BITS.sum(axis=1) >= 4).astype(np.int64)
+_FOURS = (_BITS[:, :4].sum(axis=1) >= 2).astype(np.int64) + (_BITS[:, 4:].sum(axis=1) >= 2)
+"""How many groups of 8, and of 4, a byte of eight flags has in which half are zeros."""
+
+_AT_ONCE = 1 << 20
+"""Flags that are looked at in one step where groups are strided."""
+
+_EIGHT_ZEROS = np.uint64(0x0101010101010101)
+
+
+def bands_all_zero(zero: Flags, row: int) -> Flags:
+    """Tell of each column in each band of blocks whether all is zero; fastest where the band is whole."""
+    side = BLOCK_SIDE
+    head = min(-row % side, zero.shape[0])
+    whole = (zero.shape[0] - head) // side * side
+    bands: list[Flags] = []
+    if head:
+        bands.append(np.logical_and.reduce(zero[:head], axis=0, keepdims=True))
+    if whole:
+        middle = zero[head : head + whole].reshape(whole // side, side, -1)
+        bands.append(np.logical_and.reduce(middle, axis=1))
+    if head + whole < zero.shape[0]:
+        bands.append(np.logical_and.reduce(zero[head + whole :], axis=0, keepdims=True))
+    joined: Flags = np.concatenate(bands)
+    return joined
+
+
+def blocks_all_zero(bands: Flags, column: int) -> Flags:
+    """Tell of each block in each band whether all is zero, eight flags at a time; the bands begin at `column`."""
+    wide = bands.shape[1]
+    left, right = column % BLOCK_SIDE, -(column + wide) % BLOCK_SIDE
+    padded = bands
+    if left or right:
+        padded = np.ones((bands.shape[0], left + wide + right), dtype=np.bool_)
+        padded[:, left : left + wide] = bands
+    words = padded.view(np.uint64).reshape(bands.shape[0], -1, BLOCK_SIDE // 8)
+    full: Flags = (words[..., 0] & words[..., 1]) == _EIGHT_ZEROS
+    return full
+
+
+def halved_groups(flags: Flags, stride: int = 1) -> tuple[int, int]:
+    """Return in how many groups of 4, and of 8, half of the flags or more are set.
+
+    The members of a group lie `stride` apart: each run of 4 (8) times the stride holds as many groups as the stride
+    says. The last run for a group of 8 may be half of one, which is not counted.
+    """
+    if stride == 1:
+        return halved_packed_groups(np.packbits(flags), 1, flags.size)
+    fours = eights = 0
+    step = 8 * stride * max(1, _AT_ONCE // (8 * stride))
+    for start in range(0, flags.size, step):
+        part = flags[start : start + step].view(np.uint8).reshape(-1, 4, stride)
+        counts = np.add.reduce(part, axis=1, dtype=np.uint8)
+        fours += int(np.count_nonzero(counts >= 2))
+        pairs = counts[: len(counts) // 2 * 2].reshape(-1, 2, stride)
+        eights += int(np.count_nonzero(pairs[:, 0] + pairs[:, 1] >= 4))
+    return fours, eights
+
+
+def halved_packed_groups(packed: NDArray[np.uint8], stride: int, count: int) -> tuple[int, int]:
+    """Return what `halved_groups` does of `count` flags that are packed, eight in a byte."""
+    if stride == 1:
+        found = np.bincount(packed, minlength=256)
+        return int(found @ _FOURS), int(found @ _EIGHTS)
+    fours = eights = 0
+    step = stride * max(1, _AT_ONCE // (8 * stride))  # bytes: whole groups of 8
+    for start in range(0, packed.size, step):
+        bits = np.unpackbits(packed[start : start + step], count=min(8 * step, count - 8 * start))
+        more_fours, more_eights = halved_groups(bits.view(np.bool_), stride)
+        fours, eights = fours + more_fours, eights + more_eights
+    return fours, eights

@@ -1,0 +1,276 @@
+"""A folder that torch.distributed.checkpoint wrote: tensors in chunks, each a small torch zip inside a large file.
+
+A bake copies each file with some elements of its zips zeroed, so that all offsets stay and `.metadata` holds as it is.
+Tensors that shared their storage were written once for each name, so here they are tensors of their own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
+from prunecli.formats.base import AS_FOUND, Edit, Part, Patch, Reading, Storage, TensorInfo
+from prunecli.formats.folders.base import Folder, Kept
+from prunecli.formats.folders.concatenated import Joined
+from prunecli.formats.folders.dcp.metadata import Chunk, Item, Metadata, StoredTensor, read_metadata
+from prunecli.formats.folders.dcp.names import find_stored
+from prunecli.formats.folders.dcp.reassembled import Assembled
+from prunecli.formats.folders.files import METADATA, list_files, weight_files
+from prunecli.formats.io.pieces import Copy, Piece
+from prunecli.formats.io.source import Source, Window, open_source
+from prunecli.formats.torch.state_dict import NamedNode
+from prunecli.formats.torch.tensors import TensorRef
+from prunecli.formats.torch.zip import TorchZip, check_torch_zip, read_torch_zip
+from prunecli.formats.torch.zip_directory import looks_like_zip
+from prunecli.formats.views import View
+
+__all__ = ["DcpFolder", "open_dcp_folder"]
+
+_MAGIC = 16
+_COMMON = "common.pt"
+"""Where Megatron-Core puts what is not a tensor: iteration, arguments."""
+
+
+@dataclass(frozen=True)
+class DcpFolder(Folder):
+    """A folder of distributed checkpoint files. Storages are keyed by file and place of the zip that they lie in.
+
+    `lies_under` is where the state dict lies, `found` what is to be said of that, `swapped` whether a big-endian
+    machine wrote it.
+    """
+
+    path: Path
+    listing: Metadata
+    sources: Mapping[str, Source]
+    others: Sequence[Kept]
+    source: Assembled
+    tensors: Mapping[str, TensorInfo]
+    carried: Sequence[TensorInfo]
+    lies_under: str
+    swapped: bool
+    found: Sequence[str] = ()
+
+    @property
+    def format(self) -> str:
+        """What the report calls it."""
+        return "folder of torch.distributed.checkpoint"
+
+    @property
+    def wrapper(self) -> str:
+        """Where the state dict lies."""
+        return self.lies_under
+
+    @property
+    def big_endian(self) -> bool:
+        """The byte order of all zips."""
+        return self.swapped
+
+    @property
+    def maskless(self) -> str:
+        """Why masks have no place here."""
+        return "its metadata says where every tensor lies, and has no place for new ones"
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences on how it was read that its user should see."""
+        return self.found
+
+    @property
+    def rivals(self) -> list[str]:
+        """Other files with weights."""
+        return [name for name in weight_files(self.others) if name != _COMMON]
+
+    def file_of(self, storage: str) -> str:
+        """Return the file in which a storage lies."""
+        return storage.rpartition(":")[0]
+
+    def pieces(self, file: str, edit: Edit) -> Iterator[Piece]:
+        """Describe a rewritten file: its zips as they lie, some elements of theirs changed."""
+        if edit.structural:
+            raise UnsupportedError(
+                f"{show(self.path)} takes no masks and loses none: {self.maskless}; make one file of it with torch's "
+                "dcp_to_torch_save, and bake that"
+            )
+        source, at = self.sources[file], 0
+        for item, label in self._zips.get(file, ()):
+            yield Copy(at, item.offset - at)
+            inner = read_torch_zip(_window(source, item, label), Reading(foreign=True))  # judged when it was opened
+            patches = edit.patches.get(_storage_key(item), ())
+            for piece in inner.pieces(_inner_edit(inner, patches)):
+                yield replace(piece, offset=piece.offset + item.offset) if isinstance(piece, Copy) else piece
+            at = item.offset + item.length
+        yield Copy(at, source.size - at)
+
+    def closing(self, edit: Edit) -> Mapping[str, bytes]:
+        """Return the metadata, as it was."""
+        return {METADATA: self.listing.raw}
+
+    @cached_property
+    def _zips(self) -> dict[str, list[tuple[Item, str]]]:
+        """The zips of tensors in each file, in order, with their labels."""
+        found: dict[str, list[tuple[Item, str]]] = {}
+        for entry in self.listing.entries:
+            for chunk in entry.chunks if isinstance(entry, StoredTensor) else ():
+                label = _label(self.path, chunk.item, entry.name)
+                found.setdefault(chunk.item.file, []).append((chunk.item, label))
+        return {file: sorted(items, key=lambda each: each[0].offset) for file, items in found.items()}
+
+
+def _placed(named: NamedNode, tensors: Mapping[int, TensorInfo]) -> TensorInfo | None:
+    """Return the stored tensor that a node stands for."""
+    if not isinstance(named.ref, TensorRef):
+        return None
+    stored = tensors[int(named.ref.storage.key)]
+    return replace(stored, name=named.name, within=named.within, moment=named.moment)
+
+
+def _inner_edit(inner: TorchZip, patches: Sequence[Patch]) -> Edit:
+    return Edit({inner.tensors[""].storage.key: patches}) if patches else Edit()
+
+
+def _storage_key(item: Item) -> str:
+    return f"{item.file}:{item.offset}"
+
+
+def _label(path: Path, item: Item, name: str) -> str:
+    return f"{show(path / item.file)}: {show(name)}"
+
+
+def _window(source: Source, item: Item, label: str) -> Window:
+    if item.offset + item.length > source.size:
+        raise DamagedError(
+            f"{label} ends at byte {item.offset + item.length}, the file at {source.size}; copy it again"
+        )
+    return Window(source, item.offset, item.length, label)
+
+
+@contextmanager
+def open_dcp_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[DcpFolder]:
+    """Open a folder with a `.metadata` and read its layout.
+
+    Raises:
+        UnreadableError: a file is missing or cannot be read.
+        DamagedError: metadata and files contradict each other.
+        UnsafeError: the metadata or an object names a class that loading would import, or leads out of the folder.
+        UnsupportedError: tensors are stored in a way that prunecli cannot edit.
+        UsageError: the key of `reading` leads nowhere.
+    """
+    files = {each.name: each for each in list_files(path, follow_links=reading.follow_links)}
+    with ExitStack() as stack:
+        metadata = read_metadata(stack.enter_context(open_source(path / METADATA)), foreign=reading.foreign)
+        names = sorted({item.file for item in _items(metadata)})
+        if METADATA in names:  # the output's would be the input's again, whatever was pruned in it
+            raise DamagedError(
+                f"{show(path / METADATA)} says that tensors are stored in it itself; copy the folder again"
+            )
+        missing = next((name for name in names if name not in files), None)
+        if missing is not None:
+            raise UnreadableError(f"{show(path / missing)} is missing, though {METADATA} names it; fetch it")
+        sources = {name: stack.enter_context(open_source(path / name)) for name in names}
+        others = [each for name, each in files.items() if name not in sources and name != METADATA]
+        yield _Opening(path, metadata, sources, reading).folder(others)
+
+
+def _items(metadata: Metadata) -> Iterator[Item]:
+    for entry in metadata.entries:
+        if isinstance(entry, StoredTensor):
+            yield from (chunk.item for chunk in entry.chunks)
+        else:
+            yield entry.item
+
+
+class _Opening:
+    """Reads the zips that the metadata names, and checks that they hold what it says."""
+
+    def __init__(self, path: Path, metadata: Metadata, sources: Mapping[str, Source], reading: Reading) -> None:
+        self._path = path
+        self._metadata = metadata
+        self._sources = sources
+        self._reading = Reading(foreign=reading.foreign)
+        self._key = reading.key
+        self._joined = Joined(list(sources.values()), show(path), str(path))
+        self._starts = dict(zip(sources, self._joined.starts, strict=True))
+        self._big_endian: bool | None = None
+        self._end = self._joined.size  # where the next tensor in parts will be put together
+        self._assembled: list[TensorInfo] = []
+
+    def folder(self, others: Sequence[Kept]) -> DcpFolder:
+        entries = self._metadata.entries
+        self._check_overlaps()
+        tensors: dict[int, TensorInfo] = {}
+        for place, entry in enumerate(entries):
+            if isinstance(entry, StoredTensor):
+                tensors[place] = self._tensor(entry)
+            else:
+                self._check_object(entry.item, entry.name)
+        state = find_stored(entries, self._key, f"{show(self._path)}/{METADATA}")
+        if not tensors:
+            raise UnsupportedError(f"{show(self._path)} holds no tensors")
+        named = [_placed(each, tensors) for each in state.nodes]
+        rest = [_placed(each, tensors) for each in state.others]
+        return DcpFolder(
+            self._path,
+            self._metadata,
+            self._sources,
+            others,
+            Assembled(self._joined, self._assembled),
+            {each.name: each for each in named if each is not None},
+            [each for each in rest if each is not None],
+            state.wrapper,
+            bool(self._big_endian),
+            state.notes,
+        )
+
+    def _check_overlaps(self) -> None:
+        reach: dict[str, int] = {}
+        for item in sorted(_items(self._metadata), key=lambda item: item.offset):
+            if item.offset < reach.get(item.file, 0):
+                raise DamagedError(f"{show(self._path / item.file)}: two items of {METADATA} overlap in it")
+            reach[item.file] = item.offset + item.length
+
+    def _check_object(self, item: Item, name: str) -> None:
+        """Check that loading an object would run nothing that is not admitted."""
+        window = _window(self._sources[item.file], item, _label(self._path, item, name))
+        if looks_like_zip(window.read(0, min(_MAGIC, window.size))):
+            check_torch_zip(window, self._reading)
+        elif not self._reading.foreign:
+            raise UnsafeError(
+                f"{window.label} is an object that torch.save did not write, and loading would run what it says; "
+                "--allow-foreign-objects carries it through unread"
+            )
+
+    def _tensor(self, entry: StoredTensor) -> TensorInfo:
+        parts = tuple(self._part(entry, chunk) for chunk in entry.chunks)
+        if len(parts) == 1:
+            return TensorInfo(entry.name, entry.dtype, parts[0].view, parts[0].storage)
+        nbytes = sum(part.view.elements for part in parts) * entry.dtype.itemsize
+        storage = Storage(f"({entry.name})", self._end, nbytes)
+        tensor = TensorInfo(entry.name, entry.dtype, View.of(entry.shape), storage, parts=parts)
+        if parts:
+            self._assembled.append(tensor)
+            self._end += nbytes
+        return tensor
+
+    def _part(self, entry: StoredTensor, chunk: Chunk) -> Part:
+        item, label = chunk.item, _label(self._path, chunk.item, entry.name)
+        window = _window(self._sources[item.file], item, label)
+        if not looks_like_zip(window.read(0, min(_MAGIC, window.size))):
+            raise UnsupportedError(f"{label} is no zip of torch.save; save the folder anew with torch's own format")
+        inner = read_torch_zip(window, self._reading)
+        found = inner.tensors.get("")
+        if found is None or len(inner.tensors) + len(inner.carried) != 1:
+            raise DamagedError(f"{label} is to be one tensor, and is none")
+        if found.dtype != entry.dtype or found.shape != chunk.sizes:
+            raise DamagedError(
+                f"{label} is {found.dtype.name} {list(found.shape)}, {METADATA} says {entry.dtype.name} "
+                f"{list(chunk.sizes)}; copy the folder again"
+            )
+        if not found.view.nested or (found.elements and found.view.repeats > 1):
+            raise UnsupportedError(f"{label} has elements that share memory, which torch does not write here")
+        if self._big_endian not in (None, inner.big_endian):
+            raise UnsupportedError(f"{label} has another byte order than the rest of the folder")
+        self._big_endian = inner.big_endian
+        start = self._starts[item.file] + item.offset + found.storage.offset
+        return Part(chunk.offsets, found.view, replace(found.storage, key=_storage_key(item), offset=start))

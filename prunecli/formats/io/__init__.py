@@ -1,0 +1,1 @@
+"""Bytes at offsets, in and out: sources, sinks, pieces, streams, URLs."""

@@ -1,0 +1,59 @@
+"""Write an output in the order of its bytes, as streams and object stores take it."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+
+from prunecli.errors import OutputError, show
+from prunecli.formats.io.pieces import Copy, Deferred, Fresh, Piece
+from prunecli.formats.io.sinks import FileSink, Sink
+from prunecli.formats.io.source import Bytes
+from prunecli.formats.io.stream import run_pieces
+
+__all__ = ["run_into"]
+
+_SPOOL = 1 << 20
+
+
+def run_into(
+    pieces: Sequence[Piece], source: Bytes, sink: Sink, *, jobs: int, progress: Callable[[int], None] | None = None
+) -> None:
+    """Do `run_pieces` into any sink.
+
+    Where it must be in order, but a checksum stands before what it sums, the output goes through an unnamed temporary
+    file.
+
+    Raises:
+        PrunecliError: as `run_pieces`; an OutputError if the temporary file could not be written.
+        OSError: the sink cannot be written.
+    """
+    if not sink.ordered or _in_order(pieces):
+        run_pieces(pieces, source, sink, jobs=jobs, progress=progress)
+        return
+    with tempfile.TemporaryFile(prefix="prunecli-") as spool:
+        try:
+            run_pieces(pieces, source, FileSink(spool.fileno()), jobs=jobs, progress=progress)
+        except OSError as error:
+            raise OutputError(
+                f"cannot spool the output to {show(tempfile.gettempdir())}: {error.strerror}; "
+                "set TMPDIR to a folder with room, or write to a file"
+            ) from error
+        at, size = 0, os.fstat(spool.fileno()).st_size
+        while at < size:
+            block = os.pread(spool.fileno(), _SPOOL, at)
+            sink.write(memoryview(block), at)
+            at += len(block)
+
+
+def _in_order(pieces: Sequence[Piece]) -> bool:
+    """Whether everything that depends on a checksum comes behind all that it sums."""
+    last: dict[int, int] = {}
+    for index, piece in enumerate(pieces):
+        if isinstance(piece, Copy | Fresh) and piece.after is not None and piece.length:
+            last[id(piece.after)] = index
+    return all(
+        last.get(id(checksum), -1) < index
+        for index, piece in enumerate(pieces)
+        if isinstance(piece, Deferred)
+        for checksum in piece.needs
+    )

@@ -1,0 +1,279 @@
+"""Carry out a list of pieces: cut it into chunks, let threads fill them, write each where it belongs.
+
+A chunk is a contiguous run of the output of a few MiB. Large pieces are cut at their content's block, small ones are
+gathered, so a file of 20,000 tiny tensors costs as many reads and writes as one of the same size with ten. Each thread
+owns one buffer; memory is threads x chunk, whatever the size of the file.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.errors import PrunecliError
+from prunecli.formats.crc import crc32
+from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, Deferred, Fresh, Literal, Piece
+from prunecli.formats.io.sinks import Sink
+from prunecli.formats.io.source import Bytes
+
+__all__ = ["Span", "default_jobs", "deferred", "run_pieces", "sum_up"]
+
+Progress = Callable[[int], None]
+
+Span = tuple[int, int]
+"""A part of an output: all chunks that begin from the first byte on and before the second."""
+
+_WHOLE = (0, 1 << 63)
+
+
+def default_jobs() -> int:
+    """Threads worth using: the processors this process may run on, at most 8 (a disk keeps no more busy)."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    piece: Piece
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    index: int
+    offset: int
+    length: int
+    parts: Sequence[_Part]
+
+
+def run_pieces(
+    pieces: Iterable[Piece],
+    source: Bytes,
+    sink: Sink,
+    *,
+    jobs: int,
+    progress: Progress | None = None,
+    span: Span = _WHOLE,
+    digest: Checksum | None = None,
+) -> None:
+    """Make the output that `pieces` describe, or a span of it, and write it to `sink`, with `jobs` threads.
+
+    What waits for checksums (`Deferred`) is written as soon as they are complete; if they are not within a span, it is
+    for the caller to write. `digest` sums all other bytes that are written.
+
+    Raises:
+        PrunecliError: whatever a content, a checksum or the source finds; the first one stops all threads.
+        OSError: the sink cannot be written.
+    """
+    work = _Work(_chunks(pieces, span), source, sink, progress, digest)
+    if jobs == 1:
+        work.run()
+    else:
+        pool = ThreadPoolExecutor(jobs, thread_name_prefix="prunecli")
+        try:
+            for future in [pool.submit(work.run) for _ in range(jobs)]:
+                future.result()
+        except BaseException as error:
+            work.stop()
+            # A signal has come for the process: a thread that is stuck in a pipe nobody reads must not keep it alive.
+            pool.shutdown(wait=isinstance(error, Exception) or not sink.ordered)
+            raise
+        pool.shutdown()
+    work.finish()
+
+
+def sum_up(pieces: Iterable[Piece], output: Bytes, span: Span) -> int:
+    """Read a span of an output again, and return what `run_pieces` found as its digest if it is undamaged."""
+    digest = Checksum(0)
+    buffer = np.empty(CHUNK, dtype=np.uint8)
+    for chunk in _chunks(pieces, span):
+        if buffer.size < chunk.length:
+            buffer = np.empty(chunk.length, dtype=np.uint8)
+        data = buffer[: chunk.length]
+        output.read_into(chunk.offset, data.data)
+        _sum_runs(chunk, data, digest)
+    return digest.value
+
+
+def deferred(pieces: Iterable[Piece]) -> Iterator[tuple[int, Deferred]]:
+    """Yield what depends on checksums, with its place in the output."""
+    at = 0
+    for piece in pieces:
+        if isinstance(piece, Deferred):
+            yield at, piece
+        at += piece.length
+
+
+def _chunks(pieces: Iterable[Piece], span: Span) -> Iterator[_Chunk]:
+    """Cut and gather pieces into chunks, in the order of the output; of all of them those of the span."""
+    index = 0
+    for offset, length, parts in _gathered(pieces):
+        if offset >= span[1]:
+            return
+        if offset >= span[0]:
+            yield _Chunk(index, offset, length, parts)
+            index += 1
+
+
+def _gathered(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, list[_Part]]]:
+    offset = length = 0
+    parts: list[_Part] = []
+    for piece in pieces:
+        for part in _cut(piece):
+            if parts and length + part.length > CHUNK:
+                yield offset, length, parts
+                offset, length, parts = offset + length, 0, []
+            parts.append(part)
+            length += part.length
+    if parts:
+        yield offset, length, parts
+
+
+def _cut(piece: Piece) -> Iterator[_Part]:
+    block = piece.content.block if isinstance(piece, Copy | Fresh) and piece.content else CHUNK
+    for start in range(0, piece.length, block):
+        yield _Part(piece, start, min(block, piece.length - start))
+
+
+class _Work:
+    """What the threads share: the chunks still to do, whose turn it is to write, and what must wait for the end."""
+
+    def __init__(
+        self,
+        chunks: Iterator[_Chunk],
+        source: Bytes,
+        sink: Sink,
+        progress: Progress | None,
+        digest: Checksum | None,
+    ) -> None:
+        self._chunks = chunks
+        self._source = source
+        self._sink = sink
+        self._progress = progress
+        self._digest = digest
+        self._turn = threading.Condition()
+        self._next = 0
+        self._stopped = False
+        self._late: list[tuple[int, Deferred]] = []
+
+    def run(self) -> None:
+        """Take chunks until there are none left, or another thread has failed."""
+        buffer = np.empty(0, dtype=np.uint8)
+        try:
+            while (chunk := self._take()) is not None:
+                if buffer.size < chunk.length:
+                    buffer = np.empty(max(chunk.length, CHUNK), dtype=np.uint8)
+                self._do(chunk, buffer[: chunk.length])
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Let every thread end after the chunk it is at."""
+        with self._turn:
+            self._stopped = True
+            self._turn.notify_all()
+
+    def finish(self) -> None:
+        """Write what had to wait for checksums, once every chunk is done."""
+        for offset, piece in self._late:
+            if piece.ready:
+                self._sink.write(memoryview(piece.render()), offset)
+
+    def _take(self) -> _Chunk | None:
+        with self._turn:
+            return None if self._stopped else next(self._chunks, None)
+
+    def _do(self, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
+        _read(self._source, chunk, buffer)
+        deferred = []
+        at = 0
+        for part in chunk.parts:
+            data = buffer[at : at + part.length]
+            if isinstance(part.piece, Deferred):
+                deferred.append((at, part.piece))
+            else:
+                _fill(part, data)
+            at += part.length
+        if self._sink.ordered and not self._wait_for(chunk.index):
+            return
+        for at, piece in deferred:
+            if piece.ready:
+                buffer[at : at + piece.length] = np.frombuffer(piece.render(), dtype=np.uint8)
+            else:
+                self._late.append((chunk.offset + at, piece))
+        self._sink.write(buffer.data, chunk.offset)
+        if self._digest is not None:
+            _sum_runs(chunk, buffer, self._digest)
+        self._done(chunk)
+
+    def _wait_for(self, index: int) -> bool:
+        with self._turn:
+            self._turn.wait_for(lambda: self._next == index or self._stopped)
+            return not self._stopped
+
+    def _done(self, chunk: _Chunk) -> None:
+        with self._turn:
+            self._next += 1
+            if self._progress is not None:
+                self._progress(chunk.length)
+            if self._sink.ordered:
+                self._turn.notify_all()
+
+
+def _sum_runs(chunk: _Chunk, data: NDArray[np.uint8], digest: Checksum) -> None:
+    """Add the chunk's bytes to a digest, but for what depends on other checksums."""
+    start = at = 0
+    for part in chunk.parts:
+        if isinstance(part.piece, Deferred):
+            digest.add(chunk.offset + start, crc32(data[start:at].data), at - start)
+            start = at + part.length
+        at += part.length
+    digest.add(chunk.offset + start, crc32(data[start:at].data), at - start)
+
+
+def _read(source: Bytes, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
+    """Read what the chunk takes from the source: one read for all parts that keep their distance to each other.
+
+    What lies between them there is read along; the parts that are made, not copied, overwrite it.
+    """
+    at = start = stop = shift = 0
+    for part in chunk.parts:
+        if isinstance(part.piece, Copy):
+            distance = part.piece.offset + part.start - at
+            if stop > start and distance != shift:
+                source.read_into(start + shift, buffer[start:stop].data)
+                start = stop
+            if stop == start:
+                start, shift = at, distance
+            stop = at + part.length
+        at += part.length
+    if stop > start:
+        source.read_into(start + shift, buffer[start:stop].data)
+
+
+def _fill(part: _Part, data: NDArray[np.uint8]) -> None:
+    piece = part.piece
+    if isinstance(piece, Literal):
+        data[:] = np.frombuffer(piece.data, dtype=np.uint8)[part.start : part.start + part.length]
+        return
+    if isinstance(piece, Fresh):
+        piece.content.fill(data, part.start)
+        if piece.after is not None:
+            piece.after.add(part.start, crc32(data.data), part.length)
+        return
+    if not isinstance(piece, Copy):
+        raise PrunecliError(f"no way to fill a {type(piece).__name__}")
+    place = piece.record_start + part.start
+    crc = None
+    if piece.before is not None:
+        crc = crc32(data.data)
+        piece.before.add(place, crc, part.length)
+    if piece.content is not None and piece.content.fill(data, part.start):
+        crc = None
+    if piece.after is not None:
+        piece.after.add(place, crc32(data.data) if crc is None else crc, part.length)

@@ -1,0 +1,280 @@
+"""An output file appears whole under its name, or not at all.
+
+Look first (`check_target`), write into a hidden sibling (`new_file`), sync it, and give it its name in one step. Every
+way out before that removes the sibling; what SIGKILL leaves is removed by the next run for the same output.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunecli.errors import OutputError, show
+from prunecli.formats.outputs.system import UNSUPPORTED, allocate, sync
+from prunecli.formats.outputs.temp_files import remove_stale, temp_beside, umask
+
+__all__ = [
+    "Target",
+    "check_space",
+    "check_target",
+    "new_file",
+    "publish_file",
+    "reserve",
+    "reserve_once",
+    "stdout_failure",
+    "sync_folder",
+    "sync_path",
+    "write_failure",
+    "write_small",
+]
+
+_ELSEWHERE = "write elsewhere with"
+_FREE_SOME = f"free some, or {_ELSEWHERE} -o"
+_NO_SUCH_OWNER = frozenset({errno.EPERM, errno.EINVAL})  # EINVAL: not mapped in this user namespace
+_NO_HARD_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
+_REMEDIES = {
+    errno.ENOSPC: "free some, or ",
+    errno.EDQUOT: "free some, or ",
+    errno.EFBIG: "see ulimit -f, or ",
+    errno.ENOENT: "create its folder first, or ",
+    errno.ENAMETOOLONG: "choose a shorter name, or ",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An output that was looked at and found fit to be written; `owner` is the replaced file's user and group."""
+
+    path: Path  # as the user named it
+    final: Path  # symlinks resolved: what will be created or replaced
+    mode: int  # of the file it replaces, else 0666 & ~umask
+    owner: tuple[int, int] | None
+    replaces: bool
+    force: bool
+    option: str = "-o"  # that names it, for messages
+
+
+def check_target(path: Path, *, force: bool, source: os.stat_result | None = None, option: str = "-o") -> Target:
+    """Look, before anything is written, whether an output can stand at `path`; `source` is the input's stat.
+
+    `option` is the one that names this output, for the message.
+
+    Raises:
+        OutputError: it exists (or is the input) and `force` is not given, it is no regular file, its folder is
+            missing or not writable.
+    """
+    try:
+        final, old = _resolve(path)
+    except OSError as exc:
+        raise write_failure(path, exc, option) from exc
+    if old is not None:
+        _check_old(path, old, force, source, option)
+    if not os.access(final.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise OutputError(f"cannot write {show(path)}: its folder is not writable; {_ELSEWHERE} {option}")
+    if old is None:
+        return Target(path, final, 0o666 & ~umask(), owner=None, replaces=False, force=force, option=option)
+    # Without setuid and setgid: a write in place would clear them, too.
+    mode, owner = old.st_mode & 0o777, (old.st_uid, old.st_gid)
+    return Target(path, final, mode, owner=owner, replaces=True, force=force, option=option)
+
+
+@contextmanager
+def new_file(target: Target, size: int | None) -> Iterator[int]:
+    """Give a descriptor (read and write) to fill; the file gets its name when the block ends without an exception.
+
+    Whoever fills it leaves the descriptor open. A known `size` is reserved at once, so that a full disk shows before
+    the work. Any exception leaves the old output as it was and no temp file.
+
+    Raises:
+        OutputError: instead of an OSError in the block or in here. Only a broken pipe, and an OSError that names
+            another file, go on as they are: they are not about this output.
+    """
+    remove_stale(target.final)
+    with temp_beside(target.final) as temp:
+        try:
+            fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                if size is not None:
+                    reserve(fd, size, target.path)
+                yield fd
+                _set_owner_and_mode(fd, target)
+                sync(fd)
+            finally:
+                os.close(fd)
+            _publish(temp, target)
+        except OSError as exc:
+            if isinstance(exc, BrokenPipeError) or exc.filename not in (None, str(temp)):
+                raise
+            raise write_failure(target.path, exc, target.option) from exc
+    sync_folder(target.final.parent, target.path)
+
+
+def write_small(target: Target, data: bytes) -> None:
+    """Write a file that is in memory already, such as a report, by the rules of `new_file`, raising what it raises."""
+    with new_file(target, len(data)) as fd:
+        while data:
+            data = data[os.write(fd, data) :]
+
+
+def _resolve(path: Path) -> tuple[Path, os.stat_result | None]:
+    """Follow the links of the last component one by one: the end of the chain need not exist."""
+    spot = path
+    for _ in range(40):  # as many as the kernel follows
+        folder = Path(os.path.realpath(spot.parent, strict=True))
+        if folder.is_relative_to("/proc") or folder.is_relative_to("/dev/fd"):
+            # /dev/stdout (/dev/fd/1 on macOS) may lead to a regular file: replacing it would not be what a redirection
+            # asked for.
+            raise OutputError(f"cannot write {show(path)}: it leads to an open descriptor; stream with -o -")
+        spot = folder / spot.name
+        try:
+            old = spot.lstat()
+        except FileNotFoundError:
+            return spot, None
+        if not stat.S_ISLNK(old.st_mode):
+            return spot, old
+        spot = folder / spot.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _check_old(path: Path, old: os.stat_result, force: bool, source: os.stat_result | None, option: str) -> None:
+    if not stat.S_ISREG(old.st_mode):
+        what = "folder; name a file in it" if stat.S_ISDIR(old.st_mode) else "device, FIFO or socket; stream with -o -"
+        raise OutputError(f"cannot write {show(path)}: it is a {what}")
+    if not force:
+        what = "is the input itself" if source is not None and os.path.samestat(old, source) else "exists"
+        raise OutputError(f"{show(path)} {what}; name another output with {option}, or replace it with --force")
+
+
+@contextmanager
+def _ignoring(errnos: Collection[int]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in errnos:
+            raise
+
+
+def reserve(fd: int, size: int, path: Path) -> None:
+    """Give a new file its size, so that a full disk shows before the work; `path` is how the message names it.
+
+    Raises:
+        OutputError: there is no room for it.
+        OSError: anything else.
+    """
+    check_space(fd, size - os.fstat(fd).st_blocks * 512, path)
+    allocate(fd, size)
+    os.ftruncate(fd, size)
+
+
+def reserve_once(fd: int, size: int, path: Path) -> None:
+    """Reserve a file that several processes fill, unless one of them has done so: whoever comes first.
+
+    Where the file system cannot reserve, the C library writes a zero into each block that it has just found empty. By
+    then another process may have filled it.
+
+    Raises:
+        OutputError, OSError: as `reserve`.
+    """
+    with _ignoring(UNSUPPORTED | {errno.ENOLCK}):
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        if os.fstat(fd).st_size != size:
+            reserve(fd, size, path)
+    finally:
+        with _ignoring(UNSUPPORTED | {errno.ENOLCK}):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def check_space(place: int | Path, size: int, path: Path, remedy: str = _FREE_SOME) -> None:
+    """Look whether the disk that an open file or a folder lies on has `size` bytes free.
+
+    Raises:
+        OutputError: it has not; `path` is what the message names, and `remedy` how it ends.
+    """
+    disk = os.statvfs(place)
+    free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+    if disk.f_blocks and size > free:  # some network file systems report no sizes at all
+        raise OutputError(f"cannot write {show(path)}: it needs {size} bytes, its disk has {free}; {remedy}")
+
+
+def publish_file(made: Path, target: Target) -> None:
+    """Give a file that lies on the same disk its owner, its mode and its final name.
+
+    Raises:
+        OutputError: another file appeared there meanwhile.
+    """
+    fd = os.open(made, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _set_owner_and_mode(fd, target)
+        sync(fd)
+    finally:
+        os.close(fd)
+    _publish(made, target)
+    sync_folder(target.final.parent, target.path)
+
+
+def _set_owner_and_mode(fd: int, target: Target) -> None:
+    mode, (user, group) = target.mode, target.owner or (-1, -1)  # -1: leave it
+    with _ignoring(_NO_SUCH_OWNER):
+        os.fchown(fd, -1, group)
+    if group not in (-1, os.fstat(fd).st_gid):
+        mode &= ~0o070 | (mode & 0o007) << 3  # another group gets no more than everybody has
+    with _ignoring({errno.EPERM}):  # a file system whose mount fixes the modes (vfat)
+        os.fchmod(fd, mode)
+    with _ignoring(_NO_SUCH_OWNER):
+        os.fchown(fd, user, -1)
+
+
+def _publish(temp: Path, target: Target) -> None:
+    """Give the file its name. A link, unlike a rename, fails when a file appeared there meanwhile."""
+    if not target.force:
+        try:
+            os.link(temp, target.final)
+            return
+        except OSError as exc:
+            if exc.errno == errno.EEXIST or os.path.lexists(target.final):
+                raise OutputError(f"{show(target.path)} appeared meanwhile; replace it with --force") from exc
+            if exc.errno not in _NO_HARD_LINKS:
+                raise
+    temp.replace(target.final)
+
+
+def sync_path(path: Path) -> None:
+    """Sync a file, data and size, or the names in a folder.
+
+    Raises:
+        OSError: it could not be done.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(folder: Path, path: Path) -> None:
+    """Sync the folder in which `path` got its name.
+
+    Raises:
+        OutputError: it could not be done; what was written is there.
+    """
+    try:
+        with _ignoring(UNSUPPORTED | {errno.EACCES}):  # EACCES: a folder that may be written but not read
+            sync_path(folder)
+    except OSError as exc:
+        raise OutputError(f"{show(path)} is written, but its folder not synced: {exc.strerror}") from exc
+
+
+def write_failure(path: Path, exc: OSError, option: str = "-o") -> OutputError:
+    """Make the error that says why an output, which an option names, was not written."""
+    remedy = _REMEDIES.get(exc.errno or 0, "") + f"{_ELSEWHERE} {option}"
+    return OutputError(f"cannot write {show(path)}: {show(exc.strerror or exc)}; {remedy}")
+
+
+def stdout_failure(exc: OSError) -> OutputError:
+    """Make the error that says why standard output was not written."""
+    return OutputError(f"cannot write to standard output: {show(exc.strerror or exc)}")

@@ -1,0 +1,147 @@
+"""Files that come along into an output folder as they are: sharing blocks with the input, or copied, or linked.
+
+An output is the user's own: writing into it must not change the input. A reflink and a copy see to that. A hard link
+does not, and is made only if it is asked for.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunecli.errors import UnreadableError
+from prunecli.formats.detect import open_location
+from prunecli.formats.folders.base import Kept
+from prunecli.formats.io.locations import Location, Url
+from prunecli.formats.io.pieces import Copy
+from prunecli.formats.io.sinks import FileSink
+from prunecli.formats.io.source import FileSource, Source, open_source
+from prunecli.formats.io.stream import run_pieces
+from prunecli.formats.outputs.file import reserve
+from prunecli.formats.outputs.system import UNSUPPORTED, clone, sync
+from prunecli.formats.outputs.temp_files import hidden_prefix, umask
+
+__all__ = ["Carrier", "bytes_to_copy"]
+
+_NO_LINK = UNSUPPORTED | {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES}
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """How files are carried along: whether they may be linked, by how many threads, and what counts the bytes.
+
+    `output` is what messages call the folder.
+    """
+
+    output: Path
+    link: bool = False
+    threads: int = 1
+    told: Callable[[int], None] | None = None
+
+    def carry(self, file: Kept, place: Path) -> None:
+        """Put a file into its place, synced; one that an earlier run has put there is kept, if it was on this machine.
+
+        Raises:
+            UnreadableError: the file cannot be read.
+            DamagedError: it ends early.
+            OutputError, OSError: the place cannot be written.
+        """
+        temp = place.with_name(f"{hidden_prefix(place)}carried")
+        temp.unlink(missing_ok=True)
+        if self._is_done(file.path, place):
+            self._tell(file.size)
+            return
+        with open_location(file.path) as source:
+            if _cloned(source, temp) or (self.link and _linked(file.path, temp)):
+                self._tell(file.size)
+            else:
+                self._copy(source, temp)
+        temp.replace(place)
+
+    def _is_done(self, location: Location, place: Path) -> bool:
+        if isinstance(location, Url):
+            return False  # whether it is still the same is not known
+        try:
+            return place.lstat().st_nlink == 1 or self.link
+        except FileNotFoundError:
+            return False
+
+    def _tell(self, size: int) -> None:
+        if self.told is not None:
+            self.told(size)
+
+    def _copy(self, source: Source, place: Path) -> None:
+        descriptor = _new(place)
+        try:
+            reserve(descriptor, source.size, self.output)
+            run_pieces([Copy(0, source.size)], source, FileSink(descriptor), jobs=self.threads, progress=self.told)
+            source.confirm()
+            _finish(descriptor, source)
+        finally:
+            os.close(descriptor)
+
+
+def bytes_to_copy(files: Iterable[Kept], folder: Path, *, link: bool) -> int:
+    """Count the bytes of files that will need space in a folder, not sharing any: one of each file system is tried."""
+    shared: dict[int, bool] = {}
+    size = 0
+    for each in files:
+        if isinstance(each.path, Url):
+            size += each.size
+            continue
+        with suppress(OSError):  # whoever carries it along says what is wrong
+            device = each.path.stat().st_dev
+            if device not in shared:
+                shared[device] = _can_share(each.path, folder / "probe", link)
+            size += 0 if shared[device] else each.size
+    return size
+
+
+def _can_share(path: Path, probe: Path, link: bool) -> bool:
+    try:
+        with open_source(path) as source:
+            return _cloned(source, probe) or (link and _linked(path, probe))
+    except UnreadableError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _new(place: Path) -> int:
+    return os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _finish(descriptor: int, source: Source) -> None:
+    mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else 0o666 & ~umask()
+    with suppress(PermissionError):  # a file system whose mount fixes the modes (vfat)
+        os.fchmod(descriptor, mode)
+    sync(descriptor)
+
+
+def _cloned(source: Source, place: Path) -> bool:
+    if not isinstance(source, FileSource):
+        return False
+    descriptor = _new(place)
+    try:
+        done = clone(source.descriptor, descriptor)
+        if done:
+            _finish(descriptor, source)
+    finally:
+        os.close(descriptor)
+    if not done:
+        place.unlink()
+    return done
+
+
+def _linked(old: Location, place: Path) -> bool:
+    if isinstance(old, Url):
+        return False
+    try:
+        os.link(os.path.realpath(old), place)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        return False
+    return True

@@ -1,0 +1,217 @@
+"""safetensors: an 8-byte length, a JSON header, then the tensors' bytes back to back.
+
+Format: https://github.com/huggingface/safetensors#format. The library's own validation is the arbiter; the header is
+read once more here for the offsets, which the library does not tell, and for what it lets pass (repeated names).
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors
+
+from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
+from prunecli.formats.base import Addition, Edit, Storage, TensorInfo, patched_copies
+from prunecli.formats.dtypes import DTYPES, DType
+from prunecli.formats.io.pieces import Copy, Fresh, Literal, Piece
+from prunecli.formats.io.source import FileSource, Source
+from prunecli.formats.json_text import parse_object
+from prunecli.formats.views import View
+
+__all__ = ["SafetensorsFile", "looks_like_safetensors", "read_safetensors"]
+
+_CODES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "U16": "uint16",
+    "I32": "int32",
+    "U32": "uint32",
+    "I64": "int64",
+    "U64": "uint64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+    "C64": "complex64",
+}
+_CODE_OF = {name: code for code, name in _CODES.items()}
+_PACKED_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+"""Element types with no byte of their own: carried along, never pruned."""
+
+_FIELDS = {"dtype", "shape", "data_offsets"}
+_HEADER_LIMIT = 100_000_000
+"""The library's own limit."""
+
+
+def looks_like_safetensors(head: bytes) -> bool:
+    """Tell from the first bytes of a file: a plausible length, then the brace of the header."""
+    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _HEADER_LIMIT
+
+
+@dataclass(frozen=True)
+class SafetensorsFile:
+    """A safetensors file's layout. `tensors` is in the order of the header."""
+
+    source: Source
+    tensors: Mapping[str, TensorInfo]
+    header: Mapping[str, Any]
+    data_offset: int
+    format: str = "safetensors"
+    big_endian: bool = False
+    wrapper: str = ""
+    carried: Sequence[TensorInfo] = ()
+    maskless: str | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The header's `__metadata__`; the library takes null for none."""
+        return self.header.get("__metadata__") or {}
+
+    def pieces(self, edit: Edit) -> Iterator[Piece]:
+        """Describe the rewritten file: header byte for byte if only bytes of tensors change, a new one otherwise."""
+        if not edit.structural and not edit.metadata:
+            yield Copy(0, self.data_offset)
+            for tensor in sorted(self.tensors.values(), key=lambda tensor: tensor.storage.offset):
+                yield from patched_copies(tensor.storage, edit.patches.get(tensor.storage.key, ()))
+            return
+        order = self._order(edit)
+        yield Literal(_render_header(order, self.header, edit))
+        for entry in order:
+            if isinstance(entry, Addition):
+                yield Fresh(entry.nbytes, entry.content)
+            else:
+                yield from patched_copies(entry.storage, edit.patches.get(entry.storage.key, ()))
+
+    def _order(self, edit: Edit) -> list[TensorInfo | Addition]:
+        """Order the output as the library does: wider elements first, so that each tensor lies aligned."""
+        order: list[TensorInfo | Addition] = []
+        for name, tensor in sorted(self.tensors.items(), key=lambda item: item[1].storage.offset):
+            if name not in edit.removals:
+                order.append(tensor)
+            order += edit.behind.get(name, ())
+        return sorted(order, key=lambda entry: -entry.dtype.itemsize) if edit.structural else order
+
+
+def read_safetensors(source: Source) -> SafetensorsFile:
+    """Read the layout of a safetensors file.
+
+    Raises:
+        DamagedError: the header and the file contradict each other.
+        UnsupportedError: it holds an element type that has no bytes of its own per element.
+        UnreadableError: no more files can be opened.
+    """
+    length = int.from_bytes(source.read(0, 8), "little")
+    data_offset = 8 + length
+    if data_offset > source.size:
+        raise DamagedError(f"{source.label} ends in its header ({source.size} of {data_offset} bytes); fetch it again")
+    header = parse_object(source.read(8, length), f"{source.label}: its header")
+    _check_metadata(header.get("__metadata__"), source.label)
+    tensors = {
+        name: _tensor(name, entry, source, data_offset) for name, entry in header.items() if name != "__metadata__"
+    }
+    _check_coverage(tensors, source, data_offset)
+    _ask_library(source, data_offset)
+    return SafetensorsFile(source, tensors, header, data_offset)
+
+
+def _check_metadata(metadata: object, label: str) -> None:
+    if metadata is None:
+        return
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise DamagedError(f"{label}: its __metadata__ is no mapping from text to text; fetch it again")
+
+
+def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorInfo:
+    where = f"{source.label}: tensor {show(name)}"
+    if not isinstance(entry, dict) or not _FIELDS.issubset(entry):  # others are passed over, as by the library
+        raise DamagedError(f"{where} is not described by dtype, shape and data_offsets")
+    shape, offsets, code = entry["shape"], entry["data_offsets"], entry["dtype"]
+    if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2 or len(shape) > 64:
+        raise DamagedError(f"{where} has a shape or offsets that are no whole numbers")
+    dtype, bits = _element_type(code, where)
+    view = View.of(shape)
+    start, stop = offsets
+    if (stop - start) * 8 != view.elements * bits:
+        raise DamagedError(f"{where} has {stop - start} bytes for {view.elements} elements of {dtype.name}")
+    if data_offset + stop > source.size:
+        raise DamagedError(f"{where} ends behind the end of the file; it is truncated, fetch it again")
+    return TensorInfo(name, dtype, view, Storage(name, data_offset + start, stop - start))
+
+
+def _element_type(code: object, where: str) -> tuple[DType, int]:
+    if isinstance(code, str) and code in _CODES:
+        dtype = DTYPES[_CODES[code]]
+        return dtype, dtype.itemsize * 8
+    if isinstance(code, str) and code in _PACKED_BITS:
+        return DType(code, 1, "opaque"), _PACKED_BITS[code]
+    # A list or a dict may be too deep to spell.
+    named = f"a {type(code).__name__}" if isinstance(code, list | dict) else show(code)
+    raise UnsupportedError(f"{where} has the element type {named}, which prunecli does not know")
+
+
+def _whole_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 1 << 63 for value in values)
+
+
+def _check_coverage(tensors: Mapping[str, TensorInfo], source: Source, data_offset: int) -> None:
+    at = data_offset
+    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.storage.offset, tensor.storage.nbytes)):
+        if tensor.storage.offset != at:
+            raise DamagedError(f"{source.label}: a gap or an overlap before the bytes of tensor {show(tensor.name)}")
+        at += tensor.storage.nbytes
+    if at != source.size:
+        raise DamagedError(f"{source.label} has {source.size - at} bytes behind its last tensor")
+
+
+def _ask_library(source: Source, data_offset: int) -> None:
+    """Let the library judge the file in place, or, where it lies elsewhere, its header before as many holes."""
+    with ExitStack() as stack:
+        if isinstance(source, FileSource):
+            descriptor = source.descriptor
+        else:
+            stand_in = stack.enter_context(tempfile.TemporaryFile(prefix="prunecli-"))
+            stand_in.write(source.read(0, data_offset))
+            stand_in.truncate(source.size)
+            stand_in.flush()
+            descriptor = stand_in.fileno()
+        try:
+            with safetensors.safe_open(f"/dev/fd/{descriptor}", framework="numpy"):
+                pass
+        except FileNotFoundError:  # what the library makes of any descriptor that it cannot open once more
+            raise UnreadableError(
+                f"cannot open {source.label} once more for the safetensors library; allow more files with 'ulimit -n'"
+            ) from None
+        except (safetensors.SafetensorError, OSError):  # what it says of a file is not shown: it may hold anything
+            raise DamagedError(f"{source.label} is refused by the safetensors library; fetch it again") from None
+
+
+def _render_header(order: Sequence[TensorInfo | Addition], old: Mapping[str, Any], edit: Edit) -> bytes:
+    metadata = old.get("__metadata__")
+    if edit.metadata:
+        metadata = {**(metadata or {}), **edit.metadata}
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata or "__metadata__" in old else {}
+    at = 0
+    for entry in order:
+        nbytes = entry.nbytes if isinstance(entry, Addition) else entry.storage.nbytes
+        name = edit.renames.get(entry.name, entry.name)
+        known = {
+            "dtype": _CODE_OF.get(entry.dtype.name, entry.dtype.name),
+            "shape": list(entry.shape),
+            "data_offsets": [at, at + nbytes],
+        }
+        header[name] = {**({} if isinstance(entry, Addition) else old[entry.name]), **known}
+        at += nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

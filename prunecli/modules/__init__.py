@@ -1,0 +1,1 @@
+"""Live modules: pruning of `torch.nn.Module` in memory."""

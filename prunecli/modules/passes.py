@@ -1,0 +1,85 @@
+"""The pass over a module's data, here and on the other ranks that hold parts of it; what ranks must agree on before."""
+
+from dataclasses import replace
+
+import torch
+
+from prunecli.core.random_stream import check_seed
+from prunecli.errors import UnsupportedError, UsageError, show
+from prunecli.formats.io.pieces import Copy, Fresh
+from prunecli.formats.io.sinks import NullSink
+from prunecli.formats.io.stream import default_jobs, run_pieces
+from prunecli.modules.layout import LiveModule, WrittenBack
+from prunecli.modules.shards import exchange
+from prunecli.surgery.names.parameters import canonical
+from prunecli.surgery.names.select import Selection, matcher
+from prunecli.surgery.plan.plan import SEEDS, Plan
+from prunecli.surgery.run.edit import Surgery, looks
+
+__all__ = ["agreed_seed", "check_refused", "pass_over"]
+
+
+def check_refused(live: LiveModule, selection: Selection) -> None:
+    """Refuse to leave out in silence what a pattern matches, and what is spread over ranks in an unknown way."""
+    takes, leaves = ([matcher(each) for each in patterns] for patterns in (selection.patterns, selection.excludes))
+    for name, reason in live.refused.items():
+        key = canonical(name.removesuffix("_orig"))
+        if any(each(name) or each(key) for each in takes) and not any(each(name) or each(key) for each in leaves):
+            raise UnsupportedError(
+                f"{show(name)} is a DTensor that cannot be pruned: {reason}; prune before it is spread, or exclude it"
+            )
+
+
+def agreed_seed(live: LiveModule, seed: int | None) -> int:
+    """Return the seed that all ranks use: the one that is asked for, or one that the first of them draws."""
+    drawn = int(torch.randint(SEEDS, (), device="cpu")) if seed is None else check_seed(seed)
+    for mesh in live.meshes:
+        told = exchange(mesh, (seed, drawn))
+        if len({asked for asked, _ in told}) > 1:
+            raise UsageError(f"the ranks ask for different seeds: {', '.join(str(asked) for asked, _ in told[:4])}")
+        drawn = told[0][1]
+    return drawn
+
+
+def pass_over(live: LiveModule, plan: Plan, surgery: Surgery) -> None:
+    """Let the data pass on every rank, and add up what all of them found; if one fails, all do."""
+    failure: BaseException | None = None
+    try:
+        _pass_over_here(live, plan, surgery)
+    except BaseException as error:
+        failure = error
+        if not live.meshes:
+            raise
+    others_failed = False
+    by_tensor = {each.weight.name: name for name, each in plan.parameters.items() if name in surgery.tallies}
+    for mesh, tensors in live.meshes.items():
+        shards = {by_tensor[each]: live.shards[each] for each in tensors if each in by_tensor}
+        counted = {id(surgery.tallies[name]): name for name in reversed(shards)}.values()  # tied ones share theirs
+        own = {
+            name: (surgery.tallies[name].take(), surgery.masks[name].digest.take(), shards[name].first)
+            for name in counted
+        }
+        for told in exchange(mesh, None if failure else own):
+            others_failed = others_failed or told is None
+            for name, (tally, digests, first) in (told or {}).items():
+                surgery.masks[name].digest.give(digests)
+                if tally is not None and first:
+                    surgery.tallies[name].give(tally)
+    if failure is not None:
+        raise failure
+    if others_failed:
+        raise UnsupportedError("another rank failed; the module is as it was, here as there")
+
+
+def _pass_over_here(live: LiveModule, plan: Plan, surgery: Surgery) -> None:
+    """Let the data pass once, to be counted, and to be written back where the plan bakes."""
+    parameters = plan.parameters.values()
+    tensors = [tensor for each in parameters for tensor in (each.weight, each.mask) if tensor is not None]
+    pieces: list[Copy | Fresh] = []
+    for piece in looks(surgery.edit, tensors):
+        if plan.bake and piece.content is not None:
+            pieces.append(replace(piece, content=WrittenBack(piece.content, live.source, piece.offset)))
+        else:
+            pieces.append(piece)
+    pieces += [Fresh(addition.nbytes, addition.content) for addition in surgery.edit.additions]
+    run_pieces(pieces, live.source, NullSink(), jobs=default_jobs())

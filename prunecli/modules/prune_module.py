@@ -1,0 +1,262 @@
+"""Prune a module in memory as a checkpoint on disk is pruned: the same patterns, plan, random stream and report.
+
+A module is one more layout. Which parameters are meant, who is tied to whom, how many elements go, and the counts in
+the report come from the functions that work on files; only the last step differs, and is undone if anything fails.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+from torch.autograd.graph import increment_version
+
+from prunecli.core.amount import Amount, check_amount
+from prunecli.errors import UnsupportedError, UsageError, show
+from prunecli.modules.hooks import find_hook, keep_fresh, put_first, stop_refreshing, unmask, untouched_on_failure
+from prunecli.modules.layout import LiveModule
+from prunecli.modules.passes import agreed_seed, check_refused, pass_over
+from prunecli.modules.random_unstructured import RandomAmongNonzero, RandomUnstructured
+from prunecli.modules.shards import fsdp_records, is_spread, names_restored_on_failure
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.names.terms import PYTHON
+from prunecli.surgery.plan.plan import Plan, Planned, plan_bake, plan_prune
+from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.report.measure import Report, make_report
+from prunecli.surgery.run.edit import prepare
+
+__all__ = ["bake_module", "prune_module"]
+
+
+def prune_module(
+    module: nn.Module,
+    params: str | Sequence[str],
+    amount: Amount,
+    *,
+    seed: int | None = None,
+    exclude: str | Sequence[str] = (),
+    min_dim: int = 0,
+    everywhere: bool = False,
+    remove: bool = False,
+    untie: bool = False,
+    zeros_are_pruned: bool = False,
+) -> Report:
+    """Prune parameters of a module in place, to the masks that `prunecli apply` gives its state dict.
+
+    Each selected parameter is pruned as by `RandomUnstructured.apply`: `NAME_orig`, `NAME_mask` (of the parameter's
+    shape and dtype), and a hook that keeps the product fresh. Where a module reads the weights of another one without
+    calling it (`nn.MultiheadAttention` those of `out_proj`), the reader gets a hook for that. Optimizers stay valid:
+    the `Parameter` objects are the same, whatever is asked for. As after torch's own pruning, `copy.deepcopy` needs
+    products without gradients: prune, or run the module once, under `torch.no_grad()` before.
+
+    Whatever fails, and be it an interrupt, the module is as before.
+
+    Args:
+        module: its tensors may lie on any device, wrapped (`module.`, `_orig_mod.`) or not.
+        params: names, globs or `re:REGEX`, as for `--param`: a name without the wrapper's prefix does.
+        amount: an int is a number of elements of each parameter, a float a fraction of those still unpruned.
+        seed: fixes the masks. Without one, it is drawn from torch's global CPU generator; the report tells it.
+        exclude: patterns to leave out of what `params` selects.
+        min_dim: patterns take parameters of at least so many dimensions.
+        everywhere: one amount over all selected parameters together, as `--global`.
+        remove: bake at once. The parameters are overwritten, +0.0 where pruned, and neither mask nor hook is left.
+            What is overwritten is held until all is done.
+        untie: mask a tied parameter and keep its partners dense.
+        zeros_are_pruned: elements that are zero already count as pruned.
+
+    Returns:
+        The report, its numbers counted from the data as for a file.
+
+    Raises:
+        TypeError: the amount is no real number, or the seed not an integer.
+        UsageError: a pattern matches nothing, an amount is out of range, a tie needs a decision.
+        UnsupportedError: a tensor has no values (meta device), a mask holds what cannot be worked with, or a module is
+            TorchScript.
+
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> report = prune_module(net, "*.weight", 0.5, seed=7)
+    >>> [(each.name, each.pruned_now) for each in report.parameters if each.pruned_now]
+    [('0.weight', 16), ('2.weight', 8)]
+    """
+    selection = Selection(_patterns(params), _patterns(exclude), min_dim)
+    if not selection.patterns:
+        raise UsageError("nothing is selected; give params a name or a pattern like '*.weight'")
+    share = check_amount(amount)
+    live = LiveModule(module)
+    check_refused(live, selection)
+    if zeros_are_pruned and live.shards:
+        raise UnsupportedError(
+            f"{show(next(iter(live.shards)))} is spread over ranks, and zeros_are_pruned has to see all of it on one; "
+            "prune the saved checkpoint with --zeros-are-pruned"
+        )
+    drawn = agreed_seed(live, seed)
+    prune = Prune((Group(selection, share, everywhere),), drawn, remove, untie, zeros_are_pruned, mask_dtype="same")
+    return _carry_out(live, plan_prune(live, prune, PYTHON))
+
+
+def bake_module(
+    module: nn.Module, params: str | Sequence[str] | None = None, exclude: str | Sequence[str] = ()
+) -> Report:
+    """Make masks permanent in place, as `prunecli remove` does on a file: all, or those of selected parameters.
+
+    The parameters, the same objects, have their names back and hold +0.0 where they were pruned; masks, products and
+    hooks are gone. Whichever of torch's pruning methods made a mask, it is baked; one of other values than 0 and 1 is
+    multiplied in. Whatever fails, the module is as before; what is overwritten is held until then.
+
+    Args:
+        module: as for `prune_module`.
+        params: as for `prune_module`; None means every parameter that has a mask.
+        exclude: patterns to leave out of what `params` selects.
+
+    Returns:
+        The report, its numbers counted from the data as for a file.
+
+    Raises:
+        UsageError: nothing selected has a mask, or a partner that is not selected would change along.
+        UnsupportedError: as `prune_module`.
+    """
+    excludes = _patterns(exclude)
+    if params is None and excludes:
+        raise UsageError("exclude takes from what params selects; add params='*'")
+    selection = None if params is None else Selection(_patterns(params), excludes)
+    live = LiveModule(module)
+    if selection is not None:
+        check_refused(live, selection)
+    return _carry_out(live, plan_bake(live, selection, PYTHON))
+
+
+def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Where a parameter lives: its own module, and the modules that read it there uncalled, each with the path down."""
+
+    owner: nn.Module
+    leaf: str
+    planned: Planned
+    readers: tuple[tuple[nn.Module, str], ...]
+
+
+def _carry_out(live: LiveModule, plan: Plan) -> Report:
+    """Do what a plan says: count, and write if it bakes; then change names, masks and hooks."""
+    sites = _sites(live.module, plan)
+    records = fsdp_records(live.module)
+    surgery = prepare(live, plan)
+    touched = {id(each): each for site in sites for each in (site.owner, *(reader for reader, _ in site.readers))}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(live.source.restored_on_failure())
+        stack.enter_context(names_restored_on_failure(records))
+        for each in touched.values():
+            stack.enter_context(untouched_on_failure(each))
+        pass_over(live, plan, surgery)
+        report = make_report(live, plan, surgery, None)
+        for site in sites:
+            if plan.bake:
+                _bake(site)
+            else:
+                _mask(site, plan)
+        if plan.bake:
+            _tell_autograd(sites)
+            _tell_fsdp(sites, records)
+    return report
+
+
+def _sites(module: nn.Module, plan: Plan) -> list[_Site]:
+    """Find the modules of the planned parameters; one that a shared module has under several names comes once.
+
+    Raises:
+        UsageError: such a parameter is selected under some of its names only; or one cannot take a mask.
+    """
+    sites: dict[tuple[int, str], _Site] = {}
+    for name, planned in plan.planned.items():
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        if not plan.bake:
+            _check_maskable(planned, owner, leaf)
+        site = sites.setdefault((id(owner), leaf), _Site(owner, leaf, planned, ()))
+        sites[id(owner), leaf] = replace(site, readers=(*site.readers, *_readers(module, path)))
+    for name in plan.parameters:
+        path, _, leaf = name.rpartition(".")
+        shared = sites.get((id(module.get_submodule(path)), leaf))
+        if shared is not None and name not in plan.planned:
+            raise UsageError(
+                f"{show(shared.planned.parameter.name)} and {show(name)} are one parameter of one shared module, and "
+                "cannot be told apart there; select both"
+            )
+    return list(sites.values())
+
+
+def _check_maskable(planned: Planned, owner: nn.Module, leaf: str) -> None:
+    """Refuse what a hook could not keep pruned, and names that would push aside what is no tensor of the state dict."""
+    parameter = planned.parameter
+    name = show(parameter.name)
+    if parameter.weight.buffer:
+        raise UsageError(f"{name} is a buffer, and only parameters take a mask; bake it with remove=True")
+    if parameter.mask is not None and find_hook(owner, leaf)[1] is None:
+        raise UsageError(f"{name} has a mask and no hook that applies it; bake it first, with bake_module")
+    if is_spread(owner.get_parameter(leaf if parameter.mask is None else f"{leaf}_orig")):
+        raise UnsupportedError(
+            f"{name} is a DTensor, which takes no mask: what spreads it would not know the new name; prune before "
+            "fully_shard or parallelize_module, or bake with remove=True"
+        )
+    taken = [each for each in (f"{leaf}_orig", f"{leaf}_mask") if hasattr(owner, each)]
+    if parameter.mask is None and taken:
+        raise UsageError(
+            f"the module of {name} already has an attribute {show(taken[0])}; bake with remove=True instead"
+        )
+
+
+def _readers(module: nn.Module, path: str) -> Iterator[tuple[nn.Module, str]]:
+    """Find who above a module reads its parameters without calling it: attention, and the owners of parameter lists."""
+    parts = path.split(".") if path else []
+    called = _has_forward(module.get_submodule(path))
+    for depth in reversed(range(len(parts))):
+        above = module.get_submodule(".".join(parts[:depth]))
+        if isinstance(above, nn.MultiheadAttention) or (not called and _has_forward(above)):
+            yield above, ".".join(parts[depth:])
+        called = called or _has_forward(above)
+
+
+def _has_forward(module: nn.Module) -> bool:
+    return type(module).forward is not nn.Module.forward
+
+
+def _mask(site: _Site, plan: Plan) -> None:
+    among_nonzero = plan.prune is not None and plan.prune.zeros_are_pruned
+    method = RandomAmongNonzero if among_nonzero else RandomUnstructured
+    planned = site.planned
+    method.apply(site.owner, site.leaf, planned.pruned_now, seed=plan.seed, key=planned.key)
+    put_first(site.owner, site.leaf)
+    for reader, path in site.readers:
+        keep_fresh(reader, path)
+
+
+def _bake(site: _Site) -> None:
+    parameter = site.planned.parameter
+    if parameter.mask is not None:
+        unmask(site.owner, site.leaf)
+        for reader, path in site.readers:
+            stop_refreshing(reader, path)
+
+
+def _tell_fsdp(sites: Sequence[_Site], records: Sequence[Any]) -> None:
+    """Tell FSDP2 by which name it finds a parameter that has its own name back."""
+    back = {
+        (id(site.owner), f"{site.leaf}_orig"): site.leaf for site in sites if site.planned.parameter.mask is not None
+    }
+    for record in records:
+        record.param_name = back.get((id(record.module), record.param_name), record.param_name)
+        shared = zip(record.shared_modules, record.shared_param_names, strict=True)
+        record.shared_param_names[:] = [back.get((id(module), name), name) for module, name in shared]
+
+
+def _tell_autograd(sites: Sequence[_Site]) -> None:
+    """Let a backward pass that still needs the old values say so, instead of computing with the new ones."""
+    weights = [getattr(site.owner, site.leaf) for site in sites]
+    weights += [weight.to_local().detach() for weight in weights if is_spread(weight)]
+    for weight in weights:
+        if not weight.is_inference():
+            increment_version(weight)

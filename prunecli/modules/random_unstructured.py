@@ -1,0 +1,322 @@
+"""Random unstructured pruning of a module's parameter: torch's protocol, prunecli's random stream.
+
+A drop-in for `torch.nn.utils.prune.RandomUnstructured`: what torch offers for pruned modules (`is_pruned`, `remove`,
+`global_unstructured`, `PruningContainer`, pickling, the names in a state dict) works on as before. What differs is
+the draw. It is exact and uniform for every dtype that has a zero, and fixed by a seed, a key and the number of elements
+that are still unpruned; so the file rewriter and this class prune the same elements.
+
+>>> layer = random_unstructured(nn.Linear(4, 2), "weight", 0.5, seed=7)
+>>> layer.weight_mask.shape, int((layer.weight_mask == 0).sum())
+(torch.Size([2, 4]), 4)
+>>> remove(layer, "weight").state_dict().keys()
+odict_keys(['bias', 'weight'])
+"""
+
+import sys
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod, PruningContainer
+
+from prunecli.core.amount import Amount, check_amount, to_count
+from prunecli.core.random_stream import Subset, check_seed, stream_key
+from prunecli.errors import UsageError, show
+from prunecli.modules.hooks import find_hook, untouched_on_failure
+from prunecli.modules.masks import (
+    all_ones,
+    has_values,
+    kept_ones,
+    mask_from_ones,
+    masked,
+    nonzero_flags,
+    ones_like,
+    strike,
+)
+
+__all__ = ["RandomAmongNonzero", "RandomUnstructured", "random_unstructured", "remove"]
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+_SEEDS = 1 << 53
+"""Seeds drawn here lie below: any JSON reader keeps such an integer exactly."""
+
+
+class _ShapeError(UsageError, AssertionError):
+    """Two tensors differ in shape. Also an `AssertionError`, as torch raises."""
+
+
+class RandomUnstructured(BasePruningMethod):
+    """Prune a uniform choice of exactly `amount` of the elements of a tensor that are still unpruned.
+
+    Args:
+        amount: an int is a number of elements, a float a fraction of those still unpruned (rounded half to even).
+        seed: fixes the draw. Without one, it is drawn here from torch's global CPU generator, so that
+            `torch.manual_seed` rules; the attribute `seed` has it.
+        key: tells apart tensors that share a seed. `apply` sets it to the parameter's name, so two layers with the
+            same seed need two keys: the dotted name in the model (`"layer1.weight"`) is the usual one, and the one
+            that the command line goes by. Otherwise `""`.
+
+    Equal seed, key and number of unpruned elements choose the same elements in row-major order, whatever the dtype,
+    strides or device. A method is therefore a fixed draw: calling it twice on one input gives one result.
+
+    Raises:
+        TypeError: the amount is not a real number, or the seed not an integer.
+        UsageError: the amount or the seed is out of range. It is a `ValueError`.
+
+    >>> RandomUnstructured(3, seed=7).prune(torch.ones(2, 4)).count_nonzero()
+    tensor(5)
+    """
+
+    PRUNING_TYPE = "unstructured"
+
+    _tensor_name: str = ""
+
+    def __init__(self, amount: Amount, *, seed: int | None = None, key: str | None = None) -> None:
+        self.amount = check_amount(amount)
+        self.seed = _drawn_seed() if seed is None else check_seed(seed)
+        self.key = "" if key is None else key
+
+    @classmethod
+    def apply(  # type: ignore[override]  # torch's takes *args for its subclasses to narrow, as they do
+        cls,
+        module: nn.Module,
+        name: str,
+        amount: Amount,
+        *,
+        seed: int | None = None,
+        key: str | None = None,
+        importance_scores: Tensor | None = None,
+    ) -> BasePruningMethod:
+        """Prune the parameter `name` of `module` in place, and keep it pruned before every forward.
+
+        The parameter, the same object, moves to `name + "_orig"`; the mask becomes the buffer `name + "_mask"`, of
+        the parameter's shape and dtype; `name` is their product. On a parameter that is pruned already, `amount`
+        counts among what is left, and the methods are joined in a `PruningContainer`.
+
+        Whatever fails, the module stays as it was.
+
+        Args:
+            module: owns the parameter itself, not through a submodule.
+            name: of the parameter, of any dtype that has a zero; a complex element is zero if both of its parts are.
+            amount: see the class.
+            seed: see the class.
+            key: see the class; `name` if not given.
+            importance_scores: of the parameter's shape; a random choice does not look at them.
+
+        Returns:
+            The hook that is now registered: the method, or the container that holds it.
+
+        Raises:
+            TypeError: as the class, or as `compute_mask`.
+            UsageError: as the class; no such parameter, or it has no shape yet; more elements asked for than are left;
+                or scores of another shape (an `AssertionError` too, as in torch).
+        """
+        method = cls(amount, seed=seed, key=name if key is None else key)
+        method._tensor_name = name
+        handle, earlier = find_hook(module, name)
+        parameter = _find_parameter(module, name if earlier is None else name + "_orig")
+        scores = parameter if importance_scores is None else importance_scores
+        _check_tensors(parameter)
+        _check_shape("importance_scores", scores, parameter)
+        before = ones_like(parameter) if earlier is None else module.get_buffer(name + "_mask")
+        mask = method.compute_mask(scores, default_mask=before).to(parameter.dtype)
+        pruned = parameter * mask
+        with untouched_on_failure(module):
+            if earlier is None:
+                module.register_parameter(name + "_orig", parameter)
+                del module._parameters[name]
+            else:
+                del module._forward_pre_hooks[handle]
+            module.register_buffer(name + "_mask", mask)
+            setattr(module, name, pruned)
+            return _register(module, method, earlier)
+
+    def apply_mask(self, module: nn.Module) -> Tensor:
+        """Return the parameter times its mask: shape, dtype and strides are the parameter's.
+
+        Raises:
+            UsageError: the method has not been applied to this module.
+        """
+        parameter, mask = _original_and_mask(self, module)
+        return parameter * mask.to(parameter.dtype)
+
+    def prune(self, t: Tensor, default_mask: Tensor | None = None, importance_scores: Tensor | None = None) -> Tensor:
+        """Return a pruned copy of a bare tensor: `t` times the mask that `compute_mask` gives for it.
+
+        Args:
+            t: any shape, any dtype that has a zero.
+            default_mask: of the same shape; what is zero in it is pruned already. All ones if not given.
+            importance_scores: of the same shape; a random choice does not look at them.
+
+        Raises:
+            TypeError, UsageError: as `compute_mask`; or the scores have another shape.
+        """
+        scores = t if importance_scores is None else importance_scores
+        _check_tensors(t)
+        _check_shape("importance_scores", scores, t)
+        mask = self.compute_mask(scores, default_mask=ones_like(t) if default_mask is None else default_mask)
+        return t * mask.to(t.dtype)
+
+    def remove(self, module: nn.Module) -> None:
+        """Bake the mask into the parameter and put it back under its name; mask and `name + "_orig"` are gone.
+
+        As in torch, the hook stays registered: the function `remove` takes both away.
+
+        Raises:
+            UsageError: the method has not been applied to this module.
+        """
+        _original_and_mask(self, module)
+        super().remove(module)
+
+    def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
+        """Return `default_mask` with `amount` of its nonzero elements, chosen at random, set to zero.
+
+        Beyond the result it takes one byte of memory an element, and none if nothing was pruned before. On the meta
+        device, and for a `FakeTensor`, nothing is drawn: the mask has its shape and dtype, and no values either.
+
+        Args:
+            t: the tensor to prune, of a dtype that has a zero. Its values do not matter.
+            default_mask: of the shape of `t`, any dtype. What is zero was pruned before.
+
+        Returns:
+            A new contiguous tensor of the shape, dtype and device of `default_mask`.
+
+        Raises:
+            TypeError: a dtype has no zero, or a tensor is sparse, quantised, nested or a `DTensor`.
+            UsageError: the shapes differ, or more elements are asked for than are left.
+        """
+        _check_tensors(t, default_mask)
+        _check_shape("default_mask", default_mask, t)
+        before = default_mask.detach()
+        if not (has_values(t) and has_values(before)):
+            self._subset(before.numel())
+            return kept_ones(before)
+        if all_ones(before):
+            return mask_from_ones(self._subset(before.numel()), before)
+        keep = nonzero_flags(before)
+        strike(self._subset(int(np.count_nonzero(keep.numpy()))), keep.view(-1).numpy())
+        return masked(before, keep)
+
+    def _subset(self, candidates: int) -> Subset:
+        amount = to_count(self.amount, candidates, show(self.key or self._tensor_name or "the tensor"))
+        return Subset(stream_key(self.seed, self.key, candidates), candidates, amount)
+
+
+class RandomAmongNonzero(RandomUnstructured):
+    """The same where what is zero already counts as pruned: for a further round on weights that were baked."""
+
+    def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
+        """Return `default_mask` without the zeros of `t` (-0.0 is one), and `amount` of what is left set to zero.
+
+        Args, shapes, dtypes and errors are those of the base class; here the values of `t` matter.
+        """
+        _check_tensors(t, default_mask)
+        _check_shape("default_mask", default_mask, t)
+        if not (has_values(t) and has_values(default_mask)):
+            return super().compute_mask(t, default_mask)
+        return super().compute_mask(t, masked(default_mask.detach(), nonzero_flags(t.detach())))
+
+
+def random_unstructured(
+    module: _Module, name: str, amount: Amount, *, seed: int | None = None, key: str | None = None
+) -> _Module:
+    """Prune `amount` random, still unpruned elements of the parameter `name`; see `RandomUnstructured.apply`.
+
+    Returns:
+        The module, which is changed in place: `name + "_orig"`, `name + "_mask"` and a hook are added.
+
+    Raises:
+        TypeError, UsageError: as `RandomUnstructured.apply`; the module is then as before.
+    """
+    RandomUnstructured.apply(module, name, amount, seed=seed, key=key)
+    return module
+
+
+def remove(module: _Module, name: str) -> _Module:
+    """Make the pruning of the parameter `name` permanent, whichever of torch's methods it came from.
+
+    The parameter, the same object, holds its pruned values under its old name; mask, original and hook are gone.
+
+    Returns:
+        The module, which is changed in place.
+
+    Raises:
+        UsageError: the parameter is not pruned. It is a `ValueError`, as in torch.
+    """
+    handle, hook = find_hook(module, name)
+    if hook is None:
+        raise UsageError(f"{show(name)} of {type(module).__name__} has to be pruned before its pruning can be removed")
+    hook.remove(module)
+    del module._forward_pre_hooks[handle]
+    return module
+
+
+def _drawn_seed() -> int:
+    drawn = torch.randint(_SEEDS, (), device="cpu")
+    return int(drawn) if has_values(drawn) else 0  # under a mode of fake tensors, nothing will be drawn from it either
+
+
+def _check_shape(what: str, tensor: Tensor, like: Tensor) -> None:
+    if tensor.shape != like.shape:
+        raise _ShapeError(f"{what} has the shape {tuple(tensor.shape)}, the tensor to prune {tuple(like.shape)}")
+
+
+def _check_tensors(*tensors: Tensor) -> None:
+    """Refuse tensors without elements that a mask can keep or drop one by one."""
+    for tensor in tensors:
+        kind = _special_kind(tensor)
+        if kind is not None:
+            raise TypeError(f"cannot prune {kind}: its elements cannot be zeroed one by one")
+    for dtype in {tensor.dtype for tensor in tensors if not tensor.dtype.is_complex}:
+        try:
+            zero = torch.zeros((), dtype=dtype, device="cpu").to(torch.float32)
+        except (NotImplementedError, RuntimeError):
+            raise TypeError(f"cannot prune {dtype}: its elements are packed, several to a place") from None
+        if has_values(zero) and zero != 0:
+            raise TypeError(f"cannot prune {dtype}: it has no zero")
+
+
+def _special_kind(tensor: Tensor) -> str | None:
+    spread = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    if spread is not None and isinstance(tensor, spread):
+        return "a DTensor by itself (prunecli.prune_module can, with remove=True)"
+    if tensor.layout is not torch.strided:
+        return f"a tensor that is {str(tensor.layout).removeprefix('torch.')}"
+    if tensor.is_quantized or tensor.is_nested:
+        return f"a {'quantised' if tensor.is_quantized else 'nested'} tensor"
+    return None
+
+
+def _find_parameter(module: nn.Module, name: str) -> nn.Parameter:
+    parameter = module._parameters.get(name)
+    if parameter is None:
+        there = ", ".join(show(own) for own, _ in module.named_parameters(recurse=False)) or "none"
+        raise UsageError(f"{type(module).__name__} has no parameter {show(name)} of its own; it has: {there}")
+    if nn.parameter.is_lazy(parameter):
+        raise UsageError(
+            f"{show(name)} of {type(module).__name__} has no shape yet; run the module once, then prune it"
+        )
+    return parameter
+
+
+def _original_and_mask(method: BasePruningMethod, module: nn.Module) -> tuple[nn.Parameter, Tensor]:
+    """Return what `apply` stored; raise if the method was not applied to this module, or is no longer."""
+    name = method._tensor_name
+    parameter, mask = module._parameters.get(name + "_orig"), module._buffers.get(name + "_mask")
+    if not name or parameter is None or mask is None:
+        raise UsageError(f"{show(name) or 'a parameter'} of {type(module).__name__} has to be pruned first, by apply")
+    return parameter, mask
+
+
+def _register(module: nn.Module, method: BasePruningMethod, earlier: BasePruningMethod | None) -> BasePruningMethod:
+    """Hook a method to its module: itself, or in the container of those before it."""
+    if earlier is None:
+        module.register_forward_pre_hook(method)
+        return method
+    container = earlier if isinstance(earlier, PruningContainer) else PruningContainer(earlier)
+    module.register_forward_pre_hook(container)
+    untyped: Any = container
+    untyped.add_pruning_method(method)
+    return container

@@ -1,0 +1,82 @@
+"""A report as CSV: a line a parameter, for spreadsheets and data frames."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import fields
+
+from prunecli.core.structure.model import Structure
+from prunecli.errors import show
+from prunecli.reporting.numbers import shape_of
+from prunecli.surgery.report.measure import ParameterReport, Report
+
+__all__ = ["COLUMNS", "as_csv", "safe_cell"]
+
+_STRUCTURE = tuple(each.name for each in fields(Structure) if each.name != "density")
+_FORMULA = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
+"""What a spreadsheet takes for the beginning of a formula, the full-width forms with it."""
+_LONGEST = 100_000
+COLUMNS = (
+    "name",
+    "module",
+    "shape",
+    "dtype",
+    "state",
+    "elements",
+    "bytes",
+    "zeros",
+    "sparsity",
+    "zeros_before",
+    "pruned_now",
+    "tied_to",
+    *_STRUCTURE,
+    "mask_sha256",
+    "crc32",
+    "role",
+)
+
+
+def as_csv(report: Report) -> str:
+    """Render a report as CSV with a line of headings, all text quoted and lines ended by a newline alone.
+
+    A name is written as it is, but that what cannot be shown (controls, bidirectional marks) is an escape, and that
+    one which a spreadsheet would take for a formula has a quote before it. The JSON has all names exactly.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(map(_line, report.parameters))
+    return text.getvalue()
+
+
+def _line(each: ParameterReport) -> Sequence[object]:
+    found = each.structure
+    structure = [None if found is None else getattr(found, name) for name in _STRUCTURE]
+    cells = [
+        each.name,
+        each.module,
+        shape_of(each.shape),
+        each.dtype,
+        each.state,
+        each.elements,
+        each.bytes,
+        each.zeros,
+        each.sparsity,
+        each.zeros_before,
+        each.pruned_now,
+        "|".join(each.tied_to),
+        *structure,
+        each.mask_sha256,
+        each.crc32,
+        each.role.value,
+    ]
+    return [safe_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+
+
+def safe_cell(text: str) -> str:
+    """Make a text safe for a cell: nothing unshowable in it, and no formula.
+
+    >>> safe_cell("encoder.weight"), safe_cell("=1+1"), safe_cell(" @x")
+    ('encoder.weight', "'=1+1", "' @x")
+    """
+    return ("'" if text.lstrip()[:1] in _FORMULA and text.strip() else "") + show(text, _LONGEST)

@@ -1,0 +1,106 @@
+"""Tables of text, laid out here: rich takes a quarter of a millisecond a row, and a model may have 90,000."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunecli.reporting.numbers import cells, clip_middle
+from prunecli.reporting.terminal import Screen
+
+__all__ = ["Column", "Row", "lay_out"]
+
+_GAP = "  "
+_LEAST = 12
+"""Columns of the screen that a name gets at least."""
+_NAME_SHARE = 0.4
+"""Of the screen's width, how much a name may take before less important columns have to go."""
+BOLD, DIM = "1", "2"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column after the first. Where room is short, the one with the highest `drop` goes first; 0 stays."""
+
+    heading: str
+    right: bool = True
+    drop: int = 0
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row: `lead` (the lines of a tree) and a name, then the cells.
+
+    Where the name is too long, `short` takes its place, if there is one, clipped where it must be.
+    """
+
+    name: str
+    cells: Sequence[str]
+    lead: str = ""
+    style: str = ""
+    short: str = ""
+
+
+def lay_out(heading: str, columns: Sequence[Column], rows: Sequence[Row], screen: Screen) -> list[str]:
+    """Lay a table out, headings first, in lines that fit the screen's width."""
+    widths = [max(map(cells, [column.heading, *(row.cells[at] for row in rows)])) for at, column in enumerate(columns)]
+    natural = max([cells(heading), *(cells(row.lead) + cells(row.name) for row in rows)])
+    kept = [at for at, width in enumerate(widths) if width and any(row.cells[at].strip() for row in rows)]
+    if screen.width is not None:
+        name = min(natural, int(screen.width * _NAME_SHARE))
+        kept = _fitting(_order(columns, rows, kept), widths, kept, screen.width - name)
+        room = screen.width - sum(len(_GAP) + widths[at] for at in kept)
+        natural = min(natural, max(room, _LEAST))
+    lines = [
+        _line(
+            Row(heading, [column.heading for column in columns], style=BOLD),
+            columns,
+            kept,
+            widths,
+            natural,
+            screen,
+            head=True,
+        )
+    ]
+    lines += [_line(row, columns, kept, widths, natural, screen) for row in rows]
+    return lines
+
+
+def _order(columns: Sequence[Column], rows: Sequence[Row], kept: Sequence[int]) -> list[int]:
+    """Return which columns may go, the first to go first: those that say the same in every row, then by `drop`."""
+    same = {at for at in kept if len({row.cells[at] for row in rows if row.cells[at]}) == 1}
+    return sorted((at for at in kept if columns[at].drop), key=lambda at: (at not in same, -columns[at].drop))
+
+
+def _fitting(order: Sequence[int], widths: Sequence[int], kept: Sequence[int], room: int) -> list[int]:
+    left = list(kept)
+    for at in order:
+        if sum(len(_GAP) + widths[each] for each in left) <= room:
+            break
+        left.remove(at)
+    return left
+
+
+def _line(
+    row: Row,
+    columns: Sequence[Column],
+    kept: Sequence[int],
+    widths: Sequence[int],
+    width: int,
+    screen: Screen,
+    *,
+    head: bool = False,
+) -> str:
+    lead = row.lead
+    if cells(lead) + min(cells(row.name), _LEAST) > width:  # deep in a narrow tree, the name is worth more
+        lead = lead[: max(0, width - _LEAST)]
+    room = width - cells(lead)
+    name = clip_middle(row.short if row.short and cells(row.name) > room else row.name, room, screen.mark)
+    blank = " " * (width - cells(lead) - cells(name)) if kept else ""
+    parts = [screen.paint(lead, DIM) + screen.paint(name, row.style) + blank]
+    for at in kept:
+        text = row.cells[at].rstrip()
+        blank = " " * (widths[at] - cells(text))
+        painted = screen.paint(text, BOLD if head else columns[at].style)
+        last = at == kept[-1] and not columns[at].right
+        parts.append(blank + painted if columns[at].right else painted if last else painted + blank)
+    return _GAP.join(parts).rstrip()

@@ -1,0 +1,193 @@
+"""What became of a checkpoint: tensor by tensor, which elements are zero now that were not, and what else differs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from prunecli import __version__
+from prunecli.errors import ThresholdError, show
+from prunecli.surgery.report.measure import Place
+
+__all__ = ["COMPARISON_SCHEMA", "Change", "ChangeTotals", "Comparison", "check_comparison", "comparison_as_dict"]
+
+COMPARISON_SCHEMA = "prunecli.comparison/1"
+
+_ABSENT = {"missing": "is missing", "added": "was added", "incomparable": "has another shape, type or layout"}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One tensor before and after, by its name after (before, if it is missing).
+
+    `kind` tells a "parameter", whose effective values (weight times mask) are compared, from any other "tensor" of the
+    state dict and from what is "carried" outside of it, which are compared by their bytes. Of parameters, `newly_zero`
+    elements became zero, `revived` ones were zero and are not, and `changed` ones are zero neither before nor after,
+    and not the same. Of the others, `changed` are all elements that differ, but for those of optimizer state that
+    became zero, which are `newly_zero` (`apply --with-state` does that). What is `state` "missing", "added" or
+    "incomparable" (of another shape or type, or expanded otherwise) was not compared.
+    """
+
+    name: str
+    name_before: str
+    kind: Literal["parameter", "tensor", "carried"]
+    state: Literal["compared", "missing", "added", "incomparable"]
+    dtype: str
+    shape: tuple[int, ...]
+    elements: int
+    zeros_before: int = 0
+    zeros: int = 0
+    newly_zero: int = 0
+    revived: int = 0
+    changed: int = 0
+    shared_with: str | None = None
+    """The earlier row that is the same memory before and after, and stands for this one in the totals."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether there is anything to tell."""
+        return self.state != "compared" or bool(self.newly_zero or self.revived or self.changed)
+
+    def fault(self, *, allow_changes: bool = False) -> str | None:
+        """Say what else happened than that elements became zero, None if nothing did.
+
+        Training changes values, statistics and optimizer state: with `allow_changes` those are no faults, but what
+        was revived is, and so are tensors of the state dict that are missing, added, or of another shape or type.
+        """
+        if allow_changes and self.kind == "carried":
+            return None
+        if self.state != "compared":
+            return _ABSENT[self.state]
+        if self.revived:
+            return f"has {_elements(self.revived)} that {_were(self.revived)} zero and {_are(self.revived)} not"
+        if self.changed and not allow_changes:
+            return f"has {_elements(self.changed)} changed otherwise"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeTotals:
+    """Sums over what was compared, memory that several names share once; `parameters` and `others` are tensors."""
+
+    parameters: int
+    others: int
+    elements: int
+    zeros_before: int
+    zeros: int
+    newly_zero: int
+    revived: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A checkpoint beside what it was before."""
+
+    before: Place
+    after: Place
+    rows: Sequence[Change]
+    uncompared: int = 0
+    """Tensors outside of the state dicts (optimizer state) that were left alone."""
+
+    @property
+    def differing(self) -> list[Change]:
+        """The rows in which anything is other than it was."""
+        return [row for row in self.rows if row.differs]
+
+    @property
+    def only_zeros_added(self) -> bool:
+        """Whether nothing is other than it was, but for elements of parameters that became zero."""
+        return all(row.fault() is None for row in self.rows)
+
+    @property
+    def state_zeroed(self) -> int:
+        """How many elements of optimizer state became zero."""
+        return sum(row.newly_zero for row in self.rows if row.kind != "parameter" and row.shared_with is None)
+
+    @property
+    def totals(self) -> ChangeTotals:
+        """Sum up the parameters; of other tensors, tell how many there are."""
+        own = [row for row in self.rows if row.shared_with is None and row.state == "compared"]
+        counted = [row for row in own if row.kind == "parameter"]
+        return ChangeTotals(
+            parameters=len(counted),
+            others=len(own) - len(counted),
+            elements=sum(row.elements for row in counted),
+            zeros_before=sum(row.zeros_before for row in counted),
+            zeros=sum(row.zeros for row in counted),
+            newly_zero=sum(row.newly_zero for row in counted),
+            revived=sum(row.revived for row in counted),
+            changed=sum(row.changed for row in counted),
+        )
+
+
+def check_comparison(comparison: Comparison, *, allow_changes: bool = False) -> None:
+    """Hold a comparison to the promise that only zeros were added; with `allow_changes`, that none was revived.
+
+    Raises:
+        ThresholdError: more happened; the message names the first tensor, and how many there are.
+    """
+    faults = [(row, fault) for row in comparison.rows if (fault := row.fault(allow_changes=allow_changes)) is not None]
+    if not faults:
+        return
+    row, fault = faults[0]
+    more = f"; {_tensors(len(faults) - 1)} too" if len(faults) > 1 else ""
+    raise ThresholdError(f"not only zeros were added: {show(row.name, 80)} {fault}{more}")
+
+
+def comparison_as_dict(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as plain dicts and lists, by the published names."""
+    totals = comparison.totals
+    return {
+        "schema": COMPARISON_SCHEMA,
+        "tool": {"name": "prunecli", "version": __version__},
+        "before": asdict(comparison.before),
+        "after": asdict(comparison.after),
+        "only_zeros_added": comparison.only_zeros_added,
+        "uncompared": comparison.uncompared,
+        "totals": {
+            "parameters": totals.parameters,
+            "others": totals.others,
+            "elements": totals.elements,
+            "zeros_before": totals.zeros_before,
+            "zeros": totals.zeros,
+            "newly_zero": totals.newly_zero,
+            "revived": totals.revived,
+            "changed": totals.changed,
+        },
+        "tensors": [_row(each) for each in comparison.rows],
+    }
+
+
+def _row(each: Change) -> dict[str, Any]:
+    counted = each.kind == "parameter" and each.state == "compared"
+    return {
+        "name": each.name,
+        "name_before": each.name_before,
+        "kind": each.kind,
+        "state": each.state,
+        "dtype": each.dtype,
+        "shape": list(each.shape),
+        "elements": each.elements,
+        "zeros_before": each.zeros_before if counted else None,
+        "zeros": each.zeros if counted else None,
+        "newly_zero": each.newly_zero if counted else None,
+        "revived": each.revived if counted else None,
+        "changed": each.changed if each.state == "compared" else None,
+        "shared_with": each.shared_with,
+    }
+
+
+def _elements(count: int) -> str:
+    return f"{count:,} element{'' if count == 1 else 's'}"
+
+
+def _tensors(count: int) -> str:
+    return "1 other tensor differs" if count == 1 else f"{count:,} other tensors differ"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

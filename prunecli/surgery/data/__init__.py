@@ -1,0 +1,1 @@
+"""Bytes on their way from input to output: masks, elements zeroed, elements counted."""

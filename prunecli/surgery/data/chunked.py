@@ -1,0 +1,84 @@
+"""Parts of a tensor on their way: each holds some elements of every block of the mask, and is cut where those end."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.random_stream import BLOCK
+from prunecli.core.raw_elements import clear_dropped, scale
+from prunecli.core.scratch import Scratch
+from prunecli.core.structure.counter import Window
+from prunecli.formats.base import Patch
+from prunecli.formats.folders.dcp.boxes import Box
+from prunecli.surgery.data.passes import Job
+
+__all__ = ["part_patches"]
+
+_scratch = Scratch()
+
+
+def part_patches(job: Job, box: Box, *, scaled: bool, cleared: bool) -> Iterator[Patch]:
+    """Cut a row-major part into patches of one mask block each, so that none draws a block twice."""
+    itemsize, start = job.tensor.dtype.itemsize, job.tensor.view.start
+    first, last = (int(box.spread(np.array([own]))[0]) for own in (0, box.elements - 1))
+    for block in range(first // BLOCK, last // BLOCK + 1):
+        low, high = box.below(block * BLOCK), box.below((block + 1) * BLOCK)
+        if high > low:
+            content = _Run(job, box, block * BLOCK, low, high - low, scaled=scaled, cleared=cleared)
+            yield Patch((start + low) * itemsize, (high - low) * itemsize, content)
+
+
+class _Run:
+    """The elements of one mask block that a part holds: `count` of its own from `first` on."""
+
+    def __init__(self, job: Job, box: Box, base: int, first: int, count: int, *, scaled: bool, cleared: bool) -> None:
+        self.block = count * job.tensor.dtype.itemsize
+        self._job = job
+        self._box = box
+        self._base = base
+        self._first = first
+        self._scaled = scaled
+        self._cleared = cleared
+
+    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+        """Handle all of them."""
+        job, mask = self._job, self._job.mask
+        raw = job.elements(data)
+        whole = _scratch.flags("whole", min(BLOCK, mask.parameter.weight.elements - self._base))
+        before = mask.keep(self._base, whole)
+        place = self._box.place(self._first, raw.size, self._base)
+        where = self._base + (place.start if isinstance(place, slice) else place)
+        window = _window(self._box)
+        counted_at = where if window is None else self._first
+        if mask.trivial:
+            job.count(job.zeros(raw), None, whole[: raw.size], counted_at, window=window)
+        else:
+            mask.digest.add(self._base, whole)
+            keep = whole[place]
+            if self._scaled:
+                dtype = job.tensor.dtype
+                scale(raw, mask.old.read(self._base, whole.size)[place], dtype.half or dtype.name)
+            job.count(job.zeros(raw), None if before is None else before[place], keep, counted_at, window=window)
+            if self._cleared:
+                clear_dropped(raw, keep)
+        if job.tally.values is not None:
+            for low, high in self._rows(raw.size):
+                job.sum_up(raw[low:high], where + low if isinstance(where, int) else int(where[low]))
+        return self._cleared
+
+    def _rows(self, count: int) -> Iterator[tuple[int, int]]:
+        """Cut these elements where they do not lie together in the whole."""
+        run, low = self._box.run, 0
+        while low < count:
+            high = min(low + run - (self._first + low) % run, count)
+            yield low, high
+            low = high
+
+
+def _window(box: Box) -> Window | None:
+    """Return which part of a matrix a box is, None if it is of a tensor of other than two dimensions."""
+    if len(box.shape) != 2:
+        return None
+    (top, left), (_, wide) = box.offsets, box.sizes
+    return top, left, wide

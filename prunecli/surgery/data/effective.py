@@ -1,0 +1,107 @@
+"""Values as a model has them, weight times mask, whatever their strides are: read in row-major order, run by run."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.raw_elements import Unsigned, is_one, is_zero, scale
+from prunecli.core.scratch import Scratch
+from prunecli.formats.base import Layout, TensorInfo
+from prunecli.formats.views import View
+from prunecli.surgery.data.final_mask import Elements, check_multiplied
+from prunecli.surgery.names.parameters import Parameter
+
+__all__ = ["Values", "comparable"]
+
+Flags = NDArray[np.bool_]
+
+_WIDTHS = (1, 2, 4, 8)
+"""Bytes of the elements that are read as integers."""
+
+_scratch = Scratch()
+
+
+class Values:
+    """One side of a comparison: the values of a parameter, or with `exact` its bytes, seen as integers.
+
+    What several threads read at once is theirs until they read with the same `tag` again.
+    """
+
+    def __init__(self, layout: Layout, parameter: Parameter, tag: str, weight: TensorInfo) -> None:
+        self._parameter = parameter
+        self._tag = tag
+        self._signed_zero = parameter.weight.dtype.signed_zero
+        self._weight = Elements(layout.source, weight, big_endian=layout.big_endian)
+        mask = parameter.mask
+        self._mask = None if mask is None else Elements(layout.source, mask, big_endian=layout.big_endian)
+        self._one = 1 if mask is None else mask.dtype.one
+
+    def read(self, start: int, count: int) -> Unsigned:
+        """Return the elements `start .. start + count - 1` as they are stored, shape `(count,)`."""
+        found = self._weight.read(start, count)
+        kept: Unsigned = _scratch.bytes(f"{self._tag} values", found.nbytes).view(found.dtype)
+        np.copyto(kept, found)
+        return kept
+
+    def effective(self, start: int, count: int) -> tuple[Unsigned, Flags]:
+        """Return elements times their mask, where that is not zero, and which of them are zero; shapes `(count,)`.
+
+        Raises:
+            UnsupportedError: the mask holds more than 0 and 1, and is not of the weight's type.
+        """
+        raw = self.read(start, count)
+        zero = _scratch.flags(f"{self._tag} zero", count)
+        if self._mask is None:
+            return raw, is_zero(raw, signed_zero=self._signed_zero, out=zero)
+        mask = self._mask.read(start, count)
+        dropped = _scratch.flags("dropped", count)
+        is_zero(mask, signed_zero=self._mask.tensor.dtype.signed_zero, out=dropped)
+        if np.count_nonzero(dropped) + np.count_nonzero(is_one(mask, self._one)) != count:
+            check_multiplied(self._parameter)
+            dtype = self._parameter.weight.dtype
+            scale(raw, mask, dtype.half or dtype.name)
+        is_zero(raw, signed_zero=self._signed_zero, out=zero)
+        return raw, np.logical_or(zero, dropped, out=zero)
+
+    def release(self) -> None:
+        """Forget what was gathered."""
+        self._weight.release()
+        if self._mask is not None:
+            self._mask.release()
+
+
+def comparable(one: TensorInfo, other: TensorInfo) -> tuple[TensorInfo, TensorInfo] | None:
+    """Return two tensors of one shape and type so that their elements can be read one by one, None if they cannot.
+
+    What is expanded in the same way on both sides is read without the repetitions.
+    """
+    readable = one.dtype.itemsize in _WIDTHS or one.dtype.paired
+    return _stored_once(one, other) if readable and _is_stored(one) and _is_stored(other) else None
+
+
+def _is_stored(tensor: TensorInfo) -> bool:
+    """Whether the elements lie in one storage, as those of a sparse or quantised tensor do not."""
+    return not tensor.elements or tensor.span[1] <= tensor.storage.nbytes
+
+
+def _stored_once(one: TensorInfo, other: TensorInfo) -> tuple[TensorInfo, TensorInfo] | None:
+    if one.view.repeats > 1 or other.view.repeats > 1:
+        dims, others = (_repeated(each.view) for each in (one, other))
+        if dims != others:
+            return None
+        one, other = (replace(each, view=_without_repeats(each.view)) for each in (one, other))
+    if not (one.view.nested and other.view.nested):
+        return None
+    return one, other
+
+
+def _repeated(view: View) -> list[bool]:
+    return [size != 1 and step == 0 for size, step in zip(view.shape, view.stride, strict=True)]
+
+
+def _without_repeats(view: View) -> View:
+    dims = [
+        (size, step) for size, step in zip(view.shape, view.stride, strict=True) if size == 1 or step != 0 or not size
+    ]
+    return View(view.start, tuple(size for size, _ in dims), tuple(step for _, step in dims))

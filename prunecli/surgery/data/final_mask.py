@@ -1,0 +1,246 @@
+"""The mask that a parameter ends up with, made block by block from what the file has and what the stream draws."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.random_stream import BLOCK, Subset
+from prunecli.core.raw_elements import MaskDigest, Unsigned, is_one, is_zero, unsigned
+from prunecli.core.scratch import Scratch
+from prunecli.errors import UnsupportedError, show
+from prunecli.formats.base import TensorInfo
+from prunecli.formats.io.source import Bytes
+from prunecli.surgery.names.parameters import Parameter
+
+__all__ = ["Census", "Elements", "FinalMask", "check_multiplied", "take_census"]
+
+Flags = NDArray[np.bool_]
+
+_scratch = Scratch()
+
+_MULTIPLIES = ("float64", "float32", "float16", "bfloat16")
+"""Types whose masks are multiplied in if they hold more than 0 and 1, and complex numbers of two of them."""
+
+
+class Elements:
+    """A tensor's elements in logical, row-major order, read from the file in runs.
+
+    Row-major tensors, all but a few, are read where they lie. Others are gathered whole once and kept until
+    `release`: that costs memory of their own size, for one tensor at a time.
+    """
+
+    def __init__(self, source: Bytes, tensor: TensorInfo, *, big_endian: bool) -> None:
+        self.tensor = tensor
+        self._source = source
+        self._big_endian = big_endian
+        self._gathered: Unsigned | None = None
+        self._lock = threading.Lock()
+
+    def read(self, start: int, count: int) -> Unsigned:
+        """Return the raw elements `start .. start + count - 1`, shape `(count,)`, until this thread reads again."""
+        if self.tensor.view.row_major:
+            return self._stored(self.tensor.view.start + start, count)
+        return self.whole()[start : start + count]
+
+    def whole(self) -> Unsigned:
+        """Return all elements, shape `(elements,)`; gathered once."""
+        with self._lock:
+            if self._gathered is None:
+                self._gathered = self._gather()
+            return self._gathered
+
+    def release(self) -> None:
+        """Forget what was gathered."""
+        with self._lock:
+            self._gathered = None
+
+    def _stored(self, first: int, count: int) -> Unsigned:
+        itemsize = self.tensor.dtype.itemsize
+        data = _scratch.bytes("stored", count * itemsize)
+        self._source.read_into(self.tensor.storage.offset + first * itemsize, data.data)
+        return unsigned(data, itemsize, big_endian=self._big_endian, paired=self.tensor.dtype.paired)
+
+    def _gather(self) -> Unsigned:
+        view = self.tensor.view
+        gathered = unsigned(
+            np.empty(view.elements * self.tensor.dtype.itemsize, dtype=np.uint8),
+            self.tensor.dtype.itemsize,
+            big_endian=self._big_endian,
+            paired=self.tensor.dtype.paired,
+        )
+        for first in range(view.start, view.stop, BLOCK):
+            count = min(BLOCK, view.stop - first)
+            inside, logical = view.place(first, count)
+            gathered[logical[inside]] = self._stored(first, count)[inside]
+        return gathered
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What a pass over a parameter's mask (and, if asked, its zeros) found before anything is drawn.
+
+    `ranks[b]` is the number of candidates before block b; `binary` that the mask holds nothing but 0 and 1.
+    """
+
+    candidates: int
+    ranks: Sequence[int] | None
+    binary: bool = True
+    digest: str = ""
+
+
+def take_census(source: Bytes, parameter: Parameter, *, big_endian: bool, zeros_are_pruned: bool) -> Census:
+    """Count a parameter's candidates: all elements if it has no mask, without reading any; else a pass over it."""
+    elements = parameter.weight.elements
+    if parameter.mask is None and not zeros_are_pruned:
+        return Census(elements, None)
+    mask = FinalMask(source, parameter, None, big_endian=big_endian, zeros_are_pruned=zeros_are_pruned)
+    one = parameter.mask.dtype.one if parameter.mask else 1
+    digest = MaskDigest()
+    ranks, total, binary = [], 0, True
+    for start in range(0, elements, BLOCK):
+        count = min(BLOCK, elements - start)
+        candidates = np.empty(count, dtype=np.bool_)
+        mask.candidates(start, candidates)
+        if parameter.mask is not None:
+            raw = mask.old.read(start, count)
+            binary = binary and int(np.count_nonzero(is_one(raw, one))) == int(np.count_nonzero(raw))
+        digest.add(start, candidates)
+        ranks.append(total)
+        total += int(np.count_nonzero(candidates))
+    mask.release()
+    return Census(total, ranks, binary, digest.hexdigest())
+
+
+def check_multiplied(parameter: Parameter) -> None:
+    """Refuse a mask that holds more than 0 and 1 and cannot be multiplied in.
+
+    Raises:
+        UnsupportedError: it is of another type than the weight, or of one that is not multiplied here.
+    """
+    mask, weight = parameter.mask, parameter.weight
+    if mask is not None and (mask.dtype != weight.dtype or (weight.dtype.half or weight.dtype.name) not in _MULTIPLIES):
+        raise UnsupportedError(
+            f"the mask of {show(parameter.name)} holds more than 0 and 1, as {mask.dtype.name} over "
+            f"{weight.dtype.name}; prunecli multiplies such masks only in the weight's own floating type"
+        )
+
+
+class FinalMask:
+    """A parameter's mask after the prune: kept before (by its mask, or all), and not drawn now.
+
+    With `subset` None nothing is drawn: the mask as it stands in the file. `ranks` comes from the census.
+    """
+
+    def __init__(
+        self,
+        source: Bytes,
+        parameter: Parameter,
+        subset: Subset | None,
+        ranks: Sequence[int] | None = None,
+        *,
+        big_endian: bool,
+        zeros_are_pruned: bool = False,
+    ) -> None:
+        self.parameter = parameter
+        self.subset = subset
+        self.digest = MaskDigest()
+        self._ranks = ranks
+        self._old = Elements(source, parameter.mask, big_endian=big_endian) if parameter.mask else None
+        self.weight = Elements(source, parameter.weight, big_endian=big_endian)
+        self._zeros_are_pruned = zeros_are_pruned
+        self._whole: Flags | None = None
+        self._whole_before: Flags | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def trivial(self) -> bool:
+        """Whether everything is kept: no mask in the file, and nothing drawn."""
+        return self._old is None and self.subset is None
+
+    @property
+    def old(self) -> Elements:
+        """The mask that the file has."""
+        if self._old is None:
+            raise ValueError(f"{self.parameter.name} has no mask in the file")
+        return self._old
+
+    def before(self, start: int, count: int) -> Flags | None:
+        """Tell what the file's mask keeps, for this thread until it asks again; None where there is no mask."""
+        if self._old is None:
+            return None
+        signed_zero = self._old.tensor.dtype.signed_zero
+        out = _scratch.flags("before", count)
+        is_zero(self._old.read(start, count), signed_zero=signed_zero, out=out)
+        np.logical_not(out, out=out)
+        return out
+
+    def candidates(self, start: int, out: Flags) -> Flags | None:
+        """Write into `out` which elements may be drawn; return what `before` tells of them."""
+        before = self.before(start, out.size)
+        if before is None:
+            out.fill(True)
+        else:
+            np.copyto(out, before)
+        if self._zeros_are_pruned:
+            raw = self.weight.read(start, out.size)
+            signed_zero = self.weight.tensor.dtype.signed_zero
+            zero = is_zero(raw, signed_zero=signed_zero, out=_scratch.flags("zero", out.size))
+            np.greater(out, zero, out=out)
+        return before
+
+    def keep(self, start: int, out: Flags) -> Flags | None:
+        """Write into `out` what is kept of the elements from `start`, a multiple of `BLOCK`, on.
+
+        Returns what `before` tells of them.
+        """
+        if self.trivial:
+            out.fill(True)
+            return None
+        if self._ranks is None and self.subset is not None:
+            self.subset.draw(start, out)
+            np.logical_not(out, out=out)
+            return None
+        before = self.candidates(start, out)
+        if self.subset is not None and self._ranks is not None:
+            rank, places = self._ranks[start // BLOCK], np.flatnonzero(out)
+            out[places[self.subset.span(rank, rank + places.size)]] = False
+        return before
+
+    def whole(self) -> Flags:
+        """Return the mask of all elements, in logical order; made once, for tensors that are not row-major."""
+        with self._lock:
+            if self._whole is None:
+                elements = self.parameter.weight.elements
+                whole = np.empty(elements, dtype=np.bool_)
+                for start in range(0, elements, BLOCK):
+                    self.keep(start, whole[start : start + BLOCK])
+                    self.digest.add(start, whole[start : start + BLOCK])
+                self._whole = whole
+            return self._whole
+
+    def whole_before(self) -> Flags | None:
+        """Return what the file's mask keeps of all elements, made once; None where there is no mask."""
+        if self._old is None:
+            return None
+        with self._lock:
+            if self._whole_before is None:
+                elements = self.parameter.weight.elements
+                whole = np.empty(elements, dtype=np.bool_)
+                for start in range(0, elements, BLOCK):
+                    part = whole[start : start + BLOCK]
+                    before = self.before(start, part.size)
+                    if before is not None:
+                        np.copyto(part, before)
+                self._whole_before = whole
+            return self._whole_before
+
+    def release(self) -> None:
+        """Forget what was made whole."""
+        with self._lock:
+            self._whole = self._whole_before = None
+        self.weight.release()
+        if self._old is not None:
+            self._old.release()

@@ -1,0 +1,99 @@
+"""Every tensor of a checkpoint with its role: those of the state dict, masks among them, and those beside it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from prunecli.errors import UsageError, show
+from prunecli.formats.base import Layout, TensorInfo
+from prunecli.surgery.names.left_out import roles_beside
+from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
+from prunecli.surgery.names.select import LONGEST, Selection, matcher
+from prunecli.surgery.names.suggest import nearest_names
+from prunecli.surgery.roles.table import Role
+
+__all__ = ["Entry", "inventory", "matching", "state_of"]
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor under its name in the file, and the name of the parameter that it is a part of, if it is one.
+
+    A name in the state dict stands without the path to that, one beside it with its whole path.
+    """
+
+    name: str
+    tensor: TensorInfo
+    role: Role
+    state: str
+    parameter: str
+
+    @property
+    def names(self) -> Iterator[str]:
+        """All names that select it."""
+        yield from {self.name: None, canonical(self.name): None, self.parameter: None}
+
+
+def state_of(parameter: Parameter) -> str:
+    """Return "dense" or "masked" for a parameter, "not prunable" if it cannot be, and its role for all else."""
+    if parameter.role is not Role.PARAMETER:
+        return parameter.role.value
+    if parameter.obstacle() is not None:
+        return "not prunable"
+    return "masked" if parameter.mask is not None else "dense"
+
+
+def inventory(checkpoint: Layout) -> list[Entry]:
+    """Return all tensors of a checkpoint, in the order of the file, those beside the state dict last."""
+    found: dict[str, Entry] = {}
+    for parameter in parameters_of(checkpoint).values():
+        weight = parameter.weight
+        found[weight.name] = Entry(weight.name, weight, parameter.role, state_of(parameter), parameter.name)
+        for name in parameter.leftovers if parameter.mask is None else (parameter.mask.name, *parameter.leftovers):
+            mask = checkpoint.tensors[name]
+            found[name] = Entry(name, mask, Role.MASK, Role.MASK.value, parameter.name)
+    entries = [found[name] for name in checkpoint.tensors if name in found]
+    roles = roles_beside(checkpoint)
+    for tensor in checkpoint.carried:
+        role = roles[tensor.name]
+        entries.append(Entry(tensor.name, tensor, role, role.value, tensor.name))
+    return entries
+
+
+def matching(entries: Sequence[Entry], selection: Selection) -> list[Entry]:
+    """Return the tensors whose names a selection matches, whatever their roles.
+
+    A name that a tensor has is that name; else it is a pattern, which takes at least `min_dim` dimensions.
+
+    Raises:
+        UsageError: a pattern or an exclude matches nothing, or nothing is left.
+    """
+    by_name: dict[str, list[int]] = {}
+    for at, entry in enumerate(entries):
+        for name in entry.names:
+            by_name.setdefault(name, []).append(at)
+        if (look := show(entry.name, LONGEST) or "''") != entry.name:
+            by_name.setdefault(look, []).append(at)
+
+    def found(pattern: str, option: str) -> list[int]:
+        if pattern in by_name:
+            return by_name[pattern]
+        matches = matcher(pattern)
+        hits = [at for at, entry in enumerate(entries) if any(matches(name) for name in entry.names)]
+        if not hits:
+            near = nearest_names(pattern.removeprefix("re:"), list(by_name), _SHOWN) or list(by_name)[:_SHOWN]
+            names = ", ".join(show(name, 80) for name in near)
+            raise UsageError(f"{option} {show(pattern)} matches none of {len(entries):,} tensors; nearest are {names}")
+        return hits
+
+    chosen: set[int] = set()
+    for pattern in selection.patterns:
+        hits = found(pattern, "--param")
+        exact = pattern in by_name
+        chosen.update(at for at in hits if exact or len(entries[at].tensor.shape) >= selection.min_dim)
+    for pattern in selection.excludes:
+        chosen.difference_update(found(pattern, "--exclude"))
+    if not chosen:
+        raise UsageError("--param with the excludes and --min-dim selects nothing; leave some of those out")
+    return [entries[at] for at in sorted(chosen)]

@@ -1,0 +1,141 @@
+"""What of a checkpoint a report does not count, and what patterns matched and did not take, summed up by role."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from prunecli.formats.base import Layout, TensorInfo
+from prunecli.surgery.names.companions import wrapper_of
+from prunecli.surgery.names.parameters import Parameter
+from prunecli.surgery.names.select import Choice
+from prunecli.surgery.roles.table import Role, roles_of
+
+__all__ = ["SHARDS", "WEIGHTS", "LeftOut", "PassedOver", "left_out", "masks_left", "passed_over", "roles_beside"]
+
+_WEIGHTS = frozenset({Role.PACKED, Role.QUANTISED, Role.OPAQUE})
+"""Roles of a state dict's tensors that hold weights, so that a broad pattern is about them even if it misses them."""
+
+SHARDS = (".safetensors", ".bin", ".pt", ".pth")
+"""How a key ends that is the name of a shard, which no `--key` takes."""
+
+WEIGHTS = _WEIGHTS | {Role.AVERAGE, Role.OTHER}
+"""Roles that hold weights, wherever the tensors lie: of these a user should hear first."""
+
+_BESIDE = WEIGHTS | {Role.OPTIMIZER}
+"""Roles of tensors outside the state dict that are worth a word; counters, generators and settings are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Tensors of one role. `key` is where they lie in the file, None for those of the state dict.
+
+    `bytes` counts memory that tensors share once; `elements` are as stored, of packed weights fewer than there are.
+    """
+
+    role: Role
+    tensors: int
+    elements: int
+    bytes: int
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """What patterns matched and did not take and what else holds weights, with the bytes of all tensors."""
+
+    groups: tuple[LeftOut, ...] = ()
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A tensor that is left out."""
+
+    tensor: TensorInfo
+    role: Role
+    key: str | None = None
+
+
+def left_out(checkpoint: Layout, parameters: Mapping[str, Parameter], counted: Collection[str]) -> tuple[LeftOut, ...]:
+    """Return what `counted` parameters of a checkpoint are not, the largest first."""
+    taken = {_place(parameters[name].weight) for name in counted}
+    inside = [_Item(each.weight, each.role) for each in parameters.values() if each.name not in counted]
+    return _summed_up([*inside, *_beside(checkpoint, taken)], taken)
+
+
+def passed_over(checkpoint: Layout, parameters: Mapping[str, Parameter], choices: Sequence[Choice]) -> PassedOver:
+    """Return what a user should hear of: nothing where all was named exactly.
+
+    What an exclude matches was left out on purpose, and so was what has too few dimensions.
+    """
+    if not any(choice.by_pattern for choice in choices):
+        return PassedOver()
+    chosen = {parameter.name for choice in choices for parameter in choice.taken}
+    told = {name for choice in choices for name in choice.passed}
+    excluded = {name for choice in choices for name in choice.excluded}
+    told |= {name for name, each in parameters.items() if each.role in _WEIGHTS and name not in excluded}
+    taken = {_place(parameters[name].weight) for name in chosen}
+    inside = [_Item(each.weight, each.role) for name, each in parameters.items() if name in told - chosen]
+    beside = [item for item in _beside(checkpoint, taken) if item.role in _BESIDE]
+    return PassedOver(_summed_up([*inside, *beside], taken), _bytes_of_all(checkpoint))
+
+
+def masks_left(checkpoint: Layout, parameters: Mapping[str, Parameter], baked: Collection[str]) -> PassedOver:
+    """Return the masks that stay when others are baked: soft ones, those of no weight, those outside the state dict."""
+    groups = left_out(checkpoint, parameters, baked)
+    return PassedOver(tuple(group for group in groups if group.role in (Role.MASK, Role.SOFT_MASK)))
+
+
+def _beside(checkpoint: Layout, taken: Collection[object]) -> Iterator[_Item]:
+    """Yield the tensors outside the state dict, but for other names of what was taken."""
+    carried = {tensor.name: tensor for tensor in checkpoint.carried}
+    above = wrapper_of(checkpoint).split(".")
+    for name, role in roles_beside(checkpoint).items():
+        if _place(carried[name]) not in taken:
+            yield _Item(carried[name], role, _key_of(name, above))
+
+
+def roles_beside(checkpoint: Layout) -> dict[str, Role]:
+    """Return the roles of the tensors outside the state dict, by name: a parameter there is another network's."""
+    roles = roles_of({tensor.name: tensor for tensor in checkpoint.carried})
+    return {name: Role.OTHER if role is Role.PARAMETER else role for name, role in roles.items()}
+
+
+def _key_of(name: str, above: Sequence[str]) -> str:
+    """Return the part of a path at which it leaves the path to the state dict."""
+    file, colon, _ = name.partition(": ")  # a shard that holds what its folder's index does not name
+    if colon and file.endswith(SHARDS):
+        return file
+    parts = name.split(".")
+    same = 0
+    while same < min(len(parts), len(above)) - 1 and parts[same] == above[same]:
+        same += 1
+    return ".".join(parts[: same + 1])
+
+
+def _place(tensor: TensorInfo) -> object:
+    """Return what tensors of the same memory have in common."""
+    return (tensor.storage.key, tensor.view.start, tensor.shape) if tensor.elements else tensor.name
+
+
+def _bytes_of(tensor: TensorInfo) -> int:
+    return min(tensor.elements * tensor.dtype.itemsize, sum(storage.nbytes for storage in tensor.storages))
+
+
+def _bytes_of_all(checkpoint: Layout) -> int:
+    distinct = {_place(tensor): tensor for tensor in (*checkpoint.tensors.values(), *checkpoint.carried)}
+    return sum(map(_bytes_of, distinct.values()))
+
+
+def _summed_up(items: Iterable[_Item], seen: Collection[object]) -> tuple[LeftOut, ...]:
+    """Sum tensors up by role and key; memory in `seen`, or of an earlier tensor, adds no bytes."""
+    places = set(seen)
+    sums: dict[tuple[Role, str | None], list[int]] = {}
+    for item in items:
+        place = _place(item.tensor)
+        of_role = sums.setdefault((item.role, item.key), [0, 0, 0])
+        of_role[0] += 1
+        of_role[1] += item.tensor.elements
+        of_role[2] += 0 if place in places else _bytes_of(item.tensor)
+        places.add(place)
+    groups = [LeftOut(role, figures[0], figures[1], figures[2], key) for (role, key), figures in sums.items()]
+    return tuple(sorted(groups, key=lambda each: (-each.bytes, -each.tensors)))

@@ -1,0 +1,61 @@
+"""Which library's `from_pretrained` reads a checkpoint, by the configuration that lies beside the weights."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from prunecli.errors import PrunecliError
+from prunecli.formats.base import Layout
+from prunecli.formats.detect import open_location
+from prunecli.formats.folders.base import Folder
+from prunecli.formats.io.locations import Location
+
+__all__ = ["loader_of"]
+
+_CONFIGS = ("adapter_config.json", "model_index.json", "config.json")
+"""The files that say it, the most particular first."""
+
+_LIMIT = 1 << 20
+_WEIGHTS = ("model", "pytorch_model", "adapter_model", "diffusion_pytorch_model")
+"""How the names of files begin that the libraries look for."""
+_SUFFIXES = (".safetensors", ".bin")
+
+
+def loader_of(checkpoint: Layout) -> str | None:
+    """Return "transformers", "diffusers" or "peft", None if no configuration of theirs lies beside the weights."""
+    for name, location in sorted(_configurations(checkpoint), key=lambda each: _CONFIGS.index(each[0])):
+        found = _loader(name, location)
+        if found is not None:
+            return found
+    return None
+
+
+def _configurations(checkpoint: Layout) -> Iterator[tuple[str, Location]]:
+    """Yield the configurations in a folder, at any depth, or beside a file that is named as libraries name it."""
+    if isinstance(checkpoint, Folder):
+        for each in checkpoint.others:
+            name = PurePosixPath(each.name).name
+            if name in _CONFIGS and each.size <= _LIMIT:
+                yield name, each.path
+        return
+    place = checkpoint.source.name
+    if place is None:
+        return
+    path = Path(place)
+    if path.suffix in _SUFFIXES and path.name.startswith(_WEIGHTS):
+        yield from ((name, path.with_name(name)) for name in _CONFIGS if path.with_name(name).is_file())
+
+
+def _loader(name: str, location: Location) -> str | None:
+    try:
+        with open_location(location) as source:
+            content = json.loads(source.read(0, min(source.size, _LIMIT)))
+    except (PrunecliError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    if name == "adapter_config.json":
+        return "peft" if "peft_type" in content else None
+    if "_class_name" in content or "_diffusers_version" in content:
+        return "diffusers"
+    return "transformers" if isinstance(content.get("architectures"), list) else None

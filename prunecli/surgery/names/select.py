@@ -1,0 +1,231 @@
+"""Which parameters a command works on: exact names first, then globs, then regular expressions."""
+
+import fnmatch
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prunecli.errors import UsageError, show
+from prunecli.surgery.names.parameters import Parameter, canonical, is_among_averages
+from prunecli.surgery.names.suggest import nearest_names
+from prunecli.surgery.names.terms import SHELL, Wording
+from prunecli.surgery.roles.table import Role
+from prunecli.surgery.roles.words import in_words
+
+__all__ = ["LONGEST", "Choice", "Selection", "choose", "matcher", "select"]
+
+LONGEST = 1000
+"""Characters of a name that a list of parameters shows."""
+
+_REGEX = "re:"
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the user asked for: patterns to take, patterns to leave out, and the fewest dimensions patterns take."""
+
+    patterns: Sequence[str]
+    excludes: Sequence[str] = ()
+    min_dim: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a selection takes, in the order of the file, and the names that it left out.
+
+    `passed` are names that a pattern matched and that patterns do not take, whatever their number of dimensions;
+    `excluded` those that an exclude matched. `by_pattern` means that a pattern was not an exact name.
+    """
+
+    taken: Sequence[Parameter]
+    passed: frozenset[str] = frozenset()
+    excluded: frozenset[str] = frozenset()
+    by_pattern: bool = False
+
+
+def select(parameters: Mapping[str, Parameter], selection: Selection, words: Wording = SHELL) -> list[Parameter]:
+    """Return the selected parameters in the order of the file.
+
+    Raises:
+        UsageError: as `choose`.
+    """
+    return list(choose(parameters, selection, words).taken)
+
+
+def choose(parameters: Mapping[str, Parameter], selection: Selection, words: Wording = SHELL) -> Choice:
+    """Return what a selection takes, and what it leaves out.
+
+    An exact name takes any parameter whose elements can be zeroed; a glob (`*` crosses dots) or `re:REGEX` (matched
+    in full) takes parameters by their role, of at least `min_dim` dimensions.
+
+    Raises:
+        UsageError: a pattern matches nothing, or a named parameter cannot be pruned, or nothing is left.
+    """
+    chosen: set[str] = set()
+    passed: set[str] = set()
+    excluded: set[str] = set()
+    names = _Names(parameters)
+    exact = [names.exact(pattern) for pattern in selection.patterns]
+    for pattern, name in zip(selection.patterns, exact, strict=True):
+        if name is not None:
+            chosen.add(_named(parameters[name]))
+        else:
+            taken, left = _take(names, pattern, selection.min_dim, words)
+            chosen |= taken
+            passed |= left
+    for pattern in selection.excludes:
+        excluded.update(_matching(names, pattern, words.exclude, words))
+    if not chosen - excluded:
+        raise UsageError(f"{_quoted(selection.patterns)} with the excludes selects nothing; leave some of those out")
+    return Choice(
+        [parameter for name, parameter in parameters.items() if name in chosen and name not in excluded],
+        frozenset(passed - excluded - chosen),
+        frozenset(excluded),
+        None in exact,
+    )
+
+
+class _Names:
+    """The names of a checkpoint, and what else they are called by; lists of 90,000 of them are looked up here."""
+
+    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+        self.parameters = parameters
+
+    @functools.cached_property
+    def _by_key(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name, each in self.parameters.items():
+            found.setdefault(each.key, []).append(name)
+        return found
+
+    @functools.cached_property
+    def _by_stored_name(self) -> dict[str, str]:
+        """Masked parameters by the names that their tensors have in the file."""
+        masked = (each for each in self.parameters.values() if each.mask is not None)
+        return {each.weight.name: each.name for each in masked}
+
+    @functools.cached_property
+    def _by_look(self) -> dict[str, list[str]]:
+        """Names that `prunecli params` does not print as they are, by what it prints."""
+        found: dict[str, list[str]] = {}
+        for name in self.parameters:
+            look = show(name, LONGEST) or "''"
+            if look != name:
+                found.setdefault(look, []).append(name)
+        return found
+
+    def exact(self, pattern: str) -> str | None:
+        """Resolve a name as it stands, as it is shown, as the file's `_orig` tensor, or with other wrapper prefixes.
+
+        Raises:
+            UsageError: several names are shown like this.
+        """
+        alike = self._by_look.get(pattern, []) if "\\" in pattern or "…" in pattern or pattern == "''" else []
+        if pattern in self.parameters:
+            alike = [pattern, *alike]
+        if len(alike) > 1:
+            raise UsageError(f"{show(pattern, 80)} is how {len(alike)} names look here; select them by a pattern")
+        if alike:
+            return alike[0]
+        if pattern in self._by_stored_name:
+            return self._by_stored_name[pattern]
+        base = pattern.removesuffix("_orig")
+        if base in self.parameters and self.parameters[base].mask is not None:
+            return base
+        masked = [name for name in self._by_key.get(canonical(base), ()) if self.parameters[name].mask is not None]
+        keyed = dict.fromkeys((*self._by_key.get(canonical(pattern), ()), *masked))
+        return next(iter(keyed)) if len(keyed) == 1 else None
+
+
+def _named(parameter: Parameter) -> str:
+    """Return the name of a parameter that was named exactly.
+
+    Raises:
+        UsageError: it cannot be pruned.
+    """
+    obstacle = parameter.obstacle()
+    if obstacle is not None:
+        raise UsageError(f"{show(parameter.name)} cannot be pruned: {obstacle}")
+    return parameter.name
+
+
+def _take(names: _Names, pattern: str, min_dim: int, words: Wording) -> tuple[set[str], set[str]]:
+    """Return which parameters a pattern takes, and which it matches without taking them, whatever their dimensions.
+
+    Raises:
+        UsageError: it takes none.
+    """
+    taken, passed, flat = set(), set(), 0
+    matching = _matching(names, pattern, words.param, words)
+    for name in matching:
+        parameter = names.parameters[name]
+        if not _is_meant(parameter, pattern) or parameter.obstacle() is not None:
+            passed.add(name)
+        elif len(parameter.weight.shape) < min_dim:
+            flat += 1
+        else:
+            taken.add(name)
+    if not taken:
+        why = _why_none([names.parameters[name] for name in matching if name in passed], flat, min_dim)
+        tensors = "1 tensor" if len(matching) == 1 else f"{len(matching):,} tensors"
+        raise UsageError(f"{words.param} {show(pattern)} matches {tensors}, {why}")
+    return taken, passed
+
+
+def _why_none(passed: Sequence[Parameter], flat: int, min_dim: int) -> str:
+    """Say why a pattern takes nothing of what it matches: the roles of that, or its dimensions."""
+    if not passed:
+        return f"none of {min_dim} dimensions or more; ask for fewer dimensions, or name a tensor exactly"
+    roles = Counter(each.role for each in passed if each.role is not Role.PARAMETER)
+    counts = [in_words(count, role) for role, count in roles.most_common()]
+    woven = len(passed) - roles.total()
+    counts += [f"{woven:,} whose elements share memory"] if woven else []
+    counts += [f"{flat:,} of fewer than {min_dim} dimensions"] if flat else []
+    by_name = flat or any(each.obstacle() is None for each in passed)
+    remedy = "an exact name takes anything that has a zero" if by_name else "none has elements to zero one by one"
+    return f"and takes none of them: {', '.join(counts)}; {remedy}"
+
+
+def _is_meant(parameter: Parameter, pattern: str) -> bool:
+    """Whether a pattern that matches a parameter takes it: an average only where the pattern says that it wants one."""
+    return parameter.ordinary or (parameter.role is Role.AVERAGE and is_among_averages(pattern))
+
+
+def _matching(names: _Names, pattern: str, option: str, words: Wording) -> list[str]:
+    parameters = names.parameters
+    exact = names.exact(pattern)
+    if exact is not None:
+        return [exact]
+    matches = matcher(pattern)
+    found = [name for name, parameter in parameters.items() if matches(name) or matches(parameter.key)]
+    if not found:
+        raise UsageError(f"{option} {show(pattern)} matches nothing; {_nearest(parameters, pattern, words)}")
+    return found
+
+
+def matcher(pattern: str) -> Callable[[str], object]:
+    """Return what tells whether a glob, or `re:REGEX`, matches all of a name.
+
+    Raises:
+        UsageError: it is no regular expression.
+    """
+    if not pattern.startswith(_REGEX):
+        return re.compile(fnmatch.translate(pattern)).match
+    try:
+        return re.compile(pattern.removeprefix(_REGEX)).fullmatch
+    except re.error as error:
+        raise UsageError(f"{show(pattern)} is no regular expression: {error}") from None
+
+
+def _nearest(parameters: Mapping[str, Parameter], pattern: str, words: Wording) -> str:
+    if not parameters:
+        return f"{words.whole}'s state dict holds no tensors"
+    near = nearest_names(pattern.removeprefix(_REGEX), list(parameters), _SHOWN) or list(parameters)[:_SHOWN]
+    return f"nearest are {_quoted(near)}; {words.listing} lists all"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(show(name, 80) for name in names)

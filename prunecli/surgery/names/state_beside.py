@@ -1,0 +1,31 @@
+"""Files of optimizer state beside a checkpoint, which hold what a prune of the checkpoint does not touch.
+
+Trainer of transformers 5.24 writes `optimizer.pt`, accelerate 1.15 `optimizer.bin` and `optimizer_1.bin` or folders
+`optimizer_0`, DeepSpeed 0.19 a `*_optim_states.pt` for each rank.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from prunecli.formats.folders.base import Folder
+from prunecli.formats.folders.files import entry_names
+from prunecli.formats.opening import Opened
+
+__all__ = ["state_beside"]
+
+_STATE = re.compile(r"(.*_optim_states|optimizer)\.pt|optimizer(_\d+)?\.bin|optimizer_\d+")
+_MOST = 10_000
+"""Entries of a folder that are looked at."""
+
+
+def state_beside(opened: Opened) -> list[str]:
+    """Return the names of files beside a checkpoint that hold optimizer state by their names, in order."""
+    place = opened.path if isinstance(opened, Folder) else opened.source.name
+    names: Iterable[str] = ()
+    if isinstance(opened, Folder):
+        names = [each.name.partition("/")[0] for each in opened.others]
+    elif place is not None:
+        path = Path(str(place))  # of what is behind a URL, nothing is listed
+        names = (name for name in entry_names(path.parent, _MOST) if name != path.name)
+    return sorted({name for name in names if _STATE.fullmatch(name)})

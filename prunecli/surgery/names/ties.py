@@ -1,0 +1,168 @@
+"""Parameters that share memory: edited together, or not at all."""
+
+from collections.abc import Mapping, Sequence
+
+from prunecli.errors import UnsupportedError, UsageError, show
+from prunecli.formats.base import Layout, TensorInfo
+from prunecli.formats.views import overlap
+from prunecli.surgery.names.parameters import Parameter
+from prunecli.surgery.names.stored_twice import StoredTwice
+from prunecli.surgery.names.terms import SHELL, Wording
+
+__all__ = ["check_baked_masks", "check_shared_masks", "find_ties"]
+
+
+_CROWD = 1000
+"""Tensors in one stretch of memory. Each pair of them is compared, and a small file can name one tensor very often."""
+
+_Entry = tuple[str, TensorInfo, Parameter | None]
+"""A tensor by its name, and the parameter that it is the weight of; None outside the state dict."""
+
+
+def find_ties(
+    checkpoint: Layout,
+    parameters: Mapping[str, Parameter],
+    selected: Sequence[Parameter],
+    remedy: str,
+    stored_twice: StoredTwice,
+    *,
+    untie: bool = False,
+    words: Wording = SHELL,
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Find who shares elements with each selected parameter; return its stream's name and its partners.
+
+    Its equals among those that are `stored_twice` are partners as well. With `untie`, only those that are selected too
+    are; `remedy` is what messages offer for the others.
+
+    Raises:
+        UsageError: a tensor that is not selected would change along, or overlaps without being equal.
+        UnsupportedError: too many tensors share memory to compare them all.
+    """
+    everything: list[_Entry] = [(each.name, each.weight, each) for each in parameters.values()]
+    everything += [(tensor.name, tensor, None) for tensor in checkpoint.carried]
+    neighbours = _neighbours(everything)
+    chosen = {parameter.name for parameter in selected}
+    ties = {}
+    for parameter in selected:
+        partners = []
+        for name, tensor, other in _near(neighbours, parameter.name, checkpoint):
+            if other is parameter or not _share(parameter.weight, tensor):
+                continue
+            together = other is not None and name in chosen
+            if together or not untie:
+                choices = remedy if other is None else f"select both, or {remedy}"
+                _check_tie(parameter, name, tensor, "" if together else choices, words)
+            if other is not None and together:
+                partners.append(other)
+        partners += _stored_twice_of(parameter, stored_twice, parameters, chosen, untie=untie)
+        keys = [parameter.key, *(partner.key for partner in partners)]
+        ties[parameter.name] = (min(keys), tuple(sorted(partner.name for partner in partners)))
+    return ties
+
+
+def _stored_twice_of(
+    parameter: Parameter,
+    stored_twice: StoredTwice,
+    parameters: Mapping[str, Parameter],
+    chosen: set[str],
+    *,
+    untie: bool,
+) -> list[Parameter]:
+    """Return the selected parameters that are stored as equals of this one, for the model to tie."""
+    names = stored_twice.get(parameter.name, ())
+    apart = next((name for name in names if name not in chosen), None)
+    if apart is not None and not untie:
+        raise UsageError(
+            f"{show(parameter.name)} is tied to {show(apart)} (stored as its equal, for config.json to tie), which is "
+            "not selected and would be parted from it; select both, or switch tie_word_embeddings off in config.json"
+        )
+    return [parameters[name] for name in names if name in chosen]
+
+
+def _neighbours(entries: Sequence[_Entry]) -> dict[str, list[_Entry]]:
+    """Return, for every parameter, the tensors whose bytes reach into a common stretch of its storage, itself too."""
+    found: dict[str, list[_Entry]] = {}
+    group: list[_Entry] = []
+    place, reach = "", 0
+    for entry in sorted(entries, key=lambda entry: (entry[1].storage.key, entry[1].span)):
+        tensor = entry[1]
+        if tensor.storage.key != place or tensor.span[0] >= reach:
+            group, place, reach = [], tensor.storage.key, 0
+        group.append(entry)
+        reach = max(reach, tensor.span[1])
+        if entry[2] is not None:
+            found[entry[0]] = group
+    return found
+
+
+def _near(neighbours: Mapping[str, list[_Entry]], name: str, checkpoint: Layout) -> list[_Entry]:
+    if len(neighbours[name]) > _CROWD:
+        raise UnsupportedError(
+            f"{checkpoint.source.label}: {show(name)} shares its memory with more than {_CROWD} tensors; save the "
+            "checkpoint with clones"
+        )
+    return neighbours[name]
+
+
+def _share(one: TensorInfo, other: TensorInfo) -> bool:
+    """Whether two tensors of one storage share memory; elements of two widths do where their ranges meet."""
+    if one.dtype.itemsize == other.dtype.itemsize:
+        return overlap(one.view, other.view)
+    low, high = max(one.span[0], other.span[0]), min(one.span[1], other.span[1])
+    return bool(one.elements and other.elements) and low < high
+
+
+def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, choices: str, words: Wording) -> None:
+    one, other = parameter.weight, tensor
+    equal = one.dtype == other.dtype and one.view.start == other.view.start and one.view.normal() == other.view.normal()
+    if not equal:
+        raise UsageError(
+            f"{show(parameter.name)} and {show(name)} overlap in memory without being equal; pruning one would change "
+            f"part of the other, so select neither, or {words.clone}"
+        )
+    if choices:
+        raise UsageError(
+            f"{show(parameter.name)} is tied to {show(name)} (one storage), which is not selected and would be pruned "
+            f"along; {choices}"
+        )
+
+
+def check_shared_masks(
+    checkpoint: Layout,
+    parameters: Mapping[str, Parameter],
+    ties: Mapping[str, tuple[str, tuple[str, ...]]],
+    words: Wording = SHELL,
+) -> None:
+    """Refuse to edit a mask that holds for something else, too, or is something else as well."""
+    everything: list[_Entry] = [(each.name, each.mask, each) for each in parameters.values() if each.mask]
+    everything += [(each.weight.name, each.weight, None) for each in parameters.values()]
+    everything += [(tensor.name, tensor, None) for tensor in checkpoint.carried]
+    neighbours = _neighbours(everything)
+    for name in ties:
+        mask = parameters[name].mask
+        for holder, tensor, other in _near(neighbours, name, checkpoint) if mask else ():
+            partners = ties.get(holder, ("", ()))[1] if other is not None else ()
+            if mask and other is not parameters[name] and name not in partners and _share(mask, tensor):
+                raise UsageError(
+                    f"the mask of {show(name)} shares its memory with that of {show(holder)}, which would change "
+                    f"along; bake with {words.remove}, or {words.clone}"
+                )
+
+
+def check_baked_masks(
+    checkpoint: Layout,
+    parameters: Mapping[str, Parameter],
+    ties: Mapping[str, tuple[str, tuple[str, ...]]],
+    words: Wording = SHELL,
+) -> None:
+    """Refuse to zero a weight that is the mask of something else as well, and stays that."""
+    everything: list[_Entry] = [(name, parameters[name].weight, parameters[name]) for name in ties]
+    everything += [(each.name, each.mask, None) for each in parameters.values() if each.mask and each.name not in ties]
+    neighbours = _neighbours(everything)
+    for name in ties:
+        for holder, tensor, other in _near(neighbours, name, checkpoint):
+            if other is None and _share(parameters[name].weight, tensor):
+                raise UsageError(
+                    f"{show(name)} shares its memory with the mask of {show(holder)}, which would change along; "
+                    f"select both, or {words.clone}"
+                )

@@ -1,0 +1,292 @@
+"""A prune described before it is done: which parameters, how many elements of each, from which streams.
+
+A plan is checked whole before the first byte is written, and `--dry-run` prints it.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from prunecli.core.amount import to_count
+from prunecli.core.random_stream import Subset, split, stream_key
+from prunecli.errors import UnsupportedError, UsageError, show
+from prunecli.formats.base import Layout, TensorInfo
+from prunecli.surgery.data.final_mask import Census, check_multiplied, take_census
+from prunecli.surgery.names.absent import check_absent
+from prunecli.surgery.names.left_out import PassedOver, masks_left, passed_over
+from prunecli.surgery.names.parameters import Parameter, parameters_of
+from prunecli.surgery.names.select import Choice, Selection, choose, select
+from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
+from prunecli.surgery.names.terms import SHELL, Wording
+from prunecli.surgery.names.ties import check_baked_masks, check_shared_masks, find_ties
+from prunecli.surgery.plan.nothing import check_elements
+from prunecli.surgery.plan.request import Group, Prune
+
+__all__ = ["SEEDS", "Plan", "Planned", "check_request", "plan_bake", "plan_parameters", "plan_prune"]
+
+SEEDS = 1 << 32
+"""Drawn seeds stay this small so that they can be read out and typed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A parameter to work on. `key` names its stream, shared by all of a tied group; `subset` is what to draw."""
+
+    parameter: Parameter
+    key: str
+    tied_to: tuple[str, ...]
+    census: Census
+    subset: Subset | None
+
+    @property
+    def pruned_now(self) -> int:
+        """Elements that this run drops."""
+        return self.subset.amount if self.subset else 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that will be done. `bake` tells that masks are multiplied in and vanish.
+
+    `expected` are digests that the final masks must have, by parameter: those of a report that is replayed.
+    """
+
+    command: str
+    parameters: Mapping[str, Parameter]
+    planned: Mapping[str, Planned]
+    bake: bool
+    prune: Prune | None = None
+    stored_twice: StoredTwice = field(default_factory=dict)
+    expected: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Entries for the container's metadata: the stamp."""
+    passed: PassedOver = field(default_factory=PassedOver)
+    """What patterns matched and did not take, and what else holds weights."""
+    key: str | None = None
+    """Where the user said that the state dict lies."""
+    state: Mapping[str, Sequence[TensorInfo]] = field(default_factory=dict)
+    """Optimizer state, by the planned parameters whose dropped elements are zeroed in it, too."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the masks that are drawn."""
+        return self.prune.seed if self.prune else None
+
+    def counted(self, parameter: Parameter) -> bool:
+        """Whether the report says how many zeros a parameter has."""
+        return self.command == "report" or parameter.ordinary or parameter.name in self.planned
+
+
+def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan:
+    """Plan an `apply`; messages use the `words` of who asks.
+
+    Raises:
+        UsageError: nothing is selected, or nothing that has elements, the amount is more than is left, or a tie needs a
+            decision.
+        UnsupportedError: two tied parameters carry different masks, or the container has no place for masks.
+    """
+    if prune.seed is None:
+        prune = replace(prune, seed=secrets.randbelow(SEEDS))
+    check_request(checkpoint, prune, words)
+    parameters = parameters_of(checkpoint)
+    for group in prune.groups:
+        check_absent(checkpoint, parameters, group.selection)
+    choices = [_chosen(parameters, group, words) for group in prune.groups]
+    groups = _grouped(choices)
+    selected = [parameter for name, parameter in parameters.items() if name in groups]
+    check_elements(checkpoint, selected)
+    planned, stored_twice = plan_parameters(checkpoint, parameters, selected, prune, words)
+    _check_tied_groups(planned, groups)
+    amounts = _amounts(planned, groups, prune)
+    drawn = {each.parameter.name: replace(each, subset=_subset(each, prune, amounts[each.key])) for each in planned}
+    passed = passed_over(checkpoint, parameters, choices)
+    return Plan("apply", parameters, drawn, prune.remove, prune, stored_twice, passed=passed)
+
+
+def _chosen(parameters: Mapping[str, Parameter], group: Group, words: Wording) -> Choice:
+    try:
+        return choose(parameters, group.selection, words)
+    except UsageError as error:
+        raise UsageError(f"{group.where}: {error}" if group.where else str(error)) from None
+
+
+def plan_parameters(
+    checkpoint: Layout,
+    parameters: Mapping[str, Parameter],
+    selected: Sequence[Parameter],
+    prune: Prune,
+    words: Wording = SHELL,
+) -> tuple[list[Planned], StoredTwice]:
+    """Find out all that there is to know of selected parameters before elements are drawn: ties, candidates.
+
+    Raises:
+        UsageError: a tie needs a decision, or a new name is taken.
+        UnsupportedError: two tied parameters carry different masks, or a mask holds what cannot be worked with.
+    """
+    _check_names(parameters, selected, prune, words)
+    dense = f"keep the other dense with {words.untie} (masks only)"
+    stored_twice = find_stored_twice(checkpoint, parameters)
+    ties = find_ties(checkpoint, parameters, selected, dense, stored_twice, untie=prune.untie, words=words)
+    check = check_baked_masks if prune.remove else check_shared_masks
+    check(checkpoint, parameters, ties, words)
+    planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
+    _check_tied_masks(planned)
+    return planned, stored_twice
+
+
+def check_request(checkpoint: Layout, prune: Prune, words: Wording) -> None:
+    """Refuse what no checkpoint, or none of this kind, can be asked for.
+
+    Raises:
+        UsageError: the seed is out of range, or the request contradicts itself.
+        UnsupportedError: the container has no place for masks.
+    """
+    stream_key(prune.seed or 0, "", 0)
+    if prune.untie and prune.remove:
+        raise UsageError(
+            f"{words.untie} keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
+            f"{words.untie} or {words.remove} out"
+        )
+    if checkpoint.maskless and not prune.remove:
+        raise UnsupportedError(
+            f"{checkpoint.source.label} takes no masks: {checkpoint.maskless}; bake with {words.remove}"
+        )
+
+
+def _grouped(choices: Sequence[Choice]) -> dict[str, int]:
+    """Return the number of each selected parameter's group."""
+    found: dict[str, int] = {}
+    for number, choice in enumerate(choices):
+        for parameter in choice.taken:
+            other = found.setdefault(parameter.name, number)
+            if other != number:
+                raise UsageError(
+                    f"{show(parameter.name)} is in groups {other + 1} and {number + 1}; exclude it from one of them"
+                )
+    return found
+
+
+def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = SHELL) -> Plan:
+    """Plan a `remove`: bake the masks that are there, all of them or those selected.
+
+    Raises:
+        UsageError: no selected parameter has a mask, or nothing has, or a tie needs a decision.
+        UnsupportedError: a mask cannot be baked, since its weight (or itself) has no elements that can be zeroed.
+    """
+    parameters = parameters_of(checkpoint)
+    masked = {name: parameter for name, parameter in parameters.items() if parameter.mask is not None}
+    if not masked:
+        raise UsageError(
+            f"{checkpoint.source.label} holds no masks to bake (no NAME_orig with NAME_mask, "
+            "and no other layout of masks)"
+        )
+    if selection is None:
+        selected = list(masked.values())
+    else:
+        check_absent(checkpoint, parameters, selection)
+        selected = [each for each in select(parameters, selection, words) if each.mask is not None]
+        if not selected:
+            raise UsageError(f"none of the selected parameters has a mask; {words.listing} shows which do")
+    _check_bakeable(checkpoint, selected, words)
+    stored_twice = find_stored_twice(checkpoint, parameters)
+    ties = find_ties(checkpoint, parameters, selected, words.clone, stored_twice, words=words)
+    check_baked_masks(checkpoint, parameters, ties, words)
+    planned = {}
+    for parameter in selected:
+        census = take_census(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)
+        key, tied_to = ties[parameter.name]
+        planned[parameter.name] = Planned(parameter, key, tied_to, _checked(parameter, census), None)
+    _check_tied_masks(list(planned.values()))
+    passed = masks_left(checkpoint, parameters, planned)
+    return Plan("remove", parameters, planned, bake=True, stored_twice=stored_twice, passed=passed)
+
+
+def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter], words: Wording) -> None:
+    """Refuse to drop a mask whose weight would stay as it is."""
+    for parameter in selected:
+        obstacle = parameter.obstacle()
+        if obstacle is not None:
+            raise UnsupportedError(
+                f"{checkpoint.source.label}: the mask of {show(parameter.name)} cannot be baked: {obstacle}; bake it "
+                f"with torch, or select the others by {words.param}"
+            )
+
+
+def _plan_one(checkpoint: Layout, parameter: Parameter, tie: tuple[str, tuple[str, ...]], prune: Prune) -> Planned:
+    census = take_census(
+        checkpoint.source,
+        parameter,
+        big_endian=checkpoint.big_endian,
+        zeros_are_pruned=prune.zeros_are_pruned,
+    )
+    key, tied_to = tie
+    return Planned(parameter, prune.key_prefix + key, tied_to, _checked(parameter, census), None)
+
+
+def _checked(parameter: Parameter, census: Census) -> Census:
+    if not census.binary:
+        check_multiplied(parameter)
+    return census
+
+
+def _subset(planned: Planned, prune: Prune, amount: int) -> Subset:
+    candidates = planned.census.candidates
+    return Subset(stream_key(prune.seed or 0, planned.key, candidates), candidates, amount)
+
+
+def _amounts(planned: Sequence[Planned], groups: Mapping[str, int], prune: Prune) -> dict[str, int]:
+    """Return how many elements to drop by stream key; a tied group counts once.
+
+    Global amounts of groups with equally many candidates are split by streams of different names: with one they would
+    be split alike.
+    """
+    amounts: dict[str, int] = {}
+    split_before: set[int] = set()
+    for number, group in enumerate(prune.groups):
+        own = {each.key: each for each in planned if groups[each.parameter.name] == number}
+        candidates = {key: own[key].census.candidates for key in sorted(own)}
+        if not group.everywhere:
+            for key, count in candidates.items():
+                amounts[key] = to_count(group.amount, count, show(own[key].parameter.name))
+            continue
+        left = sum(candidates.values())
+        total = to_count(group.amount, left, f"the {len(own)} selected parameters together")
+        name = min(candidates) if left in split_before else ""
+        split_before.add(left)
+        shares = split(prune.seed or 0, list(candidates.values()), total, name=name)
+        amounts.update(zip(candidates, shares, strict=True))
+    return amounts
+
+
+def _check_tied_groups(planned: Sequence[Planned], groups: Mapping[str, int]) -> None:
+    """Refuse tied parameters in groups of different amounts."""
+    seen: dict[str, Planned] = {}
+    for each in planned:
+        first = seen.setdefault(each.key, each).parameter.name
+        one, other = groups[first], groups[each.parameter.name]
+        if one != other:
+            raise UsageError(
+                f"{show(first)} and {show(each.parameter.name)} are tied, but groups {one + 1} and {other + 1} select "
+                "them; put both into one group"
+            )
+
+
+def _check_names(
+    parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: Prune, words: Wording
+) -> None:
+    """Refuse new names that are taken."""
+    for parameter in selected:
+        taken = [name for name in (f"{parameter.name}_orig", f"{parameter.name}_mask") if name in parameters]
+        if parameter.mask is None and not prune.remove and taken:
+            raise UsageError(f"{words.whole} already has a tensor {show(taken[0])}; bake with {words.remove} instead")
+
+
+def _check_tied_masks(planned: Sequence[Planned]) -> None:
+    """Refuse a tied group whose members carry different masks: one storage cannot hold two results."""
+    seen: dict[str, Planned] = {}
+    for each in planned:
+        first = seen.setdefault(each.key, each)
+        if first.census.digest != each.census.digest or first.census.candidates != each.census.candidates:
+            raise UnsupportedError(
+                f"{show(first.parameter.name)} and {show(each.parameter.name)} are tied, but carry different masks"
+            )

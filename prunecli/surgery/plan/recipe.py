@@ -1,0 +1,264 @@
+"""A recipe: the request of an `apply` as a TOML file, with one or several groups of parameters.
+
+::
+
+    seed = 7
+    remove = true
+
+    [[group]]
+    params = ["encoder.*.weight"]
+    exclude = ["*.LayerNorm.*"]
+    amount = "50%"
+    min_dim = 2
+
+    [[group]]
+    params = ["pooler.dense.weight"]
+    amount = 1000
+"""
+
+import difflib
+import re
+import tomllib
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from prunecli.core.amount import Amount, check_amount, parse_amount
+from prunecli.errors import UsageError, show
+from prunecli.formats.detect import open_location
+from prunecli.formats.io.locations import Location
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.request import Group, Prune
+
+__all__ = ["parse_recipe", "read_recipe", "render_recipe"]
+
+_LIMIT = 1 << 20
+_SEEDS = 1 << 128
+
+T = TypeVar("T")
+Path = tuple[str | int, ...]
+"""Where a value lies in a recipe: `("group", 1, "amount")`."""
+
+
+def read_recipe(place: Location | None) -> Prune:
+    """Read a recipe from a file, or from standard input.
+
+    Raises:
+        UnreadableError: it cannot be read.
+        UsageError: as `parse_recipe`, or it is larger than any recipe.
+    """
+    with open_location(place) as source:
+        label = source.label
+        if source.size > _LIMIT:
+            raise UsageError(f"{label} is {source.size} bytes, too large for a recipe; is it the checkpoint?")
+        raw = source.read(0, source.size)
+    return parse_recipe(raw, label)
+
+
+def parse_recipe(raw: bytes, label: str) -> Prune:
+    """Read a recipe's text; `label` names it in messages.
+
+    Raises:
+        UsageError: it is no TOML, or has a key or a value that means nothing here; the message names the line.
+    """
+    try:
+        text = raw.decode("utf-8")
+        content = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{label}:{raw.count(10, 0, error.start) + 1}: a recipe is UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(_syntax_error(str(error), label, raw)) from None
+    except RecursionError:
+        raise UsageError(f"{label}: is nested too deeply for a recipe") from None
+    return _Reader(text, label).prune(content)
+
+
+def _syntax_error(message: str, label: str, raw: bytes) -> str:
+    found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", message, re.DOTALL)
+    what, line = (found[1], found[2]) if found else (message, None)
+    return f"{label}:{line or raw.count(10) + 1}: no valid TOML: {show(what, 120)}"
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError("is not true or false")
+    return value
+
+
+def _whole(value: object, limit: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < limit:
+        raise UsageError(
+            f"is no whole number from 0 to {limit - 1}" if limit < _SEEDS else "is no seed: 0 to 2**128 - 1"
+        )
+    return value
+
+
+def _mask_dtype(value: object) -> str:
+    if value not in ("bool", "same"):
+        raise UsageError('is neither "bool" nor "same"')
+    return str(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise UsageError("is not text")
+    return value
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    patterns = [value] if isinstance(value, str) else value
+    if not isinstance(patterns, list) or not all(isinstance(each, str) and each for each in patterns):
+        raise UsageError("is no list of names and patterns")
+    return tuple(patterns)
+
+
+def _some_patterns(value: object) -> tuple[str, ...]:
+    patterns = _patterns(value)
+    if not patterns:
+        raise UsageError("is empty; a group needs a name or a pattern")
+    return patterns
+
+
+def _amount(value: object) -> Amount:
+    try:
+        return parse_amount(value) if isinstance(value, str) else check_amount(value)
+    except TypeError:
+        raise UsageError('is no amount; write 0.5, "50%" or a count like 1000') from None
+    except UsageError as error:
+        raise UsageError(f"cannot be taken: {error}") from None
+
+
+_Checks = Mapping[str, Callable[[object], Any]]
+
+_TOP: _Checks = {
+    "seed": partial(_whole, limit=_SEEDS),
+    "remove": _boolean,
+    "mask_dtype": _mask_dtype,
+    "untie": _boolean,
+    "zeros_are_pruned": _boolean,
+    "key_prefix": _text,
+    "with_state": _boolean,
+}
+_GROUP: _Checks = {
+    "params": _some_patterns,
+    "exclude": _patterns,
+    "amount": _amount,
+    "global": _boolean,
+    "min_dim": partial(_whole, limit=65),
+}
+
+
+class _Reader:
+    """Checks what a recipe says, and knows on which line it says it."""
+
+    def __init__(self, text: str, label: str) -> None:
+        self._lines = text.splitlines(keepends=True)
+        self._label = label
+
+    def prune(self, content: Mapping[str, Any]) -> Prune:
+        """Return the request that a whole recipe makes."""
+        groups = content.get("group")
+        top = self._checked({key: value for key, value in content.items() if key != "group"}, _TOP, ())
+        if groups is None:
+            raise self._wrong((), "selects nothing; it needs a [[group]] with params and amount")
+        if not isinstance(groups, list) or not all(isinstance(each, dict) for each in groups):
+            raise self._wrong(("group",), "is no group; write [[group]], in two brackets")
+        return Prune(tuple(self._group(each, number) for number, each in enumerate(groups)), **top)
+
+    def _group(self, content: Mapping[str, Any], number: int) -> Group:
+        place = ("group", number)
+        found = self._checked(content, _GROUP, place)
+        for key in ("params", "amount"):
+            if key not in found:
+                raise self._wrong(place, f"has no {key}")
+        selection = Selection(found["params"], found.get("exclude", ()), found.get("min_dim", 0))
+        return Group(selection, found["amount"], found.get("global", False), self._where(place))
+
+    def _checked(self, content: Mapping[str, Any], checks: _Checks, place: Path) -> dict[str, Any]:
+        found = {}
+        for key, value in content.items():
+            if key not in checks:
+                known = list(checks) if place else [*checks, "group"]
+                near = difflib.get_close_matches(key[:40], known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+                raise self._wrong((*place, key), f"means nothing here; {hint}")
+            try:
+                found[key] = checks[key](value)
+            except UsageError as error:
+                raise self._wrong((*place, key), str(error)) from None
+        return found
+
+    def _wrong(self, place: Path, what: str) -> UsageError:
+        subject = place[-1] if place else "the recipe"
+        if isinstance(subject, int):
+            subject = f"group {subject + 1}"
+        return UsageError(f"{self._where(place)}: {show(subject, 60)} {what}")
+
+    def _where(self, place: Path) -> str:
+        return f"{self._label}:{self._line_of(place)}" if place else self._label
+
+    def _line_of(self, place: Path) -> int:
+        """Find the line on which a value begins: the one after the longest beginning that is TOML and lacks it."""
+        whole = bisect_left(range(len(self._lines)), True, key=lambda count: self._has(place, count))
+        return min(self._valid(whole - 1)[0] + 1 if whole else 1, len(self._lines))
+
+    def _has(self, place: Path, count: int) -> bool:
+        found: Any = self._valid(count)[1]
+        for step in place:
+            try:
+                found = found[step]
+            except (KeyError, IndexError, TypeError):
+                return False
+        return True
+
+    def _valid(self, count: int) -> tuple[int, Mapping[str, Any]]:
+        """Return how many of the first `count` lines are TOML by themselves, and what they say."""
+        for lines in range(count, 0, -1):
+            try:
+                return lines, tomllib.loads("".join(self._lines[:lines]))
+            except tomllib.TOMLDecodeError:
+                continue
+        return 0, {}
+
+
+def render_recipe(prune: Prune) -> str:
+    """Render a request as a recipe: `parse_recipe` makes the same of it."""
+    head: dict[str, object] = {} if prune.seed is None else {"seed": prune.seed}
+    head |= {"remove": prune.remove}
+    if not prune.remove:
+        head |= {"mask_dtype": prune.mask_dtype, "untie": prune.untie}
+    head |= {"zeros_are_pruned": prune.zeros_are_pruned}
+    if prune.key_prefix:
+        head["key_prefix"] = prune.key_prefix
+    if prune.with_state:
+        head["with_state"] = True
+    parts = [_lines(head)]
+    for group in prune.groups:
+        selection = group.selection
+        body: dict[str, object] = {"params": selection.patterns}
+        if selection.excludes:
+            body["exclude"] = selection.excludes
+        body |= {"amount": group.amount, "min_dim": selection.min_dim, "global": group.everywhere}
+        parts.append(f"[[group]]\n{_lines(body)}")
+    return "\n".join(parts)
+
+
+def _lines(values: Mapping[str, object]) -> str:
+    return "".join(f"{key} = {_value(value)}\n" for key, value in values.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{"".join(map(_char, value))}"'
+    if isinstance(value, Sequence):
+        return f"[{', '.join(map(_value, value))}]"
+    return repr(value)
+
+
+def _char(char: str) -> str:
+    if char in '"\\':
+        return f"\\{char}"
+    return char if char.isprintable() else f"\\U{ord(char):08x}"

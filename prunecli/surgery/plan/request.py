@@ -1,0 +1,63 @@
+"""What a user asks of `apply`, whether by options, a recipe or a report."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from prunecli.core.amount import Amount
+from prunecli.surgery.names.select import Selection
+
+__all__ = ["Group", "Prune", "request_as_dict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parameters that are pruned by one amount: each by itself, or with `everywhere` all of them together."""
+
+    selection: Selection
+    amount: Amount
+    everywhere: bool = False
+    where: str = field(default="", compare=False)
+    """The file and line that it was read from, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """What a user asks of `apply`. Without a seed, one is drawn; the plan and the report tell it."""
+
+    groups: tuple[Group, ...]
+    seed: int | None = None
+    remove: bool = False
+    untie: bool = False
+    zeros_are_pruned: bool = False
+    mask_dtype: str = "bool"
+    """Type of new masks: "bool", or "same" for the weight's."""
+    key_prefix: str = ""
+    """What the names that the random stream goes by begin with, where the checkpoint is a component of a larger one."""
+    with_state: bool = False
+    """Whether optimizer state is zeroed where elements are dropped."""
+
+
+def request_as_dict(prune: Prune) -> dict[str, Any]:
+    """Return a request by the names that reports and stamps have for it."""
+    groups = [
+        {
+            "params": list(group.selection.patterns),
+            "exclude": list(group.selection.excludes),
+            "min_dim": group.selection.min_dim,
+            "amount": group.amount,
+            "global": group.everywhere,
+        }
+        for group in prune.groups
+    ]
+    more: dict[str, Any] = {"key_prefix": prune.key_prefix} if prune.key_prefix else {}
+    if prune.with_state:
+        more["with_state"] = True
+    return {
+        "seed": prune.seed,
+        "groups": groups,
+        "remove": prune.remove,
+        "mask_dtype": prune.mask_dtype,
+        "untie": prune.untie,
+        "zeros_are_pruned": prune.zeros_are_pruned,
+        **more,
+    }

@@ -1,0 +1,63 @@
+"""What can undo a prune when training goes on: fp32 masters, an optimizer's moments, averages, other copies."""
+
+from collections.abc import Sequence
+
+from prunecli.errors import show
+from prunecli.formats.base import Layout, TensorInfo
+from prunecli.formats.torch.key_words import AVERAGE, MASTERS, OPTIMIZER
+from prunecli.formats.torch.optimizers import MASTER
+from prunecli.surgery.names.companions import find_companions, holds_values, outside_tensors
+from prunecli.surgery.plan.plan import Plan
+
+__all__ = ["undoing"]
+
+_MASTERS = MASTERS | {"fp32_param"}
+"""Components of a path below which DeepSpeed and Megatron have weights in full precision."""
+
+
+def undoing(checkpoint: Layout, plan: Plan, beside: Sequence[str]) -> str | None:
+    """Return a sentence on what is left as it was, and brings dropped elements back if training goes on from it.
+
+    `beside` are files of optimizer state in the same folder. None if there is nothing of the kind.
+    """
+    if not plan.planned:
+        return None
+    zeroed = {tensor.name for own in plan.state.values() for tensor in own}
+    state = [each for each in outside_tensors(checkpoint) if each.within == OPTIMIZER and holds_values(each)]
+    state = [each for each in state if each.name not in zeroed]
+    if zeroed:  # what is left is of other parameters, but for masters
+        state = [each for each in state if _is_master(each) and plan.bake]
+    found = find_companions(plan.parameters, checkpoint)
+    companions = [each for name in plan.planned for each in found.get(name, ())]
+    others = [each for each in companions if each.within != OPTIMIZER]
+    averages = [each for each in others if each.within == AVERAGE or each.name in plan.parameters]
+    masters = [each for each in state if _is_master(each)]
+    moments = [each for each in state if not _is_master(each)]
+    parts = [
+        f"{len(tensors)} {what if len(tensors) == 1 else several} ({show(tensors[0].name, 80)}{_more(tensors)})"
+        for what, several, tensors in (
+            ("fp32 master weight", "fp32 master weights", masters),
+            ("tensor of optimizer state", "tensors of optimizer state", moments),
+            ("average", "averages", averages),
+            ("tensor of the same name", "tensors of the same names", [each for each in others if each not in averages]),
+        )
+        if tensors
+    ]
+    if beside:
+        parts.append(f"optimizer state in {show(beside[0], 60)}{_more(beside)} beside it")
+    if not parts:
+        return None
+    if not plan.bake:  # the masks hold whatever becomes of the weights
+        return f"left as they were: {', '.join(parts)}"
+    remedy = "; --with-state zeroes the moments of dropped elements" if moments and not zeroed and plan.prune else ""
+    return f"not pruned, and able to undo the prune when training goes on: {', '.join(parts)}{remedy}"
+
+
+def _more(names: Sequence[object]) -> str:
+    return ", ..." if len(names) > 1 else ""
+
+
+def _is_master(tensor: TensorInfo) -> bool:
+    if tensor.moment is not None and tensor.moment.statistic == MASTER:
+        return True
+    return not _MASTERS.isdisjoint(tensor.name.split("."))

@@ -1,0 +1,1 @@
+"""What was found or done: measured, written and read back as JSON, held to thresholds."""

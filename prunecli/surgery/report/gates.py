@@ -1,0 +1,82 @@
+"""Thresholds that a report is held to: a continuous integration job fails where sparsity is too low, or too high."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from prunecli.core.amount import parse_amount
+from prunecli.errors import ThresholdError, UsageError, show
+from prunecli.surgery.names.parameters import canonical
+from prunecli.surgery.names.select import matcher
+from prunecli.surgery.report.measure import ParameterReport, Report, totals_of
+
+__all__ = ["Gate", "check_gates", "parse_gate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A bound on the sparsity of the parameters that match `pattern`, taken together; of all if it is None."""
+
+    kind: Literal["under", "over"]
+    bound: float
+    pattern: str | None = None
+
+    @property
+    def option(self) -> str:
+        """What it is called on the command line."""
+        return f"--fail-{self.kind}"
+
+
+def parse_gate(kind: Literal["under", "over"], text: str) -> Gate:
+    """Read `0.5`, `50%`, or `PATTERN=0.5`: what follows the last equals sign is the bound.
+
+    Raises:
+        UsageError: the bound is no fraction from 0 to 1.
+    """
+    pattern, equals, bound = text.rpartition("=")
+    gate = Gate(kind, 0.0, pattern if equals else None)
+    if equals and not pattern:
+        raise UsageError(f"{gate.option} {show(text, 80)} has no pattern; write PATTERN=0.5, or 0.5 for all")
+    try:
+        amount = parse_amount(bound)
+    except UsageError as error:
+        raise UsageError(f"{gate.option}: {error}") from None
+    if isinstance(amount, int) and amount > 1:
+        raise UsageError(f"{gate.option} {show(text, 80)} is no fraction from 0 to 1; write 0.5 or 50%")
+    return Gate(kind, float(amount), gate.pattern)
+
+
+def check_gates(report: Report, gates: Sequence[Gate]) -> None:
+    """Hold a report to its gates.
+
+    Raises:
+        UsageError: a pattern matches nothing in the report.
+        ThresholdError: a gate fails; the message tells the first, and how many do.
+    """
+    failures = [failure for gate in gates if (failure := _failure(report, gate)) is not None]
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise ThresholdError(failures[0] + more)
+
+
+def _failure(report: Report, gate: Gate) -> str | None:
+    totals = totals_of(_matching(report, gate))
+    if not totals.elements:
+        return f"{gate.option} {gate.bound} holds for nothing: no elements were counted (0 of 0)"
+    found = totals.sparsity
+    if found >= gate.bound if gate.kind == "under" else found <= gate.bound:
+        return None
+    what = "the sparsity" if gate.pattern is None else f"the sparsity of {show(gate.pattern, 80)}"
+    side = "below" if gate.kind == "under" else "above"
+    return f"{what} is {found:.6f} ({totals.zeros} of {totals.elements}), {side} {gate.option} {gate.bound}"
+
+
+def _matching(report: Report, gate: Gate) -> Sequence[ParameterReport]:
+    if gate.pattern is None:
+        return report.parameters
+    exact = [each for each in report.parameters if gate.pattern in (each.name, canonical(each.name))]
+    matches = matcher(gate.pattern)
+    found = exact or [each for each in report.parameters if matches(each.name) or matches(canonical(each.name))]
+    if not found:
+        raise UsageError(f"{gate.option} {show(gate.pattern)} matches no parameter of the report")
+    return found

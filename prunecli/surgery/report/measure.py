@@ -1,0 +1,306 @@
+"""What is in a checkpoint, or was done to it: sparsity counted from the data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prunecli.core.structure.model import Structure
+from prunecli.errors import DamagedError, show
+from prunecli.formats.base import Layout, TensorInfo
+from prunecli.formats.dtypes import DTYPES
+from prunecli.surgery.data.passes import Tally
+from prunecli.surgery.names.absent import check_absent
+from prunecli.surgery.names.companions import find_companions
+from prunecli.surgery.names.left_out import LeftOut, left_out
+from prunecli.surgery.names.parameters import Parameter, parameters_of
+from prunecli.surgery.names.select import Selection, select
+from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
+from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.report.provenance import stamps_of
+from prunecli.surgery.roles.table import Role
+from prunecli.surgery.run.edit import Surgery, looks, prepare
+from prunecli.surgery.run.resume import Run, count
+from prunecli.surgery.run.units import Work
+
+__all__ = [
+    "ParameterReport",
+    "Place",
+    "Report",
+    "Totals",
+    "counted_of",
+    "make_report",
+    "measure",
+    "measure_parameters",
+    "picture_cells",
+    "totals_of",
+]
+
+_PICTURES = ((128, 256), (64, 1024), (32, 4096))
+"""Cells a side of the pictures, and up to how many parameters they have so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A checkpoint on disk, or a module. `path` is None for a stream, and for a module."""
+
+    path: str | None
+    format: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterReport:
+    """One parameter. `state` is "dense", "masked" or "baked"; zeros are None where a type's zeros are not counted."""
+
+    name: str
+    module: str
+    shape: tuple[int, ...]
+    dtype: str
+    elements: int
+    zeros_before: int | None
+    zeros: int | None
+    state: str
+    pruned_now: int
+    tied_to: tuple[str, ...]
+    key: str
+    mask_sha256: str | None
+    candidates: int | None = None
+    """Elements that were still unpruned, where this run drew from them."""
+    crc32: str | None = None
+    """CRC-32 of the values as they are now, in row-major order; None where they lie in another order."""
+    structure: Structure | None = None
+    """Where its zeros lie, if that was looked at."""
+    copies: tuple[str, ...] = ()
+    """Averages and optimizer state of this parameter elsewhere in the file, which a prune leaves alone."""
+    zeroed: tuple[str, ...] = ()
+    """Optimizer state of this parameter that was zeroed where its mask drops elements."""
+    role: Role = Role.PARAMETER
+    """What the tensor is: not a parameter where an exact name, or a pattern for averages, asked for it."""
+    zero_norms: int = 0
+    """Slices of a weight-norm direction that are all zero: their norm is 0, which the first forward divides by."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its values, stored densely."""
+        return self.elements * DTYPES[self.dtype].itemsize
+
+    @property
+    def state_and_role(self) -> str:
+        """Its state, with its role if it is not a parameter."""
+        return self.state if self.role is Role.PARAMETER else f"{self.state}, {self.role.value}"
+
+    @property
+    def sparsity(self) -> float | None:
+        """Zeros by elements; None where zeros are not counted, 0 for an empty tensor."""
+        if self.zeros is None:
+            return None
+        return self.zeros / self.elements if self.elements else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the parameters, those that share memory and mask counted once."""
+
+    parameters: int
+    elements: int
+    zeros: int
+    pruned_now: int
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros by elements."""
+        return self.zeros / self.elements if self.elements else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole report. `prune` is what was asked of `apply`, with the seed that was drawn; else None."""
+
+    command: str
+    source: Place
+    output: Place | None
+    parameters: Sequence[ParameterReport]
+    prune: Prune | None = None
+    carried: Sequence[str] = ()
+    """Paths of the tensors outside the state dict (averages, optimizer state): left as they are."""
+    stamps: Sequence[Mapping[str, Any]] = ()
+    """What earlier runs left in the input's metadata of how they made its masks (`--stamp`), as it stands there."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The checkpoint's tensors that are none of `parameters`, by role: what the totals are not totals of."""
+    key: str | None = None
+    """Where the user said that the state dict lies (`--key`); None where it was found."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the masks that were drawn."""
+        return self.prune.seed if self.prune else None
+
+    @property
+    def totals(self) -> Totals:
+        """Sum up, each tied group once; one whose mask its partner does not have (`--untie`) counts by itself."""
+        return totals_of(self.parameters)
+
+
+def counted_of(parameters: Sequence[ParameterReport]) -> list[ParameterReport]:
+    """Return the parameters that make totals: of each tied group one, and all whose mask a partner does not have."""
+    masks = {each.name: each.mask_sha256 for each in parameters if each.zeros is not None}
+    return [each for each in parameters if each.zeros is not None and not _told(each, masks)]
+
+
+def totals_of(parameters: Sequence[ParameterReport]) -> Totals:
+    """Sum up some parameters of a report, each tied group once."""
+    counted = counted_of(parameters)
+    return Totals(
+        len(counted),
+        sum(each.elements for each in counted),
+        sum(each.zeros or 0 for each in counted),
+        sum(each.pruned_now for each in counted),
+    )
+
+
+def _told(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
+    """Whether a counted partner of the same mask, earlier by name, stands for this parameter in the totals."""
+    earlier = [partner for partner in parameter.tied_to if partner < parameter.name and partner in masks]
+    return any(masks[partner] == parameter.mask_sha256 for partner in earlier)
+
+
+def measure(
+    checkpoint: Layout,
+    selection: Selection | None,
+    run: Run | None = None,
+    *,
+    structure: bool = False,
+    pictures: bool = False,
+) -> Report:
+    """Count the zeros of all ordinary parameters, or of the selected ones, in one pass over the data.
+
+    With several ranks, each looks at its share, and the leader's report has the sums. With `structure`, it is also
+    gathered where the zeros lie, with `pictures` as pictures, too: the more parameters, the smaller ones.
+
+    Raises:
+        DamagedError: a weight that fills its storage has another checksum than the file tells.
+    """
+    parameters = parameters_of(checkpoint)
+    if selection is not None:
+        check_absent(checkpoint, parameters, selection)
+        chosen = select(parameters, selection)
+    else:
+        chosen = [parameter for parameter in parameters.values() if parameter.ordinary]
+    report = measure_parameters(checkpoint, chosen, run, structure=structure, pictures=pictures)
+    return replace(report, left_out=left_out(checkpoint, parameters, {parameter.name for parameter in chosen}))
+
+
+def measure_parameters(
+    checkpoint: Layout,
+    chosen: Sequence[Parameter],
+    run: Run | None = None,
+    *,
+    structure: bool = False,
+    pictures: bool = False,
+) -> Report:
+    """Count the zeros of these parameters of a checkpoint, as `measure` does."""
+    looked_at = {parameter.name: parameter for parameter in chosen}
+    plan = Plan("report", looked_at, {}, bake=False, stored_twice=find_stored_twice(checkpoint, looked_at))
+    cells = picture_cells(chosen) if pictures else {}
+    surgery = prepare(checkpoint, plan, cells if structure or pictures else None)
+    pieces = looks(surgery.edit, (parameter.weight for parameter in chosen))
+    count(surgery, [Work("", pieces, checkpoint.source, written=False)], run or Run())
+    for parameter in chosen:
+        _check_sum(checkpoint, parameter, surgery.tallies.get(parameter.name))
+    return make_report(checkpoint, plan, surgery, None)
+
+
+def _check_sum(checkpoint: Layout, parameter: Parameter, tally: Tally | None) -> None:
+    """Compare a weight's checksum, which the pass has found by the way, with the one that stands in the file."""
+    weight, values = parameter.weight, tally.values if tally else None
+    told = weight.storage.crc
+    if told is None or values is None or not values.ready or parameter.mask is not None or len(weight.parts) > 1:
+        return
+    if weight.span == (0, weight.storage.nbytes) and weight.view.row_major and values.value != told:
+        raise DamagedError(
+            f"{checkpoint.source.label}: {show(weight.name)} is damaged: its CRC-32 is {values.value:08x}, "
+            f"recorded was {told:08x}; fetch the checkpoint again"
+        )
+
+
+def picture_cells(parameters: Sequence[Parameter]) -> dict[str, int]:
+    """Return how many cells a side the picture of each parameter has, so that all together stay a few MiB.
+
+    Of very many, only the largest have one.
+    """
+    cells = next((cells for cells, most in _PICTURES if len(parameters) <= most), _PICTURES[-1][0])
+    largest = sorted(parameters, key=lambda each: each.weight.elements, reverse=True)
+    return {parameter.name: cells for parameter in largest[: _PICTURES[-1][1]]}
+
+
+def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place | None) -> Report:
+    """Put together what the tallies of a finished pass say."""
+    source = checkpoint.source
+    ties = _tied_groups(plan.parameters, plan.stored_twice)
+    companions = find_companions(plan.parameters, checkpoint) if plan.planned else {}
+    parameters = [
+        _parameter(parameter, plan, surgery, ties[name], companions.get(name, ()))
+        for name, parameter in plan.parameters.items()
+        if plan.counted(parameter)
+    ]
+    return Report(
+        command=plan.command,
+        source=Place(source.name, checkpoint.format, source.size),
+        output=output,
+        parameters=parameters,
+        prune=plan.prune,
+        carried=[tensor.name for tensor in checkpoint.carried],
+        stamps=stamps_of(checkpoint),
+        left_out=left_out(checkpoint, plan.parameters, {each.name for each in parameters}),
+        key=plan.key,
+    )
+
+
+def _parameter(
+    parameter: Parameter, plan: Plan, surgery: Surgery, tied_to: tuple[str, ...], companions: Sequence[TensorInfo]
+) -> ParameterReport:
+    planned = plan.planned.get(parameter.name)
+    tally = surgery.tallies.get(parameter.name)
+    mask = surgery.masks.get(parameter.name)
+    state = "masked" if parameter.mask is not None else "dense"
+    if planned is not None:
+        state = "baked" if plan.bake else "masked"
+    return ParameterReport(
+        name=parameter.name,
+        module=parameter.module,
+        shape=parameter.weight.shape,
+        dtype=parameter.weight.dtype.name,
+        elements=parameter.weight.elements,
+        zeros_before=tally.zeros_before if tally else None,
+        zeros=tally.zeros if tally else None,
+        state=state,
+        pruned_now=planned.pruned_now if planned else 0,
+        tied_to=tied_to,
+        key=planned.key if planned else parameter.key,
+        mask_sha256=None if mask is None or mask.trivial else mask.digest.hexdigest(),
+        candidates=planned.census.candidates if planned and planned.subset else None,
+        crc32=_crc32(tally) if tally else None,
+        structure=tally.structure.result() if tally and tally.structure else None,
+        copies=tuple(each.name for each in companions) if planned else (),
+        zeroed=tuple(tensor.name for tensor in plan.state.get(parameter.name, ())),
+        role=parameter.role,
+        zero_norms=tally.slices.empty if tally and tally.slices else 0,
+    )
+
+
+def _crc32(tally: Tally) -> str | None:
+    return f"{tally.values.value:08x}" if tally.values is not None and tally.values.ready else None
+
+
+def _tied_groups(parameters: Mapping[str, Parameter], stored_twice: StoredTwice) -> dict[str, tuple[str, ...]]:
+    """Return, for every parameter, the others whose weight is the same memory, or stored as its equal."""
+    groups: dict[object, list[str]] = {}
+    places = {}
+    for name, parameter in parameters.items():
+        weight = parameter.weight
+        places[name] = (weight.storage.key, weight.view.start, weight.view.normal(), weight.dtype.name)
+        # Empty tensors share nothing, wherever they lie.
+        groups.setdefault(places[name] if weight.elements else name, []).append(name)
+    shared = {name: [each for each in groups.get(places[name], [name]) if each != name] for name in parameters}
+    return {name: (*others, *stored_twice.get(name, ())) for name, others in shared.items()}

@@ -1,0 +1,84 @@
+"""Provenance in the file itself: what made the masks, as an entry of a safetensors file's `__metadata__`.
+
+The entry `prunecli` is a JSON list with an object for each run that was asked to leave one, the latest last.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from prunecli import __version__
+from prunecli.errors import UnsupportedError
+from prunecli.formats.base import Layout
+from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.request import request_as_dict
+
+__all__ = ["ENTRY", "STREAM", "stamped", "stamps_of"]
+
+ENTRY = "prunecli"
+STREAM = 1
+"""The version of the random stream, which the masks are a function of."""
+
+_SCHEMA = "prunecli.stamp/1"
+
+_DEEPEST = 8
+"""Levels of lists and objects in a stamp; ours have four."""
+
+
+def stamped(checkpoint: Layout, plan: Plan) -> Plan:
+    """Return a plan that also leaves its stamp in the output, behind those that are there.
+
+    Raises:
+        UnsupportedError: the container has no place for it, or has an entry of that name that is no list of stamps.
+    """
+    if checkpoint.metadata is None:
+        raise UnsupportedError(
+            f"{checkpoint.source.label} is no safetensors file, and has no place for a stamp; leave --stamp out, the "
+            "report tells the same"
+        )
+    earlier = stamps_of(checkpoint)
+    if not earlier and ENTRY in checkpoint.metadata:
+        raise UnsupportedError(
+            f"{checkpoint.source.label} has an entry '{ENTRY}' in its metadata that is no list of stamps; leave "
+            "--stamp out"
+        )
+    text = json.dumps([*earlier, _stamp(plan)], separators=(",", ":"))
+    return replace(plan, metadata={ENTRY: text})
+
+
+def stamps_of(checkpoint: Layout) -> Sequence[Mapping[str, Any]]:
+    """Return the stamps that a checkpoint has, oldest first; none if what stands there is no list of objects."""
+    try:
+        found = json.loads((checkpoint.metadata or {}).get(ENTRY, "[]"), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return ()
+    if not isinstance(found, list) or not all(isinstance(each, dict) and _is_plain(each, _DEEPEST) for each in found):
+        return ()
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether a value is nested no deeper than what can be written again."""
+    if not isinstance(value, dict | list):
+        return True
+    below = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_plain(each, depth - 1) for each in below)
+
+
+def _stamp(plan: Plan) -> dict[str, Any]:
+    if plan.prune is None:
+        raise ValueError("only a prune leaves a stamp")
+    drawn = {each.key: each.pruned_now for each in plan.planned.values()}  # a tied group has one key
+    return {
+        "schema": _SCHEMA,
+        "version": __version__,
+        "stream": STREAM,
+        "method": "random_unstructured",
+        **request_as_dict(plan.prune),
+        "pruned_now": sum(drawn.values()),
+    }

@@ -1,0 +1,1 @@
+"""What a tensor is: a table of roles, and the evidence for each."""

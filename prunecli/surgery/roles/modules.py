@@ -1,0 +1,125 @@
+"""The modules of a checkpoint as roles see them: the tensors of one module, and what lies right above and below it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from prunecli.formats.base import TensorInfo
+
+__all__ = ["Module", "Siblings", "marks_of", "modules_of"]
+
+Siblings = Mapping[str, TensorInfo]
+"""The tensors of one module, by the last component of their names."""
+
+_NOTHING: Siblings = {}
+_NOWHERE = "nowhere"
+"""What no module's prefix is: they end in a dot."""
+_MARKS = ("__nncf_hooks", "lora_magnitude_vector", "centroids")
+"""Components that say of everything below them what it is."""
+
+_TAILS = ("_fake_quant.", "_quantizer.", "quant_state.", "scaling_impl.", "rope.", "_data.")
+"""Ends of modules' names that rules go by; to them, all others are the same."""
+
+_PLAIN = frozenset({"weight", "bias"})
+_FRACTIONS = frozenset({"float64", "float32", "float16", "bfloat16"})
+"""Names and types of tensors that are claimed only for the sake of a sibling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module with its neighbourhood.
+
+    `tail` is the last component of its name if that ends in one of `_TAILS`, else empty; `own` are its tensors.
+    `above` is the tensor that has the module's name (`weight` of `weight.absmax`), `parent` are the tensors of the
+    module around it, `inner` those of its submodule `weight`, and `data` those of its submodule `_data`: tensor
+    subclasses are taken apart into such submodules. `marks` are those of `_MARKS` that its name has.
+    """
+
+    tail: str
+    own: Siblings
+    above: TensorInfo | None
+    parent: Siblings
+    inner: Siblings
+    data: Siblings
+    marks: tuple[str, ...]
+
+
+def modules_of(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[list[str], Module]]:
+    """Yield modules, each once with what the names of its tensors, and of all modules that look alike, begin with.
+
+    Modules of nothing but plain weights and biases, which are most, are left out: no rule claims anything there.
+    """
+    grouped, notable = _grouped(tensors)
+    numbered = _Numbers(grouped)
+    alike: dict[object, list[str]] = {}
+    for prefix in notable:
+        tail, places = _places(prefix)
+        above = tensors.get(prefix[:-1]) if prefix else None
+        key = (
+            tail,
+            numbered[prefix],
+            above and _look(above),
+            marks_of(prefix),
+            *[numbered[place] for place in places],
+        )
+        alike.setdefault(key, []).append(prefix)
+    for prefixes in alike.values():
+        prefix = prefixes[0]
+        tail, places = _places(prefix)
+        above = tensors.get(prefix[:-1]) if prefix else None
+        parent, inner, data = [grouped.get(place, _NOTHING) for place in places]
+        yield prefixes, Module(tail, grouped[prefix], above, parent, inner, data, marks_of(prefix))
+
+
+def _places(prefix: str) -> tuple[str, list[str]]:
+    """Return a module's tail, and the prefixes of the module around it and of two inside it."""
+    start = prefix.rfind(".", 0, -1) + 1
+    around = prefix[:start] if prefix else _NOWHERE
+    return prefix[start:-1] if prefix.endswith(_TAILS) else "", [around, f"{prefix}weight.", f"{prefix}_data."]
+
+
+def _grouped(tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, dict[str, TensorInfo]], dict[str, None]]:
+    """Group tensors by all that their names begin with, dot included; return those groups that rules must look at."""
+    grouped: dict[str, dict[str, TensorInfo]] = {}
+    notable: dict[str, None] = {}  # a set that keeps the order
+    for name, tensor in tensors.items():
+        cut = name.rfind(".") + 1
+        prefix, last = name[:cut], name[cut:]
+        grouped.setdefault(prefix, {})[last] = tensor
+        if (
+            last not in _PLAIN
+            or tensor.dtype.name not in _FRACTIONS
+            or not tensor.view.shape
+            or tensor.buffer
+            or tensor.within
+            or marks_of(prefix)
+        ):
+            notable[prefix] = None
+    return grouped, notable
+
+
+def marks_of(name: str) -> tuple[str, ...]:
+    """Return the marks that a name has."""
+    return tuple([mark for mark in _MARKS if mark in name])
+
+
+class _Numbers(dict[str, int]):
+    """A number for each group of tensors, equal for those that look alike; -1 where there are none."""
+
+    def __init__(self, grouped: Mapping[str, Siblings]) -> None:
+        super().__init__()
+        self._grouped = grouped
+        self._looks: dict[object, int] = {}
+
+    def __missing__(self, prefix: str) -> int:
+        own = self._grouped.get(prefix)
+        number = -1
+        if own is not None:
+            look = tuple([(last, *_look(tensor)) for last, tensor in own.items()])
+            number = self._looks.setdefault(look, len(self._looks))
+        self[prefix] = number
+        return number
+
+
+def _look(tensor: TensorInfo) -> tuple[object, ...]:
+    """Return everything that a rule may look at."""
+    return tensor.dtype.name, tensor.view.shape, tensor.buffer, tensor.within

@@ -1,0 +1,1 @@
+"""A plan carried out: edits, units of work, threads, ranks, resumption."""

@@ -1,0 +1,261 @@
+"""Turn a plan into an edit of the file: which bytes pass through what, which tensors come and go."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from prunecli.core.structure.counter import StructureTally
+from prunecli.core.structure.slices import SliceTally
+from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
+from prunecli.formats.dtypes import DTYPES
+from prunecli.formats.folders.dcp.reassembled import box_of
+from prunecli.formats.io.pieces import Checksum, Content, Copy
+from prunecli.formats.views import View
+from prunecli.surgery.data.chunked import part_patches
+from prunecli.surgery.data.final_mask import FinalMask
+from prunecli.surgery.data.passes import Action, Baked, Cleared, Counted, EditedMask, Job, NewMask, Tally, Woven
+from prunecli.surgery.names.parameters import Parameter
+from prunecli.surgery.plan.plan import Plan, Planned
+from prunecli.surgery.roles.norms import directions_of
+
+__all__ = ["Surgery", "looks", "prepare"]
+
+_RUNS, _LONG_RUN = 4096, 1 << 16
+"""How many runs a checksum is made from, however short they are; of more, each needs so many bytes on average."""
+
+_ALIGN = 16
+"""No element is wider, so a run cut here cuts no element."""
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """An edit, and where the counts of each parameter will be found once it has been carried out."""
+
+    edit: Edit
+    tallies: Mapping[str, Tally]
+    masks: Mapping[str, FinalMask]
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A tensor to look at or edit in its storage."""
+
+    job: Job
+    action: Action
+    content: Callable[[Job], Content]
+
+    def patches(self) -> Iterator[Patch]:
+        """Cover a row-major tensor that lies alone in its bytes."""
+        if self.job.box is None:
+            low, high = self.span(rounded=False)
+            yield Patch(low, high - low, self.content(self.job))
+        else:
+            yield from part_patches(self.job, self.job.box, scaled=self.action.scaled, cleared=self.action.cleared)
+
+    def span(self, *, rounded: bool) -> tuple[int, int]:
+        low, high = self.job.tensor.span
+        if rounded:
+            low, high = low // _ALIGN * _ALIGN, min(-(-high // _ALIGN) * _ALIGN, self.job.tensor.storage.nbytes)
+        return low, high
+
+
+@dataclass
+class _Draft:
+    checkpoint: Layout
+    plan: Plan
+    cells: Mapping[str, int] | None
+    directions: Mapping[str, tuple[int, ...]]
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    masks: dict[str, FinalMask] = field(default_factory=dict)
+    visits: dict[object, _Visit] = field(default_factory=dict)
+    renames: dict[str, str] = field(default_factory=dict)
+    removals: set[str] = field(default_factory=set)
+    additions: list[Addition] = field(default_factory=list)
+
+
+def prepare(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = None) -> Surgery:
+    """Make the edit that carries out a plan; the parameters that it leaves alone are counted on the way.
+
+    With `cells`, it is also gathered where their zeros lie, as a picture of so many cells a side for those named.
+    """
+    weights = {each.name: each.weight for each in plan.parameters.values()}
+    draft = _Draft(checkpoint, plan, cells, directions_of({**checkpoint.tensors, **weights}))
+    for parameter in plan.parameters.values():
+        planned = plan.planned.get(parameter.name)
+        if planned is None:
+            if plan.counted(parameter) and parameter.countable:
+                _look_at(draft, parameter)
+        elif plan.bake:
+            _bake(draft, planned)
+        elif parameter.mask is None:
+            _add_mask(draft, planned)
+        else:
+            _edit_mask(draft, planned)
+    for name, tensors in plan.state.items():
+        for tensor in tensors:
+            _clear_state(draft, plan.planned[name], tensor)
+    edit = Edit(
+        _patches(draft.visits.values()), draft.renames, frozenset(draft.removals), draft.additions, plan.metadata
+    )
+    return Surgery(edit, draft.tallies, draft.masks)
+
+
+def looks(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
+    """Return the patched ranges of an edit as pieces by themselves; `tensors` are those that it works on."""
+    storages = {storage.key: storage for tensor in tensors for storage in tensor.storages}
+    return [
+        Copy(storages[key].offset + patch.start, patch.length, patch.content)
+        for key, patches in edit.patches.items()
+        for patch in patches
+    ]
+
+
+def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Planned | None) -> Job:
+    big_endian = draft.checkpoint.big_endian
+    prune = draft.plan.prune if planned else None
+    mask = FinalMask(
+        draft.checkpoint.source,
+        parameter,
+        planned.subset if planned else None,
+        planned.census.ranks if planned else None,
+        big_endian=big_endian,
+        zeros_are_pruned=prune.zeros_are_pruned if prune else False,
+    )
+    draft.masks[parameter.name] = mask
+    draft.tallies[parameter.name] = _tally(draft, parameter)
+    return Job(tensor, mask, draft.tallies[parameter.name], big_endian)
+
+
+def _tally(draft: _Draft, parameter: Parameter) -> Tally:
+    """Make the place for what is found of a parameter."""
+    weight, structure, values = parameter.weight, None, None
+    row_major = weight.view.row_major
+    if draft.cells is not None and (row_major or weight.view.repeats == 1):
+        structure = StructureTally(weight.shape, draft.cells.get(parameter.name, 0))
+    if row_major and _comes_in_runs(weight):
+        values = Checksum(weight.elements * weight.dtype.itemsize)
+    slices, kept = None, draft.directions.get(parameter.name)
+    if kept is not None and (draft.cells is not None or parameter.name in draft.plan.planned):
+        slices = SliceTally(weight.shape, kept)
+    return Tally(structure, values, slices)
+
+
+def _comes_in_runs(weight: TensorInfo) -> bool:
+    """Whether a checksum of row-major values can be put together from not too many runs."""
+    if not weight.parts:
+        return True
+    if not all(part.view.row_major for part in weight.parts):
+        return False
+    runs = sum(part.view.elements // max(box_of(weight, part).run, 1) for part in weight.parts)
+    return runs <= _RUNS + weight.elements * weight.dtype.itemsize // _LONG_RUN
+
+
+def _visit(draft: _Draft, whole: _Visit, identity: object) -> None:
+    """Put a tensor on the list, part by part; a tied one that is there already shares its counts."""
+    for job in whole.job.parts():
+        _visit_one(draft, replace(whole, job=job), identity)
+
+
+def _visit_one(draft: _Draft, visit: _Visit, identity: object) -> None:
+    tensor, name = visit.job.tensor, visit.job.mask.parameter.name
+    where = (tensor.storage.key, tensor.dtype.name, tensor.view.start, tensor.view.normal(), identity)
+    first = draft.visits.setdefault(where, visit)
+    if first is not visit:
+        draft.tallies[name] = first.job.tally
+        draft.masks[name] = first.job.mask
+
+
+def _look_at(draft: _Draft, parameter: Parameter) -> None:
+    job = _job(draft, parameter, parameter.weight, None)
+    identity = parameter.mask.name if parameter.mask else "dense"
+    # Seen as matrices, tensors of one memory may differ.
+    rows = parameter.weight.shape[:1] if draft.cells is not None and len(parameter.weight.shape) > 1 else ()
+    _visit(draft, _Visit(job, Action(), Counted), (identity, rows))
+
+
+def _bake(draft: _Draft, planned: Planned) -> None:
+    parameter = planned.parameter
+    job = _job(draft, parameter, parameter.weight, planned)
+    binary = planned.census.binary
+    _visit(draft, _Visit(job, Action(cleared=True, scaled=not binary), partial(Baked, binary=binary)), planned.key)
+    if parameter.mask is not None:
+        if parameter.weight.name != parameter.name:
+            draft.renames[parameter.weight.name] = parameter.name
+        draft.removals |= {parameter.mask.name, *parameter.leftovers}
+
+
+def _add_mask(draft: _Draft, planned: Planned) -> None:
+    parameter = planned.parameter
+    prune = draft.plan.prune
+    dtype = parameter.weight.dtype if prune and prune.mask_dtype == "same" else DTYPES["bool"]
+    shape = parameter.weight.shape
+    name = f"{parameter.name}_mask"
+    nbytes = parameter.weight.elements * dtype.itemsize
+    tensor = TensorInfo(name, dtype, View.of(shape), Storage(name, 0, nbytes))
+    job = _job(draft, parameter, tensor, planned)
+    draft.renames[parameter.name] = f"{parameter.name}_orig"
+    draft.additions.append(Addition(parameter.name, name, dtype, shape, NewMask(job)))
+    _count_woven_weight(draft, planned, job)
+
+
+def _edit_mask(draft: _Draft, planned: Planned) -> None:
+    parameter = planned.parameter
+    if parameter.mask is None:
+        return
+    job = _job(draft, parameter, parameter.mask, planned)
+    beside = parameter.mask.view.row_major and parameter.weight.view.row_major
+    _visit(draft, _Visit(job, Action(cleared=True, counted=False, beside=beside), EditedMask), planned.key)
+    _count_woven_weight(draft, planned, job)
+
+
+def _clear_state(draft: _Draft, planned: Planned, tensor: TensorInfo) -> None:
+    """Zero optimizer state where its parameter is dropped; what is counted on the way is nobody's."""
+    job = Job(tensor, draft.masks[planned.parameter.name], Tally(), draft.checkpoint.big_endian)
+    whole = _Visit(job, Action(cleared=True, counted=False), Cleared)
+    for part in job.parts():
+        draft.visits[(part.tensor.storage.key, part.tensor.view.start, "state", tensor.name)] = replace(whole, job=part)
+
+
+def _count_woven_weight(draft: _Draft, planned: Planned, job: Job) -> None:
+    """Count a weight where it lies if it cannot be read beside its mask, block by block."""
+    weight = planned.parameter.weight
+    mask_is_woven = planned.parameter.mask is not None and not job.tensor.view.row_major
+    if not weight.view.row_major or mask_is_woven:
+        beside = Job(weight, job.mask, job.tally, job.big_endian)
+        _visit(draft, _Visit(beside, Action(), Counted), planned.key)
+
+
+def _patches(visits: Iterable[_Visit]) -> dict[str, list[Patch]]:
+    by_storage: dict[str, list[_Visit]] = {}
+    for visit in visits:
+        if visit.job.tensor.elements:
+            by_storage.setdefault(visit.job.tensor.storage.key, []).append(visit)
+    return {
+        key: [patch for cluster in _clusters(of_one) for patch in _patches_of(cluster)]
+        for key, of_one in by_storage.items()
+    }
+
+
+def _clusters(visits: Sequence[_Visit]) -> Iterator[list[_Visit]]:
+    """Group the tensors of one storage whose byte ranges touch each other."""
+    group: list[_Visit] = []
+    reach = 0
+    rounded = any(not visit.job.tensor.view.row_major for visit in visits)
+    for visit in sorted(visits, key=lambda visit: visit.span(rounded=rounded)):
+        low, high = visit.span(rounded=rounded)
+        if group and low >= reach:
+            yield group
+            group = []
+        group.append(visit)
+        reach = max(reach, high)
+    if group:
+        yield group
+
+
+def _patches_of(cluster: Sequence[_Visit]) -> Iterator[Patch]:
+    if len(cluster) == 1 and cluster[0].job.tensor.view.row_major:
+        yield from cluster[0].patches()
+        return
+    spans = [visit.span(rounded=True) for visit in cluster]
+    low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    yield Patch(low, high - low, Woven(low, high - low, [(visit.job, visit.action) for visit in cluster]))

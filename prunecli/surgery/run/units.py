@@ -1,0 +1,131 @@
+"""A rewrite cut into units of work, and what each of them adds to counts and checksums.
+
+The cut depends on the files alone, not on how many ranks there are: so a unit that one run finished is one that another
+can keep, and what the units found, put together in any order, is what one pass would have found.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prunecli.formats.io.pieces import Checksum, Copy, Fresh, Piece
+from prunecli.formats.io.source import Bytes
+from prunecli.formats.io.stream import Span
+from prunecli.surgery.run.edit import Surgery
+
+__all__ = ["Ledger", "Unit", "Work", "cut", "share_out"]
+
+_SMALLEST, _LARGEST = 64 << 20, 1 << 30
+_UNITS = 64
+"""About as many units as a large rewrite is cut into, if they do not become too small or too large by that."""
+
+_VERIFYING = 4
+"""How many times faster a finished unit is verified than made, about."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A file of the output: its pieces over a source. One that is not `written` is only looked at."""
+
+    name: str
+    pieces: Sequence[Piece]
+    source: Bytes
+    written: bool
+    mode: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return sum(piece.length for piece in self.pieces)
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A part of one file, done by one rank in one go; `number` names it in the journal."""
+
+    number: int
+    work: Work
+    span: Span
+    size: int
+
+
+def cut(works: Sequence[Work]) -> list[Unit]:
+    """Cut files into units, in order."""
+    sizes = [work.size for work in works]
+    step = min(max(sum(sizes) // _UNITS, _SMALLEST), _LARGEST)
+    units: list[Unit] = []
+    for work, size in zip(works, sizes, strict=True):
+        for start in range(0, max(size, 1), step):
+            units.append(Unit(len(units), work, (start, min(start + step, max(size, 1))), min(step, size - start)))
+    return units
+
+
+def share_out(units: Sequence[Unit], finished: Mapping[int, object], ranks: int) -> list[list[Unit]]:
+    """Give each rank neighbouring units, of about as many bytes as the others get."""
+    weights = [unit.size // (_VERIFYING if unit.number in finished else 1) + 1 for unit in units]
+    shares: list[list[Unit]] = [[] for _ in range(ranks)]
+    total, before = sum(weights), 0
+    for unit, weight in zip(units, weights, strict=True):
+        shares[min((before + weight // 2) * ranks // total, ranks - 1)].append(unit)
+        before += weight
+    return shares
+
+
+class Ledger:
+    """What contents count and checksums fold, taken out unit by unit and put together again, here or elsewhere.
+
+    An entry is made of what JSON knows: it goes into the journal, and from rank to rank.
+    """
+
+    def __init__(self, surgery: Surgery, works: Sequence[Work]) -> None:
+        self._tallies = {id(tally): (name, tally) for name, tally in surgery.tallies.items()}.values()
+        self._masks = {id(mask): (name, mask.digest) for name, mask in surgery.masks.items()}.values()
+        self._surgery = surgery
+        self._checksums = {work.name: list(_checksums(work.pieces)) for work in works}
+
+    def take(self, file: str) -> dict[str, Any]:
+        """Take out what has been counted since the last time, all of it in one file."""
+        counts = {name: tally.take() for name, tally in self._tallies}
+        masks = {name: digest.take() for name, digest in self._masks}
+        sums = {str(place): checksum.take() for place, checksum in enumerate(self._checksums[file])}
+        return {
+            "file": file,
+            "counts": {name: found for name, found in counts.items() if found is not None},
+            "masks": {
+                name: {str(block): leaf.hex() for block, leaf in leaves.items()}
+                for name, leaves in masks.items()
+                if leaves
+            },
+            "sums": {place: [list(run) for run in runs] for place, runs in sums.items() if runs},
+        }
+
+    def give(self, entry: Mapping[str, Any]) -> None:
+        """Put in what was taken out.
+
+        Raises:
+            DamagedError: that completes a checksum, and it is wrong.
+        """
+        for name, found in entry["counts"].items():
+            self._surgery.tallies[name].give(found)
+        for name, leaves in entry["masks"].items():
+            hashed = {int(block): bytes.fromhex(leaf) for block, leaf in leaves.items()}
+            self._surgery.masks[name].digest.give(hashed)
+        for place, runs in entry["sums"].items():
+            for start, crc, length in runs:
+                self._checksums[entry["file"]][int(place)].add(start, crc, length)
+
+
+def _checksums(pieces: Sequence[Piece]) -> Iterator[Checksum]:
+    """Yield every checksum of a file once, in order."""
+    seen: set[int] = set()
+    for piece in pieces:
+        for checksum in _of(piece):
+            if checksum is not None and id(checksum) not in seen:
+                seen.add(id(checksum))
+                yield checksum
+
+
+def _of(piece: Piece) -> tuple[Checksum | None, ...]:
+    if isinstance(piece, Copy):
+        return piece.before, piece.after
+    return (piece.after,) if isinstance(piece, Fresh) else ()
