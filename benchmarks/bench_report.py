@@ -13,10 +13,10 @@ import numpy as np
 from trillion import mixture_of_experts
 
 from prunecli.core.structure.model import Density, Structure
-from prunecli.reporting.format import Form, rendered
+from prunecli.reporting.format import ReportFormat, rendered
 from prunecli.reporting.plot import draw
 from prunecli.reporting.terminal import PAGE, Screen
-from prunecli.surgery.report.measure import ParameterReport, Place, Report
+from prunecli.surgery.report.measure import CheckpointRef, ParameterReport, Report
 
 LAYERS = 80
 PICTURED, SIDE = 4096, 32
@@ -28,11 +28,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tensors", type=int, default=90_000, metavar="N", help="tensors of the report")
     options = parser.parse_args()
-    report = Report("report", Place("model", "folder", 10**12), None, list(parameters(options.tensors)))
+    report = Report("report", CheckpointRef("model", "folder", 10**12), None, list(parameters(options.tensors)))
     print(f"{len(report.parameters):,} tensors")
     for name, screen in (("terminal", Screen(100, 40, live=True, colour=True)), ("pipe", PAGE)):
-        _measure(name, partial(rendered, report, Form.TABLE, screen))
-    for form in (Form.JSON, Form.CSV, Form.MARKDOWN, Form.HTML):
+        _measure(name, partial(rendered, report, ReportFormat.TABLE, screen))
+    for form in (ReportFormat.JSON, ReportFormat.CSV, ReportFormat.MARKDOWN, ReportFormat.HTML):
         _measure(form, partial(rendered, report, form))
     for kind in ("png", "svg", "pdf"):
         _measure(kind, partial(draw, report, kind))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from prunecli.cli.help import AMOUNT, CONTENT, GATE, INPUT, OUTPUT, REPORT, RUN, SELECTION
-from prunecli.reporting.format import Form
+from prunecli.reporting.format import ReportFormat
 from prunecli.reporting.schema import schema_text
 from prunecli.reporting.tree import Sort
 
@@ -252,7 +252,7 @@ Stamp = Annotated[
     ),
 ]
 Style = Annotated[
-    Form | None,
+    ReportFormat | None,
     typer.Option(
         "--format", help="How to write it; default: by the suffix of -o, else a table.", rich_help_panel=OUTPUT
     ),

@@ -16,8 +16,8 @@ from prunecli.cli.running import Speech, carry_out, opened_by, reading_of, run_o
 from prunecli.cli.showing import deliver, settle
 from prunecli.cli.verifying import report_beside, report_reader, verification_text
 from prunecli.formats import base as formats
-from prunecli.formats.opening import confirm
-from prunecli.reporting.text import View
+from prunecli.formats.opening import check_unchanged
+from prunecli.reporting.text import TableOptions
 from prunecli.surgery.plan.plan import plan_bake
 from prunecli.surgery.report.gates import check_gates, parse_gate
 from prunecli.surgery.report.measure import measure
@@ -64,14 +64,14 @@ def apply(
     source = checkpoint_path(checkpoint)
     check_asked(asked, stdin_is_taken=source is None)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
-    reading = formats.Reading(key, foreign, follow_links)
+    reading = formats.ReadOptions(key, foreign, follow_links)
     requested = functools.cache(lambda: request_of(asked))
-    with opened_by(source, lambda: reading_of(reading, requested().told), quiet=quiet) as (team, opened):
-        run = run_of(team, jobs, resume=resume, link=link)
-        speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
-        request = team.share(requested)
+    with opened_by(source, lambda: reading_of(reading, requested().told), quiet=quiet) as (ranks, opened):
+        run = run_of(ranks, jobs, resume=resume, link=link)
+        speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not ranks.is_leader)
+        request = ranks.from_leader(requested)
         request = replace(request, prune=seeded(request.prune, opened, destination, run))
-        plan = team.share(lambda: plan_of(opened, request, stamp=stamp))
+        plan = ranks.from_leader(lambda: plan_of(opened, request, stamp=stamp))
         plan = replace(plan, key=reading_of(reading, request.told).key)
         render.counts(request.prune, quiet=speech.quiet or request.told is not None)
         carry_out(opened, plan, destination, run, speech)
@@ -99,10 +99,10 @@ def remove(
     selection = selection_of(with_list(param, listed, checkpoint), exclude)
     source = checkpoint_path(checkpoint)
     destination = destination_of(source, "remove", output, report, no_report=no_report, force=force)
-    with opened_by(source, formats.Reading(key, foreign, follow_links), quiet=quiet) as (team, opened):
-        run = run_of(team, jobs, resume=resume, link=link)
-        speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not team.leads)
-        plan = replace(team.share(lambda: plan_bake(opened, selection)), key=key)
+    with opened_by(source, formats.ReadOptions(key, foreign, follow_links), quiet=quiet) as (ranks, opened):
+        run = run_of(ranks, jobs, resume=resume, link=link)
+        speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not ranks.is_leader)
+        plan = replace(ranks.from_leader(lambda: plan_bake(opened, selection)), key=key)
         carry_out(opened, plan, destination, run, speech)
 
 
@@ -131,28 +131,28 @@ def report(
     quiet: arg.Silent = False,
 ) -> None:
     """Count the zeros of a checkpoint's parameters, or compare them with those of an earlier one."""
-    wanted = settle(style, output, plot, View(depth, sort, top), force=force)
+    wanted = settle(style, output, plot, TableOptions(depth, sort, top), force=force)
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
     earlier = baseline_of(baseline, wanted, gates, allow_changes=allow_changes)
     source = checkpoint_path(checkpoint)
-    reading = formats.Reading(key, foreign, follow_links)
+    reading = formats.ReadOptions(key, foreign, follow_links)
     if earlier is not None and key is None:
         reading = reading_of(reading, report_beside(source))
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
-    with opened_by(source, reading, quiet=quiet) as (team, opened):
-        with progress(opened, quiet=quiet or not team.leads, patient=True) as told:
-            run = replace(run_of(team, jobs), progress=told)
+    with opened_by(source, reading, quiet=quiet) as (ranks, opened):
+        with progress(opened, quiet=quiet or not ranks.is_leader, patient=True) as told:
+            run = replace(run_of(ranks, jobs), progress=told)
             if earlier is None:
                 result = measure(opened, selection, run, structure=True, pictures=wanted.pictures)
                 result = replace(result, key=key)
             else:
                 comparison = earlier.set_beside(opened, reading, selection, run)
-        confirm(opened)
+        check_unchanged(opened)
         if earlier is not None:
             earlier.deliver(comparison, wanted.target)
             return
-        if not team.leads:
+        if not ranks.is_leader:
             return
     deliver(result, wanted)
     check_gates(result, gates)
@@ -171,8 +171,8 @@ def params(
 ) -> None:
     """List what can be pruned: names, types, shapes, states; plain lines when piped."""
     selection = selection_of(with_list(param, listed, checkpoint), exclude, min_dim)
-    with opened_by(checkpoint_path(checkpoint), formats.Reading(key, foreign, follow_links)) as (team, opened):
-        if not team.leads:
+    with opened_by(checkpoint_path(checkpoint), formats.ReadOptions(key, foreign, follow_links)) as (ranks, opened):
+        if not ranks.is_leader:
             return
         (list_tensors if every else list_parameters)(opened, selection)
 
@@ -189,12 +189,12 @@ def verify(
     """Check that a checkpoint is what a report of apply, remove or report says; exit 7 if it is not."""
     source = checkpoint_path(checkpoint)
     report_of = functools.cache(report_reader(source, told))
-    reading = formats.Reading(key, foreign, follow_links)
-    with opened_by(source, lambda: reading_of(reading, report_of()), quiet=quiet) as (team, opened):
-        expected = team.share(report_of)
-        with progress(opened, quiet=quiet or not team.leads, patient=True) as ticks:
-            result = verify_checkpoint(opened, expected, replace(run_of(team, jobs), progress=ticks))
-        confirm(opened)
-        if team.leads:
+    reading = formats.ReadOptions(key, foreign, follow_links)
+    with opened_by(source, lambda: reading_of(reading, report_of()), quiet=quiet) as (ranks, opened):
+        expected = ranks.from_leader(report_of)
+        with progress(opened, quiet=quiet or not ranks.is_leader, patient=True) as ticks:
+            result = verify_checkpoint(opened, expected, replace(run_of(ranks, jobs), progress=ticks))
+        check_unchanged(opened)
+        if ranks.is_leader:
             sys.stdout.write(verification_text(opened.source.label, result))
             check_verification(result)

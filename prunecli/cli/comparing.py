@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from prunecli.cli.options import checkpoint_path
 from prunecli.cli.showing import Wanted
 from prunecli.errors import UsageError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
-from prunecli.formats.opening import Opened, confirm, open_any
+from prunecli.formats.opening import AnyCheckpoint, check_unchanged, open_any
 from prunecli.formats.outputs.output import Output, write_output
 from prunecli.reporting.comparison import WRITERS
-from prunecli.reporting.format import Form
-from prunecli.reporting.text import View
+from prunecli.reporting.format import ReportFormat
+from prunecli.reporting.text import TableOptions
 from prunecli.surgery.compare.compare import compare
 from prunecli.surgery.compare.model import Comparison, check_comparison
 from prunecli.surgery.names.select import Selection
@@ -28,10 +28,12 @@ class Baseline:
     """What a checkpoint is compared with (None: standard input), and how that is told and judged."""
 
     place: Location | None
-    form: Form
+    form: ReportFormat
     allow_changes: bool
 
-    def set_beside(self, opened: Opened, reading: Reading, selection: Selection | None, run: Run) -> Comparison:
+    def set_beside(
+        self, opened: AnyCheckpoint, reading: ReadOptions, selection: Selection | None, run: Run
+    ) -> Comparison:
         """Compare an open checkpoint with this.
 
         Raises:
@@ -42,7 +44,7 @@ class Baseline:
             raise UsageError("both checkpoints cannot come from one standard input; give one of them a path")
         with open_any(self.place, reading) as before:
             comparison = compare(before, opened, selection, run)
-            confirm(before)
+            check_unchanged(before)
         return comparison
 
     def deliver(self, comparison: Comparison, target: Output | None) -> None:
@@ -74,7 +76,7 @@ def baseline_of(text: str | None, wanted: Wanted, gates: Sequence[Gate], *, allo
         raise UsageError("--baseline is empty; give the path of the checkpoint as it was before")
     if gates:
         raise UsageError("--baseline compares, and counts no sparsity to hold to a gate; run report once more for that")
-    if wanted.figure is not None or wanted.view != View():
+    if wanted.figure is not None or wanted.view != TableOptions():
         raise UsageError(
             "a comparison has no figure, and lists what differs; leave --plot, --depth, --sort and --top out"
         )

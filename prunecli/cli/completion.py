@@ -19,7 +19,7 @@ from typer.core import TyperArgument, TyperOption
 from prunecli.cli.help import metavar_of
 from prunecli.cli.shell_words import Typed, last_word, quoted, typed_words
 from prunecli.errors import show
-from prunecli.formats.base import Reading, TensorInfo
+from prunecli.formats.base import ReadOptions, TensorInfo
 from prunecli.formats.opening import open_any
 from prunecli.reporting.numbers import shape_of
 from prunecli.surgery.names.parameters import Parameter
@@ -193,7 +193,7 @@ def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
     path = _checkpoint(scan)
     if path is None:
         return [], True
-    reading = Reading(
+    reading = ReadOptions(
         scan.value_of("--key"),
         scan.value_of("--allow-foreign-objects") is not None,
         scan.value_of("--follow-links") is not None,
@@ -201,7 +201,9 @@ def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
     with open_any(path, reading) as opened:
         found = {each.name: each for each in _beginning(opened.tensors, typed)}
     masked = scan.command.name == "remove"
-    names = [name for name, each in found.items() if (each.mask is not None if masked else not each.obstacle())]
+    names = [
+        name for name, each in found.items() if (each.mask is not None if masked else not each.unprunable_reason())
+    ]
     steps, whole = in_steps([name for name in names if _speakable(name)], typed)
     return [(step, _what(found[step]) if step in found else "") for step in steps], whole
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from prunecli.errors import show
-from prunecli.formats.opening import Opened
+from prunecli.formats.opening import AnyCheckpoint
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -26,7 +26,9 @@ _SHORT = 0.5
 
 
 @contextmanager
-def progress(checkpoint: Opened, *, quiet: bool, patient: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+def progress(
+    checkpoint: AnyCheckpoint, *, quiet: bool, patient: bool = False
+) -> Iterator[Callable[[int, int], None] | None]:
     """Tell on standard error how far the block is, which calls what it is given with the bytes done and all bytes.
 
     On a terminal it is a bar, at once or, `patient`, after half a second; else a line every few seconds.

@@ -5,19 +5,19 @@ import sys
 
 from prunecli.errors import fit_line, show
 from prunecli.formats.folders.base import Folder
-from prunecli.formats.opening import Opened
+from prunecli.formats.opening import AnyCheckpoint
 from prunecli.reporting.layout import Column, Row, lay_out
 from prunecli.reporting.numbers import label_of
 from prunecli.reporting.terminal import screen_of
 from prunecli.reporting.text import done_as_text
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.recipe import render_recipe
-from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.measure import Report
 from prunecli.surgery.run.destination import Destination
 
-__all__ = ["counts", "note", "plan_table", "result", "rivals"]
+__all__ = ["counts", "note", "other_weight_files", "plan_table", "result"]
 
 _LINE = 300
 """Characters of a note, without what stands before it."""
@@ -29,16 +29,16 @@ def note(text: str, *, quiet: bool) -> None:
         sys.stderr.write(f"prunecli: note: {fit_line(text, _LINE)}\n")
 
 
-def counts(prune: Prune, *, quiet: bool) -> None:
+def counts(prune: PruneRequest, *, quiet: bool) -> None:
     """Say what an amount of 1 is, where one is asked for."""
     if any(group.amount == 1 and isinstance(group.amount, int) for group in prune.groups):
         note("amount 1 prunes one element; 1.0 prunes all of them", quiet=quiet)
 
 
-def rivals(checkpoint: Opened, *, quiet: bool) -> None:
+def other_weight_files(checkpoint: AnyCheckpoint, *, quiet: bool) -> None:
     """Warn of other files with weights in a folder: a library may load those, and they are not pruned."""
-    if isinstance(checkpoint, Folder) and checkpoint.rivals:
-        names = ", ".join(show(name, 60) for name in checkpoint.rivals[:3])
+    if isinstance(checkpoint, Folder) and checkpoint.other_weight_files:
+        names = ", ".join(show(name, 60) for name in checkpoint.other_weight_files[:3])
         note(f"carried along as they are, weights and all: {names}", quiet=quiet)
 
 

@@ -6,11 +6,11 @@ from prunecli.cli.arguments import MaskDtype
 from prunecli.cli.options import input_path
 from prunecli.core.amount import parse_amount
 from prunecli.errors import UsageError
-from prunecli.formats.opening import Opened
+from prunecli.formats.opening import AnyCheckpoint
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import Plan, plan_prune
 from prunecli.surgery.plan.recipe import read_recipe
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.with_state import with_state
 from prunecli.surgery.replay import plan_replay
 from prunecli.surgery.report.measure import Report
@@ -40,7 +40,7 @@ class Ways:
             return "--key-prefix"
         return "--zeros-are-pruned" if self.zeros_are_pruned else None
 
-    def over(self, prune: Prune) -> Prune:
+    def over(self, prune: PruneRequest) -> PruneRequest:
         """Return a request with what the command line says instead of what the request says."""
         return replace(
             prune,
@@ -70,7 +70,7 @@ class Asked:
 class Request:
     """A request, and the report whose masks it asks for once more, if it does."""
 
-    prune: Prune
+    prune: PruneRequest
     told: Report | None = None
 
 
@@ -126,10 +126,12 @@ def request_of(asked: Asked) -> Request:
         return Request(asked.ways.over(read_recipe(input_path(asked.recipe, "--recipe"))))
     if asked.selection is None or asked.amount is None:
         raise UsageError("nothing is selected; add -p NAME and -a 0.5")
-    return Request(asked.ways.over(Prune((Group(asked.selection, parse_amount(asked.amount), asked.together),))))
+    return Request(
+        asked.ways.over(PruneRequest((PruneGroup(asked.selection, parse_amount(asked.amount), asked.together),)))
+    )
 
 
-def plan_of(opened: Opened, request: Request, *, stamp: bool) -> Plan:
+def plan_of(opened: AnyCheckpoint, request: Request, *, stamp: bool) -> Plan:
     """Plan a request, and the stamp if it is asked for.
 
     Raises:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from prunecli.cli.options import output_path
 from prunecli.errors import UsageError
 from prunecli.formats.outputs.output import Output, check_output, write_output
-from prunecli.reporting.format import Form, form_of, rendered
+from prunecli.reporting.format import ReportFormat, form_of, rendered
 from prunecli.reporting.plot import check_plot, draw
 from prunecli.reporting.terminal import screen_of
-from prunecli.reporting.text import View, as_text
+from prunecli.reporting.text import TableOptions, as_text
 from prunecli.surgery.report.measure import Report
 
 __all__ = ["Wanted", "deliver", "settle"]
@@ -19,18 +19,20 @@ __all__ = ["Wanted", "deliver", "settle"]
 class Wanted:
     """A report's form, its file (None: standard output), and a figure's file with its kind, if one is drawn."""
 
-    form: Form
-    view: View
+    form: ReportFormat
+    view: TableOptions
     target: Output | None
     figure: tuple[Output, str] | None
 
     @property
     def pictures(self) -> bool:
         """Whether it shows where the zeros of single parameters lie."""
-        return self.form is Form.HTML or self.figure is not None
+        return self.form is ReportFormat.HTML or self.figure is not None
 
 
-def settle(form: Form | None, output: str | None, plot: str | None, view: View, *, force: bool) -> Wanted:
+def settle(
+    form: ReportFormat | None, output: str | None, plot: str | None, view: TableOptions, *, force: bool
+) -> Wanted:
     """Find the form and look at the files before anything is read.
 
     Raises:
@@ -40,8 +42,8 @@ def settle(form: Form | None, output: str | None, plot: str | None, view: View, 
     """
     file = None if output in (None, "-") else output_path(str(output), "--output")
     if form is None:
-        form = Form.TABLE if file is None else form_of(file.name)
-    if form is not Form.TABLE and view != View():
+        form = ReportFormat.TABLE if file is None else form_of(file.name)
+    if form is not ReportFormat.TABLE and view != TableOptions():
         raise UsageError(f"--depth, --sort and --top are for the table; leave them out, or --format {form} out")
     figure = None
     if plot is not None:
@@ -58,7 +60,7 @@ def deliver(report: Report, wanted: Wanted) -> None:
         write_output(target, draw(report, kind))
     if wanted.target is not None:
         write_output(wanted.target, rendered(report, wanted.form, view=wanted.view))
-    elif wanted.form is Form.TABLE:
+    elif wanted.form is ReportFormat.TABLE:
         sys.stdout.write(as_text(report, screen_of(sys.stdout), wanted.view))
     else:
         sys.stdout.flush()

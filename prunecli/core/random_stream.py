@@ -132,7 +132,7 @@ def split(seed: int, counts: Sequence[int], amount: int, *, name: str = "") -> l
     return allocate(_words(stream_key(seed, name, sum(counts), purpose="prunecli/1/global")), counts, amount)
 
 
-def allocate(words: "_Words", counts: Sequence[int], amount: int) -> list[int]:
+def allocate(words: "_RawStream", counts: Sequence[int], amount: int) -> list[int]:
     """Draw how many of `amount` uniformly pruned candidates fall into each of the consecutive `counts`."""
     left, draws, shares = sum(counts), amount, []
     if not 0 <= draws <= left:
@@ -145,7 +145,7 @@ def allocate(words: "_Words", counts: Sequence[int], amount: int) -> list[int]:
     return shares
 
 
-class _Words:
+class _RawStream:
     """The raw 64-bit words of one stream, in order."""
 
     def __init__(self, bits: np.random.SFC64) -> None:
@@ -169,8 +169,8 @@ class _Words:
         return drawn
 
 
-def _words(key: int, *path: int) -> _Words:
-    return _Words(np.random.SFC64(np.random.SeedSequence(key, spawn_key=path)))
+def _words(key: int, *path: int) -> _RawStream:
+    return _RawStream(np.random.SFC64(np.random.SeedSequence(key, spawn_key=path)))
 
 
 def _hypergeometric(word: int, total: int, good: int, draws: int) -> int:
@@ -255,7 +255,7 @@ def _quick_offset(fraction: float, falling: _Floats, rising: _Floats) -> int | N
     return -1 - first if place < 0 else first
 
 
-def _choose(words: _Words, amount: int, chosen: NDArray[np.bool_]) -> None:
+def _choose(words: _RawStream, amount: int, chosen: NDArray[np.bool_]) -> None:
     """Draw a uniform `amount`-subset of `chosen.size` ranks into `chosen`, as booleans."""
     size = chosen.size
     if amount * _RARE <= size:
@@ -269,7 +269,7 @@ def _choose(words: _Words, amount: int, chosen: NDArray[np.bool_]) -> None:
         _flip(words, chosen, surplus > 0, abs(surplus))
 
 
-def _bernoulli(words: _Words, amount: int, chosen: NDArray[np.bool_]) -> None:
+def _bernoulli(words: _RawStream, amount: int, chosen: NDArray[np.bool_]) -> None:
     """Choose every rank with about the probability `amount / size`: its byte decides, a further word settles ties.
 
     The probability need not be exact: conditioned on the number chosen, any Bernoulli set is uniform. So where 256ths
@@ -287,12 +287,12 @@ def _bernoulli(words: _Words, amount: int, chosen: NDArray[np.bool_]) -> None:
     chosen[tied] = (words.take(tied.size) >> np.uint64(32)) < remainder
 
 
-def _bytes(words: _Words, count: int) -> NDArray[np.uint8]:
+def _bytes(words: _RawStream, count: int) -> NDArray[np.uint8]:
     """Draw `count` bytes, the low byte of each word first; the rest of the last word is thrown away."""
     return words.take(-(-count // 8)).astype("<u8", copy=False).view(np.uint8)[:count]
 
 
-def _flip(words: _Words, chosen: NDArray[np.bool_], value: bool, count: int) -> None:
+def _flip(words: _RawStream, chosen: NDArray[np.bool_], value: bool, count: int) -> None:
     """Flip `count` of the ranks whose state is `value`, a uniform choice among them, in place.
 
     Uniform positions in order of drawing, skipping the wrong ones and repetitions, until enough have been met.

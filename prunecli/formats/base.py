@@ -8,7 +8,7 @@ from typing import Protocol
 
 from prunecli.formats.dtypes import DType
 from prunecli.formats.io.pieces import Checksum, Content, Copy, Piece
-from prunecli.formats.io.source import Bytes, Source
+from prunecli.formats.io.source import ByteSource, Source
 from prunecli.formats.views import View
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Moment",
     "Part",
     "Patch",
-    "Reading",
+    "ReadOptions",
     "Storage",
     "TensorInfo",
     "patched_copies",
@@ -28,7 +28,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadOptions:
     """How a checkpoint is to be read.
 
     `key` forces where the state dict lies (a dotted path). `foreign` admits objects of classes that weights-only
@@ -42,7 +42,7 @@ class Reading:
     recorded: bool = False
 
 
-AS_FOUND = Reading()
+AS_FOUND = ReadOptions()
 """Nothing forced, nothing foreign."""
 
 
@@ -184,13 +184,13 @@ class Layout(Protocol):
     """Named tensors in storages, and the bytes that these consist of: all that a plan is made from.
 
     `tensors` are those of the state dict; `carried` are all others (optimizer state, averages), by their paths: never
-    edited, but known, since they may share a storage. `maskless` says why the container has no place for masks, None
-    if it has. `metadata` are the strings by name that the container holds beside its tensors, None if it has no place
-    for any. `notes` are plain sentences on how it was read that its user should see; the command line prints them.
+    edited, but known, since they may share a storage. `no_masks_because` says why the container cannot hold masks,
+    None if it can. `metadata`: the container's string entries, None if the format has none.
+    `notes` are plain sentences on how it was read that its user should see; the command line prints them.
     """
 
     @property
-    def source(self) -> Bytes: ...
+    def source(self) -> ByteSource: ...
     @property
     def format(self) -> str: ...
     @property
@@ -200,7 +200,7 @@ class Layout(Protocol):
     @property
     def carried(self) -> Sequence[TensorInfo]: ...
     @property
-    def maskless(self) -> str | None: ...
+    def no_masks_because(self) -> str | None: ...
     @property
     def metadata(self) -> Mapping[str, str] | None: ...
     @property

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from prunecli.errors import DamagedError, UnsupportedError, UsageError, show
-from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
+from prunecli.formats.base import AS_FOUND, Checkpoint, ReadOptions
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import open_remote
 from prunecli.formats.io.source import Source, open_source, open_stdin
@@ -42,7 +42,7 @@ _FRIENDLY = (
 
 
 @contextmanager
-def open_checkpoint(location: Location | None, reading: Reading = AS_FOUND) -> Iterator[Checkpoint]:
+def open_checkpoint(location: Location | None, reading: ReadOptions = AS_FOUND) -> Iterator[Checkpoint]:
     """Open a checkpoint and read its layout; None stands for standard input.
 
     Raises:
@@ -62,7 +62,7 @@ def open_location(location: Location | None) -> AbstractContextManager[Source]:
     return open_remote(location) if isinstance(location, Url) else open_source(location)
 
 
-def read_checkpoint(source: Source, reading: Reading = AS_FOUND) -> Checkpoint:
+def read_checkpoint(source: Source, reading: ReadOptions = AS_FOUND) -> Checkpoint:
     """Read the layout of an open file, whichever container it is."""
     if source.size == 0:
         raise DamagedError(f"{source.label} is empty")

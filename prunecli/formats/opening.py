@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from prunecli.errors import PrunecliError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Checkpoint, Reading
+from prunecli.formats.base import AS_FOUND, Checkpoint, ReadOptions
 from prunecli.formats.detect import open_checkpoint, read_checkpoint
 from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.component_names import find_components
@@ -21,13 +21,13 @@ from prunecli.formats.folders.weights import folder_of_index, is_index, weights_
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import look_at, open_found
 
-__all__ = ["Opened", "confirm", "fingerprint", "holds_checkpoint", "open_any", "open_any_folder"]
+__all__ = ["AnyCheckpoint", "check_unchanged", "fingerprint", "holds_checkpoint", "open_any", "open_any_folder"]
 
-Opened = Checkpoint | Folder
+AnyCheckpoint = Checkpoint | Folder
 
 
 @contextmanager
-def open_any(location: Location | None, reading: Reading = AS_FOUND) -> Iterator[Opened]:
+def open_any(location: Location | None, reading: ReadOptions = AS_FOUND) -> Iterator[AnyCheckpoint]:
     """Open a checkpoint and read its layout; None stands for standard input, an index for its shards.
 
     Raises:
@@ -59,25 +59,25 @@ def holds_checkpoint(location: Location) -> bool:
             places += [location / name for name in weights_among(each.name for each in location.iterdir())]
     for place in places:
         try:
-            with open_any(place, Reading(foreign=True, follow_links=True)):
+            with open_any(place, ReadOptions(foreign=True, follow_links=True)):
                 return True
         except PrunecliError:
             continue
     return False
 
 
-def confirm(opened: Opened) -> None:
+def check_unchanged(opened: AnyCheckpoint) -> None:
     """Look, once all is read, whether every file was the same all the while.
 
     Raises:
         UnreadableError: one was not.
     """
     for source in opened.sources.values() if isinstance(opened, Folder) else [opened.source]:
-        source.confirm()
+        source.check_unchanged()
 
 
 @contextmanager
-def open_any_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator[Folder]:
+def open_any_folder(location: Location, reading: ReadOptions = AS_FOUND) -> Iterator[Folder]:
     """Open a folder of components, shards or slices, or, but not behind a URL, of torch.distributed.checkpoint.
 
     Raises:
@@ -97,7 +97,7 @@ def open_any_folder(location: Location, reading: Reading = AS_FOUND) -> Iterator
         yield folder
 
 
-def _open_listed(listing: Listing, reading: Reading) -> AbstractContextManager[Folder]:
+def _open_listed(listing: Listing, reading: ReadOptions) -> AbstractContextManager[Folder]:
     components = find_components(listing)
     if components is not None:
         return open_components(listing, components, reading)
@@ -113,7 +113,7 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
         return False
 
 
-def fingerprint(opened: Opened) -> str:
+def fingerprint(opened: AnyCheckpoint) -> str:
     """Return what tells this state of a checkpoint from others: its tensors, and the state of its files."""
     digest = hashlib.blake2b(digest_size=16)
     sources = opened.sources if isinstance(opened, Folder) else {"": opened.source}

@@ -22,10 +22,10 @@ from prunecli.formats.io.pieces import Content
 from prunecli.formats.views import View
 from prunecli.modules.shards import Shard, check_wrappers, is_spread, shard_of, to_shards
 
-__all__ = ["LiveModule", "Memory", "WrittenBack"]
+__all__ = ["LiveModule", "ModuleMemory", "WriteThrough"]
 
 
-class Memory:
+class ModuleMemory:
     """The storages of a module as one run of bytes, on whatever device each of them lies."""
 
     name: str | None = None
@@ -90,10 +90,10 @@ class Memory:
             done += count
 
 
-class WrittenBack:
+class WriteThrough:
     """What a content makes of a range of memory, put in the range's place."""
 
-    def __init__(self, content: Content, memory: Memory, offset: int) -> None:
+    def __init__(self, content: Content, memory: ModuleMemory, offset: int) -> None:
         self.block = content.block
         self._content = content
         self._memory = memory
@@ -121,14 +121,14 @@ class LiveModule:
     """
 
     format = "module"
-    maskless: str | None = None
+    no_masks_because: str | None = None
     metadata: Mapping[str, str] | None = None
     notes: Sequence[str] = ()
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.big_endian = sys.byteorder == "big"
-        self.source = Memory(f"the module {show(type(module).__name__)}")
+        self.source = ModuleMemory(f"the module {show(type(module).__name__)}")
         if any(isinstance(each, torch.jit.ScriptModule) for each in module.modules()):
             raise UnsupportedError(
                 f"{self.source.label} holds TorchScript, which cannot be changed in memory; prune the module that it "
@@ -234,7 +234,7 @@ def _key(tensor: Tensor) -> str:
     return f"{storage.device}:{storage.data_ptr()}"
 
 
-def _storages(tensors: Mapping[str, Tensor], memory: Memory) -> dict[str, Storage]:
+def _storages(tensors: Mapping[str, Tensor], memory: ModuleMemory) -> dict[str, Storage]:
     """Lay out the memory of all tensors; of two storages that begin at one place, the longer one."""
     longest: dict[str, torch.UntypedStorage] = {}
     for tensor in tensors.values():

@@ -10,7 +10,16 @@ from torch import Tensor
 from prunecli.core.random_stream import BLOCK, Subset
 from prunecli.core.scratch import Scratch
 
-__all__ = ["all_ones", "has_values", "kept_ones", "mask_from_ones", "masked", "nonzero_flags", "ones_like", "strike"]
+__all__ = [
+    "all_ones",
+    "clear_chosen",
+    "has_values",
+    "kept_ones",
+    "mask_from_ones",
+    "masked",
+    "nonzero_flags",
+    "ones_like",
+]
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 """By element size: integers to move elements as bits, whatever arithmetic torch has for their dtype; two for 16."""
@@ -89,7 +98,7 @@ def nonzero_flags(tensor: Tensor) -> Tensor:
     return _empty(tensor.shape, torch.bool).copy_(tensor)
 
 
-def strike(subset: Subset, keep: NDArray[np.bool_]) -> None:
+def clear_chosen(subset: Subset, keep: NDArray[np.bool_]) -> None:
     """Set what `subset` chooses among the true elements to false, in place."""
     ranks, drawn = keep[:0], 0
     for start in range(0, keep.size, BLOCK):

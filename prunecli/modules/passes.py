@@ -6,15 +6,15 @@ import torch
 
 from prunecli.core.random_stream import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
-from prunecli.formats.io.pieces import Copy, Fresh
+from prunecli.formats.io.pieces import Copy, Generated
 from prunecli.formats.io.sinks import NullSink
 from prunecli.formats.io.stream import default_jobs, run_pieces
-from prunecli.modules.layout import LiveModule, WrittenBack
+from prunecli.modules.layout import LiveModule, WriteThrough
 from prunecli.modules.shards import exchange
 from prunecli.surgery.names.parameters import canonical
 from prunecli.surgery.names.select import Selection, matcher
 from prunecli.surgery.plan.plan import SEEDS, Plan
-from prunecli.surgery.run.edit import Surgery, looks
+from prunecli.surgery.run.edit import PreparedEdit, read_only_pieces
 
 __all__ = ["agreed_seed", "check_refused", "pass_over"]
 
@@ -41,7 +41,7 @@ def agreed_seed(live: LiveModule, seed: int | None) -> int:
     return drawn
 
 
-def pass_over(live: LiveModule, plan: Plan, surgery: Surgery) -> None:
+def pass_over(live: LiveModule, plan: Plan, surgery: PreparedEdit) -> None:
     """Let the data pass on every rank, and add up what all of them found; if one fails, all do."""
     failure: BaseException | None = None
     try:
@@ -71,15 +71,15 @@ def pass_over(live: LiveModule, plan: Plan, surgery: Surgery) -> None:
         raise UnsupportedError("another rank failed; the module is as it was, here as there")
 
 
-def _pass_over_here(live: LiveModule, plan: Plan, surgery: Surgery) -> None:
+def _pass_over_here(live: LiveModule, plan: Plan, surgery: PreparedEdit) -> None:
     """Let the data pass once, to be counted, and to be written back where the plan bakes."""
     parameters = plan.parameters.values()
     tensors = [tensor for each in parameters for tensor in (each.weight, each.mask) if tensor is not None]
-    pieces: list[Copy | Fresh] = []
-    for piece in looks(surgery.edit, tensors):
+    pieces: list[Copy | Generated] = []
+    for piece in read_only_pieces(surgery.edit, tensors):
         if plan.bake and piece.content is not None:
-            pieces.append(replace(piece, content=WrittenBack(piece.content, live.source, piece.offset)))
+            pieces.append(replace(piece, content=WriteThrough(piece.content, live.source, piece.offset)))
         else:
             pieces.append(piece)
-    pieces += [Fresh(addition.nbytes, addition.content) for addition in surgery.edit.additions]
+    pieces += [Generated(addition.nbytes, addition.content) for addition in surgery.edit.additions]
     run_pieces(pieces, live.source, NullSink(), jobs=default_jobs())

@@ -21,10 +21,10 @@ from prunecli.modules.random_unstructured import RandomAmongNonzero, RandomUnstr
 from prunecli.modules.shards import fsdp_records, is_spread, names_restored_on_failure
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.names.terms import PYTHON
-from prunecli.surgery.plan.plan import Plan, Planned, plan_bake, plan_prune
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.plan import Plan, PlannedParameter, plan_bake, plan_prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.measure import Report, make_report
-from prunecli.surgery.run.edit import prepare
+from prunecli.surgery.run.edit import build_edit
 
 __all__ = ["bake_module", "prune_module"]
 
@@ -91,7 +91,9 @@ def prune_module(
             "prune the saved checkpoint with --zeros-are-pruned"
         )
     drawn = agreed_seed(live, seed)
-    prune = Prune((Group(selection, share, everywhere),), drawn, remove, untie, zeros_are_pruned, mask_dtype="same")
+    prune = PruneRequest(
+        (PruneGroup(selection, share, everywhere),), drawn, remove, untie, zeros_are_pruned, mask_dtype="same"
+    )
     return _carry_out(live, plan_prune(live, prune, PYTHON))
 
 
@@ -131,12 +133,12 @@ def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Site:
+class _ParameterSite:
     """Where a parameter lives: its own module, and the modules that read it there uncalled, each with the path down."""
 
     owner: nn.Module
     leaf: str
-    planned: Planned
+    planned: PlannedParameter
     readers: tuple[tuple[nn.Module, str], ...]
 
 
@@ -144,7 +146,7 @@ def _carry_out(live: LiveModule, plan: Plan) -> Report:
     """Do what a plan says: count, and write if it bakes; then change names, masks and hooks."""
     sites = _sites(live.module, plan)
     records = fsdp_records(live.module)
-    surgery = prepare(live, plan)
+    surgery = build_edit(live, plan)
     touched = {id(each): each for site in sites for each in (site.owner, *(reader for reader, _ in site.readers))}
     with contextlib.ExitStack() as stack:
         stack.enter_context(live.source.restored_on_failure())
@@ -164,19 +166,19 @@ def _carry_out(live: LiveModule, plan: Plan) -> Report:
     return report
 
 
-def _sites(module: nn.Module, plan: Plan) -> list[_Site]:
+def _sites(module: nn.Module, plan: Plan) -> list[_ParameterSite]:
     """Find the modules of the planned parameters; one that a shared module has under several names comes once.
 
     Raises:
         UsageError: such a parameter is selected under some of its names only; or one cannot take a mask.
     """
-    sites: dict[tuple[int, str], _Site] = {}
+    sites: dict[tuple[int, str], _ParameterSite] = {}
     for name, planned in plan.planned.items():
         path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(path)
         if not plan.bake:
             _check_maskable(planned, owner, leaf)
-        site = sites.setdefault((id(owner), leaf), _Site(owner, leaf, planned, ()))
+        site = sites.setdefault((id(owner), leaf), _ParameterSite(owner, leaf, planned, ()))
         sites[id(owner), leaf] = replace(site, readers=(*site.readers, *_readers(module, path)))
     for name in plan.parameters:
         path, _, leaf = name.rpartition(".")
@@ -189,7 +191,7 @@ def _sites(module: nn.Module, plan: Plan) -> list[_Site]:
     return list(sites.values())
 
 
-def _check_maskable(planned: Planned, owner: nn.Module, leaf: str) -> None:
+def _check_maskable(planned: PlannedParameter, owner: nn.Module, leaf: str) -> None:
     """Refuse what a hook could not keep pruned, and names that would push aside what is no tensor of the state dict."""
     parameter = planned.parameter
     name = show(parameter.name)
@@ -224,7 +226,7 @@ def _has_forward(module: nn.Module) -> bool:
     return type(module).forward is not nn.Module.forward
 
 
-def _mask(site: _Site, plan: Plan) -> None:
+def _mask(site: _ParameterSite, plan: Plan) -> None:
     among_nonzero = plan.prune is not None and plan.prune.zeros_are_pruned
     method = RandomAmongNonzero if among_nonzero else RandomUnstructured
     planned = site.planned
@@ -234,7 +236,7 @@ def _mask(site: _Site, plan: Plan) -> None:
         keep_fresh(reader, path)
 
 
-def _bake(site: _Site) -> None:
+def _bake(site: _ParameterSite) -> None:
     parameter = site.planned.parameter
     if parameter.mask is not None:
         unmask(site.owner, site.leaf)
@@ -242,7 +244,7 @@ def _bake(site: _Site) -> None:
             stop_refreshing(reader, path)
 
 
-def _tell_fsdp(sites: Sequence[_Site], records: Sequence[Any]) -> None:
+def _tell_fsdp(sites: Sequence[_ParameterSite], records: Sequence[Any]) -> None:
     """Tell FSDP2 by which name it finds a parameter that has its own name back."""
     back = {
         (id(site.owner), f"{site.leaf}_orig"): site.leaf for site in sites if site.planned.parameter.mask is not None
@@ -253,7 +255,7 @@ def _tell_fsdp(sites: Sequence[_Site], records: Sequence[Any]) -> None:
         record.shared_param_names[:] = [back.get((id(module), name), name) for module, name in shared]
 
 
-def _tell_autograd(sites: Sequence[_Site]) -> None:
+def _tell_autograd(sites: Sequence[_ParameterSite]) -> None:
     """Let a backward pass that still needs the old values say so, instead of computing with the new ones."""
     weights = [getattr(site.owner, site.leaf) for site in sites]
     weights += [weight.to_local().detach() for weight in weights if is_spread(weight)]

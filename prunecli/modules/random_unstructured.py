@@ -26,13 +26,13 @@ from prunecli.errors import UsageError, show
 from prunecli.modules.hooks import find_hook, untouched_on_failure
 from prunecli.modules.masks import (
     all_ones,
+    clear_chosen,
     has_values,
     kept_ones,
     mask_from_ones,
     masked,
     nonzero_flags,
     ones_like,
-    strike,
 )
 
 __all__ = ["RandomAmongNonzero", "RandomUnstructured", "random_unstructured", "remove"]
@@ -196,7 +196,7 @@ class RandomUnstructured(BasePruningMethod):
         if all_ones(before):
             return mask_from_ones(self._subset(before.numel()), before)
         keep = nonzero_flags(before)
-        strike(self._subset(int(np.count_nonzero(keep.numpy()))), keep.view(-1).numpy())
+        clear_chosen(self._subset(int(np.count_nonzero(keep.numpy()))), keep.view(-1).numpy())
         return masked(before, keep)
 
     def _subset(self, candidates: int) -> Subset:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from prunecli.errors import show
 from prunecli.reporting.csv import safe_cell
-from prunecli.reporting.format import Form
+from prunecli.reporting.format import ReportFormat
 from prunecli.reporting.markdown import code
 from prunecli.reporting.numbers import percent, shape_of
 from prunecli.surgery.compare.model import Change, Comparison, comparison_as_dict
@@ -112,10 +112,10 @@ def _sentence(comparison: Comparison) -> str:
     )
 
 
-WRITERS: Mapping[Form, Callable[[Comparison], str]] = {
-    Form.TABLE: _as_table,
-    Form.JSON: _as_json,
-    Form.CSV: _as_csv,
-    Form.MARKDOWN: _as_markdown,
+WRITERS: Mapping[ReportFormat, Callable[[Comparison], str]] = {
+    ReportFormat.TABLE: _as_table,
+    ReportFormat.JSON: _as_json,
+    ReportFormat.CSV: _as_csv,
+    ReportFormat.MARKDOWN: _as_markdown,
 }
 """By the form that is asked for."""

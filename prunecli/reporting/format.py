@@ -6,14 +6,14 @@ from pathlib import PurePosixPath
 
 from prunecli.errors import UsageError, show
 from prunecli.reporting.terminal import PAGE, Screen
-from prunecli.reporting.text import View, as_text
+from prunecli.reporting.text import TableOptions, as_text
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.measure import Report
 
-__all__ = ["Form", "form_of", "rendered"]
+__all__ = ["ReportFormat", "form_of", "rendered"]
 
 
-class Form(enum.StrEnum):
+class ReportFormat(enum.StrEnum):
     """How a report is written."""
 
     TABLE = "table"
@@ -24,18 +24,22 @@ class Form(enum.StrEnum):
 
 
 _SUFFIXES = {
-    ".json": Form.JSON,
-    ".csv": Form.CSV,
-    ".md": Form.MARKDOWN,
-    ".markdown": Form.MARKDOWN,
-    ".html": Form.HTML,
-    ".htm": Form.HTML,
-    ".txt": Form.TABLE,
+    ".json": ReportFormat.JSON,
+    ".csv": ReportFormat.CSV,
+    ".md": ReportFormat.MARKDOWN,
+    ".markdown": ReportFormat.MARKDOWN,
+    ".html": ReportFormat.HTML,
+    ".htm": ReportFormat.HTML,
+    ".txt": ReportFormat.TABLE,
 }
-_RENDERERS = {Form.CSV: "csv.as_csv", Form.MARKDOWN: "markdown.as_markdown", Form.HTML: "html.as_html"}
+_RENDERERS = {
+    ReportFormat.CSV: "csv.as_csv",
+    ReportFormat.MARKDOWN: "markdown.as_markdown",
+    ReportFormat.HTML: "html.as_html",
+}
 
 
-def form_of(name: str) -> Form:
+def form_of(name: str) -> ReportFormat:
     """Return the form that a file's suffix stands for.
 
     Raises:
@@ -43,18 +47,16 @@ def form_of(name: str) -> Form:
     """
     suffix = PurePosixPath(name).suffix.lower()
     if suffix not in _SUFFIXES:
-        known = ", ".join(_SUFFIXES)
-        raise UsageError(
-            f"{show(name, 80)} does not tell a report's format by its suffix ({known}); add --format {'|'.join(Form)}"
-        )
+        known, formats = ", ".join(_SUFFIXES), "|".join(ReportFormat)
+        raise UsageError(f"{show(name, 80)} has a suffix of no report format ({known}); add --format {formats}")
     return _SUFFIXES[suffix]
 
 
-def rendered(report: Report, form: Form, screen: Screen = PAGE, view: View | None = None) -> bytes:
+def rendered(report: Report, form: ReportFormat, screen: Screen = PAGE, view: TableOptions | None = None) -> bytes:
     """Render a report, in UTF-8; `screen` and `view` say how, if it is a table."""
-    if form is Form.JSON:
+    if form is ReportFormat.JSON:
         return render_json(report)
-    if form is Form.TABLE:
+    if form is ReportFormat.TABLE:
         return as_text(report, screen, view).encode("utf-8")
     module, _, function = _RENDERERS[form].partition(".")  # few runs need one of them, and none needs all
     render = getattr(importlib.import_module(f"prunecli.reporting.{module}"), function)

@@ -9,14 +9,14 @@ from prunecli.reporting.norms import zero_norms_text
 from prunecli.reporting.numbers import percent, size_of
 from prunecli.surgery.report.measure import ParameterReport, Report, counted_of
 
-__all__ = ["Fact", "Storage", "facts", "storage"]
+__all__ = ["Remark", "StorageRows", "facts", "storage"]
 
 _FEW = 0.01
 """A share of the elements below which leaving them out is not worth it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class Remark:
     """A sentence on a topic of two words or so."""
 
     topic: str
@@ -24,7 +24,7 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
+class StorageRows:
     """Bytes of the values: all of them, or a bit for each element and the values that are not zero."""
 
     dense: int
@@ -33,7 +33,7 @@ class Storage:
     """Bytes of the bits alone."""
 
 
-def storage(parameters: Iterable[ParameterReport]) -> Storage:
+def storage(parameters: Iterable[ParameterReport]) -> StorageRows:
     """Sum up the bytes of parameters whose zeros are counted."""
     dense = bitmask = bits = 0
     for each in parameters:
@@ -41,27 +41,27 @@ def storage(parameters: Iterable[ParameterReport]) -> Storage:
             dense += each.bytes
             bits += (each.elements + 7) // 8
             bitmask += each.bytes // each.elements * (each.elements - each.zeros) if each.elements else 0
-    return Storage(dense, bits + bitmask, bits)
+    return StorageRows(dense, bits + bitmask, bits)
 
 
-def facts(report: Report) -> list[Fact]:
+def facts(report: Report) -> list[Remark]:
     """Say what the numbers mean; what was not looked at is left out."""
     counted = counted_of(report.parameters)
     whole = sum(each.bytes for each in counted) + sum(group.bytes for group in report.left_out)
-    found = [Fact("left out", left_out_text(report.left_out, whole))] if report.left_out else []
+    found = [Remark("left out", left_out_text(report.left_out, whole))] if report.left_out else []
     if text := zero_norms_text(report.parameters):
-        found.append(Fact("weight norm", text))
-    found += [Fact("storage", _of_storage(storage(counted)))] if report.totals.elements else []
+        found.append(Remark("weight norm", text))
+    found += [Remark("storage", _of_storage(storage(counted)))] if report.totals.elements else []
     # A vector is one row: that it is empty, or each of its columns, tells nothing.
     matrices = [each.structure for each in counted if each.structure is not None and len(each.shape) > 1]
     matrices = [each for each in matrices if each.rows and each.columns]
     if matrices:
-        found += [Fact("rows, columns", _of_lines(matrices)), Fact("16x16 blocks", _of_blocks(matrices))]
+        found += [Remark("rows, columns", _of_lines(matrices)), Remark("16x16 blocks", _of_blocks(matrices))]
         found += _of_fours(matrices)
     return found
 
 
-def _of_storage(sizes: Storage) -> str:
+def _of_storage(sizes: StorageRows) -> str:
     both = f"{size_of(sizes.dense)} dense, {size_of(sizes.bitmask)} as bitmask and kept values"
     if sizes.bitmask < sizes.dense:
         return f"{both}: {percent(sizes.dense - sizes.bitmask, sizes.dense, 0)} smaller"
@@ -93,24 +93,24 @@ def _of_blocks(matrices: Sequence[Structure]) -> str:
     return f"{text}, too few to matter" if empty < _FEW * blocks else f"{text}: a block-sparse kernel can skip them"
 
 
-def _of_fours(matrices: Sequence[Structure]) -> list[Fact]:
+def _of_fours(matrices: Sequence[Structure]) -> list[Remark]:
     """Say how near the groups of four are to what hardware takes, and along which dimension they lie.
 
     Hardware sums over the inputs, which are dimension 1 of a linear layer's weight and of a convolution's. Whether a
     stack of matrices is multiplied from the left or from the right is not known.
     """
-    grouped = [each for each in matrices if each.fours]
-    fours = sum(each.fours or 0 for each in grouped)
-    if not fours:
+    grouped = [each for each in matrices if each.groups_of_4]
+    groups_of_4 = sum(each.groups_of_4 or 0 for each in grouped)
+    if not groups_of_4:
         return []
-    halved = sum(each.halved_fours or 0 for each in grouped)
-    whole = sum(each.fours == each.halved_fours for each in grouped)
+    halved = sum(each.groups_of_4_with_2_zeros or 0 for each in grouped)
+    whole = sum(each.groups_of_4 == each.groups_of_4_with_2_zeros for each in grouped)
     known = all(each.grouped_by == 1 for each in grouped)
     dimensions = sorted({each.grouped_by for each in grouped if each.grouped_by is not None})
     along = f" along dimension{'s' * (len(dimensions) > 1)} {' and '.join(map(str, dimensions))}" if dimensions else ""
-    if halved == fours:
+    if halved == groups_of_4:
         text = f"all groups of four{along} have two zeros"
         more = ", as hardware for 2:4 wants it" if known else "; whether hardware sums over it is not known"
-        return [Fact("2:4", text + (more if dimensions else ""))]
-    text = f"{percent(halved, fours, 1)} of the groups of four{along} have two zeros; hardware wants all"
-    return [Fact("2:4", f"{text}, as {whole} of {len(grouped)} matrices have" if whole else text)]
+        return [Remark("2:4", text + (more if dimensions else ""))]
+    text = f"{percent(halved, groups_of_4, 1)} of the groups of four{along} have two zeros; hardware wants all"
+    return [Remark("2:4", f"{text}, as {whole} of {len(grouped)} matrices have" if whole else text)]

@@ -11,7 +11,7 @@ from prunecli.reporting.terminal import Screen
 from prunecli.reporting.tree import Node, Sort, by_key, fit, fold, grow, heights, outline, sort_tree, sums_of
 from prunecli.surgery.report.measure import ParameterReport, Report
 
-__all__ = ["View", "as_text", "done_as_text"]
+__all__ = ["TableOptions", "as_text", "done_as_text"]
 
 _TOPICS = 14
 """Width of the column of topics above the tree."""
@@ -24,7 +24,7 @@ BOLD, DIM, CYAN, YELLOW = "1", "2", "36", "33"
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TableOptions:
     """What of a report is shown: modules down to a depth, in an order, or only the first parameters in that order."""
 
     depth: int | None = None
@@ -32,9 +32,9 @@ class View:
     top: int | None = None
 
 
-def as_text(report: Report, screen: Screen, view: View | None = None) -> str:
+def as_text(report: Report, screen: Screen, view: TableOptions | None = None) -> str:
     """Render a whole report; without a depth, as deep as fits the height of a terminal."""
-    view = view or View()
+    view = view or TableOptions()
     above = [*_heading(report, screen), ""]
     room = (
         None if screen.height is None else screen.height - len(above) - 3
@@ -99,7 +99,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _chosen(
-    parameters: Sequence[ParameterReport], screen: Screen, view: View, room: int | None
+    parameters: Sequence[ParameterReport], screen: Screen, view: TableOptions, room: int | None
 ) -> tuple[list[tuple[Node, str]], list[str]]:
     """Return the nodes to show, each with the lines of the tree to its left, and what to say of those left out."""
     if view.top is not None:

@@ -8,15 +8,15 @@ from prunecli.errors import ThresholdError, UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.names.terms import SHELL, Wording
-from prunecli.surgery.plan.plan import Plan, Planned, check_request, plan_parameters
-from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.plan import Plan, PlannedParameter, check_request, plan_parameters
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.measure import ParameterReport, Report
-from prunecli.surgery.run.edit import Surgery
+from prunecli.surgery.run.edit import PreparedEdit
 
 __all__ = ["check_masks", "plan_replay"]
 
 
-def plan_replay(checkpoint: Layout, report: Report, prune: Prune, words: Wording = SHELL) -> Plan:
+def plan_replay(checkpoint: Layout, report: Report, prune: PruneRequest, words: Wording = SHELL) -> Plan:
     """Plan the masks that a report of `apply` tells of; `prune` is its request, or that with other ways to write them.
 
     Nothing is selected or counted anew: each parameter that the report pruned gets the elements that were dropped
@@ -41,7 +41,7 @@ def plan_replay(checkpoint: Layout, report: Report, prune: Prune, words: Wording
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, expected)
 
 
-def check_masks(plan: Plan, surgery: Surgery) -> None:
+def check_masks(plan: Plan, surgery: PreparedEdit) -> None:
     """Compare the masks that were made with those that the plan expects, before the output gets its name.
 
     Raises:
@@ -72,7 +72,7 @@ def _found(
     return found
 
 
-def _as_told(planned: Planned, told: ParameterReport, prune: Prune) -> Planned:
+def _as_told(planned: PlannedParameter, told: ParameterReport, prune: PruneRequest) -> PlannedParameter:
     candidates = planned.census.candidates
     if candidates != told.candidates:
         raise UsageError(
@@ -83,7 +83,7 @@ def _as_told(planned: Planned, told: ParameterReport, prune: Prune) -> Planned:
     return replace(planned, key=told.key, subset=subset)
 
 
-def _check_ties(planned: Mapping[str, Planned]) -> None:
+def _check_ties(planned: Mapping[str, PlannedParameter]) -> None:
     """Refuse tied parameters that the report did not prune together."""
     for name, each in planned.items():
         for partner in each.tied_to:

@@ -13,30 +13,30 @@ from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.remote import RemoteSource
 from prunecli.formats.io.sinks import PipeSink
 from prunecli.formats.io.source import FileSource
-from prunecli.formats.opening import Opened, confirm
+from prunecli.formats.opening import AnyCheckpoint, check_unchanged
 from prunecli.formats.outputs.file import Target, publish_file, stdout_failure
 from prunecli.formats.outputs.output import Output, check_output, new_output
 from prunecli.formats.outputs.resumable import Partial, discard_partial
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
-from prunecli.surgery.report.measure import Place, Report
+from prunecli.surgery.report.measure import CheckpointRef, Report
 from prunecli.surgery.rewrite_folder import (
-    FAR,
+    REMOTE_NOT_RESUMABLE,
     check_folder_destination,
     in_units,
     rehearse_folder,
     rewrite_folder,
 )
-from prunecli.surgery.run.destination import Destination, counting
-from prunecli.surgery.run.edit import Surgery, prepare
-from prunecli.surgery.run.resume import Order, Run, carry_out, unfinished_seed
-from prunecli.surgery.run.units import Work
+from prunecli.surgery.run.destination import Destination, cumulative
+from prunecli.surgery.run.edit import PreparedEdit, build_edit
+from prunecli.surgery.run.resume import RewriteJob, Run, carry_out, unfinished_seed
+from prunecli.surgery.run.units import OutputFile
 
 __all__ = ["rehearse", "rewrite", "unfinished"]
 
 
-def rewrite(checkpoint: Opened, plan: Plan, destination: Destination, run: Run | None = None) -> Report:
+def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run: Run | None = None) -> Report:
     """Write the checkpoint that the plan describes, then its report; nothing is begun before both are found writable.
 
     Raises:
@@ -48,23 +48,23 @@ def rewrite(checkpoint: Opened, plan: Plan, destination: Destination, run: Run |
     if isinstance(checkpoint, Folder):
         return rewrite_folder(checkpoint, plan, destination, run)
     _check_link(run)
-    targets = run.team.share(lambda: _check_file_destination(checkpoint, destination))
-    surgery = prepare(checkpoint, plan)
+    targets = run.ranks.from_leader(lambda: _check_file_destination(checkpoint, destination))
+    surgery = build_edit(checkpoint, plan)
     pieces = list(checkpoint.pieces(surgery.edit))
     if in_units(run):
         _in_units(checkpoint, plan, surgery, pieces, targets.output, run)
     else:
         _in_one_go(checkpoint, plan, surgery, pieces, targets.output, run)
     size = sum(piece.length for piece in pieces)
-    output = Place(None if destination.path is None else str(destination.path), checkpoint.format, size)
-    return run.team.share(lambda: write_report(checkpoint, plan, surgery, output, targets.report))
+    output = CheckpointRef(None if destination.path is None else str(destination.path), checkpoint.format, size)
+    return run.ranks.from_leader(lambda: write_report(checkpoint, plan, surgery, output, targets.report))
 
 
 def _in_one_go(
-    checkpoint: Checkpoint, plan: Plan, surgery: Surgery, pieces: Sequence[Piece], target: Output | None, run: Run
+    checkpoint: Checkpoint, plan: Plan, surgery: PreparedEdit, pieces: Sequence[Piece], target: Output | None, run: Run
 ) -> None:
     size = sum(piece.length for piece in pieces)
-    told = counting(run.progress, size)
+    told = cumulative(run.progress, size)
     if target is None:
         _to_stdout(pieces, checkpoint, run.threads, told)
         check_masks(plan, surgery)
@@ -74,19 +74,19 @@ def _in_one_go(
         with new_output(target, size) as sink:
             run_into(pieces, checkpoint.source, sink, jobs=run.threads, progress=told)
             check_masks(plan, surgery)
-            confirm(checkpoint)
+            check_unchanged(checkpoint)
 
 
 def _in_units(
-    checkpoint: Checkpoint, plan: Plan, surgery: Surgery, pieces: Sequence[Piece], target: Output | None, run: Run
+    checkpoint: Checkpoint, plan: Plan, surgery: PreparedEdit, pieces: Sequence[Piece], target: Output | None, run: Run
 ) -> None:
     target = _unit_target(checkpoint, target)
-    work = Work(target.final.name, pieces, checkpoint.source, written=True)
-    order = Order(checkpoint, plan, surgery, [work], target.final, target.path)
+    work = OutputFile(target.final.name, pieces, checkpoint.source, written=True)
+    order = RewriteJob(checkpoint, plan, surgery, [work], target.final, target.path)
 
     def finish(partial: Partial) -> None:
         check_masks(plan, surgery)
-        confirm(checkpoint)
+        check_unchanged(checkpoint)
         publish_file(partial.output / work.name, target)
 
     carry_out(order, run, finish)
@@ -97,11 +97,11 @@ def _unit_target(checkpoint: Checkpoint, target: Output | None) -> Target:
     if target is None or checkpoint.source.name is None:
         raise UsageError("a stream can neither be resumed nor spread over ranks; name files, with -o as well")
     if not isinstance(target, Target):
-        raise UsageError(FAR.format(show(target.final)))
+        raise UsageError(REMOTE_NOT_RESUMABLE.format(show(target.final)))
     return target
 
 
-def unfinished(checkpoint: Opened, destination: Destination) -> int | None:
+def unfinished(checkpoint: AnyCheckpoint, destination: Destination) -> int | None:
     """Return the seed of an unfinished output that can be resumed, None if there is none.
 
     Raises:
@@ -130,7 +130,7 @@ class _Targets:
     report: Output | None
 
 
-def rehearse(checkpoint: Opened, plan: Plan, destination: Destination, run: Run | None = None) -> None:
+def rehearse(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run: Run | None = None) -> None:
     """Look whether `rewrite` could begin: whether outputs can be written, and the container takes the edit.
 
     Raises:
@@ -146,7 +146,7 @@ def rehearse(checkpoint: Opened, plan: Plan, destination: Destination, run: Run 
     targets = _check_file_destination(checkpoint, destination)
     if in_units(run):
         _unit_target(checkpoint, targets.output)
-    for _ in checkpoint.pieces(prepare(checkpoint, plan).edit):
+    for _ in checkpoint.pieces(build_edit(checkpoint, plan).edit):
         pass
 
 
@@ -173,7 +173,7 @@ def _to_stdout(
     """Stream to standard output."""
     try:
         run_into(pieces, checkpoint.source, PipeSink(1), jobs=jobs, progress=progress)
-        confirm(checkpoint)
+        check_unchanged(checkpoint)
     except BrokenPipeError:
         raise
     except OSError as error:

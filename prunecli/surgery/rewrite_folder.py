@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Edit, Patch, TensorInfo
-from prunecli.formats.folders.base import Folder, Kept
+from prunecli.formats.folders.base import Folder, PassthroughFile
 from prunecli.formats.io.locations import Url, lies_in
 from prunecli.formats.io.ordered import run_into
 from prunecli.formats.io.sinks import NullSink
 from prunecli.formats.io.source import FileSource
 from prunecli.formats.io.stream import run_pieces
-from prunecli.formats.opening import confirm, holds_checkpoint
+from prunecli.formats.opening import check_unchanged, holds_checkpoint
 from prunecli.formats.outputs.file import sync_path
 from prunecli.formats.outputs.folder import FolderTarget, check_folder, publish_folder
 from prunecli.formats.outputs.output import Output, check_output
@@ -21,15 +21,24 @@ from prunecli.formats.outputs.temp_files import umask
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
-from prunecli.surgery.report.measure import Place, Report
-from prunecli.surgery.run.destination import Destination, counting
-from prunecli.surgery.run.edit import Surgery, looks, prepare
-from prunecli.surgery.run.resume import Order, Run, carry_out
-from prunecli.surgery.run.units import Work
+from prunecli.surgery.report.measure import CheckpointRef, Report
+from prunecli.surgery.run.destination import Destination, cumulative
+from prunecli.surgery.run.edit import PreparedEdit, build_edit, read_only_pieces
+from prunecli.surgery.run.resume import RewriteJob, Run, carry_out
+from prunecli.surgery.run.units import OutputFile
 
-__all__ = ["FAR", "FolderTargets", "check_folder_destination", "in_units", "rehearse_folder", "rewrite_folder"]
+__all__ = [
+    "REMOTE_NOT_RESUMABLE",
+    "FolderTargets",
+    "check_folder_destination",
+    "in_units",
+    "rehearse_folder",
+    "rewrite_folder",
+]
 
-FAR = "{} can neither be resumed nor spread over ranks, being behind a URL; write to this machine, then copy it there"
+REMOTE_NOT_RESUMABLE = (
+    "{} can neither be resumed nor spread over ranks, being behind a URL; write to this machine, then copy it there"
+)
 """Why some runs are refused."""
 
 
@@ -67,7 +76,7 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
 
 def in_units(run: Run) -> bool:
     """Whether a run is done in units that are written here, since it can be resumed or is spread over ranks."""
-    return run.keep or run.team.size > 1
+    return run.keep or run.ranks.size > 1
 
 
 def rehearse_folder(folder: Folder, plan: Plan, destination: Destination, run: Run) -> None:
@@ -79,13 +88,13 @@ def rehearse_folder(folder: Folder, plan: Plan, destination: Destination, run: R
         UsageError: as `check_folder_destination`, or the output is none that can be resumed or spread over ranks.
     """
     _check(folder, destination, run)
-    _divide(folder, plan, prepare(folder, plan))
+    _divide(folder, plan, build_edit(folder, plan))
 
 
 def _check(folder: Folder, destination: Destination, run: Run) -> FolderTargets:
     targets = check_folder_destination(folder, destination)
     if in_units(run) and isinstance(targets.output, RemoteFolderTarget):
-        raise UsageError(FAR.format(show(targets.output.final)))
+        raise UsageError(REMOTE_NOT_RESUMABLE.format(show(targets.output.final)))
     if run.link and isinstance(targets.output, RemoteFolderTarget):
         raise UsageError(f"{show(targets.output.final)} takes no hard links, being behind a URL; leave --link out")
     return targets
@@ -99,14 +108,17 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
         UsageError: as `check_folder_destination`.
         DamagedError: the input's data contradict its checksums.
     """
-    targets = run.team.share(lambda: _check(folder, destination, run))
-    surgery = prepare(folder, plan)
+    targets = run.ranks.from_leader(lambda: _check(folder, destination, run))
+    surgery = build_edit(folder, plan)
     works = _divide(folder, plan, surgery)
     closing = folder.closing(surgery.edit)
     untouched = [work.name for work in works if not work.written]
-    kept = [*folder.others, *(Kept(name, folder.path / name, folder.sources[name].size) for name in untouched)]
+    kept = [
+        *folder.others,
+        *(PassthroughFile(name, folder.path / name, folder.sources[name].size) for name in untouched),
+    ]
     size = sum(work.size for work in works if work.written) + sum(folder.sources[name].size for name in untouched)
-    place = Place(str(destination.path), folder.format, size)
+    place = CheckpointRef(str(destination.path), folder.format, size)
     target = targets.output
     if isinstance(target, RemoteFolderTarget):
         _send(folder, works, kept, closing, target, run, lambda: check_masks(plan, surgery))
@@ -119,24 +131,24 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
                 if not isinstance(folder.path, Url):
                     (partial.output / name).chmod((folder.path / name).stat().st_mode & 0o777)
                 sync_path(partial.output / name)
-            confirm(folder)
+            check_unchanged(folder)
             publish_folder(partial.output, target)
 
-        carry_out(Order(folder, plan, surgery, works, target.final, target.path, kept), run, finish)
-    return run.team.share(lambda: write_report(folder, plan, surgery, place, targets.report))
+        carry_out(RewriteJob(folder, plan, surgery, works, target.final, target.path, kept), run, finish)
+    return run.ranks.from_leader(lambda: write_report(folder, plan, surgery, place, targets.report))
 
 
 def _send(
     folder: Folder,
-    works: Sequence[Work],
-    kept: Sequence[Kept],
+    works: Sequence[OutputFile],
+    kept: Sequence[PassthroughFile],
     closing: Mapping[str, bytes],
     target: RemoteFolderTarget,
     run: Run,
     check: Callable[[], None],
 ) -> None:
     """Make a folder behind a URL; it gets no index unless the `check` passes."""
-    told = counting(run.progress, sum(work.size for work in works))
+    told = cumulative(run.progress, sum(work.size for work in works))
     with new_remote_folder(target) as made:
         for work in works:
             if work.written:
@@ -149,10 +161,10 @@ def _send(
         check()
         for name, data in closing.items():
             made.write(name, data)
-        confirm(folder)
+        check_unchanged(folder)
 
 
-def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> list[Work]:
+def _divide(folder: Folder, plan: Plan, surgery: PreparedEdit) -> list[OutputFile]:
     """Describe each file of tensors: anew if something in it changes, else what there is to count in it."""
     planned = [each.parameter for each in plan.planned.values()]
     changed = [tensor for each in planned for tensor in (each.weight, each.mask) if tensor is not None]
@@ -169,7 +181,9 @@ def _divide(folder: Folder, plan: Plan, surgery: Surgery) -> list[Work]:
     for name, source in folder.sources.items():
         if name in touched:
             mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else 0o666 & ~umask()
-            works.append(Work(name, list(folder.pieces(name, surgery.edit)), source, written=True, mode=mode))
+            works.append(OutputFile(name, list(folder.pieces(name, surgery.edit)), source, written=True, mode=mode))
         else:
-            works.append(Work(name, looks(Edit(patches[name]), tensors[name]), folder.source, written=False))
+            works.append(
+                OutputFile(name, read_only_pieces(Edit(patches[name]), tensors[name]), folder.source, written=False)
+            )
     return works

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, ThresholdError, show
 from prunecli.formats.base import Layout
-from prunecli.surgery.data.final_mask import take_census
+from prunecli.surgery.data.final_mask import scan_candidates
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.report.measure import ParameterReport, Report, measure_parameters
 from prunecli.surgery.run.resume import Run
@@ -52,7 +52,7 @@ def verify_checkpoint(checkpoint: Layout, report: Report, run: Run | None = None
     parameters = parameters_of(checkpoint)
     pairs = _paired(report, parameters)
     listed = {parameter.name for parameter in pairs.values()}
-    others = [each for each in parameters.values() if each.ordinary and each.name not in listed]
+    others = [each for each in parameters.values() if each.matches_globs and each.name not in listed]
     measured = measure_parameters(checkpoint, list(pairs.values()), run)
     found = {each.name: each for each in measured.parameters}
     differences: list[Difference] = []
@@ -64,7 +64,7 @@ def verify_checkpoint(checkpoint: Layout, report: Report, run: Run | None = None
             continue
         own = found[parameter.name]
         what = next(_differences(told, own), None)
-        if what is None and run.team.leads and not _is_binary(checkpoint, parameter):
+        if what is None and run.ranks.is_leader and not _is_binary(checkpoint, parameter):
             what = "has a mask that holds more than 0 and 1, of which no report tells"
         if what is not None:
             differences.append(Difference(told.name, what))
@@ -126,7 +126,7 @@ def _is_binary(checkpoint: Layout, parameter: Parameter) -> bool:
     if not parameter.countable:
         return True
     big_endian = checkpoint.big_endian
-    return take_census(checkpoint.source, parameter, big_endian=big_endian, zeros_are_pruned=False).binary
+    return scan_candidates(checkpoint.source, parameter, big_endian=big_endian, zeros_are_pruned=False).binary
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunecli.reporting.format import Form, form_of
+from prunecli.reporting.format import ReportFormat, form_of
 from prunecli.reporting.schema import schema_text
 
 Cli = Callable[..., Any]
@@ -59,11 +59,11 @@ def test_a_form_that_is_named_wins(cli: Cli, form: str) -> None:
 def test_an_unknown_suffix_is_refused_with_all_that_are_known(refused: Refusal, name: str) -> None:
     line = refused(2, "report", "model.pt", "-o", name)
     assert all(suffix in line for suffix in (".json", ".csv", ".md", ".html", ".txt"))
-    assert all(form in line for form in Form)
+    assert all(form in line for form in ReportFormat)
 
 
 def test_every_form_has_a_suffix() -> None:
-    assert {form_of(f"x{suffix}") for suffix in SUFFIXES} == set(Form)
+    assert {form_of(f"x{suffix}") for suffix in SUFFIXES} == set(ReportFormat)
 
 
 def test_the_schema_needs_no_checkpoint(cli: Cli) -> None:

@@ -374,7 +374,7 @@ def test_bounded_integers_are_uniform(bound: int) -> None:
     assert bound == 1 or believable(chi_square(counts.tolist(), [rounds / bound] * bound))
 
 
-class _FixedWords(random_stream._Words):
+class _FixedWords(random_stream._RawStream):
     """Words that a test chooses instead of a stream."""
 
     def __init__(self, words: NDArray[np.uint64]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from structure_zoo import Flags, groups_of, structure_of
 
-from prunecli.core.structure.counter import StructureTally
+from prunecli.core.structure.counter import StructureCounter
 from prunecli.core.structure.model import Structure
 
 
@@ -44,7 +44,7 @@ def splits(draw: st.DrawFn, size: int) -> list[NDArray[np.int64]]:
     return draw(st.permutations(pieces))
 
 
-def add(tally: StructureTally, places: NDArray[np.int64], zero: Flags) -> None:
+def add(tally: StructureCounter, places: NDArray[np.int64], zero: Flags) -> None:
     """Take in a piece: as a run if it is one."""
     flags = zero.reshape(-1)[places]
     if places.size and np.array_equal(places, np.arange(places[0], places[0] + places.size)):
@@ -58,7 +58,7 @@ def add(tally: StructureTally, places: NDArray[np.int64], zero: Flags) -> None:
 def test_the_structure_is_that_of_the_whole_matrix_however_its_elements_come(
     data: st.DataObject, zero: Flags, cells: int
 ) -> None:
-    tally = StructureTally(zero.shape, cells)
+    tally = StructureCounter(zero.shape, cells)
     for places in data.draw(splits(zero.size)):
         add(tally, places, zero)
     assert tally.result() == structure_of(zero, cells)
@@ -69,7 +69,7 @@ def test_the_structure_is_that_of_the_whole_matrix_however_its_elements_come(
 def test_what_several_tallies_saw_adds_up_wherever_it_is_handed_over(
     data: st.DataObject, zero: Flags, cells: int
 ) -> None:
-    tallies = [StructureTally(zero.shape, cells) for _ in range(3)]
+    tallies = [StructureCounter(zero.shape, cells) for _ in range(3)]
     for places in data.draw(splits(zero.size)):
         one, other = (tallies[data.draw(st.integers(0, 2))] for _ in range(2))
         add(one, places, zero)
@@ -88,7 +88,7 @@ def test_what_several_tallies_saw_adds_up_wherever_it_is_handed_over(
 @given(data=st.data(), zero=matrices().filter(lambda zero: zero.ndim > 1), cells=st.sampled_from([0, 1, 3, 128]))
 @settings(max_examples=200, deadline=None)
 def test_parts_of_a_matrix_are_taken_in_run_by_run_of_their_own(data: st.DataObject, zero: Flags, cells: int) -> None:
-    tally = StructureTally(zero.shape, cells)
+    tally = StructureCounter(zero.shape, cells)
     matrix = zero.reshape(zero.shape[0], math.prod(zero.shape[1:]))
     rows, columns = (sorted(data.draw(st.sets(st.integers(0, size), max_size=2)) | {0, size}) for size in matrix.shape)
     for top, bottom in itertools.pairwise(rows):
@@ -104,7 +104,7 @@ def test_parts_of_a_matrix_are_taken_in_run_by_run_of_their_own(data: st.DataObj
 def test_large_matrices_in_blocks_by_threads(shape: tuple[int, ...]) -> None:
     zero = np.random.default_rng(1).random(shape) < 0.3
     flat = zero.reshape(-1)
-    tally = StructureTally(shape)
+    tally = StructureCounter(shape)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda start: tally.add(start, flat[start : start + 2**20]), range(0, flat.size, 2**20)))
     found = tally.result()
@@ -112,7 +112,7 @@ def test_large_matrices_in_blocks_by_threads(shape: tuple[int, ...]) -> None:
     assert found is not None
     assert found.empty_rows == matrix.all(axis=1).sum()
     assert found.empty_columns == matrix.all(axis=0).sum()
-    assert (found.fours, found.halved_fours) == groups_of(zero, 4)
+    assert (found.groups_of_4, found.groups_of_4_with_2_zeros) == groups_of(zero, 4)
     assert (found.eights, found.halved_eights) == groups_of(zero, 8)
 
 
@@ -123,14 +123,14 @@ def test_a_convolution_is_looked_at_along_its_input_channels(kernel: tuple[int, 
     channels[:, ::2] = True
     two_of_four = np.argsort(np.random.default_rng(3).random((channels.size // 4, 4)), axis=1) < 2
     for zero, halved in ((channels, True), (two_of_four.reshape(channels.shape), math.prod(kernel) == 1)):
-        tally = StructureTally(zero.shape)
+        tally = StructureCounter(zero.shape)
         tally.add(0, zero.reshape(-1))
         found = tally.result()
         assert found is not None
-        assert (found.grouped_by, found.fours) == (1, zero.size // 4)
-        assert (found.halved_fours == found.fours) is halved
-        assert (found.fours, found.halved_fours) == groups_of(zero, 4)
-    tally = StructureTally((16, 3, *kernel))
+        assert (found.grouped_by, found.groups_of_4) == (1, zero.size // 4)
+        assert (found.groups_of_4_with_2_zeros == found.groups_of_4) is halved
+        assert (found.groups_of_4, found.groups_of_4_with_2_zeros) == groups_of(zero, 4)
+    tally = StructureCounter((16, 3, *kernel))
     tally.add(0, np.ones(math.prod((16, 3, *kernel)), dtype=np.bool_))
     assert tally.result() == structure_of(np.ones((16, 3, *kernel), dtype=np.bool_), 0)
 
@@ -138,17 +138,17 @@ def test_a_convolution_is_looked_at_along_its_input_channels(kernel: tuple[int, 
 def test_a_stack_of_matrices_is_looked_at_along_their_rows() -> None:
     zero = np.zeros((4, 12, 64), dtype=np.bool_)
     zero[..., ::2] = True
-    tally = StructureTally(zero.shape)
+    tally = StructureCounter(zero.shape)
     tally.add(0, zero.reshape(-1))
     found = tally.result()
     assert found is not None
-    assert (found.grouped_by, found.halved_fours, found.fours) == (2, zero.size // 4, zero.size // 4)
+    assert (found.grouped_by, found.groups_of_4_with_2_zeros, found.groups_of_4) == (2, zero.size // 4, zero.size // 4)
 
 
 def test_counting_strided_groups_takes_memory_in_steps() -> None:
     """Twenty million flags in runs that cut every group: a bit for each, and what one step takes."""
     shape = (512, 4096, 3, 3)
-    tally, count = StructureTally(shape), math.prod(shape)
+    tally, count = StructureCounter(shape), math.prod(shape)
     run = np.random.default_rng(2).random(1_000_003) < 0.5
     tracemalloc.start()
     for first in range(0, count, run.size):
@@ -158,12 +158,12 @@ def test_counting_strided_groups_takes_memory_in_steps() -> None:
     zero = np.resize(run, count).reshape(shape)
     found = tally.result()
     assert found is not None
-    assert (found.fours, found.halved_fours) == groups_of(zero, 4)
+    assert (found.groups_of_4, found.groups_of_4_with_2_zeros) == groups_of(zero, 4)
     assert peak < count // 8 + (12 << 20)
 
 
 def test_nothing_is_told_before_the_last_element_has_come() -> None:
-    tally = StructureTally((2, 3))
+    tally = StructureCounter((2, 3))
     tally.add(1, np.zeros(5, dtype=np.bool_))
     assert tally.result() is None
     tally.add(0, np.ones(1, dtype=np.bool_))

@@ -9,7 +9,7 @@ from foreign_tools import library
 from torch import Tensor, nn
 
 from prunecli.cli.app import run
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import open_any
 
 pl = library("lightning.pytorch")
@@ -76,7 +76,7 @@ def test_weight_averaging_is_described_rightly(tmp_path: Path, capsys: pytest.Ca
     path = fitted(tmp_path, WeightAveraging())
     content = torch.load(path, weights_only=False)
     assert not torch.equal(content["state_dict"]["first.weight"], content["current_model_state"]["first.weight"])
-    with open_any(path, Reading(foreign=True)) as opened:
+    with open_any(path, ReadOptions(foreign=True)) as opened:
         assert list(opened.tensors) == list(content["state_dict"])
         within = {each.name.partition(".")[0]: each.within for each in opened.carried if "state" in each.name}
     assert within["current_model_state"] == ""

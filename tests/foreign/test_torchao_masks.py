@@ -10,7 +10,7 @@ from torch import nn
 
 from prunecli import bake_module, prune_module
 from prunecli.errors import UnsupportedError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.plan import plan_bake
 
@@ -59,5 +59,8 @@ def test_its_mask_is_never_dropped(tmp_path: Path) -> None:
     assert int((net.get_buffer("1.weight_mask") == 0).sum()) == 1024
     torch.save(net.state_dict(), tmp_path / "in.pt")
     message = r"the mask of 0\.weight cannot be baked: it is the tensor subclass"
-    with open_any(tmp_path / "in.pt", Reading(foreign=True)) as opened, pytest.raises(UnsupportedError, match=message):
+    with (
+        open_any(tmp_path / "in.pt", ReadOptions(foreign=True)) as opened,
+        pytest.raises(UnsupportedError, match=message),
+    ):
         plan_bake(opened, None)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.graph import load
@@ -24,7 +24,7 @@ from prunecli.formats.pickles.nodes import Call, walk
 from prunecli.formats.torch.objects import load_objects
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.measure import measure
 
 MIB = 1 << 20
@@ -130,7 +130,7 @@ def test_many_objects_that_share_one_large_part(tmp_path: Path, how: str) -> Non
     part, call = calls[how]
     items = text("x") + b"](" + call * (MANY // 2) + b"e"
     path = checkpoint(tmp_path / "m.pt", items, head=remembered(0, part))
-    with pytest.raises(UnsupportedError, match="too many ways"), open_checkpoint(path, Reading(foreign=True)):
+    with pytest.raises(UnsupportedError, match="too many ways"), open_checkpoint(path, ReadOptions(foreign=True)):
         pass
 
 
@@ -141,14 +141,14 @@ def test_one_tensor_of_many_names(tmp_path: Path) -> None:
         assert len(opened.tensors) == MANY + 1
         for remove in (True, False):
             with pytest.raises(UnsupportedError, match="first shares its memory with more than 1000 tensors"):
-                plan_prune(opened, Prune((Group(Selection(("*",)), 0.5),), 1, remove=remove))
+                plan_prune(opened, PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 1, remove=remove))
 
 
 def test_one_mask_of_many_names(tmp_path: Path) -> None:
     names = [text(f"{i:05}_{kind}") + AGAIN for i in range(MANY // 2) for kind in ("orig", "mask")]
     path = checkpoint(tmp_path / "m.pt", *names, text("w_orig") + tensor(), text("w_mask") + AGAIN)
     with open_checkpoint(path) as opened, pytest.raises(UnsupportedError, match="with more than 1000 tensors"):
-        plan_prune(opened, Prune((Group(Selection(("w",)), 0.5),), 1))
+        plan_prune(opened, PruneRequest((PruneGroup(Selection(("w",)), 0.5),), 1))
 
 
 def test_names_of_very_many_parts(tmp_path: Path) -> None:

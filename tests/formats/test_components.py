@@ -49,7 +49,7 @@ def test_a_pipeline_is_one_checkpoint_of_its_components(tmp_path: Path) -> None:
         assert {"README.md", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json"} <= {
             each.name for each in opened.others
         }
-        assert opened.rivals == []
+        assert opened.other_weight_files == []
         assert list(opened.notes) == []
         keys = {each.name: each.key for each in parameters_of(opened).values()}
         assert keys["text_encoder/module.fc.weight"] == "text_encoder/fc.weight"
@@ -140,7 +140,7 @@ def test_a_component_picks_safetensors_first_and_the_rest_is_told(tmp_path: Path
     save(source / "vae" / "diffusion_pytorch_model.safetensors", {"conv_in.weight": values(3, 4)})
     with open_any(source) as opened:
         assert isinstance(opened, ComponentsFolder)
-        assert opened.rivals == ["vae/diffusion_pytorch_model.bin"]
+        assert opened.other_weight_files == ["vae/diffusion_pytorch_model.bin"]
         assert opened.format == "folder of components of safetensors"
 
 
@@ -150,7 +150,7 @@ def test_a_component_picks_what_is_no_variant(tmp_path: Path) -> None:
     with open_any(source) as opened:
         assert isinstance(opened, ComponentsFolder)
         assert opened.tensors["vae/conv_in.weight"].dtype.name == "float32"
-        assert opened.rivals == ["vae/diffusion_pytorch_model.fp16.safetensors"]
+        assert opened.other_weight_files == ["vae/diffusion_pytorch_model.fp16.safetensors"]
     (source / "vae" / "diffusion_pytorch_model.bin").unlink()
     with open_any(source) as opened:
         assert opened.tensors["vae/conv_in.weight"].dtype.name == "float16"
@@ -165,7 +165,7 @@ def test_weights_of_a_component_that_are_not_read_are_told(tmp_path: Path) -> No
     with open_any(source) as opened:
         assert isinstance(opened, ComponentsFolder)
         assert "vae/conv_in.weight" not in opened.tensors
-        assert opened.rivals == ["vae/flax_model.msgpack"]
+        assert opened.other_weight_files == ["vae/flax_model.msgpack"]
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc", "a\\b", "a\0b"])
@@ -253,4 +253,4 @@ def test_a_component_in_slices_is_told(tmp_path: Path) -> None:
     save_slices({"w": values(4)}, source / "text_encoder")
     with open_any(source) as opened:
         assert isinstance(opened, ComponentsFolder)
-        assert opened.rivals == ["text_encoder/shard-00001-model-00001-of-00001.safetensors"]
+        assert opened.other_weight_files == ["text_encoder/shard-00001-model-00001-of-00001.safetensors"]

@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.folders.dcp.folder import DcpFolder
 from prunecli.formats.folders.dcp.metadata import Metadata, StoredBytes, StoredTensor, read_metadata
 from prunecli.formats.io.source import open_source
@@ -122,7 +122,7 @@ def test_the_plans_that_megatron_core_keeps_are_no_foreign_objects(tmp_path: Pat
     with open_any(tmp_path / "in") as checkpoint:
         assert list(checkpoint.tensors) == ["a.weight", "b"]
         assert isinstance(checkpoint, DcpFolder)
-        assert checkpoint.rivals == []
+        assert checkpoint.other_weight_files == []
 
 
 @pytest.mark.parametrize("named", [SavePlanner, functools.reduce], ids=["SavePlanner", "reduce"])
@@ -164,7 +164,7 @@ def _info(data: Any, name: str = "model.a.weight") -> Any:
     return data.storage_data[MetadataIndex(name, _tensor(data, name).chunks[0].offsets)]
 
 
-def assert_refused(folder: Path, kind: type[PrunecliError], pattern: str, reading: Reading = Reading()) -> None:  # noqa: B008
+def assert_refused(folder: Path, kind: type[PrunecliError], pattern: str, reading: ReadOptions = ReadOptions()) -> None:  # noqa: B008
     with pytest.raises(PrunecliError, match=pattern) as caught, open_any(folder, reading):
         pass
     assert caught.value.exit_code == kind.exit_code, caught.value
@@ -207,7 +207,7 @@ def test_code_in_an_object_of_the_state_dict_is_named_and_never_run(tmp_path: Pa
     trace = tmp_path / "ran"
     folder = save(tmp_path / "in", {"w": torch.ones(4, 4), "extra": Runs(trace)})
     assert_refused(folder, UnsafeError, "posix.mkdir.*--allow-foreign-objects")
-    with open_any(folder, Reading(foreign=True)) as checkpoint:
+    with open_any(folder, ReadOptions(foreign=True)) as checkpoint:
         assert list(checkpoint.tensors) == ["w"]
     assert not trace.exists()
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor as UntypedTwoTensor
 
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError, UsageError
-from prunecli.formats.base import Edit, Patch, Reading
+from prunecli.formats.base import Edit, Patch, ReadOptions
 from prunecli.formats.detect import open_checkpoint
 
 TwoTensor: Any = UntypedTwoTensor
@@ -87,7 +87,7 @@ def test_only_patched_bytes_and_their_checksums_change(archive: Path, tmp_path: 
 
 def test_masks_have_no_place(archive: Path, tmp_path: Path) -> None:
     with opened(archive) as checkpoint:
-        assert checkpoint.maskless == "the program in a torch.export archive names the tensors that it uses"
+        assert checkpoint.no_masks_because == "the program in a torch.export archive names the tensors that it uses"
     with pytest.raises(UnsupportedError, match="whose program multiplies its masks in; bake the model before it is"):
         rewrite(archive, tmp_path / "o.pt2", Edit(removals=frozenset({"lin.weight"})))
 
@@ -129,7 +129,7 @@ class _Wrapped(nn.Module):
 def test_a_pickled_subclass_is_a_foreign_object_without_plain_elements(tmp_path: Path) -> None:
     path = save(_Wrapped(), tmp_path / "m.pt2", torch.ones(2, 2))
     refused(path, UnsafeError, "holds objects that weights-only loading refuses .*TwoTensor")
-    with open_checkpoint(path, Reading(foreign=True)) as checkpoint:
+    with open_checkpoint(path, ReadOptions(foreign=True)) as checkpoint:
         both = checkpoint.tensors["both"]
         assert (both.dtype.name, both.dtype.prunable, both.shape) == ("a pickled tensor subclass", False, (2, 2))
         assert checkpoint.tensors["plain"].dtype.prunable
@@ -147,7 +147,7 @@ def test_sample_inputs_are_held_to_what_weights_only_loading_admits(archive: Pat
     inputs = "data/sample_inputs/model.pt"
     path = changed(archive, tmp_path / "m.pt2", lambda name, data: _saved(nn.Linear(1, 1)) if name == inputs else data)
     refused(path, UnsafeError, r"record m/data/sample_inputs/model.pt holds objects .*torch.nn.modules.linear.Linear")
-    with open_checkpoint(path, Reading(foreign=True)) as checkpoint:
+    with open_checkpoint(path, ReadOptions(foreign=True)) as checkpoint:
         assert "lin.weight" in checkpoint.tensors
     empty = changed(archive, tmp_path / "e.pt2", lambda name, data: b"" if name == inputs else data)
     with opened(empty) as checkpoint:
@@ -165,7 +165,7 @@ def test_objects_among_the_constants_are_held_to_the_same(archive: Path, tmp_pat
         **{f"data/constants/{prefix}": b"cfractions\nFraction\n(I1\nI2\ntR."},
     )
     refused(path, UnsafeError, f"record m/data/constants/{prefix} holds objects .*fractions.Fraction")
-    with open_checkpoint(path, Reading(foreign=True)) as checkpoint:
+    with open_checkpoint(path, ReadOptions(foreign=True)) as checkpoint:
         assert "constants.thing" not in {info.name for info in checkpoint.carried}
 
 

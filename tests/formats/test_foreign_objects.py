@@ -19,11 +19,11 @@ from format_tools import Filled, refused, rewrite
 from torch import Tensor, nn
 
 from prunecli.errors import UnsafeError, UnsupportedError
-from prunecli.formats.base import Addition, Edit, Patch, Reading
+from prunecli.formats.base import Addition, Edit, Patch, ReadOptions
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.dtypes import DTYPES
 
-FOREIGN = Reading(foreign=True)
+FOREIGN = ReadOptions(foreign=True)
 Pair = namedtuple("Pair", "left right")
 
 
@@ -204,7 +204,7 @@ def test_masks_leave_the_rest_node_for_node(tmp_path: Path, name: str, zipped: b
 def test_a_key_leads_through_attributes_and_arguments(tmp_path: Path) -> None:
     torch.save({"jobs": [Trainer(), Trainer(step=8)]}, tmp_path / "m.pt")
     for key in ("jobs.0.model_state", "jobs.1.model_state.fc"):
-        reading = Reading(key.removesuffix(".fc"), foreign=True)
+        reading = ReadOptions(key.removesuffix(".fc"), foreign=True)
         with open_checkpoint(tmp_path / "m.pt", reading) as checkpoint:
             assert list(checkpoint.tensors) == ["fc.weight", "fc.bias"]
             assert {info.name.partition("model_state.")[0] for info in checkpoint.carried} == {

@@ -7,13 +7,13 @@ import torch
 from folder_zoo import save_shard
 from slices_by_hand import save_slices
 
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.folders.model_parallel import slices_note
 from prunecli.formats.opening import open_any
 
 
 def note(path: Path) -> str:
-    with open_any(path, Reading(foreign=True)) as opened:
+    with open_any(path, ReadOptions(foreign=True)) as opened:
         return slices_note(path, opened)
 
 

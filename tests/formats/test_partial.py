@@ -33,7 +33,7 @@ def test_what_it_holds_is_kept_only_if_asked(tmp_path: Path) -> None:
 def _fail(out: Path, *, keep: bool) -> None:
     with partial_output(out, out, keep=keep) as partial:
         partial.begin({"seed": 1})
-        partial.note(3, {"file": "a"})
+        partial.record_unit(3, {"file": "a"})
         raise KeyError
 
 
@@ -41,7 +41,7 @@ def test_a_new_job_empties_it(tmp_path: Path) -> None:
     out = tmp_path / "m"
     with partial_output(out, out, keep=True) as partial:
         partial.begin({"seed": 1})
-        partial.note(3, {"file": "a"})
+        partial.record_unit(3, {"file": "a"})
         (partial.output / "deep").mkdir()
         partial.begin({"seed": 2})
         assert (partial.entries(), partial.job(), list(partial.output.iterdir())) == ({}, {"seed": 2}, [])
@@ -52,7 +52,7 @@ def test_a_torn_entry_is_none(tmp_path: Path, torn: bytes) -> None:
     out = tmp_path / "m"
     with partial_output(out, out, keep=True) as partial:
         partial.begin({"seed": 1})
-        partial.note(3, {"file": "a"})
+        partial.record_unit(3, {"file": "a"})
         (partial.root / "journal" / "4.json").write_bytes(torn)
         (partial.root / "journal" / "5.tmp").write_bytes(b"{}")
         assert partial.entries() == {3: {"file": "a"}}
@@ -104,7 +104,7 @@ def test_a_process_that_outlives_its_leader_keeps_later_runs_out(tmp_path: Path)
     out = tmp_path / "m"
     with pytest.raises(KeyError):
         _fail(out, keep=True)
-    with partial_of(out).at_work():
+    with partial_of(out).worker_lock():
         with pytest.raises(OutputError, match="another run is writing"), partial_output(out, out, keep=False):
             pytest.fail("it was used")
         assert partial_of(out).entries() == {3: {"file": "a"}}
@@ -117,7 +117,7 @@ def test_the_last_one_to_leave_removes_what_was_given_up(tmp_path: Path) -> None
     leader = partial_output(out, out, keep=False)
     partial = leader.__enter__()
     partial.begin({"seed": 1})
-    with partial.at_work():
+    with partial.worker_lock():
         leader.__exit__(KeyError, KeyError(), None)
         assert partial.output.is_dir()
         assert partial.failed
@@ -128,10 +128,10 @@ def test_nobody_of_an_earlier_run_begins_in_a_later_one(tmp_path: Path) -> None:
     out = tmp_path / "m"
     with pytest.raises(KeyError):
         _fail(out, keep=True)
-    partial_of(out).meet("earlier")
-    assert partial_of(out).is_met("earlier")
+    partial_of(out).write_token("earlier")
+    assert partial_of(out).has_token("earlier")
     with partial_output(out, out, keep=True) as partial:
-        assert not partial.is_met("earlier")
+        assert not partial.has_token("earlier")
 
 
 def test_a_file_system_that_fixes_owners_and_modes_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from prunecli.formats.folders.base import Folder
 from prunecli.formats.opening import open_any
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
@@ -46,7 +46,7 @@ def folder_of(path: Path, suffix: str, more: Any = None, **second: Tensor) -> Pa
 
 
 def pruned(path: Path, out: Path, *patterns: str, remove: bool = True) -> tuple[Report, list[str]]:
-    prune = Prune((Group(Selection(patterns or ("*",)), 0.5),), 7, remove=remove)
+    prune = PruneRequest((PruneGroup(Selection(patterns or ("*",)), 0.5),), 7, remove=remove)
     with open_any(path) as opened:
         assert isinstance(opened, Folder)
         return rewrite(opened, plan_prune(opened, prune), Destination(out)), list(opened.notes)

@@ -165,7 +165,7 @@ def test_any_reads_give_the_bytes_of_the_file() -> None:
 
 
 def test_looks_are_kept() -> None:
-    class Counted(RemoteSource):
+    class CountZeros(RemoteSource):
         fetched: list[tuple[int, int]] = []  # noqa: RUF012
 
         def _fetch(self, start: int, stop: int) -> bytes:
@@ -173,7 +173,7 @@ def test_looks_are_kept() -> None:
             return super()._fetch(start, stop)
 
     store = connect(put("a", bytes(500_000)))
-    source = Counted(store, store.look() or {})
+    source = CountZeros(store, store.look() or {})
     for _ in range(2):
         for start, length in [(0, 8), (8, 60_000), (300_000, 9), (300_100, 9), (499_990, 10), (450_000, 9)]:
             source.read(start, length)
@@ -192,17 +192,17 @@ def test_reading_past_the_end() -> None:
 def test_a_file_that_becomes_shorter_or_another(store: dict[str, Any]) -> None:
     url = put("a", bytes(200_000))
     with open_remote(url) as source:
-        source.confirm()
+        source.check_unchanged()
         put("a", bytes(100_000))
         with pytest.raises(DamagedError, match="ends at byte 100000"):
             source.read_into(50_000, memoryview(bytearray(100_000)))
         with pytest.raises(UnreadableError, match="was changed while it was read"):
-            source.confirm()
+            source.check_unchanged()
         store.clear()
         with pytest.raises(UnreadableError, match="no such object"):
             source.read(100_000, 1)
         with pytest.raises(UnreadableError, match="was changed"):
-            source.confirm()
+            source.check_unchanged()
 
 
 def test_what_is_no_file() -> None:

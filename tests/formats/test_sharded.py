@@ -26,14 +26,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from prunecli.errors import OutputError, UnsupportedError, UsageError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.opening import open_any
 from prunecli.formats.outputs.folder import publish_folder
 from prunecli.surgery import rewrite_folder
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run import resume
@@ -65,8 +65,8 @@ def whole(path: Path, tensors: Tensors, suffix: str) -> Path:
 
 
 def apply(source: Path, target: Path, *patterns: str, **options: object) -> Report:
-    group = Group(Selection(patterns or ("*",)), 0.5, bool(options.pop("everywhere", False)))
-    prune = Prune((group,), 7, **options)  # type: ignore[arg-type]
+    group = PruneGroup(Selection(patterns or ("*",)), 0.5, bool(options.pop("everywhere", False)))
+    prune = PruneRequest((group,), 7, **options)  # type: ignore[arg-type]
     with open_any(source) as opened:
         return rewrite(opened, plan_prune(opened, prune), Destination(target), Run(2))
 
@@ -137,7 +137,7 @@ def test_a_folder_reads_like_its_tensors(folder: Path, suffix: str) -> None:
         assert {each.name for each in opened.others} == set(CARRIED)
         assert opened.source.size == sum(each.size for each in opened.sources.values())
         assert opened.format == {".safetensors": "folder of safetensors", ".bin": "folder of torch zip"}[suffix]
-        assert (opened.wrapper, opened.maskless, opened.rivals) == ("", None, [])
+        assert (opened.wrapper, opened.no_masks_because, opened.other_weight_files) == ("", None, [])
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "adapter_model.safetensors"])
@@ -160,7 +160,7 @@ def test_safetensors_go_before_torch_files_which_are_named(tmp_path: Path) -> No
     (folder / "more" / "x.bin").write_bytes(b"x")
     with open_folder(folder) as opened:
         assert list(opened.sources) == [shard(number, 3) for number in (1, 2, 3)]
-        assert sorted(opened.rivals) == [shard(number, 3, ".bin") for number in (1, 2, 3)]
+        assert sorted(opened.other_weight_files) == [shard(number, 3, ".bin") for number in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -184,11 +184,11 @@ def test_the_state_dict_may_lie_deeper_in_every_shard(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "m", shards(), ".bin")
     for number, tensors in enumerate(shards(), 1):
         torch.save({"inner": {"state_dict": tensors}, "epoch": 3}, folder / shard(number, 3, ".bin"))
-    with open_folder(folder, Reading("inner.state_dict")) as opened:
+    with open_folder(folder, ReadOptions("inner.state_dict")) as opened:
         assert opened.wrapper == "inner.state_dict"
         rewrite(
             opened,
-            plan_prune(opened, Prune((Group(Selection(("*",)), 0.5),), 7)),
+            plan_prune(opened, PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 7)),
             Destination(tmp_path / "out"),
             Run(1),
         )
@@ -308,7 +308,7 @@ def test_an_output_shares_no_file_with_the_input(folder: Path, tmp_path: Path, r
     """Whoever writes into any file of the output in place leaves the input as it is."""
     before = files_of(folder)
     with open_any(folder) as opened:
-        plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=remove))
+        plan = plan_prune(opened, PruneRequest((PruneGroup(Selection(("a.*",)), 0.5),), 7, remove=remove))
         rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, resume=resumable, keep=resumable))
     assert not inodes(tmp_path / "out") & inodes(folder)
     assert sorted(files_of(tmp_path / "out")) == sorted(before)
@@ -328,7 +328,7 @@ def test_hard_links_are_made_only_if_asked_for(folder: Path, tmp_path: Path, suf
         pytest.skip("the file system knows no hard links")
     probe.unlink()
     with open_any(folder) as opened:
-        plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=True))
+        plan = plan_prune(opened, PruneRequest((PruneGroup(Selection(("a.*",)), 0.5),), 7, remove=True))
         rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, link=True))
     kept = {shard(2, 3, suffix), shard(3, 3, suffix), *CARRIED}
     linked = {name for name in files_of(folder) if (tmp_path / "out" / name).samefile(folder / name)}
@@ -342,7 +342,7 @@ def test_what_an_earlier_run_linked_is_copied_by_one_that_may_not(
         raise OutputError("stopped")
 
     with open_any(folder) as opened:
-        plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=True))
+        plan = plan_prune(opened, PruneRequest((PruneGroup(Selection(("a.*",)), 0.5),), 7, remove=True))
         monkeypatch.setattr(rewrite_folder, "publish_folder", stop)
         with pytest.raises(OutputError, match="stopped"):
             rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, keep=True, link=True))
@@ -376,7 +376,7 @@ def test_what_is_carried_is_cloned_or_copied_with_its_mode(
     monkeypatch.setattr(fcntl, "ioctl", clone)
     monkeypatch.setattr(os, "link", link)
     with open_any(folder) as opened:
-        plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=True))
+        plan = plan_prune(opened, PruneRequest((PruneGroup(Selection(("a.*",)), 0.5),), 7, remove=True))
         rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, link=way == "linked"))
     assert bool(cloned) is (way == "cloned")
     for name in kept:
@@ -407,7 +407,7 @@ def test_space_is_looked_for_before_anything_is_copied(
     monkeypatch.setattr(fcntl, "ioctl", clone)
     monkeypatch.setattr(resume, "check_space", look)
     with open_any(folder) as opened:
-        plan = plan_prune(opened, Prune((Group(Selection(("a.*",)), 0.5),), 7, remove=True))
+        plan = plan_prune(opened, PruneRequest((PruneGroup(Selection(("a.*",)), 0.5),), 7, remove=True))
         with pytest.raises(OutputError, match="looked"):
             rewrite(opened, plan, Destination(tmp_path / "out"), Run(1, link=way == "linked"))
     sizes = {name: (folder / name).stat().st_size for name in files_of(folder) if not name.endswith(".index.json")}
@@ -493,7 +493,7 @@ def test_counting_reads_all_shards(folder: Path, tmp_path: Path) -> None:
 def test_the_number_of_threads_leaves_no_trace(folder: Path, tmp_path: Path) -> None:
     for jobs in (1, 4):
         with open_any(folder) as opened:
-            plan = plan_prune(opened, Prune((Group(Selection(("*",)), 0.5),), 7))
+            plan = plan_prune(opened, PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 7))
             rewrite(opened, plan, Destination(tmp_path / f"out{jobs}"), Run(jobs))
     assert files_of(tmp_path / "out1") == files_of(tmp_path / "out4")
 
@@ -501,7 +501,7 @@ def test_the_number_of_threads_leaves_no_trace(folder: Path, tmp_path: Path) -> 
 def test_progress_tells_what_is_written_and_carried_once(folder: Path, tmp_path: Path, suffix: str) -> None:
     told: list[tuple[int, int]] = []
     with open_any(folder) as opened:
-        plan = plan_prune(opened, Prune((Group(Selection(("*",)), 0.5),), 7))
+        plan = plan_prune(opened, PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 7))
         destination = Destination(tmp_path / "out")
         rewrite(opened, plan, destination, Run(progress=lambda done, total: told.append((done, total))))
     size = sum((tmp_path / "out" / name).stat().st_size for name in files_of(folder) if name != INDEX[suffix])

@@ -9,7 +9,7 @@ import torch
 from slices_by_hand import Slice, save_rank, save_slices
 
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, UsageError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.folders.sharded import ShardedFolder
 from prunecli.formats.folders.slices import SlicesFolder
 from prunecli.formats.opening import open_any
@@ -77,7 +77,7 @@ def test_the_same_weights_in_one_piece_below_are_told(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.ones(3)}, source / "consolidated" / "model-00001-of-00001.safetensors")
     with open_any(source) as folder:
         assert isinstance(folder, SlicesFolder)
-        assert folder.rivals == ["consolidated/model-00001-of-00001.safetensors"]
+        assert folder.other_weight_files == ["consolidated/model-00001-of-00001.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_a_whole_far_larger_than_its_slices_is_refused_at_once(tmp_path: Path) -
 def test_a_key_leads_nowhere(tmp_path: Path) -> None:
     source = ranks(tmp_path / "in", {"a": ((0,), torch.ones(3))})
     with pytest.raises(UsageError, match="--key model"):
-        open_any(source, Reading("model")).__enter__()
+        open_any(source, ReadOptions("model")).__enter__()

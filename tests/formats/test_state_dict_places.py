@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from prunecli.errors import UnsupportedError
-from prunecli.formats.base import Layout, Moment, Reading
+from prunecli.formats.base import Layout, Moment, ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.formats.torch.key_words import AVERAGE, OPTIMIZER, kind_of_key
 
@@ -83,7 +83,7 @@ def test_optimizers_at_any_depth_are_no_part_of_the_state_dict(save: Any, tmp_pa
     with open_any(tmp_path / "m") as opened:
         assert set(opened.tensors) == {f"{side}.model.fc.{name}" for side in "GD" for name in ("weight", "bias")}
         assert {tensor.name: tensor.within for tensor in opened.carried} == dict.fromkeys(moments, OPT)
-    with open_any(tmp_path / "m", Reading("")) as opened:
+    with open_any(tmp_path / "m", ReadOptions("")) as opened:
         assert not opened.carried
         assert {name for name, kind in kinds(opened).items() if kind == OPT} == moments
         assert {name for name, kind in kinds(opened).items() if not kind} == {
@@ -167,7 +167,7 @@ def test_masters_are_known_by_group_and_place(tmp_path: Path) -> None:
     assert found["optimizer.optimizer.state.1.exp_avg"] == Moment("optimizer.optimizer", 0, 1, None, "exp_avg")
 
 
-ALONE: Mapping[str, tuple[dict[str, Any], str]] = {
+SINGLE_PROCESS: Mapping[str, tuple[dict[str, Any], str]] = {
     "BasicSR": ({"params_ema": net()}, "params_ema"),
     "ultralytics": ({"model": None, "ema": net(), "epoch": -1}, "ema"),
     "StyleGAN2": ({"g_ema": net(), "latent_avg": torch.ones(8)}, "g_ema"),
@@ -178,9 +178,9 @@ ALONE: Mapping[str, tuple[dict[str, Any], str]] = {
 
 
 @CONTAINERS
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", SINGLE_PROCESS)
 def test_an_average_that_alone_holds_weights_is_taken_and_said(save: Any, name: str, tmp_path: Path) -> None:
-    content, wrapper = ALONE[name]
+    content, wrapper = SINGLE_PROCESS[name]
     save(content, tmp_path / "m")
     with open_any(tmp_path / "m") as opened:
         assert opened.wrapper == wrapper
@@ -188,13 +188,13 @@ def test_an_average_that_alone_holds_weights_is_taken_and_said(save: Any, name: 
         assert {tensor.within for tensor in opened.tensors.values()} == {""}
         ((note,),) = [opened.notes]
         assert note.startswith(f"the state dict is that under {wrapper.removesuffix('.model')}: ")
-    with open_any(tmp_path / "m", Reading("")) as opened:
+    with open_any(tmp_path / "m", ReadOptions("")) as opened:
         assert {opened.tensors[f"{wrapper}.{each}"].within for each in net()} == {""}
 
 
 def test_a_pickled_module_that_is_an_average(tmp_path: Path) -> None:
     torch.save({"model": None, "ema": nn.Linear(4, 3)}, tmp_path / "m.pt")
-    with open_any(tmp_path / "m.pt", Reading(foreign=True)) as opened:
+    with open_any(tmp_path / "m.pt", ReadOptions(foreign=True)) as opened:
         assert (opened.wrapper, list(opened.tensors)) == ("ema", ["weight", "bias"])
         assert len(opened.notes) == 1
 
@@ -227,7 +227,7 @@ def test_finding_no_state_dict_is_an_error_that_names_the_keys(save: Any, name: 
     save(content, tmp_path / "m")
     with pytest.raises(UnsupportedError, match=message), open_any(tmp_path / "m"):
         pass
-    with open_any(tmp_path / "m", Reading("")) as opened:
+    with open_any(tmp_path / "m", ReadOptions("")) as opened:
         assert opened.tensors
 
 
@@ -274,10 +274,10 @@ def test_what_lies_beside_the_state_dict_is_known(save: Any, name: str, tmp_path
 @CONTAINERS
 def test_averages_keep_their_role_where_a_key_forces_all(save: Any, tmp_path: Path) -> None:
     save({"model": net(), "ema": net(), "optimizer": trained()}, tmp_path / "m")
-    with open_any(tmp_path / "m", Reading("")) as opened:
+    with open_any(tmp_path / "m", ReadOptions("")) as opened:
         found = {name.partition(".")[0]: kind for name, kind in kinds(opened).items()}
     assert found == {"model": "", "ema": AVG, "optimizer": OPT}
-    with open_any(tmp_path / "m", Reading("ema")) as opened:
+    with open_any(tmp_path / "m", ReadOptions("ema")) as opened:
         assert {tensor.within for tensor in opened.tensors.values()} == {""}
 
 

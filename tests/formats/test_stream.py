@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from prunecli.errors import DamagedError, UnreadableError
-from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, Deferred, Fresh, Literal, Piece
+from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, Deferred, Generated, Literal, Piece
 from prunecli.formats.io.sinks import FileSink, NullSink, PipeSink, Sink
 from prunecli.formats.io.source import FileSource, open_source
 from prunecli.formats.io.stream import default_jobs, run_pieces
@@ -87,7 +87,7 @@ class _Recipe:
         if self.kind == "literal":
             return Literal(self.expected())
         if self.kind == "fresh":
-            return Fresh(self.length, _Zeros(), after)
+            return Generated(self.length, _Zeros(), after)
         before = Checksum(self.length, zlib.crc32(_INPUT[self.offset : self.offset + self.length]), "input")
         content = _Positions(max(self.block, self.length // 500), changes=self.changes)
         return Copy(self.offset, self.length, content if self.block > 1 or self.changes else None, before, after)

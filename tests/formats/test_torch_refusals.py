@@ -14,7 +14,7 @@ import torch
 from format_tools import Filled, opened, refused, rewrite
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, UsageError
-from prunecli.formats.base import Addition, Edit, Reading
+from prunecli.formats.base import Addition, Edit, ReadOptions
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.pickles.dump import dump
@@ -154,7 +154,7 @@ def test_what_weights_only_loading_refuses_is_unsafe_and_the_remedy_named(tmp_pa
     make, pattern = _FOREIGN[case]
     make(tmp_path / "m.pt")
     refused(tmp_path / "m.pt", UnsafeError, f"weights-only loading refuses {pattern}.*--allow-foreign-objects")
-    with open_checkpoint(tmp_path / "m.pt", Reading(foreign=True)) as checkpoint:
+    with open_checkpoint(tmp_path / "m.pt", ReadOptions(foreign=True)) as checkpoint:
         assert set(checkpoint.tensors) <= {"w", "weight", "bias"}
 
 

@@ -105,7 +105,7 @@ def test_layout_is_what_torch_loads(tmp_path: Path, name: str) -> None:
     with opened(path) as checkpoint:
         assert checkpoint.format == "TorchScript"
         assert checkpoint.wrapper == ""
-        assert "program" in (checkpoint.maskless or "")
+        assert "program" in (checkpoint.no_masks_because or "")
         assert list(checkpoint.tensors) == list(expected)
         buffers = {name for name, info in checkpoint.tensors.items() if info.buffer}
         assert buffers == {name for name, _ in program.named_buffers(remove_duplicate=False)}

@@ -15,7 +15,7 @@ from prunecli.formats.io.locations import Url
 from prunecli.formats.opening import open_any
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination, default_output
@@ -134,7 +134,7 @@ def both(path: Path) -> Path:
 
 
 def pruned(path: Path, out: Path, *, remove: bool = True) -> Report:
-    prune = Prune((Group(Selection(("*",)), 0.5),), 7, remove=remove)
+    prune = PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 7, remove=remove)
     with open_any(path) as opened:
         return rewrite(opened, plan_prune(opened, prune), Destination(out, force=True))
 

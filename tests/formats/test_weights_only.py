@@ -14,7 +14,7 @@ import torch
 from format_tools import opened, refused
 
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.detect import open_checkpoint
 
 HOOKS = b"ccollections\nOrderedDict\n)R"
@@ -95,7 +95,7 @@ REPLACED = {
 def test_values_that_loading_would_replace_are_damage(tmp_path: Path, case: str, *, foreign: bool) -> None:
     path = checkpoint(tmp_path / "m.pt", REPLACED[case])
     pattern = "a tensor gets other values after it was rebuilt"
-    with pytest.raises(DamagedError, match=pattern), open_checkpoint(path, Reading(foreign=foreign)):
+    with pytest.raises(DamagedError, match=pattern), open_checkpoint(path, ReadOptions(foreign=foreign)):
         pass
 
 
@@ -139,7 +139,7 @@ def test_numpy_arrays_are_named_as_such(tmp_path: Path) -> None:
     arrays = _saved({"w": np.ones(3)}, tmp_path / "arrays.pt")
     with (
         pytest.raises(UnsupportedError, match="holds no tensors; its weights are numpy arrays; save them as tensors"),
-        open_checkpoint(arrays, Reading(foreign=True)),
+        open_checkpoint(arrays, ReadOptions(foreign=True)),
     ):
         pass
 

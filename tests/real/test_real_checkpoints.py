@@ -43,8 +43,8 @@ class Case:
         return load(path, self.real, self.path.parent)
 
     def _is_chosen(self, name: str, tensor: Tensor) -> bool:
-        ordinary = tensor.is_floating_point() and tensor.ndim > 1 and name not in self.buffers
-        return name in self.real.patterns or ("*" in self.real.patterns and ordinary)
+        matches_globs = tensor.is_floating_point() and tensor.ndim > 1 and name not in self.buffers
+        return name in self.real.patterns or ("*" in self.real.patterns and matches_globs)
 
     def partners(self, name: str) -> list[str]:
         """Return the names of the tensors with the same memory, in order."""
@@ -123,7 +123,7 @@ def test_where_masks_have_no_place_the_reason_is_said(case: Case, capsys: pytest
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert case.real.maskless in err
+    assert case.real.no_masks_because in err
     assert "--remove" in err
     assert sorted(case.path.parent.iterdir()) == before
 

@@ -29,7 +29,9 @@ def test_each_parameter_is_a_row_with_its_figures() -> None:
         )
         assert each.structure
         assert int(row["empty_rows"]) == each.structure.empty_rows
-        assert row["halved_fours"] == ("" if each.structure.fours is None else str(each.structure.halved_fours))
+        assert row["halved_fours"] == (
+            "" if each.structure.groups_of_4 is None else str(each.structure.groups_of_4_with_2_zeros)
+        )
 
 
 @given(st.lists(st.from_regex(r"[A-Za-z_][A-Za-z0-9_.\-/ \",;{}|]*", fullmatch=True), unique=True))

@@ -3,9 +3,9 @@
 import pytest
 from report_zoo import nasty
 
-from prunecli.reporting.format import Form, rendered
+from prunecli.reporting.format import ReportFormat, rendered
 from prunecli.reporting.terminal import PAGE, Screen
-from prunecli.reporting.text import View, done_as_text
+from prunecli.reporting.text import TableOptions, done_as_text
 
 SCREENS = {
     "pipe": PAGE,
@@ -13,11 +13,16 @@ SCREENS = {
     "narrow": Screen(30, 10, live=True),
     "ascii": Screen(80, None, live=True, blocks=False),
 }
-VIEWS = {"fitted": View(), "deep": View(depth=9), "sorted": View(sort="sparsity"), "top": View(top=50)}
+VIEWS = {
+    "fitted": TableOptions(),
+    "deep": TableOptions(depth=9),
+    "sorted": TableOptions(sort="sparsity"),
+    "top": TableOptions(top=50),
+}
 
 
-@pytest.mark.parametrize("form", Form)
-def test_no_form_has_what_a_terminal_obeys(form: Form) -> None:
+@pytest.mark.parametrize("form", ReportFormat)
+def test_no_form_has_what_a_terminal_obeys(form: ReportFormat) -> None:
     text = rendered(nasty(), form).decode("utf-8")
     assert all(char.isprintable() or char == "\n" for char in text)
 
@@ -25,7 +30,7 @@ def test_no_form_has_what_a_terminal_obeys(form: Form) -> None:
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("screen", SCREENS)
 def test_no_screen_gets_it_either(screen: str, view: str) -> None:
-    text = rendered(nasty(), Form.TABLE, SCREENS[screen], VIEWS[view]).decode("utf-8")
+    text = rendered(nasty(), ReportFormat.TABLE, SCREENS[screen], VIEWS[view]).decode("utf-8")
     assert all(char.isprintable() or char == "\n" for char in text)
     assert "prunecli: error: forged" not in [line[:23] for line in text.splitlines()]
 

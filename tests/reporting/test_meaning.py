@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_zoo import parameter, pictured, report, structure_of
 
-from prunecli.core.structure.counter import StructureTally
+from prunecli.core.structure.counter import StructureCounter
 from prunecli.reporting.summary import facts, storage
 from prunecli.surgery.report.measure import ParameterReport
 
@@ -75,7 +75,7 @@ def test_two_in_four_is_told_only_where_all_groups_have_it() -> None:
 
 
 def looked_at(shape: tuple[int, ...], zero: np.ndarray) -> ParameterReport:
-    tally = StructureTally(shape)
+    tally = StructureCounter(shape)
     tally.add(0, zero.reshape(-1))
     return parameter("w", shape, int(zero.sum()), structure=tally.result())
 

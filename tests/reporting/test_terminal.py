@@ -10,7 +10,7 @@ from report_zoo import NASTY, large, nasty, parameter, report, transformer
 from prunecli.reporting.layout import Column, Row, lay_out
 from prunecli.reporting.numbers import bar, cells, clip_middle, label_of, percent
 from prunecli.reporting.terminal import PAGE, Screen, screen_of
-from prunecli.reporting.text import View, as_text, done_as_text
+from prunecli.reporting.text import TableOptions, as_text, done_as_text
 from prunecli.reporting.tree import SORTS, Sort
 from prunecli.surgery.report.measure import Report
 
@@ -37,7 +37,7 @@ def test_a_terminal_is_never_left(name: str, width: int, height: int) -> None:
 @pytest.mark.parametrize("top", [None, 3])
 def test_a_pipe_gets_every_name_whole(sort: Sort, top: int | None) -> None:
     made = nasty()
-    lines = as_text(made, PAGE, View(sort=sort, top=top)).splitlines()
+    lines = as_text(made, PAGE, TableOptions(sort=sort, top=top)).splitlines()
     shown = [each for each in made.parameters if any(line.startswith(label_of(each.name, 1000)) for line in lines)]
     assert len(shown) >= (3 if top else len(NASTY))
 
@@ -67,7 +67,7 @@ def test_columns_are_aligned() -> None:
 def test_a_depth_shows_the_levels_asked_for_whatever_the_height() -> None:
     made = transformer(12)
     assert "layers.{0..11}" in as_text(made, live(100, 24))
-    by_depth = [as_text(made, live(100, 24), View(depth=depth)) for depth in range(5)]
+    by_depth = [as_text(made, live(100, 24), TableOptions(depth=depth)) for depth in range(5)]
     assert "embed" not in by_depth[0]
     assert "folded" not in "".join(by_depth)
     assert [text.count("\n") for text in by_depth] == sorted({text.count("\n") for text in by_depth})
@@ -76,7 +76,7 @@ def test_a_depth_shows_the_levels_asked_for_whatever_the_height() -> None:
 def test_top_lists_the_first_by_the_key() -> None:
     made = report([parameter(f"m.p{zeros}", (8, 4), zeros) for zeros in (3, 31, 7, 0)])
     for sort, first in (("sparsity", ["m.p31", "m.p7"]), ("name", ["m.p3", "m.p31"]), ("size", ["m.p3", "m.p31"])):
-        text = as_text(made, live(), View(sort=sort, top=2))  # type: ignore[arg-type]
+        text = as_text(made, live(), TableOptions(sort=sort, top=2))  # type: ignore[arg-type]
         assert re.findall(r"^(m\.p\d+) ", text, re.MULTILINE) == first
         assert "2 more parameters" in text
 

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, Writ
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from prunecli.core.amount import Amount
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.report.measure import Report
@@ -110,7 +110,7 @@ def load(path: Path) -> Any:
 
 def prune(source: Path, target: Path, amount: Amount, *patterns: str, key: str | None = None, **options: Any) -> Report:
     """Run a whole `apply --remove` on a folder or a file."""
-    with open_any(source, Reading(key)) as checkpoint:
+    with open_any(source, ReadOptions(key)) as checkpoint:
         plan = plan_prune(checkpoint, ask(amount, *patterns, remove=True, **options))
         return rewrite(checkpoint, plan, Destination(target))
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from prunecli.errors import DamagedError, PrunecliError
-from prunecli.formats.base import Checkpoint, Edit, Reading, TensorInfo
+from prunecli.formats.base import Checkpoint, Edit, ReadOptions, TensorInfo
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.io.pieces import CHUNK
 from prunecli.formats.io.sinks import FileSink
@@ -41,7 +41,7 @@ class Looked:
 
 @contextmanager
 def opened(path: Path, key: str | None = None) -> Iterator[Checkpoint]:
-    with open_checkpoint(path, Reading(key)) as checkpoint:
+    with open_checkpoint(path, ReadOptions(key)) as checkpoint:
         yield checkpoint
 
 
@@ -54,7 +54,7 @@ def rewrite(
     foreign: bool = False,
 ) -> bytes:
     """Write `source`, edited, to `target`; return its bytes."""
-    with open_checkpoint(source, Reading(key, foreign)) as checkpoint:
+    with open_checkpoint(source, ReadOptions(key, foreign)) as checkpoint:
         pieces = list(checkpoint.pieces(edit if isinstance(edit, Edit) else edit(checkpoint)))
         descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:

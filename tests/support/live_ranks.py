@@ -92,7 +92,7 @@ def pruned(module: nn.Module) -> Any:
     return prune_module(module, "*", 0.5, seed=SEED, remove=True)
 
 
-def prepare(
+def build_edit(
     name: str, line: DeviceMesh | None, plane: DeviceMesh | None
 ) -> tuple[nn.Module, Callable[[nn.Module], Any]]:
     """Make a case: the module that is ready, and what is to be done to it; without meshes, in one process."""
@@ -166,7 +166,7 @@ def main(meeting: str, target: Path, rank: int) -> None:
     across = init_device_mesh("cpu", (2, 1), mesh_dim_names=("one", "two"))
     outcomes: dict[str, Any] = {}
     for name in CASES:
-        module, act = prepare(name, line, across if name in ("hybrid", "plane:R():S(0)") else plane)
+        module, act = build_edit(name, line, across if name in ("hybrid", "plane:R():S(0)") else plane)
         report = act(module)
         render_json(report)
         outcomes[name] = outcome(module, report, ":" not in name)

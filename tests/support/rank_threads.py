@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from prunecli.errors import PeerError, PrunecliError
-from prunecli.surgery.run.ranks import Team
+from prunecli.surgery.run.ranks import Ranks
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,20 +28,20 @@ class Meeting:
         self.codes = [None] * self.size
 
 
-class ThreadRank(Team):
+class ThreadRank(Ranks):
     """One of the ranks."""
 
     def __init__(self, rank: int, meeting: Meeting) -> None:
         self.rank, self.size, self._meeting = rank, meeting.size, meeting
 
-    def share(self, make: Callable[[], T]) -> T:
-        found = self._meet(make if self.leads else None)
+    def from_leader(self, make: Callable[[], T]) -> T:
+        found = self._meet(make if self.is_leader else None)
         value: T = found[0]
         return value
 
-    def gather(self, make: Callable[[], T]) -> list[T]:
+    def to_leader(self, make: Callable[[], T]) -> list[T]:
         found = self._meet(make)
-        return found if self.leads else []
+        return found if self.is_leader else []
 
     def _meet(self, make: Callable[[], Any] | None) -> list[Any]:
         meeting, failure = self._meeting, None
@@ -61,7 +61,7 @@ class ThreadRank(Team):
         return found
 
 
-def by_ranks(size: int, work: Callable[[Team], R]) -> list[R | PrunecliError]:
+def by_ranks(size: int, work: Callable[[Ranks], R]) -> list[R | PrunecliError]:
     """Let as many ranks do a piece of work at the same time; return what each returned, or raised."""
     meeting = Meeting(size)
 

@@ -41,7 +41,7 @@ PIP = [
 class Real:
     """A file, and what is expected of it; `tied` are parameters that share their memory with another.
 
-    `foreign`: weights-only loading refuses it. `maskless`: why it takes no masks.
+    `foreign`: weights-only loading refuses it. `no_masks_because`: why it takes no masks.
     """
 
     spec: str
@@ -56,7 +56,7 @@ class Real:
     wrapper: Sequence[str] = ()
     format: str = "torch zip"
     foreign: bool = False
-    maskless: str = ""
+    no_masks_because: str = ""
 
     @property
     def flags(self) -> list[str]:
@@ -87,7 +87,7 @@ def _beatnet(number: int) -> list[Real]:
     weights, module = f"BeatNet/models/model_{number}_weights.pt", f"BeatNet/models/model-{number}.pt"
     twin = Real(BEATNET, weights, f"beatnet-{number}", 14, 14, 402_325, 7)
     at = f"beatnet-{number}-module"
-    return [twin, replace(twin, member=module, at=at, foreign=True, maskless="a pickled module")]
+    return [twin, replace(twin, member=module, at=at, foreign=True, no_masks_because="a pickled module")]
 
 
 FILES = [
@@ -112,7 +112,7 @@ FILES = [
         462_594,
         14,
         format="TorchScript",
-        maskless="TorchScript program",
+        no_masks_because="TorchScript program",
     ),
     Real(
         "wordllama==0.4.0.post1",
@@ -159,8 +159,8 @@ FILES = [
     Real("rxnmapper==0.4.3", f"{RXN}/pytorch_model.bin", "rxnmapper", 32, 30, 801_359, 13, 4, format="torch legacy"),
     *(each for number in (1, 2, 3) for each in _beatnet(number)),
 ]
-MASKABLE = [real for real in FILES if not real.maskless]
-MASKLESS = [real for real in FILES if real.maskless]
+MASKABLE = [real for real in FILES if not real.no_masks_because]
+MASKLESS = [real for real in FILES if real.no_masks_because]
 
 
 def wheel(spec: str) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from prunecli.core.structure.model import Density, Structure
-from prunecli.surgery.report.measure import ParameterReport, Place, Report
+from prunecli.surgery.report.measure import CheckpointRef, ParameterReport, Report
 
 NASTY = [
     "clear\x1b[2J\x1b]52;c;ZXZpbA==\x07.weight",
@@ -73,7 +73,7 @@ def parameter(
 
 def report(parameters: Sequence[ParameterReport], path: str | None = "model.pt") -> Report:
     """Make up a report of `prunecli report`."""
-    return Report("report", Place(path, "torch zip", 1234), None, parameters)
+    return Report("report", CheckpointRef(path, "torch zip", 1234), None, parameters)
 
 
 def transformer(layers: int, sparsity: float = 0.5) -> Report:

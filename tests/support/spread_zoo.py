@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from surgery_zoo import ask, noise, save
 
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.codec import as_dict
 from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
@@ -58,9 +58,9 @@ def make(kind: str, root: Path) -> Path:
     return folder
 
 
-def pruned(source: Path, target: Path, run: Run, prune: Prune | None = None) -> Report:
-    with open_any(source, Reading()) as checkpoint:
-        plan = run.team.share(lambda: plan_prune(checkpoint, prune or ask(0.5, "*.weight")))
+def pruned(source: Path, target: Path, run: Run, prune: PruneRequest | None = None) -> Report:
+    with open_any(source, ReadOptions()) as checkpoint:
+        plan = run.ranks.from_leader(lambda: plan_prune(checkpoint, prune or ask(0.5, "*.weight")))
         return rewrite(checkpoint, plan, Destination(target), run)
 
 

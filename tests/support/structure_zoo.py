@@ -15,16 +15,16 @@ def structure_of(zero: Flags, cells: int) -> Structure:
     matrix = zero.reshape(1, -1) if zero.ndim < 2 else zero.reshape(zero.shape[0], math.prod(zero.shape[1:]))
     rows, columns = matrix.shape
     if not matrix.size:
-        (fours, _), (eights, _) = (groups_of(zero, size) for size in (4, 8))
+        (groups_of_4, _), (eights, _) = (groups_of(zero, size) for size in (4, 8))
         count = -(-rows // BLOCK_SIDE) * -(-columns // BLOCK_SIDE)
-        density, along = density_of(matrix, cells), None if fours is None else dimension_of(zero)
-        return Structure(rows, columns, 0, 0, count, 0, fours, fours, eights, eights, density, along)
+        density, along = density_of(matrix, cells), None if groups_of_4 is None else dimension_of(zero)
+        return Structure(rows, columns, 0, 0, count, 0, groups_of_4, groups_of_4, eights, eights, density, along)
     blocks = [
         bool(matrix[row : row + BLOCK_SIDE, column : column + BLOCK_SIDE].all())
         for row in range(0, rows, BLOCK_SIDE)
         for column in range(0, columns, BLOCK_SIDE)
     ]
-    (fours, halved_fours), (eights, halved_eights) = (groups_of(zero, size) for size in (4, 8))
+    (groups_of_4, groups_of_4_with_2_zeros), (eights, halved_eights) = (groups_of(zero, size) for size in (4, 8))
     return Structure(
         rows=rows,
         columns=columns,
@@ -32,12 +32,12 @@ def structure_of(zero: Flags, cells: int) -> Structure:
         empty_columns=int(matrix.all(axis=0).sum()),
         blocks=len(blocks),
         empty_blocks=sum(blocks),
-        fours=fours,
-        halved_fours=halved_fours,
+        groups_of_4=groups_of_4,
+        groups_of_4_with_2_zeros=groups_of_4_with_2_zeros,
         eights=eights,
         halved_eights=halved_eights,
         density=density_of(matrix, cells),
-        grouped_by=None if fours is None else dimension_of(zero),
+        grouped_by=None if groups_of_4 is None else dimension_of(zero),
     )
 
 

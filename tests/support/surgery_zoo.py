@@ -14,11 +14,11 @@ from torch import Tensor
 
 from prunecli import RandomUnstructured
 from prunecli.core.amount import Amount
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
@@ -92,15 +92,17 @@ def load(path: Path) -> Any:
     return torch.load(path, weights_only=True)
 
 
-def ask(amount: Amount, *patterns: str, seed: int = 7, excludes: Sequence[str] = (), **options: Any) -> Prune:
+def ask(amount: Amount, *patterns: str, seed: int = 7, excludes: Sequence[str] = (), **options: Any) -> PruneRequest:
     """Put a request together; no pattern means all that patterns take."""
     min_dim, everywhere = options.pop("min_dim", 0), options.pop("everywhere", False)
-    return Prune((Group(Selection(patterns or ("*",), excludes, min_dim), amount, everywhere),), seed, **options)
+    return PruneRequest(
+        (PruneGroup(Selection(patterns or ("*",), excludes, min_dim), amount, everywhere),), seed, **options
+    )
 
 
-def apply(source: Path, target: Path, prune: Prune, *, jobs: int = 2, key: str | None = None) -> Report:
+def apply(source: Path, target: Path, prune: PruneRequest, *, jobs: int = 2, key: str | None = None) -> Report:
     """Run a whole `apply`, without a report file."""
-    with open_checkpoint(source, Reading(key)) as checkpoint:
+    with open_checkpoint(source, ReadOptions(key)) as checkpoint:
         return rewrite(checkpoint, plan_prune(checkpoint, prune), Destination(target), Run(jobs))
 
 

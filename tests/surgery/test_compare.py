@@ -15,7 +15,7 @@ from surgery_zoo import BLOCK, FLOATS, apply, ask, bake, bits, noise, save
 from torch import Tensor
 
 from prunecli.errors import ThresholdError, UnsupportedError, UsageError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.surgery.compare.compare import compare
 from prunecli.surgery.compare.model import Change, Comparison, check_comparison
@@ -247,7 +247,7 @@ def test_optimizer_state_that_became_zero_is_no_fault(key: str | None, tmp_path:
     def found(moment: list[float], epoch: float = 1.0) -> Comparison:
         before = save(training([1.0, 0.0, -1.0, 2.0], 1.0), tmp_path / "a.pt")
         after = save(training(moment, epoch), tmp_path / "b.pt")
-        with open_any(before, Reading(key=key)) as old, open_any(after, Reading(key=key)) as new:
+        with open_any(before, ReadOptions(key=key)) as old, open_any(after, ReadOptions(key=key)) as new:
             return compare(old, new)
 
     zeroed = found([0.0, 0.0, -0.0, 2.0])

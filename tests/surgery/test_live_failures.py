@@ -92,8 +92,8 @@ _CODES = {
     prunecli.modules.hooks.stop_refreshing,
     prunecli.modules.random_unstructured.RandomUnstructured.apply.__func__,  # type: ignore[attr-defined]
     prunecli.modules.random_unstructured._register,
-    prunecli.modules.layout.Memory.write,
-    prunecli.modules.layout.Memory._put,
+    prunecli.modules.layout.ModuleMemory.write,
+    prunecli.modules.layout.ModuleMemory._put,
 }
 
 
@@ -145,7 +145,7 @@ def test_interrupted_at_any_line_it_is_what_it_was(
 def test_a_write_that_fails_in_a_thread_is_taken_back(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = prepared("encoder")
     before = picture(model)
-    write, calls = prunecli.modules.layout.Memory.write, [0]
+    write, calls = prunecli.modules.layout.ModuleMemory.write, [0]
 
     def failing(self: Any, offset: int, data: Any) -> None:
         write(self, offset, data)
@@ -154,7 +154,7 @@ def test_a_write_that_fails_in_a_thread_is_taken_back(work: str, monkeypatch: py
             raise MemoryError
 
     monkeypatch.setattr(prunecli.modules.passes, "default_jobs", lambda: 3)
-    monkeypatch.setattr(prunecli.modules.layout.Memory, "write", failing)
+    monkeypatch.setattr(prunecli.modules.layout.ModuleMemory, "write", failing)
     with pytest.raises(MemoryError):
         WORK[work](model)
     assert calls[0] >= 2

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 from dcp_tools import save_from_two_ranks
-from live_ranks import CASES, outcome, prepare
+from live_ranks import CASES, build_edit, outcome
 from surgery_zoo import noise, raw
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -33,7 +33,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_ranks_together_hold_what_one_process_holds(name: str, outcomes: list[dict[str, Any]]) -> None:
-    module, act = prepare(name, None, None)
+    module, act = build_edit(name, None, None)
     expected = outcome(module, act(module), ":" not in name)
     for found in (each[name] for each in outcomes):
         assert list(found["state"]) == list(expected["state"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import prunecli
 from prunecli.errors import UnsupportedError, UsageError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.names.binary import is_binary
 from prunecli.surgery.names.parameters import parameters_of
@@ -264,7 +264,7 @@ def test_the_mask_that_a_live_module_applies_itself_is_left_to_it() -> None:
 def test_the_mask_that_a_pickled_module_applies_itself_is_left_to_it(tmp_path: Path) -> None:
     module = MaskedLinear()
     torch.save(module, tmp_path / "in.pt")
-    with open_checkpoint(tmp_path / "in.pt", Reading(foreign=True)) as checkpoint:
+    with open_checkpoint(tmp_path / "in.pt", ReadOptions(foreign=True)) as checkpoint:
         found = {name: (str(each.role), each.mask) for name, each in parameters_of(checkpoint).items()}
     assert found == {"weight": ("parameter", None), "bias": ("parameter", None), "mask": ("mask", None)}
 

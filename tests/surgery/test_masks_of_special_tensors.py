@@ -17,7 +17,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from prunecli import bake_module
 from prunecli.errors import UnsupportedError, UsageError
-from prunecli.formats.base import Layout, Reading
+from prunecli.formats.base import Layout, ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.surgery.compare.compare import compare
 from prunecli.surgery.names.parameters import Parameter, parameters_of
@@ -27,7 +27,7 @@ from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 
-FOREIGN = Reading(foreign=True)
+FOREIGN = ReadOptions(foreign=True)
 
 
 class Scaled(Tensor):

@@ -11,7 +11,7 @@ from surgery_zoo import raw
 from torch import nn
 
 from prunecli import bake_module, prune_module
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.modules.hooks import ProductRefresh
 from prunecli.surgery.names.select import Selection
@@ -30,7 +30,7 @@ def model(pruned: str = "*weight*") -> nn.Module:
 
 
 def baked(source: Path, target: Path, *patterns: str) -> None:
-    with open_any(source, Reading(foreign=True)) as opened:
+    with open_any(source, ReadOptions(foreign=True)) as opened:
         selection = Selection(patterns) if patterns else None
         rewrite(opened, plan_bake(opened, selection), Destination(target))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prunecli.errors import UnreadableError, UsageError
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.recipe import parse_recipe, read_recipe, render_recipe
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 
 FULL = """\
 seed = 7
@@ -34,7 +34,7 @@ amount = 1000
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 amounts = st.integers(0, 1 << 70) | st.floats(0, 1)
 groups = st.builds(
-    lambda params, excludes, dims, amount, together: Group(Selection(params, excludes, dims), amount, together),
+    lambda params, excludes, dims, amount, together: PruneGroup(Selection(params, excludes, dims), amount, together),
     st.lists(names, min_size=1, max_size=3).map(tuple),
     st.lists(names, max_size=2).map(tuple),
     st.integers(0, 64),
@@ -42,7 +42,7 @@ groups = st.builds(
     st.booleans(),
 )
 requests = st.builds(
-    Prune,
+    PruneRequest,
     st.lists(groups, min_size=1, max_size=3).map(tuple),
     st.none() | st.integers(0, (1 << 128) - 1),
     st.just(False),
@@ -50,7 +50,7 @@ requests = st.builds(
     st.booleans(),
     st.sampled_from(["bool", "same"]),
 ) | st.builds(
-    Prune,
+    PruneRequest,
     st.lists(groups, min_size=1, max_size=3).map(tuple),
     st.integers(0, 9),
     st.just(True),
@@ -62,14 +62,14 @@ requests = st.builds(
 def test_a_full_recipe_is_the_request_that_it_describes() -> None:
     first = Selection(("encoder.*.weight", r"re:decoder\.[0-9]+\.weight"), ("*.LayerNorm.*",), 2)
     second = Selection(("pooler.dense.weight",), (), 0)
-    expected = Prune((Group(first, 0.5, everywhere=True), Group(second, 1000)), 7, remove=True)
+    expected = PruneRequest((PruneGroup(first, 0.5, everywhere=True), PruneGroup(second, 1000)), 7, remove=True)
     assert parse_recipe(FULL.encode(), "r.toml") == expected
     assert [group.where for group in parse_recipe(FULL.encode(), "r.toml").groups] == ["r.toml:4", "r.toml:14"]
 
 
 @settings(deadline=None)
 @given(requests)
-def test_what_is_rendered_is_toml_and_reads_back_as_the_same_request(prune: Prune) -> None:
+def test_what_is_rendered_is_toml_and_reads_back_as_the_same_request(prune: PruneRequest) -> None:
     text = render_recipe(prune)
     tomllib.loads(text)
     again = parse_recipe(text.encode("utf-8"), "r.toml")
@@ -80,7 +80,7 @@ def test_what_is_rendered_is_toml_and_reads_back_as_the_same_request(prune: Prun
 
 @settings(deadline=None)
 @given(requests)
-def test_a_rendered_recipe_shows_no_control_characters(prune: Prune) -> None:
+def test_a_rendered_recipe_shows_no_control_characters(prune: PruneRequest) -> None:
     assert all(line.isprintable() for line in render_recipe(prune).split("\n"))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from prunecli.errors import ThresholdError, UsageError
 from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.plan import Plan, plan_prune
-from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.replay import plan_replay
 from prunecli.surgery.report.measure import Report
 from prunecli.surgery.report.reading import read_report
@@ -29,7 +29,7 @@ def tensors(seed: int = 0) -> dict[str, Tensor]:
     return {**found, "layer.0.bias": torch.zeros(13), "steps": torch.arange(4)}
 
 
-def prune(source: Path, target: Path, request: Prune) -> Report:
+def prune(source: Path, target: Path, request: PruneRequest) -> Report:
     with open_any(source) as opened:
         return rewrite(opened, plan_prune(opened, request), Destination(target, report_of(target)), Run(2))
 
@@ -38,7 +38,9 @@ def report_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.json")
 
 
-def replay(source: Path, target: Path, told: Report, request: Prune | None = None, run: Run | None = None) -> Report:
+def replay(
+    source: Path, target: Path, told: Report, request: PruneRequest | None = None, run: Run | None = None
+) -> Report:
     with open_any(source) as opened:
         plan: Plan = plan_replay(opened, told, request or told.prune or ask(1))
         return rewrite(opened, plan, Destination(target), run or Run(2))
@@ -59,7 +61,7 @@ requests = st.builds(
 @settings(max_examples=30, deadline=None)
 @given(request=requests, end=st.sampled_from([".pt", ".safetensors", ""]), keep=st.booleans())
 def test_replay_gives_the_same_bytes(
-    tmp_path_factory: pytest.TempPathFactory, request: Prune, end: str, keep: bool
+    tmp_path_factory: pytest.TempPathFactory, request: PruneRequest, end: str, keep: bool
 ) -> None:
     root = tmp_path_factory.mktemp("replay")
     parts = [{name: tensor} for name, tensor in tensors().items()]

@@ -15,7 +15,7 @@ from prunecli.core.structure.model import Structure
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.report.codec import as_dict, render_json
-from prunecli.surgery.report.measure import ParameterReport, Place, Report
+from prunecli.surgery.report.measure import CheckpointRef, ParameterReport, Report
 from prunecli.surgery.report.reading import parse_report
 from prunecli.surgery.roles.table import Role
 
@@ -27,7 +27,14 @@ def _example() -> str:
     )
     left = LeftOut(Role.OTHER, 2, 40, 160, "generator")
     report = Report(
-        "apply", Place("m", "torch zip", 9), Place(None, "torch zip", 9), [weight], ask(0.5), ["o"], [{}], (left,)
+        "apply",
+        CheckpointRef("m", "torch zip", 9),
+        CheckpointRef(None, "torch zip", 9),
+        [weight],
+        ask(0.5),
+        ["o"],
+        [{}],
+        (left,),
     )
     return json.dumps(as_dict(report))
 

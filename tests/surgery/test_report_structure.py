@@ -166,7 +166,7 @@ def test_of_tensors_in_parts_whoever_looks_at_which(
     save_folder(
         {"model": tensors}, tmp_path / "folder", {f"model.{name}": cuts for name, (_, cuts) in CUTS.items()}, files=2
     )
-    report, *others = by_ranks(ranks, lambda team: look(tmp_path / "folder", run=Run(2, team=team)))
+    report, *others = by_ranks(ranks, lambda ranks: look(tmp_path / "folder", run=Run(2, ranks=ranks)))
     assert isinstance(report, Report)
     assert all(isinstance(each, Report) for each in others)
     check(report, tensors)
@@ -180,7 +180,7 @@ def test_the_report_of_ranks_is_that_of_one(suffix: str, tmp_path: Path, monkeyp
     path = save(tensors, tmp_path / f"model{suffix}")
     alone = look(path, run=Run(1))
     for ranks in (2, 5):
-        report, *_ = by_ranks(ranks, lambda team: look(path, run=Run(2, team=team)))
+        report, *_ = by_ranks(ranks, lambda ranks: look(path, run=Run(2, ranks=ranks)))
         assert isinstance(report, Report)
         assert report.parameters == alone.parameters
 

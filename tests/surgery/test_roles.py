@@ -453,20 +453,20 @@ def test_rules_are_asked_once_for_modules_that_look_alike(monkeypatch: pytest.Mo
 def test_the_tensors_of_one_module_are_looked_at_a_fixed_number_of_times() -> None:
     """Whatever names a hostile file thinks of: the work grows with the number of tensors, and no faster."""
 
-    class Counted(dict[str, Any]):
+    class CountZeros(dict[str, Any]):
         looks = 0
 
         def __getitem__(self, key: str) -> Any:
-            Counted.looks += 1
+            CountZeros.looks += 1
             return super().__getitem__(key)
 
         def get(self, key: str, default: Any = None) -> Any:
-            Counted.looks += 1
+            CountZeros.looks += 1
             return super().get(key, default)
 
         def items(self) -> Any:
             for item in super().items():
-                Counted.looks += 1
+                CountZeros.looks += 1
                 yield item
 
     looks = []
@@ -475,10 +475,10 @@ def test_the_tensors_of_one_module_are_looked_at_a_fixed_number_of_times() -> No
             f"w{place}{end}": "u8 4x4" for place in range(many) for end in ("", "_scale", "_orig", "_u", "_mask")
         }
         (_, module), *_ = modules_of(described(spelled))
-        Counted.looks = 0
-        counted = Counted(module.own)
+        CountZeros.looks = 0
+        counted = CountZeros(module.own)
         table._judge(Module(module.tail, counted, None, counted, counted, counted, ()))
-        looks.append(Counted.looks)
+        looks.append(CountZeros.looks)
     assert looks[1] <= 2 * looks[0] + 100
 
 

@@ -18,13 +18,13 @@ from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.opening import open_any
 from prunecli.formats.outputs.resumable import partial_of, partial_output
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.codec import as_dict
 from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run import units
 from prunecli.surgery.run.destination import Destination
-from prunecli.surgery.run.ranks import ALONE, Team
+from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
 from prunecli.surgery.run.resume import Run
 
 pytestmark = pytest.mark.usefixtures("small_units")
@@ -44,7 +44,7 @@ def test_any_number_of_ranks_writes_the_same_bytes_and_the_same_report(source: P
     prune = ask(0.5, "*.weight", remove=remove)
     expected = pruned(source, source.with_name("expected"), Run(1), prune)
     target = source.with_name("spread")
-    reports = by_ranks(ranks, lambda team: pruned(source, target, Run(1, None, team), prune))
+    reports = by_ranks(ranks, lambda ranks: pruned(source, target, Run(1, None, ranks), prune))
     assert contents(target) == contents(source.with_name("expected"))
     assert all(isinstance(each, Report) and told(each) == told(expected) for each in reports)
     assert not partial_of(target).root.exists()
@@ -52,11 +52,11 @@ def test_any_number_of_ranks_writes_the_same_bytes_and_the_same_report(source: P
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_several_ranks_count_what_one_counts(source: Path, ranks: int) -> None:
-    def measured(team: Team) -> dict[str, Any]:
+    def measured(ranks: Ranks) -> dict[str, Any]:
         with open_any(source) as checkpoint:
-            return as_dict(measure(checkpoint, None, Run(1, None, team)))
+            return as_dict(measure(checkpoint, None, Run(1, None, ranks)))
 
-    assert by_ranks(ranks, measured)[0] == measured(ALONE)
+    assert by_ranks(ranks, measured)[0] == measured(SINGLE_PROCESS)
 
 
 @pytest.mark.parametrize("first", [1, 2, 3])
@@ -95,7 +95,7 @@ def test_a_run_with_more_ranks_can_go_on_with_what_one_left(source: Path, failin
     with pytest.raises(OutputError):
         pruned(source, target, Run(1, keep=True))
     failing(-1)
-    reports = by_ranks(3, lambda team: pruned(source, target, Run(1, None, team, resume=True, keep=True)))
+    reports = by_ranks(3, lambda ranks: pruned(source, target, Run(1, None, ranks, resume=True, keep=True)))
     assert contents(target) == contents(source.with_name("expected"))
     assert all(isinstance(each, Report) and told(each) == told(expected) for each in reports)
 
@@ -157,7 +157,7 @@ def test_another_state_of_the_input_is_not_resumed(unfinished: Path, change: Cal
         (ask(0.5, "*.weight", remove=True), "other options"),
     ],
 )
-def test_another_request_is_not_resumed(unfinished: Path, prune: Prune, reason: str) -> None:
+def test_another_request_is_not_resumed(unfinished: Path, prune: PruneRequest, reason: str) -> None:
     with pytest.raises(UsageError, match=f"{reason}; leave --resume out"):
         pruned(unfinished, unfinished.with_name("out"), Run(1, resume=True, keep=True), prune)
 
@@ -176,7 +176,7 @@ def test_damage_that_one_rank_finds_ends_them_all_and_leaves_nothing(tmp_path: P
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    found = by_ranks(3, lambda team: pruned(source, tmp_path / "out", Run(1, None, team)))
+    found = by_ranks(3, lambda ranks: pruned(source, tmp_path / "out", Run(1, None, ranks)))
     kinds = {type(each) for each in found}
     assert kinds == {DamagedError, PeerError}
     assert {each.exit_code for each in found if isinstance(each, PrunecliError)} == {4}
@@ -188,8 +188,8 @@ def test_ranks_that_see_another_file_system_are_told_apart(tmp_path: Path, monke
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
-    def work(team: Team) -> Report:
-        run = Run(1, None, team)
+    def work(ranks: Ranks) -> Report:
+        run = Run(1, None, ranks)
         with open_any(source) as checkpoint:
             plan = plan_prune(checkpoint, ask(0.5, "*.weight"))
             return rewrite(checkpoint, plan, Destination(tmp_path / "out"), run)
@@ -213,7 +213,7 @@ def test_ranks_that_see_another_input_are_told_apart(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         sources.append(make("model.safetensors", tmp_path / name))
     os.utime(sources[1], ns=(1, 1))
-    found = by_ranks(2, lambda team: pruned(sources[team.rank], tmp_path / "out", Run(1, None, team)))
+    found = by_ranks(2, lambda ranks: pruned(sources[ranks.rank], tmp_path / "out", Run(1, None, ranks)))
     assert isinstance(found[0], PeerError)
     assert isinstance(found[1], OutputError)
     assert "sees another" in str(found[1])
@@ -231,9 +231,9 @@ def test_the_cut_depends_on_the_files_alone_and_every_byte_is_in_one_unit(tmp_pa
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 20])
 def test_shares_are_neighbours_and_even(ranks: int) -> None:
-    works = [units.Work(f"{n}", [], None, True) for n in range(3)]  # type: ignore[arg-type]
+    works = [units.OutputFile(f"{n}", [], None, True) for n in range(3)]  # type: ignore[arg-type]
     cut = [units.Unit(n, works[n // 40], (n, n + 1), 100 + n % 7) for n in range(120)]
-    shares = units.share_out(cut, {}, ranks)
+    shares = units.assign_units(cut, {}, ranks)
     assert [unit for share in shares for unit in share] == cut
     sizes = [sum(unit.size for unit in share) for share in shares]
     assert max(sizes) - min(sizes) <= 2 * 107

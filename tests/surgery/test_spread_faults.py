@@ -15,7 +15,7 @@ from surgery_zoo import ask, noise, save
 
 from prunecli.errors import OutputError, UsageError
 from prunecli.formats.base import Edit
-from prunecli.formats.folders.base import Folder, Kept
+from prunecli.formats.folders.base import Folder, PassthroughFile
 from prunecli.formats.opening import open_any
 from prunecli.formats.outputs import folder, resumable
 from prunecli.formats.outputs.resumable import partial_of
@@ -25,9 +25,9 @@ from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run import units
 from prunecli.surgery.run.destination import Destination
-from prunecli.surgery.run.edit import prepare
+from prunecli.surgery.run.edit import build_edit
 from prunecli.surgery.run.resume import Run
-from prunecli.surgery.run.worker import Workplace, do_units
+from prunecli.surgery.run.worker import WorkerContext, do_units
 
 pytestmark = pytest.mark.usefixtures("small_units")
 small_units = pytest.fixture(spread_fixtures.small_units)
@@ -91,7 +91,7 @@ def test_a_finished_file_with_another_name_is_not_written_into(unfinished: Path)
 
 def test_a_run_that_another_disturbs_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make("folder of safetensors", tmp_path)
-    note = resumable.Partial.note
+    note = resumable.Partial.record_unit
 
     def disturbed(folder: resumable.Partial, number: int, entry: Any) -> None:
         note(folder, number, entry)
@@ -129,7 +129,7 @@ def test_no_space_is_reserved_in_a_file_that_others_have_begun_to_write(
         reserve(descriptor, offset, length)
 
     monkeypatch.setattr(os, "posix_fallocate", reserved)
-    found = by_ranks(3, lambda team: pruned(source, source.with_name("out"), Run(1, None, team)))
+    found = by_ranks(3, lambda ranks: pruned(source, source.with_name("out"), Run(1, None, ranks)))
     assert all(isinstance(each, Report) for each in found)
     assert sizes
     assert set(sizes) == {0}
@@ -139,12 +139,12 @@ def test_a_rank_does_not_make_the_folder_that_its_leader_removed(tmp_path: Path)
     source, out = make("folder of safetensors", tmp_path), tmp_path / "out"
     with open_any(source) as checkpoint:
         assert isinstance(checkpoint, Folder)
-        work = units.Work("a", list(checkpoint.pieces("shard-0.safetensors", Edit({}))), checkpoint.source, True)
-        place = Workplace(partial_of(out), out, 1, None)
-        ledger = units.Ledger(prepare(checkpoint, plan_prune(checkpoint, ask(0.5, "*.weight"))), [work])
-        for carried in ([], [Kept("config.json", source / "config.json", 2)]):
+        work = units.OutputFile("a", list(checkpoint.pieces("shard-0.safetensors", Edit({}))), checkpoint.source, True)
+        place = WorkerContext(partial_of(out), out, 1, None)
+        ledger = units.UnitCounts(build_edit(checkpoint, plan_prune(checkpoint, ask(0.5, "*.weight"))), [work])
+        for carried in ([], [PassthroughFile("config.json", source / "config.json", 2)]):
             with pytest.raises(OutputError):
-                do_units(place, units.cut([work]), carried, {}, ledger)
+                do_units(place, units.split_into_units([work]), carried, {}, ledger)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["m"]
 
 

@@ -14,7 +14,7 @@ from surgery_zoo import ask, count, load, noise, save
 from prunecli.errors import UnsupportedError
 from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.codec import as_dict
 from prunecli.surgery.report.measure import Report
 from prunecli.surgery.report.provenance import stamped
@@ -23,7 +23,7 @@ from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.resume import Run
 
 
-def prune(source: Path, target: Path, request: Prune, *, stamp: bool = True) -> Report:
+def prune(source: Path, target: Path, request: PruneRequest, *, stamp: bool = True) -> Report:
     with open_any(source) as opened:
         plan = plan_prune(opened, request)
         return rewrite(opened, stamped(opened, plan) if stamp else plan, Destination(target), Run(2))

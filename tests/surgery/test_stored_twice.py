@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from surgery_zoo import ask, noise
 
 from prunecli.errors import UsageError
-from prunecli.formats.folders.concatenated import Joined
+from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.opening import open_any
 from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.names.stored_twice import find_stored_twice
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
-from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
@@ -36,7 +36,7 @@ def folder_with(root: Path, config: Any, second: torch.Tensor | None = None, nam
     return path
 
 
-def pruned(path: Path, out: Path, prune: Prune) -> Report:
+def pruned(path: Path, out: Path, prune: PruneRequest) -> Report:
     with open_any(path) as folder:
         return rewrite(folder, plan_prune(folder, prune), Destination(out))
 
@@ -135,13 +135,13 @@ def test_one_without_the_other_needs_a_decision(tmp_path: Path) -> None:
 def test_candidates_are_read_where_they_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     matrices = {f"layers.{number}.output.weight": noise((40, 50), seed=number) for number in range(60)}
     path = make_folder(tmp_path / "m", [{name: matrix} for name, matrix in matrices.items()])
-    looks, read_into = [], Joined.read_into
+    looks, read_into = [], Concatenated.read_into
 
-    def look(self: Joined, offset: int, buffer: memoryview) -> None:
+    def look(self: Concatenated, offset: int, buffer: memoryview) -> None:
         looks.append(offset)
         read_into(self, offset, buffer)
 
-    monkeypatch.setattr(Joined, "read_into", look)
+    monkeypatch.setattr(Concatenated, "read_into", look)
     for vocabulary, expected in ((40, len(matrices)), (50, 0)):
         looks.clear()
         (path / "config.json").write_text(json.dumps({"vocab_size": vocabulary}))

@@ -22,7 +22,7 @@ def test_a_rank_does_not_wait_for_ever_for_a_leader_that_never_comes(monkeypatch
     there = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for name, value in there.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match="WORLD_SIZE is 2, but the ranks cannot be joined"), ranks.team_of_launcher():
+    with pytest.raises(UsageError, match="WORLD_SIZE is 2, but the ranks cannot be joined"), ranks.ranks_of_launcher():
         pytest.fail("it joined nobody")
 
 

@@ -19,7 +19,7 @@ from prunecli.errors import DamagedError, ThresholdError
 from prunecli.formats.opening import open_any
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
-from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.report.reading import parse_report
@@ -36,7 +36,7 @@ def told(report: Report) -> Report:
     return parse_report(render_json(report), "r.json")
 
 
-def prune(source: Path, target: Path, request: Prune) -> Report:
+def prune(source: Path, target: Path, request: PruneRequest) -> Report:
     with open_any(source) as opened:
         return told(rewrite(opened, plan_prune(opened, request), Destination(target)))
 
@@ -155,9 +155,9 @@ def test_several_ranks_verify_as_one(tmp_path: Path) -> None:
     report = prune(source, target, ask(0.5))
 
     def verify(path: Path) -> list[Verification]:
-        def work(team: object) -> Verification:
+        def work(ranks: object) -> Verification:
             with open_any(path) as opened:
-                return verify_checkpoint(opened, report, Run(1, team=team))  # type: ignore[arg-type]
+                return verify_checkpoint(opened, report, Run(1, ranks=ranks))  # type: ignore[arg-type]
 
         return [each for each in by_ranks(3, work) if isinstance(each, Verification)][:1]
 

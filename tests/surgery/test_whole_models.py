@@ -16,17 +16,17 @@ from whole_models import MODELS, halved, model
 
 from prunecli import RandomUnstructured
 from prunecli.errors import UnsafeError, UnsupportedError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
-from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 
 torch_prune: Any = prune  # untyped
-FOREIGN = Reading(foreign=True)
+FOREIGN = ReadOptions(foreign=True)
 CONTAINERS = {
     "zip": lambda model, path: torch.save(model, path),
     "legacy": lambda model, path: torch.save(model, path, _use_new_zipfile_serialization=False),
@@ -40,7 +40,7 @@ every_container = pytest.mark.parametrize("container", CONTAINERS)
 pytestmark = pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
 
 
-def bake(path: Path, asked: Prune) -> tuple[Path, Report]:
+def bake(path: Path, asked: PruneRequest) -> tuple[Path, Report]:
     out = path.with_name("baked.pt")
     with open_checkpoint(path, FOREIGN) as checkpoint:
         return out, rewrite(checkpoint, plan_prune(checkpoint, asked), Destination(out, force=True))

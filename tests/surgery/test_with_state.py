@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from prunecli.errors import UsageError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.plan.undoing import undoing
@@ -56,7 +56,7 @@ def trained(named: bool = False, **options: Any) -> tuple[Net, torch.optim.Optim
 
 
 def apply(source: Path, out: Path, *patterns: str, key: str | None = None, **options: Any) -> Report:
-    with open_any(source, Reading(key)) as checkpoint:
+    with open_any(source, ReadOptions(key)) as checkpoint:
         prune = replace(ask(0.5, *(patterns or ("*.weight",)), remove=True), with_state=True)
         prune = replace(prune, **options)
         return rewrite(checkpoint, with_state(checkpoint, plan_prune(checkpoint, prune)), Destination(out))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from prunecli.core.structure.flags import bands_all_zero, blocks_all_zero, halved_groups, halved_packed_groups
 from prunecli.core.structure.model import BLOCK_SIDE, Density, Structure, group_dimension
 
-__all__ = ["StructureTally", "Window"]
+__all__ = ["StructureCounter", "Window"]
 
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -34,7 +34,7 @@ class _Seen:
     """What is known of a matrix while its elements come: where something is kept, and the counts of zeros.
 
     A single row says nothing of its columns that the number of zeros does not say, nor a single column of its rows:
-    of these nothing is held. `late` has a bit an element, set where it is zero, for groups that came in pieces.
+    of these nothing is held. `straddling` has a bit an element, set where it is zero, for groups that came in pieces.
     """
 
     rows: Flags
@@ -43,12 +43,12 @@ class _Seen:
     cells: Counts
     elements: int = 0
     zeros: int = 0
-    fours: int = 0
+    groups_of_4: int = 0
     eights: int = 0
-    late: NDArray[np.uint8] | None = None
+    straddling: NDArray[np.uint8] | None = None
 
 
-class StructureTally:
+class StructureCounter:
     """Gathers the structure of one parameter from its elements' zeros, each element once, in any order.
 
     `cells` is how many cells a side of the picture has at most; with 0 there is none. Once the last element has come,
@@ -125,13 +125,13 @@ class StructureTally:
         return {
             "elements": seen.elements,
             "zeros": seen.zeros,
-            "fours": seen.fours,
+            "fours": seen.groups_of_4,
             "eights": seen.eights,
             "rows": _packed(np.packbits(seen.rows)),
             "columns": _packed(np.packbits(seen.columns)),
             "blocks": _packed(np.packbits(seen.blocks)),
             "cells": _packed(seen.cells.astype("<i8")),
-            "late": None if seen.late is None else _packed(seen.late),
+            "late": None if seen.straddling is None else _packed(seen.straddling),
         }
 
     def give(self, told: Mapping[str, Any]) -> None:
@@ -144,11 +144,11 @@ class StructureTally:
             for flags, name in ((seen.rows, "rows"), (seen.columns, "columns"), (seen.blocks, "blocks")):
                 flags |= np.unpackbits(_unpacked(told[name]), count=flags.size).view(np.bool_).reshape(flags.shape)
             seen.cells += _unpacked(told["cells"]).view("<i8").reshape(seen.cells.shape)
-            seen.fours += told["fours"]
+            seen.groups_of_4 += told["fours"]
             seen.eights += told["eights"]
             if told["late"] is not None:
-                late = _unpacked(told["late"])
-                seen.late = late.copy() if seen.late is None else seen.late | late
+                straddling = _unpacked(told["late"])
+                seen.straddling = straddling.copy() if seen.straddling is None else seen.straddling | straddling
         self._note(told["elements"], told["zeros"])
 
     def result(self) -> Structure | None:
@@ -197,11 +197,11 @@ class StructureTally:
         last, unit = first + zero.size == self._elements, 8 * self._stride
         begin = min(-first % unit, zero.size)
         end = zero.size if last else max(begin, zero.size - (first + zero.size) % unit)
-        fours, eights = halved_groups(zero[begin:end], self._stride)
+        groups_of_4, eights = halved_groups(zero[begin:end], self._stride)
         ends = np.concatenate([np.flatnonzero(zero[:begin]), np.flatnonzero(zero[end:]) + end])
         with self._lock:
             seen = self._begun()
-            seen.fours += fours
+            seen.groups_of_4 += groups_of_4
             seen.eights += eights
             if ends.size:
                 self._add_late(seen, ends + first)
@@ -210,10 +210,10 @@ class StructureTally:
         """Count the groups in a part of some rows, if no group reaches out of it; else note its zeros."""
         wide, unit = zero.shape[1], 8 * self._stride
         whole = self._width % unit == 0 and column % unit == 0 and wide % unit == 0
-        fours, eights = halved_groups(zero.reshape(-1), self._stride) if whole else (0, 0)
+        groups_of_4, eights = halved_groups(zero.reshape(-1), self._stride) if whole else (0, 0)
         with self._lock:
             seen = self._begun()
-            seen.fours += fours
+            seen.groups_of_4 += groups_of_4
             seen.eights += eights
             if not whole:
                 down, across = np.divmod(np.flatnonzero(zero), wide)
@@ -240,9 +240,9 @@ class StructureTally:
         return ((at + 1) * cells - 1) // size
 
     def _add_late(self, seen: _Seen, zeros: NDArray[np.int64]) -> None:
-        if seen.late is None:
-            seen.late = np.zeros(-(-self._elements // 8), dtype=np.uint8)
-        np.bitwise_or.at(seen.late, zeros >> 3, np.uint8(0x80) >> (zeros & 7).astype(np.uint8))
+        if seen.straddling is None:
+            seen.straddling = np.zeros(-(-self._elements // 8), dtype=np.uint8)
+        np.bitwise_or.at(seen.straddling, zeros >> 3, np.uint8(0x80) >> (zeros & 7).astype(np.uint8))
 
     def _note(self, elements: int, zeros: int) -> None:
         """Note how many elements came, and conclude if those were the last."""
@@ -258,8 +258,10 @@ class StructureTally:
             int(flags.size - np.count_nonzero(flags)) if flags.size and self._elements else 0
             for flags in (seen.rows, seen.columns, seen.blocks)
         )
-        late = (0, 0) if seen.late is None else halved_packed_groups(seen.late, self._stride, self._elements)
-        fours, eights = (self._elements // size if self._extent % size == 0 else None for size in (4, 8))
+        straddling = (
+            (0, 0) if seen.straddling is None else halved_packed_groups(seen.straddling, self._stride, self._elements)
+        )
+        groups_of_4, eights = (self._elements // size if self._extent % size == 0 else None for size in (4, 8))
         return Structure(
             rows=self._height,
             columns=self._width,
@@ -267,12 +269,12 @@ class StructureTally:
             empty_columns=seen.zeros if self._height == 1 else empty_columns,
             blocks=seen.blocks.size,
             empty_blocks=empty_blocks,
-            fours=fours,
-            halved_fours=None if fours is None else seen.fours + late[0],
+            groups_of_4=groups_of_4,
+            groups_of_4_with_2_zeros=None if groups_of_4 is None else seen.groups_of_4 + straddling[0],
             eights=eights,
-            halved_eights=None if eights is None else seen.eights + late[1],
+            halved_eights=None if eights is None else seen.eights + straddling[1],
             density=None if self._grid is None else self._density(seen.cells, self._grid),
-            grouped_by=None if fours is None else self._grouped_by,
+            grouped_by=None if groups_of_4 is None else self._grouped_by,
         )
 
     def _density(self, zeros: Counts, grid: tuple[int, int]) -> Density:

@@ -58,15 +58,15 @@ def halved_groups(flags: Flags, stride: int = 1) -> tuple[int, int]:
     """
     if stride == 1:
         return halved_packed_groups(np.packbits(flags), 1, flags.size)
-    fours = eights = 0
+    groups_of_4 = eights = 0
     step = 8 * stride * max(1, _AT_ONCE // (8 * stride))
     for start in range(0, flags.size, step):
         part = flags[start : start + step].view(np.uint8).reshape(-1, 4, stride)
         counts = np.add.reduce(part, axis=1, dtype=np.uint8)
-        fours += int(np.count_nonzero(counts >= 2))
+        groups_of_4 += int(np.count_nonzero(counts >= 2))
         pairs = counts[: len(counts) // 2 * 2].reshape(-1, 2, stride)
         eights += int(np.count_nonzero(pairs[:, 0] + pairs[:, 1] >= 4))
-    return fours, eights
+    return groups_of_4, eights
 
 
 def halved_packed_groups(packed: NDArray[np.uint8], stride: int, count: int) -> tuple[int, int]:
@@ -74,10 +74,10 @@ def halved_packed_groups(packed: NDArray[np.uint8], stride: int, count: int) -> 
     if stride == 1:
         found = np.bincount(packed, minlength=256)
         return int(found @ _FOURS), int(found @ _EIGHTS)
-    fours = eights = 0
+    groups_of_4 = eights = 0
     step = stride * max(1, _AT_ONCE // (8 * stride))  # bytes: whole groups of 8
     for start in range(0, packed.size, step):
         bits = np.unpackbits(packed[start : start + step], count=min(8 * step, count - 8 * start))
         more_fours, more_eights = halved_groups(bits.view(np.bool_), stride)
-        fours, eights = fours + more_fours, eights + more_eights
-    return fours, eights
+        groups_of_4, eights = groups_of_4 + more_fours, eights + more_eights
+    return groups_of_4, eights

@@ -62,8 +62,8 @@ class Structure:
     empty_columns: int
     blocks: int
     empty_blocks: int
-    fours: int | None = None
-    halved_fours: int | None = None
+    groups_of_4: int | None = None
+    groups_of_4_with_2_zeros: int | None = None
     eights: int | None = None
     halved_eights: int | None = None
     density: Density | None = None

@@ -43,7 +43,7 @@ class SliceTally:
         return int(self._alive.size - np.count_nonzero(self._alive))
 
     def add(self, first: int, zero: Flags, window: Window | None = None) -> None:
-        """Take in a run of elements as `StructureTally.add` does; shape `(n,)`, True where they are zero."""
+        """Take in a run of elements as `StructureCounter.add` does; shape `(n,)`, True where they are zero."""
         if self._full:
             return
         kept = np.flatnonzero(~zero) + first

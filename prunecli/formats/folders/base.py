@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from prunecli.formats.base import Edit, TensorInfo
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Piece
-from prunecli.formats.io.source import Bytes, Source
+from prunecli.formats.io.source import ByteSource, Source
 
-__all__ = ["Folder", "Kept"]
+__all__ = ["Folder", "PassthroughFile"]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PassthroughFile:
     """A file that is carried along: its place below the folder, and where it lies."""
 
     name: str
@@ -30,8 +30,8 @@ class Folder(ABC):
 
     path: Location
     sources: Mapping[str, Source]
-    others: Sequence[Kept]
-    source: Bytes
+    others: Sequence[PassthroughFile]
+    source: ByteSource
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
 
@@ -52,7 +52,7 @@ class Folder(ABC):
 
     @property
     @abstractmethod
-    def maskless(self) -> str | None:
+    def no_masks_because(self) -> str | None:
         """Why masks have no place here, None if they have."""
 
     @property
@@ -72,7 +72,7 @@ class Folder(ABC):
 
     @property
     @abstractmethod
-    def rivals(self) -> Sequence[str]:
+    def other_weight_files(self) -> Sequence[str]:
         """Other files with weights, which a library might load instead, and which stay as they are."""
 
     @abstractmethod

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Addition, Edit, Reading, TensorInfo
-from prunecli.formats.folders.base import Folder, Kept
+from prunecli.formats.base import AS_FOUND, Addition, Edit, ReadOptions, TensorInfo
+from prunecli.formats.folders.base import Folder, PassthroughFile
 from prunecli.formats.folders.component_names import Components
-from prunecli.formats.folders.concatenated import Joined
+from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.files import weight_files
 from prunecli.formats.folders.reader import FolderFiles, Listing
 from prunecli.formats.folders.sharded import ShardedFolder, open_folder
@@ -32,8 +32,8 @@ class ComponentsFolder(Folder):
     path: Location
     parts: Mapping[str, ShardedFolder]
     sources: Mapping[str, Source]
-    others: Sequence[Kept]
-    source: Joined
+    others: Sequence[PassthroughFile]
+    source: Concatenated
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
     components: Components
@@ -56,9 +56,9 @@ class ComponentsFolder(Folder):
         return places.pop() if len(places) == 1 else ""
 
     @property
-    def maskless(self) -> str | None:
+    def no_masks_because(self) -> str | None:
         """Why masks have no place here."""
-        return next((part.maskless for part in self.parts.values() if part.maskless), None)
+        return next((part.no_masks_because for part in self.parts.values() if part.no_masks_because), None)
 
     @property
     def metadata(self) -> Mapping[str, str] | None:
@@ -67,9 +67,9 @@ class ComponentsFolder(Folder):
         return None if None in found else found[0]
 
     @property
-    def rivals(self) -> list[str]:
+    def other_weight_files(self) -> list[str]:
         """Other files with weights, in components as well."""
-        below = [prefix + name for prefix, part in self.parts.items() if prefix for name in part.rivals]
+        below = [prefix + name for prefix, part in self.parts.items() if prefix for name in part.other_weight_files]
         bare = {f"{name}/" if name else "" for name in self.components.bare}
         files = [each for each in self.others if each.name.rpartition("/")[0] + "/" in bare]
         unread = [each.name for each in files if weight_files([replace(each, name=each.name.rpartition("/")[2])])]
@@ -165,12 +165,12 @@ def _within(edit: Edit, prefix: str, tensors: Iterable[TensorInfo]) -> Edit:
 class _Below(FolderFiles):
     """The files of a component, read through the folder that it lies in."""
 
-    def __init__(self, whole: FolderFiles, prefix: str, files: Sequence[Kept]) -> None:
+    def __init__(self, whole: FolderFiles, prefix: str, files: Sequence[PassthroughFile]) -> None:
         self._whole = whole
         self._prefix = prefix
         self._files = files
 
-    def listed(self) -> Iterator[Kept]:
+    def listed(self) -> Iterator[PassthroughFile]:
         """List the files."""
         return iter(self._files)
 
@@ -181,7 +181,7 @@ class _Below(FolderFiles):
 
 @contextmanager
 def open_components(
-    listing: Listing, components: Components, reading: Reading = AS_FOUND
+    listing: Listing, components: Components, reading: ReadOptions = AS_FOUND
 ) -> Iterator[ComponentsFolder]:
     """Open the components of a folder.
 
@@ -199,7 +199,7 @@ def open_components(
 
 def _listings(listing: Listing, names: Sequence[str]) -> Iterator[tuple[str, Listing]]:
     """Yield the prefix and the files of each component: of one within another, only the inner has them."""
-    held: dict[str, list[Kept]] = {name: [] for name in names}
+    held: dict[str, list[PassthroughFile]] = {name: [] for name in names}
     for path, file in listing.files.items():
         folder = path.rpartition("/")[0]
         while folder and folder not in held:
@@ -219,7 +219,7 @@ def _join(listing: Listing, parts: Mapping[str, ShardedFolder], components: Comp
     if len({part.big_endian for part in parts.values()}) > 1:
         raise UnsupportedError(f"{label} has components of different byte orders")
     sources = {prefix + file: source for prefix, part in parts.items() for file, source in part.sources.items()}
-    joined = Joined([part.source for part in parts.values()], label, str(listing.location))
+    joined = Concatenated([part.source for part in parts.values()], label, str(listing.location))
     tensors: dict[str, TensorInfo] = {}
     carried: list[TensorInfo] = []
     for (prefix, part), start in zip(parts.items(), joined.starts, strict=True):

@@ -3,15 +3,15 @@
 import bisect
 from collections.abc import Sequence
 
-from prunecli.formats.io.source import Bytes
+from prunecli.formats.io.source import ByteSource
 
-__all__ = ["Joined"]
+__all__ = ["Concatenated"]
 
 
-class Joined:
+class Concatenated:
     """Sources one behind the other; `starts` says where each begins."""
 
-    def __init__(self, sources: Sequence[Bytes], label: str, name: str | None) -> None:
+    def __init__(self, sources: Sequence[ByteSource], label: str, name: str | None) -> None:
         self.label = label
         self.name = name
         self.size = 0

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from prunecli.errors import UnreadableError, UnsafeError, show
-from prunecli.formats.folders.base import Kept
+from prunecli.formats.folders.base import PassthroughFile
 from prunecli.formats.io.locations import Location
 
 __all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "entry_names", "list_files", "too_many", "weight_files"]
@@ -30,7 +30,7 @@ ENTRIES = 100_000
 """Levels and entries of a folder, more than any checkpoint's."""
 
 
-def list_files(root: Path, *, follow_links: bool = False) -> Iterator[Kept]:
+def list_files(root: Path, *, follow_links: bool = False) -> Iterator[PassthroughFile]:
     """List the regular files below a folder, by their names relative to it; `follow_links` admits links out of it.
 
     Raises:
@@ -56,7 +56,7 @@ def list_files(root: Path, *, follow_links: bool = False) -> Iterator[Kept]:
             if stat.S_ISDIR(status.st_mode):
                 todo.append((Path(entry.path), f"{name}/"))  # a loop of links ends at the levels
             elif stat.S_ISREG(status.st_mode):
-                yield Kept(name, Path(entry.path), status.st_size)
+                yield PassthroughFile(name, Path(entry.path), status.st_size)
             else:
                 raise UnreadableError(f"{show(entry.path)} is no regular file; take it out of the folder")
 
@@ -94,7 +94,7 @@ def _check_link(root: Path, link: Path) -> None:
     )
 
 
-def weight_files(files: Iterable[Kept]) -> list[str]:
+def weight_files(files: Iterable[PassthroughFile]) -> list[str]:
     """Return the names of those that a library may take for a folder's weights: at its top, or once more below."""
     return [
         each.name for each in files if each.name.endswith(_WEIGHTS) and each.name.rpartition("/")[0] in _SAME_WEIGHTS

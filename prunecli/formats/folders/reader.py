@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import UnreadableError, UnsafeError, show
-from prunecli.formats.folders.base import Kept
+from prunecli.formats.folders.base import PassthroughFile
 from prunecli.formats.folders.files import DEEP, ENTRIES, NOT_THE_MODEL, list_files, too_many
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import open_remote
@@ -22,7 +22,7 @@ class FolderFiles(ABC):
     """What reads a folder."""
 
     @abstractmethod
-    def listed(self) -> Iterator[Kept]:
+    def listed(self) -> Iterator[PassthroughFile]:
         """List the regular files below, by their names relative to the folder.
 
         Raises:
@@ -54,7 +54,7 @@ class Listing:
 
     location: Location
     folder: FolderFiles
-    files: Mapping[str, Kept]
+    files: Mapping[str, PassthroughFile]
 
 
 def list_folder(location: Location, *, follow_links: bool = False) -> Listing:
@@ -72,7 +72,7 @@ class _LocalFiles(FolderFiles):
         self._root = root
         self._follow_links = follow_links
 
-    def listed(self) -> Iterator[Kept]:
+    def listed(self) -> Iterator[PassthroughFile]:
         """List the files. A link may lead into the blobs of the same repository of a Hugging Face cache."""
         return list_files(self._root, follow_links=self._follow_links)
 
@@ -89,7 +89,7 @@ class _RemoteFiles(FolderFiles):
         """Open a file."""
         return open_remote(self._store.child(name))
 
-    def listed(self) -> Iterator[Kept]:
+    def listed(self) -> Iterator[PassthroughFile]:
         """List the files; object stores know no others."""
         root = self._store
         todo, seen = [(root, "")], 0
@@ -106,7 +106,7 @@ class _RemoteFiles(FolderFiles):
                     if name not in (*NOT_THE_MODEL, ""):
                         todo.append((folder.child(name), f"{prefix}{name}/"))
                 elif name:  # without one, it is the mark that some tools leave for a folder
-                    yield Kept(prefix + name, folder.child(name).url, int(entry["size"]))
+                    yield PassthroughFile(prefix + name, folder.child(name).url, int(entry["size"]))
 
 
 def _own_name(folder: Store, entry: dict[str, Any]) -> str:

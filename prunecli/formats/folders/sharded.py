@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from prunecli.errors import PrunecliError, UnreadableError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, Reading, TensorInfo
+from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, ReadOptions, TensorInfo
 from prunecli.formats.detect import read_checkpoint
-from prunecli.formats.folders.base import Folder, Kept
-from prunecli.formats.folders.concatenated import Joined
+from prunecli.formats.folders.base import Folder, PassthroughFile
+from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.diagnosis import no_checkpoint
 from prunecli.formats.folders.files import weight_files
 from prunecli.formats.folders.index_file import Index, read_index, render_index
@@ -36,8 +36,8 @@ class ShardedFolder(Folder):
     index: Index | None
     shards: Mapping[str, Checkpoint]
     sources: Mapping[str, Source]
-    others: Sequence[Kept]
-    source: Joined
+    others: Sequence[PassthroughFile]
+    source: Concatenated
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
     placement: Placement
@@ -59,9 +59,9 @@ class ShardedFolder(Folder):
         return self._first.wrapper
 
     @property
-    def maskless(self) -> str | None:
+    def no_masks_because(self) -> str | None:
         """Why masks have no place here."""
-        return next((shard.maskless for shard in self.shards.values() if shard.maskless), None)
+        return next((shard.no_masks_because for shard in self.shards.values() if shard.no_masks_because), None)
 
     @property
     def metadata(self) -> Mapping[str, str] | None:
@@ -69,7 +69,7 @@ class ShardedFolder(Folder):
         return self._first.metadata
 
     @property
-    def rivals(self) -> list[str]:
+    def other_weight_files(self) -> list[str]:
         """Other files with weights."""
         return weight_files(self.others)
 
@@ -149,7 +149,7 @@ class ShardedFolder(Folder):
 
 @contextmanager
 def open_folder(
-    location: Location, reading: Reading = AS_FOUND, listing: Listing | None = None, index: str | None = None
+    location: Location, reading: ReadOptions = AS_FOUND, listing: Listing | None = None, index: str | None = None
 ) -> Iterator[ShardedFolder]:
     """Open a folder of shards, or with a single file of weights, and read its layout; it may have been listed before.
 
@@ -195,11 +195,15 @@ def _without_shards(listing: Listing) -> list[str]:
 
 
 def _join(
-    path: Location, named: Location, index: Index | None, shards: Mapping[str, Checkpoint], others: Sequence[Kept]
+    path: Location,
+    named: Location,
+    index: Index | None,
+    shards: Mapping[str, Checkpoint],
+    others: Sequence[PassthroughFile],
 ) -> ShardedFolder:
     """Put the shards together; `named` is what the user named, the folder at `path` or an index in it."""
     label = show(named)
-    joined = Joined([shard.source for shard in shards.values()], label, str(named))
+    joined = Concatenated([shard.source for shard in shards.values()], label, str(named))
     first = next(iter(shards.values()))
     for file, each in shards.items():
         if (each.format, each.big_endian, each.wrapper) != (first.format, first.big_endian, first.wrapper):

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Edit, Part, Reading, Storage, TensorInfo
+from prunecli.formats.base import AS_FOUND, Edit, Part, ReadOptions, Storage, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.dtypes import DType
-from prunecli.formats.folders.base import Folder, Kept
-from prunecli.formats.folders.concatenated import Joined
+from prunecli.formats.folders.base import Folder, PassthroughFile
+from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.dcp.boxes import tile
-from prunecli.formats.folders.dcp.reassembled import Assembled
+from prunecli.formats.folders.dcp.reassembled import Reassembled
 from prunecli.formats.folders.files import weight_files
 from prunecli.formats.folders.reader import Listing
 from prunecli.formats.folders.weights import is_index, is_whole
@@ -47,8 +47,8 @@ class SlicesFolder(Folder):
     path: Location
     shards: Mapping[str, SafetensorsFile]
     sources: Mapping[str, Source]
-    others: Sequence[Kept]
-    source: Assembled
+    others: Sequence[PassthroughFile]
+    source: Reassembled
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo] = ()
     big_endian: bool = False
@@ -60,7 +60,7 @@ class SlicesFolder(Folder):
         return "folder of safetensors slices"
 
     @property
-    def maskless(self) -> str:
+    def no_masks_because(self) -> str:
         """Why masks have no place here."""
         return "each file says which slices of which tensors it holds, and has no place for new ones"
 
@@ -70,7 +70,7 @@ class SlicesFolder(Folder):
         return next(iter(self.shards.values())).metadata
 
     @property
-    def rivals(self) -> list[str]:
+    def other_weight_files(self) -> list[str]:
         """Other files with weights."""
         return weight_files(self.others)
 
@@ -82,8 +82,8 @@ class SlicesFolder(Folder):
         """Describe a rewritten file: its header as it was, some elements of its slices changed."""
         if edit.structural:
             raise UnsupportedError(
-                f"{show(self.path)} takes no masks and loses none: {self.maskless}; make one folder of whole tensors "
-                "of it (torch's consolidate_safetensors_files does), and use that"
+                f"{show(self.path)} takes no masks and loses none: {self.no_masks_because}; make one folder of whole "
+                "tensors of it (torch's consolidate_safetensors_files does), and use that"
             )
         shard = self.shards[file]
         places = {f"{file}/{key}": key for key in shard.tensors}
@@ -132,7 +132,7 @@ def holds_slices(source: Source) -> bool:
 
 
 @contextmanager
-def open_slices(listing: Listing, names: Sequence[str], reading: Reading = AS_FOUND) -> Iterator[SlicesFolder]:
+def open_slices(listing: Listing, names: Sequence[str], reading: ReadOptions = AS_FOUND) -> Iterator[SlicesFolder]:
     """Open the files of slices in a folder, and put the tensors together.
 
     Raises:
@@ -149,21 +149,21 @@ def open_slices(listing: Listing, names: Sequence[str], reading: Reading = AS_FO
                 raise UnsupportedError(f"{shard.source.label} is not a safetensors file, though its name says so")
             shards[name] = shard
         others = [each for name, each in listing.files.items() if name not in shards]
-        yield _Reader(listing.location, shards).folder(others)
+        yield _SliceReader(listing.location, shards).folder(others)
 
 
-class _Reader:
+class _SliceReader:
     """Puts tensors together from the slices in the files of one folder."""
 
     def __init__(self, path: Location, shards: Mapping[str, SafetensorsFile]) -> None:
         self._path = path
         self._shards = shards
         self._sources = {name: shard.source for name, shard in shards.items()}
-        self._joined = Joined(list(self._sources.values()), show(path), str(path))
+        self._joined = Concatenated(list(self._sources.values()), show(path), str(path))
         self._end = self._joined.size  # where the next tensor in slices will be put together
         self._assembled: list[TensorInfo] = []
 
-    def folder(self, others: Sequence[Kept]) -> SlicesFolder:
+    def folder(self, others: Sequence[PassthroughFile]) -> SlicesFolder:
         found: dict[str, list[Part]] = {}
         dtypes: dict[str, DType] = {}
         for (file, shard), start in zip(self._shards.items(), self._joined.starts, strict=True):
@@ -174,7 +174,7 @@ class _Reader:
                 storage = replace(tensor.storage, key=f"{file}/{name}", offset=start + tensor.storage.offset)
                 found.setdefault(name, []).append(Part(offsets[name], tensor.view, storage))
         tensors = {name: self._tensor(name, dtypes[name], parts) for name, parts in found.items()}
-        source = Assembled(self._joined, self._assembled)
+        source = Reassembled(self._joined, self._assembled)
         return SlicesFolder(self._path, self._shards, self._sources, others, source, tensors)
 
     def _tensor(self, name: str, dtype: DType, parts: Sequence[Part]) -> TensorInfo:

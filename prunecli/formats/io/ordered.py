@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 
 from prunecli.errors import OutputError, show
-from prunecli.formats.io.pieces import Copy, Deferred, Fresh, Piece
+from prunecli.formats.io.pieces import Copy, Deferred, Generated, Piece
 from prunecli.formats.io.sinks import FileSink, Sink
-from prunecli.formats.io.source import Bytes
+from prunecli.formats.io.source import ByteSource
 from prunecli.formats.io.stream import run_pieces
 
 __all__ = ["run_into"]
@@ -16,7 +16,7 @@ _SPOOL = 1 << 20
 
 
 def run_into(
-    pieces: Sequence[Piece], source: Bytes, sink: Sink, *, jobs: int, progress: Callable[[int], None] | None = None
+    pieces: Sequence[Piece], source: ByteSource, sink: Sink, *, jobs: int, progress: Callable[[int], None] | None = None
 ) -> None:
     """Do `run_pieces` into any sink.
 
@@ -49,7 +49,7 @@ def _in_order(pieces: Sequence[Piece]) -> bool:
     """Whether everything that depends on a checksum comes behind all that it sums."""
     last: dict[int, int] = {}
     for index, piece in enumerate(pieces):
-        if isinstance(piece, Copy | Fresh) and piece.after is not None and piece.length:
+        if isinstance(piece, Copy | Generated) and piece.after is not None and piece.length:
             last[id(piece.after)] = index
     return all(
         last.get(id(checksum), -1) < index

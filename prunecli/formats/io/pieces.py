@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prunecli.errors import DamagedError
 from prunecli.formats.crc import combine
 
-__all__ = ["CHUNK", "Checksum", "Content", "Copy", "Deferred", "Fresh", "Literal", "Piece"]
+__all__ = ["CHUNK", "Checksum", "Content", "Copy", "Deferred", "Generated", "Literal", "Piece"]
 
 CHUNK = 4 << 20
 """Bytes handled at a time where a piece has no wish of its own."""
@@ -116,7 +116,7 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fresh:
+class Generated:
     """A run that the source does not have: a new mask."""
 
     length: int
@@ -138,4 +138,4 @@ class Deferred:
         return all(checksum.ready for checksum in self.needs)
 
 
-Piece = Literal | Copy | Fresh | Deferred
+Piece = Literal | Copy | Generated | Deferred

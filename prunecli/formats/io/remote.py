@@ -100,7 +100,7 @@ class RemoteSource(Source):
         if len(buffer):
             buffer[:] = self._fetch(offset, offset + len(buffer))
 
-    def expect(self, runs: Iterable[tuple[int, int]]) -> None:
+    def prefetch(self, runs: Iterable[tuple[int, int]]) -> None:
         """Fetch runs that will be read soon, near ones together, several at a time.
 
         Raises:
@@ -126,7 +126,7 @@ class RemoteSource(Source):
         for (start, stop), data in zip(missing, found, strict=True):
             self._windows.add(start, self._checked(bytes(data), start, stop))
 
-    def confirm(self) -> None:
+    def check_unchanged(self) -> None:
         """Look whether the file is still the one that was opened.
 
         Raises:

@@ -13,12 +13,12 @@ from typing import Protocol
 
 from prunecli.errors import DamagedError, UnreadableError, show
 
-__all__ = ["Bytes", "FileSource", "Source", "Window", "open_source", "open_stdin"]
+__all__ = ["ByteSource", "FileSource", "Source", "Window", "open_source", "open_stdin"]
 
 _SPOOL = 1 << 20
 
 
-class Bytes(Protocol):
+class ByteSource(Protocol):
     """Bytes that can be read at offsets: a file, or what else has a layout.
 
     `label` is how messages name it; `name` is what the user called it, None for a stream and for what has no name.
@@ -62,14 +62,14 @@ class Source(ABC):
             UnreadableError: it cannot be read.
         """
 
-    def expect(self, runs: Iterable[tuple[int, int]]) -> None:  # noqa: B027  (as below)
+    def prefetch(self, runs: Iterable[tuple[int, int]]) -> None:  # noqa: B027  (as below)
         """Learn that runs of the file (offset and length) will be read soon: where each look takes time, all at once.
 
         Raises:
             UnreadableError: they cannot be read.
         """
 
-    def confirm(self) -> None:  # noqa: B027  (most sources have nothing to do)
+    def check_unchanged(self) -> None:  # noqa: B027  (most sources have nothing to do)
         """Look, once all is read, whether it came from one state of the file, where that is not a matter of course.
 
         Raises:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from prunecli.errors import PrunecliError
 from prunecli.formats.crc import crc32
-from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, Deferred, Fresh, Literal, Piece
+from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, Deferred, Generated, Literal, Piece
 from prunecli.formats.io.sinks import Sink
-from prunecli.formats.io.source import Bytes
+from prunecli.formats.io.source import ByteSource
 
 __all__ = ["Span", "default_jobs", "deferred", "run_pieces", "sum_up"]
 
@@ -52,7 +52,7 @@ class _Chunk:
 
 def run_pieces(
     pieces: Iterable[Piece],
-    source: Bytes,
+    source: ByteSource,
     sink: Sink,
     *,
     jobs: int,
@@ -86,7 +86,7 @@ def run_pieces(
     work.finish()
 
 
-def sum_up(pieces: Iterable[Piece], output: Bytes, span: Span) -> int:
+def sum_up(pieces: Iterable[Piece], output: ByteSource, span: Span) -> int:
     """Read a span of an output again, and return what `run_pieces` found as its digest if it is undamaged."""
     digest = Checksum(0)
     buffer = np.empty(CHUNK, dtype=np.uint8)
@@ -134,7 +134,7 @@ def _gathered(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, list[_Part]]]
 
 
 def _cut(piece: Piece) -> Iterator[_Part]:
-    block = piece.content.block if isinstance(piece, Copy | Fresh) and piece.content else CHUNK
+    block = piece.content.block if isinstance(piece, Copy | Generated) and piece.content else CHUNK
     for start in range(0, piece.length, block):
         yield _Part(piece, start, min(block, piece.length - start))
 
@@ -145,7 +145,7 @@ class _Work:
     def __init__(
         self,
         chunks: Iterator[_Chunk],
-        source: Bytes,
+        source: ByteSource,
         sink: Sink,
         progress: Progress | None,
         digest: Checksum | None,
@@ -236,7 +236,7 @@ def _sum_runs(chunk: _Chunk, data: NDArray[np.uint8], digest: Checksum) -> None:
     digest.add(chunk.offset + start, crc32(data[start:at].data), at - start)
 
 
-def _read(source: Bytes, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
+def _read(source: ByteSource, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
     """Read what the chunk takes from the source: one read for all parts that keep their distance to each other.
 
     What lies between them there is read along; the parts that are made, not copied, overwrite it.
@@ -261,7 +261,7 @@ def _fill(part: _Part, data: NDArray[np.uint8]) -> None:
     if isinstance(piece, Literal):
         data[:] = np.frombuffer(piece.data, dtype=np.uint8)[part.start : part.start + part.length]
         return
-    if isinstance(piece, Fresh):
+    if isinstance(piece, Generated):
         piece.content.fill(data, part.start)
         if piece.after is not None:
             piece.after.add(part.start, crc32(data.data), part.length)

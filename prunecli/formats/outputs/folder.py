@@ -18,7 +18,7 @@ from prunecli.formats.outputs.file import sync_folder, sync_path, write_failure
 from prunecli.formats.outputs.system import rename_new, swap
 from prunecli.formats.outputs.temp_files import umask
 
-__all__ = ["FolderTarget", "check_folder", "naming", "publish_folder"]
+__all__ = ["FolderTarget", "check_folder", "output_errors", "publish_folder"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def check_folder(path: Path, *, force: bool, source: Path | None, replaceable: b
 
 
 @contextmanager
-def naming(target: Path, root: Path) -> Iterator[None]:
+def output_errors(target: Path, root: Path) -> Iterator[None]:
     """Turn an OSError about files below `root`, or about none, into the error that says why `target` was not written.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prunecli.errors import OutputError, show
 
-__all__ = ["LOCK", "NO_LOCKS", "WORKERS", "lock_folder", "remove_unused", "taken"]
+__all__ = ["LOCK", "NO_LOCKS", "WORKERS", "lock_folder", "locked_by_another", "remove_unused"]
 
 LOCK, WORKERS = "lock", "workers"
 """Files in the folder: the lock of the run that leads, and that of the processes that work for it."""
@@ -18,7 +18,7 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSY
 """What file systems say that have no locks."""
 
 
-def taken(path: Path) -> OutputError:
+def locked_by_another(path: Path) -> OutputError:
     return OutputError(f"another run is writing {show(path)}; wait for it, or name another output")
 
 
@@ -77,7 +77,7 @@ def _try_lock(root: Path, path: Path) -> int | None:
             return lock
     except BlockingIOError:
         os.close(lock)
-        raise taken(path) from None
+        raise locked_by_another(path) from None
     except BaseException:
         remove_unused(root, lock)
         os.close(lock)

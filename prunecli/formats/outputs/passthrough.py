@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prunecli.errors import UnreadableError
 from prunecli.formats.detect import open_location
-from prunecli.formats.folders.base import Kept
+from prunecli.formats.folders.base import PassthroughFile
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.pieces import Copy
 from prunecli.formats.io.sinks import FileSink
@@ -40,7 +40,7 @@ class Carrier:
     threads: int = 1
     told: Callable[[int], None] | None = None
 
-    def carry(self, file: Kept, place: Path) -> None:
+    def carry(self, file: PassthroughFile, place: Path) -> None:
         """Put a file into its place, synced; one that an earlier run has put there is kept, if it was on this machine.
 
         Raises:
@@ -77,13 +77,13 @@ class Carrier:
         try:
             reserve(descriptor, source.size, self.output)
             run_pieces([Copy(0, source.size)], source, FileSink(descriptor), jobs=self.threads, progress=self.told)
-            source.confirm()
+            source.check_unchanged()
             _finish(descriptor, source)
         finally:
             os.close(descriptor)
 
 
-def bytes_to_copy(files: Iterable[Kept], folder: Path, *, link: bool) -> int:
+def bytes_to_copy(files: Iterable[PassthroughFile], folder: Path, *, link: bool) -> int:
     """Count the bytes of files that will need space in a folder, not sharing any: one of each file system is tried."""
     shared: dict[int, bool] = {}
     size = 0

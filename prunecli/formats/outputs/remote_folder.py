@@ -107,7 +107,7 @@ class RemoteFolder:
         # Its size is asked for again: what a listing says of a link is the link's own.
         with open_location(location) as source, self.file(name, source.size) as upload:
             run_pieces([Copy(0, source.size)], source, upload, jobs=1)
-            source.confirm()
+            source.check_unchanged()
         self._kept.append(self._made.pop())
 
     def commit(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import OutputError
-from prunecli.formats.outputs.locks import LOCK, NO_LOCKS, WORKERS, lock_folder, remove_unused, taken
+from prunecli.formats.outputs.locks import LOCK, NO_LOCKS, WORKERS, lock_folder, locked_by_another, remove_unused
 from prunecli.formats.outputs.system import sync
 from prunecli.formats.outputs.temp_files import hidden_prefix, remove_stale, temp_beside
 
@@ -86,7 +86,7 @@ class Partial:
         except OSError:
             return None
 
-    def own(self, names: Iterable[str]) -> None:
+    def break_links(self, names: Iterable[str]) -> None:
         """Remove such files of the output as have another name, too: who writes into them changes what is not ours."""
         for name in names:
             with suppress(FileNotFoundError):
@@ -103,15 +103,15 @@ class Partial:
                     found[int(path.stem)] = entry
         return found
 
-    def note(self, number: int, entry: Mapping[str, Any]) -> None:
+    def record_unit(self, number: int, entry: Mapping[str, Any]) -> None:
         """Write a unit into the journal; its bytes have been synced before."""
         _write_json(self.root / "journal" / f"{number}.json", entry)
 
-    def meet(self, token: str) -> None:
+    def write_token(self, token: str) -> None:
         """Leave a token here, by which others can tell that they see this very folder."""
         (self.root / "token").write_text(token)
 
-    def is_met(self, token: str) -> bool:
+    def has_token(self, token: str) -> bool:
         """Whether this is the folder in which the token was left."""
         try:
             return (self.root / "token").read_text() == token
@@ -124,7 +124,7 @@ class Partial:
             (self.root / "failed").touch()
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def worker_lock(self) -> Iterator[None]:
         """Show later runs that another process than the leader is at work here: it may outlive the leader.
 
         Raises:
@@ -135,9 +135,9 @@ class Partial:
             yield
         finally:
             os.close(workers)
-            self.clear()
+            self.remove_abandoned()
 
-    def close_to_workers(self) -> None:
+    def exclude_workers(self) -> None:
         """Make sure that nobody is at work here but the leader, and that nobody of an earlier run begins any more.
 
         Raises:
@@ -148,12 +148,12 @@ class Partial:
         (self.root / "failed").unlink(missing_ok=True)
         os.close(workers)
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Have the folder removed by whoever is the last to leave it."""
         with suppress(OSError):
             (self.root / "failed").write_text(_REMOVE)
 
-    def clear(self) -> None:
+    def remove_abandoned(self) -> None:
         """Remove the folder that was given up, unless somebody is at work in it."""
         if not self._given_up:
             return
@@ -208,13 +208,13 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
     lock = lock_folder(partial.root, path)
     done = False
     try:
-        partial.close_to_workers()
+        partial.exclude_workers()
         partial.restore(final)
     except BaseException as error:
         remove_unused(partial.root, lock)
         os.close(lock)
         if isinstance(error, BlockingIOError):
-            raise taken(path) from None
+            raise locked_by_another(path) from None
         raise
     try:
         yield partial
@@ -227,9 +227,9 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
             os.close(lock)
             if not done and not keep:
                 try:
-                    partial.clear()
+                    partial.remove_abandoned()
                 finally:
-                    partial.clear()
+                    partial.remove_abandoned()
 
 
 def discard_partial(final: Path) -> None:
@@ -248,7 +248,7 @@ def _leave(partial: Partial, *, done: bool, keep: bool) -> None:
     elif keep:
         partial.announce_failure()
     else:
-        partial.give_up()
+        partial.abandon()
 
 
 def _read_json(path: Path) -> Mapping[str, Any] | None:

@@ -16,7 +16,7 @@ import safetensors
 from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, Storage, TensorInfo, patched_copies
 from prunecli.formats.dtypes import DTYPES, DType
-from prunecli.formats.io.pieces import Copy, Fresh, Literal, Piece
+from prunecli.formats.io.pieces import Copy, Generated, Literal, Piece
 from prunecli.formats.io.source import FileSource, Source
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.views import View
@@ -70,7 +70,7 @@ class SafetensorsFile:
     big_endian: bool = False
     wrapper: str = ""
     carried: Sequence[TensorInfo] = ()
-    maskless: str | None = None
+    no_masks_because: str | None = None
     notes: Sequence[str] = ()
 
     @property
@@ -89,7 +89,7 @@ class SafetensorsFile:
         yield Literal(_render_header(order, self.header, edit))
         for entry in order:
             if isinstance(entry, Addition):
-                yield Fresh(entry.nbytes, entry.content)
+                yield Generated(entry.nbytes, entry.content)
             else:
                 yield from patched_copies(entry.storage, edit.patches.get(entry.storage.key, ()))
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from prunecli.formats.base import Edit, Reading, TensorInfo
+from prunecli.formats.base import Edit, ReadOptions, TensorInfo
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import Source
 from prunecli.formats.torch.objects import TorchObjects
@@ -18,7 +18,7 @@ class TorchContainer(ABC):
 
     source: Source
     objects: TorchObjects
-    reading: Reading
+    reading: ReadOptions
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -36,9 +36,9 @@ class TorchContainer(ABC):
         return self.objects.wrapper
 
     @property
-    def maskless(self) -> str | None:
+    def no_masks_because(self) -> str | None:
         """Why masks have no place here."""
-        return self.objects.maskless
+        return self.objects.no_masks_because
 
     @property
     def metadata(self) -> None:

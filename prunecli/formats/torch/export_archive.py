@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prunecli.errors import DamagedError, UnsupportedError, UsageError, show
-from prunecli.formats.base import Edit, Reading, TensorInfo
+from prunecli.formats.base import Edit, ReadOptions, TensorInfo
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import Source, Window
 from prunecli.formats.json_text import parse_object
-from prunecli.formats.torch.export_payloads import CONSTANTS, WEIGHTS, Folder, Payloads, read_payloads
+from prunecli.formats.torch.export_payloads import CONSTANTS, WEIGHTS, PayloadFolder, Payloads, read_payloads
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.objects import check_objects, load_objects
 from prunecli.formats.torch.zip import check_torch_zip
@@ -57,7 +57,7 @@ class ExportArchive:
     root: str
     notes: Sequence[str] = ()
     format: str = "torch.export"
-    maskless: str = "the program in a torch.export archive names the tensors that it uses"
+    no_masks_because: str = "the program in a torch.export archive names the tensors that it uses"
     metadata: None = None
 
     def pieces(self, edit: Edit) -> Iterator[Piece]:
@@ -78,7 +78,7 @@ def looks_like_export_archive(directory: Directory) -> bool:
     )
 
 
-def read_export_archive(source: Source, directory: Directory, reading: Reading) -> ExportArchive:
+def read_export_archive(source: Source, directory: Directory, reading: ReadOptions) -> ExportArchive:
     """Read the layout of a torch.export archive.
 
     Raises:
@@ -173,7 +173,7 @@ def _choose(programs: Sequence[str], key: str | None, label: str) -> str:
     raise UnsupportedError(f"{label} holds several programs; choose one of them by --key ({named})")
 
 
-def _payloads(source: Source, directory: Directory, root: str, program: str, folder: Folder) -> Payloads:
+def _payloads(source: Source, directory: Directory, root: str, program: str, folder: PayloadFolder) -> Payloads:
     kind = folder.path.split("/")[1]
     path = f"{folder.path}{program}_{kind}_config.json"
     record = directory.by_name.get(f"{root}{path}")
@@ -188,7 +188,7 @@ def _sample_inputs(directory: Directory, root: str) -> list[Record]:
     return [record for record in directory.records if record.name.startswith(folder) and record.size]
 
 
-def _check_pickled(source: Source, record: Record, reading: Reading) -> None:
+def _check_pickled(source: Source, record: Record, reading: ReadOptions) -> None:
     """Check that unpickling a record runs nothing that `reading` does not admit.
 
     Raises:

@@ -21,7 +21,7 @@ from prunecli.formats.torch.zip_directory import Directory, Record
 from prunecli.formats.torch.zip_patching import is_unsummed
 from prunecli.formats.views import View
 
-__all__ = ["CONSTANTS", "WEIGHTS", "Folder", "Payloads", "read_payloads"]
+__all__ = ["CONSTANTS", "WEIGHTS", "PayloadFolder", "Payloads", "read_payloads"]
 
 _TYPES = {
     1: "uint8",
@@ -61,7 +61,7 @@ class Payloads:
 
 
 @dataclass(frozen=True)
-class Folder:
+class PayloadFolder:
     """A folder of payloads in an archive: what the names of its tensors' and its objects' records begin with."""
 
     path: str
@@ -69,11 +69,13 @@ class Folder:
     objects: tuple[str, ...] = ()
 
 
-WEIGHTS = Folder("data/weights/", "weight_")
-CONSTANTS = Folder("data/constants/", "tensor_", ("custom_obj_", "opaque_obj_"))
+WEIGHTS = PayloadFolder("data/weights/", "weight_")
+CONSTANTS = PayloadFolder("data/constants/", "tensor_", ("custom_obj_", "opaque_obj_"))
 
 
-def read_payloads(config: Mapping[str, Any], directory: Directory, root: str, folder: Folder, label: str) -> Payloads:
+def read_payloads(
+    config: Mapping[str, Any], directory: Directory, root: str, folder: PayloadFolder, label: str
+) -> Payloads:
     """Read a parsed configuration; `root` is the archive's top folder.
 
     Raises:

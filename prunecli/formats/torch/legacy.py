@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
-from prunecli.formats.base import Edit, Reading, Storage, patched_copies
-from prunecli.formats.io.pieces import Copy, Fresh, Literal, Piece
+from prunecli.formats.base import Edit, ReadOptions, Storage, patched_copies
+from prunecli.formats.io.pieces import Copy, Generated, Literal, Piece
 from prunecli.formats.io.source import Source
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.machine import EndsEarlyError
@@ -82,14 +82,14 @@ class TorchLegacy(TorchContainer):
             if key in edited.fresh:
                 addition = edited.fresh[key]
                 yield Literal(edited.storages[key].elements.to_bytes(_COUNT, "little"))
-                yield Fresh(addition.nbytes, addition.content)
+                yield Generated(addition.nbytes, addition.content)
             else:
                 storage = self.places[key]
                 yield Copy(storage.offset - _COUNT, _COUNT)
                 yield from patched_copies(storage, edit.patches.get(key, ()))
 
 
-def read_torch_legacy(source: Source, reading: Reading) -> TorchLegacy:
+def read_torch_legacy(source: Source, reading: ReadOptions) -> TorchLegacy:
     """Read the layout of a legacy file.
 
     Raises:
@@ -132,7 +132,7 @@ def _pickle_at(source: Source, start: int) -> tuple[PickleGraph, int]:
             return graph, start + graph.end
 
 
-def _checked_pickle_at(source: Source, start: int, reading: Reading) -> tuple[PickleGraph, int]:
+def _checked_pickle_at(source: Source, start: int, reading: ReadOptions) -> tuple[PickleGraph, int]:
     """Read one of the pickles around the object: torch.load runs them as it runs the object's."""
     graph, end = _pickle_at(source, start)
     check_objects(graph, reading, source.label, Tree())
@@ -140,7 +140,7 @@ def _checked_pickle_at(source: Source, start: int, reading: Reading) -> tuple[Pi
 
 
 def _places(
-    source: Source, keys_start: int, storages: Mapping[str, StorageRef], reading: Reading
+    source: Source, keys_start: int, storages: Mapping[str, StorageRef], reading: ReadOptions
 ) -> dict[str, Storage]:
     """Lay the storages out by the list of their keys."""
     label = source.label
@@ -148,7 +148,7 @@ def _places(
     keys = listed.root.items if isinstance(listed.root, ListNode) else None
     if keys is None or not all(isinstance(key, str) for key in keys):
         raise DamagedError(f"{label} has no list of storages; the file is damaged")
-    source.expect(_counts(at, [storages[key].nbytes for key in map(str, keys) if key in storages]))
+    source.prefetch(_counts(at, [storages[key].nbytes for key in map(str, keys) if key in storages]))
     places: dict[str, Storage] = {}
     for key in map(str, keys):
         ref = storages.get(key)

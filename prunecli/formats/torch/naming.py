@@ -8,9 +8,9 @@ from prunecli.formats.base import Moment
 from prunecli.formats.pickles.nodes import GraphNode, Node, children
 from prunecli.formats.torch.key_words import PART
 from prunecli.formats.torch.object_tree import Branch
-from prunecli.formats.torch.optimizers import TOP, Place, Places
+from prunecli.formats.torch.optimizers import TOP, Places, StatePlace
 from prunecli.formats.torch.survey import LONGEST_NAME, REVISITS, Survey
-from prunecli.formats.torch.tensors import Stranger, TensorRef
+from prunecli.formats.torch.tensors import OpaqueTensor, TensorRef
 
 __all__ = ["NamedNode", "name_others", "name_state_dict"]
 
@@ -26,7 +26,7 @@ class NamedNode:
 
     name: str
     node: Node
-    ref: TensorRef | Stranger
+    ref: TensorRef | OpaqueTensor
     branch: Branch
     within: str = ""
     moment: Moment | None = None
@@ -44,7 +44,7 @@ def name_state_dict(
         UnsupportedError: a key makes no name, or names outgrow all bounds.
     """
     start = places.start(root)
-    stack: list[tuple[str, Branch, Place, Place] | None] = [("", Branch(None, root, "root"), TOP, start)]
+    stack: list[tuple[str, Branch, StatePlace, StatePlace] | None] = [("", Branch(None, root, "root"), TOP, start)]
     above: list[int] = []  # the objects that the current one lies in
     around: set[int] = set()
     visits = 0
@@ -111,7 +111,7 @@ def name_others(
         if id(node) not in visited:
             visited.add(id(node))
             if ref is not None and not place.within:
-                place = Place(PART)
+                place = StatePlace(PART)
             refers = refers or survey.tree.refers(node)
             below = survey.held(_all_of(survey, node))[::-1]
             beside = id(node) in path  # where a tensor's own key says something, too

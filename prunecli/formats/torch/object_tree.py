@@ -57,10 +57,10 @@ def _is_plain_dict(call: Call) -> bool:
 class Tree:
     """The rules by which Python's objects hold each other.
 
-    `maskless` says why nothing that hangs in such a tree can be given a mask, None where it can.
+    `no_masks_because` says why nothing that hangs in such a tree can be given a mask, None where it can.
     """
 
-    maskless: str | None = None
+    no_masks_because: str | None = None
 
     def admits(self, module: str, name: str) -> bool:
         """Whether a global is none of Python's, beside those that weights-only loading admits."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
-from prunecli.formats.base import Addition, Edit, Reading, Storage, TensorInfo
+from prunecli.formats.base import Addition, Edit, ReadOptions, Storage, TensorInfo
 from prunecli.formats.dtypes import DType
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.graph import load
@@ -16,7 +16,7 @@ from prunecli.formats.torch.globals import admitted, makes_memory
 from prunecli.formats.torch.modules import drop_refreshers, restore_parameter
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.state_dict import NamedNode, StateDict, find_state_dict
-from prunecli.formats.torch.tensors import StorageRef, Stranger, mask_node, storage_ref
+from prunecli.formats.torch.tensors import OpaqueTensor, StorageRef, mask_node, storage_ref
 from prunecli.formats.views import View
 
 __all__ = ["Edited", "TorchObjects", "check_objects", "edit_objects", "load_objects", "read_objects"]
@@ -37,7 +37,7 @@ class TorchObjects:
     carried: Sequence[TensorInfo]
     wrapper: str
     storages: Mapping[str, StorageRef]
-    maskless: str | None
+    no_masks_because: str | None
     notes: Sequence[str] = ()
 
 
@@ -86,7 +86,7 @@ def _modernise(call: Call, seen: set[int]) -> None:
 def read_objects(
     graph: PickleGraph,
     place: Callable[[Mapping[str, StorageRef]], Mapping[str, Storage]],
-    reading: Reading,
+    reading: ReadOptions,
     label: str,
     tree: Tree | None = None,
 ) -> TorchObjects:
@@ -110,7 +110,7 @@ def read_objects(
         carried=[_info(named, places) for named in state.others],
         wrapper=state.wrapper,
         storages=storages,
-        maskless=tree.maskless or _maskless(state),
+        no_masks_because=tree.no_masks_because or _maskless(state),
         notes=state.notes,
     )
 
@@ -131,7 +131,7 @@ def _is_class(node: Persistent) -> bool:
     return isinstance(node.id, TupleNode) and len(node.id.items) == 4 and node.id.items[0] == "module"
 
 
-def check_objects(graph: PickleGraph, reading: Reading, label: str, tree: Tree) -> None:
+def check_objects(graph: PickleGraph, reading: ReadOptions, label: str, tree: Tree) -> None:
     """Check that loading a pickle would run nothing which `reading` does not admit, and that all of it was read.
 
     Raises:
@@ -193,7 +193,7 @@ def _described(root: object) -> str:
 
 def _info(named: NamedNode, places: Mapping[str, Storage]) -> TensorInfo:
     ref, buffer = named.ref, named.branch.buffer
-    if isinstance(ref, Stranger):
+    if isinstance(ref, OpaqueTensor):
         storage = Storage(f"({named.name})", 0, 0)
         return TensorInfo(named.name, DType(ref.kind, 1, "opaque"), View.of(ref.shape), storage, within=named.within)
     storage = places[ref.storage.key]
@@ -206,7 +206,7 @@ def _maskless(state: StateDict) -> str | None:
 
 
 def edit_objects(
-    graph: PickleGraph, objects: TorchObjects, edit: Edit, reading: Reading, label: str, taken: Iterable[str]
+    graph: PickleGraph, objects: TorchObjects, edit: Edit, reading: ReadOptions, label: str, taken: Iterable[str]
 ) -> Edited:
     """Carry the structural part of an edit out on a freshly loaded graph, and pickle it again.
 

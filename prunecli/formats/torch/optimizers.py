@@ -17,7 +17,7 @@ from prunecli.formats.pickles.nodes import Call, DictNode, ListNode, Node, Tuple
 from prunecli.formats.torch.key_words import ENGINES, OPTIMIZER, kind_of_key
 from prunecli.formats.torch.object_tree import Branch, is_mapping, mapping_entries
 
-__all__ = ["MASTER", "TOP", "Place", "Places"]
+__all__ = ["MASTER", "TOP", "Places", "StatePlace"]
 
 MASTER = "fp32 master"
 """The statistic of a parameter's copy in full precision, from which the next step makes the parameter anew."""
@@ -60,7 +60,7 @@ class _Optimizer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class StatePlace:
     """Where a walk through the graph has come to: `within` what, and at which level of which optimizer."""
 
     within: str = ""
@@ -69,7 +69,7 @@ class Place:
     slot: _Slot | None = None
 
 
-TOP = Place()
+TOP = StatePlace()
 """In nothing that is known."""
 
 
@@ -84,11 +84,11 @@ class Places:
         """Whether a node is an optimizer's state, or an optimizer, by its structure."""
         return self._mapping(node) is not None
 
-    def start(self, root: Node) -> Place:
+    def start(self, root: Node) -> StatePlace:
         """Return the place of a walk's first node."""
         return self.below(TOP, Branch(None, root, "root"), "", by_key=False)
 
-    def below(self, place: Place, branch: Branch, path: str, *, by_key: bool) -> Place:
+    def below(self, place: StatePlace, branch: Branch, path: str, *, by_key: bool) -> StatePlace:
         """Return the place of what a branch leads to; with `by_key`, its key may say what lies there."""
         key = branch.key
         if place.stage == "state" and place.optimizer is not None:
@@ -99,11 +99,11 @@ class Places:
             return replace(place, stage="state" if key == "state" else "masters")
         mapping = self._mapping(branch.value)
         if mapping is not None:
-            return Place(OPTIMIZER, "optimizer", self._optimizer(mapping, path))
+            return StatePlace(OPTIMIZER, "optimizer", self._optimizer(mapping, path))
         kind = kind_of_key(key) if by_key and isinstance(key, str) and not place.within else ""
-        return Place(place.within or kind)
+        return StatePlace(place.within or kind)
 
-    def moment(self, place: Place, branch: Branch) -> Moment | None:
+    def moment(self, place: StatePlace, branch: Branch) -> Moment | None:
         """Return what a tensor is to a parameter; None if it is not known. `place` is that of its holder."""
         key, optimizer, slot = branch.key, place.optimizer, place.slot
         if optimizer is None:

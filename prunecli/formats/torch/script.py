@@ -45,7 +45,7 @@ class _Table:
 class Program(Tree):
     """The rules by which the modules of a TorchScript program hold each other and their tensors."""
 
-    maskless = "the code of a TorchScript program names the tensors that it uses"
+    no_masks_because = "the code of a TorchScript program names the tensors that it uses"
 
     def __init__(self, tables: Mapping[tuple[str, str], _Table]) -> None:
         self._tables = tables

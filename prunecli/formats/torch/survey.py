@@ -3,7 +3,7 @@
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.pickles.nodes import Call, GraphNode, Node, children
 from prunecli.formats.torch.object_tree import Branch, Tree, is_mapping
-from prunecli.formats.torch.tensors import Stranger, TensorRef, stranger, tensor_ref
+from prunecli.formats.torch.tensors import OpaqueTensor, TensorRef, stranger, tensor_ref
 
 __all__ = ["LONGEST_NAME", "REVISITS", "Survey", "text_of_key"]
 
@@ -25,7 +25,7 @@ class Survey:
 
     def __init__(self, root: Node, where: str, tree: Tree) -> None:
         self.root, self.where, self.tree = root, where, tree
-        self.tensors: dict[int, TensorRef | Stranger] = {}
+        self.tensors: dict[int, TensorRef | OpaqueTensor] = {}
         self._references = self._looked = self._letters = 0
         self.holders = self._look()
 

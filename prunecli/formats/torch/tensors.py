@@ -10,7 +10,16 @@ from prunecli.formats.pickles.nodes import Call, DictNode, Global, ListNode, Nod
 from prunecli.formats.torch.globals import STORAGE_OF, storage_dtype
 from prunecli.formats.views import View
 
-__all__ = ["StorageRef", "Stranger", "TensorRef", "mask_node", "read_sizes", "storage_ref", "stranger", "tensor_ref"]
+__all__ = [
+    "OpaqueTensor",
+    "StorageRef",
+    "TensorRef",
+    "mask_node",
+    "read_sizes",
+    "storage_ref",
+    "stranger",
+    "tensor_ref",
+]
 
 _WRAPPERS = {
     ("torch._utils", "_rebuild_parameter"),
@@ -110,14 +119,14 @@ def tensor_ref(node: Node, where: str) -> TensorRef | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Stranger:
+class OpaqueTensor:
     """A tensor that has no elements of its own in one storage: `kind` says in a word what it is."""
 
     kind: str
     shape: tuple[int, ...]
 
 
-def stranger(node: Node) -> Stranger | None:
+def stranger(node: Node) -> OpaqueTensor | None:
     """Read a node as one of torch's other tensors (sparse, quantised, a subclass, ...); None if it is none."""
     call = _unwrap(node, "")
     if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
@@ -132,15 +141,15 @@ def stranger(node: Node) -> Stranger | None:
     return _with_shape(_STRANGERS[name][0], call.args, _STRANGERS[name][1])
 
 
-def _with_shape(what: str, args: TupleNode, paths: Iterable[Sequence[int]]) -> Stranger:
+def _with_shape(what: str, args: TupleNode, paths: Iterable[Sequence[int]]) -> OpaqueTensor:
     """Return a tensor with the first shape that lies at one of the paths in the arguments of its call."""
     for path in paths:
         sizes: Node = args
         for index in path:
             sizes = sizes.items[index] if isinstance(sizes, TupleNode | ListNode) and len(sizes.items) > index else None
         with contextlib.suppress(DamagedError):  # it is only to be shown
-            return Stranger(what, read_sizes(sizes, ""))
-    return Stranger(what, ())
+            return OpaqueTensor(what, read_sizes(sizes, ""))
+    return OpaqueTensor(what, ())
 
 
 def _wrapped(call: Call) -> Node | None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.base import Addition, Edit, Patch, Reading, Storage
+from prunecli.formats.base import Addition, Edit, Patch, ReadOptions, Storage
 from prunecli.formats.crc import crc32
-from prunecli.formats.io.pieces import Checksum, Fresh, Literal, Piece
+from prunecli.formats.io.pieces import Checksum, Generated, Literal, Piece
 from prunecli.formats.io.source import Source
 from prunecli.formats.pickles.nodes import PickleGraph
 from prunecli.formats.torch.container import TorchContainer
@@ -93,7 +93,7 @@ class TorchZip(TorchContainer):
         return record.name.removeprefix(prefix) if record.name.startswith(prefix) else ""
 
 
-def read_torch_zip(source: Source, reading: Reading, directory: Directory | None = None) -> TorchZip:
+def read_torch_zip(source: Source, reading: ReadOptions, directory: Directory | None = None) -> TorchZip:
     """Read the layout of a torch zip, a plain one or a TorchScript program; `directory` saves reading it again.
 
     Raises:
@@ -114,7 +114,7 @@ def read_torch_zip(source: Source, reading: Reading, directory: Directory | None
     return TorchZip(source, objects, reading, is_big_endian(source, directory, root), directory, root, program)
 
 
-def check_torch_zip(source: Source, reading: Reading) -> None:
+def check_torch_zip(source: Source, reading: ReadOptions) -> None:
     """Check a torch zip that may hold anything, tensors or not: that loading it would run nothing.
 
     Raises:
@@ -171,4 +171,4 @@ def _literal(data: bytes, after: Checksum) -> Iterable[Piece]:
 
 
 def _fresh(addition: Addition, after: Checksum) -> Iterable[Piece]:
-    return [Fresh(addition.nbytes, addition.content, after)]
+    return [Generated(addition.nbytes, addition.content, after)]

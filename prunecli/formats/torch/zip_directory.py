@@ -80,7 +80,7 @@ def read_directory(source: Source) -> Directory:
     """
     start, length, count = _find_central(source)
     central = source.read(start, length)
-    source.expect(_headers(central, source.label))
+    source.prefetch(_headers(central, source.label))
     records, at = [], 0
     for _ in range(count):
         if at + _CENTRAL.size > length:

@@ -16,11 +16,11 @@ from prunecli.core.random_stream import BLOCK
 from prunecli.errors import UsageError
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.surgery.compare.model import Change, Comparison
-from prunecli.surgery.data.effective import Values, comparable
+from prunecli.surgery.data.effective import EffectiveValues, comparable
 from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selection, select
-from prunecli.surgery.report.measure import Place
-from prunecli.surgery.run.destination import counting
+from prunecli.surgery.report.measure import CheckpointRef
+from prunecli.surgery.run.destination import cumulative
 from prunecli.surgery.run.resume import Run
 
 __all__ = ["compare"]
@@ -42,7 +42,7 @@ def compare(before: Layout, after: Layout, selection: Selection | None = None, r
         DamagedError: a file ends early.
     """
     run = run or Run()
-    if run.team.size > 1:
+    if run.ranks.size > 1:
         raise UsageError("a comparison is made by one process; start it without torchrun")
     tasks = [_task(before, after, pair, selection is not None) for pair in _pairs(before, after, selection)]
     sides = [{each.name: _as_parameter(each) for each in side.carried} for side in (before, after)]
@@ -52,9 +52,9 @@ def compare(before: Layout, after: Layout, selection: Selection | None = None, r
     else:
         tasks += [_described(before, after, pair, "carried") for pair in _paired(*sides)]
     own = _without_repetitions(tasks)
-    told = counting(run.progress, sum(task.nbytes for task in own))
+    told = cumulative(run.progress, sum(task.nbytes for task in own))
     _carry_out(own, run.threads, told)
-    old, new = (Place(each.source.name, each.format, each.source.size) for each in (before, after))
+    old, new = (CheckpointRef(each.source.name, each.format, each.source.size) for each in (before, after))
     return Comparison(old, new, [task.change() for task in tasks], uncompared)
 
 
@@ -104,8 +104,8 @@ class _Task:
     """
 
     row: Change
-    before: Values | None = None
-    after: Values | None = None
+    before: EffectiveValues | None = None
+    after: EffectiveValues | None = None
     place: object = None
     elements: int = 0
     nbytes: int = 0
@@ -151,7 +151,9 @@ class _Task:
         return self.nbytes * count // self.elements
 
 
-def _compare_values(before: Values, after: Values, start: int, count: int) -> tuple[int, int, int, int, int]:
+def _compare_values(
+    before: EffectiveValues, after: EffectiveValues, start: int, count: int
+) -> tuple[int, int, int, int, int]:
     old, was_zero = before.effective(start, count)
     new, is_zero = after.effective(start, count)
     zeros_before, zeros = int(np.count_nonzero(was_zero)), int(np.count_nonzero(is_zero))
@@ -163,7 +165,7 @@ def _compare_values(before: Values, after: Values, start: int, count: int) -> tu
 
 def _task(before: Layout, after: Layout, pair: _Pair, selected: bool) -> _Task:
     """Describe what there is to do for a parameter; a mask or a selection makes one of any tensor."""
-    counts = selected or any(each is not None and (each.ordinary or each.mask is not None) for each in pair)
+    counts = selected or any(each is not None and (each.matches_globs or each.mask is not None) for each in pair)
     return _described(before, after, pair, "parameter" if counts else "tensor")
 
 
@@ -186,8 +188,8 @@ def _described(before: Layout, after: Layout, pair: _Pair, kind: Literal["parame
     read = (*weights, old.mask, new.mask)
     return _Task(
         row,
-        Values(before, old, "before", weights[0]),
-        Values(after, new, "after", weights[1]),
+        EffectiveValues(before, old, "before", weights[0]),
+        EffectiveValues(after, new, "after", weights[1]),
         tuple(each and (each.storage.key, each.view.start, each.view.normal(), each.dtype.name) for each in read),
         elements,
         sum(each.elements * each.dtype.itemsize for each in read if each is not None),

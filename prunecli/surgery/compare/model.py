@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from prunecli import __version__
 from prunecli.errors import ThresholdError, show
-from prunecli.surgery.report.measure import Place
+from prunecli.surgery.report.measure import CheckpointRef
 
 __all__ = ["COMPARISON_SCHEMA", "Change", "ChangeTotals", "Comparison", "check_comparison", "comparison_as_dict"]
 
@@ -82,8 +82,8 @@ class ChangeTotals:
 class Comparison:
     """A checkpoint beside what it was before."""
 
-    before: Place
-    after: Place
+    before: CheckpointRef
+    after: CheckpointRef
     rows: Sequence[Change]
     uncompared: int = 0
     """Tensors outside of the state dicts (optimizer state) that were left alone."""

@@ -11,14 +11,14 @@ from prunecli.core.scratch import Scratch
 from prunecli.core.structure.counter import Window
 from prunecli.formats.base import Patch
 from prunecli.formats.folders.dcp.boxes import Box
-from prunecli.surgery.data.passes import Job
+from prunecli.surgery.data.passes import TensorPass
 
 __all__ = ["part_patches"]
 
 _scratch = Scratch()
 
 
-def part_patches(job: Job, box: Box, *, scaled: bool, cleared: bool) -> Iterator[Patch]:
+def part_patches(job: TensorPass, box: Box, *, scaled: bool, cleared: bool) -> Iterator[Patch]:
     """Cut a row-major part into patches of one mask block each, so that none draws a block twice."""
     itemsize, start = job.tensor.dtype.itemsize, job.tensor.view.start
     first, last = (int(box.spread(np.array([own]))[0]) for own in (0, box.elements - 1))
@@ -32,7 +32,9 @@ def part_patches(job: Job, box: Box, *, scaled: bool, cleared: bool) -> Iterator
 class _Run:
     """The elements of one mask block that a part holds: `count` of its own from `first` on."""
 
-    def __init__(self, job: Job, box: Box, base: int, first: int, count: int, *, scaled: bool, cleared: bool) -> None:
+    def __init__(
+        self, job: TensorPass, box: Box, base: int, first: int, count: int, *, scaled: bool, cleared: bool
+    ) -> None:
         self.block = count * job.tensor.dtype.itemsize
         self._job = job
         self._box = box

@@ -9,10 +9,10 @@ from prunecli.core.raw_elements import Unsigned, is_one, is_zero, scale
 from prunecli.core.scratch import Scratch
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.views import View
-from prunecli.surgery.data.final_mask import Elements, check_multiplied
+from prunecli.surgery.data.final_mask import Elements, check_scalable
 from prunecli.surgery.names.parameters import Parameter
 
-__all__ = ["Values", "comparable"]
+__all__ = ["EffectiveValues", "comparable"]
 
 Flags = NDArray[np.bool_]
 
@@ -22,7 +22,7 @@ _WIDTHS = (1, 2, 4, 8)
 _scratch = Scratch()
 
 
-class Values:
+class EffectiveValues:
     """One side of a comparison: the values of a parameter, or with `exact` its bytes, seen as integers.
 
     What several threads read at once is theirs until they read with the same `tag` again.
@@ -58,7 +58,7 @@ class Values:
         dropped = _scratch.flags("dropped", count)
         is_zero(mask, signed_zero=self._mask.tensor.dtype.signed_zero, out=dropped)
         if np.count_nonzero(dropped) + np.count_nonzero(is_one(mask, self._one)) != count:
-            check_multiplied(self._parameter)
+            check_scalable(self._parameter)
             dtype = self._parameter.weight.dtype
             scale(raw, mask, dtype.half or dtype.name)
         is_zero(raw, signed_zero=self._signed_zero, out=zero)

@@ -12,10 +12,10 @@ from prunecli.core.raw_elements import MaskDigest, Unsigned, is_one, is_zero, un
 from prunecli.core.scratch import Scratch
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import TensorInfo
-from prunecli.formats.io.source import Bytes
+from prunecli.formats.io.source import ByteSource
 from prunecli.surgery.names.parameters import Parameter
 
-__all__ = ["Census", "Elements", "FinalMask", "check_multiplied", "take_census"]
+__all__ = ["CandidateCount", "Elements", "FinalMask", "check_scalable", "scan_candidates"]
 
 Flags = NDArray[np.bool_]
 
@@ -32,7 +32,7 @@ class Elements:
     `release`: that costs memory of their own size, for one tensor at a time.
     """
 
-    def __init__(self, source: Bytes, tensor: TensorInfo, *, big_endian: bool) -> None:
+    def __init__(self, source: ByteSource, tensor: TensorInfo, *, big_endian: bool) -> None:
         self.tensor = tensor
         self._source = source
         self._big_endian = big_endian
@@ -79,7 +79,7 @@ class Elements:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class CandidateCount:
     """What a pass over a parameter's mask (and, if asked, its zeros) found before anything is drawn.
 
     `ranks[b]` is the number of candidates before block b; `binary` that the mask holds nothing but 0 and 1.
@@ -91,11 +91,13 @@ class Census:
     digest: str = ""
 
 
-def take_census(source: Bytes, parameter: Parameter, *, big_endian: bool, zeros_are_pruned: bool) -> Census:
+def scan_candidates(
+    source: ByteSource, parameter: Parameter, *, big_endian: bool, zeros_are_pruned: bool
+) -> CandidateCount:
     """Count a parameter's candidates: all elements if it has no mask, without reading any; else a pass over it."""
     elements = parameter.weight.elements
     if parameter.mask is None and not zeros_are_pruned:
-        return Census(elements, None)
+        return CandidateCount(elements, None)
     mask = FinalMask(source, parameter, None, big_endian=big_endian, zeros_are_pruned=zeros_are_pruned)
     one = parameter.mask.dtype.one if parameter.mask else 1
     digest = MaskDigest()
@@ -111,10 +113,10 @@ def take_census(source: Bytes, parameter: Parameter, *, big_endian: bool, zeros_
         ranks.append(total)
         total += int(np.count_nonzero(candidates))
     mask.release()
-    return Census(total, ranks, binary, digest.hexdigest())
+    return CandidateCount(total, ranks, binary, digest.hexdigest())
 
 
-def check_multiplied(parameter: Parameter) -> None:
+def check_scalable(parameter: Parameter) -> None:
     """Refuse a mask that holds more than 0 and 1 and cannot be multiplied in.
 
     Raises:
@@ -136,7 +138,7 @@ class FinalMask:
 
     def __init__(
         self,
-        source: Bytes,
+        source: ByteSource,
         parameter: Parameter,
         subset: Subset | None,
         ranks: Sequence[int] | None = None,

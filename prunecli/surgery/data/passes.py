@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from prunecli.core.random_stream import BLOCK
 from prunecli.core.raw_elements import Unsigned, clear_dropped, fill_mask, is_zero, scale, unsigned
 from prunecli.core.scratch import Scratch
-from prunecli.core.structure.counter import StructureTally, Window
+from prunecli.core.structure.counter import StructureCounter, Window
 from prunecli.core.structure.slices import SliceTally
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
@@ -26,14 +26,24 @@ from prunecli.formats.folders.dcp.reassembled import box_of
 from prunecli.formats.io.pieces import CHUNK, Checksum
 from prunecli.surgery.data.final_mask import FinalMask
 
-__all__ = ["Action", "Baked", "Cleared", "Counted", "EditedMask", "Job", "NewMask", "Tally", "Woven"]
+__all__ = [
+    "Cleared",
+    "CountZeros",
+    "StridedRegion",
+    "StridedSteps",
+    "TensorPass",
+    "UpdateMask",
+    "WriteMask",
+    "ZeroCounts",
+    "ZeroDropped",
+]
 
 Flags = NDArray[np.bool_]
 
 _scratch = Scratch()
 
 
-class Tally:
+class ZeroCounts:
     """What is found of one parameter, gathered from its blocks in any order: its zeros, before and after.
 
     If asked for, also where the latter lie (`structure`), the checksum of its values as they come out (`values`), and
@@ -42,7 +52,7 @@ class Tally:
 
     def __init__(
         self,
-        structure: StructureTally | None = None,
+        structure: StructureCounter | None = None,
         values: Checksum | None = None,
         slices: SliceTally | None = None,
     ) -> None:
@@ -84,7 +94,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Job:
+class TensorPass:
     """A parameter on its way: the tensor to edit or look at, its final mask, where to count, in which byte order.
 
     With `box`, the tensor is only that part of the parameter.
@@ -92,11 +102,11 @@ class Job:
 
     tensor: TensorInfo
     mask: FinalMask
-    tally: Tally
+    tally: ZeroCounts
     big_endian: bool
     box: Box | None = None
 
-    def parts(self) -> "Sequence[Job]":
+    def parts(self) -> "Sequence[TensorPass]":
         """Return a job for each part of a tensor that is stored in several, else this one."""
         return [
             replace(
@@ -161,7 +171,7 @@ def _or_not(flags: Flags, others: Flags) -> None:
 class _Blocks(ABC):
     """The common part of contents that see a row-major tensor block by block."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorPass) -> None:
         self.job = job
         self.block = BLOCK * job.tensor.dtype.itemsize
 
@@ -181,7 +191,7 @@ class _Blocks(ABC):
         """Do what this content is for; say whether the bytes may have changed."""
 
 
-class Counted(_Blocks):
+class CountZeros(_Blocks):
     """A weight that passes unchanged, its zeros counted."""
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
@@ -190,10 +200,10 @@ class Counted(_Blocks):
         return False
 
 
-class Baked(_Blocks):
+class ZeroDropped(_Blocks):
     """A weight whose dropped elements become +0.0; a mask that holds more than 0 and 1 is multiplied in first."""
 
-    def __init__(self, job: Job, *, binary: bool) -> None:
+    def __init__(self, job: TensorPass, *, binary: bool) -> None:
         super().__init__(job)
         self._binary = binary
 
@@ -211,7 +221,7 @@ class Baked(_Blocks):
 class Cleared:
     """Optimizer state of a weight: zeroed where the weight is dropped, and not counted."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorPass) -> None:
         self._job = job
         self.block = BLOCK * job.tensor.dtype.itemsize
 
@@ -224,7 +234,7 @@ class Cleared:
         return True
 
 
-class EditedMask(_Blocks):
+class UpdateMask(_Blocks):
     """A mask that the file has, with what is drawn now set to zero; the weight is read beside it for the count."""
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
@@ -233,7 +243,7 @@ class EditedMask(_Blocks):
         return True
 
 
-class NewMask(_Blocks):
+class WriteMask(_Blocks):
     """A new mask, in the type of its tensor."""
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
@@ -242,7 +252,7 @@ class NewMask(_Blocks):
         return True
 
 
-def _count_beside(job: Job, first: int, keep: Flags, before: Flags | None) -> None:
+def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None) -> None:
     """Count a weight's zeros from its mask's block, unless the weight is woven and counted where it lies."""
     weight = job.mask.weight
     if weight.tensor.view.row_major:
@@ -251,7 +261,7 @@ def _count_beside(job: Job, first: int, keep: Flags, before: Flags | None) -> No
         job.sum_up(raw, first)
 
 
-class Woven:
+class StridedRegion:
     """A run of a storage in which tensors lie that are not row-major, or not alone: found element by element.
 
     `origin` is where the run begins in the storage, in bytes, a multiple of every element size.
@@ -259,7 +269,7 @@ class Woven:
 
     block = CHUNK
 
-    def __init__(self, origin: int, length: int, jobs: Sequence[tuple[Job, "Action"]]) -> None:
+    def __init__(self, origin: int, length: int, jobs: Sequence[tuple[TensorPass, "StridedSteps"]]) -> None:
         self._origin = origin
         self._jobs = jobs
         self._left = length
@@ -282,7 +292,9 @@ class Woven:
                     job.mask.release()
         return changed
 
-    def _handle(self, job: Job, action: "Action", raw: Unsigned, inside: Flags, logical: NDArray[np.int64]) -> bool:
+    def _handle(
+        self, job: TensorPass, action: "StridedSteps", raw: Unsigned, inside: Flags, logical: NDArray[np.int64]
+    ) -> bool:
         keep = np.ones(logical.size, dtype=np.bool_) if job.mask.trivial else job.mask.whole()[logical]
         elements = raw[inside]
         if action.scaled:
@@ -306,7 +318,7 @@ class Woven:
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class StridedSteps:
     """What to do to a woven tensor: multiply its mask in, count its zeros, clear what is dropped.
 
     With `beside`, it is a row-major mask, and the zeros of its row-major weight are counted on the way.

@@ -8,7 +8,7 @@ import numpy as np
 from prunecli.core.random_stream import BLOCK
 from prunecli.core.raw_elements import is_one, is_zero, unsigned
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.formats.io.source import Bytes
+from prunecli.formats.io.source import ByteSource
 
 __all__ = ["is_binary"]
 
@@ -24,7 +24,7 @@ class _Known:
     answers: dict[object, bool] = field(default_factory=dict)
 
 
-_seen: dict[int, tuple["weakref.ref[Bytes]", _Known]] = {}
+_seen: dict[int, tuple["weakref.ref[ByteSource]", _Known]] = {}
 """What was found, by the identity of the source: a command asks several times, and a mask may be large."""
 
 
@@ -48,7 +48,7 @@ def is_binary(checkpoint: Layout, tensor: TensorInfo) -> bool:
     return known.answers[place]
 
 
-def _known(source: Bytes) -> _Known:
+def _known(source: ByteSource) -> _Known:
     """Return what was found in a source, until it is gone."""
     number = id(source)
     reference, known = _seen.get(number, (None, None))

@@ -11,13 +11,13 @@ from prunecli.surgery.names.select import LONGEST, Selection, matcher
 from prunecli.surgery.names.suggest import nearest_names
 from prunecli.surgery.roles.table import Role
 
-__all__ = ["Entry", "inventory", "matching", "state_of"]
+__all__ = ["InventoryEntry", "inventory", "matching", "state_of"]
 
 _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class InventoryEntry:
     """A tensor under its name in the file, and the name of the parameter that it is a part of, if it is one.
 
     A name in the state dict stands without the path to that, one beside it with its whole path.
@@ -39,29 +39,29 @@ def state_of(parameter: Parameter) -> str:
     """Return "dense" or "masked" for a parameter, "not prunable" if it cannot be, and its role for all else."""
     if parameter.role is not Role.PARAMETER:
         return parameter.role.value
-    if parameter.obstacle() is not None:
+    if parameter.unprunable_reason() is not None:
         return "not prunable"
     return "masked" if parameter.mask is not None else "dense"
 
 
-def inventory(checkpoint: Layout) -> list[Entry]:
+def inventory(checkpoint: Layout) -> list[InventoryEntry]:
     """Return all tensors of a checkpoint, in the order of the file, those beside the state dict last."""
-    found: dict[str, Entry] = {}
+    found: dict[str, InventoryEntry] = {}
     for parameter in parameters_of(checkpoint).values():
         weight = parameter.weight
-        found[weight.name] = Entry(weight.name, weight, parameter.role, state_of(parameter), parameter.name)
+        found[weight.name] = InventoryEntry(weight.name, weight, parameter.role, state_of(parameter), parameter.name)
         for name in parameter.leftovers if parameter.mask is None else (parameter.mask.name, *parameter.leftovers):
             mask = checkpoint.tensors[name]
-            found[name] = Entry(name, mask, Role.MASK, Role.MASK.value, parameter.name)
+            found[name] = InventoryEntry(name, mask, Role.MASK, Role.MASK.value, parameter.name)
     entries = [found[name] for name in checkpoint.tensors if name in found]
     roles = roles_beside(checkpoint)
     for tensor in checkpoint.carried:
         role = roles[tensor.name]
-        entries.append(Entry(tensor.name, tensor, role, role.value, tensor.name))
+        entries.append(InventoryEntry(tensor.name, tensor, role, role.value, tensor.name))
     return entries
 
 
-def matching(entries: Sequence[Entry], selection: Selection) -> list[Entry]:
+def matching(entries: Sequence[InventoryEntry], selection: Selection) -> list[InventoryEntry]:
     """Return the tensors whose names a selection matches, whatever their roles.
 
     A name that a tensor has is that name; else it is a pattern, which takes at least `min_dim` dimensions.

@@ -36,7 +36,7 @@ class OptimizerState:
 
 
 @dataclass
-class _Slot:
+class _MomentSlot:
     """A parameter as its optimizer has it: where it stands, and its tensors."""
 
     moment: Moment
@@ -72,13 +72,13 @@ def optimizer_states(
     """
     tensors = list(others)
     elsewhere = {tensor.shape for tensor in tensors if not tensor.within and tensor.dtype.kind not in ("int", "bool")}
-    optimizers: dict[str, dict[tuple[object, ...], _Slot]] = {}
+    optimizers: dict[str, dict[tuple[object, ...], _MomentSlot]] = {}
     for tensor in tensors:
         moment = tensor.moment
         if moment is not None:
             slots = optimizers.setdefault(moment.optimizer, {})
             where = (moment.group, moment.place, moment.parameter)
-            slots.setdefault(where, _Slot(moment)).tensors.append(tensor)
+            slots.setdefault(where, _MomentSlot(moment)).tensors.append(tensor)
     candidates = trained(parameters.values())
     scopes = _Scopes(candidates, wrapper)
     return [_assign(path, list(slots.values()), scopes.of(path), elsewhere) for path, slots in optimizers.items()]
@@ -102,7 +102,7 @@ class _Scopes:
 
 
 def _assign(
-    path: str, slots: Sequence[_Slot], candidates: Sequence[Parameter], elsewhere: Collection[_Shape]
+    path: str, slots: Sequence[_MomentSlot], candidates: Sequence[Parameter], elsewhere: Collection[_Shape]
 ) -> OptimizerState:
     named = [slot for slot in slots if slot.moment.parameter is not None]
     state = OptimizerState(path)
@@ -114,7 +114,7 @@ def _assign(
     return state
 
 
-def _assign_by_name(state: OptimizerState, slots: Sequence[_Slot], candidates: Sequence[Parameter]) -> None:
+def _assign_by_name(state: OptimizerState, slots: Sequence[_MomentSlot], candidates: Sequence[Parameter]) -> None:
     keys = Counter(parameter.key for parameter in candidates)
     found = {parameter.key: parameter for parameter in candidates}
     exact = {name: parameter for parameter in candidates for name in (parameter.name, parameter.weight.name)}
@@ -131,10 +131,10 @@ def _assign_by_name(state: OptimizerState, slots: Sequence[_Slot], candidates: S
 
 
 def _assign_by_order(
-    state: OptimizerState, slots: Sequence[_Slot], candidates: Sequence[Parameter], elsewhere: Collection[_Shape]
+    state: OptimizerState, slots: Sequence[_MomentSlot], candidates: Sequence[Parameter], elsewhere: Collection[_Shape]
 ) -> None:
     """Assign shape by shape: those of one group keep their order, whatever happened within a module."""
-    groups: dict[_Shape, list[_Slot]] = {}
+    groups: dict[_Shape, list[_MomentSlot]] = {}
     for slot in slots:
         shape = slot.shape
         if shape is None or slot.moment.place is None:
@@ -163,11 +163,11 @@ def _assign_by_order(
         _assign_by_neighbours(state, slots, candidates, open_shapes)
 
 
-def _place(slot: _Slot) -> int:
+def _place(slot: _MomentSlot) -> int:
     return slot.moment.place or 0
 
 
-def _give(state: OptimizerState, slots: Sequence[_Slot], parameters: Sequence[Parameter]) -> None:
+def _give(state: OptimizerState, slots: Sequence[_MomentSlot], parameters: Sequence[Parameter]) -> None:
     for slot, parameter in zip(slots, parameters, strict=True):
         state.tensors.setdefault(parameter.name, []).extend(slot.tensors)
 
@@ -188,13 +188,13 @@ def _reordered(candidates: Sequence[Parameter]) -> Iterator[_Shape]:
 
 
 def _assign_by_neighbours(
-    state: OptimizerState, slots: Sequence[_Slot], candidates: Sequence[Parameter], shapes: Collection[_Shape]
+    state: OptimizerState, slots: Sequence[_MomentSlot], candidates: Sequence[Parameter], shapes: Collection[_Shape]
 ) -> None:
     """Assign the slots of some shapes where only one way through all parameters keeps the order; else say why not."""
-    groups: dict[int | None, list[_Slot]] = {}
+    groups: dict[int | None, list[_MomentSlot]] = {}
     for slot in slots:
         groups.setdefault(slot.moment.group, []).append(slot)
-    found: dict[str, _Slot] = {}
+    found: dict[str, _MomentSlot] = {}
     for group in groups.values():
         ordered = sorted(group, key=_place)
         first, last = _embed(ordered, candidates), _embed(ordered[::-1], candidates[::-1])
@@ -212,7 +212,7 @@ def _assign_by_neighbours(
             state.tensors.setdefault(name, []).extend(slot.tensors)
 
 
-def _embed(slots: Sequence[_Slot], candidates: Sequence[Parameter]) -> list[Parameter] | None:
+def _embed(slots: Sequence[_MomentSlot], candidates: Sequence[Parameter]) -> list[Parameter] | None:
     """Return the earliest parameter that each slot can be of, in order; None if there are not enough."""
     found: list[Parameter] = []
     ahead = iter(candidates)

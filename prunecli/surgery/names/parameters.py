@@ -48,7 +48,7 @@ class Parameter:
         return self.name.rpartition(".")[0]
 
     @property
-    def ordinary(self) -> bool:
+    def matches_globs(self) -> bool:
         """Whether a pattern may select it: a parameter by its role, of a type whose elements can be zero."""
         return self.role is Role.PARAMETER and self.weight.dtype.prunable
 
@@ -58,7 +58,7 @@ class Parameter:
         weight, mask = self.weight, self.mask
         return weight.dtype.prunable and weight.view.nested and (mask is None or _is_plain(mask))
 
-    def obstacle(self) -> str | None:
+    def unprunable_reason(self) -> str | None:
         """Say why single elements of it cannot be zeroed, None if they can."""
         if self.role is Role.PACKED:
             return "it is a packed weight, whose elements are codes or hold several numbers each: 0 is not zero there"
@@ -165,7 +165,7 @@ def _masked(checkpoint: Layout, tensors: Mapping[str, TensorInfo]) -> tuple[dict
 
 def _has_code(checkpoint: Layout) -> bool:
     """Whether a checkpoint is a module or a program, whose code applies the masks that it was written with."""
-    return checkpoint.format == "module" or bool(checkpoint.maskless and "folder" not in checkpoint.format)
+    return checkpoint.format == "module" or bool(checkpoint.no_masks_because and "folder" not in checkpoint.format)
 
 
 def _keys(names: list[str]) -> Mapping[str, str]:

@@ -146,9 +146,9 @@ def _named(parameter: Parameter) -> str:
     Raises:
         UsageError: it cannot be pruned.
     """
-    obstacle = parameter.obstacle()
-    if obstacle is not None:
-        raise UsageError(f"{show(parameter.name)} cannot be pruned: {obstacle}")
+    unprunable_reason = parameter.unprunable_reason()
+    if unprunable_reason is not None:
+        raise UsageError(f"{show(parameter.name)} cannot be pruned: {unprunable_reason}")
     return parameter.name
 
 
@@ -162,7 +162,7 @@ def _take(names: _Names, pattern: str, min_dim: int, words: Wording) -> tuple[se
     matching = _matching(names, pattern, words.param, words)
     for name in matching:
         parameter = names.parameters[name]
-        if not _is_meant(parameter, pattern) or parameter.obstacle() is not None:
+        if not _is_meant(parameter, pattern) or parameter.unprunable_reason() is not None:
             passed.add(name)
         elif len(parameter.weight.shape) < min_dim:
             flat += 1
@@ -184,14 +184,14 @@ def _why_none(passed: Sequence[Parameter], flat: int, min_dim: int) -> str:
     woven = len(passed) - roles.total()
     counts += [f"{woven:,} whose elements share memory"] if woven else []
     counts += [f"{flat:,} of fewer than {min_dim} dimensions"] if flat else []
-    by_name = flat or any(each.obstacle() is None for each in passed)
+    by_name = flat or any(each.unprunable_reason() is None for each in passed)
     remedy = "an exact name takes anything that has a zero" if by_name else "none has elements to zero one by one"
     return f"and takes none of them: {', '.join(counts)}; {remedy}"
 
 
 def _is_meant(parameter: Parameter, pattern: str) -> bool:
     """Whether a pattern that matches a parameter takes it: an average only where the pattern says that it wants one."""
-    return parameter.ordinary or (parameter.role is Role.AVERAGE and is_among_averages(pattern))
+    return parameter.matches_globs or (parameter.role is Role.AVERAGE and is_among_averages(pattern))
 
 
 def _matching(names: _Names, pattern: str, option: str, words: Wording) -> list[str]:

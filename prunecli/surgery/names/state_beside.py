@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.files import entry_names
-from prunecli.formats.opening import Opened
+from prunecli.formats.opening import AnyCheckpoint
 
 __all__ = ["state_beside"]
 
@@ -19,7 +19,7 @@ _MOST = 10_000
 """Entries of a folder that are looked at."""
 
 
-def state_beside(opened: Opened) -> list[str]:
+def state_beside(opened: AnyCheckpoint) -> list[str]:
     """Return the names of files beside a checkpoint that hold optimizer state by their names, in order."""
     place = opened.path if isinstance(opened, Folder) else opened.source.name
     names: Iterable[str] = ()

@@ -12,7 +12,7 @@ import numpy as np
 
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.io.pieces import CHUNK
-from prunecli.formats.io.source import Bytes
+from prunecli.formats.io.source import ByteSource
 from prunecli.surgery.names.model_config import may_tie, read_config, vocabularies
 from prunecli.surgery.names.parameters import Parameter
 
@@ -52,7 +52,7 @@ def _by_component(parameters: Iterable[Parameter]) -> dict[str, list[Parameter]]
     found: dict[str, list[Parameter]] = {}
     for each in parameters:
         weight = each.weight
-        if each.ordinary and len(weight.shape) in (1, 2) and weight.view.row_major:
+        if each.matches_globs and len(weight.shape) in (1, 2) and weight.view.row_major:
             found.setdefault(weight.component, []).append(each)
     return found
 
@@ -66,7 +66,7 @@ def _alike(group: Sequence[Parameter], rows: frozenset[int]) -> list[list[Parame
     return [group for group in alike.values() if len({each.weight.storage.key for each in group}) > 1]
 
 
-def _sorted_out(source: Bytes, group: Sequence[Parameter]) -> Iterator[list[Parameter]]:
+def _sorted_out(source: ByteSource, group: Sequence[Parameter]) -> Iterator[list[Parameter]]:
     """Part parameters of one shape and type by their bytes: those that begin alike are compared, and no others."""
     by_head: dict[bytes, list[list[Parameter]]] = {}
     for each in group:
@@ -83,7 +83,7 @@ def _sorted_out(source: Bytes, group: Sequence[Parameter]) -> Iterator[list[Para
         yield from classes
 
 
-def _equal(source: Bytes, one: TensorInfo, other: TensorInfo) -> bool:
+def _equal(source: ByteSource, one: TensorInfo, other: TensorInfo) -> bool:
     length = one.span[1] - one.span[0]
     blocks = np.empty((2, CHUNK), dtype=np.uint8)
     for at in range(0, length, CHUNK):

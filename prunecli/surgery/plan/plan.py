@@ -11,7 +11,7 @@ from prunecli.core.amount import to_count
 from prunecli.core.random_stream import Subset, split, stream_key
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.surgery.data.final_mask import Census, check_multiplied, take_census
+from prunecli.surgery.data.final_mask import CandidateCount, check_scalable, scan_candidates
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.left_out import PassedOver, masks_left, passed_over
 from prunecli.surgery.names.parameters import Parameter, parameters_of
@@ -20,22 +20,22 @@ from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
 from prunecli.surgery.names.terms import SHELL, Wording
 from prunecli.surgery.names.ties import check_baked_masks, check_shared_masks, find_ties
 from prunecli.surgery.plan.nothing import check_elements
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 
-__all__ = ["SEEDS", "Plan", "Planned", "check_request", "plan_bake", "plan_parameters", "plan_prune"]
+__all__ = ["SEEDS", "Plan", "PlannedParameter", "check_request", "plan_bake", "plan_parameters", "plan_prune"]
 
 SEEDS = 1 << 32
 """Drawn seeds stay this small so that they can be read out and typed in."""
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedParameter:
     """A parameter to work on. `key` names its stream, shared by all of a tied group; `subset` is what to draw."""
 
     parameter: Parameter
     key: str
     tied_to: tuple[str, ...]
-    census: Census
+    census: CandidateCount
     subset: Subset | None
 
     @property
@@ -53,9 +53,9 @@ class Plan:
 
     command: str
     parameters: Mapping[str, Parameter]
-    planned: Mapping[str, Planned]
+    planned: Mapping[str, PlannedParameter]
     bake: bool
-    prune: Prune | None = None
+    prune: PruneRequest | None = None
     stored_twice: StoredTwice = field(default_factory=dict)
     expected: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -74,10 +74,10 @@ class Plan:
 
     def counted(self, parameter: Parameter) -> bool:
         """Whether the report says how many zeros a parameter has."""
-        return self.command == "report" or parameter.ordinary or parameter.name in self.planned
+        return self.command == "report" or parameter.matches_globs or parameter.name in self.planned
 
 
-def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan:
+def plan_prune(checkpoint: Layout, prune: PruneRequest, words: Wording = SHELL) -> Plan:
     """Plan an `apply`; messages use the `words` of who asks.
 
     Raises:
@@ -103,7 +103,7 @@ def plan_prune(checkpoint: Layout, prune: Prune, words: Wording = SHELL) -> Plan
     return Plan("apply", parameters, drawn, prune.remove, prune, stored_twice, passed=passed)
 
 
-def _chosen(parameters: Mapping[str, Parameter], group: Group, words: Wording) -> Choice:
+def _chosen(parameters: Mapping[str, Parameter], group: PruneGroup, words: Wording) -> Choice:
     try:
         return choose(parameters, group.selection, words)
     except UsageError as error:
@@ -114,9 +114,9 @@ def plan_parameters(
     checkpoint: Layout,
     parameters: Mapping[str, Parameter],
     selected: Sequence[Parameter],
-    prune: Prune,
+    prune: PruneRequest,
     words: Wording = SHELL,
-) -> tuple[list[Planned], StoredTwice]:
+) -> tuple[list[PlannedParameter], StoredTwice]:
     """Find out all that there is to know of selected parameters before elements are drawn: ties, candidates.
 
     Raises:
@@ -134,7 +134,7 @@ def plan_parameters(
     return planned, stored_twice
 
 
-def check_request(checkpoint: Layout, prune: Prune, words: Wording) -> None:
+def check_request(checkpoint: Layout, prune: PruneRequest, words: Wording) -> None:
     """Refuse what no checkpoint, or none of this kind, can be asked for.
 
     Raises:
@@ -147,9 +147,9 @@ def check_request(checkpoint: Layout, prune: Prune, words: Wording) -> None:
             f"{words.untie} keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
             f"{words.untie} or {words.remove} out"
         )
-    if checkpoint.maskless and not prune.remove:
+    if checkpoint.no_masks_because and not prune.remove:
         raise UnsupportedError(
-            f"{checkpoint.source.label} takes no masks: {checkpoint.maskless}; bake with {words.remove}"
+            f"{checkpoint.source.label} takes no masks: {checkpoint.no_masks_because}; bake with {words.remove}"
         )
 
 
@@ -193,9 +193,9 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
     check_baked_masks(checkpoint, parameters, ties, words)
     planned = {}
     for parameter in selected:
-        census = take_census(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)
+        census = scan_candidates(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)
         key, tied_to = ties[parameter.name]
-        planned[parameter.name] = Planned(parameter, key, tied_to, _checked(parameter, census), None)
+        planned[parameter.name] = PlannedParameter(parameter, key, tied_to, _checked(parameter, census), None)
     _check_tied_masks(list(planned.values()))
     passed = masks_left(checkpoint, parameters, planned)
     return Plan("remove", parameters, planned, bake=True, stored_twice=stored_twice, passed=passed)
@@ -204,37 +204,39 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
 def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter], words: Wording) -> None:
     """Refuse to drop a mask whose weight would stay as it is."""
     for parameter in selected:
-        obstacle = parameter.obstacle()
-        if obstacle is not None:
+        reason = parameter.unprunable_reason()
+        if reason is not None:
             raise UnsupportedError(
-                f"{checkpoint.source.label}: the mask of {show(parameter.name)} cannot be baked: {obstacle}; bake it "
-                f"with torch, or select the others by {words.param}"
+                f"{checkpoint.source.label}: the mask of {show(parameter.name)} cannot be baked: {reason}; bake "
+                f"it with torch, or select the others by {words.param}"
             )
 
 
-def _plan_one(checkpoint: Layout, parameter: Parameter, tie: tuple[str, tuple[str, ...]], prune: Prune) -> Planned:
-    census = take_census(
+def _plan_one(
+    checkpoint: Layout, parameter: Parameter, tie: tuple[str, tuple[str, ...]], prune: PruneRequest
+) -> PlannedParameter:
+    census = scan_candidates(
         checkpoint.source,
         parameter,
         big_endian=checkpoint.big_endian,
         zeros_are_pruned=prune.zeros_are_pruned,
     )
     key, tied_to = tie
-    return Planned(parameter, prune.key_prefix + key, tied_to, _checked(parameter, census), None)
+    return PlannedParameter(parameter, prune.key_prefix + key, tied_to, _checked(parameter, census), None)
 
 
-def _checked(parameter: Parameter, census: Census) -> Census:
+def _checked(parameter: Parameter, census: CandidateCount) -> CandidateCount:
     if not census.binary:
-        check_multiplied(parameter)
+        check_scalable(parameter)
     return census
 
 
-def _subset(planned: Planned, prune: Prune, amount: int) -> Subset:
+def _subset(planned: PlannedParameter, prune: PruneRequest, amount: int) -> Subset:
     candidates = planned.census.candidates
     return Subset(stream_key(prune.seed or 0, planned.key, candidates), candidates, amount)
 
 
-def _amounts(planned: Sequence[Planned], groups: Mapping[str, int], prune: Prune) -> dict[str, int]:
+def _amounts(planned: Sequence[PlannedParameter], groups: Mapping[str, int], prune: PruneRequest) -> dict[str, int]:
     """Return how many elements to drop by stream key; a tied group counts once.
 
     Global amounts of groups with equally many candidates are split by streams of different names: with one they would
@@ -258,9 +260,9 @@ def _amounts(planned: Sequence[Planned], groups: Mapping[str, int], prune: Prune
     return amounts
 
 
-def _check_tied_groups(planned: Sequence[Planned], groups: Mapping[str, int]) -> None:
+def _check_tied_groups(planned: Sequence[PlannedParameter], groups: Mapping[str, int]) -> None:
     """Refuse tied parameters in groups of different amounts."""
-    seen: dict[str, Planned] = {}
+    seen: dict[str, PlannedParameter] = {}
     for each in planned:
         first = seen.setdefault(each.key, each).parameter.name
         one, other = groups[first], groups[each.parameter.name]
@@ -272,7 +274,7 @@ def _check_tied_groups(planned: Sequence[Planned], groups: Mapping[str, int]) ->
 
 
 def _check_names(
-    parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: Prune, words: Wording
+    parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: PruneRequest, words: Wording
 ) -> None:
     """Refuse new names that are taken."""
     for parameter in selected:
@@ -281,9 +283,9 @@ def _check_names(
             raise UsageError(f"{words.whole} already has a tensor {show(taken[0])}; bake with {words.remove} instead")
 
 
-def _check_tied_masks(planned: Sequence[Planned]) -> None:
+def _check_tied_masks(planned: Sequence[PlannedParameter]) -> None:
     """Refuse a tied group whose members carry different masks: one storage cannot hold two results."""
-    seen: dict[str, Planned] = {}
+    seen: dict[str, PlannedParameter] = {}
     for each in planned:
         first = seen.setdefault(each.key, each)
         if first.census.digest != each.census.digest or first.census.candidates != each.census.candidates:

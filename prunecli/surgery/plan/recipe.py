@@ -29,7 +29,7 @@ from prunecli.errors import UsageError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.surgery.names.select import Selection
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 
 __all__ = ["parse_recipe", "read_recipe", "render_recipe"]
 
@@ -41,7 +41,7 @@ Path = tuple[str | int, ...]
 """Where a value lies in a recipe: `("group", 1, "amount")`."""
 
 
-def read_recipe(place: Location | None) -> Prune:
+def read_recipe(place: Location | None) -> PruneRequest:
     """Read a recipe from a file, or from standard input.
 
     Raises:
@@ -56,7 +56,7 @@ def read_recipe(place: Location | None) -> Prune:
     return parse_recipe(raw, label)
 
 
-def parse_recipe(raw: bytes, label: str) -> Prune:
+def parse_recipe(raw: bytes, label: str) -> PruneRequest:
     """Read a recipe's text; `label` names it in messages.
 
     Raises:
@@ -71,7 +71,7 @@ def parse_recipe(raw: bytes, label: str) -> Prune:
         raise UsageError(_syntax_error(str(error), label, raw)) from None
     except RecursionError:
         raise UsageError(f"{label}: is nested too deeply for a recipe") from None
-    return _Reader(text, label).prune(content)
+    return _RecipeReader(text, label).prune(content)
 
 
 def _syntax_error(message: str, label: str, raw: bytes) -> str:
@@ -149,14 +149,14 @@ _GROUP: _Checks = {
 }
 
 
-class _Reader:
+class _RecipeReader:
     """Checks what a recipe says, and knows on which line it says it."""
 
     def __init__(self, text: str, label: str) -> None:
         self._lines = text.splitlines(keepends=True)
         self._label = label
 
-    def prune(self, content: Mapping[str, Any]) -> Prune:
+    def prune(self, content: Mapping[str, Any]) -> PruneRequest:
         """Return the request that a whole recipe makes."""
         groups = content.get("group")
         top = self._checked({key: value for key, value in content.items() if key != "group"}, _TOP, ())
@@ -164,16 +164,16 @@ class _Reader:
             raise self._wrong((), "selects nothing; it needs a [[group]] with params and amount")
         if not isinstance(groups, list) or not all(isinstance(each, dict) for each in groups):
             raise self._wrong(("group",), "is no group; write [[group]], in two brackets")
-        return Prune(tuple(self._group(each, number) for number, each in enumerate(groups)), **top)
+        return PruneRequest(tuple(self._group(each, number) for number, each in enumerate(groups)), **top)
 
-    def _group(self, content: Mapping[str, Any], number: int) -> Group:
+    def _group(self, content: Mapping[str, Any], number: int) -> PruneGroup:
         place = ("group", number)
         found = self._checked(content, _GROUP, place)
         for key in ("params", "amount"):
             if key not in found:
                 raise self._wrong(place, f"has no {key}")
         selection = Selection(found["params"], found.get("exclude", ()), found.get("min_dim", 0))
-        return Group(selection, found["amount"], found.get("global", False), self._where(place))
+        return PruneGroup(selection, found["amount"], found.get("global", False), self._where(place))
 
     def _checked(self, content: Mapping[str, Any], checks: _Checks, place: Path) -> dict[str, Any]:
         found = {}
@@ -222,7 +222,7 @@ class _Reader:
         return 0, {}
 
 
-def render_recipe(prune: Prune) -> str:
+def render_recipe(prune: PruneRequest) -> str:
     """Render a request as a recipe: `parse_recipe` makes the same of it."""
     head: dict[str, object] = {} if prune.seed is None else {"seed": prune.seed}
     head |= {"remove": prune.remove}

@@ -6,11 +6,11 @@ from typing import Any
 from prunecli.core.amount import Amount
 from prunecli.surgery.names.select import Selection
 
-__all__ = ["Group", "Prune", "request_as_dict"]
+__all__ = ["PruneGroup", "PruneRequest", "request_as_dict"]
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class PruneGroup:
     """Parameters that are pruned by one amount: each by itself, or with `everywhere` all of them together."""
 
     selection: Selection
@@ -21,10 +21,10 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Prune:
+class PruneRequest:
     """What a user asks of `apply`. Without a seed, one is drawn; the plan and the report tell it."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[PruneGroup, ...]
     seed: int | None = None
     remove: bool = False
     untie: bool = False
@@ -37,7 +37,7 @@ class Prune:
     """Whether optimizer state is zeroed where elements are dropped."""
 
 
-def request_as_dict(prune: Prune) -> dict[str, Any]:
+def request_as_dict(prune: PruneRequest) -> dict[str, Any]:
     """Return a request by the names that reports and stamps have for it."""
     groups = [
         {

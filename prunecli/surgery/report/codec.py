@@ -13,17 +13,19 @@ from prunecli.formats.base import Layout
 from prunecli.formats.outputs.output import Output, write_output
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.request import request_as_dict
-from prunecli.surgery.report.measure import ParameterReport, Place, Report, make_report
+from prunecli.surgery.report.measure import CheckpointRef, ParameterReport, Report, make_report
 from prunecli.surgery.report.provenance import STREAM
 from prunecli.surgery.roles.table import Role
-from prunecli.surgery.run.edit import Surgery
+from prunecli.surgery.run.edit import PreparedEdit
 
 __all__ = ["SCHEMA", "as_dict", "render_json", "write_report"]
 
 SCHEMA = "prunecli.report/1"
 
 
-def write_report(checkpoint: Layout, plan: Plan, surgery: Surgery, place: Place, target: Output | None) -> Report:
+def write_report(
+    checkpoint: Layout, plan: Plan, surgery: PreparedEdit, place: CheckpointRef, target: Output | None
+) -> Report:
     """Put a finished run's report together, and write it if it has a place to go.
 
     Raises:
@@ -114,8 +116,8 @@ def _structure(found: Structure) -> dict[str, Any]:
         "empty_columns": found.empty_columns,
         "blocks_16x16": found.blocks,
         "empty_blocks_16x16": found.empty_blocks,
-        "groups_of_4": found.fours,
-        "groups_of_4_with_2_zeros": found.halved_fours,
+        "groups_of_4": found.groups_of_4,
+        "groups_of_4_with_2_zeros": found.groups_of_4_with_2_zeros,
         "groups_of_8": found.eights,
         "groups_of_8_with_4_zeros": found.halved_eights,
         "group_dimension": found.grouped_by,

@@ -8,7 +8,7 @@ from prunecli.core.structure.model import Structure
 from prunecli.errors import DamagedError, show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.dtypes import DTYPES
-from prunecli.surgery.data.passes import Tally
+from prunecli.surgery.data.passes import ZeroCounts
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.companions import find_companions
 from prunecli.surgery.names.left_out import LeftOut, left_out
@@ -16,16 +16,16 @@ from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selection, select
 from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
 from prunecli.surgery.plan.plan import Plan
-from prunecli.surgery.plan.request import Prune
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.provenance import stamps_of
 from prunecli.surgery.roles.table import Role
-from prunecli.surgery.run.edit import Surgery, looks, prepare
+from prunecli.surgery.run.edit import PreparedEdit, build_edit, read_only_pieces
 from prunecli.surgery.run.resume import Run, count
-from prunecli.surgery.run.units import Work
+from prunecli.surgery.run.units import OutputFile
 
 __all__ = [
+    "CheckpointRef",
     "ParameterReport",
-    "Place",
     "Report",
     "Totals",
     "counted_of",
@@ -41,7 +41,7 @@ _PICTURES = ((128, 256), (64, 1024), (32, 4096))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CheckpointRef:
     """A checkpoint on disk, or a module. `path` is None for a stream, and for a module."""
 
     path: str | None
@@ -118,10 +118,10 @@ class Report:
     """A whole report. `prune` is what was asked of `apply`, with the seed that was drawn; else None."""
 
     command: str
-    source: Place
-    output: Place | None
+    source: CheckpointRef
+    output: CheckpointRef | None
     parameters: Sequence[ParameterReport]
-    prune: Prune | None = None
+    prune: PruneRequest | None = None
     carried: Sequence[str] = ()
     """Paths of the tensors outside the state dict (averages, optimizer state): left as they are."""
     stamps: Sequence[Mapping[str, Any]] = ()
@@ -145,7 +145,7 @@ class Report:
 def counted_of(parameters: Sequence[ParameterReport]) -> list[ParameterReport]:
     """Return the parameters that make totals: of each tied group one, and all whose mask a partner does not have."""
     masks = {each.name: each.mask_sha256 for each in parameters if each.zeros is not None}
-    return [each for each in parameters if each.zeros is not None and not _told(each, masks)]
+    return [each for each in parameters if each.zeros is not None and not _counted_elsewhere(each, masks)]
 
 
 def totals_of(parameters: Sequence[ParameterReport]) -> Totals:
@@ -159,7 +159,7 @@ def totals_of(parameters: Sequence[ParameterReport]) -> Totals:
     )
 
 
-def _told(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
+def _counted_elsewhere(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
     """Whether a counted partner of the same mask, earlier by name, stands for this parameter in the totals."""
     earlier = [partner for partner in parameter.tied_to if partner < parameter.name and partner in masks]
     return any(masks[partner] == parameter.mask_sha256 for partner in earlier)
@@ -186,7 +186,7 @@ def measure(
         check_absent(checkpoint, parameters, selection)
         chosen = select(parameters, selection)
     else:
-        chosen = [parameter for parameter in parameters.values() if parameter.ordinary]
+        chosen = [parameter for parameter in parameters.values() if parameter.matches_globs]
     report = measure_parameters(checkpoint, chosen, run, structure=structure, pictures=pictures)
     return replace(report, left_out=left_out(checkpoint, parameters, {parameter.name for parameter in chosen}))
 
@@ -203,15 +203,15 @@ def measure_parameters(
     looked_at = {parameter.name: parameter for parameter in chosen}
     plan = Plan("report", looked_at, {}, bake=False, stored_twice=find_stored_twice(checkpoint, looked_at))
     cells = picture_cells(chosen) if pictures else {}
-    surgery = prepare(checkpoint, plan, cells if structure or pictures else None)
-    pieces = looks(surgery.edit, (parameter.weight for parameter in chosen))
-    count(surgery, [Work("", pieces, checkpoint.source, written=False)], run or Run())
+    surgery = build_edit(checkpoint, plan, cells if structure or pictures else None)
+    pieces = read_only_pieces(surgery.edit, (parameter.weight for parameter in chosen))
+    count(surgery, [OutputFile("", pieces, checkpoint.source, written=False)], run or Run())
     for parameter in chosen:
         _check_sum(checkpoint, parameter, surgery.tallies.get(parameter.name))
     return make_report(checkpoint, plan, surgery, None)
 
 
-def _check_sum(checkpoint: Layout, parameter: Parameter, tally: Tally | None) -> None:
+def _check_sum(checkpoint: Layout, parameter: Parameter, tally: ZeroCounts | None) -> None:
     """Compare a weight's checksum, which the pass has found by the way, with the one that stands in the file."""
     weight, values = parameter.weight, tally.values if tally else None
     told = weight.storage.crc
@@ -234,7 +234,7 @@ def picture_cells(parameters: Sequence[Parameter]) -> dict[str, int]:
     return {parameter.name: cells for parameter in largest[: _PICTURES[-1][1]]}
 
 
-def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place | None) -> Report:
+def make_report(checkpoint: Layout, plan: Plan, surgery: PreparedEdit, output: CheckpointRef | None) -> Report:
     """Put together what the tallies of a finished pass say."""
     source = checkpoint.source
     ties = _tied_groups(plan.parameters, plan.stored_twice)
@@ -246,7 +246,7 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
     ]
     return Report(
         command=plan.command,
-        source=Place(source.name, checkpoint.format, source.size),
+        source=CheckpointRef(source.name, checkpoint.format, source.size),
         output=output,
         parameters=parameters,
         prune=plan.prune,
@@ -258,7 +258,7 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: Surgery, output: Place 
 
 
 def _parameter(
-    parameter: Parameter, plan: Plan, surgery: Surgery, tied_to: tuple[str, ...], companions: Sequence[TensorInfo]
+    parameter: Parameter, plan: Plan, surgery: PreparedEdit, tied_to: tuple[str, ...], companions: Sequence[TensorInfo]
 ) -> ParameterReport:
     planned = plan.planned.get(parameter.name)
     tally = surgery.tallies.get(parameter.name)
@@ -289,7 +289,7 @@ def _parameter(
     )
 
 
-def _crc32(tally: Tally) -> str | None:
+def _crc32(tally: ZeroCounts) -> str | None:
     return f"{tally.values.value:08x}" if tally.values is not None and tally.values.ready else None
 
 

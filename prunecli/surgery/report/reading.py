@@ -14,9 +14,9 @@ from prunecli.formats.io.locations import Location
 from prunecli.formats.json_text import parse_object
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.names.select import Selection
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.codec import SCHEMA
-from prunecli.surgery.report.measure import ParameterReport, Place, Report
+from prunecli.surgery.report.measure import CheckpointRef, ParameterReport, Report
 from prunecli.surgery.report.provenance import STREAM
 from prunecli.surgery.roles.table import Role
 from prunecli.surgery.run.destination import default_report, older_report
@@ -178,12 +178,14 @@ def _is_list(value: Any, is_right: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and all(map(is_right, value))
 
 
-def _place(record: _Record) -> Place:
-    return Place(record.optional("path", lambda: record.text("path")), record.text("format"), record.whole("bytes"))
+def _place(record: _Record) -> CheckpointRef:
+    return CheckpointRef(
+        record.optional("path", lambda: record.text("path")), record.text("format"), record.whole("bytes")
+    )
 
 
-def _prune(record: _Record) -> Prune:
-    return Prune(
+def _prune(record: _Record) -> PruneRequest:
+    return PruneRequest(
         tuple(_group(each) for each in record.records("groups")),
         record.whole("seed"),
         record.flag("remove"),
@@ -195,13 +197,13 @@ def _prune(record: _Record) -> Prune:
     )
 
 
-def _group(record: _Record) -> Group:
+def _group(record: _Record) -> PruneGroup:
     try:
         amount = check_amount(record.content.get("amount"))
     except (TypeError, PrunecliError):
         raise record.wrong("amount", "is no amount") from None
     selection = Selection(tuple(record.texts("params")), tuple(record.texts("exclude")), record.whole("min_dim"))
-    return Group(selection, amount, record.flag("global"))
+    return PruneGroup(selection, amount, record.flag("global"))
 
 
 def _parameter(record: _Record) -> ParameterReport:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from prunecli.formats.folders.weights import folder_of_index
 from prunecli.formats.io.locations import Location, Url
 
-__all__ = ["Destination", "Progress", "counting", "default_output", "default_report", "older_report"]
+__all__ = ["Destination", "Progress", "cumulative", "default_output", "default_report", "older_report"]
 
 _SUFFIXES = (
     ".safetensors",
@@ -73,7 +73,7 @@ def _split(path: Location) -> tuple[str, str]:
     return path.name.removesuffix(suffix), suffix
 
 
-def counting(progress: Progress | None, size: int) -> Callable[[int], None] | None:
+def cumulative(progress: Progress | None, size: int) -> Callable[[int], None] | None:
     """Turn the bytes just done into the bytes done so far, out of `size`."""
     if progress is None:
         return None

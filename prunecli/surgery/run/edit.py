@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from prunecli.core.structure.counter import StructureTally
+from prunecli.core.structure.counter import StructureCounter
 from prunecli.core.structure.slices import SliceTally
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
@@ -13,12 +13,22 @@ from prunecli.formats.io.pieces import Checksum, Content, Copy
 from prunecli.formats.views import View
 from prunecli.surgery.data.chunked import part_patches
 from prunecli.surgery.data.final_mask import FinalMask
-from prunecli.surgery.data.passes import Action, Baked, Cleared, Counted, EditedMask, Job, NewMask, Tally, Woven
+from prunecli.surgery.data.passes import (
+    Cleared,
+    CountZeros,
+    StridedRegion,
+    StridedSteps,
+    TensorPass,
+    UpdateMask,
+    WriteMask,
+    ZeroCounts,
+    ZeroDropped,
+)
 from prunecli.surgery.names.parameters import Parameter
-from prunecli.surgery.plan.plan import Plan, Planned
+from prunecli.surgery.plan.plan import Plan, PlannedParameter
 from prunecli.surgery.roles.norms import directions_of
 
-__all__ = ["Surgery", "looks", "prepare"]
+__all__ = ["PreparedEdit", "build_edit", "read_only_pieces"]
 
 _RUNS, _LONG_RUN = 4096, 1 << 16
 """How many runs a checksum is made from, however short they are; of more, each needs so many bytes on average."""
@@ -28,21 +38,21 @@ _ALIGN = 16
 
 
 @dataclass(frozen=True)
-class Surgery:
+class PreparedEdit:
     """An edit, and where the counts of each parameter will be found once it has been carried out."""
 
     edit: Edit
-    tallies: Mapping[str, Tally]
+    tallies: Mapping[str, ZeroCounts]
     masks: Mapping[str, FinalMask]
 
 
 @dataclass(frozen=True, slots=True)
-class _Visit:
+class _EditedTensor:
     """A tensor to look at or edit in its storage."""
 
-    job: Job
-    action: Action
-    content: Callable[[Job], Content]
+    job: TensorPass
+    action: StridedSteps
+    content: Callable[[TensorPass], Content]
 
     def patches(self) -> Iterator[Patch]:
         """Cover a row-major tensor that lies alone in its bytes."""
@@ -65,15 +75,15 @@ class _Draft:
     plan: Plan
     cells: Mapping[str, int] | None
     directions: Mapping[str, tuple[int, ...]]
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    tallies: dict[str, ZeroCounts] = field(default_factory=dict)
     masks: dict[str, FinalMask] = field(default_factory=dict)
-    visits: dict[object, _Visit] = field(default_factory=dict)
+    visits: dict[object, _EditedTensor] = field(default_factory=dict)
     renames: dict[str, str] = field(default_factory=dict)
     removals: set[str] = field(default_factory=set)
     additions: list[Addition] = field(default_factory=list)
 
 
-def prepare(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = None) -> Surgery:
+def build_edit(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = None) -> PreparedEdit:
     """Make the edit that carries out a plan; the parameters that it leaves alone are counted on the way.
 
     With `cells`, it is also gathered where their zeros lie, as a picture of so many cells a side for those named.
@@ -97,10 +107,10 @@ def prepare(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = No
     edit = Edit(
         _patches(draft.visits.values()), draft.renames, frozenset(draft.removals), draft.additions, plan.metadata
     )
-    return Surgery(edit, draft.tallies, draft.masks)
+    return PreparedEdit(edit, draft.tallies, draft.masks)
 
 
-def looks(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
+def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
     """Return the patched ranges of an edit as pieces by themselves; `tensors` are those that it works on."""
     storages = {storage.key: storage for tensor in tensors for storage in tensor.storages}
     return [
@@ -110,7 +120,7 @@ def looks(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
     ]
 
 
-def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Planned | None) -> Job:
+def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: PlannedParameter | None) -> TensorPass:
     big_endian = draft.checkpoint.big_endian
     prune = draft.plan.prune if planned else None
     mask = FinalMask(
@@ -123,21 +133,21 @@ def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Plann
     )
     draft.masks[parameter.name] = mask
     draft.tallies[parameter.name] = _tally(draft, parameter)
-    return Job(tensor, mask, draft.tallies[parameter.name], big_endian)
+    return TensorPass(tensor, mask, draft.tallies[parameter.name], big_endian)
 
 
-def _tally(draft: _Draft, parameter: Parameter) -> Tally:
+def _tally(draft: _Draft, parameter: Parameter) -> ZeroCounts:
     """Make the place for what is found of a parameter."""
     weight, structure, values = parameter.weight, None, None
     row_major = weight.view.row_major
     if draft.cells is not None and (row_major or weight.view.repeats == 1):
-        structure = StructureTally(weight.shape, draft.cells.get(parameter.name, 0))
+        structure = StructureCounter(weight.shape, draft.cells.get(parameter.name, 0))
     if row_major and _comes_in_runs(weight):
         values = Checksum(weight.elements * weight.dtype.itemsize)
     slices, kept = None, draft.directions.get(parameter.name)
     if kept is not None and (draft.cells is not None or parameter.name in draft.plan.planned):
         slices = SliceTally(weight.shape, kept)
-    return Tally(structure, values, slices)
+    return ZeroCounts(structure, values, slices)
 
 
 def _comes_in_runs(weight: TensorInfo) -> bool:
@@ -150,13 +160,13 @@ def _comes_in_runs(weight: TensorInfo) -> bool:
     return runs <= _RUNS + weight.elements * weight.dtype.itemsize // _LONG_RUN
 
 
-def _visit(draft: _Draft, whole: _Visit, identity: object) -> None:
+def _visit(draft: _Draft, whole: _EditedTensor, identity: object) -> None:
     """Put a tensor on the list, part by part; a tied one that is there already shares its counts."""
     for job in whole.job.parts():
         _visit_one(draft, replace(whole, job=job), identity)
 
 
-def _visit_one(draft: _Draft, visit: _Visit, identity: object) -> None:
+def _visit_one(draft: _Draft, visit: _EditedTensor, identity: object) -> None:
     tensor, name = visit.job.tensor, visit.job.mask.parameter.name
     where = (tensor.storage.key, tensor.dtype.name, tensor.view.start, tensor.view.normal(), identity)
     first = draft.visits.setdefault(where, visit)
@@ -170,21 +180,25 @@ def _look_at(draft: _Draft, parameter: Parameter) -> None:
     identity = parameter.mask.name if parameter.mask else "dense"
     # Seen as matrices, tensors of one memory may differ.
     rows = parameter.weight.shape[:1] if draft.cells is not None and len(parameter.weight.shape) > 1 else ()
-    _visit(draft, _Visit(job, Action(), Counted), (identity, rows))
+    _visit(draft, _EditedTensor(job, StridedSteps(), CountZeros), (identity, rows))
 
 
-def _bake(draft: _Draft, planned: Planned) -> None:
+def _bake(draft: _Draft, planned: PlannedParameter) -> None:
     parameter = planned.parameter
     job = _job(draft, parameter, parameter.weight, planned)
     binary = planned.census.binary
-    _visit(draft, _Visit(job, Action(cleared=True, scaled=not binary), partial(Baked, binary=binary)), planned.key)
+    _visit(
+        draft,
+        _EditedTensor(job, StridedSteps(cleared=True, scaled=not binary), partial(ZeroDropped, binary=binary)),
+        planned.key,
+    )
     if parameter.mask is not None:
         if parameter.weight.name != parameter.name:
             draft.renames[parameter.weight.name] = parameter.name
         draft.removals |= {parameter.mask.name, *parameter.leftovers}
 
 
-def _add_mask(draft: _Draft, planned: Planned) -> None:
+def _add_mask(draft: _Draft, planned: PlannedParameter) -> None:
     parameter = planned.parameter
     prune = draft.plan.prune
     dtype = parameter.weight.dtype if prune and prune.mask_dtype == "same" else DTYPES["bool"]
@@ -194,39 +208,39 @@ def _add_mask(draft: _Draft, planned: Planned) -> None:
     tensor = TensorInfo(name, dtype, View.of(shape), Storage(name, 0, nbytes))
     job = _job(draft, parameter, tensor, planned)
     draft.renames[parameter.name] = f"{parameter.name}_orig"
-    draft.additions.append(Addition(parameter.name, name, dtype, shape, NewMask(job)))
+    draft.additions.append(Addition(parameter.name, name, dtype, shape, WriteMask(job)))
     _count_woven_weight(draft, planned, job)
 
 
-def _edit_mask(draft: _Draft, planned: Planned) -> None:
+def _edit_mask(draft: _Draft, planned: PlannedParameter) -> None:
     parameter = planned.parameter
     if parameter.mask is None:
         return
     job = _job(draft, parameter, parameter.mask, planned)
     beside = parameter.mask.view.row_major and parameter.weight.view.row_major
-    _visit(draft, _Visit(job, Action(cleared=True, counted=False, beside=beside), EditedMask), planned.key)
+    _visit(draft, _EditedTensor(job, StridedSteps(cleared=True, counted=False, beside=beside), UpdateMask), planned.key)
     _count_woven_weight(draft, planned, job)
 
 
-def _clear_state(draft: _Draft, planned: Planned, tensor: TensorInfo) -> None:
+def _clear_state(draft: _Draft, planned: PlannedParameter, tensor: TensorInfo) -> None:
     """Zero optimizer state where its parameter is dropped; what is counted on the way is nobody's."""
-    job = Job(tensor, draft.masks[planned.parameter.name], Tally(), draft.checkpoint.big_endian)
-    whole = _Visit(job, Action(cleared=True, counted=False), Cleared)
+    job = TensorPass(tensor, draft.masks[planned.parameter.name], ZeroCounts(), draft.checkpoint.big_endian)
+    whole = _EditedTensor(job, StridedSteps(cleared=True, counted=False), Cleared)
     for part in job.parts():
         draft.visits[(part.tensor.storage.key, part.tensor.view.start, "state", tensor.name)] = replace(whole, job=part)
 
 
-def _count_woven_weight(draft: _Draft, planned: Planned, job: Job) -> None:
+def _count_woven_weight(draft: _Draft, planned: PlannedParameter, job: TensorPass) -> None:
     """Count a weight where it lies if it cannot be read beside its mask, block by block."""
     weight = planned.parameter.weight
     mask_is_woven = planned.parameter.mask is not None and not job.tensor.view.row_major
     if not weight.view.row_major or mask_is_woven:
-        beside = Job(weight, job.mask, job.tally, job.big_endian)
-        _visit(draft, _Visit(beside, Action(), Counted), planned.key)
+        beside = TensorPass(weight, job.mask, job.tally, job.big_endian)
+        _visit(draft, _EditedTensor(beside, StridedSteps(), CountZeros), planned.key)
 
 
-def _patches(visits: Iterable[_Visit]) -> dict[str, list[Patch]]:
-    by_storage: dict[str, list[_Visit]] = {}
+def _patches(visits: Iterable[_EditedTensor]) -> dict[str, list[Patch]]:
+    by_storage: dict[str, list[_EditedTensor]] = {}
     for visit in visits:
         if visit.job.tensor.elements:
             by_storage.setdefault(visit.job.tensor.storage.key, []).append(visit)
@@ -236,9 +250,9 @@ def _patches(visits: Iterable[_Visit]) -> dict[str, list[Patch]]:
     }
 
 
-def _clusters(visits: Sequence[_Visit]) -> Iterator[list[_Visit]]:
+def _clusters(visits: Sequence[_EditedTensor]) -> Iterator[list[_EditedTensor]]:
     """Group the tensors of one storage whose byte ranges touch each other."""
-    group: list[_Visit] = []
+    group: list[_EditedTensor] = []
     reach = 0
     rounded = any(not visit.job.tensor.view.row_major for visit in visits)
     for visit in sorted(visits, key=lambda visit: visit.span(rounded=rounded)):
@@ -252,10 +266,10 @@ def _clusters(visits: Sequence[_Visit]) -> Iterator[list[_Visit]]:
         yield group
 
 
-def _patches_of(cluster: Sequence[_Visit]) -> Iterator[Patch]:
+def _patches_of(cluster: Sequence[_EditedTensor]) -> Iterator[Patch]:
     if len(cluster) == 1 and cluster[0].job.tensor.view.row_major:
         yield from cluster[0].patches()
         return
     spans = [visit.span(rounded=True) for visit in cluster]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    yield Patch(low, high - low, Woven(low, high - low, [(visit.job, visit.action) for visit in cluster]))
+    yield Patch(low, high - low, StridedRegion(low, high - low, [(visit.job, visit.action) for visit in cluster]))

@@ -23,7 +23,7 @@ from prunecli.errors import OutputError, PeerError, PrunecliError, UsageError, s
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-__all__ = ["ALONE", "Alone", "Team", "team_of_launcher"]
+__all__ = ["SINGLE_PROCESS", "Ranks", "SingleProcess", "ranks_of_launcher"]
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ _JOINING = timedelta(minutes=10)
 """How long a rank waits for the others to come: one that was lost before, or has another address, never does."""
 
 
-class Team(ABC):
+class Ranks(ABC):
     """The ranks of a run. The first, rank 0, leads: it plans, commits and speaks."""
 
     rank: int
@@ -45,12 +45,12 @@ class Team(ABC):
     """Whether the launcher may start it again, should a rank be lost."""
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this is the rank that plans, commits and speaks."""
         return self.rank == 0
 
     @abstractmethod
-    def share(self, make: Callable[[], T]) -> T:
+    def from_leader(self, make: Callable[[], T]) -> T:
         """Let the leader make something and give it to all.
 
         Raises:
@@ -59,7 +59,7 @@ class Team(ABC):
         """
 
     @abstractmethod
-    def gather(self, make: Callable[[], T]) -> list[T]:
+    def to_leader(self, make: Callable[[], T]) -> list[T]:
         """Let every rank make something and give all of it to the leader, in the order of the ranks.
 
         The other ranks get an empty list.
@@ -69,14 +69,14 @@ class Team(ABC):
             OutputError: a rank was lost.
         """
 
-    def each(self, make: Callable[[], T]) -> T:
-        """Let every rank make something of its own; all fail if one does, raising what `gather` raises."""
+    def on_all(self, make: Callable[[], T]) -> T:
+        """Let every rank make something of its own; all fail if one does, raising what `to_leader` raises."""
         made: list[T] = []
-        self.gather(lambda: made.append(make()))
+        self.to_leader(lambda: made.append(make()))
         return made[0]
 
 
-class Alone(Team):
+class SingleProcess(Ranks):
     """One process."""
 
     rank = 0
@@ -86,20 +86,20 @@ class Alone(Team):
         self.restarts = restarts
         self.restartable = restartable
 
-    def share(self, make: Callable[[], T]) -> T:
+    def from_leader(self, make: Callable[[], T]) -> T:
         """Make it."""
         return make()
 
-    def gather(self, make: Callable[[], T]) -> list[T]:
+    def to_leader(self, make: Callable[[], T]) -> list[T]:
         """Make it."""
         return [make()]
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 """What all functions take who is not told otherwise."""
 
 
-class _Ranks(Team):
+class _TorchRanks(Ranks):
     """The ranks of a process group of torch.distributed. What they send each other is made by themselves."""
 
     def __init__(self, rank: int, size: int) -> None:
@@ -107,13 +107,13 @@ class _Ranks(Team):
         self.size = size
         self.restarts, self.restartable = _restarts()
 
-    def share(self, make: Callable[[], T]) -> T:
+    def from_leader(self, make: Callable[[], T]) -> T:
         """Let the leader make it, and broadcast it."""
         from torch import distributed
 
         made: list[Any] = [None, None]
         failure: PrunecliError | None = None
-        if self.leads:
+        if self.is_leader:
             try:
                 made[0] = make()
             except PrunecliError as error:
@@ -126,7 +126,7 @@ class _Ranks(Team):
         value: T = made[0]
         return value
 
-    def gather(self, make: Callable[[], T]) -> list[T]:
+    def to_leader(self, make: Callable[[], T]) -> list[T]:
         """Let every rank make it; codes of failures go to all, what was made to the leader."""
         from torch import distributed
 
@@ -139,12 +139,12 @@ class _Ranks(Team):
         codes: list[Any] = [None] * self.size
         own = None if failure is None else failure.exit_code
         _together(lambda: distributed.all_gather_object(codes, own))
-        if failure is not None and (self.leads or codes[0] != own):  # what the leader fails at, too, it tells
+        if failure is not None and (self.is_leader or codes[0] != own):  # what the leader fails at, too, it tells
             raise failure
         for code in codes:
             if code is not None:
                 raise PeerError(code)
-        gathered: list[Any] | None = [None] * self.size if self.leads else None
+        gathered: list[Any] | None = [None] * self.size if self.is_leader else None
         _together(lambda: distributed.gather_object(made, gathered, dst=0))
         return gathered or []
 
@@ -186,7 +186,7 @@ def _interruptibly(call: Callable[[], object]) -> Exception | None:
 
 
 @contextmanager
-def team_of_launcher() -> Iterator[Team]:
+def ranks_of_launcher() -> Iterator[Ranks]:
     """Join the ranks that the environment names, as torchrun sets it; alone without a launcher.
 
     Raises:
@@ -194,7 +194,7 @@ def team_of_launcher() -> Iterator[Team]:
     """
     size = os.environ.get("WORLD_SIZE", "1")
     if size == "1" or "RANK" not in os.environ:
-        yield Alone(*_restarts()) if "RANK" in os.environ else ALONE
+        yield SingleProcess(*_restarts()) if "RANK" in os.environ else SINGLE_PROCESS
         return
     from torch import distributed
 
@@ -206,7 +206,7 @@ def team_of_launcher() -> Iterator[Team]:
             "start all of them with torchrun, or unset WORLD_SIZE"
         )
     try:
-        yield _Ranks(distributed.get_rank(), distributed.get_world_size())
+        yield _TorchRanks(distributed.get_rank(), distributed.get_world_size())
     except PrunecliError:
         distributed.destroy_process_group()  # left to the interpreter's end, its threads may abort the process
         raise

@@ -16,22 +16,22 @@ from typing import Any
 
 from prunecli import __version__
 from prunecli.errors import OutputError, PrunecliError, UsageError, show
-from prunecli.formats.folders.base import Folder, Kept
+from prunecli.formats.folders.base import Folder, PassthroughFile
 from prunecli.formats.io.locations import Url
 from prunecli.formats.io.stream import default_jobs
-from prunecli.formats.opening import Opened, fingerprint
+from prunecli.formats.opening import AnyCheckpoint, fingerprint
 from prunecli.formats.outputs.file import check_space
-from prunecli.formats.outputs.folder import naming
+from prunecli.formats.outputs.folder import output_errors
 from prunecli.formats.outputs.passthrough import bytes_to_copy
 from prunecli.formats.outputs.resumable import Partial, partial_of, partial_output
 from prunecli.surgery.plan.plan import Plan
-from prunecli.surgery.run.destination import Progress, counting
-from prunecli.surgery.run.edit import Surgery
-from prunecli.surgery.run.ranks import ALONE, Team
-from prunecli.surgery.run.units import Ledger, Work, cut, share_out
-from prunecli.surgery.run.worker import Workplace, do_units, look_at, seal
+from prunecli.surgery.run.destination import Progress, cumulative
+from prunecli.surgery.run.edit import PreparedEdit
+from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
+from prunecli.surgery.run.units import OutputFile, UnitCounts, assign_units, split_into_units
+from prunecli.surgery.run.worker import WorkerContext, do_units, look_at, write_deferred
 
-__all__ = ["Order", "Run", "carry_out", "count", "unfinished_seed"]
+__all__ = ["RewriteJob", "Run", "carry_out", "count", "unfinished_seed"]
 
 _SCHEMA = "prunecli.journal/2"
 
@@ -47,7 +47,7 @@ class Run:
 
     jobs: int | None = None
     progress: Progress | None = None
-    team: Team = ALONE
+    ranks: Ranks = SINGLE_PROCESS
     resume: bool = False
     keep: bool = False
     link: bool = False
@@ -57,26 +57,26 @@ class Run:
         """Threads of this process: with several ranks on a machine, each has its part of the processors."""
         if self.jobs is not None:
             return self.jobs
-        local = os.environ.get("LOCAL_WORLD_SIZE", "1") if self.team.size > 1 else "1"
+        local = os.environ.get("LOCAL_WORLD_SIZE", "1") if self.ranks.size > 1 else "1"
         return max(1, default_jobs() // (int(local) if local.isdecimal() and int(local) else 1))
 
 
 @dataclass(frozen=True)
-class Order:
+class RewriteJob:
     """What is to be carried out: the files, what they count into, the plan, and where the result goes."""
 
-    checkpoint: Opened
+    checkpoint: AnyCheckpoint
     plan: Plan
-    surgery: Surgery
-    works: Sequence[Work]
+    surgery: PreparedEdit
+    works: Sequence[OutputFile]
     final: Path
     path: Path
     """The output as the user named it, for messages."""
-    carried: Sequence[Kept] = ()
+    carried: Sequence[PassthroughFile] = ()
     """Files that come along as they are."""
 
 
-def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None:
+def carry_out(order: RewriteJob, run: Run, finish: Callable[[Partial], None]) -> None:
     """Make an order's files, by all ranks; then `finish`, by the leader alone, gives the output its name.
 
     When it returns, the tallies and masks of the leader's surgery hold what all ranks have counted.
@@ -86,8 +86,8 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
         UsageError: the unfinished output that is to be resumed is another one, or would replace the input.
         DamagedError: the input's data contradict its checksums.
     """
-    ledger = Ledger(order.surgery, order.works)
-    units = cut(order.works)
+    ledger = UnitCounts(order.surgery, order.works)
+    units = split_into_units(order.works)
     with ExitStack() as stack:
 
         def begin() -> tuple[Partial, dict[int, Mapping[str, Any]], Mapping[str, Any]]:
@@ -97,25 +97,25 @@ def carry_out(order: Order, run: Run, finish: Callable[[Partial], None]) -> None
                     "the result; name another output with -o"
                 )
             job = _job(order)
-            with naming(order.path, partial_of(order.final).root):
+            with output_errors(order.path, partial_of(order.final).root):
                 partial = stack.enter_context(partial_output(order.final, order.path, keep=run.keep))
                 entries = _resumed(partial, job, order.path) if run.resume else {}
-                partial.own(work.name for work in order.works if work.written)
+                partial.break_links(work.name for work in order.works if work.written)
                 if not entries:
                     partial.begin(job)
                     _check_room(order, run, partial)
-                partial.meet(job["token"])
+                partial.write_token(job["token"])
             return partial, entries, job
 
-        partial, finished, job = run.team.share(begin)
-        run.team.gather(lambda: _join(stack, partial, job, order, run.team))
-        mine = share_out(units, finished, run.team.size)[run.team.rank]
-        carried = order.carried[run.team.rank :: run.team.size]
-        told = counting(run.progress, sum(unit.size for unit in mine) + sum(file.size for file in carried))
-        place = Workplace(partial, order.path, run.threads, told, run.link)
+        partial, finished, job = run.ranks.from_leader(begin)
+        run.ranks.to_leader(lambda: _check_in(stack, partial, job, order, run.ranks))
+        mine = assign_units(units, finished, run.ranks.size)[run.ranks.rank]
+        carried = order.carried[run.ranks.rank :: run.ranks.size]
+        told = cumulative(run.progress, sum(unit.size for unit in mine) + sum(file.size for file in carried))
+        place = WorkerContext(partial, order.path, run.threads, told, run.link)
         with _telling_what_is_kept(run):
-            entries = run.team.gather(lambda: do_units(place, mine, carried, finished, ledger))
-            run.team.share(lambda: _complete(order, ledger, entries, partial, finish))
+            entries = run.ranks.to_leader(lambda: do_units(place, mine, carried, finished, ledger))
+            run.ranks.from_leader(lambda: _complete(order, ledger, entries, partial, finish))
 
 
 @contextmanager
@@ -129,20 +129,20 @@ def _telling_what_is_kept(run: Run) -> Iterator[None]:
         raise
 
 
-def count(surgery: Surgery, works: Sequence[Work], run: Run) -> None:
+def count(surgery: PreparedEdit, works: Sequence[OutputFile], run: Run) -> None:
     """Look at files that are not written, by all ranks; the leader's tallies hold the sum."""
-    ledger = Ledger(surgery, works)
-    units = cut(works)
-    mine = share_out(units, {}, run.team.size)[run.team.rank]
-    told = counting(run.progress, sum(unit.size for unit in mine))
+    ledger = UnitCounts(surgery, works)
+    units = split_into_units(works)
+    mine = assign_units(units, {}, run.ranks.size)[run.ranks.rank]
+    told = cumulative(run.progress, sum(unit.size for unit in mine))
 
     def look() -> list[dict[str, Any]]:
         for unit in mine:
             look_at(unit, run.threads, told)
         # What one process counts by itself is where it belongs.
-        return [ledger.take(work.name) for work in works] if run.team.size > 1 else []
+        return [ledger.take(work.name) for work in works] if run.ranks.size > 1 else []
 
-    for entries in run.team.gather(look):
+    for entries in run.ranks.to_leader(look):
         for entry in entries:
             ledger.give(entry)
 
@@ -154,7 +154,7 @@ def unfinished_seed(final: Path) -> int | None:
     return seed if isinstance(seed, int) else None
 
 
-def _check_room(order: Order, run: Run, partial: Partial) -> None:
+def _check_room(order: RewriteJob, run: Run, partial: Partial) -> None:
     """Look whether what is written, and what is copied, will fit on the disk.
 
     Raises:
@@ -169,7 +169,7 @@ def _check_room(order: Order, run: Run, partial: Partial) -> None:
     check_space(partial.root, written + copied, order.path, f"{', '.join(first)}, or {last}")
 
 
-def _replaces_input(order: Order) -> bool:
+def _replaces_input(order: RewriteJob) -> bool:
     opened = order.checkpoint
     place = opened.path if isinstance(opened, Folder) else opened.source.name
     try:
@@ -178,7 +178,7 @@ def _replaces_input(order: Order) -> bool:
         return False
 
 
-def _job(order: Order) -> dict[str, Any]:
+def _job(order: RewriteJob) -> dict[str, Any]:
     """Describe what is done, so that another run can tell whether it would do the same."""
     plan, digest = order.plan, hashlib.blake2b(digest_size=16)
     ways = plan.prune and (plan.prune.untie, plan.prune.mask_dtype, plan.prune.with_state)
@@ -199,7 +199,7 @@ def _job(order: Order) -> dict[str, Any]:
     }
 
 
-def _state(carried: Sequence[Kept]) -> str:
+def _state(carried: Sequence[PassthroughFile]) -> str:
     """Return what tells this state of the files that come along from others."""
     digest = hashlib.blake2b(digest_size=16)
     for each in carried:
@@ -235,14 +235,14 @@ def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, 
     return partial.entries()
 
 
-def _join(stack: ExitStack, partial: Partial, job: Mapping[str, Any], order: Order, team: Team) -> None:
+def _check_in(stack: ExitStack, partial: Partial, job: Mapping[str, Any], order: RewriteJob, ranks: Ranks) -> None:
     """Begin to work in the leader's folder, if this rank sees it, and sees the leader's input."""
-    here = f"rank {team.rank} on {show(socket.gethostname())}"
-    met = partial.is_met(job["token"])
-    if met and not team.leads:
-        with naming(order.path, partial.root):
-            stack.enter_context(partial.at_work())
-        met = partial.is_met(job["token"])
+    here = f"rank {ranks.rank} on {show(socket.gethostname())}"
+    met = partial.has_token(job["token"])
+    if met and not ranks.is_leader:
+        with output_errors(order.path, partial.root):
+            stack.enter_context(partial.worker_lock())
+        met = partial.has_token(job["token"])
     if not met:
         raise OutputError(
             f"{here} does not see {show(partial.root)}, which rank 0 made; all ranks need one shared file system, name "
@@ -253,19 +253,19 @@ def _join(stack: ExitStack, partial: Partial, job: Mapping[str, Any], order: Ord
 
 
 def _complete(
-    order: Order,
-    ledger: Ledger,
+    order: RewriteJob,
+    ledger: UnitCounts,
     entries: Sequence[Sequence[Mapping[str, Any]]],
     partial: Partial,
     finish: Callable[[Partial], None],
 ) -> None:
     """Put together what the ranks found, write what depends on it, and finish."""
-    if sum(map(len, entries)) != len(cut(order.works)):
+    if sum(map(len, entries)) != len(split_into_units(order.works)):
         raise OutputError(f"cannot write {show(order.path)}: another run disturbed this one in {show(partial.root)}")
     for entry in (entry for share in entries for entry in share):
         ledger.give(entry)
-    with naming(order.path, partial.root):
+    with output_errors(order.path, partial.root):
         for work in order.works:
             if work.written:
-                seal(work, partial.output / work.name)
+                write_deferred(work, partial.output / work.name)
         finish(partial)

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunecli.formats.io.pieces import Checksum, Copy, Fresh, Piece
-from prunecli.formats.io.source import Bytes
+from prunecli.formats.io.pieces import Checksum, Copy, Generated, Piece
+from prunecli.formats.io.source import ByteSource
 from prunecli.formats.io.stream import Span
-from prunecli.surgery.run.edit import Surgery
+from prunecli.surgery.run.edit import PreparedEdit
 
-__all__ = ["Ledger", "Unit", "Work", "cut", "share_out"]
+__all__ = ["OutputFile", "Unit", "UnitCounts", "assign_units", "split_into_units"]
 
 _SMALLEST, _LARGEST = 64 << 20, 1 << 30
 _UNITS = 64
@@ -24,12 +24,12 @@ _VERIFYING = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class OutputFile:
     """A file of the output: its pieces over a source. One that is not `written` is only looked at."""
 
     name: str
     pieces: Sequence[Piece]
-    source: Bytes
+    source: ByteSource
     written: bool
     mode: int | None = None
 
@@ -44,12 +44,12 @@ class Unit:
     """A part of one file, done by one rank in one go; `number` names it in the journal."""
 
     number: int
-    work: Work
+    work: OutputFile
     span: Span
     size: int
 
 
-def cut(works: Sequence[Work]) -> list[Unit]:
+def split_into_units(works: Sequence[OutputFile]) -> list[Unit]:
     """Cut files into units, in order."""
     sizes = [work.size for work in works]
     step = min(max(sum(sizes) // _UNITS, _SMALLEST), _LARGEST)
@@ -60,7 +60,7 @@ def cut(works: Sequence[Work]) -> list[Unit]:
     return units
 
 
-def share_out(units: Sequence[Unit], finished: Mapping[int, object], ranks: int) -> list[list[Unit]]:
+def assign_units(units: Sequence[Unit], finished: Mapping[int, object], ranks: int) -> list[list[Unit]]:
     """Give each rank neighbouring units, of about as many bytes as the others get."""
     weights = [unit.size // (_VERIFYING if unit.number in finished else 1) + 1 for unit in units]
     shares: list[list[Unit]] = [[] for _ in range(ranks)]
@@ -71,13 +71,13 @@ def share_out(units: Sequence[Unit], finished: Mapping[int, object], ranks: int)
     return shares
 
 
-class Ledger:
+class UnitCounts:
     """What contents count and checksums fold, taken out unit by unit and put together again, here or elsewhere.
 
     An entry is made of what JSON knows: it goes into the journal, and from rank to rank.
     """
 
-    def __init__(self, surgery: Surgery, works: Sequence[Work]) -> None:
+    def __init__(self, surgery: PreparedEdit, works: Sequence[OutputFile]) -> None:
         self._tallies = {id(tally): (name, tally) for name, tally in surgery.tallies.items()}.values()
         self._masks = {id(mask): (name, mask.digest) for name, mask in surgery.masks.items()}.values()
         self._surgery = surgery
@@ -128,4 +128,4 @@ def _checksums(pieces: Sequence[Piece]) -> Iterator[Checksum]:
 def _of(piece: Piece) -> tuple[Checksum | None, ...]:
     if isinstance(piece, Copy):
         return piece.before, piece.after
-    return (piece.after,) if isinstance(piece, Fresh) else ()
+    return (piece.after,) if isinstance(piece, Generated) else ()

@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import PrunecliError
-from prunecli.formats.folders.base import Kept
+from prunecli.formats.folders.base import PassthroughFile
 from prunecli.formats.io.pieces import Checksum
 from prunecli.formats.io.sinks import FileSink, NullSink
 from prunecli.formats.io.source import open_source
 from prunecli.formats.io.stream import deferred, run_pieces, sum_up
 from prunecli.formats.outputs.file import reserve_once, sync_path
-from prunecli.formats.outputs.folder import naming
+from prunecli.formats.outputs.folder import output_errors
 from prunecli.formats.outputs.passthrough import Carrier
 from prunecli.formats.outputs.resumable import Partial
 from prunecli.formats.outputs.system import sync
-from prunecli.surgery.run.units import Ledger, Unit, Work
+from prunecli.surgery.run.units import OutputFile, Unit, UnitCounts
 
-__all__ = ["Workplace", "do_units", "look_at", "seal"]
+__all__ = ["WorkerContext", "do_units", "look_at", "write_deferred"]
 
-Told = Callable[[int], None] | None
+ByteProgress = Callable[[int], None] | None
 
 
 @dataclass(frozen=True)
-class Workplace:
+class WorkerContext:
     """Where a process works: the unfinished output that will be `path`, how many threads it has, whom it tells.
 
     With `link`, what comes along unchanged may be a hard link.
@@ -35,16 +35,16 @@ class Workplace:
     partial: Partial
     path: Path
     threads: int
-    told: Told
+    told: ByteProgress
     link: bool = False
 
 
 def do_units(
-    place: Workplace,
+    place: WorkerContext,
     units: Sequence[Unit],
-    carried: Sequence[Kept],
+    carried: Sequence[PassthroughFile],
     finished: Mapping[int, Mapping[str, Any]],
-    ledger: Ledger,
+    ledger: UnitCounts,
 ) -> list[Mapping[str, Any]]:
     """Carry files along and do units, but for those that are `finished` and undamaged; return the entries of all.
 
@@ -56,7 +56,7 @@ def do_units(
     partial, entries = place.partial, []
     carrier = Carrier(place.path, place.link, place.threads, place.told)
     try:
-        with naming(place.path, partial.root), _Settler(partial) as settler:
+        with output_errors(place.path, partial.root), _UnitSyncer(partial) as settler:
             for file in carried:
                 if partial.failed:
                     break
@@ -77,7 +77,7 @@ def do_units(
     return entries
 
 
-class _Settler:
+class _UnitSyncer:
     """Syncs units that were written and notes them in the journal, while the next ones are being made."""
 
     def __init__(self, partial: Partial) -> None:
@@ -85,7 +85,7 @@ class _Settler:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prunecli-sync")
         self._last: Future[None] | None = None
 
-    def __enter__(self) -> "_Settler":
+    def __enter__(self) -> "_UnitSyncer":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -103,10 +103,10 @@ class _Settler:
     def _settle(self, unit: Unit, entry: Mapping[str, Any]) -> None:
         if unit.work.written:
             sync_path(self._partial.output / unit.work.name)
-        self._partial.note(unit.number, entry)
+        self._partial.record_unit(unit.number, entry)
 
 
-def _do(unit: Unit, workplace: Workplace, ledger: Ledger) -> dict[str, Any]:
+def _do(unit: Unit, workplace: WorkerContext, ledger: UnitCounts) -> dict[str, Any]:
     """Do a unit, and return what there is to note of it."""
     work, digest = unit.work, Checksum(0)
     if not work.written:
@@ -131,7 +131,7 @@ def _do(unit: Unit, workplace: Workplace, ledger: Ledger) -> dict[str, Any]:
     return {**ledger.take(work.name), "span": list(unit.span), "size": work.size, "crc32": digest.value}
 
 
-def look_at(unit: Unit, threads: int, told: Told) -> None:
+def look_at(unit: Unit, threads: int, told: ByteProgress) -> None:
     """Do a unit of a file that is not written."""
     work = unit.work
     run_pieces(work.pieces, work.source, NullSink(), jobs=threads, progress=told, span=unit.span)
@@ -152,7 +152,7 @@ def _is_sound(unit: Unit, partial: Partial, entry: Mapping[str, Any]) -> bool:
         return False
 
 
-def seal(work: Work, place: Path) -> None:
+def write_deferred(work: OutputFile, place: Path) -> None:
     """Write the fields of a file that depend on checksums, which several units may have summed, and set its mode."""
     descriptor = os.open(place, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

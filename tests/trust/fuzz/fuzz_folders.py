@@ -11,22 +11,22 @@ from typing import Any
 import safetensors.torch
 import torch
 from fuzz_mutations import NUMBERS, WORDS, Rng, bent_pickle
-from fuzz_oracle import BrokenLawError, Memory, refusal, watched
+from fuzz_oracle import BrokenLawError, ModuleMemory, refusal, watched
 from fuzz_seeds import Ops, ops_of
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from prunecli.errors import PrunecliError
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.folders.base import Folder
 from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.opening import open_any
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.measure import make_report, measure
-from prunecli.surgery.run.edit import prepare
+from prunecli.surgery.run.edit import build_edit
 from prunecli.surgery.run.resume import Run
 
 _METADATA, _INDEX = ".metadata", "model.safetensors.index.json"
@@ -139,7 +139,7 @@ def _judge(path: Path, name: str, data: bytes) -> str:
     for remove in (True, False):
         with watched():
             try:
-                with open_any(path, Reading(foreign=not remove)) as folder:
+                with open_any(path, ReadOptions(foreign=not remove)) as folder:
                     _rewrite(folder, remove=remove)
                 outcomes.append("accepted")
             except PrunecliError as error:
@@ -151,11 +151,11 @@ def _rewrite(folder: Any, *, remove: bool) -> None:
     if not isinstance(folder, Folder):
         raise BrokenLawError("a folder was read as a file")
     render_json(measure(folder, None, Run(1)))
-    plan = plan_prune(folder, Prune((Group(Selection(("*",)), 0.5),), 1, remove=remove))
-    surgery = prepare(folder, plan)
+    plan = plan_prune(folder, PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 1, remove=remove))
+    surgery = build_edit(folder, plan)
     for file, source in folder.sources.items():
         pieces = list(folder.pieces(file, surgery.edit))
-        sink = Memory(sum(piece.length for piece in pieces))
+        sink = ModuleMemory(sum(piece.length for piece in pieces))
         run_pieces(pieces, source, sink, jobs=1)
         if sink.written != len(sink.data) or (remove and len(sink.data) != source.size):
             raise BrokenLawError(f"{sink.written} of {len(sink.data)} bytes were written, of {source.size}")

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from prunecli.errors import PrunecliError
-from prunecli.formats.base import Checkpoint, Reading, TensorInfo
+from prunecli.formats.base import Checkpoint, ReadOptions, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.io.source import FileSource
 from prunecli.formats.io.stream import run_pieces
@@ -24,10 +24,10 @@ from prunecli.formats.pickles.graph import load
 from prunecli.formats.pickles.nodes import Persistent, TupleNode, walk
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.measure import make_report, measure
-from prunecli.surgery.run.edit import prepare
+from prunecli.surgery.run.edit import build_edit
 from prunecli.surgery.run.resume import Run
 
 _KEYS = dict.fromkeys(range(64)) | dict(enumerate(("state_dict", "ema", "optimizer_states.0.state", "linear", "a", "")))
@@ -119,9 +119,9 @@ def judge_file(data: bytes) -> str:
     """
     options = zlib.crc32(data)  # what is done to an input hangs on the input alone, so that it can be done again
     foreign, everywhere, remove, zeros, same = (bool(options >> bit & 1) for bit in range(5))
-    reading, mask_dtype = Reading(_KEYS[options >> 8 & 63], foreign), "same" if same else "bool"
-    prune = Prune(
-        (Group(Selection(("*",)), 0.5, everywhere),), 1, remove, zeros_are_pruned=zeros, mask_dtype=mask_dtype
+    reading, mask_dtype = ReadOptions(_KEYS[options >> 8 & 63], foreign), "same" if same else "bool"
+    prune = PruneRequest(
+        (PruneGroup(Selection(("*",)), 0.5, everywhere),), 1, remove, zeros_are_pruned=zeros, mask_dtype=mask_dtype
     )
     with watched(), _source(data) as source:
         try:
@@ -137,12 +137,12 @@ def judge_file(data: bytes) -> str:
     return "equal" if not foreign and _is_the_library_s(data, checkpoint) else "accepted"
 
 
-def _rewritten(checkpoint: Checkpoint, prune: Prune | None) -> bytes:
+def _rewritten(checkpoint: Checkpoint, prune: PruneRequest | None) -> bytes:
     """Apply, or bake the masks that are there where `prune` is None."""
     plan = plan_bake(checkpoint, None) if prune is None else plan_prune(checkpoint, prune)
-    surgery = prepare(checkpoint, plan)
+    surgery = build_edit(checkpoint, plan)
     pieces = list(checkpoint.pieces(surgery.edit))
-    sink = Memory(sum(piece.length for piece in pieces))
+    sink = ModuleMemory(sum(piece.length for piece in pieces))
     run_pieces(pieces, checkpoint.source, sink, jobs=1)
     render_json(make_report(checkpoint, plan, surgery, None))
     if sink.written != len(sink.data):
@@ -150,7 +150,7 @@ def _rewritten(checkpoint: Checkpoint, prune: Prune | None) -> bytes:
     return bytes(sink.data)
 
 
-class Memory:
+class ModuleMemory:
     """A sink in memory."""
 
     ordered = False
@@ -183,7 +183,7 @@ def refusal(name: str, message: str) -> str:
     return name
 
 
-def _check_output(output: bytes, reading: Reading, before: Checkpoint) -> None:
+def _check_output(output: bytes, reading: ReadOptions, before: Checkpoint) -> None:
     """What was written can be read, and holds the same storages beside new ones."""
     with _source(output) as source:
         after = read_checkpoint(source, reading)

@@ -8,7 +8,7 @@ import pytest
 from fuzz_campaign import ENOUGH, figures, fuzz
 from fuzz_seeds import files
 
-from prunecli.formats.base import Reading
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.detect import open_checkpoint
 
 PICKLES, FILES, FOLDERS, CHUNKS = 88_000, 24_000, 8_000, 16
@@ -25,7 +25,7 @@ def test_there_are_enough() -> None:
 def test_the_seeds_are_sound(name: str, tmp_path: Path) -> None:
     path = tmp_path / "seed"
     path.write_bytes(files()[name].whole)
-    with open_checkpoint(path, Reading(foreign=True)) as checkpoint:
+    with open_checkpoint(path, ReadOptions(foreign=True)) as checkpoint:
         assert len(checkpoint.tensors) > 0
 
 

@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 
 from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Edit, Part, Patch, Reading, Storage, TensorInfo
-from prunecli.formats.folders.base import Folder, Kept
-from prunecli.formats.folders.concatenated import Joined
+from prunecli.formats.base import AS_FOUND, Edit, Part, Patch, ReadOptions, Storage, TensorInfo
+from prunecli.formats.folders.base import Folder, PassthroughFile
+from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.dcp.metadata import Chunk, Item, Metadata, StoredTensor, read_metadata
 from prunecli.formats.folders.dcp.names import find_stored
-from prunecli.formats.folders.dcp.reassembled import Assembled
+from prunecli.formats.folders.dcp.reassembled import Reassembled
 from prunecli.formats.folders.files import METADATA, list_files, weight_files
 from prunecli.formats.io.pieces import Copy, Piece
 from prunecli.formats.io.source import Source, Window, open_source
@@ -44,8 +44,8 @@ class DcpFolder(Folder):
     path: Path
     listing: Metadata
     sources: Mapping[str, Source]
-    others: Sequence[Kept]
-    source: Assembled
+    others: Sequence[PassthroughFile]
+    source: Reassembled
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
     lies_under: str
@@ -68,7 +68,7 @@ class DcpFolder(Folder):
         return self.swapped
 
     @property
-    def maskless(self) -> str:
+    def no_masks_because(self) -> str:
         """Why masks have no place here."""
         return "its metadata says where every tensor lies, and has no place for new ones"
 
@@ -78,7 +78,7 @@ class DcpFolder(Folder):
         return self.found
 
     @property
-    def rivals(self) -> list[str]:
+    def other_weight_files(self) -> list[str]:
         """Other files with weights."""
         return [name for name in weight_files(self.others) if name != _COMMON]
 
@@ -90,13 +90,13 @@ class DcpFolder(Folder):
         """Describe a rewritten file: its zips as they lie, some elements of theirs changed."""
         if edit.structural:
             raise UnsupportedError(
-                f"{show(self.path)} takes no masks and loses none: {self.maskless}; make one file of it with torch's "
-                "dcp_to_torch_save, and bake that"
+                f"{show(self.path)} takes no masks and loses none: {self.no_masks_because}; make one file of it with "
+                "torch's dcp_to_torch_save, and bake that"
             )
         source, at = self.sources[file], 0
         for item, label in self._zips.get(file, ()):
             yield Copy(at, item.offset - at)
-            inner = read_torch_zip(_window(source, item, label), Reading(foreign=True))  # judged when it was opened
+            inner = read_torch_zip(_window(source, item, label), ReadOptions(foreign=True))  # judged when it was opened
             patches = edit.patches.get(_storage_key(item), ())
             for piece in inner.pieces(_inner_edit(inner, patches)):
                 yield replace(piece, offset=piece.offset + item.offset) if isinstance(piece, Copy) else piece
@@ -147,7 +147,7 @@ def _window(source: Source, item: Item, label: str) -> Window:
 
 
 @contextmanager
-def open_dcp_folder(path: Path, reading: Reading = AS_FOUND) -> Iterator[DcpFolder]:
+def open_dcp_folder(path: Path, reading: ReadOptions = AS_FOUND) -> Iterator[DcpFolder]:
     """Open a folder with a `.metadata` and read its layout.
 
     Raises:
@@ -184,19 +184,19 @@ def _items(metadata: Metadata) -> Iterator[Item]:
 class _Opening:
     """Reads the zips that the metadata names, and checks that they hold what it says."""
 
-    def __init__(self, path: Path, metadata: Metadata, sources: Mapping[str, Source], reading: Reading) -> None:
+    def __init__(self, path: Path, metadata: Metadata, sources: Mapping[str, Source], reading: ReadOptions) -> None:
         self._path = path
         self._metadata = metadata
         self._sources = sources
-        self._reading = Reading(foreign=reading.foreign)
+        self._reading = ReadOptions(foreign=reading.foreign)
         self._key = reading.key
-        self._joined = Joined(list(sources.values()), show(path), str(path))
+        self._joined = Concatenated(list(sources.values()), show(path), str(path))
         self._starts = dict(zip(sources, self._joined.starts, strict=True))
         self._big_endian: bool | None = None
         self._end = self._joined.size  # where the next tensor in parts will be put together
         self._assembled: list[TensorInfo] = []
 
-    def folder(self, others: Sequence[Kept]) -> DcpFolder:
+    def folder(self, others: Sequence[PassthroughFile]) -> DcpFolder:
         entries = self._metadata.entries
         self._check_overlaps()
         tensors: dict[int, TensorInfo] = {}
@@ -215,7 +215,7 @@ class _Opening:
             self._metadata,
             self._sources,
             others,
-            Assembled(self._joined, self._assembled),
+            Reassembled(self._joined, self._assembled),
             {each.name: each for each in named if each is not None},
             [each for each in rest if each is not None],
             state.wrapper,

@@ -135,7 +135,7 @@ def read_metadata(source: Source, *, foreign: bool = False) -> Metadata:
         _refuse_foreign(graph, source.label)
     if graph.lost is not None:
         raise UnsupportedError(f"{graph.lost}, which no metadata of torch does")
-    return Metadata(raw, tuple(_Reader(source.label).entries(graph.root)))
+    return Metadata(raw, tuple(_MetadataReader(source.label).entries(graph.root)))
 
 
 def _refuse_foreign(graph: PickleGraph, label: str) -> None:
@@ -154,7 +154,7 @@ def _is_dtype(module: str, name: str) -> bool:
     return module == "torch" and (name in DTYPES or name in _QUANTISED)
 
 
-class _Reader:
+class _MetadataReader:
     """Turns the graph's nodes into values; `label` names the file in messages."""
 
     def __init__(self, label: str) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.formats.base import Part, TensorInfo
-from prunecli.formats.folders.concatenated import Joined
+from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.dcp.boxes import Box
 
-__all__ = ["Assembled", "box_of"]
+__all__ = ["Reassembled", "box_of"]
 
 _STEP = 1 << 20
 
@@ -21,14 +21,14 @@ def box_of(tensor: TensorInfo, part: Part) -> Box:
     return Box(tensor.shape, part.offsets, part.view.shape)
 
 
-class Assembled:
+class Reassembled:
     """Files one behind the other, then tensors put together from their parts; `size` is that of the files.
 
     `tensors` have their storages, in order, behind the end of the files. Parts that are not row-major are gathered
     whole when they are met, and kept until another tensor is read.
     """
 
-    def __init__(self, files: Joined, tensors: Sequence[TensorInfo]) -> None:
+    def __init__(self, files: Concatenated, tensors: Sequence[TensorInfo]) -> None:
         self.label = files.label
         self.name = files.name
         self.size = files.size
