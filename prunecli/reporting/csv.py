@@ -13,6 +13,8 @@ from prunecli.surgery.report.measure import ParameterReport, Report
 __all__ = ["COLUMNS", "as_csv", "safe_cell"]
 
 _STRUCTURE = tuple(each.name for each in fields(Structure) if each.name != "density")
+_HEADINGS = {"groups_of_4": "fours", "groups_of_4_with_2_zeros": "halved_fours"}
+"""Columns whose headings are older than the names in the JSON report."""
 _FORMULA = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 """What a spreadsheet takes for the beginning of a formula, the full-width forms with it."""
 _LONGEST = 100_000
@@ -29,7 +31,7 @@ COLUMNS = (
     "zeros_before",
     "pruned_now",
     "tied_to",
-    *_STRUCTURE,
+    *(_HEADINGS.get(name, name) for name in _STRUCTURE),
     "mask_sha256",
     "crc32",
     "role",

@@ -56,7 +56,7 @@ class StructureCounter:
 
     >>> tally = StructureTally((2, 4), cells=2)
     >>> tally.add(0, np.array([True, True, False, False, True, True, True, False]))
-    >>> tally.result().empty_columns, tally.result().halved_fours, list(tally.result().density.shares)
+    >>> tally.result().empty_columns, tally.result().groups_of_4_with_2_zeros, list(tally.result().density.shares)
     (2, 2, [255, 0, 255, 128])
     """
 
