@@ -13,7 +13,8 @@ import numpy as np
 from trillion import mixture_of_experts
 
 from prunecli.core.structure.model import Density, Structure
-from prunecli.reporting.format import ReportFormat, rendered
+from prunecli.reporting.format import rendered
+from prunecli.reporting.options import ReportFormat
 from prunecli.reporting.plot import draw
 from prunecli.reporting.terminal import PAGE, Screen
 from prunecli.surgery.report.measure import CheckpointRef, ParameterReport, Report

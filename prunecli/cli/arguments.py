@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from prunecli.cli.help import AMOUNT, CONTENT, GATE, INPUT, OUTPUT, REPORT, RUN, SELECTION
-from prunecli.reporting.format import ReportFormat
+from prunecli.reporting.options import ReportFormat, Sort
 from prunecli.reporting.schema import schema_text
-from prunecli.reporting.tree import Sort
 
 __all__ = [
     "All",

@@ -17,7 +17,7 @@ from prunecli.cli.showing import deliver, settle
 from prunecli.cli.verifying import report_beside, report_reader, verification_text
 from prunecli.formats import base as formats
 from prunecli.formats.opening import check_unchanged
-from prunecli.reporting.text import TableOptions
+from prunecli.reporting.options import TableOptions
 from prunecli.surgery.plan.plan import plan_bake
 from prunecli.surgery.report.gates import check_gates, parse_gate
 from prunecli.surgery.report.measure import measure

@@ -12,8 +12,7 @@ from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, check_unchanged, open_any
 from prunecli.formats.outputs.output import Output, write_output
 from prunecli.reporting.comparison import WRITERS
-from prunecli.reporting.format import ReportFormat
-from prunecli.reporting.text import TableOptions
+from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.surgery.compare.compare import compare
 from prunecli.surgery.compare.model import Comparison, check_comparison
 from prunecli.surgery.names.select import Selection

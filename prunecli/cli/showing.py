@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from prunecli.cli.options import output_path
 from prunecli.errors import UsageError
 from prunecli.formats.outputs.output import Output, check_output, write_output
-from prunecli.reporting.format import ReportFormat, form_of, rendered
+from prunecli.reporting.format import form_of, rendered
+from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.plot import check_plot, draw
 from prunecli.reporting.terminal import screen_of
-from prunecli.reporting.text import TableOptions, as_text
+from prunecli.reporting.text import as_text
 from prunecli.surgery.report.measure import Report
 
 __all__ = ["Wanted", "deliver", "settle"]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from prunecli.errors import show
 from prunecli.reporting.csv import safe_cell
-from prunecli.reporting.format import ReportFormat
 from prunecli.reporting.markdown import code
 from prunecli.reporting.numbers import percent, shape_of
+from prunecli.reporting.options import ReportFormat
 from prunecli.surgery.compare.model import Change, Comparison, comparison_as_dict
 
 __all__ = ["WRITERS"]

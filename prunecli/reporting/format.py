@@ -1,26 +1,16 @@
 """The forms that a report is written in, and which of them a file's name asks for."""
 
-import enum
 import importlib
 from pathlib import PurePosixPath
 
 from prunecli.errors import UsageError, show
+from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.terminal import PAGE, Screen
-from prunecli.reporting.text import TableOptions, as_text
+from prunecli.reporting.text import as_text
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.measure import Report
 
-__all__ = ["ReportFormat", "form_of", "rendered"]
-
-
-class ReportFormat(enum.StrEnum):
-    """How a report is written."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-    HTML = "html"
+__all__ = ["form_of", "rendered"]
 
 
 _SUFFIXES = {

@@ -2,16 +2,16 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from prunecli.reporting.layout import Column, Row, lay_out
 from prunecli.reporting.numbers import bar, clip_middle, label_of, percent, shape_of, size_of
+from prunecli.reporting.options import Sort, TableOptions
 from prunecli.reporting.summary import facts
 from prunecli.reporting.terminal import Screen
-from prunecli.reporting.tree import Node, Sort, by_key, fit, fold, grow, heights, outline, sort_tree, sums_of
+from prunecli.reporting.tree import Node, by_key, fit, fold, grow, heights, outline, sort_tree, sums_of
 from prunecli.surgery.report.measure import ParameterReport, Report
 
-__all__ = ["TableOptions", "as_text", "done_as_text"]
+__all__ = ["as_text", "done_as_text"]
 
 _TOPICS = 14
 """Width of the column of topics above the tree."""
@@ -21,15 +21,6 @@ _MOST_DONE = 200
 _PIPE_WIDTH = 100
 """Width of prose where nothing else limits it."""
 BOLD, DIM, CYAN, YELLOW = "1", "2", "36", "33"
-
-
-@dataclass(frozen=True, slots=True)
-class TableOptions:
-    """What of a report is shown: modules down to a depth, in an order, or only the first parameters in that order."""
-
-    depth: int | None = None
-    sort: Sort = "name"
-    top: int | None = None
 
 
 def as_text(report: Report, screen: Screen, view: TableOptions | None = None) -> str:

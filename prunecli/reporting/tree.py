@@ -3,14 +3,12 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from prunecli.reporting.options import Sort
 from prunecli.surgery.report.measure import ParameterReport
 
 __all__ = [
-    "SORTS",
     "Node",
-    "Sort",
     "Sums",
     "by_key",
     "fit",
@@ -21,9 +19,6 @@ __all__ = [
     "sort_tree",
     "sums_of",
 ]
-
-Sort = Literal["name", "sparsity", "size"]
-SORTS: tuple[Sort, ...] = ("name", "sparsity", "size")
 
 _DEEPEST = 32
 """Dots beyond this many are part of the last label, so that no name makes a tree too deep to walk."""

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from prunecli.reporting.format import ReportFormat, form_of
+from prunecli.reporting.format import form_of
+from prunecli.reporting.options import ReportFormat
 from prunecli.reporting.schema import schema_text
 
 Cli = Callable[..., Any]

@@ -3,9 +3,10 @@
 import pytest
 from report_zoo import nasty
 
-from prunecli.reporting.format import ReportFormat, rendered
+from prunecli.reporting.format import rendered
+from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.terminal import PAGE, Screen
-from prunecli.reporting.text import TableOptions, done_as_text
+from prunecli.reporting.text import done_as_text
 
 SCREENS = {
     "pipe": PAGE,

@@ -3,15 +3,16 @@
 import io
 import re
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from report_zoo import NASTY, large, nasty, parameter, report, transformer
 
 from prunecli.reporting.layout import Column, Row, lay_out
 from prunecli.reporting.numbers import bar, cells, clip_middle, label_of, percent
+from prunecli.reporting.options import Sort, TableOptions
 from prunecli.reporting.terminal import PAGE, Screen, screen_of
-from prunecli.reporting.text import TableOptions, as_text, done_as_text
-from prunecli.reporting.tree import SORTS, Sort
+from prunecli.reporting.text import as_text, done_as_text
 from prunecli.surgery.report.measure import Report
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
@@ -33,7 +34,7 @@ def test_a_terminal_is_never_left(name: str, width: int, height: int) -> None:
     assert len(lines) <= max(height - 1, above + 9)
 
 
-@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("sort", get_args(Sort))
 @pytest.mark.parametrize("top", [None, 3])
 def test_a_pipe_gets_every_name_whole(sort: Sort, top: int | None) -> None:
     made = nasty()

@@ -1,13 +1,15 @@
 """The tree of modules: its sums are those of the report, and folding loses none of them."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from report_zoo import NASTY, large, parameter, report, transformer
 
-from prunecli.reporting.tree import SORTS, Node, Sums, fit, fold, grow, heights, outline, sort_tree
+from prunecli.reporting.options import Sort
+from prunecli.reporting.tree import Node, Sums, fit, fold, grow, heights, outline, sort_tree
 from prunecli.surgery.report.measure import ParameterReport, Report, totals_of
 
 NAMES = st.lists(st.text("ab01.", max_size=9), unique=True, max_size=30)
@@ -120,7 +122,7 @@ def test_the_room_is_used() -> None:
     assert [node.label for node in fit(flat, 5).children] == [f"tensor_{at}" for at in range(4)] + ["96 more"]
 
 
-@given(reports(), st.sampled_from(SORTS))
+@given(reports(), st.sampled_from(get_args(Sort)))
 def test_siblings_are_sorted_and_none_is_lost(made: Report, sort: str) -> None:
     root = grow(made.parameters)
     before = [node.path for node, _ in outline(root)]
