@@ -4,7 +4,6 @@ import os
 import sys
 
 from prunecli.errors import fit_line, show
-from prunecli.formats.folders.base import Folder
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.reporting.layout import Column, Row, lay_out
 from prunecli.reporting.numbers import label_of
@@ -37,7 +36,7 @@ def counts(prune: PruneRequest, *, quiet: bool) -> None:
 
 def other_weight_files(checkpoint: AnyCheckpoint, *, quiet: bool) -> None:
     """Warn of other files with weights in a folder: a library may load those, and they are not pruned."""
-    if isinstance(checkpoint, Folder) and checkpoint.other_weight_files:
+    if checkpoint.other_weight_files:
         names = ", ".join(show(name, 60) for name in checkpoint.other_weight_files[:3])
         note(f"carried along as they are, weights and all: {names}", quiet=quiet)
 

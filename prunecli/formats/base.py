@@ -1,26 +1,33 @@
 """What every container looks like from outside: named tensors in storages; rewrites are described, then done."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Protocol
 
 from prunecli.formats.dtypes import DType
+from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Checksum, Content, Copy, Piece
 from prunecli.formats.io.source import ByteSource, Source
 from prunecli.formats.views import View
 
 __all__ = [
     "AS_FOUND",
+    "ONLY_FILE",
     "Addition",
+    "AnyCheckpoint",
     "Checkpoint",
     "Edit",
     "Layout",
     "Moment",
     "Part",
+    "PassthroughFile",
     "Patch",
     "ReadOptions",
+    "SingleFile",
     "Storage",
     "TensorInfo",
     "patched_copies",
@@ -187,7 +194,12 @@ class Layout(Protocol):
     edited, but known, since they may share a storage. `no_masks_because` says why the container cannot hold masks,
     None if it can. `metadata`: the container's string entries, None if the format has none.
     `notes` are plain sentences on how it was read that its user should see; the command line prints them.
+
+    `path` is where the file or the folder lies, None for a stream. `passthrough` are those files of a folder that hold
+    none of the tensors. `absent` are the names that an index puts into a file (the value) that lacks them.
     """
+
+    is_folder: bool
 
     @property
     def source(self) -> ByteSource: ...
@@ -205,18 +217,57 @@ class Layout(Protocol):
     def metadata(self) -> Mapping[str, str] | None: ...
     @property
     def notes(self) -> Sequence[str]: ...
+    @property
+    def path(self) -> Location | None: ...
+    @property
+    def passthrough(self) -> Sequence["PassthroughFile"]: ...
+    @property
+    def absent(self) -> Mapping[str, str]: ...
 
 
-class Checkpoint(Layout, Protocol):
-    """A file's layout, read without running anything, and its rewrite as pieces.
+@dataclass(frozen=True, slots=True)
+class PassthroughFile:
+    """A file of a folder that comes along into the output as it is: its name below the folder, and where it lies."""
 
-    `tensors` go by their names in the file without the `wrapper` that the state dict lies under.
+    name: str
+    path: Location
+    size: int
+
+
+class AnyCheckpoint(Layout, Protocol):
+    """A checkpoint in a file or a folder, read without running anything, and its rewrite file by file.
+
+    `sources` are the files that hold tensors, by their names below `path`; `other_weight_files` are those of a
+    folder that hold other weights, which a library might load instead. `tensors` go by their names in the file
+    without the `wrapper` that the state dict lies under.
     """
 
     @property
-    def source(self) -> Source: ...
+    def sources(self) -> Mapping[str, Source]: ...
+    @property
+    def other_weight_files(self) -> Sequence[str]: ...
     @property
     def wrapper(self) -> str: ...
+
+    def file_of(self, storage: str) -> str:
+        """Return the file in which the storage of that key lies."""
+
+    def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
+        """Describe what an edit of the whole makes of one file, in pieces over that file's own source.
+
+        Raises:
+            UnsupportedError: the container cannot hold what the edit asks for.
+        """
+
+    def closing(self, edit: Edit) -> Mapping[str, bytes]:
+        """Return the small files that are written anew, by name, to be put in place last: without them it is none."""
+
+
+class Checkpoint(AnyCheckpoint, Protocol):
+    """A checkpoint in one file."""
+
+    @property
+    def source(self) -> Source: ...
 
     def pieces(self, edit: Edit) -> Iterable[Piece]:
         """Describe the rewritten file.
@@ -224,6 +275,46 @@ class Checkpoint(Layout, Protocol):
         Raises:
             UnsupportedError: the container cannot hold what the edit asks for.
         """
+
+
+ONLY_FILE = "checkpoint"
+"""What the file of a checkpoint that has only one goes by among `sources`."""
+
+
+class SingleFile(ABC):
+    """Makes a checkpoint of a container: a folder of one file."""
+
+    source: Source
+    is_folder = False
+    passthrough: Sequence[PassthroughFile] = ()
+    other_weight_files: Sequence[str] = ()
+    absent: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def path(self) -> Location | None:
+        """Where the file lies, None for a stream."""
+        return self.source.location
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The file."""
+        return {ONLY_FILE: self.source}
+
+    @abstractmethod
+    def pieces(self, edit: Edit) -> Iterable[Piece]:
+        """Describe the rewritten file."""
+
+    def file_of(self, storage: str) -> str:
+        """Return the only one."""
+        return ONLY_FILE
+
+    def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
+        """Describe the rewritten file."""
+        return self.pieces(edit)
+
+    def closing(self, edit: Edit) -> Mapping[str, bytes]:
+        """Return nothing: a file is whole by itself."""
+        return {}
 
 
 def patched_copies(

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from prunecli.errors import PrunecliError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Checkpoint, ReadOptions
+from prunecli.formats.base import AS_FOUND, AnyCheckpoint, ReadOptions
 from prunecli.formats.detect import open_checkpoint, read_checkpoint
 from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.component_names import find_components
@@ -22,8 +22,6 @@ from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import look_at, open_found
 
 __all__ = ["AnyCheckpoint", "check_unchanged", "fingerprint", "holds_checkpoint", "open_any", "open_any_folder"]
-
-AnyCheckpoint = Checkpoint | Folder
 
 
 @contextmanager
@@ -72,7 +70,7 @@ def check_unchanged(opened: AnyCheckpoint) -> None:
     Raises:
         UnreadableError: one was not.
     """
-    for source in opened.sources.values() if isinstance(opened, Folder) else [opened.source]:
+    for source in opened.sources.values():
         source.check_unchanged()
 
 
@@ -116,8 +114,7 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
 def fingerprint(opened: AnyCheckpoint) -> str:
     """Return what tells this state of a checkpoint from others: its tensors, and the state of its files."""
     digest = hashlib.blake2b(digest_size=16)
-    sources = opened.sources if isinstance(opened, Folder) else {"": opened.source}
-    for name, source in sources.items():
+    for name, source in opened.sources.items():
         digest.update(repr((name, source.size, source.state)).encode("utf-8", "surrogatepass"))
     for tensor in opened.tensors.values():
         what = (tensor.name, tensor.dtype.name, tensor.shape, tensor.storage.key, tensor.storage.offset)

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from prunecli.errors import UnsupportedError, show
-from prunecli.formats.base import Part, Storage, TensorInfo
+from prunecli.formats.base import Part, PassthroughFile, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.io.pieces import Content
 from prunecli.formats.views import View
@@ -124,6 +125,10 @@ class LiveModule:
     no_masks_because: str | None = None
     metadata: Mapping[str, str] | None = None
     notes: Sequence[str] = ()
+    is_folder = False
+    path: None = None
+    passthrough: Sequence[PassthroughFile] = ()
+    absent: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
-from prunecli.formats.base import Checkpoint
+from prunecli.formats.base import ONLY_FILE
 from prunecli.formats.folders.base import Folder
 from prunecli.formats.io.locations import Url
 from prunecli.formats.io.ordered import run_into
@@ -50,7 +50,7 @@ def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run
     _check_link(run)
     targets = run.ranks.from_leader(lambda: _check_file_destination(checkpoint, destination))
     surgery = build_edit(checkpoint, plan)
-    pieces = list(checkpoint.pieces(surgery.edit))
+    pieces = list(checkpoint.file_pieces(ONLY_FILE, surgery.edit))
     if in_units(run):
         _in_units(checkpoint, plan, surgery, pieces, targets.output, run)
     else:
@@ -61,7 +61,12 @@ def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run
 
 
 def _in_one_go(
-    checkpoint: Checkpoint, plan: Plan, surgery: PreparedEdit, pieces: Sequence[Piece], target: Output | None, run: Run
+    checkpoint: AnyCheckpoint,
+    plan: Plan,
+    surgery: PreparedEdit,
+    pieces: Sequence[Piece],
+    target: Output | None,
+    run: Run,
 ) -> None:
     size = sum(piece.length for piece in pieces)
     told = cumulative(run.progress, size)
@@ -78,7 +83,12 @@ def _in_one_go(
 
 
 def _in_units(
-    checkpoint: Checkpoint, plan: Plan, surgery: PreparedEdit, pieces: Sequence[Piece], target: Output | None, run: Run
+    checkpoint: AnyCheckpoint,
+    plan: Plan,
+    surgery: PreparedEdit,
+    pieces: Sequence[Piece],
+    target: Output | None,
+    run: Run,
 ) -> None:
     target = _unit_target(checkpoint, target)
     work = OutputFile(target.final.name, pieces, checkpoint.source, written=True)
@@ -92,7 +102,7 @@ def _in_units(
     carry_out(order, run, finish)
 
 
-def _unit_target(checkpoint: Checkpoint, target: Output | None) -> Target:
+def _unit_target(checkpoint: AnyCheckpoint, target: Output | None) -> Target:
     """Return an output that can be made in units, by several runs or ranks."""
     if target is None or checkpoint.source.name is None:
         raise UsageError("a stream can neither be resumed nor spread over ranks; name files, with -o as well")
@@ -146,12 +156,12 @@ def rehearse(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, ru
     targets = _check_file_destination(checkpoint, destination)
     if in_units(run):
         _unit_target(checkpoint, targets.output)
-    for _ in checkpoint.pieces(build_edit(checkpoint, plan).edit):
+    for _ in checkpoint.file_pieces(ONLY_FILE, build_edit(checkpoint, plan).edit):
         pass
 
 
-def _check_file_destination(checkpoint: Checkpoint, destination: Destination) -> _Targets:
-    source = checkpoint.source
+def _check_file_destination(checkpoint: AnyCheckpoint, destination: Destination) -> _Targets:
+    source = checkpoint.sources[ONLY_FILE]
     itself: os.stat_result | Url | None = source.status if isinstance(source, FileSource) else None
     if isinstance(source, RemoteSource):
         itself = source.store.url
@@ -168,7 +178,7 @@ def _check_file_destination(checkpoint: Checkpoint, destination: Destination) ->
 
 
 def _to_stdout(
-    pieces: Sequence[Piece], checkpoint: Checkpoint, jobs: int, progress: Callable[[int], None] | None
+    pieces: Sequence[Piece], checkpoint: AnyCheckpoint, jobs: int, progress: Callable[[int], None] | None
 ) -> None:
     """Stream to standard output."""
     try:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
-from prunecli.formats.base import Edit, Patch, TensorInfo
-from prunecli.formats.folders.base import Folder, PassthroughFile
+from prunecli.formats.base import Edit, PassthroughFile, Patch, TensorInfo
+from prunecli.formats.folders.base import Folder
 from prunecli.formats.io.locations import Url, lies_in
 from prunecli.formats.io.ordered import run_into
 from prunecli.formats.io.sinks import NullSink
@@ -114,7 +114,7 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
     closing = folder.closing(surgery.edit)
     untouched = [work.name for work in works if not work.written]
     kept = [
-        *folder.others,
+        *folder.passthrough,
         *(PassthroughFile(name, folder.path / name, folder.sources[name].size) for name in untouched),
     ]
     size = sum(work.size for work in works if work.written) + sum(folder.sources[name].size for name in untouched)
@@ -181,7 +181,9 @@ def _divide(folder: Folder, plan: Plan, surgery: PreparedEdit) -> list[OutputFil
     for name, source in folder.sources.items():
         if name in touched:
             mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else 0o666 & ~umask()
-            works.append(OutputFile(name, list(folder.pieces(name, surgery.edit)), source, written=True, mode=mode))
+            works.append(
+                OutputFile(name, list(folder.file_pieces(name, surgery.edit)), source, written=True, mode=mode)
+            )
         else:
             works.append(
                 OutputFile(name, read_only_pieces(Edit(patches[name]), tensors[name]), folder.source, written=False)

@@ -47,7 +47,7 @@ def test_a_pipeline_is_one_checkpoint_of_its_components(tmp_path: Path) -> None:
             "vae/diffusion_pytorch_model.bin",
         ]
         assert {"README.md", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json"} <= {
-            each.name for each in opened.others
+            each.name for each in opened.passthrough
         }
         assert opened.other_weight_files == []
         assert list(opened.notes) == []
@@ -91,7 +91,7 @@ def test_further_models_of_a_component_lie_in_numbered_folders(tmp_path: Path, f
     (source / "model_index.json").write_text(json.dumps({"net": ["diffusers", "MultiControlNetModel"]}))
     assert found(source) == Components(["net", *further], bare=[], absent=[], named_by="model_index.json")
     with open_any(source) as opened:
-        assert {each.name for each in opened.others} >= {"other/diffusion_pytorch_model.safetensors"}  # type: ignore[union-attr]
+        assert {each.name for each in opened.passthrough} >= {"other/diffusion_pytorch_model.safetensors"}
 
 
 def test_a_modular_pipeline_names_what_may_lie_elsewhere(tmp_path: Path) -> None:

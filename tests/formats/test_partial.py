@@ -154,15 +154,15 @@ def test_a_run_killed_between_two_renames_loses_nothing(tmp_path: Path) -> None:
     out.mkdir()
     (out / "precious").write_bytes(b"p")
     program = (
-        "import os, signal, sys; from pathlib import Path; from prunecli.formats.outputs import commit_folder\n"
+        "import os, signal, sys; from pathlib import Path; from prunecli.formats.outputs import folder\n"
         "from prunecli.formats.outputs.resumable import partial_output\n"
         "out = Path(sys.argv[1]); rename = Path.rename\n"
         "def killed(path, target):\n"
         "    rename(path, target); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "commit_folder.swap = lambda *_: False; Path.rename = killed\n"
-        "target = commit_folder.check_folder(out, force=True, source=None, replaceable=True)\n"
+        "folder.swap = lambda *_: False; Path.rename = killed\n"
+        "target = folder.check_folder(out, force=True, source=None, replaceable=True)\n"
         "with partial_output(out, out, keep=True) as partial:\n"
-        "    partial.begin({'seed': 1}); commit_folder.publish_folder(partial.output, target)\n"
+        "    partial.begin({'seed': 1}); folder.publish_folder(partial.output, target)\n"
     )
     assert subprocess.run([sys.executable, "-c", program, str(out)], check=False).returncode == -9
     assert not out.exists()
@@ -180,7 +180,7 @@ def test_a_signal_between_two_renames_loses_nothing(tmp_path: Path, number: int,
     out.mkdir()
     (out / "precious").write_bytes(b"p")
     program = (
-        "import os, signal, sys; from pathlib import Path; from prunecli.formats.outputs import commit_folder\n"
+        "import os, signal, sys; from pathlib import Path; from prunecli.formats.outputs import folder\n"
         "from prunecli.cli.signals import Interrupted, die_of, interruptible\n"
         "from prunecli.formats.outputs.resumable import partial_output\n"
         "out, number, keep = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == 'True'\n"
@@ -188,12 +188,12 @@ def test_a_signal_between_two_renames_loses_nothing(tmp_path: Path, number: int,
         "def struck(path, target):\n"
         "    global count; rename(path, target); count += 1\n"
         "    if count == number: os.kill(os.getpid(), signal.SIGTERM)\n"
-        "commit_folder.swap = lambda *_: False\n"
-        "target = commit_folder.check_folder(out, force=True, source=None, replaceable=True)\n"
+        "folder.swap = lambda *_: False\n"
+        "target = folder.check_folder(out, force=True, source=None, replaceable=True)\n"
         "try:\n"
         "    with interruptible(), partial_output(out, out, keep=keep) as partial:\n"
         "        partial.begin({'seed': 1}); (partial.output / 'new').touch(); Path.rename = struck\n"
-        "        commit_folder.publish_folder(partial.output, target)\n"
+        "        folder.publish_folder(partial.output, target)\n"
         "except Interrupted as error:\n"
         "    die_of(error.signum)\n"
     )

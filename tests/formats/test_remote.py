@@ -230,9 +230,7 @@ def test_checkpoints_and_folders_are_opened() -> None:
     put("m/sub/b.txt", b"b")
     with open_any(Url("memory://m")) as folder:
         assert list(folder.tensors) == ["w"]
-        assert [(each.name, str(each.path)) for each in getattr(folder, "others")] == [  # noqa: B009
-            ("sub/b.txt", "memory://m/sub/b.txt")
-        ]
+        assert [(each.name, str(each.path)) for each in folder.passthrough] == [("sub/b.txt", "memory://m/sub/b.txt")]
 
 
 def test_a_distributed_folder_elsewhere_is_named_as_one() -> None:

@@ -134,7 +134,7 @@ def test_a_folder_reads_like_its_tensors(folder: Path, suffix: str) -> None:
             assert (found.shape, found.dtype.name) == (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
             assert data == raw({"": tensor})[""][2]
         assert list(opened.sources) == [shard(number, 3, suffix) for number in (1, 2, 3)]
-        assert {each.name for each in opened.others} == set(CARRIED)
+        assert {each.name for each in opened.passthrough} == set(CARRIED)
         assert opened.source.size == sum(each.size for each in opened.sources.values())
         assert opened.format == {".safetensors": "folder of safetensors", ".bin": "folder of torch zip"}[suffix]
         assert (opened.wrapper, opened.no_masks_because, opened.other_weight_files) == ("", None, [])

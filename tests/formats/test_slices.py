@@ -36,7 +36,7 @@ def test_a_folder_of_slices_is_seen_as_its_whole_tensors(tmp_path: Path) -> None
             "none": ((0, 3), 0),
         }
         assert folder.format == "folder of safetensors slices"
-        assert [each.name for each in folder.others] == ["config.json"]
+        assert [each.name for each in folder.passthrough] == ["config.json"]
 
 
 def test_a_file_that_does_not_say_where_its_slices_lie_has_whole_tensors(tmp_path: Path) -> None:

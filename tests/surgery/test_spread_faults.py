@@ -14,8 +14,8 @@ from spread_zoo import KINDS, contents, make, pruned
 from surgery_zoo import ask, noise, save
 
 from prunecli.errors import OutputError, UsageError
-from prunecli.formats.base import Edit
-from prunecli.formats.folders.base import Folder, PassthroughFile
+from prunecli.formats.base import Edit, PassthroughFile
+from prunecli.formats.folders.base import Folder
 from prunecli.formats.opening import open_any
 from prunecli.formats.outputs import folder, resumable
 from prunecli.formats.outputs.resumable import partial_of
@@ -97,7 +97,7 @@ def test_a_run_that_another_disturbs_publishes_nothing(tmp_path: Path, monkeypat
         note(folder, number, entry)
         folder.announce_failure()
 
-    monkeypatch.setattr(resumable.Partial, "note", disturbed)
+    monkeypatch.setattr(resumable.Partial, "record_unit", disturbed)
     with pytest.raises(OutputError, match="disturbed"):
         pruned(source, tmp_path / "out", Run(1))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["m"]
@@ -139,7 +139,9 @@ def test_a_rank_does_not_make_the_folder_that_its_leader_removed(tmp_path: Path)
     source, out = make("folder of safetensors", tmp_path), tmp_path / "out"
     with open_any(source) as checkpoint:
         assert isinstance(checkpoint, Folder)
-        work = units.OutputFile("a", list(checkpoint.pieces("shard-0.safetensors", Edit({}))), checkpoint.source, True)
+        work = units.OutputFile(
+            "a", list(checkpoint.file_pieces("shard-0.safetensors", Edit({}))), checkpoint.source, True
+        )
         place = WorkerContext(partial_of(out), out, 1, None)
         ledger = units.UnitCounts(build_edit(checkpoint, plan_prune(checkpoint, ask(0.5, "*.weight"))), [work])
         for carried in ([], [PassthroughFile("config.json", source / "config.json", 2)]):

@@ -2,35 +2,26 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from prunecli.formats.base import Edit, TensorInfo
+from prunecli.formats.base import Edit, PassthroughFile, TensorInfo
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import ByteSource, Source
 
-__all__ = ["Folder", "PassthroughFile"]
-
-
-@dataclass(frozen=True, slots=True)
-class PassthroughFile:
-    """A file that is carried along: its place below the folder, and where it lies."""
-
-    name: str
-    path: Location
-    size: int
+__all__ = ["Folder"]
 
 
 class Folder(ABC):
     """A layout over several files, and its rewrite file by file.
 
-    `sources` are the files that hold tensors, by their names below `path`; `others` are all the rest, carried along.
+    `sources` are the files that hold tensors, by their names below `path`; `passthrough` are all the rest.
     `source` is what the layout's storages lie in: all files as one run of bytes.
     """
 
+    is_folder = True
     path: Location
     sources: Mapping[str, Source]
-    others: Sequence[PassthroughFile]
+    passthrough: Sequence[PassthroughFile]
     source: ByteSource
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
@@ -80,7 +71,7 @@ class Folder(ABC):
         """Return the file in which the storage of that key lies."""
 
     @abstractmethod
-    def pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
+    def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
         """Describe what an edit of the whole makes of one file, in pieces over that file's own source.
 
         Raises:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Addition, Edit, ReadOptions, TensorInfo
-from prunecli.formats.folders.base import Folder, PassthroughFile
+from prunecli.formats.base import AS_FOUND, Addition, Edit, PassthroughFile, ReadOptions, TensorInfo
+from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.component_names import Components
 from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.files import weight_files
@@ -32,7 +32,7 @@ class ComponentsFolder(Folder):
     path: Location
     parts: Mapping[str, ShardedFolder]
     sources: Mapping[str, Source]
-    others: Sequence[PassthroughFile]
+    passthrough: Sequence[PassthroughFile]
     source: Concatenated
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
@@ -71,9 +71,9 @@ class ComponentsFolder(Folder):
         """Other files with weights, in components as well."""
         below = [prefix + name for prefix, part in self.parts.items() if prefix for name in part.other_weight_files]
         bare = {f"{name}/" if name else "" for name in self.components.bare}
-        files = [each for each in self.others if each.name.rpartition("/")[0] + "/" in bare]
+        files = [each for each in self.passthrough if each.name.rpartition("/")[0] + "/" in bare]
         unread = [each.name for each in files if weight_files([replace(each, name=each.name.rpartition("/")[2])])]
-        return weight_files(self.others) + below + unread
+        return weight_files(self.passthrough) + below + unread
 
     @property
     def notes(self) -> Sequence[str]:
@@ -126,10 +126,10 @@ class ComponentsFolder(Folder):
         """Return the file in which a storage lies."""
         return self._files[storage]
 
-    def pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
+    def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
         """Describe a rewritten file as its component does."""
         prefix = self._homes[file]
-        return self.parts[prefix].pieces(file.removeprefix(prefix), _within(edit, prefix, self._held[file]))
+        return self.parts[prefix].file_pieces(file.removeprefix(prefix), _within(edit, prefix, self._held[file]))
 
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
         """Return the index of each component that has one."""

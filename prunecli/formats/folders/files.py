@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from prunecli.errors import UnreadableError, UnsafeError, show
-from prunecli.formats.folders.base import PassthroughFile
+from prunecli.formats.base import PassthroughFile
 from prunecli.formats.io.locations import Location
 
 __all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "entry_names", "list_files", "too_many", "weight_files"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import UnreadableError, UnsafeError, show
-from prunecli.formats.folders.base import PassthroughFile
+from prunecli.formats.base import PassthroughFile
 from prunecli.formats.folders.files import DEEP, ENTRIES, NOT_THE_MODEL, list_files, too_many
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import open_remote

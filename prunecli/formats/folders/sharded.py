@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from prunecli.errors import PrunecliError, UnreadableError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, ReadOptions, TensorInfo
+from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, PassthroughFile, ReadOptions, TensorInfo
 from prunecli.formats.detect import read_checkpoint
-from prunecli.formats.folders.base import Folder, PassthroughFile
+from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.diagnosis import no_checkpoint
 from prunecli.formats.folders.files import weight_files
@@ -36,7 +36,7 @@ class ShardedFolder(Folder):
     index: Index | None
     shards: Mapping[str, Checkpoint]
     sources: Mapping[str, Source]
-    others: Sequence[PassthroughFile]
+    passthrough: Sequence[PassthroughFile]
     source: Concatenated
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
@@ -71,7 +71,7 @@ class ShardedFolder(Folder):
     @property
     def other_weight_files(self) -> list[str]:
         """Other files with weights."""
-        return weight_files(self.others)
+        return weight_files(self.passthrough)
 
     @property
     def notes(self) -> Sequence[str]:
@@ -103,7 +103,7 @@ class ShardedFolder(Folder):
         """Return the shard in which a storage lies."""
         return storage.partition("/")[0]
 
-    def pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
+    def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
         """Describe a rewritten shard: masks stand in the shard of their weight."""
         shard = self.shards[file]
         # Looked up name by name, not filtered: an edit holds all shards' parts, and is asked for by each of them.

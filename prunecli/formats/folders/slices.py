@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Edit, Part, ReadOptions, Storage, TensorInfo
+from prunecli.formats.base import AS_FOUND, Edit, Part, PassthroughFile, ReadOptions, Storage, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.dtypes import DType
-from prunecli.formats.folders.base import Folder, PassthroughFile
+from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.dcp.boxes import tile
 from prunecli.formats.folders.dcp.reassembled import Reassembled
@@ -47,7 +47,7 @@ class SlicesFolder(Folder):
     path: Location
     shards: Mapping[str, SafetensorsFile]
     sources: Mapping[str, Source]
-    others: Sequence[PassthroughFile]
+    passthrough: Sequence[PassthroughFile]
     source: Reassembled
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo] = ()
@@ -72,13 +72,13 @@ class SlicesFolder(Folder):
     @property
     def other_weight_files(self) -> list[str]:
         """Other files with weights."""
-        return weight_files(self.others)
+        return weight_files(self.passthrough)
 
     def file_of(self, storage: str) -> str:
         """Return the file in which a storage lies."""
         return storage.partition("/")[0]
 
-    def pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
+    def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
         """Describe a rewritten file: its header as it was, some elements of its slices changed."""
         if edit.structural:
             raise UnsupportedError(

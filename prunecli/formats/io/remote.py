@@ -59,6 +59,11 @@ class RemoteSource(Source):
         self._windows = _Windows()
 
     @property
+    def location(self) -> Url:
+        """Its URL."""
+        return self.store.url
+
+    @property
     def state(self) -> str:
         """What tells this state of the file from others, as far as its store tells it."""
         return repr(self._version)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from prunecli.errors import DamagedError, UnreadableError, show
+from prunecli.formats.io.locations import Location
 
 __all__ = ["ByteSource", "FileSource", "Source", "Window", "open_source", "open_stdin"]
 
@@ -41,6 +42,16 @@ class Source(ABC):
     label: str
     name: str | None
     size: int
+
+    @property
+    def location(self) -> Location | None:
+        """Where it lies, None for a stream."""
+        return None if self.name is None else Path(self.name)
+
+    @property
+    def mode(self) -> int | None:
+        """Its permissions, None if it has none that mean anything on this machine."""
+        return None
 
     @property
     @abstractmethod
@@ -86,6 +97,11 @@ class FileSource(Source):
     label: str
     name: str | None
     status: os.stat_result
+
+    @property
+    def mode(self) -> int:
+        """Its permissions, without setuid and setgid."""
+        return self.status.st_mode & 0o777
 
     @property
     def state(self) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import UnreadableError
+from prunecli.formats.base import PassthroughFile
 from prunecli.formats.detect import open_location
-from prunecli.formats.folders.base import PassthroughFile
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.pieces import Copy
 from prunecli.formats.io.sinks import FileSink

@@ -14,7 +14,7 @@ from typing import Any
 import safetensors
 
 from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
-from prunecli.formats.base import Addition, Edit, Storage, TensorInfo, patched_copies
+from prunecli.formats.base import Addition, Edit, SingleFile, Storage, TensorInfo, patched_copies
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.io.pieces import Copy, Generated, Literal, Piece
 from prunecli.formats.io.source import FileSource, Source
@@ -59,7 +59,7 @@ def looks_like_safetensors(head: bytes) -> bool:
 
 
 @dataclass(frozen=True)
-class SafetensorsFile:
+class SafetensorsFile(SingleFile):
     """A safetensors file's layout. `tensors` is in the order of the header."""
 
     source: Source

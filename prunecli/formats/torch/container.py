@@ -1,10 +1,10 @@
 """What a torch zip and a legacy file have in common as checkpoints: they show what their pickle says."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from prunecli.formats.base import Edit, ReadOptions, TensorInfo
+from prunecli.formats.base import Edit, ReadOptions, SingleFile, TensorInfo
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import Source
 from prunecli.formats.torch.objects import TorchObjects
@@ -13,7 +13,7 @@ __all__ = ["TorchContainer"]
 
 
 @dataclass(frozen=True)
-class TorchContainer(ABC):
+class TorchContainer(SingleFile):
     """The common part of the layouts. `reading` is what the user forced."""
 
     source: Source

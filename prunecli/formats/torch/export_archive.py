@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prunecli.errors import DamagedError, UnsupportedError, UsageError, show
-from prunecli.formats.base import Edit, ReadOptions, TensorInfo
+from prunecli.formats.base import Edit, ReadOptions, SingleFile, TensorInfo
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import Source, Window
 from prunecli.formats.json_text import parse_object
@@ -45,7 +45,7 @@ _CONFIG = re.compile(r"data/weights/(.+)_weights_config\.json", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class ExportArchive:
+class ExportArchive(SingleFile):
     """The layout of a torch.export archive. `root` is the folder that all records lie in."""
 
     source: Source

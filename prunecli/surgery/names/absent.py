@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from prunecli.errors import DamagedError, UsageError, show
 from prunecli.formats.base import Layout
-from prunecli.formats.folders.base import Folder
 from prunecli.surgery.names.parameters import Parameter, canonical
 from prunecli.surgery.names.select import Selection, matcher
 
@@ -21,7 +20,7 @@ def check_absent(checkpoint: Layout, parameters: Mapping[str, Parameter], select
         UsageError: a pattern is not a regular expression, or the name of a tensor outside the state dict.
     """
     _check_outside(checkpoint, parameters, selection)
-    if not isinstance(checkpoint, Folder) or not checkpoint.absent:
+    if not checkpoint.absent:
         return
     by_key = {canonical(name): name for name in checkpoint.absent}
     present = {*parameters, *(each.key for each in parameters.values())}

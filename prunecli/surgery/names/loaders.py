@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from prunecli.errors import PrunecliError
 from prunecli.formats.base import Layout
 from prunecli.formats.detect import open_location
-from prunecli.formats.folders.base import Folder
 from prunecli.formats.io.locations import Location
 
 __all__ = ["loader_of"]
@@ -32,16 +31,15 @@ def loader_of(checkpoint: Layout) -> str | None:
 
 def _configurations(checkpoint: Layout) -> Iterator[tuple[str, Location]]:
     """Yield the configurations in a folder, at any depth, or beside a file that is named as libraries name it."""
-    if isinstance(checkpoint, Folder):
-        for each in checkpoint.others:
+    if checkpoint.is_folder:
+        for each in checkpoint.passthrough:
             name = PurePosixPath(each.name).name
             if name in _CONFIGS and each.size <= _LIMIT:
                 yield name, each.path
         return
-    place = checkpoint.source.name
-    if place is None:
+    if checkpoint.path is None:
         return
-    path = Path(place)
+    path = Path(str(checkpoint.path))
     if path.suffix in _SUFFIXES and path.name.startswith(_WEIGHTS):
         yield from ((name, path.with_name(name)) for name in _CONFIGS if path.with_name(name).is_file())
 

@@ -6,15 +6,12 @@ default, which was to tie. Composed models disagree with themselves: 14 say true
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from prunecli.errors import PrunecliError
 from prunecli.formats.base import Layout
 from prunecli.formats.detect import open_location
-from prunecli.formats.folders.base import Folder
 from prunecli.formats.io.locations import Location
-from prunecli.formats.io.remote import RemoteSource
 from prunecli.formats.json_text import parse_object
 
 __all__ = ["may_tie", "read_config", "vocabularies"]
@@ -49,14 +46,10 @@ def read_config(checkpoint: Layout, component: str = "") -> Mapping[str, Any] | 
 
 
 def _place(checkpoint: Layout, component: str) -> Location | None:
-    source = checkpoint.source
-    if isinstance(checkpoint, Folder):
-        return next((each.path for each in checkpoint.others if each.name == f"{component}{_NAME}"), None)
-    if source.name is None:
-        return None
-    if isinstance(source, RemoteSource):
-        return source.store.url.with_name(_NAME) if source.store.url.name else None
-    return Path(source.name).with_name(_NAME)
+    if checkpoint.is_folder:
+        return next((each.path for each in checkpoint.passthrough if each.name == f"{component}{_NAME}"), None)
+    path = checkpoint.path
+    return path.with_name(_NAME) if path is not None and path.name else None
 
 
 def vocabularies(config: Mapping[str, Any]) -> frozenset[int]:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.files import entry_names
 from prunecli.formats.opening import AnyCheckpoint
 
@@ -21,11 +20,10 @@ _MOST = 10_000
 
 def state_beside(opened: AnyCheckpoint) -> list[str]:
     """Return the names of files beside a checkpoint that hold optimizer state by their names, in order."""
-    place = opened.path if isinstance(opened, Folder) else opened.source.name
     names: Iterable[str] = ()
-    if isinstance(opened, Folder):
-        names = [each.name.partition("/")[0] for each in opened.others]
-    elif place is not None:
-        path = Path(str(place))  # of what is behind a URL, nothing is listed
+    if opened.is_folder:
+        names = [each.name.partition("/")[0] for each in opened.passthrough]
+    elif opened.path is not None:
+        path = Path(str(opened.path))  # beside a URL, nothing is listed
         names = (name for name in entry_names(path.parent, _MOST) if name != path.name)
     return sorted({name for name in names if _STATE.fullmatch(name)})

@@ -16,7 +16,8 @@ from typing import Any
 
 from prunecli import __version__
 from prunecli.errors import OutputError, PrunecliError, UsageError, show
-from prunecli.formats.folders.base import Folder, PassthroughFile
+from prunecli.formats.base import PassthroughFile
+from prunecli.formats.folders.base import Folder
 from prunecli.formats.io.locations import Url
 from prunecli.formats.io.stream import default_jobs
 from prunecli.formats.opening import AnyCheckpoint, fingerprint

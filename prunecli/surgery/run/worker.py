@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecli.errors import PrunecliError
-from prunecli.formats.folders.base import PassthroughFile
+from prunecli.formats.base import PassthroughFile
 from prunecli.formats.io.pieces import Checksum
 from prunecli.formats.io.sinks import FileSink, NullSink
 from prunecli.formats.io.source import open_source

@@ -154,7 +154,7 @@ def _rewrite(folder: Any, *, remove: bool) -> None:
     plan = plan_prune(folder, PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 1, remove=remove))
     surgery = build_edit(folder, plan)
     for file, source in folder.sources.items():
-        pieces = list(folder.pieces(file, surgery.edit))
+        pieces = list(folder.file_pieces(file, surgery.edit))
         sink = ModuleMemory(sum(piece.length for piece in pieces))
         run_pieces(pieces, source, sink, jobs=1)
         if sink.written != len(sink.data) or (remove and len(sink.data) != source.size):

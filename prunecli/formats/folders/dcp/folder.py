@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
-from prunecli.formats.base import AS_FOUND, Edit, Part, Patch, ReadOptions, Storage, TensorInfo
-from prunecli.formats.folders.base import Folder, PassthroughFile
+from prunecli.formats.base import AS_FOUND, Edit, Part, PassthroughFile, Patch, ReadOptions, Storage, TensorInfo
+from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.dcp.metadata import Chunk, Item, Metadata, StoredTensor, read_metadata
 from prunecli.formats.folders.dcp.names import find_stored
@@ -44,7 +44,7 @@ class DcpFolder(Folder):
     path: Path
     listing: Metadata
     sources: Mapping[str, Source]
-    others: Sequence[PassthroughFile]
+    passthrough: Sequence[PassthroughFile]
     source: Reassembled
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
@@ -80,13 +80,13 @@ class DcpFolder(Folder):
     @property
     def other_weight_files(self) -> list[str]:
         """Other files with weights."""
-        return [name for name in weight_files(self.others) if name != _COMMON]
+        return [name for name in weight_files(self.passthrough) if name != _COMMON]
 
     def file_of(self, storage: str) -> str:
         """Return the file in which a storage lies."""
         return storage.rpartition(":")[0]
 
-    def pieces(self, file: str, edit: Edit) -> Iterator[Piece]:
+    def file_pieces(self, file: str, edit: Edit) -> Iterator[Piece]:
         """Describe a rewritten file: its zips as they lie, some elements of theirs changed."""
         if edit.structural:
             raise UnsupportedError(
