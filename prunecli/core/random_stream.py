@@ -18,12 +18,12 @@ import hashlib
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.scratch import Scratch
+from prunecli.core.scratch import Buffer
 from prunecli.errors import UsageError
 
 __all__ = ["BLOCK", "Subset", "allocate", "check_seed", "split", "stream_key"]
@@ -39,8 +39,6 @@ _CLOSE = 1 << 30
 
 _LARGE = 256
 """Standard deviations from which on it pays to look at the middle of a distribution first."""
-
-_scratch = Scratch()
 
 
 def check_seed(seed: object) -> int:
@@ -68,8 +66,8 @@ def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecl
         TypeError, UsageError: as `check_seed`.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for field in (purpose, str(check_seed(seed)), name, str(candidates)):
-        raw = field.encode("utf-8", "surrogatepass")
+    for part in (purpose, str(check_seed(seed)), name, str(candidates)):
+        raw = part.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "little") + raw)
     return int.from_bytes(digest.digest(), "little")
 
@@ -134,11 +132,11 @@ def split(seed: int, counts: Sequence[int], amount: int, *, name: str = "") -> l
 
 def allocate(words: "_RawStream", counts: Sequence[int], amount: int) -> list[int]:
     """Draw how many of `amount` uniformly pruned candidates fall into each of the consecutive `counts`."""
-    left, draws, shares = sum(counts), amount, []
+    left, draws, shares, room = sum(counts), amount, [], _Room()
     if not 0 <= draws <= left:
         raise ValueError(f"cannot draw {draws} of {left}")
     for count, word in zip(counts, words.take(len(counts)).tolist(), strict=True):
-        share = _hypergeometric(word, left, count, draws)
+        share = _hypergeometric(word, left, count, draws, room)
         shares.append(share)
         left -= count
         draws -= share
@@ -173,7 +171,21 @@ def _words(key: int, *path: int) -> _RawStream:
     return _RawStream(np.random.SFC64(np.random.SeedSequence(key, spawn_key=path)))
 
 
-def _hypergeometric(word: int, total: int, good: int, draws: int) -> int:
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Memory for the steps of draws: memory of its own for each of them would cost more than the step."""
+
+    at: Buffer = field(default_factory=Buffer)
+    divisor: Buffer = field(default_factory=Buffer)
+    factor: Buffer = field(default_factory=Buffer)
+    falling: Buffer = field(default_factory=Buffer)
+    rising: Buffer = field(default_factory=Buffer)
+    below: Buffer = field(default_factory=Buffer)
+    upward: Buffer = field(default_factory=Buffer)
+    outward: Buffer = field(default_factory=Buffer)
+
+
+def _hypergeometric(word: int, total: int, good: int, draws: int, room: _Room) -> int:
     """Turn one 64-bit word into how many of `draws` out of `total` are among the `good` ones.
 
     Inversion over the probabilities around the mode, which follow from each other by a ratio; only + - * / of floats
@@ -189,11 +201,11 @@ def _hypergeometric(word: int, total: int, good: int, draws: int) -> int:
     fraction = (word >> 11) * 2.0**-53
     if deviation >= _LARGE:  # then the support reaches further than that on both sides
         reach = 11 * deviation // 2
-        offset = _quick_offset(fraction, *_ratios(total, good, draws, mode, mode - reach, mode + reach))
+        offset = _quick_offset(fraction, *_ratios(total, good, draws, mode, mode - reach, mode + reach, room), room)
         if offset is not None:
             return mode + offset
     reach = 8 * deviation + 40
-    falling, rising = _ratios(total, good, draws, mode, max(low, mode - reach), min(high, mode + reach))
+    falling, rising = _ratios(total, good, draws, mode, max(low, mode - reach), min(high, mode + reach), room)
     weights = np.concatenate([np.multiply.accumulate(falling)[::-1], [1.0], np.multiply.accumulate(rising)])
     cumulative = np.add.accumulate(weights)
     target = fraction * cumulative[-1]
@@ -203,17 +215,17 @@ def _hypergeometric(word: int, total: int, good: int, draws: int) -> int:
 _Floats = NDArray[np.float64]
 
 
-def _ratios(total: int, good: int, draws: int, mode: int, low: int, high: int) -> tuple[_Floats, _Floats]:
+def _ratios(total: int, good: int, draws: int, mode: int, low: int, high: int, room: _Room) -> tuple[_Floats, _Floats]:
     """Return the ratio of each probability to its neighbour nearer the mode, for what lies below it and above.
 
-    They are this thread's until it asks again. Memory of its own for each step would cost more than the step.
+    They lie in `room.falling` and `room.rising`.
     """
     rest = total - good - draws
-    at, divisor, factor = (_scratch.floats(name, max(mode - low, high - mode)) for name in ("at", "divisor", "factor"))
+    at, divisor, factor = (each.floats(max(mode - low, high - mode)) for each in (room.at, room.divisor, room.factor))
 
     x, over, by = at[: mode - low], divisor[: mode - low], factor[: mode - low]
     x[:] = np.arange(mode, low, -1)
-    falling = np.add(rest, x, out=_scratch.floats("falling", x.size))
+    falling = np.add(rest, x, out=room.falling.floats(x.size))
     falling *= x
     np.subtract(good + 1, x, out=over)
     over *= np.subtract(draws + 1, x, out=by)
@@ -221,7 +233,7 @@ def _ratios(total: int, good: int, draws: int, mode: int, low: int, high: int) -
 
     x, over, by = at[: high - mode], divisor[: high - mode], factor[: high - mode]
     x[:] = np.arange(mode, high)
-    rising = np.subtract(good, x, out=_scratch.floats("rising", x.size))
+    rising = np.subtract(good, x, out=room.rising.floats(x.size))
     rising *= np.subtract(draws, x, out=by)
     np.add(x, 1, out=over)
     over *= np.add(rest + 1, x, out=by)
@@ -229,7 +241,7 @@ def _ratios(total: int, good: int, draws: int, mode: int, low: int, high: int) -
     return falling, rising
 
 
-def _quick_offset(fraction: float, falling: _Floats, rising: _Floats) -> int | None:
+def _quick_offset(fraction: float, falling: _Floats, rising: _Floats, room: _Room) -> int | None:
     """Return what inversion over the full window finds, counted from the mode, or None if that takes a closer look.
 
     The weights here are the same floats; what is missing is the weights further out. Ratios fall with the distance
@@ -237,8 +249,8 @@ def _quick_offset(fraction: float, falling: _Floats, rising: _Floats) -> int | N
     rounding can do to either way of adding up are the `doubt`: how far the target and the sums may be from those of
     the full window, taken together. Where no sum is that close to the target, both find the same.
     """
-    below = np.multiply.accumulate(falling, out=_scratch.floats("below", falling.size))
-    upward = _scratch.floats("upward", 1 + rising.size)  # the mode, too
+    below = np.multiply.accumulate(falling, out=room.below.floats(falling.size))
+    upward = room.upward.floats(1 + rising.size)  # the mode, too
     upward[0], above = 1.0, np.multiply.accumulate(rising, out=upward[1:])
     lower = below.sum()
     total = lower + upward.sum()
@@ -248,7 +260,7 @@ def _quick_offset(fraction: float, falling: _Floats, rising: _Floats) -> int | N
     if abs(place) <= doubt:
         return None
     weights = below if place < 0 else upward
-    outward = np.add.accumulate(weights, out=_scratch.floats("outward", weights.size))
+    outward = np.add.accumulate(weights, out=room.outward.floats(weights.size))
     first, last = (int(np.searchsorted(outward, abs(place) + edge)) for edge in (-doubt, doubt))
     if first != last:
         return None
@@ -283,7 +295,7 @@ def _bernoulli(words: _RawStream, amount: int, chosen: NDArray[np.bool_]) -> Non
         return
     threshold, remainder = np.uint8(level >> 32), np.uint64(level & 0xFFFFFFFF)
     np.less(drawn, threshold, out=chosen)
-    tied = np.flatnonzero(np.equal(drawn, threshold, out=_scratch.flags("tied", chosen.size)))
+    tied = np.flatnonzero(np.equal(drawn, threshold, out=drawn.view(np.bool_)))
     chosen[tied] = (words.take(tied.size) >> np.uint64(32)) < remainder
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.scratch import Scratch
+from prunecli.core.scratch import Buffer
 
 __all__ = ["MaskDigest", "Unsigned", "clear_dropped", "fill_mask", "is_one", "is_zero", "scale", "unsigned"]
 
@@ -56,10 +56,7 @@ def clear_dropped(raw: Unsigned, keep: NDArray[np.bool_]) -> None:
         np.multiply(halves, keep.view(np.uint8)[:, np.newaxis], out=halves)
 
 
-_scratch = Scratch()
-
-
-def is_zero(raw: Unsigned, *, signed_zero: bool, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def is_zero(raw: Unsigned, *, signed_zero: bool, out: NDArray[np.bool_], room: Buffer) -> NDArray[np.bool_]:
     """Find which elements are zero, into `out`; with `signed_zero`, the lone sign bit (-0.0) is one too.
 
     Adding an element to itself shifts the sign bit out. A pair is zero if both of its numbers are.
@@ -67,7 +64,7 @@ def is_zero(raw: Unsigned, *, signed_zero: bool, out: NDArray[np.bool_]) -> NDAr
     pairs = raw.dtype.names is not None
     numbers: NDArray[Any] = _halves(raw).reshape(-1) if pairs else raw
     if signed_zero:
-        shifted = _scratch.bytes("shifted", raw.nbytes).view(numbers.dtype)
+        shifted = room.bytes(raw.nbytes).view(numbers.dtype)
         numbers = np.add(numbers, numbers, out=shifted)
     if pairs and raw.itemsize in _UNSIGNED:
         numbers = numbers.view(_UNSIGNED[raw.itemsize])

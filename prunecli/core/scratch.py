@@ -1,30 +1,30 @@
-"""Memory to work in, kept from block to block."""
-
-import threading
+"""Memory to work in, kept from block to block: fresh memory costs more than what is done in it here."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Scratch"]
+__all__ = ["Buffer"]
 
 
-class Scratch(threading.local):
-    """Buffers that each thread uses again and again: fresh memory costs more than what is done in it here."""
+class Buffer:
+    """Memory for one thing at a time, of any size; not for several threads.
+
+    Whoever asks for it again gets the same memory, so what must last beside it needs a buffer of its own.
+    """
 
     def __init__(self) -> None:
-        self._buffers: dict[str, NDArray[np.uint8]] = {}
+        self._memory = np.empty(0, dtype=np.uint8)
 
-    def flags(self, name: str, count: int) -> NDArray[np.bool_]:
-        """Return `count` booleans, of any value, that stay the caller's until the thread asks for `name` again."""
-        return self.bytes(name, count).view(np.bool_)
+    def bytes(self, count: int) -> NDArray[np.uint8]:
+        """Return `count` bytes, of any value."""
+        if self._memory.size < count:
+            self._memory = np.empty(count, dtype=np.uint8)
+        return self._memory[:count]
 
-    def floats(self, name: str, count: int) -> NDArray[np.float64]:
-        """Return `count` doubles in the same way."""
-        return self.bytes(name, 8 * count).view(np.float64)
+    def flags(self, count: int) -> NDArray[np.bool_]:
+        """Return `count` booleans, of any value."""
+        return self.bytes(count).view(np.bool_)
 
-    def bytes(self, name: str, count: int) -> NDArray[np.uint8]:
-        """Return `count` bytes in the same way."""
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.size < count:
-            buffer = self._buffers[name] = np.empty(count, dtype=np.uint8)
-        return buffer[:count]
+    def floats(self, count: int) -> NDArray[np.float64]:
+        """Return `count` doubles, of any value."""
+        return self.bytes(8 * count).view(np.float64)

@@ -4,7 +4,6 @@ import bisect
 import contextlib
 import math
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import Part, PassthroughFile, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES, DType
-from prunecli.formats.io.pieces import Content
+from prunecli.formats.io.pieces import Content, Outcome
 from prunecli.formats.views import View
 from prunecli.modules.shards import Shard, check_wrappers, is_spread, shard_of, to_shards
 
@@ -37,7 +36,6 @@ class ModuleMemory:
         self._starts: list[int] = []
         self._runs: list[Tensor] = []
         self._undo: list[tuple[int, NDArray[np.uint8]]] = []
-        self._lock = threading.Lock()
 
     def add(self, storage: torch.UntypedStorage) -> int:
         """Append a storage; return where its bytes begin."""
@@ -60,8 +58,7 @@ class ModuleMemory:
         self.read_into(offset, before.data)
         if np.array_equal(before, data):
             return
-        with self._lock:
-            self._undo.append((offset, before))
+        self._undo.append((offset, before))
         self._put(offset, data)
 
     @contextlib.contextmanager
@@ -96,16 +93,17 @@ class WriteThrough:
 
     def __init__(self, content: Content, memory: ModuleMemory, offset: int) -> None:
         self.block = content.block
+        self.workspace = content.workspace
         self._content = content
         self._memory = memory
         self._offset = offset
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: Any) -> Outcome:
         """Edit the bytes, and write them where they came from."""
-        changed = self._content.fill(data, start)
-        if changed:
+        filled = self._content.fill(data, start, workspace)
+        if filled.changed:
             self._memory.write(self._offset + start, data)
-        return changed
+        return filled
 
 
 class LiveModule:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunecli.core.random_stream import BLOCK, Subset
-from prunecli.core.scratch import Scratch
+from prunecli.core.scratch import Buffer
 
 __all__ = [
     "all_ones",
@@ -23,8 +23,6 @@ __all__ = [
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 """By element size: integers to move elements as bits, whatever arithmetic torch has for their dtype; two for 16."""
-
-_scratch = Scratch()
 
 
 def ones_like(like: Tensor) -> Tensor:
@@ -62,10 +60,9 @@ def all_ones(mask: Tensor) -> bool:
         return False
     raw = _bits(mask)
     one = _bits(torch.ones(1, dtype=mask.dtype, device="cpu"))[0]
+    room = Buffer()
     pieces = (raw[start : start + BLOCK] for start in range(0, len(raw), BLOCK))
-    return all(
-        np.equal(piece, one, out=_scratch.flags("ones", piece.size).reshape(piece.shape)).all() for piece in pieces
-    )
+    return all(np.equal(piece, one, out=room.flags(piece.size).reshape(piece.shape)).all() for piece in pieces)
 
 
 def mask_from_ones(subset: Subset, like: Tensor) -> Tensor:
@@ -73,9 +70,10 @@ def mask_from_ones(subset: Subset, like: Tensor) -> Tensor:
     mask = _empty(like.shape, like.dtype)
     raw = _bits(mask)
     one = _bits(torch.ones(1, dtype=like.dtype, device="cpu"))[0]
+    room = Buffer()
     for start in range(0, len(raw), BLOCK):
         piece = raw[start : start + BLOCK]
-        keep = _scratch.flags("keep", len(piece))
+        keep = room.flags(len(piece))
         subset.draw(start, keep)
         np.multiply(_beside(np.logical_not(keep, out=keep), piece), one, out=piece)
     return mask.to(like.device)

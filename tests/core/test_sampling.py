@@ -35,6 +35,10 @@ def drawn(candidates: int, amount: int, *, seed: int = 0, name: str = "layer.wei
     return subset(candidates, amount, seed=seed, name=name).span(0, candidates)
 
 
+def hypergeometric(word: int, total: int, good: int, draws: int) -> int:
+    return random_stream._hypergeometric(word, total, good, draws, random_stream._Room())
+
+
 def believable(p_value: float) -> bool:
     return 1e-4 < p_value < 1 - 1e-4
 
@@ -219,8 +223,8 @@ def test_a_word_is_turned_into_a_hypergeometric_share(total: int, good: int, dra
     for value, probability in exact_law(total, good, draws).items():
         first, last = int(below * 2**64) + margin, int((below + probability) * 2**64) - 1 - margin
         if first <= last:
-            assert random_stream._hypergeometric(first, total, good, draws) == value
-            assert random_stream._hypergeometric(last, total, good, draws) == value
+            assert hypergeometric(first, total, good, draws) == value
+            assert hypergeometric(last, total, good, draws) == value
         below += probability
     assert below == 1
 
@@ -234,8 +238,8 @@ def test_a_word_is_turned_into_a_hypergeometric_share_of_a_big_block(total: int,
     law = stats.hypergeom(total, good, draws)
     for value in np.unique(np.linspace(law.ppf(1e-5), law.isf(1e-5), 50).astype(int)).tolist():
         edge = float(law.cdf(value))
-        assert random_stream._hypergeometric(int((edge - 1e-7) * 2**64), total, good, draws) <= value
-        assert random_stream._hypergeometric(int((edge + 1e-7) * 2**64), total, good, draws) > value
+        assert hypergeometric(int((edge - 1e-7) * 2**64), total, good, draws) <= value
+        assert hypergeometric(int((edge + 1e-7) * 2**64), total, good, draws) > value
 
 
 @pytest.mark.parametrize(
@@ -253,7 +257,7 @@ def test_the_quick_look_gives_what_the_full_window_gives_up_to_the_words_where_s
     def full(word: int) -> int:
         with monkeypatch.context() as patch:
             patch.setattr(random_stream, "_LARGE", math.inf)
-            return random_stream._hypergeometric(word, total, good, draws)
+            return hypergeometric(word, total, good, draws)
 
     words = [0, 2**11, 2**64 - 1, *np.random.default_rng(1).integers(0, 2**64, 40, dtype=np.uint64).tolist()]
     for word in words[-4:]:
@@ -262,18 +266,18 @@ def test_the_quick_look_gives_what_the_full_window_gives_up_to_the_words_where_s
             middle = (below + above) // 2
             below, above = (below, middle) if full(middle) >= full(word) else (middle, above)
         words += [below - 2**11, below, above, above + 2**11]
-    assert [random_stream._hypergeometric(word, total, good, draws) for word in words] == [full(word) for word in words]
+    assert [hypergeometric(word, total, good, draws) for word in words] == [full(word) for word in words]
 
 
 def test_a_word_on_the_edge_of_two_shares_gives_the_upper_one() -> None:
-    assert [random_stream._hypergeometric(word, 2, 1, 1) for word in (2**63 - 2**11, 2**63)] == [0, 1]
+    assert [hypergeometric(word, 2, 1, 1) for word in (2**63 - 2**11, 2**63)] == [0, 1]
 
 
 def test_the_first_and_last_words_give_possible_shares() -> None:
     for total, good, draws in itertools.product((1, 2, 9, 1000, 10**10), (0, 1, 2, 9, 1000, BLOCK), (0, 1, 8, 999)):
         if good <= total and draws <= total:
             for word in (0, 2**64 - 1):
-                share = random_stream._hypergeometric(word, total, good, draws)
+                share = hypergeometric(word, total, good, draws)
                 assert max(0, draws - (total - good)) <= share <= min(good, draws)
 
 

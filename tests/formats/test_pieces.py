@@ -21,7 +21,7 @@ def test_parts_in_any_order_fold_to_zlibs_crc32(parts: list[bytes], random: obje
     random.shuffle(places)  # type: ignore[attr-defined]
     checksum = Checksum(len(whole), zlib.crc32(whole))
     for start, part in places:
-        checksum.add(start, zlib.crc32(part), len(part))
+        checksum.add((start, zlib.crc32(part), len(part)))
     assert checksum.ready
     assert checksum.value == zlib.crc32(whole)
 
@@ -33,9 +33,9 @@ def test_an_empty_record_is_ready_at_once_with_crc_zero() -> None:
 
 def test_it_is_not_ready_before_all_bytes_were_seen() -> None:
     checksum = Checksum(3)
-    checksum.add(2, zlib.crc32(b"c"), 1)
+    checksum.add((2, zlib.crc32(b"c"), 1))
     assert not checksum.ready
-    checksum.add(0, zlib.crc32(b"ab"), 2)
+    checksum.add((0, zlib.crc32(b"ab"), 2))
     assert checksum.ready
 
 
@@ -73,15 +73,15 @@ def test_combining_lengths_that_no_test_could_write(first: int, second: int, hea
 
 def test_a_wrong_record_is_damage_that_names_it() -> None:
     checksum = Checksum(2, zlib.crc32(b"ab"), "m.pt: record m/data/0")
-    checksum.add(0, zlib.crc32(b"a"), 1)
+    checksum.add((0, zlib.crc32(b"a"), 1))
     with pytest.raises(DamagedError, match=r"^m\.pt: record m/data/0 is damaged: its CRC-32 is [0-9a-f]{8}, recorded"):
-        checksum.add(1, zlib.crc32(b"x"), 1)
+        checksum.add((1, zlib.crc32(b"x"), 1))
 
 
 def test_deferred_is_ready_with_the_last_of_its_checksums() -> None:
     one, two = Checksum(1), Checksum(1)
     deferred = Deferred(4, lambda: b"abcd", (one, two))
-    one.add(0, 0, 1)
+    one.add((0, 0, 1))
     assert not deferred.ready
-    two.add(0, 0, 1)
+    two.add((0, 0, 1))
     assert deferred.ready

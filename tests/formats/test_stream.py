@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from prunecli.errors import DamagedError, UnreadableError
-from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, Deferred, Generated, Literal, Piece
+from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, Deferred, Generated, Literal, Outcome, Piece
 from prunecli.formats.io.sinks import FileSink, NullSink, PipeSink, Sink
 from prunecli.formats.io.source import FileSource, open_source
 from prunecli.formats.io.stream import default_jobs, run_pieces
@@ -40,15 +40,16 @@ class _Positions:
     block: int
     seen: set[int] = field(default_factory=set)
     changes: bool = True
+    workspace: Callable[[], list[int]] = list
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: list[int]) -> Outcome:
         assert start % self.block == 0
         assert len(data) <= self.block
         assert start not in self.seen
         self.seen.add(start)
         if self.changes:
             data += np.arange(start, start + len(data)).astype(np.uint8)
-        return self.changes
+        return Outcome(self.changes, start)
 
 
 def _shifted(data: bytes) -> bytes:
@@ -57,10 +58,11 @@ def _shifted(data: bytes) -> bytes:
 
 class _Zeros:
     block = 1000
+    workspace = list[int]
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: list[int]) -> Outcome:
         data[:] = 0
-        return True
+        return Outcome(True)
 
 
 _LENGTHS = st.integers(0, 40) | st.sampled_from([CHUNK - 1, CHUNK, CHUNK + 1, CHUNK * 5 // 2]) | st.integers(0, 9000)
@@ -201,15 +203,50 @@ def test_a_thousand_small_pieces_are_written_in_one_go(source: FileSource) -> No
     assert sink.writes == 1
 
 
+@dataclass
+class _Finding:
+    """Works in memory of its thread, and finds the sum of the bytes of a block."""
+
+    spaces: set[int]
+    block: int = 1 << 16
+    workspace: Callable[[], list[int]] = list
+
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: list[int]) -> Outcome:
+        self.spaces.add(id(workspace))
+        workspace.append(threading.get_ident())
+        assert len(set(workspace)) == 1
+        return Outcome(False, (start, int(data.astype(np.int64).sum())))
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_what_contents_find_is_handed_over_by_one_thread_at_a_time(source: FileSource, jobs: int) -> None:
+    found: dict[int, int] = {}
+    busy: list[bool] = []
+
+    def add(each: tuple[int, int]) -> None:
+        assert not busy
+        busy.append(True)
+        found.update([each])
+        busy.clear()
+
+    spaces: set[int] = set()
+    pieces: list[Piece] = [Copy(7, 2 * CHUNK, _Finding(spaces)), Copy(0, 5), Generated(0, _Finding(spaces))]
+    run_pieces(pieces, source, NullSink(), jobs=jobs, found=add)
+    data = np.frombuffer(_INPUT, dtype=np.uint8)[7 : 7 + 2 * CHUNK].astype(np.int64)
+    assert found == {at: int(data[at : at + (1 << 16)].sum()) for at in range(0, data.size, 1 << 16)}
+    assert 1 <= len(spaces) <= jobs
+
+
 class _Breaking:
     """Fails in the middle, from whichever thread gets there."""
 
     block = 1 << 16
+    workspace = list[int]
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: list[int]) -> Outcome:
         if start == 5 << 16:
             raise ZeroDivisionError("a content failed")
-        return True
+        return Outcome(True)
 
 
 def _failing(kind: str) -> tuple[list[Piece], type[Exception]]:

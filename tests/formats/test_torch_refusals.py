@@ -17,6 +17,7 @@ from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, UsageEr
 from prunecli.formats.base import Addition, Edit, ReadOptions
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.dtypes import DTYPES
+from prunecli.formats.io.pieces import Outcome
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.nodes import Call, DictNode, Entry, Global, ListNode, Node, Persistent, TupleNode
 
@@ -256,6 +257,7 @@ def test_a_mask_does_not_come_beside_something_of_its_name(tmp_path: Path, old: 
 
 class _Unused:
     block = 1
+    workspace = list[int]
 
-    def fill(self, data: object, start: int) -> bool:
+    def fill(self, data: object, start: int, workspace: object) -> Outcome:
         raise AssertionError

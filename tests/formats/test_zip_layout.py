@@ -19,7 +19,7 @@ from prunecli.formats.torch.zip_layout import ALIGNMENT, NewRecord, lay_out
 
 def _payload(data: bytes) -> Callable[[Checksum], Iterable[Piece]]:
     def pieces(after: Checksum) -> Iterable[Piece]:
-        after.add(0, zlib.crc32(data), len(data))
+        after.add((0, zlib.crc32(data), len(data)))
         return [Literal(data)]
 
     return pieces
@@ -123,7 +123,7 @@ def _absent(size: int, crc: int) -> Callable[[Checksum], Iterable[Piece]]:
     """A payload that nobody has to write to know the bytes around it."""
 
     def pieces(after: Checksum) -> Iterable[Piece]:
-        after.add(0, crc, size)
+        after.add((0, crc, size))
         return [Copy(0, size)]
 
     return pieces

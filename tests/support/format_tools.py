@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from prunecli.errors import DamagedError, PrunecliError
 from prunecli.formats.base import Checkpoint, Edit, ReadOptions, TensorInfo
 from prunecli.formats.detect import open_checkpoint
-from prunecli.formats.io.pieces import CHUNK
+from prunecli.formats.io.pieces import CHUNK, Outcome
 from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.io.stream import run_pieces
 
@@ -22,21 +22,24 @@ from prunecli.formats.io.stream import run_pieces
 class Filled:
     """A content that sets every byte of its piece to one value."""
 
+    workspace = list[int]
+
     def __init__(self, value: int = 0, block: int = CHUNK) -> None:
         self.value, self.block = value, block
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: object) -> Outcome:
         data[:] = self.value
-        return True
+        return Outcome(True)
 
 
 class Looked:
     """A content that changes nothing, and says so."""
 
     block = CHUNK
+    workspace = list[int]
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
-        return False
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: object) -> Outcome:
+        return Outcome(False)
 
 
 @contextmanager

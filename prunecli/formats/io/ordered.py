@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from prunecli.errors import OutputError, show
 from prunecli.formats.io.pieces import Copy, Deferred, Generated, Piece
@@ -16,7 +17,13 @@ _SPOOL = 1 << 20
 
 
 def run_into(
-    pieces: Sequence[Piece], source: ByteSource, sink: Sink, *, jobs: int, progress: Callable[[int], None] | None = None
+    pieces: Sequence[Piece],
+    source: ByteSource,
+    sink: Sink,
+    *,
+    jobs: int,
+    progress: Callable[[int], None] | None = None,
+    found: Callable[[Any], None] | None = None,
 ) -> None:
     """Do `run_pieces` into any sink.
 
@@ -28,11 +35,11 @@ def run_into(
         OSError: the sink cannot be written.
     """
     if not sink.ordered or _in_order(pieces):
-        run_pieces(pieces, source, sink, jobs=jobs, progress=progress)
+        run_pieces(pieces, source, sink, jobs=jobs, progress=progress, found=found)
         return
     with tempfile.TemporaryFile(prefix="prunecli-") as spool:
         try:
-            run_pieces(pieces, source, FileSink(spool.fileno()), jobs=jobs, progress=progress)
+            run_pieces(pieces, source, FileSink(spool.fileno()), jobs=jobs, progress=progress, found=found)
         except OSError as error:
             raise OutputError(
                 f"cannot spool the output to {show(tempfile.gettempdir())}: {error.strerror}; "

@@ -1,9 +1,8 @@
 """An output file as a list of pieces, each of known length, so that any thread can make any of them at any time."""
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,17 @@ from numpy.typing import NDArray
 from prunecli.errors import DamagedError
 from prunecli.formats.crc import combine
 
-__all__ = ["CHUNK", "Checksum", "Content", "Copy", "Deferred", "Generated", "Literal", "Piece"]
+__all__ = ["CHUNK", "Checksum", "Content", "Copy", "CrcRun", "Deferred", "Generated", "Literal", "Outcome", "Piece"]
 
 CHUNK = 4 << 20
 """Bytes handled at a time where a piece has no wish of its own."""
+
+
+class Outcome(NamedTuple):
+    """What a content did: whether any of the bytes may have changed, and what it found, if anything."""
+
+    changed: bool
+    found: Any = None
 
 
 class Content(Protocol):
@@ -23,12 +29,20 @@ class Content(Protocol):
     block: int
     """Bytes to cut the piece at: a call never spans a multiple of it."""
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
-        """Edit (or make) the piece's bytes from `start` on, in place; say whether any may have changed."""
+    @property
+    def workspace(self) -> Callable[[], Any]:
+        """What makes the memory that a thread works in; called once a thread, for all contents that share it."""
+
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: Any) -> Outcome:
+        """Edit (or make) the piece's bytes from `start` on, in place."""
+
+
+CrcRun = tuple[int, int, int]
+"""A run of a record: where it begins, its CRC-32, and its length."""
 
 
 class Checksum:
-    """The CRC-32 of a record, folded from its parts in whatever order they come.
+    """The CRC-32 of a record, folded from its runs in whatever order they come; not for several threads at once.
 
     With `expected`, the record's bytes are checked as soon as all of them have been seen.
     """
@@ -39,40 +53,44 @@ class Checksum:
         self._label = label
         self._parts: dict[int, tuple[int, int]] = {}
         self._seen = 0
-        self._lock = threading.Lock()
 
-    def add(self, start: int, crc: int, length: int) -> None:
-        """Take in the CRC-32 of `length` bytes at `start` of the record; what is known already changes nothing.
+    def add(self, found: CrcRun) -> None:
+        """Add a run; one that is known already changes nothing.
 
         Raises:
             DamagedError: that completes the record, and it is not the one that was written.
         """
-        if not length:  # it would stand at the start of its neighbour
+        start, crc, length = found
+        if not length or start in self._parts:  # without bytes, it would stand at the start of its neighbour
             return
-        with self._lock:
-            if start in self._parts:
-                return
-            self._parts[start] = (crc, length)
-            self._seen += length
-            complete = self._seen == self._length
-        if complete and self._expected is not None and self.value != self._expected:
+        self._parts[start] = (crc, length)
+        self._seen += length
+        if self.ready and self._expected is not None and self.value != self._expected:
             raise DamagedError(
                 f"{self._label} is damaged: its CRC-32 is {self.value:08x}, recorded was {self._expected:08x}; "
                 "fetch the checkpoint again"
             )
 
-    def take(self) -> list[tuple[int, int, int]]:
-        """Hand over what was seen as (start, CRC-32, length), neighbours as one, and begin anew."""
-        with self._lock:
-            parts, self._parts, self._seen = self._parts, {}, 0
-        runs: list[tuple[int, int, int]] = []
+    def drain(self) -> list[CrcRun] | None:
+        """Return the runs that were added, neighbours as one, and start anew; None if there were none."""
+        parts, self._parts, self._seen = self._parts, {}, 0
+        runs: list[CrcRun] = []
         for start, (crc, length) in sorted(parts.items()):
             if runs and sum(runs[-1][::2]) == start:
                 first, before, count = runs.pop()
                 runs.append((first, combine(before, crc, length), count + length))
             else:
                 runs.append((start, crc, length))
-        return runs
+        return runs or None
+
+    def merge(self, drained: Iterable[Iterable[int]]) -> None:
+        """Add the runs that another checksum of the record returned from `drain`.
+
+        Raises:
+            DamagedError: as `add`.
+        """
+        for start, crc, length in drained:
+            self.add((start, crc, length))
 
     @property
     def ready(self) -> bool:

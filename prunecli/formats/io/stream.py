@@ -9,14 +9,15 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.errors import PrunecliError
 from prunecli.formats.crc import crc32
-from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, Deferred, Generated, Literal, Piece
+from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, CrcRun, Deferred, Generated, Literal, Piece
 from prunecli.formats.io.sinks import Sink
 from prunecli.formats.io.source import ByteSource
 
@@ -59,17 +60,19 @@ def run_pieces(
     progress: Progress | None = None,
     span: Span = _WHOLE,
     digest: Checksum | None = None,
+    found: Callable[[Any], None] | None = None,
 ) -> None:
     """Make the output that `pieces` describe, or a span of it, and write it to `sink`, with `jobs` threads.
 
     What waits for checksums (`Deferred`) is written as soon as they are complete; if they are not within a span, it is
-    for the caller to write. `digest` sums all other bytes that are written.
+    for the caller to write. `digest` sums all other bytes that are written. `found` is called with what contents find,
+    by one thread at a time.
 
     Raises:
         PrunecliError: whatever a content, a checksum or the source finds; the first one stops all threads.
         OSError: the sink cannot be written.
     """
-    work = _Work(_chunks(pieces, span), source, sink, progress, digest)
+    work = _Work(_chunks(pieces, span), source, sink, progress, digest, found)
     if jobs == 1:
         work.run()
     else:
@@ -95,7 +98,8 @@ def sum_up(pieces: Iterable[Piece], output: ByteSource, span: Span) -> int:
             buffer = np.empty(chunk.length, dtype=np.uint8)
         data = buffer[: chunk.length]
         output.read_into(chunk.offset, data.data)
-        _sum_runs(chunk, data, digest)
+        for run in _runs(chunk, data):
+            digest.add(run)
     return digest.value
 
 
@@ -139,6 +143,34 @@ def _cut(piece: Piece) -> Iterator[_Part]:
         yield _Part(piece, start, min(block, piece.length - start))
 
 
+@dataclass(slots=True)
+class _Findings:
+    """What one thread found in a chunk: runs for checksums, and what contents say."""
+
+    sums: list[tuple[Checksum, CrcRun]] = field(default_factory=list)
+    found: list[Any] = field(default_factory=list)
+
+
+class _Workspaces:
+    """The memory of one thread: a buffer for its chunk, and what contents work in, by what makes that."""
+
+    def __init__(self) -> None:
+        self._buffer = np.empty(0, dtype=np.uint8)
+        self._made: dict[Callable[[], Any], Any] = {}
+
+    def buffer(self, length: int) -> NDArray[np.uint8]:
+        """Return memory for a chunk."""
+        if self._buffer.size < length:
+            self._buffer = np.empty(max(length, CHUNK), dtype=np.uint8)
+        return self._buffer[:length]
+
+    def of(self, make: Callable[[], Any]) -> Any:
+        """Return what `make` has made for this thread."""
+        if make not in self._made:
+            self._made[make] = make()
+        return self._made[make]
+
+
 class _Work:
     """What the threads share: the chunks still to do, whose turn it is to write, and what must wait for the end."""
 
@@ -149,12 +181,14 @@ class _Work:
         sink: Sink,
         progress: Progress | None,
         digest: Checksum | None,
+        found: Callable[[Any], None] | None,
     ) -> None:
         self._chunks = chunks
         self._source = source
         self._sink = sink
         self._progress = progress
         self._digest = digest
+        self._found = found
         self._turn = threading.Condition()
         self._next = 0
         self._stopped = False
@@ -162,12 +196,10 @@ class _Work:
 
     def run(self) -> None:
         """Take chunks until there are none left, or another thread has failed."""
-        buffer = np.empty(0, dtype=np.uint8)
+        spaces = _Workspaces()
         try:
             while (chunk := self._take()) is not None:
-                if buffer.size < chunk.length:
-                    buffer = np.empty(max(chunk.length, CHUNK), dtype=np.uint8)
-                self._do(chunk, buffer[: chunk.length])
+                self._do(chunk, spaces)
         except BaseException:
             self.stop()
             raise
@@ -188,17 +220,18 @@ class _Work:
         with self._turn:
             return None if self._stopped else next(self._chunks, None)
 
-    def _do(self, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
+    def _do(self, chunk: _Chunk, spaces: _Workspaces) -> None:
+        buffer = spaces.buffer(chunk.length)
         _read(self._source, chunk, buffer)
-        deferred = []
+        deferred, findings = [], _Findings()
         at = 0
         for part in chunk.parts:
-            data = buffer[at : at + part.length]
             if isinstance(part.piece, Deferred):
                 deferred.append((at, part.piece))
             else:
-                _fill(part, data)
+                _fill(part, buffer[at : at + part.length], spaces, findings)
             at += part.length
+        self._add(findings)
         if self._sink.ordered and not self._wait_for(chunk.index):
             return
         for at, piece in deferred:
@@ -207,33 +240,42 @@ class _Work:
             else:
                 self._late.append((chunk.offset + at, piece))
         self._sink.write(buffer.data, chunk.offset)
-        if self._digest is not None:
-            _sum_runs(chunk, buffer, self._digest)
-        self._done(chunk)
+        self._done(chunk, [] if self._digest is None else list(_runs(chunk, buffer)))
+
+    def _add(self, findings: _Findings) -> None:
+        with self._turn:
+            for checksum, run in findings.sums:
+                checksum.add(run)
+            if self._found is not None:
+                for found in findings.found:
+                    self._found(found)
 
     def _wait_for(self, index: int) -> bool:
         with self._turn:
             self._turn.wait_for(lambda: self._next == index or self._stopped)
             return not self._stopped
 
-    def _done(self, chunk: _Chunk) -> None:
+    def _done(self, chunk: _Chunk, written: Iterable[CrcRun]) -> None:
         with self._turn:
             self._next += 1
+            if self._digest is not None:
+                for run in written:
+                    self._digest.add(run)
             if self._progress is not None:
                 self._progress(chunk.length)
             if self._sink.ordered:
                 self._turn.notify_all()
 
 
-def _sum_runs(chunk: _Chunk, data: NDArray[np.uint8], digest: Checksum) -> None:
-    """Add the chunk's bytes to a digest, but for what depends on other checksums."""
+def _runs(chunk: _Chunk, data: NDArray[np.uint8]) -> Iterator[CrcRun]:
+    """Sum the chunk's bytes, but for what depends on other checksums."""
     start = at = 0
     for part in chunk.parts:
         if isinstance(part.piece, Deferred):
-            digest.add(chunk.offset + start, crc32(data[start:at].data), at - start)
+            yield chunk.offset + start, crc32(data[start:at].data), at - start
             start = at + part.length
         at += part.length
-    digest.add(chunk.offset + start, crc32(data[start:at].data), at - start)
+    yield chunk.offset + start, crc32(data[start:at].data), at - start
 
 
 def _read(source: ByteSource, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
@@ -256,24 +298,23 @@ def _read(source: ByteSource, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
         source.read_into(start + shift, buffer[start:stop].data)
 
 
-def _fill(part: _Part, data: NDArray[np.uint8]) -> None:
+def _fill(part: _Part, data: NDArray[np.uint8], spaces: _Workspaces, findings: _Findings) -> None:
     piece = part.piece
     if isinstance(piece, Literal):
         data[:] = np.frombuffer(piece.data, dtype=np.uint8)[part.start : part.start + part.length]
         return
-    if isinstance(piece, Generated):
-        piece.content.fill(data, part.start)
-        if piece.after is not None:
-            piece.after.add(part.start, crc32(data.data), part.length)
-        return
-    if not isinstance(piece, Copy):
+    if not isinstance(piece, Copy | Generated):
         raise PrunecliError(f"no way to fill a {type(piece).__name__}")
-    place = piece.record_start + part.start
-    crc = None
-    if piece.before is not None:
-        crc = crc32(data.data)
-        piece.before.add(place, crc, part.length)
-    if piece.content is not None and piece.content.fill(data, part.start):
-        crc = None
+    place, crc = part.start, None
+    if isinstance(piece, Copy):
+        place += piece.record_start
+        if piece.before is not None:
+            crc = crc32(data.data)
+            findings.sums.append((piece.before, (place, crc, part.length)))
+    if piece.content is not None:
+        changed, found = piece.content.fill(data, part.start, spaces.of(piece.content.workspace))
+        crc = None if changed else crc
+        if found is not None:
+            findings.found.append(found)
     if piece.after is not None:
-        piece.after.add(place, crc32(data.data) if crc is None else crc, part.length)
+        findings.sums.append((piece.after, (place, crc32(data.data) if crc is None else crc, part.length)))

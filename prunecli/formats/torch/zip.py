@@ -166,7 +166,7 @@ def _copied(record: Record, patches: Sequence[Patch], label: str, after: Checksu
 
 
 def _literal(data: bytes, after: Checksum) -> Iterable[Piece]:
-    after.add(0, crc32(data), len(data))
+    after.add((0, crc32(data), len(data)))
     return [Literal(data)]
 
 

@@ -4,19 +4,22 @@ Parameters are found by name, then by canonical name, so that wrappers, containe
 matter. Memory is a few blocks a thread; tensors that are not row-major are gathered one at a time.
 """
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prunecli.core.random_stream import BLOCK
 from prunecli.errors import UsageError
 from prunecli.formats.base import Layout, TensorInfo
+from prunecli.formats.io.pieces import Generated, Outcome
+from prunecli.formats.io.sinks import NullSink
+from prunecli.formats.io.stream import run_pieces
 from prunecli.surgery.compare.model import Change, Comparison
 from prunecli.surgery.data.effective import EffectiveValues, comparable
+from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selection, select
 from prunecli.surgery.report.measure import CheckpointRef
@@ -52,8 +55,9 @@ def compare(before: Layout, after: Layout, selection: Selection | None = None, r
     else:
         tasks += [_described(before, after, pair, "carried") for pair in _paired(*sides)]
     own = _without_repetitions(tasks)
-    told = cumulative(run.progress, sum(task.nbytes for task in own))
-    _carry_out(own, run.threads, told)
+    pieces = [Generated(task.nbytes, _BothSides(task)) for task in own]
+    progress = cumulative(run.progress, sum(task.nbytes for task in own))
+    run_pieces(pieces, after.source, NullSink(), jobs=run.threads, progress=progress, found=_add)
     old, new = (CheckpointRef(each.source.name, each.format, each.source.size) for each in (before, after))
     return Comparison(old, new, [task.change() for task in tasks], uncompared)
 
@@ -113,7 +117,6 @@ class _Task:
     same_as: "_Task | None" = None
     found: list[int] = field(default_factory=lambda: [0] * 5)
     left: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def change(self) -> Change:
         """Return what was found."""
@@ -128,34 +131,67 @@ class _Task:
             shared_with=None if self.same_as is None else self.same_as.row.name,
         )
 
-    def look(self, start: int) -> int:
-        """Compare a block, and return how many bytes were read."""
+    def look(self, start: int, space: "_Workspaces") -> "_Found | None":
+        """Compare the block of elements that begins at `start`."""
         if self.before is None or self.after is None:
-            return 0
+            return None
         count = min(BLOCK, self.elements - start)
         if self.row.kind == "parameter":
-            found = _compare_values(self.before, self.after, start, count)
-        elif self.state:
-            _, _, newly_zero, revived, changed = _compare_values(self.before, self.after, start, count)
-            found = (0, 0, newly_zero, 0, revived + changed)
-        else:
-            differing = self.before.read(start, count) != self.after.read(start, count)
-            found = (0, 0, 0, 0, int(np.count_nonzero(differing)))
-        with self.lock:
-            self.found = [old + new for old, new in zip(self.found, found, strict=True)]
-            self.left -= count
-            done = not self.left
-        if done:
-            self.before.release()
-            self.after.release()
-        return self.nbytes * count // self.elements
+            return _compare_values(self.before, self.after, start, count, space)
+        if self.state:
+            _, _, newly_zero, revived, changed = _compare_values(self.before, self.after, start, count, space)
+            return 0, 0, newly_zero, 0, revived + changed
+        differing = self.before.read(start, count, space.before) != self.after.read(start, count, space.after)
+        return 0, 0, 0, 0, int(np.count_nonzero(differing))
+
+    def add(self, counts: "_Found", elements: int) -> None:
+        """Add what was found in so many elements."""
+        self.found = [old + new for old, new in zip(self.found, counts, strict=True)]
+        self.left -= elements
+        if not self.left:
+            for side in (self.before, self.after):
+                if side is not None:
+                    side.release()
+
+
+_Found = tuple[int, int, int, int, int]
+"""Zeros before and after, newly zero, revived and otherwise changed elements."""
+
+
+class _Workspaces:
+    """The memory of a thread, for each side."""
+
+    def __init__(self) -> None:
+        self.before = Workspace()
+        self.after = Workspace()
+
+
+class _BothSides:
+    """A tensor before and after as a piece of a pass in which nothing is written; it reads its blocks by itself."""
+
+    workspace = _Workspaces
+
+    def __init__(self, task: _Task) -> None:
+        self.block = BLOCK * (task.nbytes // task.elements)
+        self._task = task
+
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: _Workspaces) -> Outcome:
+        """Compare a block."""
+        first = start // self.block * BLOCK
+        counts = self._task.look(first, workspace)
+        return Outcome(False, counts and (self._task, counts, min(BLOCK, self._task.elements - first)))
+
+
+def _add(found: tuple[_Task, _Found, int]) -> None:
+    task, counts, elements = found
+    task.add(counts, elements)
 
 
 def _compare_values(
-    before: EffectiveValues, after: EffectiveValues, start: int, count: int
-) -> tuple[int, int, int, int, int]:
-    old, was_zero = before.effective(start, count)
-    new, is_zero = after.effective(start, count)
+    before: EffectiveValues, after: EffectiveValues, start: int, count: int, space: _Workspaces
+) -> _Found:
+    old, was_zero = before.effective(start, count, space.before)
+    new, is_zero = after.effective(start, count, space.after)
     zeros_before, zeros = int(np.count_nonzero(was_zero)), int(np.count_nonzero(is_zero))
     both = int(np.count_nonzero(was_zero & is_zero))
     differing = old != new
@@ -188,8 +224,8 @@ def _described(before: Layout, after: Layout, pair: _Pair, kind: Literal["parame
     read = (*weights, old.mask, new.mask)
     return _Task(
         row,
-        EffectiveValues(before, old, "before", weights[0]),
-        EffectiveValues(after, new, "after", weights[1]),
+        EffectiveValues(before, old, weights[0]),
+        EffectiveValues(after, new, weights[1]),
         tuple(each and (each.storage.key, each.view.start, each.view.normal(), each.dtype.name) for each in read),
         elements,
         sum(each.elements * each.dtype.itemsize for each in read if each is not None),
@@ -221,49 +257,3 @@ def _without_repetitions(tasks: Sequence[_Task]) -> list[_Task]:
         else:
             task.same_as = other
     return own
-
-
-def _carry_out(tasks: Sequence[_Task], threads: int, told: Callable[[int], None] | None) -> None:
-    """Do tasks block by block; the first error stops all threads."""
-    queue = _Queue(tasks, told)
-    if threads == 1:
-        queue.run()
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="prunecli") as pool:
-        try:
-            for each in [pool.submit(queue.run) for _ in range(threads)]:
-                each.result()
-        except BaseException:
-            queue.stop()
-            raise
-
-
-class _Queue:
-    """The blocks that are still to be looked at."""
-
-    def __init__(self, tasks: Sequence[_Task], told: Callable[[int], None] | None) -> None:
-        self._blocks = ((task, start) for task in tasks for start in range(0, task.elements, BLOCK))
-        self._told = told
-        self._stopped = False
-        self._lock = threading.Lock()
-
-    def run(self) -> None:
-        """Take blocks until there are none left, or another thread has failed."""
-        try:
-            while (block := self._take()) is not None:
-                task, start = block
-                done = task.look(start)
-                if self._told is not None:
-                    with self._lock:
-                        self._told(done)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Let every thread end after the block it is at."""
-        self._stopped = True
-
-    def _take(self) -> tuple[_Task, int] | None:
-        with self._lock:
-            return None if self._stopped else next(self._blocks, None)

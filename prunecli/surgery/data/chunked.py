@@ -7,15 +7,14 @@ from numpy.typing import NDArray
 
 from prunecli.core.random_stream import BLOCK
 from prunecli.core.raw_elements import clear_dropped, scale
-from prunecli.core.scratch import Scratch
 from prunecli.core.structure.counter import Window
 from prunecli.formats.base import Patch
 from prunecli.formats.folders.dcp.boxes import Box
+from prunecli.formats.io.pieces import Outcome
 from prunecli.surgery.data.passes import TensorPass
+from prunecli.surgery.data.workspace import Workspace
 
 __all__ = ["part_patches"]
-
-_scratch = Scratch()
 
 
 def part_patches(job: TensorPass, box: Box, *, scaled: bool, cleared: bool) -> Iterator[Patch]:
@@ -32,6 +31,8 @@ def part_patches(job: TensorPass, box: Box, *, scaled: bool, cleared: bool) -> I
 class _Run:
     """The elements of one mask block that a part holds: `count` of its own from `first` on."""
 
+    workspace = Workspace
+
     def __init__(
         self, job: TensorPass, box: Box, base: int, first: int, count: int, *, scaled: bool, cleared: bool
     ) -> None:
@@ -43,31 +44,33 @@ class _Run:
         self._scaled = scaled
         self._cleared = cleared
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
         """Handle all of them."""
         job, mask = self._job, self._job.mask
         raw = job.elements(data)
-        whole = _scratch.flags("whole", min(BLOCK, mask.parameter.weight.elements - self._base))
-        before = mask.keep(self._base, whole)
+        whole = workspace.keep.flags(min(BLOCK, mask.parameter.weight.elements - self._base))
+        before = mask.keep(self._base, whole, workspace)
         place = self._box.place(self._first, raw.size, self._base)
         where = self._base + (place.start if isinstance(place, slice) else place)
         window = _window(self._box)
         counted_at = where if window is None else self._first
         if mask.trivial:
-            job.count(job.zeros(raw), None, whole[: raw.size], counted_at, window=window)
+            job.count(job.zeros(raw, workspace), None, whole[: raw.size], counted_at, window=window)
         else:
             mask.digest.add(self._base, whole)
             keep = whole[place]
             if self._scaled:
                 dtype = job.tensor.dtype
-                scale(raw, mask.old.read(self._base, whole.size)[place], dtype.half or dtype.name)
-            job.count(job.zeros(raw), None if before is None else before[place], keep, counted_at, window=window)
+                scale(raw, mask.old.read(self._base, whole.size, workspace.mask)[place], dtype.half or dtype.name)
+            job.count(
+                job.zeros(raw, workspace), None if before is None else before[place], keep, counted_at, window=window
+            )
             if self._cleared:
                 clear_dropped(raw, keep)
         if job.tally.values is not None:
             for low, high in self._rows(raw.size):
                 job.sum_up(raw[low:high], where + low if isinstance(where, int) else int(where[low]))
-        return self._cleared
+        return Outcome(self._cleared)
 
     def _rows(self, count: int) -> Iterator[tuple[int, int]]:
         """Cut these elements where they do not lie together in the whole."""

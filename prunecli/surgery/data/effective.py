@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.raw_elements import Unsigned, is_one, is_zero, scale
-from prunecli.core.scratch import Scratch
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.views import View
 from prunecli.surgery.data.final_mask import Elements, check_scalable
+from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
 __all__ = ["EffectiveValues", "comparable"]
@@ -19,49 +19,38 @@ Flags = NDArray[np.bool_]
 _WIDTHS = (1, 2, 4, 8)
 """Bytes of the elements that are read as integers."""
 
-_scratch = Scratch()
-
 
 class EffectiveValues:
-    """One side of a comparison: the values of a parameter, or with `exact` its bytes, seen as integers.
+    """One side of a comparison: the values of a parameter, or with `exact` its bytes, seen as integers."""
 
-    What several threads read at once is theirs until they read with the same `tag` again.
-    """
-
-    def __init__(self, layout: Layout, parameter: Parameter, tag: str, weight: TensorInfo) -> None:
+    def __init__(self, layout: Layout, parameter: Parameter, weight: TensorInfo) -> None:
         self._parameter = parameter
-        self._tag = tag
         self._signed_zero = parameter.weight.dtype.signed_zero
         self._weight = Elements(layout.source, weight, big_endian=layout.big_endian)
         mask = parameter.mask
         self._mask = None if mask is None else Elements(layout.source, mask, big_endian=layout.big_endian)
         self._one = 1 if mask is None else mask.dtype.one
 
-    def read(self, start: int, count: int) -> Unsigned:
-        """Return the elements `start .. start + count - 1` as they are stored, shape `(count,)`."""
-        found = self._weight.read(start, count)
-        kept: Unsigned = _scratch.bytes(f"{self._tag} values", found.nbytes).view(found.dtype)
-        np.copyto(kept, found)
-        return kept
+    def read(self, start: int, count: int, workspace: Workspace) -> Unsigned:
+        """Return the elements `start .. start + count - 1` as they are stored, shape `(count,)`; not to be changed."""
+        return self._weight.read(start, count, workspace.weight)
 
-    def effective(self, start: int, count: int) -> tuple[Unsigned, Flags]:
+    def effective(self, start: int, count: int, workspace: Workspace) -> tuple[Unsigned, Flags]:
         """Return elements times their mask, where that is not zero, and which of them are zero; shapes `(count,)`.
 
         Raises:
             UnsupportedError: the mask holds more than 0 and 1, and is not of the weight's type.
         """
-        raw = self.read(start, count)
-        zero = _scratch.flags(f"{self._tag} zero", count)
+        raw, zero = self.read(start, count, workspace), workspace.zero.flags(count)
         if self._mask is None:
-            return raw, is_zero(raw, signed_zero=self._signed_zero, out=zero)
-        mask = self._mask.read(start, count)
-        dropped = _scratch.flags("dropped", count)
-        is_zero(mask, signed_zero=self._mask.tensor.dtype.signed_zero, out=dropped)
+            return raw, is_zero(raw, signed_zero=self._signed_zero, out=zero, room=workspace.room)
+        mask, dropped = self._mask.read(start, count, workspace.mask), workspace.before.flags(count)
+        is_zero(mask, signed_zero=self._mask.tensor.dtype.signed_zero, out=dropped, room=workspace.room)
         if np.count_nonzero(dropped) + np.count_nonzero(is_one(mask, self._one)) != count:
             check_scalable(self._parameter)
-            dtype = self._parameter.weight.dtype
+            dtype, raw = self._parameter.weight.dtype, raw.copy()
             scale(raw, mask, dtype.half or dtype.name)
-        is_zero(raw, signed_zero=self._signed_zero, out=zero)
+        is_zero(raw, signed_zero=self._signed_zero, out=zero, room=workspace.room)
         return raw, np.logical_or(zero, dropped, out=zero)
 
     def release(self) -> None:

@@ -1,25 +1,24 @@
 """The mask that a parameter ends up with, made block by block from what the file has and what the stream draws."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.once import Once
 from prunecli.core.random_stream import BLOCK, Subset
 from prunecli.core.raw_elements import MaskDigest, Unsigned, is_one, is_zero, unsigned
-from prunecli.core.scratch import Scratch
+from prunecli.core.scratch import Buffer
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.io.source import ByteSource
+from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
 __all__ = ["CandidateCount", "Elements", "FinalMask", "check_scalable", "scan_candidates"]
 
 Flags = NDArray[np.bool_]
-
-_scratch = Scratch()
 
 _MULTIPLIES = ("float64", "float32", "float16", "bfloat16")
 """Types whose masks are multiplied in if they hold more than 0 and 1, and complex numbers of two of them."""
@@ -36,35 +35,33 @@ class Elements:
         self.tensor = tensor
         self._source = source
         self._big_endian = big_endian
-        self._gathered: Unsigned | None = None
-        self._lock = threading.Lock()
+        self._gathered = Once(self._gather)
 
-    def read(self, start: int, count: int) -> Unsigned:
-        """Return the raw elements `start .. start + count - 1`, shape `(count,)`, until this thread reads again."""
+    def read(self, start: int, count: int, buffer: Buffer) -> Unsigned:
+        """Return the raw elements `start .. start + count - 1`, shape `(count,)`, to be read only.
+
+        They lie in the buffer, unless they were gathered.
+        """
         if self.tensor.view.row_major:
-            return self._stored(self.tensor.view.start + start, count)
+            return self._stored(self.tensor.view.start + start, count, buffer)
         return self.whole()[start : start + count]
 
     def whole(self) -> Unsigned:
         """Return all elements, shape `(elements,)`; gathered once."""
-        with self._lock:
-            if self._gathered is None:
-                self._gathered = self._gather()
-            return self._gathered
+        return self._gathered.get()
 
     def release(self) -> None:
         """Forget what was gathered."""
-        with self._lock:
-            self._gathered = None
+        self._gathered.release()
 
-    def _stored(self, first: int, count: int) -> Unsigned:
+    def _stored(self, first: int, count: int, buffer: Buffer) -> Unsigned:
         itemsize = self.tensor.dtype.itemsize
-        data = _scratch.bytes("stored", count * itemsize)
+        data = buffer.bytes(count * itemsize)
         self._source.read_into(self.tensor.storage.offset + first * itemsize, data.data)
         return unsigned(data, itemsize, big_endian=self._big_endian, paired=self.tensor.dtype.paired)
 
     def _gather(self) -> Unsigned:
-        view = self.tensor.view
+        view, buffer = self.tensor.view, Buffer()
         gathered = unsigned(
             np.empty(view.elements * self.tensor.dtype.itemsize, dtype=np.uint8),
             self.tensor.dtype.itemsize,
@@ -74,7 +71,7 @@ class Elements:
         for first in range(view.start, view.stop, BLOCK):
             count = min(BLOCK, view.stop - first)
             inside, logical = view.place(first, count)
-            gathered[logical[inside]] = self._stored(first, count)[inside]
+            gathered[logical[inside]] = self._stored(first, count, buffer)[inside]
         return gathered
 
 
@@ -101,13 +98,13 @@ def scan_candidates(
     mask = FinalMask(source, parameter, None, big_endian=big_endian, zeros_are_pruned=zeros_are_pruned)
     one = parameter.mask.dtype.one if parameter.mask else 1
     digest = MaskDigest()
-    ranks, total, binary = [], 0, True
+    ranks, total, binary, workspace = [], 0, True, Workspace()
     for start in range(0, elements, BLOCK):
         count = min(BLOCK, elements - start)
-        candidates = np.empty(count, dtype=np.bool_)
-        mask.candidates(start, candidates)
+        candidates = workspace.candidates.flags(count)
+        mask.candidates(start, candidates, workspace)
         if parameter.mask is not None:
-            raw = mask.old.read(start, count)
+            raw = mask.old.read(start, count, workspace.mask)
             binary = binary and int(np.count_nonzero(is_one(raw, one))) == int(np.count_nonzero(raw))
         digest.add(start, candidates)
         ranks.append(total)
@@ -153,9 +150,8 @@ class FinalMask:
         self._old = Elements(source, parameter.mask, big_endian=big_endian) if parameter.mask else None
         self.weight = Elements(source, parameter.weight, big_endian=big_endian)
         self._zeros_are_pruned = zeros_are_pruned
-        self._whole: Flags | None = None
-        self._whole_before: Flags | None = None
-        self._lock = threading.Lock()
+        self._whole = Once(self._make_whole)
+        self._whole_before = Once(self._make_whole_before)
 
     @property
     def trivial(self) -> bool:
@@ -169,34 +165,34 @@ class FinalMask:
             raise ValueError(f"{self.parameter.name} has no mask in the file")
         return self._old
 
-    def before(self, start: int, count: int) -> Flags | None:
-        """Tell what the file's mask keeps, for this thread until it asks again; None where there is no mask."""
+    def before(self, start: int, count: int, workspace: Workspace) -> Flags | None:
+        """Return what the file's mask keeps; None where there is no mask."""
         if self._old is None:
             return None
         signed_zero = self._old.tensor.dtype.signed_zero
-        out = _scratch.flags("before", count)
-        is_zero(self._old.read(start, count), signed_zero=signed_zero, out=out)
+        out = workspace.before.flags(count)
+        is_zero(self._old.read(start, count, workspace.mask), signed_zero=signed_zero, out=out, room=workspace.room)
         np.logical_not(out, out=out)
         return out
 
-    def candidates(self, start: int, out: Flags) -> Flags | None:
-        """Write into `out` which elements may be drawn; return what `before` tells of them."""
-        before = self.before(start, out.size)
+    def candidates(self, start: int, out: Flags, workspace: Workspace) -> Flags | None:
+        """Write into `out` which elements may be drawn; return what `before` returns for them."""
+        before = self.before(start, out.size, workspace)
         if before is None:
             out.fill(True)
         else:
             np.copyto(out, before)
         if self._zeros_are_pruned:
-            raw = self.weight.read(start, out.size)
+            raw = self.weight.read(start, out.size, workspace.weight)
             signed_zero = self.weight.tensor.dtype.signed_zero
-            zero = is_zero(raw, signed_zero=signed_zero, out=_scratch.flags("zero", out.size))
+            zero = is_zero(raw, signed_zero=signed_zero, out=workspace.zero.flags(out.size), room=workspace.room)
             np.greater(out, zero, out=out)
         return before
 
-    def keep(self, start: int, out: Flags) -> Flags | None:
+    def keep(self, start: int, out: Flags, workspace: Workspace) -> Flags | None:
         """Write into `out` what is kept of the elements from `start`, a multiple of `BLOCK`, on.
 
-        Returns what `before` tells of them.
+        Returns what `before` returns for them.
         """
         if self.trivial:
             out.fill(True)
@@ -205,7 +201,7 @@ class FinalMask:
             self.subset.draw(start, out)
             np.logical_not(out, out=out)
             return None
-        before = self.candidates(start, out)
+        before = self.candidates(start, out, workspace)
         if self.subset is not None and self._ranks is not None:
             rank, places = self._ranks[start // BLOCK], np.flatnonzero(out)
             out[places[self.subset.span(rank, rank + places.size)]] = False
@@ -213,36 +209,30 @@ class FinalMask:
 
     def whole(self) -> Flags:
         """Return the mask of all elements, in logical order; made once, for tensors that are not row-major."""
-        with self._lock:
-            if self._whole is None:
-                elements = self.parameter.weight.elements
-                whole = np.empty(elements, dtype=np.bool_)
-                for start in range(0, elements, BLOCK):
-                    self.keep(start, whole[start : start + BLOCK])
-                    self.digest.add(start, whole[start : start + BLOCK])
-                self._whole = whole
-            return self._whole
+        return self._whole.get()
 
     def whole_before(self) -> Flags | None:
         """Return what the file's mask keeps of all elements, made once; None where there is no mask."""
-        if self._old is None:
-            return None
-        with self._lock:
-            if self._whole_before is None:
-                elements = self.parameter.weight.elements
-                whole = np.empty(elements, dtype=np.bool_)
-                for start in range(0, elements, BLOCK):
-                    part = whole[start : start + BLOCK]
-                    before = self.before(start, part.size)
-                    if before is not None:
-                        np.copyto(part, before)
-                self._whole_before = whole
-            return self._whole_before
+        return None if self._old is None else self._whole_before.get()
 
     def release(self) -> None:
         """Forget what was made whole."""
-        with self._lock:
-            self._whole = self._whole_before = None
-        self.weight.release()
-        if self._old is not None:
-            self._old.release()
+        for each in (self._whole, self._whole_before, self.weight, self._old):
+            if each is not None:
+                each.release()
+
+    def _make_whole(self) -> Flags:
+        whole, workspace = np.empty(self.parameter.weight.elements, dtype=np.bool_), Workspace()
+        for start in range(0, whole.size, BLOCK):
+            self.keep(start, whole[start : start + BLOCK], workspace)
+            self.digest.add(start, whole[start : start + BLOCK])
+        return whole
+
+    def _make_whole_before(self) -> Flags:
+        whole, workspace = np.empty(self.parameter.weight.elements, dtype=np.bool_), Workspace()
+        for start in range(0, whole.size, BLOCK):
+            part = whole[start : start + BLOCK]
+            before = self.before(start, part.size, workspace)
+            if before is not None:
+                np.copyto(part, before)
+        return whole

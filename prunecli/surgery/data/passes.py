@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from prunecli.core.random_stream import BLOCK
 from prunecli.core.raw_elements import Unsigned, clear_dropped, fill_mask, is_zero, scale, unsigned
-from prunecli.core.scratch import Scratch
 from prunecli.core.structure.counter import StructureCounter, Window
 from prunecli.core.structure.slices import SliceTally
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
 from prunecli.formats.folders.dcp.boxes import Box
 from prunecli.formats.folders.dcp.reassembled import box_of
-from prunecli.formats.io.pieces import CHUNK, Checksum
+from prunecli.formats.io.pieces import CHUNK, Checksum, CrcRun, Outcome
 from prunecli.surgery.data.final_mask import FinalMask
+from prunecli.surgery.data.workspace import Workspace
 
 __all__ = [
     "Cleared",
@@ -39,8 +39,6 @@ __all__ = [
 ]
 
 Flags = NDArray[np.bool_]
-
-_scratch = Scratch()
 
 
 class ZeroCounts:
@@ -69,12 +67,18 @@ class ZeroCounts:
             self.zeros_before += zeros_before
             self.zeros += zeros
 
+    def sum_up(self, run: CrcRun) -> None:
+        """Take in the checksum of a run of values."""
+        if self.values is not None:
+            with self._lock:
+                self.values.add(run)
+
     def take(self) -> dict[str, Any] | None:
         """Hand over what was found, and begin anew: what one process tells another, None if there is nothing."""
         with self._lock:
             counts = [self.zeros_before, self.zeros]
             self.zeros_before = self.zeros = 0
-        values = [] if self.values is None else [list(run) for run in self.values.take()]
+        values = (self.values and self.values.drain()) or []
         structure = None if self.structure is None else self.structure.take()
         slices = None if self.slices is None else self.slices.take()
         if not (any(counts) or values or structure or slices):
@@ -85,8 +89,7 @@ class ZeroCounts:
         """Take in what was handed over."""
         self.add(*told["zeros"])
         if self.values is not None:
-            for start, crc, length in told["values"]:
-                self.values.add(start, crc, length)
+            self.values.merge(told["values"])
         if self.structure is not None and told["structure"] is not None:
             self.structure.give(told["structure"])
         if self.slices is not None and told["slices"] is not None:
@@ -122,10 +125,10 @@ class TensorPass:
         dtype = self.tensor.dtype
         return unsigned(data, dtype.itemsize, big_endian=self.big_endian, paired=dtype.paired)
 
-    def zeros(self, raw: Unsigned) -> Flags:
-        """Tell which elements of the weight are zero."""
+    def zeros(self, raw: Unsigned, workspace: Workspace) -> Flags:
+        """Return which elements of the weight are zero."""
         signed_zero = self.mask.parameter.weight.dtype.signed_zero
-        return is_zero(raw, signed_zero=signed_zero, out=_scratch.flags("zero", raw.size))
+        return is_zero(raw, signed_zero=signed_zero, out=workspace.zero.flags(raw.size), room=workspace.room)
 
     def count(
         self,
@@ -160,7 +163,7 @@ class TensorPass:
     def sum_up(self, raw: Unsigned, first: int) -> None:
         """Add the parameter's elements from `first` on, as they come out, to its checksum."""
         if self.tally.values is not None:
-            self.tally.values.add(first * raw.itemsize, crc32(raw.view(np.uint8).data), raw.nbytes)
+            self.tally.sum_up((first * raw.itemsize, crc32(raw.view(np.uint8).data), raw.nbytes))
 
 
 def _or_not(flags: Flags, others: Flags) -> None:
@@ -171,31 +174,33 @@ def _or_not(flags: Flags, others: Flags) -> None:
 class _Blocks(ABC):
     """The common part of contents that see a row-major tensor block by block."""
 
+    workspace = Workspace
+
     def __init__(self, job: TensorPass) -> None:
         self.job = job
         self.block = BLOCK * job.tensor.dtype.itemsize
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
         """Handle one block."""
         job = self.job
         raw = job.elements(data)
         first = start // job.tensor.dtype.itemsize
-        keep = _scratch.flags("keep", raw.size)
-        before = job.mask.keep(first, keep)
+        keep = workspace.keep.flags(raw.size)
+        before = job.mask.keep(first, keep, workspace)
         if not job.mask.trivial:
             job.mask.digest.add(first, keep)
-        return self._handle(raw, first, keep, before)
+        return Outcome(self._handle(raw, first, keep, before, workspace))
 
     @abstractmethod
-    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> bool:
         """Do what this content is for; say whether the bytes may have changed."""
 
 
 class CountZeros(_Blocks):
     """A weight that passes unchanged, its zeros counted."""
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
-        self.job.count(self.job.zeros(raw), before, keep, first)
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> bool:
+        self.job.count(self.job.zeros(raw, workspace), before, keep, first)
         self.job.sum_up(raw, first)
         return False
 
@@ -207,12 +212,12 @@ class ZeroDropped(_Blocks):
         super().__init__(job)
         self._binary = binary
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> bool:
         job = self.job
         if not self._binary:
             dtype = job.tensor.dtype
-            scale(raw, job.mask.old.read(first, raw.size), dtype.half or dtype.name)
-        job.count(job.zeros(raw), before, keep, first)
+            scale(raw, job.mask.old.read(first, raw.size, workspace.mask), dtype.half or dtype.name)
+        job.count(job.zeros(raw, workspace), before, keep, first)
         clear_dropped(raw, keep)
         job.sum_up(raw, first)
         return True
@@ -221,24 +226,26 @@ class ZeroDropped(_Blocks):
 class Cleared:
     """Optimizer state of a weight: zeroed where the weight is dropped, and not counted."""
 
+    workspace = Workspace
+
     def __init__(self, job: TensorPass) -> None:
         self._job = job
         self.block = BLOCK * job.tensor.dtype.itemsize
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
         """Handle one block."""
         raw = self._job.elements(data)
-        keep = _scratch.flags("keep", raw.size)
-        self._job.mask.keep(start // self._job.tensor.dtype.itemsize, keep)
+        keep = workspace.keep.flags(raw.size)
+        self._job.mask.keep(start // self._job.tensor.dtype.itemsize, keep, workspace)
         clear_dropped(raw, keep)
-        return True
+        return Outcome(True)
 
 
 class UpdateMask(_Blocks):
     """A mask that the file has, with what is drawn now set to zero; the weight is read beside it for the count."""
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
-        _count_beside(self.job, first, keep, before)
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> bool:
+        _count_beside(self.job, first, keep, before, workspace)
         clear_dropped(raw, keep)
         return True
 
@@ -246,18 +253,18 @@ class UpdateMask(_Blocks):
 class WriteMask(_Blocks):
     """A new mask, in the type of its tensor."""
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None) -> bool:
-        _count_beside(self.job, first, keep, before)
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> bool:
+        _count_beside(self.job, first, keep, before, workspace)
         fill_mask(raw, keep, self.job.tensor.dtype.one)
         return True
 
 
-def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None) -> None:
+def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> None:
     """Count a weight's zeros from its mask's block, unless the weight is woven and counted where it lies."""
     weight = job.mask.weight
     if weight.tensor.view.row_major:
-        raw = weight.read(first, keep.size)
-        job.count(job.zeros(raw), before, keep, first)
+        raw = weight.read(first, keep.size, workspace.weight)
+        job.count(job.zeros(raw, workspace), before, keep, first)
         job.sum_up(raw, first)
 
 
@@ -268,6 +275,7 @@ class StridedRegion:
     """
 
     block = CHUNK
+    workspace = Workspace
 
     def __init__(self, origin: int, length: int, jobs: Sequence[tuple[TensorPass, "StridedSteps"]]) -> None:
         self._origin = origin
@@ -275,7 +283,7 @@ class StridedRegion:
         self._left = length
         self._lock = threading.Lock()
 
-    def fill(self, data: NDArray[np.uint8], start: int) -> bool:
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
         """Handle the elements of each tensor that lie in this run."""
         changed = False
         for job, action in self._jobs:
@@ -284,16 +292,24 @@ class StridedRegion:
             inside, logical = job.tensor.view.place((self._origin + start) // itemsize, raw.size)
             if inside.any():
                 own = logical[inside]
-                changed |= self._handle(job, action, raw, inside, own if job.box is None else job.box.spread(own))
+                changed |= self._handle(
+                    job, action, raw, inside, own if job.box is None else job.box.spread(own), workspace
+                )
         with self._lock:
             self._left -= data.size
             if not self._left:
                 for job, _ in self._jobs:
                     job.mask.release()
-        return changed
+        return Outcome(changed)
 
     def _handle(
-        self, job: TensorPass, action: "StridedSteps", raw: Unsigned, inside: Flags, logical: NDArray[np.int64]
+        self,
+        job: TensorPass,
+        action: "StridedSteps",
+        raw: Unsigned,
+        inside: Flags,
+        logical: NDArray[np.int64],
+        workspace: Workspace,
     ) -> bool:
         keep = np.ones(logical.size, dtype=np.bool_) if job.mask.trivial else job.mask.whole()[logical]
         elements = raw[inside]
@@ -302,13 +318,15 @@ class StridedRegion:
             scale(elements, job.mask.old.whole()[logical], dtype.half or dtype.name)
         if action.beside:
             before = job.mask.whole_before()
-            weight = job.mask.weight.read(int(logical[0]), logical.size)
-            job.count(job.zeros(weight), None if before is None else before[logical], keep, logical)
+            weight = job.mask.weight.read(int(logical[0]), logical.size, workspace.weight)
+            job.count(job.zeros(weight, workspace), None if before is None else before[logical], keep, logical)
             job.sum_up(weight, int(logical[0]))
         if action.counted:
             before = job.mask.whole_before()
             times = job.tensor.view.repeats
-            job.count(job.zeros(elements), None if before is None else before[logical], keep, logical, times=times)
+            job.count(
+                job.zeros(elements, workspace), None if before is None else before[logical], keep, logical, times=times
+            )
         if action.cleared:
             clear_dropped(elements, keep)
             raw[inside] = elements

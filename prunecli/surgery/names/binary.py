@@ -7,6 +7,7 @@ import numpy as np
 
 from prunecli.core.random_stream import BLOCK
 from prunecli.core.raw_elements import is_one, is_zero, unsigned
+from prunecli.core.scratch import Buffer
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.io.source import ByteSource
 
@@ -60,15 +61,15 @@ def _known(source: ByteSource) -> _Known:
 
 def _look(checkpoint: Layout, tensor: TensorInfo) -> bool:
     dtype, view = tensor.dtype, tensor.view
-    data = np.empty(min(BLOCK, view.stop - view.start) * dtype.itemsize, dtype=np.uint8)
+    stored, zero, room = Buffer(), Buffer(), Buffer()
     for first in range(view.start, view.stop, BLOCK):
         count = min(BLOCK, view.stop - first)
-        part = data[: count * dtype.itemsize]
+        part = stored.bytes(count * dtype.itemsize)
         checkpoint.source.read_into(tensor.storage.offset + first * dtype.itemsize, part.data)
         raw = unsigned(part, dtype.itemsize, big_endian=checkpoint.big_endian, paired=dtype.paired)
         if not view.row_major:
             raw = raw[view.place(first, count)[0]]
-        zero = is_zero(raw, signed_zero=dtype.signed_zero, out=np.empty(raw.size, dtype=np.bool_))
-        if not np.all(zero | is_one(raw, dtype.one)):
+        found = is_zero(raw, signed_zero=dtype.signed_zero, out=zero.flags(raw.size), room=room)
+        if not np.all(found | is_one(raw, dtype.one)):
             return False
     return True

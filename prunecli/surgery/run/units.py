@@ -87,7 +87,7 @@ class UnitCounts:
         """Take out what has been counted since the last time, all of it in one file."""
         counts = {name: tally.take() for name, tally in self._tallies}
         masks = {name: digest.take() for name, digest in self._masks}
-        sums = {str(place): checksum.take() for place, checksum in enumerate(self._checksums[file])}
+        sums = {str(place): checksum.drain() for place, checksum in enumerate(self._checksums[file])}
         return {
             "file": file,
             "counts": {name: found for name, found in counts.items() if found is not None},
@@ -96,7 +96,7 @@ class UnitCounts:
                 for name, leaves in masks.items()
                 if leaves
             },
-            "sums": {place: [list(run) for run in runs] for place, runs in sums.items() if runs},
+            "sums": {place: runs for place, runs in sums.items() if runs},
         }
 
     def give(self, entry: Mapping[str, Any]) -> None:
@@ -111,8 +111,7 @@ class UnitCounts:
             hashed = {int(block): bytes.fromhex(leaf) for block, leaf in leaves.items()}
             self._surgery.masks[name].digest.give(hashed)
         for place, runs in entry["sums"].items():
-            for start, crc, length in runs:
-                self._checksums[entry["file"]][int(place)].add(start, crc, length)
+            self._checksums[entry["file"]][int(place)].merge(runs)
 
 
 def _checksums(pieces: Sequence[Piece]) -> Iterator[Checksum]:
