@@ -12,13 +12,18 @@
     |-- ThresholdError             7  a threshold or a verification was not met
     `-- PeerError                  *  another rank failed, and says why; the code is that rank's
 
-A message is one line that says what, where, and the remedy. Every string in it that comes from a file has gone
-through `show` first, so that a hostile name can neither move the cursor nor add a line.
+A message is one line that says what, where, and the remedy. It names options by `prunecli.terms`. Every string in it
+that comes from a file has gone through `show` first, so that a hostile name can neither move the cursor nor add a line.
 """
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import Self
+
+from prunecli.terms import Interface, render
 
 __all__ = [
     "DamagedError",
@@ -31,6 +36,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "fit_line",
+    "messages_for",
     "show",
 ]
 
@@ -39,6 +45,21 @@ class PrunecliError(Exception):
     """The root: `except PrunecliError` catches everything that prunecli raises on purpose."""
 
     exit_code = 1
+    interface = Interface.COMMAND_LINE
+    """The interface that the user called; `str` gives the message in its terms."""
+
+    def __str__(self) -> str:
+        return render(super().__str__(), self.interface)
+
+    def inside(self, place: str) -> Self:
+        """Put the place in front of the message: what raised the error did not know it."""
+        self.args = (f"{place}: {self.args[0]}",)
+        return self
+
+    def advising(self, remedy: str) -> Self:
+        """Put a remedy behind the message."""
+        self.args = (f"{self.args[0]}; {remedy}",)
+        return self
 
 
 class UsageError(PrunecliError, ValueError):
@@ -87,6 +108,16 @@ class PeerError(PrunecliError):
     def __init__(self, exit_code: int) -> None:
         super().__init__("another rank failed; its message says why")
         self.exit_code = exit_code
+
+
+@contextmanager
+def messages_for(interface: Interface) -> Iterator[None]:
+    """Let errors from within use the terms of an interface in their messages."""
+    try:
+        yield
+    except PrunecliError as error:
+        error.interface = interface
+        raise
 
 
 # Categories that move a cursor, hide, reorder or break text: controls, formats (bidi, zero width), surrogates,

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunecli import errors
-from prunecli.errors import fit_line, show
+from prunecli.errors import UsageError, fit_line, messages_for, show
+from prunecli.terms import CLONE, FORCE, OUTPUT, SUBJECT, Interface, render
 
 PACKAGE = Path(errors.__file__).parent
 
@@ -31,6 +33,7 @@ def test_what_is_printable_is_shown_as_it_is_and_nothing_else() -> None:
 LONG = "/scratch/" + "a-very-long-name-of-a-folder/" * 40 + "model.safetensors"
 SPACED = LONG.replace("-", " ")
 LINE = 300 - len("prunecli: error: ")
+OPTION = re.compile(r"(?<![\w-])(--[a-z]|-o\b)")
 
 
 def errors_of(path: Path) -> Iterator[tuple[str, list[ast.expr]]]:
@@ -54,7 +57,7 @@ def filled(parts: list[ast.expr], module: ModuleType, value: str) -> str:
         if isinstance(part, ast.Constant):
             text += str(part.value)
         elif isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name) and part.value.id.isupper():
-            text += str(getattr(module, part.value.id))
+            text += render(str(getattr(module, part.value.id)))
         else:
             text += "\0" + show(value) + "\0"
     return text
@@ -115,3 +118,39 @@ def test_any_message_becomes_one_printable_line(message: str, limit: int) -> Non
     assert line.isprintable()
     if len(message) <= limit and message.isprintable():
         assert line == " ".join(message.split())
+
+
+def test_a_message_uses_the_terms_of_the_interface() -> None:
+    message = f"{SUBJECT} is there; name another {OUTPUT}, or give {FORCE}"
+    assert str(UsageError(message)) == "the checkpoint is there; name another -o, or give --force"
+    with pytest.raises(UsageError) as files, messages_for(Interface.FILES):
+        raise UsageError(message)
+    assert str(files.value) == "the checkpoint is there; name another output, or give force=True"
+    with pytest.raises(UsageError) as modules, messages_for(Interface.MODULES):
+        raise UsageError(f"{message}, or {CLONE}")
+    assert str(modules.value).startswith("the module is there; ")
+    assert str(modules.value).endswith("force=True, or give one of them memory of its own by clone()")
+
+
+def test_what_is_added_to_an_error_uses_these_terms_too() -> None:
+    with pytest.raises(UsageError) as failed, messages_for(Interface.FILES):
+        raise UsageError(f"no {FORCE}").inside("group 2").advising(f"go on with {OUTPUT}")
+    assert str(failed.value) == "group 2: no force=True; go on with output"
+
+
+def test_a_name_from_a_file_cannot_make_a_term() -> None:
+    assert render(show(FORCE)) == show(FORCE)
+    assert str(UsageError(f"{show(FORCE)} is a name")).startswith("\\ue000--force")
+
+
+def test_no_message_spells_an_option_out() -> None:
+    """Options in messages are terms: what is `--untie` in a shell is `untie=True` in Python."""
+    spelled = [
+        where
+        for layer in ("surgery", "formats")
+        for path in sorted((PACKAGE / layer).rglob("*.py"))
+        if path.parent.name != "outputs"
+        for where, parts in errors_of(path)
+        if any(OPTION.search(str(part.value)) for part in parts if isinstance(part, ast.Constant))
+    ]
+    assert spelled == []

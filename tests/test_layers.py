@@ -10,15 +10,16 @@ import pytest
 
 _PACKAGE = Path(__file__).parent.parent / "prunecli"
 _ALLOWED = {
-    "cli": {"cli", "reporting", "surgery", "core", "formats", "errors"},
-    "reporting": {"reporting", "surgery", "core", "formats", "errors"},
-    "surgery": {"surgery", "core", "formats", "errors"},
-    "modules": {"modules", "surgery", "core", "formats", "errors"},
-    "core": {"core", "errors"},
-    "formats": {"formats", "errors"},
-    "errors": set[str](),
-    "__main__": {"cli", "errors"},
-    "__init__": {"modules", "errors"},
+    "cli": {"cli", "reporting", "surgery", "core", "formats", "errors", "terms"},
+    "reporting": {"reporting", "surgery", "core", "formats", "errors", "terms"},
+    "surgery": {"surgery", "core", "formats", "errors", "terms"},
+    "modules": {"modules", "surgery", "core", "formats", "errors", "terms"},
+    "core": {"core", "errors", "terms"},
+    "formats": {"formats", "errors", "terms"},
+    "errors": {"terms"},
+    "terms": set[str](),
+    "__main__": {"cli", "errors", "terms"},
+    "__init__": {"modules", "errors", "terms"},
 }
 _ORDER = ["roles", "names", "data", "plan", "run", "report", "compare", "replay", "verify", "rewrite_folder", "rewrite"]
 """The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""

@@ -15,6 +15,7 @@ from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.measure import Report
 from prunecli.surgery.run.destination import Destination
+from prunecli.terms import render
 
 __all__ = ["counts", "note", "other_weight_files", "plan_table", "result"]
 
@@ -25,7 +26,7 @@ _LINE = 300
 def note(text: str, *, quiet: bool) -> None:
     """Say something worth knowing on standard error."""
     if not quiet:
-        sys.stderr.write(f"prunecli: note: {fit_line(text, _LINE)}\n")
+        sys.stderr.write(f"prunecli: note: {fit_line(render(text), _LINE)}\n")
 
 
 def counts(prune: PruneRequest, *, quiet: bool) -> None:

@@ -15,6 +15,7 @@ from prunecli.formats.torch.legacy import looks_like_torch_legacy, read_torch_le
 from prunecli.formats.torch.zip import read_torch_zip
 from prunecli.formats.torch.zip_directory import looks_like_zip, read_directory
 from prunecli.formats.torch.zip_inflating import inflate
+from prunecli.terms import KEY
 
 __all__ = ["open_checkpoint", "open_location", "read_checkpoint"]
 
@@ -82,7 +83,7 @@ def read_checkpoint(source: Source, reading: ReadOptions = AS_FOUND) -> Checkpoi
     if looks_like_safetensors(head):
         if reading.key is not None and not reading.recorded:
             raise UsageError(
-                f"--key {show(reading.key)}: a safetensors file has no levels to choose from; leave it out"
+                f"{KEY} {show(reading.key)}: a safetensors file has no levels to choose from; leave it out"
             )
         return read_safetensors(source)
     what = next((what for pattern, what in _FRIENDLY if pattern.match(head)), "no checkpoint that prunecli knows")

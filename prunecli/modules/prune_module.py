@@ -13,22 +13,23 @@ from torch import nn
 from torch.autograd.graph import increment_version
 
 from prunecli.core.amount import Amount, check_amount
-from prunecli.errors import UnsupportedError, UsageError, show
+from prunecli.errors import UnsupportedError, UsageError, messages_for, show
 from prunecli.modules.hooks import find_hook, keep_fresh, put_first, stop_refreshing, unmask, untouched_on_failure
 from prunecli.modules.layout import LiveModule
 from prunecli.modules.passes import agreed_seed, check_refused, pass_over
 from prunecli.modules.random_unstructured import RandomAmongNonzero, RandomUnstructured
 from prunecli.modules.shards import fsdp_records, is_spread, names_restored_on_failure
 from prunecli.surgery.names.select import Selection
-from prunecli.surgery.names.terms import PYTHON
 from prunecli.surgery.plan.plan import Plan, PlannedParameter, plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.measure import Report, make_report
 from prunecli.surgery.run.edit import build_edit
+from prunecli.terms import Interface
 
 __all__ = ["bake_module", "prune_module"]
 
 
+@messages_for(Interface.MODULES)
 def prune_module(
     module: nn.Module,
     params: str | Sequence[str],
@@ -94,9 +95,10 @@ def prune_module(
     prune = PruneRequest(
         (PruneGroup(selection, share, everywhere),), drawn, remove, untie, zeros_are_pruned, mask_dtype="same"
     )
-    return _carry_out(live, plan_prune(live, prune, PYTHON))
+    return _carry_out(live, plan_prune(live, prune))
 
 
+@messages_for(Interface.MODULES)
 def bake_module(
     module: nn.Module, params: str | Sequence[str] | None = None, exclude: str | Sequence[str] = ()
 ) -> Report:
@@ -125,7 +127,7 @@ def bake_module(
     live = LiveModule(module)
     if selection is not None:
         check_refused(live, selection)
-    return _carry_out(live, plan_bake(live, selection, PYTHON))
+    return _carry_out(live, plan_bake(live, selection))
 
 
 def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:

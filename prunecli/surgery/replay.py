@@ -7,7 +7,6 @@ from prunecli.core.random_stream import Subset, stream_key
 from prunecli.errors import ThresholdError, UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
-from prunecli.surgery.names.terms import SHELL, Wording
 from prunecli.surgery.plan.plan import Plan, PlannedParameter, check_request, plan_parameters
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.measure import ParameterReport, Report
@@ -16,7 +15,7 @@ from prunecli.surgery.run.edit import PreparedEdit
 __all__ = ["check_masks", "plan_replay"]
 
 
-def plan_replay(checkpoint: Layout, report: Report, prune: PruneRequest, words: Wording = SHELL) -> Plan:
+def plan_replay(checkpoint: Layout, report: Report, prune: PruneRequest) -> Plan:
     """Plan the masks that a report of `apply` tells of; `prune` is its request, or that with other ways to write them.
 
     Nothing is selected or counted anew: each parameter that the report pruned gets the elements that were dropped
@@ -30,11 +29,11 @@ def plan_replay(checkpoint: Layout, report: Report, prune: PruneRequest, words: 
     drawn = [each for each in report.parameters if each.candidates is not None]
     if report.prune is None or not drawn:
         raise UsageError(f"the report is of {show(report.command)}, and tells of no masks that were drawn")
-    check_request(checkpoint, prune, words)
+    check_request(checkpoint, prune)
     parameters = parameters_of(checkpoint)
     told = _found(checkpoint, parameters, drawn)
     selected = [parameter for name, parameter in parameters.items() if name in told]
-    planned, stored_twice = plan_parameters(checkpoint, parameters, selected, prune, words)
+    planned, stored_twice = plan_parameters(checkpoint, parameters, selected, prune)
     done = {each.parameter.name: _as_told(each, told[each.parameter.name], prune) for each in planned}
     _check_ties(done)
     expected = {name: each.mask_sha256 for name, each in told.items() if each.mask_sha256 is not None}

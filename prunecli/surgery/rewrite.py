@@ -32,6 +32,7 @@ from prunecli.surgery.run.destination import Destination, cumulative
 from prunecli.surgery.run.edit import PreparedEdit, build_edit
 from prunecli.surgery.run.resume import RewriteJob, Run, carry_out, unfinished_seed
 from prunecli.surgery.run.units import OutputFile
+from prunecli.terms import LINK, OUTPUT, REPORT
 
 __all__ = ["rehearse", "rewrite", "unfinished"]
 
@@ -105,7 +106,7 @@ def _in_units(
 def _unit_target(checkpoint: AnyCheckpoint, target: Output | None) -> Target:
     """Return an output that can be made in units, by several runs or ranks."""
     if target is None or checkpoint.source.name is None:
-        raise UsageError("a stream can neither be resumed nor spread over ranks; name files, with -o as well")
+        raise UsageError(f"a stream can neither be resumed nor spread over ranks; name files, with {OUTPUT} as well")
     if not isinstance(target, Target):
         raise UsageError(REMOTE_NOT_RESUMABLE.format(show(target.final)))
     return target
@@ -128,7 +129,7 @@ def unfinished(checkpoint: AnyCheckpoint, destination: Destination) -> int | Non
 def _check_link(run: Run) -> None:
     if run.link:
         raise UsageError(
-            "--link is about files that a folder carries along unchanged; leave it out, as this is a single file"
+            f"{LINK} is about files that a folder carries along unchanged; leave it out, as this is a single file"
         )
 
 
@@ -171,9 +172,9 @@ def _check_file_destination(checkpoint: AnyCheckpoint, destination: Destination)
         output = check_output(destination.path, force=destination.force, source=itself)
     if destination.report is None:
         return _Targets(output, None)
-    report = check_output(destination.report, force=destination.force, source=itself, option="--report")
+    report = check_output(destination.report, force=destination.force, source=itself, option=REPORT)
     if output is not None and report.final == output.final:
-        raise UsageError("the checkpoint and its report would be one file; give --report another name")
+        raise UsageError(f"the checkpoint and its report would be one file; give {REPORT} another name")
     return _Targets(output, report)
 
 

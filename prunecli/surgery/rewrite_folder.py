@@ -26,6 +26,7 @@ from prunecli.surgery.run.destination import Destination, cumulative
 from prunecli.surgery.run.edit import PreparedEdit, build_edit, read_only_pieces
 from prunecli.surgery.run.resume import RewriteJob, Run, carry_out
 from prunecli.surgery.run.units import OutputFile
+from prunecli.terms import LINK, OUTPUT, REPORT
 
 __all__ = [
     "REMOTE_NOT_RESUMABLE",
@@ -58,7 +59,7 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
         UsageError: a folder was asked for on standard output, or the report would lie in the folder.
     """
     if destination.path is None:
-        raise UsageError("a folder of shards cannot be streamed; give -o a path")
+        raise UsageError(f"a folder of shards cannot be streamed; give {OUTPUT} a path")
     path = destination.path
     replaceable = destination.force and holds_checkpoint(path)
     output: FolderTarget | RemoteFolderTarget
@@ -70,8 +71,8 @@ def check_folder_destination(folder: Folder, destination: Destination) -> Folder
     if destination.report is None:
         return FolderTargets(output, None)
     if lies_in(destination.report, path):
-        raise UsageError("the report would lie in the folder that is written; give --report a place beside it")
-    return FolderTargets(output, check_output(destination.report, force=destination.force, option="--report"))
+        raise UsageError(f"the report would lie in the folder that is written; give {REPORT} a place beside it")
+    return FolderTargets(output, check_output(destination.report, force=destination.force, option=REPORT))
 
 
 def in_units(run: Run) -> bool:
@@ -96,7 +97,7 @@ def _check(folder: Folder, destination: Destination, run: Run) -> FolderTargets:
     if in_units(run) and isinstance(targets.output, RemoteFolderTarget):
         raise UsageError(REMOTE_NOT_RESUMABLE.format(show(targets.output.final)))
     if run.link and isinstance(targets.output, RemoteFolderTarget):
-        raise UsageError(f"{show(targets.output.final)} takes no hard links, being behind a URL; leave --link out")
+        raise UsageError(f"{show(targets.output.final)} takes no hard links, being behind a URL; leave {LINK} out")
     return targets
 
 

@@ -17,6 +17,7 @@ from torch.testing._internal.two_tensor import TwoTensor as UntypedTwoTensor
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError, UsageError
 from prunecli.formats.base import Edit, Patch, ReadOptions
 from prunecli.formats.detect import open_checkpoint
+from prunecli.terms import KEY
 
 TwoTensor: Any = UntypedTwoTensor
 WEIGHTS = "data/weights/model_weights_config.json"
@@ -98,7 +99,7 @@ def test_a_program_of_several_is_chosen_by_its_name(tmp_path: Path) -> None:
         with opened(both, key) as checkpoint:
             assert checkpoint.wrapper == (key or "model")
             assert checkpoint.notes == [
-                f"the program {key or 'model'} is taken, and its neighbours are left alone (--key: {other})"
+                f"the program {key or 'model'} is taken, and its neighbours are left alone ({KEY}: {other})"
             ]
             storage = checkpoint.tensors["lin.bias"].storage
             raw = checkpoint.source.read(storage.offset, storage.nbytes)

@@ -10,11 +10,12 @@ from slices_by_hand import save_slices
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.folders.model_parallel import slices_note
 from prunecli.formats.opening import open_any
+from prunecli.terms import render
 
 
 def note(path: Path) -> str:
     with open_any(path, ReadOptions(foreign=True)) as opened:
-        return slices_note(path, opened)
+        return render(slices_note(path, opened))
 
 
 def make(folder: Path, *names: str) -> Path:

@@ -14,6 +14,7 @@ from prunecli.errors import UnsupportedError
 from prunecli.formats.base import Layout, Moment, ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.formats.torch.key_words import AVERAGE, OPTIMIZER, kind_of_key
+from prunecli.terms import KEY
 
 OPT, AVG = OPTIMIZER, AVERAGE
 
@@ -321,7 +322,7 @@ def test_an_average_in_the_place_of_the_trained_weights_is_said(save: Any, name:
     with open_any(tmp_path / "m") as opened:
         assert opened.wrapper == "state_dict"
         said = "state_dict is a running average; the trained weights, from which training goes on, are under "
-        assert list(opened.notes) == [f"{said}{key} (--key {key})"]
+        assert list(opened.notes) == [f"{said}{key} ({KEY} {key})"]
         found = {tensor.name.partition(".")[0]: tensor.within for tensor in opened.carried}
     assert found == {**kinds_beside, "optimizer_states": OPT}
     save({"state_dict": net(), "ema_state_dict": net()}, tmp_path / "timm")

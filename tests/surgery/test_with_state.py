@@ -23,6 +23,7 @@ from prunecli.surgery.report.codec import as_dict
 from prunecli.surgery.report.measure import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
+from prunecli.terms import render
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -328,7 +329,8 @@ def said(content: dict[str, Any], path: Path, *beside: str, **options: Any) -> s
     torch.save(content, path / "m.pt")
     with open_any(path / "m.pt") as checkpoint:
         plan = plan_prune(checkpoint, replace(ask(0.5, "first.weight", remove=True), **options))
-        return undoing(checkpoint, with_state(checkpoint, plan) if options.get("with_state") else plan, beside)
+        text = undoing(checkpoint, with_state(checkpoint, plan) if options.get("with_state") else plan, beside)
+        return text and render(text)
 
 
 def test_what_undoes_a_prune_is_said(tmp_path: Path) -> None:

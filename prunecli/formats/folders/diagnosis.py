@@ -11,6 +11,7 @@ from prunecli.errors import PrunecliError, UnreadableError, UnsupportedError, sh
 from prunecli.formats.folders.files import METADATA
 from prunecli.formats.folders.weights import weights_among
 from prunecli.formats.io.locations import Location
+from prunecli.terms import SEED
 
 __all__ = ["no_checkpoint"]
 
@@ -79,8 +80,8 @@ def _consolidated(path: Location, names: Sequence[str]) -> PrunecliError | None:
         )
     return UnsupportedError(
         f"{show(path, _PATH)} holds {len(whole)} slices of every tensor ({show(whole[0])}, ...), as model-parallel "
-        "training writes them; make one checkpoint of them, or name each file with a --seed of its own, since one seed "
-        "gives all of them the same mask"
+        f"training writes them; make one checkpoint of them, or name each file with a {SEED} of its own, since one "
+        "seed gives all of them the same mask"
     )
 
 

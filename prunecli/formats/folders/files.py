@@ -10,6 +10,7 @@ from pathlib import Path
 from prunecli.errors import UnreadableError, UnsafeError, show
 from prunecli.formats.base import PassthroughFile
 from prunecli.formats.io.locations import Location
+from prunecli.terms import FOLLOW_LINKS
 
 __all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "entry_names", "list_files", "too_many", "weight_files"]
 
@@ -90,7 +91,7 @@ def _check_link(root: Path, link: Path) -> None:
         return
     raise UnsafeError(
         f"{show(link, 80)} is a link that leads out of its folder, to {show(target, 80)}; copy the file instead, or "
-        "read what it leads to with --follow-links"
+        f"read what it leads to with {FOLLOW_LINKS}"
     )
 
 

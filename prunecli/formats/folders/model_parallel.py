@@ -11,6 +11,7 @@ from prunecli.formats.base import Layout
 from prunecli.formats.folders.files import entry_names
 from prunecli.formats.folders.slices import SHARDING_INFO
 from prunecli.formats.io.locations import Location
+from prunecli.terms import SEED
 
 __all__ = ["slices_note"]
 
@@ -29,7 +30,7 @@ _FOLDERS = re.compile(r"mp_rank_(?P<megatron>\d+)(?:_\d+)*|tp_rank_(?P<nemo>\d+)
 
 _DTENSOR = "DTensor"
 _SEEN = 100_000
-_REMEDY = "merge or convert them into one checkpoint first, or give each file a --seed of its own"
+_REMEDY = f"merge or convert them into one checkpoint first, or give each file a {SEED} of its own"
 
 
 def slices_note(location: Location | None, checkpoint: Layout) -> str:

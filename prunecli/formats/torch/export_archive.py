@@ -29,6 +29,7 @@ from prunecli.formats.torch.zip import check_torch_zip
 from prunecli.formats.torch.zip_directory import Directory, Record, looks_like_zip
 from prunecli.formats.torch.zip_patching import patched_archive
 from prunecli.formats.torch.zip_records import check_stated, is_big_endian, read_record
+from prunecli.terms import KEY
 
 __all__ = ["ExportArchive", "looks_like_export_archive", "read_export_archive"]
 
@@ -111,7 +112,7 @@ def read_export_archive(source: Source, directory: Directory, reading: ReadOptio
         _check_pickled(source, record, reading)
     others = ", ".join(show(each, 40) for each in programs if each != chosen)
     notes = (
-        [f"the program {show(chosen)} is taken, and its neighbours are left alone (--key: {others})"] if others else []
+        [f"the program {show(chosen)} is taken, and its neighbours are left alone ({KEY}: {others})"] if others else []
     )
     big_endian = is_big_endian(source, directory, root)
     return ExportArchive(source, weights, carried, chosen if others else "", big_endian, directory, root, notes)
@@ -165,12 +166,12 @@ def _choose(programs: Sequence[str], key: str | None, label: str) -> str:
     if not programs:
         raise UnsupportedError(f"{label} is a torch.export archive without weights; it holds nothing to prune")
     if key is not None and key not in programs:
-        raise UsageError(f"--key {show(key)}: {label} has no such program, but {named}")
+        raise UsageError(f"{KEY} {show(key)}: {label} has no such program, but {named}")
     if key is not None or len(programs) == 1:
         return programs[0] if key is None else key
     if _MAIN in programs:
         return _MAIN
-    raise UnsupportedError(f"{label} holds several programs; choose one of them by --key ({named})")
+    raise UnsupportedError(f"{label} holds several programs; choose one of them by {KEY} ({named})")
 
 
 def _payloads(source: Source, directory: Directory, root: str, program: str, folder: PayloadFolder) -> Payloads:

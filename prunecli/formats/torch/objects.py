@@ -18,11 +18,12 @@ from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.state_dict import NamedNode, StateDict, find_state_dict
 from prunecli.formats.torch.tensors import OpaqueTensor, StorageRef, mask_node, storage_ref
 from prunecli.formats.views import View
+from prunecli.terms import ALLOW_FOREIGN, REMOVE
 
 __all__ = ["Edited", "TorchObjects", "check_objects", "edit_objects", "load_objects", "read_objects"]
 
 _SHOWN = 3
-_FLAG = "--allow-foreign-objects carries"
+_FLAG = f"{ALLOW_FOREIGN} carries"
 _ARRAYS = ("_reconstruct", "_frombuffer")
 """The functions of numpy that make an array when a pickle is loaded."""
 
@@ -259,7 +260,7 @@ def _check_keys(home: list[Entry], label: str) -> None:
     for entry in home:
         if isinstance(entry.key, str):
             if entry.key in seen:
-                raise UnsupportedError(f"{label}: {show(entry.key)} is there already, and is no tensor; use --remove")
+                raise UnsupportedError(f"{label}: {show(entry.key)} is there already, and is no tensor; use {REMOVE}")
             seen.add(entry.key)
 
 
@@ -267,7 +268,7 @@ def _home(named: NamedNode, label: str) -> tuple[list[Entry], Entry, str]:
     home, entry = named.branch.home, named.branch.entry
     if home is None or entry is None or not isinstance(entry.key, str):
         raise UnsupportedError(
-            f"{label}: {show(named.name)} lies in a list or under a number, where a mask cannot be named; use --remove"
+            f"{label}: {show(named.name)} lies in a list or under a number, where a mask cannot be named; use {REMOVE}"
         )
     return home, entry, entry.key
 

@@ -15,6 +15,7 @@ from prunecli.formats.torch.object_tree import Branch, Tree
 from prunecli.formats.torch.optimizers import Places
 from prunecli.formats.torch.survey import Survey, text_of_key
 from prunecli.formats.torch.tensors import TensorRef
+from prunecli.terms import KEY
 
 __all__ = ["NamedNode", "StateDict", "find_state_dict"]
 
@@ -153,7 +154,7 @@ class _Finder:
                 path = show(".".join([*self._keys, key]), 80)
                 self._notes.append(
                     "state_dict is a running average; the trained weights, from which training goes on, are under "
-                    f"{path} (--key {path})"
+                    f"{path} ({KEY} {path})"
                 )
 
     def _aside(self, node: Node) -> Mapping[object, str]:
@@ -195,7 +196,7 @@ class _Finder:
         node = self._path[-1]
         if self._places.is_optimizer(node):
             return (
-                f"only the state of an optimizer; --key {show('.'.join(self._keys)) or repr('')} reads it all the same"
+                f"only the state of an optimizer; {KEY} {show('.'.join(self._keys)) or repr('')} reads it all the same"
             )
         found: dict[str, list[str]] = {OPTIMIZER: [], AVERAGE: [], "": []}
         for branch in self._branches(node):
@@ -205,7 +206,7 @@ class _Finder:
         listed = [path for kind in (AVERAGE, "", OPTIMIZER) for path in found[kind]]
         named = ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")
         what = "but several averages" if found[AVERAGE] else "only optimizer state"
-        return f"{what}; --key reads one of these: {named}" if listed else "but tensors without names"
+        return f"{what}; {KEY} reads one of these: {named}" if listed else "but tensors without names"
 
     def _follow(self, key: str) -> None:
         """Walk a dotted path; keys may hold dots themselves, so the longest that fits is taken first."""
@@ -220,7 +221,7 @@ class _Finder:
                     break
             else:
                 known = ", ".join(show(name, 40) for name in list(by_text)[:8]) or "nothing"
-                raise UsageError(f"--key {show(key)}: {self._where} has no {show(parts[0])} there, but {known}")
+                raise UsageError(f"{KEY} {show(key)}: {self._where} has no {show(parts[0])} there, but {known}")
 
 
 def _key_of(branch: Branch) -> object:

@@ -6,6 +6,7 @@ from prunecli.errors import DamagedError, UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.surgery.names.parameters import Parameter, canonical
 from prunecli.surgery.names.select import Selection, matcher
+from prunecli.terms import KEY
 
 __all__ = ["check_absent"]
 
@@ -43,4 +44,4 @@ def _check_outside(checkpoint: Layout, parameters: Mapping[str, Parameter], sele
     named = {pattern for pattern in selection.patterns if pattern not in parameters}
     for tensor in checkpoint.carried if named and hasattr(checkpoint, "wrapper") else ():
         if tensor.name in named and ": " not in tensor.name:  # not a shard's that its index does not name
-            raise UsageError(f"{show(tensor.name)} lies outside the state dict; --key '' makes it a part of that")
+            raise UsageError(f"{show(tensor.name)} lies outside the state dict; {KEY} '' makes it a part of that")

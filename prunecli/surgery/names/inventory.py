@@ -10,6 +10,7 @@ from prunecli.surgery.names.parameters import Parameter, canonical, parameters_o
 from prunecli.surgery.names.select import LONGEST, Selection, matcher
 from prunecli.surgery.names.suggest import nearest_names
 from prunecli.surgery.roles.table import Role
+from prunecli.terms import EXCLUDE, MIN_DIM, PARAM
 
 __all__ = ["InventoryEntry", "inventory", "matching", "state_of"]
 
@@ -89,11 +90,11 @@ def matching(entries: Sequence[InventoryEntry], selection: Selection) -> list[In
 
     chosen: set[int] = set()
     for pattern in selection.patterns:
-        hits = found(pattern, "--param")
+        hits = found(pattern, PARAM)
         exact = pattern in by_name
         chosen.update(at for at in hits if exact or len(entries[at].tensor.shape) >= selection.min_dim)
     for pattern in selection.excludes:
-        chosen.difference_update(found(pattern, "--exclude"))
+        chosen.difference_update(found(pattern, EXCLUDE))
     if not chosen:
-        raise UsageError("--param with the excludes and --min-dim selects nothing; leave some of those out")
+        raise UsageError(f"{PARAM} with the excludes and {MIN_DIM} selects nothing; leave some of those out")
     return [entries[at] for at in sorted(chosen)]

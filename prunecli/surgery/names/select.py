@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from prunecli.errors import UsageError, show
 from prunecli.surgery.names.parameters import Parameter, canonical, is_among_averages
 from prunecli.surgery.names.suggest import nearest_names
-from prunecli.surgery.names.terms import SHELL, Wording
 from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
+from prunecli.terms import EXCLUDE, LISTING, PARAM, SUBJECT
 
 __all__ = ["LONGEST", "Choice", "Selection", "choose", "matcher", "select"]
 
@@ -46,16 +46,16 @@ class Choice:
     by_pattern: bool = False
 
 
-def select(parameters: Mapping[str, Parameter], selection: Selection, words: Wording = SHELL) -> list[Parameter]:
+def select(parameters: Mapping[str, Parameter], selection: Selection) -> list[Parameter]:
     """Return the selected parameters in the order of the file.
 
     Raises:
         UsageError: as `choose`.
     """
-    return list(choose(parameters, selection, words).taken)
+    return list(choose(parameters, selection).taken)
 
 
-def choose(parameters: Mapping[str, Parameter], selection: Selection, words: Wording = SHELL) -> Choice:
+def choose(parameters: Mapping[str, Parameter], selection: Selection) -> Choice:
     """Return what a selection takes, and what it leaves out.
 
     An exact name takes any parameter whose elements can be zeroed; a glob (`*` crosses dots) or `re:REGEX` (matched
@@ -73,11 +73,11 @@ def choose(parameters: Mapping[str, Parameter], selection: Selection, words: Wor
         if name is not None:
             chosen.add(_named(parameters[name]))
         else:
-            taken, left = _take(names, pattern, selection.min_dim, words)
+            taken, left = _take(names, pattern, selection.min_dim)
             chosen |= taken
             passed |= left
     for pattern in selection.excludes:
-        excluded.update(_matching(names, pattern, words.exclude, words))
+        excluded.update(_matching(names, pattern, EXCLUDE))
     if not chosen - excluded:
         raise UsageError(f"{_quoted(selection.patterns)} with the excludes selects nothing; leave some of those out")
     return Choice(
@@ -152,14 +152,14 @@ def _named(parameter: Parameter) -> str:
     return parameter.name
 
 
-def _take(names: _Names, pattern: str, min_dim: int, words: Wording) -> tuple[set[str], set[str]]:
+def _take(names: _Names, pattern: str, min_dim: int) -> tuple[set[str], set[str]]:
     """Return which parameters a pattern takes, and which it matches without taking them, whatever their dimensions.
 
     Raises:
         UsageError: it takes none.
     """
     taken, passed, flat = set(), set(), 0
-    matching = _matching(names, pattern, words.param, words)
+    matching = _matching(names, pattern, PARAM)
     for name in matching:
         parameter = names.parameters[name]
         if not _is_meant(parameter, pattern) or parameter.unprunable_reason() is not None:
@@ -171,7 +171,7 @@ def _take(names: _Names, pattern: str, min_dim: int, words: Wording) -> tuple[se
     if not taken:
         why = _why_none([names.parameters[name] for name in matching if name in passed], flat, min_dim)
         tensors = "1 tensor" if len(matching) == 1 else f"{len(matching):,} tensors"
-        raise UsageError(f"{words.param} {show(pattern)} matches {tensors}, {why}")
+        raise UsageError(f"{PARAM} {show(pattern)} matches {tensors}, {why}")
     return taken, passed
 
 
@@ -194,7 +194,7 @@ def _is_meant(parameter: Parameter, pattern: str) -> bool:
     return parameter.matches_globs or (parameter.role is Role.AVERAGE and is_among_averages(pattern))
 
 
-def _matching(names: _Names, pattern: str, option: str, words: Wording) -> list[str]:
+def _matching(names: _Names, pattern: str, option: str) -> list[str]:
     parameters = names.parameters
     exact = names.exact(pattern)
     if exact is not None:
@@ -202,7 +202,7 @@ def _matching(names: _Names, pattern: str, option: str, words: Wording) -> list[
     matches = matcher(pattern)
     found = [name for name, parameter in parameters.items() if matches(name) or matches(parameter.key)]
     if not found:
-        raise UsageError(f"{option} {show(pattern)} matches nothing; {_nearest(parameters, pattern, words)}")
+        raise UsageError(f"{option} {show(pattern)} matches nothing; {_nearest(parameters, pattern)}")
     return found
 
 
@@ -220,11 +220,11 @@ def matcher(pattern: str) -> Callable[[str], object]:
         raise UsageError(f"{show(pattern)} is no regular expression: {error}") from None
 
 
-def _nearest(parameters: Mapping[str, Parameter], pattern: str, words: Wording) -> str:
+def _nearest(parameters: Mapping[str, Parameter], pattern: str) -> str:
     if not parameters:
-        return f"{words.whole}'s state dict holds no tensors"
+        return f"{SUBJECT}'s state dict holds no tensors"
     near = nearest_names(pattern.removeprefix(_REGEX), list(parameters), _SHOWN) or list(parameters)[:_SHOWN]
-    return f"nearest are {_quoted(near)}; {words.listing} lists all"
+    return f"nearest are {_quoted(near)}; {LISTING} lists all"
 
 
 def _quoted(names: Iterable[str]) -> str:

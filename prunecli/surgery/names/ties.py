@@ -7,7 +7,7 @@ from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.views import overlap
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.names.stored_twice import StoredTwice
-from prunecli.surgery.names.terms import SHELL, Wording
+from prunecli.terms import CLONE, REMOVE
 
 __all__ = ["check_baked_masks", "check_shared_masks", "find_ties"]
 
@@ -27,7 +27,6 @@ def find_ties(
     stored_twice: StoredTwice,
     *,
     untie: bool = False,
-    words: Wording = SHELL,
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Find who shares elements with each selected parameter; return its stream's name and its partners.
 
@@ -51,7 +50,7 @@ def find_ties(
             together = other is not None and name in chosen
             if together or not untie:
                 choices = remedy if other is None else f"select both, or {remedy}"
-                _check_tie(parameter, name, tensor, "" if together else choices, words)
+                _check_tie(parameter, name, tensor, "" if together else choices)
             if other is not None and together:
                 partners.append(other)
         partners += _stored_twice_of(parameter, stored_twice, parameters, chosen, untie=untie)
@@ -112,13 +111,13 @@ def _share(one: TensorInfo, other: TensorInfo) -> bool:
     return bool(one.elements and other.elements) and low < high
 
 
-def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, choices: str, words: Wording) -> None:
+def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, choices: str) -> None:
     one, other = parameter.weight, tensor
     equal = one.dtype == other.dtype and one.view.start == other.view.start and one.view.normal() == other.view.normal()
     if not equal:
         raise UsageError(
             f"{show(parameter.name)} and {show(name)} overlap in memory without being equal; pruning one would change "
-            f"part of the other, so select neither, or {words.clone}"
+            f"part of the other, so select neither, or {CLONE}"
         )
     if choices:
         raise UsageError(
@@ -131,7 +130,6 @@ def check_shared_masks(
     checkpoint: Layout,
     parameters: Mapping[str, Parameter],
     ties: Mapping[str, tuple[str, tuple[str, ...]]],
-    words: Wording = SHELL,
 ) -> None:
     """Refuse to edit a mask that holds for something else, too, or is something else as well."""
     everything: list[_Entry] = [(each.name, each.mask, each) for each in parameters.values() if each.mask]
@@ -145,7 +143,7 @@ def check_shared_masks(
             if mask and other is not parameters[name] and name not in partners and _share(mask, tensor):
                 raise UsageError(
                     f"the mask of {show(name)} shares its memory with that of {show(holder)}, which would change "
-                    f"along; bake with {words.remove}, or {words.clone}"
+                    f"along; bake with {REMOVE}, or {CLONE}"
                 )
 
 
@@ -153,7 +151,6 @@ def check_baked_masks(
     checkpoint: Layout,
     parameters: Mapping[str, Parameter],
     ties: Mapping[str, tuple[str, tuple[str, ...]]],
-    words: Wording = SHELL,
 ) -> None:
     """Refuse to zero a weight that is the mask of something else as well, and stays that."""
     everything: list[_Entry] = [(name, parameters[name].weight, parameters[name]) for name in ties]
@@ -164,5 +161,5 @@ def check_baked_masks(
             if other is None and _share(parameters[name].weight, tensor):
                 raise UsageError(
                     f"{show(name)} shares its memory with the mask of {show(holder)}, which would change along; "
-                    f"select both, or {words.clone}"
+                    f"select both, or {CLONE}"
                 )

@@ -17,10 +17,10 @@ from prunecli.surgery.names.left_out import PassedOver, masks_left, passed_over
 from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Choice, Selection, choose, select
 from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
-from prunecli.surgery.names.terms import SHELL, Wording
 from prunecli.surgery.names.ties import check_baked_masks, check_shared_masks, find_ties
 from prunecli.surgery.plan.nothing import check_elements
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
+from prunecli.terms import CLONE, LISTING, PARAM, REMOVE, SUBJECT, UNTIE
 
 __all__ = ["SEEDS", "Plan", "PlannedParameter", "check_request", "plan_bake", "plan_parameters", "plan_prune"]
 
@@ -77,8 +77,8 @@ class Plan:
         return self.command == "report" or parameter.matches_globs or parameter.name in self.planned
 
 
-def plan_prune(checkpoint: Layout, prune: PruneRequest, words: Wording = SHELL) -> Plan:
-    """Plan an `apply`; messages use the `words` of who asks.
+def plan_prune(checkpoint: Layout, prune: PruneRequest) -> Plan:
+    """Plan an `apply`.
 
     Raises:
         UsageError: nothing is selected, or nothing that has elements, the amount is more than is left, or a tie needs a
@@ -87,15 +87,15 @@ def plan_prune(checkpoint: Layout, prune: PruneRequest, words: Wording = SHELL) 
     """
     if prune.seed is None:
         prune = replace(prune, seed=secrets.randbelow(SEEDS))
-    check_request(checkpoint, prune, words)
+    check_request(checkpoint, prune)
     parameters = parameters_of(checkpoint)
     for group in prune.groups:
         check_absent(checkpoint, parameters, group.selection)
-    choices = [_chosen(parameters, group, words) for group in prune.groups]
+    choices = [_chosen(parameters, group) for group in prune.groups]
     groups = _grouped(choices)
     selected = [parameter for name, parameter in parameters.items() if name in groups]
     check_elements(checkpoint, selected)
-    planned, stored_twice = plan_parameters(checkpoint, parameters, selected, prune, words)
+    planned, stored_twice = plan_parameters(checkpoint, parameters, selected, prune)
     _check_tied_groups(planned, groups)
     amounts = _amounts(planned, groups, prune)
     drawn = {each.parameter.name: replace(each, subset=_subset(each, prune, amounts[each.key])) for each in planned}
@@ -103,11 +103,11 @@ def plan_prune(checkpoint: Layout, prune: PruneRequest, words: Wording = SHELL) 
     return Plan("apply", parameters, drawn, prune.remove, prune, stored_twice, passed=passed)
 
 
-def _chosen(parameters: Mapping[str, Parameter], group: PruneGroup, words: Wording) -> Choice:
+def _chosen(parameters: Mapping[str, Parameter], group: PruneGroup) -> Choice:
     try:
-        return choose(parameters, group.selection, words)
+        return choose(parameters, group.selection)
     except UsageError as error:
-        raise UsageError(f"{group.where}: {error}" if group.where else str(error)) from None
+        raise (error.inside(group.where) if group.where else error) from None
 
 
 def plan_parameters(
@@ -115,7 +115,6 @@ def plan_parameters(
     parameters: Mapping[str, Parameter],
     selected: Sequence[Parameter],
     prune: PruneRequest,
-    words: Wording = SHELL,
 ) -> tuple[list[PlannedParameter], StoredTwice]:
     """Find out all that there is to know of selected parameters before elements are drawn: ties, candidates.
 
@@ -123,18 +122,18 @@ def plan_parameters(
         UsageError: a tie needs a decision, or a new name is taken.
         UnsupportedError: two tied parameters carry different masks, or a mask holds what cannot be worked with.
     """
-    _check_names(parameters, selected, prune, words)
-    dense = f"keep the other dense with {words.untie} (masks only)"
+    _check_names(parameters, selected, prune)
+    dense = f"keep the other dense with {UNTIE} (masks only)"
     stored_twice = find_stored_twice(checkpoint, parameters)
-    ties = find_ties(checkpoint, parameters, selected, dense, stored_twice, untie=prune.untie, words=words)
+    ties = find_ties(checkpoint, parameters, selected, dense, stored_twice, untie=prune.untie)
     check = check_baked_masks if prune.remove else check_shared_masks
-    check(checkpoint, parameters, ties, words)
+    check(checkpoint, parameters, ties)
     planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
     _check_tied_masks(planned)
     return planned, stored_twice
 
 
-def check_request(checkpoint: Layout, prune: PruneRequest, words: Wording) -> None:
+def check_request(checkpoint: Layout, prune: PruneRequest) -> None:
     """Refuse what no checkpoint, or none of this kind, can be asked for.
 
     Raises:
@@ -144,12 +143,12 @@ def check_request(checkpoint: Layout, prune: PruneRequest, words: Wording) -> No
     stream_key(prune.seed or 0, "", 0)
     if prune.untie and prune.remove:
         raise UsageError(
-            f"{words.untie} keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
-            f"{words.untie} or {words.remove} out"
+            f"{UNTIE} keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
+            f"{UNTIE} or {REMOVE} out"
         )
     if checkpoint.no_masks_because and not prune.remove:
         raise UnsupportedError(
-            f"{checkpoint.source.label} takes no masks: {checkpoint.no_masks_because}; bake with {words.remove}"
+            f"{checkpoint.source.label} takes no masks: {checkpoint.no_masks_because}; bake with {REMOVE}"
         )
 
 
@@ -166,7 +165,7 @@ def _grouped(choices: Sequence[Choice]) -> dict[str, int]:
     return found
 
 
-def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = SHELL) -> Plan:
+def plan_bake(checkpoint: Layout, selection: Selection | None) -> Plan:
     """Plan a `remove`: bake the masks that are there, all of them or those selected.
 
     Raises:
@@ -184,13 +183,13 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
         selected = list(masked.values())
     else:
         check_absent(checkpoint, parameters, selection)
-        selected = [each for each in select(parameters, selection, words) if each.mask is not None]
+        selected = [each for each in select(parameters, selection) if each.mask is not None]
         if not selected:
-            raise UsageError(f"none of the selected parameters has a mask; {words.listing} shows which do")
-    _check_bakeable(checkpoint, selected, words)
+            raise UsageError(f"none of the selected parameters has a mask; {LISTING} shows which do")
+    _check_bakeable(checkpoint, selected)
     stored_twice = find_stored_twice(checkpoint, parameters)
-    ties = find_ties(checkpoint, parameters, selected, words.clone, stored_twice, words=words)
-    check_baked_masks(checkpoint, parameters, ties, words)
+    ties = find_ties(checkpoint, parameters, selected, CLONE, stored_twice)
+    check_baked_masks(checkpoint, parameters, ties)
     planned = {}
     for parameter in selected:
         census = scan_candidates(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)
@@ -201,14 +200,14 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, words: Wording = 
     return Plan("remove", parameters, planned, bake=True, stored_twice=stored_twice, passed=passed)
 
 
-def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter], words: Wording) -> None:
+def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter]) -> None:
     """Refuse to drop a mask whose weight would stay as it is."""
     for parameter in selected:
         reason = parameter.unprunable_reason()
         if reason is not None:
             raise UnsupportedError(
                 f"{checkpoint.source.label}: the mask of {show(parameter.name)} cannot be baked: {reason}; bake "
-                f"it with torch, or select the others by {words.param}"
+                f"it with torch, or select the others by {PARAM}"
             )
 
 
@@ -273,14 +272,12 @@ def _check_tied_groups(planned: Sequence[PlannedParameter], groups: Mapping[str,
             )
 
 
-def _check_names(
-    parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: PruneRequest, words: Wording
-) -> None:
+def _check_names(parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: PruneRequest) -> None:
     """Refuse new names that are taken."""
     for parameter in selected:
         taken = [name for name in (f"{parameter.name}_orig", f"{parameter.name}_mask") if name in parameters]
         if parameter.mask is None and not prune.remove and taken:
-            raise UsageError(f"{words.whole} already has a tensor {show(taken[0])}; bake with {words.remove} instead")
+            raise UsageError(f"{SUBJECT} already has a tensor {show(taken[0])}; bake with {REMOVE} instead")
 
 
 def _check_tied_masks(planned: Sequence[PlannedParameter]) -> None:

@@ -126,7 +126,7 @@ def _amount(value: object) -> Amount:
     except TypeError:
         raise UsageError('is no amount; write 0.5, "50%" or a count like 1000') from None
     except UsageError as error:
-        raise UsageError(f"cannot be taken: {error}") from None
+        raise error.inside("cannot be taken") from None
 
 
 _Checks = Mapping[str, Callable[[object], Any]]

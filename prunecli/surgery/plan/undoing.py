@@ -8,6 +8,7 @@ from prunecli.formats.torch.key_words import AVERAGE, MASTERS, OPTIMIZER
 from prunecli.formats.torch.optimizers import MASTER
 from prunecli.surgery.names.companions import find_companions, holds_values, outside_tensors
 from prunecli.surgery.plan.plan import Plan
+from prunecli.terms import WITH_STATE
 
 __all__ = ["undoing"]
 
@@ -49,7 +50,7 @@ def undoing(checkpoint: Layout, plan: Plan, beside: Sequence[str]) -> str | None
         return None
     if not plan.bake:  # the masks hold whatever becomes of the weights
         return f"left as they were: {', '.join(parts)}"
-    remedy = "; --with-state zeroes the moments of dropped elements" if moments and not zeroed and plan.prune else ""
+    remedy = f"; {WITH_STATE} zeroes the moments of dropped elements" if moments and not zeroed and plan.prune else ""
     return f"not pruned, and able to undo the prune when training goes on: {', '.join(parts)}{remedy}"
 
 

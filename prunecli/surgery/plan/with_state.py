@@ -11,10 +11,11 @@ from prunecli.surgery.names.companions import holds_values, outside_tensors, wra
 from prunecli.surgery.names.moments import OptimizerState, optimizer_states
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.plan.plan import Plan
+from prunecli.terms import UNTIE, WITH_STATE
 
 __all__ = ["with_state"]
 
-_REMEDY = "leave --with-state out, and reset the optimizer before training goes on"
+_REMEDY = f"leave {WITH_STATE} out, and reset the optimizer before training goes on"
 
 
 def with_state(checkpoint: Layout, plan: Plan) -> Plan:
@@ -28,11 +29,11 @@ def with_state(checkpoint: Layout, plan: Plan) -> Plan:
     """
     label = checkpoint.source.label
     if plan.prune is not None and plan.prune.untie:
-        raise UsageError("--untie parts tied parameters, which have one optimizer state; leave --with-state out")
+        raise UsageError(f"{UNTIE} parts tied parameters, which have one optimizer state; leave {WITH_STATE} out")
     outside = outside_tensors(checkpoint)
     state = [tensor for tensor in outside if tensor.within == OPTIMIZER]
     if not any(tensor.elements > 1 for tensor in state):
-        raise UsageError(f"{label} holds no optimizer state; leave --with-state out")
+        raise UsageError(f"{label} holds no optimizer state; leave {WITH_STATE} out")
     loose = next((tensor for tensor in state if tensor.moment is None and holds_values(tensor)), None)
     if loose is not None:
         raise UsageError(f"{label}: {show(loose.name, 80)} is not kept parameter by parameter; {_REMEDY}")
@@ -43,7 +44,7 @@ def with_state(checkpoint: Layout, plan: Plan) -> Plan:
         if own:
             found[name] = tuple(own)
     if not found:
-        raise UsageError(f"{label} holds no optimizer state of the selected parameters; leave --with-state out")
+        raise UsageError(f"{label} holds no optimizer state of the selected parameters; leave {WITH_STATE} out")
     _check_alone(checkpoint, [tensor for own in found.values() for tensor in own])
     return replace(plan, state=found)
 

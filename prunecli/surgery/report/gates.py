@@ -9,6 +9,7 @@ from prunecli.errors import ThresholdError, UsageError, show
 from prunecli.surgery.names.parameters import canonical
 from prunecli.surgery.names.select import matcher
 from prunecli.surgery.report.measure import ParameterReport, Report, totals_of
+from prunecli.terms import FAIL_OVER, FAIL_UNDER
 
 __all__ = ["Gate", "check_gates", "parse_gate"]
 
@@ -23,8 +24,8 @@ class Gate:
 
     @property
     def option(self) -> str:
-        """What it is called on the command line."""
-        return f"--fail-{self.kind}"
+        """The option that sets it, for messages."""
+        return FAIL_UNDER if self.kind == "under" else FAIL_OVER
 
 
 def parse_gate(kind: Literal["under", "over"], text: str) -> Gate:
@@ -40,7 +41,7 @@ def parse_gate(kind: Literal["under", "over"], text: str) -> Gate:
     try:
         amount = parse_amount(bound)
     except UsageError as error:
-        raise UsageError(f"{gate.option}: {error}") from None
+        raise error.inside(gate.option) from None
     if isinstance(amount, int) and amount > 1:
         raise UsageError(f"{gate.option} {show(text, 80)} is no fraction from 0 to 1; write 0.5 or 50%")
     return Gate(kind, float(amount), gate.pattern)

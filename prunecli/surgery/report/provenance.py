@@ -13,6 +13,7 @@ from prunecli.errors import UnsupportedError
 from prunecli.formats.base import Layout
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.request import request_as_dict
+from prunecli.terms import STAMP
 
 __all__ = ["ENTRY", "STREAM", "stamped", "stamps_of"]
 
@@ -34,14 +35,14 @@ def stamped(checkpoint: Layout, plan: Plan) -> Plan:
     """
     if checkpoint.metadata is None:
         raise UnsupportedError(
-            f"{checkpoint.source.label} is no safetensors file, and has no place for a stamp; leave --stamp out, the "
+            f"{checkpoint.source.label} is no safetensors file, and has no place for a stamp; leave {STAMP} out, the "
             "report tells the same"
         )
     earlier = stamps_of(checkpoint)
     if not earlier and ENTRY in checkpoint.metadata:
         raise UnsupportedError(
             f"{checkpoint.source.label} has an entry '{ENTRY}' in its metadata that is no list of stamps; leave "
-            "--stamp out"
+            f"{STAMP} out"
         )
     text = json.dumps([*earlier, _stamp(plan)], separators=(",", ":"))
     return replace(plan, metadata={ENTRY: text})

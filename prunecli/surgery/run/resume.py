@@ -31,6 +31,7 @@ from prunecli.surgery.run.edit import PreparedEdit
 from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
 from prunecli.surgery.run.units import OutputFile, UnitCounts, assign_units, split_into_units
 from prunecli.surgery.run.worker import WorkerContext, do_units, look_at, write_deferred
+from prunecli.terms import LINK, OUTPUT, RESUME
 
 __all__ = ["RewriteJob", "Run", "carry_out", "count", "unfinished_seed"]
 
@@ -95,7 +96,7 @@ def carry_out(order: RewriteJob, run: Run, finish: Callable[[Partial], None]) ->
             if run.keep and _replaces_input(order):
                 raise UsageError(
                     "a run that may be resumed, or started again, cannot replace its input: if it had, it would prune "
-                    "the result; name another output with -o"
+                    f"the result; name another output with {OUTPUT}"
                 )
             job = _job(order)
             with output_errors(order.path, partial_of(order.final).root):
@@ -126,7 +127,7 @@ def _telling_what_is_kept(run: Run) -> Iterator[None]:
         yield
     except PrunecliError as error:
         if run.keep:
-            error.args = (f"{error}; what is finished is kept, go on with --resume",)
+            error.advising(f"what is finished is kept, go on with {RESUME}")
         raise
 
 
@@ -163,7 +164,7 @@ def _check_room(order: RewriteJob, run: Run, partial: Partial) -> None:
     """
     written = sum(work.size for work in order.works if work.written)
     copied = bytes_to_copy(order.carried, partial.root, link=run.link)
-    remedies = ["free some", "link what does not change with --link", "write elsewhere with -o"]
+    remedies = ["free some", f"link what does not change with {LINK}", f"write elsewhere with {OUTPUT}"]
     if not copied or run.link:
         del remedies[1]
     *first, last = remedies
@@ -232,7 +233,7 @@ def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, 
     }
     for field, meaning in meanings.items():
         if earlier.get(field) != job[field]:
-            raise UsageError(f"the unfinished {show(path)} {meaning}; leave --resume out to begin anew")
+            raise UsageError(f"the unfinished {show(path)} {meaning}; leave {RESUME} out to begin anew")
     return partial.entries()
 
 
@@ -247,7 +248,7 @@ def _check_in(stack: ExitStack, partial: Partial, job: Mapping[str, Any], order:
     if not met:
         raise OutputError(
             f"{here} does not see {show(partial.root)}, which rank 0 made; all ranks need one shared file system, name "
-            "an output on it with -o"
+            f"an output on it with {OUTPUT}"
         )
     if fingerprint(order.checkpoint) != job["input"]:
         raise OutputError(f"{here} sees another {order.checkpoint.source.label} than rank 0; give all ranks one input")

@@ -25,6 +25,7 @@ from prunecli.formats.torch.tensors import TensorRef
 from prunecli.formats.torch.zip import TorchZip, check_torch_zip, read_torch_zip
 from prunecli.formats.torch.zip_directory import looks_like_zip
 from prunecli.formats.views import View
+from prunecli.terms import ALLOW_FOREIGN
 
 __all__ = ["DcpFolder", "open_dcp_folder"]
 
@@ -238,7 +239,7 @@ class _Opening:
         elif not self._reading.foreign:
             raise UnsafeError(
                 f"{window.label} is an object that torch.save did not write, and loading would run what it says; "
-                "--allow-foreign-objects carries it through unread"
+                f"{ALLOW_FOREIGN} carries it through unread"
             )
 
     def _tensor(self, entry: StoredTensor) -> TensorInfo:

@@ -15,6 +15,7 @@ from prunecli.formats.io.source import Source
 from prunecli.formats.pickles.graph import load
 from prunecli.formats.pickles.nodes import Call, DictNode, Global, ListNode, Node, PickleGraph, TupleNode
 from prunecli.formats.torch.tensors import read_sizes
+from prunecli.terms import ALLOW_FOREIGN
 
 __all__ = ["Chunk", "Item", "KeyPath", "Metadata", "StoredBytes", "StoredTensor", "read_metadata"]
 
@@ -146,7 +147,7 @@ def _refuse_foreign(graph: PickleGraph, label: str) -> None:
         shown += ", ..." if len(others) > _SHOWN else ""
         raise UnsafeError(
             f"{label} names what torch does not write there ({shown}), and would import it unguarded; "
-            "--allow-foreign-objects reads on, and runs none of it"
+            f"{ALLOW_FOREIGN} reads on, and runs none of it"
         )
 
 

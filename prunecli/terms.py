@@ -1,0 +1,95 @@
+"""Terms in messages that differ between interfaces: `--untie` on a command line is `untie=True` in Python.
+
+A message is composed where something fails; which interface the user called is known at the edge only. So messages
+contain the terms below, each of which holds its text for every interface, and `render` keeps the right one.
+`PrunecliError` renders its own message when it is converted to a string.
+
+The marks around a term are private-use characters. `errors.show` escapes these, so no text from a file makes a term.
+"""
+
+import enum
+import re
+
+__all__ = [
+    "ALLOW_FOREIGN",
+    "CLONE",
+    "EXCLUDE",
+    "FAIL_OVER",
+    "FAIL_UNDER",
+    "FOLLOW_LINKS",
+    "FORCE",
+    "KEY",
+    "LINK",
+    "LISTING",
+    "MIN_DIM",
+    "OUTPUT",
+    "PARAM",
+    "REMOVE",
+    "REPORT",
+    "RESUME",
+    "SEED",
+    "STAMP",
+    "SUBJECT",
+    "UNTIE",
+    "WITH_STATE",
+    "Interface",
+    "render",
+]
+
+
+class Interface(enum.IntEnum):
+    """The ways to call prunecli."""
+
+    COMMAND_LINE = 0
+    FILES = 1
+    """The functions on checkpoints, whose arguments have the names of the options."""
+    MODULES = 2
+    """The functions on modules in memory."""
+
+
+_START, _BETWEEN, _END = "\ue000", "\ue001", "\ue002"
+_TERM = re.compile(f"{_START}([^{_END}]*){_END}")
+
+
+def render(message: str, interface: Interface = Interface.COMMAND_LINE) -> str:
+    """Return a message with each term as an interface calls it.
+
+    >>> render(f"{SUBJECT} has masks; bake with {REMOVE}")
+    'the checkpoint has masks; bake with --remove'
+    >>> render(f"{SUBJECT} has masks; bake with {REMOVE}", Interface.MODULES)
+    'the module has masks; bake with remove=True'
+    """
+    return _TERM.sub(lambda term: term[1].split(_BETWEEN)[interface], message) if _START in message else message
+
+
+def _term(command_line: str, files: str, modules: str | None = None) -> str:
+    return f"{_START}{command_line}{_BETWEEN}{files}{_BETWEEN}{files if modules is None else modules}{_END}"
+
+
+SUBJECT = _term("the checkpoint", "the checkpoint", "the module")
+LISTING = _term("'prunecli params'", "params()", "named_parameters()")
+CLONE = _term(
+    "save the checkpoint with clones",
+    "save the checkpoint with clones",
+    "give one of them memory of its own by clone()",
+)
+"""What to do about memory that is shared by chance."""
+
+ALLOW_FOREIGN = _term("--allow-foreign-objects", "allow_foreign_objects=True")
+EXCLUDE = _term("--exclude", "exclude")
+FAIL_OVER = _term("--fail-over", "fail_over")
+FAIL_UNDER = _term("--fail-under", "fail_under")
+FOLLOW_LINKS = _term("--follow-links", "follow_links=True")
+FORCE = _term("--force", "force=True")
+KEY = _term("--key", "key")
+LINK = _term("--link", "link=True")
+MIN_DIM = _term("--min-dim", "min_dim")
+OUTPUT = _term("-o", "output")
+PARAM = _term("--param", "params")
+REMOVE = _term("--remove", "remove=True")
+REPORT = _term("--report", "report")
+RESUME = _term("--resume", "resume=True")
+SEED = _term("--seed", "seed")
+STAMP = _term("--stamp", "stamp=True")
+UNTIE = _term("--untie", "untie=True")
+WITH_STATE = _term("--with-state", "with_state=True")
