@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from prunecli.core.scratch import Buffer
 
-__all__ = ["MaskDigest", "Unsigned", "clear_dropped", "fill_mask", "is_one", "is_zero", "scale", "unsigned"]
+__all__ = ["Flags", "MaskDigest", "Unsigned", "clear_dropped", "fill_mask", "is_one", "is_zero", "scale", "unsigned"]
+
+Flags = NDArray[np.bool_]
 
 Unsigned = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.uint64] | NDArray[np.void]
 
@@ -42,7 +44,7 @@ def _halves(raw: Unsigned) -> NDArray[Any]:
     return pairs.view(pairs.dtype[0]).reshape(-1, 2)
 
 
-def clear_dropped(raw: Unsigned, keep: NDArray[np.bool_]) -> None:
+def clear_dropped(raw: Unsigned, keep: Flags) -> None:
     """Set every element that is not kept to all zero bits (+0.0), in place; shapes `(n,)`.
 
     One multiplication by 0 or 1 an element, several times faster than numpy's masked assignments.
@@ -56,7 +58,7 @@ def clear_dropped(raw: Unsigned, keep: NDArray[np.bool_]) -> None:
         np.multiply(halves, keep.view(np.uint8)[:, np.newaxis], out=halves)
 
 
-def is_zero(raw: Unsigned, *, signed_zero: bool, out: NDArray[np.bool_], room: Buffer) -> NDArray[np.bool_]:
+def is_zero(raw: Unsigned, *, signed_zero: bool, out: Flags, room: Buffer) -> Flags:
     """Find which elements are zero, into `out`; with `signed_zero`, the lone sign bit (-0.0) is one too.
 
     Adding an element to itself shifts the sign bit out. A pair is zero if both of its numbers are.
@@ -74,13 +76,13 @@ def is_zero(raw: Unsigned, *, signed_zero: bool, out: NDArray[np.bool_], room: B
     return out
 
 
-def is_one(raw: Unsigned, one: int) -> NDArray[np.bool_]:
+def is_one(raw: Unsigned, one: int) -> Flags:
     """Find which elements are the number one, whose bit pattern is `one`; of a pair, the first number is."""
-    found: NDArray[np.bool_] = raw == (one if raw.dtype.names is None else np.array((one, 0), dtype=raw.dtype))
+    found: Flags = raw == (one if raw.dtype.names is None else np.array((one, 0), dtype=raw.dtype))
     return found
 
 
-def fill_mask(raw: Unsigned, keep: NDArray[np.bool_], one: int) -> None:
+def fill_mask(raw: Unsigned, keep: Flags, one: int) -> None:
     """Make elements the number one where kept, else zero; `one` is its bit pattern, in a pair of the first number."""
     numbers: NDArray[Any] = raw
     if raw.dtype.names is not None:
@@ -100,7 +102,7 @@ class MaskDigest:
         self._leaves: dict[int, bytes] = {}
         self._lock = threading.Lock()
 
-    def add(self, start: int, keep: NDArray[np.bool_]) -> None:
+    def add(self, start: int, keep: Flags) -> None:
         """Take in the elements from `start`, a multiple of 2**20, on; at most one block of them."""
         leaf = hashlib.sha256(np.packbits(keep).data).digest()
         with self._lock:

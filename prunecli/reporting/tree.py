@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prunecli.reporting.options import Sort
-from prunecli.surgery.report.measure import ParameterReport
+from prunecli.surgery.report.measure import ParameterReport, earlier_equals
 
 __all__ = [
     "Node",
@@ -77,18 +77,16 @@ def grow(parameters: Sequence[ParameterReport]) -> Node:
     """
     root = Node("", "")
     modules = {"": root}
-    leaves: dict[str, Node] = {}
     made: list[tuple[Node, Node]] = []
     for each in parameters:
         place, label = _split(each.name)
         parent = _module(place, modules, made)
         leaf = Node(label, each.name, each, sums=sums_of(each))
-        leaves[each.name] = leaf
         parent.children.append(leaf)
         made.append((parent, leaf))
     for parent, node in reversed(made):
         parent.sums.add(node.sums)
-    _count_ties_once(parameters, leaves, modules)
+    _count_ties_once(parameters, modules)
     for _, node in reversed(made):
         _join_only_child(node)
     return root
@@ -123,21 +121,13 @@ def sums_of(each: ParameterReport) -> Sums:
     return Sums() if each.zeros is None else Sums(1, each.elements, each.zeros, each.pruned_now)
 
 
-def _count_ties_once(parameters: Sequence[ParameterReport], leaves: dict[str, Node], modules: dict[str, Node]) -> None:
-    """Take a parameter away again from the modules in which a partner of the same mask, earlier by name, counts."""
+def _count_ties_once(parameters: Sequence[ParameterReport], modules: dict[str, Node]) -> None:
+    """Subtract a tied parameter from the modules that already count an equal one."""
+    repeated = earlier_equals(parameters)
     for each in parameters:
-        if each.zeros is None or not each.tied_to:
-            continue
-        earlier = [name for name in each.tied_to if name < each.name and name in leaves]
-        alike = [name for name in earlier if _counts_for(leaves[name], each)]
-        shared = {path for name in alike for path in _above(name)}
+        shared = {path for name in repeated.get(each.name, ()) for path in _above(name)}
         for path in shared.intersection(_above(each.name)):
             modules[path].sums.add(sums_of(each), -1)
-
-
-def _counts_for(node: Node, each: ParameterReport) -> bool:
-    other = node.parameter
-    return other is not None and other.zeros is not None and other.mask_sha256 == each.mask_sha256
 
 
 def _above(name: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from prunecli.core.random_stream import Subset, stream_key
 from prunecli.errors import ThresholdError, UsageError, show
 from prunecli.formats.base import Layout
+from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.plan.plan import Plan, PlannedParameter, check_request, plan_parameters
 from prunecli.surgery.plan.request import PruneRequest
@@ -58,10 +59,11 @@ def _found(
     checkpoint: Layout, parameters: Mapping[str, Parameter], drawn: list[ParameterReport]
 ) -> dict[str, ParameterReport]:
     """Return what the report tells of each parameter: by its name, or else by what is left of it without wrappers."""
-    by_key = {parameter.key: name for name, parameter in parameters.items()}
+    keys = {name: parameter.key for name, parameter in parameters.items()}
+    names = pair_names({each.name: canonical(each.name) for each in drawn}, keys)
     found = {}
     for each in drawn:
-        name = each.name if each.name in parameters else by_key.get(canonical(each.name))
+        name = names.get(each.name)
         if name is None:
             raise UsageError(f"{checkpoint.source.label} has no {show(each.name)}, which the report prunes")
         shape = parameters[name].weight.shape

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from prunecli.errors import DamagedError, ThresholdError, show
 from prunecli.formats.base import Layout
 from prunecli.surgery.data.final_mask import scan_candidates
+from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.report.measure import ParameterReport, Report, measure_parameters
 from prunecli.surgery.run.resume import Run
@@ -91,17 +92,11 @@ def check_verification(verification: Verification) -> None:
 
 def _paired(report: Report, parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """Find the parameters that a report lists, by name, then by canonical name; by the report's names."""
-    names = [each.name for each in report.parameters]
-    told = set(names)
-    if len(told) != len(names):
-        raise DamagedError("the report lists a parameter twice; it is no report as prunecli writes it")
-    by_key = {each.key: each for name, each in parameters.items() if name not in told}
-    pairs = {}
-    for name in names:
-        parameter = parameters[name] if name in parameters else by_key.pop(canonical(name), None)
-        if parameter is not None:
-            pairs[name] = parameter
-    return pairs
+    listed = {each.name: canonical(each.name) for each in report.parameters}
+    if len(listed) != len(report.parameters):
+        raise DamagedError("the report lists a parameter twice; it is not a report as prunecli writes it")
+    pairs = pair_names(listed, {name: each.key for name, each in parameters.items()})
+    return {name: parameters[other] for name, other in pairs.items()}
 
 
 def _differences(told: ParameterReport, own: ParameterReport) -> Iterator[str]:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from structure_zoo import Flags, groups_of, structure_of
+from structure_zoo import groups_of, structure_of
 
+from prunecli.core.raw_elements import Flags
 from prunecli.core.structure.counter import StructureCounter
 from prunecli.core.structure.model import Structure
 

@@ -3,11 +3,9 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from prunecli.core.raw_elements import Flags
 from prunecli.core.structure.model import BLOCK_SIDE, Density, Structure
-
-Flags = NDArray[np.bool_]
 
 
 def structure_of(zero: Flags, cells: int) -> Structure:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.raw_elements import Flags
 from prunecli.core.structure.flags import bands_all_zero, blocks_all_zero, halved_groups, halved_packed_groups
 from prunecli.core.structure.model import BLOCK_SIDE, Density, Structure, group_dimension
 
 __all__ = ["StructureCounter", "Window"]
 
-Flags = NDArray[np.bool_]
+Flags = Flags
 Counts = NDArray[np.int64]
 
 Window = tuple[int, int, int]

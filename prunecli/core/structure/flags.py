@@ -3,11 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.raw_elements import Flags
 from prunecli.core.structure.model import BLOCK_SIDE
 
 __all__ = ["bands_all_zero", "blocks_all_zero", "halved_groups", "halved_packed_groups"]
-
-Flags = NDArray[np.bool_]
 
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.int64)
 _EIGHTS = (_BITS.sum(axis=1) >= 4).astype(np.int64)

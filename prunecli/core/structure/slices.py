@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.raw_elements import Flags
 from prunecli.core.structure.counter import Window
 
 __all__ = ["SliceTally"]
-
-Flags = NDArray[np.bool_]
 
 
 class SliceTally:

@@ -20,6 +20,7 @@ from prunecli.formats.io.stream import run_pieces
 from prunecli.surgery.compare.model import Change, Comparison
 from prunecli.surgery.data.effective import EffectiveValues, comparable
 from prunecli.surgery.data.workspace import Workspace
+from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selection, select
 from prunecli.surgery.report.measure import CheckpointRef
@@ -87,12 +88,13 @@ def _chosen(parameters: Mapping[str, Parameter], selection: Selection) -> set[st
 
 
 def _paired(before: Mapping[str, Parameter], after: Mapping[str, Parameter]) -> list[_Pair]:
-    by_key = {each.key: each for name, each in before.items() if name not in after}
-    pairs: list[_Pair] = []
-    for name, each in after.items():
-        other = before[name] if name in before else by_key.pop(each.key, None)
-        pairs.append((other, each))
-    return pairs + [(each, None) for each in by_key.values()]
+    old, new = ({name: each.key for name, each in side.items()} for side in (before, after))
+    old_names = pair_names(new, old)
+    missing = before.keys() - old_names.values()
+    pairs: list[_Pair] = [
+        (before[old_names[name]] if name in old_names else None, each) for name, each in after.items()
+    ]
+    return pairs + [(each, None) for name, each in before.items() if name in missing]
 
 
 def _as_parameter(tensor: TensorInfo) -> Parameter:

@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from prunecli.core.raw_elements import Unsigned, is_one, is_zero, scale
+from prunecli.core.raw_elements import Flags, Unsigned, is_one, is_zero, scale
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.views import View
 from prunecli.surgery.data.final_mask import Elements, check_scalable
@@ -13,8 +12,6 @@ from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
 __all__ = ["EffectiveValues", "comparable"]
-
-Flags = NDArray[np.bool_]
 
 _WIDTHS = (1, 2, 4, 8)
 """Bytes of the elements that are read as integers."""

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prunecli.core.once import Once
 from prunecli.core.random_stream import BLOCK, Subset
-from prunecli.core.raw_elements import MaskDigest, Unsigned, is_one, is_zero, unsigned
+from prunecli.core.raw_elements import Flags, MaskDigest, Unsigned, is_one, is_zero, unsigned
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import TensorInfo
@@ -17,8 +16,6 @@ from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
 __all__ = ["CandidateCount", "Elements", "FinalMask", "check_scalable", "scan_candidates"]
-
-Flags = NDArray[np.bool_]
 
 _MULTIPLIES = ("float64", "float32", "float16", "bfloat16")
 """Types whose masks are multiplied in if they hold more than 0 and 1, and complex numbers of two of them."""

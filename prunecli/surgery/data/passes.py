@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.random_stream import BLOCK
-from prunecli.core.raw_elements import Unsigned, clear_dropped, fill_mask, is_zero, scale, unsigned
+from prunecli.core.raw_elements import Flags, Unsigned, clear_dropped, fill_mask, is_zero, scale, unsigned
 from prunecli.core.structure.counter import StructureCounter, Window
 from prunecli.core.structure.slices import SliceTally
 from prunecli.formats.base import TensorInfo
@@ -37,8 +37,6 @@ __all__ = [
     "ZeroCounts",
     "ZeroDropped",
 ]
-
-Flags = NDArray[np.bool_]
 
 
 class ZeroCounts:

@@ -8,13 +8,11 @@ from prunecli.formats.base import Layout, TensorInfo
 from prunecli.surgery.names.left_out import roles_beside
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.names.select import LONGEST, Selection, matcher
-from prunecli.surgery.names.suggest import nearest_names
+from prunecli.surgery.names.suggest import suggested_names
 from prunecli.surgery.roles.table import Role
 from prunecli.terms import EXCLUDE, MIN_DIM, PARAM
 
 __all__ = ["InventoryEntry", "inventory", "matching", "state_of"]
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +81,7 @@ def matching(entries: Sequence[InventoryEntry], selection: Selection) -> list[In
         matches = matcher(pattern)
         hits = [at for at, entry in enumerate(entries) if any(matches(name) for name in entry.names)]
         if not hits:
-            near = nearest_names(pattern.removeprefix("re:"), list(by_name), _SHOWN) or list(by_name)[:_SHOWN]
-            names = ", ".join(show(name, 80) for name in near)
+            names = suggested_names(pattern, list(by_name))
             raise UsageError(f"{option} {show(pattern)} matches none of {len(entries):,} tensors; nearest are {names}")
         return hits
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
 from prunecli.surgery.names.parameters import Parameter, canonical, is_among_averages
-from prunecli.surgery.names.suggest import nearest_names
+from prunecli.surgery.names.suggest import suggested_names
 from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
 from prunecli.terms import EXCLUDE, LISTING, PARAM, SUBJECT
@@ -20,7 +20,6 @@ LONGEST = 1000
 """Characters of a name that a list of parameters shows."""
 
 _REGEX = "re:"
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +222,7 @@ def matcher(pattern: str) -> Callable[[str], object]:
 def _nearest(parameters: Mapping[str, Parameter], pattern: str) -> str:
     if not parameters:
         return f"{SUBJECT}'s state dict holds no tensors"
-    near = nearest_names(pattern.removeprefix(_REGEX), list(parameters), _SHOWN) or list(parameters)[:_SHOWN]
-    return f"nearest are {_quoted(near)}; {LISTING} lists all"
+    return f"nearest are {suggested_names(pattern, list(parameters))}; {LISTING} lists all"
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -1,31 +1,52 @@
-"""Which names somebody probably meant: by their parts, so that 90,000 of them are looked through in a moment."""
+"""The names and words that a user probably meant, for "did you mean"."""
 
 import difflib
 import heapq
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["nearest_names"]
+from prunecli.errors import show
+
+__all__ = ["nearest_names", "nearest_words", "suggested_names"]
 
 _PART = re.compile(r"\d+|[^\W\d_]+")
-"""Parts of names: letters or digits in a row. What stands between them may be mistaken for something else."""
+"""A part of a name: letters or digits in a row. Separators are ignored, as they are often mistyped."""
 
 _SHORTLIST = 40
-"""Names that are compared letter by letter."""
+"""How many names are compared letter by letter."""
 
 _MOST_PARTS = 20_000
-"""Different parts beyond which only those of a similar length and beginning are compared with a mistyped one."""
+"""With more different parts than this, a mistyped one is compared only with those of similar length and beginning."""
 
 _ALIKE = 0.65
 _LONGEST = 400
 """Characters of a name that count."""
 
+_SHOWN = 3
+
+
+def nearest_words(word: str, known: Sequence[str], most: int) -> list[str]:
+    """Return the known words most like a mistyped one, the likeliest first; words that start with it come before.
+
+    >>> nearest_words("aply", ["apply", "remove", "report"], 1)
+    ['apply']
+    """
+    begun = [each for each in known if len(word.strip("-")) > 1 and each.startswith(word)]
+    near = difflib.get_close_matches(word, known, n=most, cutoff=0.6)
+    return list(dict.fromkeys((*begun, *near)))[:most]
+
+
+def suggested_names(pattern: str, names: Sequence[str]) -> str:
+    """Return the names most like a pattern that matches nothing, for a message; the first names if none is like it."""
+    near = nearest_names(pattern.removeprefix("re:"), names, _SHOWN) or names[:_SHOWN]
+    return ", ".join(show(name, 80) for name in near)
+
 
 def nearest_names(wanted: str, names: Sequence[str], most: int) -> list[str]:
     """Return the names most like a mistyped one, or like a pattern that matches nothing; the likeliest first.
 
-    A wrong letter in a part, a wrong separator, a part that is missing or too much: each costs a little. Names that
-    have no part in common with it are none that were meant.
+    Names are compared by their parts, which takes a moment for 90,000 of them. A wrong letter in a part, another
+    separator, a missing or an additional part cost a little each. Names without a common part are never returned.
 
     >>> nearest_names("encoder/layer/0/wieght", ["encoder.layer.0.weight", "encoder.layer.1.weight", "head.bias"], 1)
     ['encoder.layer.0.weight']
@@ -53,7 +74,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _weights(parts: Iterable[str], known: set[str]) -> dict[str, float]:
-    """Return how well each part that names have stands for one of those wanted."""
+    """Return for each known part how well it matches one of the wanted parts."""
     weights: dict[str, float] = {}
     for part in dict.fromkeys(parts):
         if part in known:
@@ -71,7 +92,7 @@ def _similar(part: str, known: set[str]) -> list[str]:
 
 
 def _score(found: Sequence[str], weights: dict[str, float], wanted: int) -> float:
-    """Add up the parts that were wanted; numbers alone make no likeness, and a part more or less costs little."""
+    """Sum up the weights of the wanted parts; numbers alone do not count, and a part more or less costs little."""
     total = sum(weights.get(part, 0.0) for part in dict.fromkeys(found))
     words = any(part in weights for part in found if not part.isdigit())
     return total - 0.05 * abs(len(found) - wanted) if words or not any(not part.isdigit() for part in weights) else 0.0

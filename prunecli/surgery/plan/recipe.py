@@ -16,7 +16,6 @@
     amount = 1000
 """
 
-import difflib
 import re
 import tomllib
 from bisect import bisect_left
@@ -29,6 +28,7 @@ from prunecli.errors import UsageError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.surgery.names.select import Selection
+from prunecli.surgery.names.suggest import nearest_words
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 
 __all__ = ["parse_recipe", "read_recipe", "render_recipe"]
@@ -180,7 +180,7 @@ class _RecipeReader:
         for key, value in content.items():
             if key not in checks:
                 known = list(checks) if place else [*checks, "group"]
-                near = difflib.get_close_matches(key[:40], known, n=1)
+                near = nearest_words(key[:40], known, 1)
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
                 raise self._wrong((*place, key), f"means nothing here; {hint}")
             try:

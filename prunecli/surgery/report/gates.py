@@ -6,6 +6,7 @@ from typing import Literal
 
 from prunecli.core.amount import parse_amount
 from prunecli.errors import ThresholdError, UsageError, show
+from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import canonical
 from prunecli.surgery.names.select import matcher
 from prunecli.surgery.report.measure import ParameterReport, Report, totals_of
@@ -75,9 +76,10 @@ def _failure(report: Report, gate: Gate) -> str | None:
 def _matching(report: Report, gate: Gate) -> Sequence[ParameterReport]:
     if gate.pattern is None:
         return report.parameters
-    exact = [each for each in report.parameters if gate.pattern in (each.name, canonical(each.name))]
+    names = {each.name: canonical(each.name) for each in report.parameters}
+    exact = pair_names({gate.pattern: canonical(gate.pattern)}, names).values()
     matches = matcher(gate.pattern)
-    found = exact or [each for each in report.parameters if matches(each.name) or matches(canonical(each.name))]
+    found = exact or {name for name, key in names.items() if matches(name) or matches(key)}
     if not found:
         raise UsageError(f"{gate.option} {show(gate.pattern)} matches no parameter of the report")
-    return found
+    return [each for each in report.parameters if each.name in found]

@@ -29,6 +29,7 @@ __all__ = [
     "Report",
     "Totals",
     "counted_of",
+    "earlier_equals",
     "make_report",
     "measure",
     "measure_parameters",
@@ -143,9 +144,21 @@ class Report:
 
 
 def counted_of(parameters: Sequence[ParameterReport]) -> list[ParameterReport]:
-    """Return the parameters that make totals: of each tied group one, and all whose mask a partner does not have."""
+    """Return the parameters that the totals add up: those with counted zeros, of equal tied ones only the first."""
+    repeated = earlier_equals(parameters)
+    return [each for each in parameters if each.zeros is not None and not repeated[each.name]]
+
+
+def earlier_equals(parameters: Sequence[ParameterReport]) -> dict[str, list[str]]:
+    """Return for each counted parameter the tied ones with the same mask whose names come before: it repeats them."""
     masks = {each.name: each.mask_sha256 for each in parameters if each.zeros is not None}
-    return [each for each in parameters if each.zeros is not None and not _counted_elsewhere(each, masks)]
+    return {
+        each.name: [
+            name for name in each.tied_to if name < each.name and name in masks and masks[name] == each.mask_sha256
+        ]
+        for each in parameters
+        if each.name in masks
+    }
 
 
 def totals_of(parameters: Sequence[ParameterReport]) -> Totals:
@@ -157,12 +170,6 @@ def totals_of(parameters: Sequence[ParameterReport]) -> Totals:
         sum(each.zeros or 0 for each in counted),
         sum(each.pruned_now for each in counted),
     )
-
-
-def _counted_elsewhere(parameter: ParameterReport, masks: Mapping[str, str | None]) -> bool:
-    """Whether a counted partner of the same mask, earlier by name, stands for this parameter in the totals."""
-    earlier = [partner for partner in parameter.tied_to if partner < parameter.name and partner in masks]
-    return any(masks[partner] == parameter.mask_sha256 for partner in earlier)
 
 
 def measure(
