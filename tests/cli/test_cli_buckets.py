@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import torch
 from bucket_server import KEYS, Bucket, Environ, serving
 from conftest import PREFIX, Cli, Outcome
+from forked import python
 from safetensors.torch import save_file
 
 FC = ("-p", "fc*.weight", "-a", "0.5", "--seed", "1", "-q")
@@ -484,14 +485,14 @@ def test_a_web_server_that_knows_no_ranges(cli: Cli, large: Path) -> None:
 # Processes
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-W", "error", "-m", "prunecli", *arguments]
+def start(*arguments: str, by: Sequence[str]) -> subprocess.Popen[str]:
+    line = [*by, "-m", "prunecli", *arguments]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_process_ends_quietly(zoo: Path, bucket: Bucket) -> None:
     source = upload(bucket, Path("model.pt"))
-    with start("apply", source, *FC, "-o", bucket.url("out")) as process:
+    with start("apply", source, *FC, "-o", bucket.url("out"), by=(sys.executable, "-W", "error")) as process:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, bucket.url("out") + "\n", "")
 
@@ -517,7 +518,7 @@ def test_a_signal_in_the_middle_leaves_nothing(
         return None
 
     bucket.fault = wait
-    with start("apply", upload(bucket, large), *FC, "-o", bucket.url("out"), "-j", jobs) as process:
+    with start("apply", upload(bucket, large), *FC, "-o", bucket.url("out"), "-j", jobs, by=python("s3fs")) as process:
         assert reached.wait(60)
         process.send_signal(signum)
         time.sleep(0.2)

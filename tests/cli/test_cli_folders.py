@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from folder_zoo import CARRIED, INDEX, files_of, make_folder, save_shard, shard, shards_of, tensors_of
+from forked import python
 from safetensors.torch import load_file
 
 Cli = Callable[..., Any]
@@ -339,7 +339,7 @@ sys.exit(run(sys.argv[1:]))
 
 
 def start(*arguments: str, setup: str = "") -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROGRAM.format(setup), *arguments]
+    command = [*python(), "-c", PROGRAM.format(setup), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

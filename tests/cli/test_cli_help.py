@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from forked import python
 from typer.core import TyperOption
 
 from prunecli import __version__
@@ -127,8 +128,8 @@ def test_the_reference_does_not_depend_on_the_terminal(monkeypatch: pytest.Monke
     assert reference.reference() == narrow
 
 
-def imports(*arguments: str) -> tuple[int, set[str]]:
-    done = subprocess.run([sys.executable, "-c", IMPORTED, *arguments], capture_output=True, check=True, timeout=60)
+def imports(*arguments: str, start: Sequence[str] = (sys.executable,)) -> tuple[int, set[str]]:
+    done = subprocess.run([*start, "-c", IMPORTED, *arguments], capture_output=True, check=True, timeout=60)
     code, modules = json.loads(done.stderr.decode().splitlines()[-1])
     return code, set(modules)
 
@@ -150,6 +151,6 @@ def test_work_on_files_needs_no_torch(source: str) -> None:
         ["report", "baked"],
         ["params", source],
     ):
-        code, modules = imports(*command)
+        code, modules = imports(*command, start=python())
         assert code == 0
         assert "torch" not in modules

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,22 +14,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import in_shell, prunecli, python
 
-PRUNECLI = f"{sys.executable} -m prunecli"
+REAL = f"{sys.executable} -m prunecli"
 APPLY = "-p fc1.weight -a 0.5 --seed 1"
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def shell(line: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+def shell(
+    line: str, environment: Mapping[str, str] | None = None, *, real: bool = False
+) -> subprocess.CompletedProcess[bytes]:
     """Run a line in which `prunecli` is this checkout's; its code is that of the first failing part of a pipe."""
-    script = f'set -o pipefail; prunecli() {{ {PRUNECLI} "$@"; }}; {line}'
+    function = f'prunecli() {{ {REAL} "$@"; }}' if real else in_shell()
+    script = f"set -o pipefail; {function}; {line}"
     return subprocess.run(
         ["bash", "-c", script], capture_output=True, timeout=60, env={**os.environ, **(environment or {})}
     )
 
 
-def checked(line: str) -> bytes:
-    done = shell(line)
+def checked(line: str, *, real: bool = False) -> bytes:
+    done = shell(line, real=real)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -47,7 +52,10 @@ def test_a_pipeline_from_a_redirection() -> None:
 
 def test_a_true_pipe_gives_the_bytes_of_a_file() -> None:
     checked(f"prunecli apply model.pt {APPLY} --remove -o file -q")
-    assert checked(f"cat model.pt | prunecli apply - {APPLY} --remove -o - -q | cat") == Path("file").read_bytes()
+    assert (
+        checked(f"cat model.pt | prunecli apply - {APPLY} --remove -o - -q | cat", real=True)
+        == Path("file").read_bytes()
+    )
 
 
 def test_three_rounds_and_a_bake_in_one_line() -> None:
@@ -86,8 +94,9 @@ def test_an_archive_zipped_anew_by_python(form: str) -> None:
 )
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, command: str) -> None:
     before = sorted(folder.iterdir())
+    start = REAL if command in ("report model.pt", "--help") else shlex.join(prunecli())
     done = shell(
-        f"mkfifo go; (read _ < go; exec {PRUNECLI} {command}) | {{ exec 0<&-; echo > go; }}; echo ${{PIPESTATUS[0]}}"
+        f"mkfifo go; (read _ < go; exec {start} {command}) | {{ exec 0<&-; echo > go; }}; echo ${{PIPESTATUS[0]}}"
     )
     Path("go").unlink()
     assert (done.stdout, ours(done.stderr)) == (b"%d\n" % (128 + signal.SIGPIPE), [])
@@ -100,7 +109,7 @@ def ours(stderr: bytes) -> list[str]:
 
 
 def test_a_reader_of_the_table_that_leaves() -> None:
-    line = f"mkfifo go; (read _ < go; exec {PRUNECLI} apply model.pt {APPLY}) 2>&1 >/dev/null"
+    line = f"mkfifo go; (read _ < go; exec {shlex.join(prunecli())} apply model.pt {APPLY}) 2>&1 >/dev/null"
     done = shell(line + " | { exec 0<&-; echo > go; }; echo ${PIPESTATUS[0]}")
     assert done.stdout == b"%d\n" % (128 + signal.SIGPIPE)
     assert Path("model.pruned.pt").stat().st_size > 400_000
@@ -114,7 +123,7 @@ def test_head_takes_ten_bytes_of_a_large_stream() -> None:
 
 def test_a_signal_ends_a_run_whose_reader_takes_nothing() -> None:
     torch.save({"w": torch.ones(1 << 22)}, "large.pt")
-    command = [sys.executable, "-m", "prunecli", "apply", "large.pt", "-p", "w", "-a", "0.5", "-o", "-", "-q"]
+    command = [*prunecli(), "apply", "large.pt", "-p", "w", "-a", "0.5", "-o", "-", "-q"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.read(1)  # it is writing, and will be stuck as soon as the pipe is full
@@ -155,7 +164,7 @@ def test_a_signal_while_streaming(folder: Path) -> None:
 
 
 def interrupted(sink: str, arguments: Sequence[str], signum: signal.Signals) -> tuple[int, bytes]:
-    program = [sys.executable, "-c", INTERRUPTED.format(sink=sink), *arguments]
+    program = [*python(), "-c", INTERRUPTED.format(sink=sink), *arguments]
     with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"writing\n"
@@ -177,7 +186,7 @@ source.os.read = told
 from prunecli.cli.app import run
 sys.exit(run(sys.argv[1:]))
 """
-    line = [sys.executable, "-c", program, "apply", "-", *APPLY.split(), "-o", "out.pt"]
+    line = [*python(), "-c", program, "apply", "-", *APPLY.split(), "-o", "out.pt"]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"reading\n"
@@ -192,7 +201,7 @@ def on_terminal(*arguments: str, streams: Sequence[str]) -> tuple[int, str, byte
     ours_end, theirs = pty.openpty()
     stdin, stdout, stderr = (theirs if name in streams else subprocess.PIPE for name in ("stdin", "stdout", "stderr"))
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    line = [sys.executable, "-m", "prunecli", *arguments]
+    line = [*prunecli(), *arguments]
     with subprocess.Popen(line, env=environment, stdin=stdin, stdout=stdout, stderr=stderr) as process:
         os.close(theirs)
         seen = bytearray()
@@ -247,10 +256,10 @@ def test_params_as_a_table_on_a_terminal() -> None:
 
 def test_closed_streams() -> None:
     """A file of ours that got the number of a closed stream would take in what is meant for the stream."""
-    assert shell(f"prunecli apply model.pt {APPLY} -o a.pt >&- 2>&- <&-").returncode == 0
+    assert shell(f"prunecli apply model.pt {APPLY} -o a.pt >&- 2>&- <&-", real=True).returncode == 0
     checked(f"prunecli apply model.pt {APPLY} -o b.pt")
     assert Path("a.pt").read_bytes() == Path("b.pt").read_bytes()
-    done = shell("prunecli params - <&-")
+    done = shell("prunecli params - <&-", real=True)
     assert (done.returncode, done.stderr) == (4, b"prunecli: error: standard input is empty\n")
 
 
@@ -274,7 +283,7 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is o
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_standard_output_on_a_full_disk_is_one_line(command: str, unbuffered: str) -> None:
-    done = shell(f"prunecli {command} > /dev/full", {"PYTHONUNBUFFERED": unbuffered})
+    done = shell(f"prunecli {command} > /dev/full", {"PYTHONUNBUFFERED": unbuffered}, real=command == "report model.pt")
     *_, line = done.stderr.decode().splitlines()
     assert (done.returncode, line) == (6, "prunecli: error: cannot write to standard output: No space left on device")
 
@@ -291,7 +300,7 @@ def test_standard_error_on_a_full_disk_ends_nothing(folder: Path, unbuffered: st
 
 def test_names_beyond_the_encoding_of_the_terminal() -> None:
     torch.save({"größe": torch.ones(2)}, "m.pt")
-    done = shell("prunecli params m.pt && prunecli report m.pt", {"PYTHONIOENCODING": "ascii:strict"})
+    done = shell("prunecli params m.pt && prunecli report m.pt", {"PYTHONIOENCODING": "ascii:strict"}, real=True)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"gr\\xf6\\xdfe\tfloat32" in done.stdout
 

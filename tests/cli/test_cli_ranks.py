@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import PROGRAM, finish, start
+from forked import prunecli, python
+from ranks import PROGRAM, TORCHRUN, finish, start
 from safetensors.torch import save_file
 
 APPLY = ("-p", "*.weight", "-a", "0.5", "--seed", "7")
@@ -38,7 +39,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def alone(folder: Path, *arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "prunecli", *map(str, arguments), "-q"], cwd=folder, check=True)
+    subprocess.run([*prunecli(), *map(str, arguments), "-q"], cwd=folder, check=True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -99,7 +100,7 @@ def test_a_rank_that_is_killed_costs_its_unit_and_resume_gives_the_same_bytes(mo
 def test_torchrun_restarts_go_on_by_themselves(model: Path, tmp_path: Path) -> None:
     alone(model.parent, "apply", "m", *APPLY, "-o", "one")
     (tmp_path / "program.py").write_text(PROGRAM)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun = [*python(*TORCHRUN), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, "--max-restarts", "1", "program.py", "apply", "m", *APPLY, "-o", "many", "-q"]
     environment = {**os.environ, "KILL_ONCE": str(tmp_path / "killed"), "DELAY": "0.1"}
     done = subprocess.run(command, cwd=model.parent, env=environment, capture_output=True, text=True, timeout=120)
@@ -130,7 +131,7 @@ def test_a_report_by_ranks_is_the_report_of_one(model: Path) -> None:
     outcomes = finish(start(2, ["report", "m", "--format", "json"], model.parent))
     assert [code for code, _, _ in outcomes] == [0, 0], outcomes
     one = subprocess.run(
-        [sys.executable, "-m", "prunecli", "report", "m", "--format", "json"],
+        [*prunecli(), "report", "m", "--format", "json"],
         cwd=model.parent,
         check=True,
         capture_output=True,
@@ -149,7 +150,7 @@ def test_ranks_that_never_come_are_named(model: Path) -> None:
     broken = {**os.environ, "WORLD_SIZE": "2", "RANK": "0"}
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         broken.pop(name, None)
-    command = [sys.executable, "-m", "prunecli", "report", "m"]
+    command = [*prunecli("torch.distributed"), "report", "m"]
     done = subprocess.run(command, cwd=model.parent, env=broken, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "WORLD_SIZE is 2, but the ranks cannot be joined" in done.stderr

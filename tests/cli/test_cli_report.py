@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import python
 
 from prunecli.reporting.format import form_of
 from prunecli.reporting.options import ReportFormat
@@ -145,7 +146,7 @@ fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 70, 0, 0))
 from prunecli.cli.app import run
 sys.exit(run({arguments!r}))
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=writing, env={**clean, **environment}) as running:
+    with subprocess.Popen([*python(), "-c", code], stdout=writing, env={**clean, **environment}) as running:
         os.close(writing)
         parts = []
         try:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import typer
+from forked import prunecli
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -79,7 +80,7 @@ def test_remove_is_offered_what_is_masked(cli: Cli) -> None:
 
 
 def asked(shell: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "prunecli", *arguments]
+    line = [*prunecli(), *arguments]
     return subprocess.run(line, capture_output=True, text=True, timeout=60, env={**os.environ, ASKED: shell})
 
 

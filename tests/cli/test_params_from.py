@@ -1,13 +1,13 @@
 """`--params-from`: what `params` prints into a pipe, and other lists, select what they name and nothing else."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import in_shell
 from safetensors.torch import load_file, save_file
 
 Cli = Callable[..., Any]
@@ -43,7 +43,7 @@ def pruned(path: str) -> set[str]:
 
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
-    script = f'set -o pipefail; prunecli() {{ {sys.executable} -m prunecli "$@"; }}; {line}'
+    script = f"set -o pipefail; {in_shell()}; {line}"
     return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
 
 

@@ -3,12 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from forked import python
 
 from prunecli.cli.signals import Interrupted, die_of, interruptible
 
@@ -39,7 +39,7 @@ def run(work):
 
 
 def start(program: str, *args: object, setup: str = "") -> subprocess.Popen[str]:
-    line = [sys.executable, "-c", setup + WRITER + program, *map(str, args)]
+    line = [*python(), "-c", setup + WRITER + program, *map(str, args)]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

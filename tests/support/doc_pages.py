@@ -4,8 +4,8 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import pytest
 import torch
 from export_zoo import save as save_archive
 from folder_zoo import make_folder
+from forked import python
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
@@ -26,7 +27,7 @@ FENCE = re.compile(
     r"(?:^<!-- ci: (?P<mark>[^\n]*) -->\n)?^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
-PROGRAMS = {"prunecli": "-m prunecli", "torchrun": "-m torch.distributed.run", "python": "", "python3": ""}
+PROGRAMS = {"prunecli": ("-m", "prunecli"), "torchrun": ("-m", "torch.distributed.run"), "python": (), "python3": ()}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def make_files(folder: Path, page: Path) -> None:
 
 def run_bash(code: str, folder: Path, environment: Mapping[str, str]) -> str:
     """Run lines as a script; a line that fails, or a part of a pipe, fails all. Return standard output."""
-    functions = [f'{name}() {{ {sys.executable} {start} "$@"; }}' for name, start in PROGRAMS.items()]
+    functions = [f'{name}() {{ {shlex.join((*python(), *start))} "$@"; }}' for name, start in PROGRAMS.items()]
     command = ["bash", "-c", "\n".join(["set -euo pipefail", *functions, code])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=240)
     assert done.returncode == 0, f"{code}\n{done.stderr}"

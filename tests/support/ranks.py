@@ -3,9 +3,13 @@
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from forked import python
+
+TORCHRUN = ("torch.distributed.run", "torch.distributed.elastic.agent.server.local_elastic_agent")
+"""Modules that torchrun loads."""
 
 PROGRAM = """
 import os, signal, sys, time
@@ -37,7 +41,7 @@ def start(
     shared |= {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", **(environment or {})}
     return [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+            [*python("torch.distributed"), "-c", PROGRAM, *map(str, arguments)],
             env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             cwd=folder,
             text=True,

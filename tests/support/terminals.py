@@ -5,14 +5,16 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from forked import prunecli
 
 
 class Terminal:
@@ -60,15 +62,11 @@ def terminal(line: Sequence[str], environment: Mapping[str, str]) -> Iterator[Te
 
 
 def program(folder: Path) -> Path:
-    """Put the console script into a folder for the path: the installed one, or one like it."""
+    """Put a console script of prunecli into a folder for the path."""
     folder.mkdir(exist_ok=True)
     script = folder / "prunecli"
-    installed = Path(sys.executable).parent / "prunecli"
-    if installed.exists():
-        script.symlink_to(installed)
-    else:
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m prunecli "$@"\n')
-        script.chmod(0o755)
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(prunecli())} "$@"\n')
+    script.chmod(0o755)
     return folder
 
 

@@ -4,19 +4,19 @@ strace counts the calls of each thread by name, so a fault is put where it belon
 With one thread (`-j 1`) that is always the same moment of the run.
 """
 
-import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-__all__ = ["CALLS", "Call", "Fault", "Outcome", "Runner", "changes", "runner", "strace"]
+from forked import Child
+
+__all__ = ["CALLS", "Call", "Fault", "Outcome", "Runner", "changes", "strace"]
 
 CALLS = (
     "openat",
@@ -101,36 +101,47 @@ class Outcome:
         return [line for line in self.err.splitlines() if not line.startswith("prunecli: note: ")]
 
 
-class Runner:
-    """Runs command lines in children of one process that has loaded prunecli already."""
+_PROGRAM = """
+import os, resource, signal, sys
+from prunecli.cli.app import run
+stop, limit = map(int, sys.argv[1:3])
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+if stop:
+    os.kill(os.getpid(), signal.SIGSTOP)
+sys.exit(run(sys.argv[3:]))
+"""
 
-    def __init__(self, zygote: subprocess.Popen[str], place: Path) -> None:
-        self._zygote = zygote
+
+class Runner:
+    """Runs command lines in processes that have prunecli loaded already."""
+
+    def __init__(self, place: Path) -> None:
         self._place = place
 
     def run(self, folder: Path, arguments: Sequence[str], *options: str, limit: int = 0) -> Outcome:
         """Run one command line, under strace if it is given options."""
         out, err, log = (self._place / name for name in ("out", "err", "log"))
-        asked = {"arguments": list(arguments), "folder": str(folder), "out": str(out), "err": str(err)}
-        print(json.dumps({**asked, "stop": bool(options), "limit": limit}), file=self._pipe("stdin"), flush=True)
-        pid = int(self._pipe("stdout").readline())
-        if options:
-            command = ["strace", "-f", "-y", "-s", "0", "-o", str(log), *options, "-p", str(pid)]
-            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-                assert tracer.stderr is not None
-                attached = tracer.stderr.readline()
-                assert "attached" in attached, attached
-                subprocess.run(["kill", "-CONT", str(pid)], check=True)
-                tracer.communicate(timeout=60)
-        status = int(self._pipe("stdout").readline())
-        code = -(status & 0x7F) if status & 0x7F else status >> 8
+        line = [str(int(bool(options))), str(limit), *arguments]
+        with Path(os.devnull).open("rb") as nothing, out.open("wb") as output, err.open("wb") as errors:
+            child = Child(_PROGRAM, line, folder, [each.fileno() for each in (nothing, output, errors)])
+            if options:
+                self._trace(child.pid, log, options)
+            code = child.wait().code
         trace = log.read_text(errors="replace").splitlines() if options else ()
         return Outcome(code, out.read_text(errors="replace"), err.read_text(errors="replace"), trace)
 
-    def _pipe(self, name: str) -> IO[str]:
-        pipe: IO[str] | None = getattr(self._zygote, name)
-        assert pipe is not None
-        return pipe
+    @staticmethod
+    def _trace(pid: int, log: Path, options: Sequence[str]) -> None:
+        while ") T " not in Path(f"/proc/{pid}/stat").read_text():
+            time.sleep(0.001)
+        command = ["strace", "-f", "-y", "-s", "0", "-o", str(log), *options, "-p", str(pid)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            attached = tracer.stderr.readline()
+            assert "attached" in attached, attached
+            os.kill(pid, signal.SIGCONT)
+            tracer.communicate(timeout=60)
 
 
 def strace() -> str | None:
@@ -139,19 +150,6 @@ def strace() -> str | None:
         return "strace is not installed"
     done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, text=True)
     return None if done.returncode == 0 else f"strace cannot trace here: {done.stderr.strip()[:100]}"
-
-
-@contextmanager
-def runner(place: Path, warm_up: Sequence[str]) -> Iterator[Runner]:
-    """Start the process that forks runs; `warm_up` is a command line that loads all that the later ones need."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, str(Path(__file__).with_name("zygote.py")), *warm_up]
-    with subprocess.Popen(
-        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-    ) as zygote:
-        yield Runner(zygote, place)
-        assert zygote.stdin is not None
-        zygote.stdin.close()
 
 
 def changes(trace: Sequence[str], folder: Path) -> list[Call]:

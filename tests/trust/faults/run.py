@@ -1,7 +1,4 @@
-"""`python tests/trust/faults/run.py`: faults at every file-changing call, small disks, and power cuts, counted.
-
-With `--every 12` it is what the tests do.
-"""
+"""`python tests/trust/faults/run.py`: faults at every file-changing call, small disks, and power cuts, counted."""
 
 import argparse
 import sys
@@ -14,8 +11,8 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 
 from faults.campaign import Findings, Stage, strike_all  # noqa: E402
 from faults.disks import fill_disks, loop_device, may_mount, power_cuts, size_limits  # noqa: E402
-from faults.injection import Runner, runner, strace  # noqa: E402
-from faults.scenarios import SCENARIOS, Scenario, warm_up  # noqa: E402
+from faults.injection import Runner, strace  # noqa: E402
+from faults.scenarios import SCENARIOS, Scenario  # noqa: E402
 
 __all__ = ["Figures", "figures"]
 
@@ -56,9 +53,8 @@ def figures(scenarios: Sequence[Scenario] = SCENARIOS, *, every: int = 1, disks:
             "power cuts": loop_device(place / "power"),
         }
         found.skipped = [f"{what}: {reason}" for what, reason in reasons.items() if reason is not None]
-        with runner(place, warm_up(place)) as runs:
-            for number, scenario in enumerate(scenarios):
-                _try(scenario, runs, place / str(number), found, (every, disks), reasons)
+        for number, scenario in enumerate(scenarios):
+            _try(scenario, Runner(place), place / str(number), found, (every, disks), reasons)
     found.problems += found.findings.problems
     return found
 

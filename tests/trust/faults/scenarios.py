@@ -11,7 +11,7 @@ import torch
 from folder_zoo import make_folder
 from safetensors.torch import save_file
 
-__all__ = ["SCENARIOS", "Scenario", "State", "state_of", "warm_up"]
+__all__ = ["SCENARIOS", "Scenario", "State", "state_of"]
 
 State = Mapping[str, str]
 """What lies in a folder: by path, what tells its content and mode."""
@@ -95,14 +95,6 @@ SCENARIOS = (
     Scenario("bake a folder in place", _shards(), ("apply", "m", *_BAKE, "-o", "m", "--force")),
     Scenario("bake in units", _file("m.safetensors"), ("apply", "m.safetensors", *_BAKE, "--resume"), ("--force",)),
 )
-
-
-def warm_up(place: Path) -> list[str]:
-    """Return a command line, on a file that it makes, that loads all modules that the scenarios need."""
-    folder = place / "warm"
-    folder.mkdir()
-    SCENARIOS[0].prepare(folder)
-    return ["apply", str(folder / "m.safetensors"), "-p", "*", "-a", "0.5", "-o", str(folder / "out.safetensors")]
 
 
 def state_of(folder: Path) -> dict[str, str]:

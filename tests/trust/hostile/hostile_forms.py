@@ -3,12 +3,12 @@
 import os
 import pty
 import subprocess
-import sys
 import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 
 import torch
+from forked import prunecli
 from hostile_table import Row
 from report_zoo import NASTY
 
@@ -47,7 +47,7 @@ def row() -> Row:
 
 
 def _command(path: Path, style: str) -> list[str]:
-    return [sys.executable, "-m", "prunecli", "report", str(path), "--format", style]
+    return [*prunecli(), "report", str(path), "--format", style]
 
 
 def _piped(path: Path, style: str) -> str:

@@ -1,22 +1,18 @@
 """Puts the cases of the corpus through the commands, and finds out what went otherwise than it must."""
 
 import hashlib
-import json
 import os
-import queue
 import re
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forked import Child
 from hostile_corpus import COMMANDS, FLAG, Case
 from hostile_reference import differences
 
@@ -28,7 +24,28 @@ LETTERS, SECONDS, MEMORY = 300, 5.0, 300 << 20
 _PREFIX = "prunecli: error: "
 _NOTE = "prunecli: note: "
 _CANARY = "canary"
-_WORKER = Path(__file__).with_name("hostile_worker.py")
+_LIMIT = 30.0
+"""Seconds after which a run is killed, and dies of that signal; what the corpus admits is less by far."""
+
+_FORBIDDEN = (
+    "pickle.find_class",
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "subprocess.Popen",
+    "socket.connect",
+)
+_PROGRAM = f"""
+import os, resource, sys
+from prunecli.cli.app import run
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+sys.addaudithook(lambda event, _: os.write(3, event.encode() + b"\\n") if event in {_FORBIDDEN} else None)
+sys.exit(run(sys.argv[1:]))
+"""
+"""What runs a command line; it writes the forbidden events that came to the descriptor 3."""
+
 Tree = dict[str, tuple[int, str]]
 
 
@@ -56,69 +73,55 @@ def skipped(case: Case) -> str:
 
 def judge(cases: Iterable[Case], jobs: int = 2) -> Iterator[Outcome]:
     """Yield the outcomes of all commands on all cases, of `apply` with the flag, of `params` under a wrong suffix."""
-    with (
-        tempfile.TemporaryDirectory(prefix="hostile-") as root,
-        _workers(jobs) as workers,
-        ThreadPoolExecutor(jobs) as pool,
-    ):
+    with tempfile.TemporaryDirectory(prefix="hostile-") as root, ThreadPoolExecutor(jobs) as pool:
         waiting: list[Future[list[Outcome]]] = []
         for number, case in enumerate(each for each in cases if not skipped(each)):
             for wrong in (False, True) if case.kind.wrong else (False,):
                 where = Path(root, f"{number}{'w' * wrong}")
                 (where / "in").mkdir(parents=True)
                 named = case.place(where / "in", wrong=wrong)
-                waiting.append(pool.submit(_judge, workers, case, where, named))
+                waiting.append(pool.submit(_judge, case, where, named))
                 while len(waiting) > 4 * jobs:
                     yield from waiting.pop(0).result()
         for each in waiting:
             yield from each.result()
 
 
-@contextmanager
-def _workers(jobs: int) -> Iterator["queue.SimpleQueue[subprocess.Popen[str]]"]:
-    free: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
-    started = [
-        subprocess.Popen([sys.executable, _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(jobs)
-    ]
-    for each in started:
-        free.put(each)
-    try:
-        yield free
-    finally:
-        for each in started:
-            each.communicate()
-
-
-def _judge(workers: "queue.SimpleQueue[subprocess.Popen[str]]", case: Case, where: Path, named: Path) -> list[Outcome]:
+def _judge(case: Case, where: Path, named: Path) -> list[Outcome]:
     is_wrong = named.suffix == case.kind.wrong != ""
     flagged = [] if case.foreign is None or is_wrong else [(case.foreign, case.foreign_says, (FLAG,))]
     outcomes = []
-    worker = workers.get()
-    try:
-        for codes, says, flags in [(case.codes, case.says, ()), *flagged]:
-            for command, arguments in COMMANDS.items():
-                if (is_wrong and command != "params") or (flags and command != "apply"):
-                    continue
-                before = tree(where)
-                path = named.relative_to(where) if named.is_relative_to(where) else named
-                done = _ask(worker, where, [arguments[0], os.fspath(path), *arguments[1:], *flags])
-                label = " ".join((case.family + ": " + case.name, named.suffix, *flags))
-                trial = _Trial(label, command, codes[command], says, before, where, named, case.reference)
-                outcomes.append(trial.outcome(done))
-    finally:
-        workers.put(worker)
-        shutil.rmtree(where)
+    for codes, says, flags in [(case.codes, case.says, ()), *flagged]:
+        for command, arguments in COMMANDS.items():
+            if (is_wrong and command != "params") or (flags and command != "apply"):
+                continue
+            before = tree(where)
+            path = named.relative_to(where) if named.is_relative_to(where) else named
+            done = _run(where, [arguments[0], os.fspath(path), *arguments[1:], *flags])
+            label = " ".join((case.family + ": " + case.name, named.suffix, *flags))
+            trial = _Trial(label, command, codes[command], says, before, where, named, case.reference)
+            outcomes.append(trial.outcome(done))
+    shutil.rmtree(where)
     return outcomes
 
 
-def _ask(worker: "subprocess.Popen[str]", where: Path, arguments: list[str]) -> Mapping[str, Any]:
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    worker.stdin.write(json.dumps({"cwd": str(where), "arguments": arguments}) + "\n")
-    worker.stdin.flush()
-    answer: Mapping[str, Any] = json.loads(worker.stdout.readline())
-    return answer
+def _run(where: Path, arguments: list[str]) -> dict[str, Any]:
+    """Run a command line in a process of its own; return what it did and cost."""
+    files = [os.memfd_create(name) for name in ("out", "err", "executed")]
+    with Path(os.devnull).open("rb") as nothing:
+        ended = Child(_PROGRAM, arguments, where, [nothing.fileno(), *files]).wait(_LIMIT)
+    out, err, executed = (os.pread(file, 1 << 24, 0).decode("utf-8", "surrogateescape") for file in files)
+    for file in files:
+        os.close(file)
+    return {
+        "code": ended.code,
+        "signal": ended.code < 0,
+        "out": out,
+        "err": err,
+        "executed": executed.split(),
+        "seconds": ended.seconds,
+        "peak": ended.peak,
+    }
 
 
 def tree(root: Path) -> Tree:

@@ -23,8 +23,10 @@ FAMILIES = sorted({case.family for case in corpus().values()})
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_case_ends_as_it_must(family: str) -> None:
-    cases = [case for case in corpus().values() if case.family == family]
+def test_a_case_of_each_family_ends_as_it_must(family: str) -> None:
+    """The first that is refused and the first that is accepted; `python tests/trust` tries them all."""
+    of_family = [case for case in corpus().values() if case.family == family]
+    cases = list({case.is_refused: case for case in reversed(of_family)}.values())
     outcomes = list(judge(cases))
     assert [(each.case, each.command, each.problems) for each in outcomes if each.problems] == []
     assert len(outcomes) >= len(COMMANDS) * sum(not case.needs for case in cases)
@@ -92,7 +94,7 @@ def test_a_missed_figure_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row.met for row in rows] == [False, False, False]
     assert not figures([], [], whole=True)[0].met
     assert [row.met for row in table_rows([_case(lambda: b"x")], 1)] == [True, True, True]
-    assert main(["view", "--jobs", "2"]) == 0
+    assert main(["file system", "--jobs", "2"]) == 0
     assert capsys.readouterr().out.startswith("| what | goal | result |")
 
 
