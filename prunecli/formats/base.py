@@ -1,6 +1,5 @@
 """What every container looks like from outside: named tensors in storages; rewrites are described, then done."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -140,18 +139,18 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """A new tensor, row-major, named like its neighbour `after` and put right behind it."""
+    """A new tensor, row-major, named like its neighbour `after` and put right behind it; `pieces` make its bytes."""
 
     after: str
     name: str
     dtype: DType
     shape: tuple[int, ...]
-    content: Content
+    pieces: Sequence[Piece]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the new tensor."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return sum(piece.length for piece in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -317,15 +316,13 @@ class SingleFile(ABC):
         return {}
 
 
-def patched_copies(
-    storage: Storage, patches: Sequence[Patch], before: Checksum | None = None, after: Checksum | None = None
-) -> Iterator[Copy]:
+def patched_copies(storage: Storage, patches: Sequence[Patch], before: Checksum | None = None) -> Iterator[Copy]:
     """Copy a storage's bytes, cut so that each patch has a piece of its own."""
     at = 0
     for patch in patches:
         if patch.start > at:
-            yield Copy(storage.offset + at, patch.start - at, None, before, after, at)
-        yield Copy(storage.offset + patch.start, patch.length, patch.content, before, after, patch.start)
+            yield Copy(storage.offset + at, patch.start - at, None, before, None, at)
+        yield Copy(storage.offset + patch.start, patch.length, patch.content, before, None, patch.start)
         at = patch.start + patch.length
     if storage.nbytes > at:
-        yield Copy(storage.offset + at, storage.nbytes - at, None, before, after, at)
+        yield Copy(storage.offset + at, storage.nbytes - at, None, before, None, at)

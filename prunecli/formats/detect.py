@@ -9,7 +9,7 @@ from prunecli.formats.base import AS_FOUND, Checkpoint, ReadOptions
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import open_remote
 from prunecli.formats.io.source import Source, open_source, open_stdin
-from prunecli.formats.safetensors.file import looks_like_safetensors, read_safetensors
+from prunecli.formats.safetensors.read import looks_like_safetensors, read_safetensors
 from prunecli.formats.torch.export_archive import looks_like_export_archive, read_export_archive
 from prunecli.formats.torch.legacy import looks_like_torch_legacy, read_torch_legacy
 from prunecli.formats.torch.zip import read_torch_zip

@@ -6,7 +6,7 @@ import torch
 
 from prunecli.core.random_stream import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
-from prunecli.formats.io.pieces import Copy, Generated
+from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.sinks import NullSink
 from prunecli.formats.io.stream import default_jobs, run_pieces
 from prunecli.modules.layout import LiveModule, WriteThrough
@@ -75,11 +75,11 @@ def _pass_over_here(live: LiveModule, plan: Plan, surgery: PreparedEdit) -> None
     """Let the data pass once, to be counted, and to be written back where the plan bakes."""
     parameters = plan.parameters.values()
     tensors = [tensor for each in parameters for tensor in (each.weight, each.mask) if tensor is not None]
-    pieces: list[Copy | Generated] = []
+    pieces: list[Piece] = []
     for piece in read_only_pieces(surgery.edit, tensors):
         if plan.bake and piece.content is not None:
             pieces.append(replace(piece, content=WriteThrough(piece.content, live.source, piece.offset)))
         else:
             pieces.append(piece)
-    pieces += [Generated(addition.nbytes, addition.content) for addition in surgery.edit.additions]
+    pieces += [piece for addition in surgery.edit.additions for piece in addition.pieces]
     run_pieces(pieces, live.source, NullSink(), jobs=default_jobs())

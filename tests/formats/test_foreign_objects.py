@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from format_tools import Filled, refused, rewrite
+from format_tools import Filled, added, refused, rewrite
 from torch import Tensor, nn
 
 from prunecli.errors import UnsafeError, UnsupportedError
-from prunecli.formats.base import Addition, Edit, Patch, ReadOptions
+from prunecli.formats.base import Edit, Patch, ReadOptions
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.dtypes import DTYPES
 
@@ -186,7 +186,7 @@ def test_masks_leave_the_rest_node_for_node(tmp_path: Path, name: str, zipped: b
     """Renamed, with a mask, and back again without: the object that comes out is the one that went in."""
     path, out, back = saved(name, tmp_path / "m.pt", zipped=zipped), tmp_path / "out.pt", tmp_path / "back.pt"
     first = CASES[name].names[0]
-    mask = Addition(first, f"{first}_mask", DTYPES["bool"], (3, 4), Filled(1))
+    mask = added(first, f"{first}_mask", DTYPES["bool"], (3, 4), Filled(1))
     edit = Edit(renames={first: f"{first}_orig"}, additions=[mask])
     if first.isdigit():
         with pytest.raises(UnsupportedError, match=r"lies in a list or under a number.*--remove"):
@@ -256,7 +256,7 @@ def test_tensors_of_other_kinds_are_shown_and_kept(tmp_path: Path) -> None:
         "tagged": ("the tensor subclass _Tagged", (3,)),
         "wrapped": ("sparse", (3, 3)),
     }
-    mask = Addition("dense", "dense_mask", DTYPES["bool"], (2, 2), Filled(1))
+    mask = added("dense", "dense_mask", DTYPES["bool"], (2, 2), Filled(1))
     rewrite(path, out, Edit(renames={"dense": "dense_orig"}, additions=[mask]), foreign=True)
     new, old = load(out), load(path)
     assert list(new) == ["dense_orig", "dense_mask", *list(old)[1:]]

@@ -10,12 +10,12 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from format_tools import Filled, Looked, assert_same, opened, rewrite
+from format_tools import Filled, Looked, added, assert_same, opened, rewrite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prunecli.errors import DamagedError, UsageError
-from prunecli.formats.base import Addition, Edit, Patch
+from prunecli.formats.base import Edit, Patch
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.views import View
 
@@ -146,8 +146,8 @@ def test_patches_change_their_bytes_only(zoo_file: Path, tmp_path: Path) -> None
 
 def test_a_structural_edit_is_what_the_library_reads(zoo_file: Path, tmp_path: Path) -> None:
     name, out = "d.torch.bfloat16", tmp_path / "out"
-    mask = Addition(name, f"{name}_mask", DTYPES["bool"], (2, 12), Filled(1))
-    wide = Addition("scalar", "scalar_wide", DTYPES["float64"], (), Filled(0))
+    mask = added(name, f"{name}_mask", DTYPES["bool"], (2, 12), Filled(1))
+    wide = added("scalar", "scalar_wide", DTYPES["float64"], (), Filled(0))
     edit = Edit(
         patches={"scalar": [Patch(0, 4, Filled(0))]},
         renames={name: f"{name}_orig"},
@@ -185,7 +185,7 @@ def test_any_edit_of_any_file_keeps_values_metadata_and_alignment(
     _assert_aligned(path)
     removed = data.draw(st.frozensets(st.sampled_from(sorted(state)), max_size=3)) if state else frozenset()
     renamed = {name: f"{name}_orig" for name in state if name not in removed and f"{name}_orig" not in state}
-    additions = [Addition(n, f"{n}_mask", DTYPES["bool"], tuple(t.shape), Filled(1)) for n, t in state.items()]
+    additions = [added(n, f"{n}_mask", DTYPES["bool"], tuple(t.shape), Filled(1)) for n, t in state.items()]
     additions = [each for each in additions if each.name not in state]
     rewrite(path, out, Edit(renames=renamed, removals=removed, additions=additions))
     expected = {renamed.get(name, name): tensor for name, tensor in state.items() if name not in removed}
@@ -200,7 +200,7 @@ def test_the_bytes_of_a_new_header_are_pinned(tmp_path: Path) -> None:
     path, out = tmp_path / "m", tmp_path / "out"
     state = {"w": torch.tensor([[1.0, 2.0]]), "b": torch.tensor([3], dtype=torch.int64)}
     safetensors.torch.save_file(state, path, metadata={"n": "ü"})
-    mask = Addition("w", "w_mask", DTYPES["bool"], (1, 2), Filled(1))
+    mask = added("w", "w_mask", DTYPES["bool"], (1, 2), Filled(1))
     raw = rewrite(path, out, Edit(renames={"w": "w_orig"}, additions=[mask]))
     header = (
         '{"__metadata__":{"n":"ü"},"b":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},'

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from checkpoint_zoo import ZOO, Sample
-from format_tools import Filled, Looked, assert_same, flattened, opened, refused, refused_bytes, rewrite
+from format_tools import Filled, Looked, added, assert_same, flattened, opened, refused, refused_bytes, rewrite
 from legacy_by_hand import FOUR, GOOD, MAGIC_NUMBER, Rebuilt, StoredAs, legacy_file, pickled
 from torch_tools import assert_reads, assert_rest_unchanged, expected, first_bytes, load, structural
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError
-from prunecli.formats.base import Addition, Edit, Patch
+from prunecli.formats.base import Edit, Patch
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.torch import legacy as torch_legacy
 from prunecli.formats.torch.globals import STORAGE_OF
@@ -157,7 +157,7 @@ def test_dicts_as_python_2_pickled_them(tmp_path: Path) -> None:
     with opened(path) as checkpoint:
         assert list(checkpoint.tensors) == ["fc.w", "b"]
     assert rewrite(path, out, Edit()) == path.read_bytes()
-    mask = Addition("fc.w", "fc.w_mask", DTYPES["bool"], (2, 2), Filled(1))
+    mask = added("fc.w", "fc.w_mask", DTYPES["bool"], (2, 2), Filled(1))
     rewrite(path, out, Edit(renames={"fc.w": "fc.w_orig"}, additions=[mask]))
     assert list(load(out)) == ["fc.w_orig", "fc.w_mask", "b"]
 
@@ -166,7 +166,7 @@ def test_a_new_storage_stands_behind_that_of_its_neighbour(zoo: Callable[[str], 
     with opened(zoo("flat")) as checkpoint:
         assert isinstance(checkpoint, TorchLegacy)
         keys, home = list(checkpoint.places), checkpoint.tensors["fc.weight"].storage.key
-    mask = Addition("fc.weight", "fc.weight_mask", DTYPES["bool"], (3, 4), Filled(1))
+    mask = added("fc.weight", "fc.weight_mask", DTYPES["bool"], (3, 4), Filled(1))
     rewrite(zoo("flat"), tmp_path / "out.pt", Edit(additions=[mask]))
     with opened(tmp_path / "out.pt") as checkpoint:
         assert isinstance(checkpoint, TorchLegacy)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from format_tools import Filled, opened, refused, rewrite
+from format_tools import Filled, added, opened, refused, rewrite
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, UsageError
-from prunecli.formats.base import Addition, Edit, ReadOptions
+from prunecli.formats.base import Edit, ReadOptions
 from prunecli.formats.detect import open_checkpoint
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.io.pieces import Outcome
@@ -225,7 +225,7 @@ def test_a_new_storage_gets_a_number_that_no_record_has(tmp_path: Path) -> None:
     """A record that the pickle does not name, a key that is a digit for str alone."""
     path, target = tmp_path / "m.pt", tmp_path / "out.pt"
     _zip(path, {"m/data.pkl": dump(_dict(w=_tensor(_storage("²"))), 2), "m/data/²": bytes(16), "m/data/0": b"unnamed"})
-    addition = Addition("w", "v", DTYPES["bool"], (2,), Filled(1))
+    addition = added("w", "v", DTYPES["bool"], (2,), Filled(1))
     rewrite(path, target, Edit(additions=[addition]))
     with zipfile.ZipFile(target) as archive:
         assert archive.namelist() == ["m/data.pkl", "m/data/²", "m/data/1", "m/data/0"]
@@ -240,7 +240,7 @@ def test_a_mask_needs_a_name_to_stand_beside(tmp_path: Path, value: Any) -> None
     torch.save(value, path)
     with opened(path) as checkpoint:
         (name,) = checkpoint.tensors
-    edit = Edit(renames={name: f"{name}_orig"}, additions=[Addition(name, "mask", DTYPES["bool"], (2,), _Unused())])
+    edit = Edit(renames={name: f"{name}_orig"}, additions=[added(name, "mask", DTYPES["bool"], (2,), _Unused())])
     with pytest.raises(UnsupportedError, match=r"lies in a list or under a number.*--remove"):
         rewrite(path, tmp_path / "out", edit)
 
@@ -250,7 +250,7 @@ def test_a_mask_does_not_come_beside_something_of_its_name(tmp_path: Path, old: 
     """Found by the fuzzer: the dict had the key twice then, and loading took the last one."""
     path = tmp_path / "m.pt"
     torch.save({"w": torch.ones(2), "w_mask": "none"}, path, _use_new_zipfile_serialization=not old)
-    edit = Edit(renames={"w": "w_orig"}, additions=[Addition("w", "w_mask", DTYPES["bool"], (2,), _Unused())])
+    edit = Edit(renames={"w": "w_orig"}, additions=[added("w", "w_mask", DTYPES["bool"], (2,), _Unused())])
     with pytest.raises(UnsupportedError, match="w_mask is there already, and is no tensor; use --remove"):
         rewrite(path, tmp_path / "out", edit)
 

@@ -13,12 +13,12 @@ import format_tools
 import pytest
 import torch
 from checkpoint_zoo import ZOO
-from format_tools import Filled, Looked, assert_same, flattened, geometry, geometry_of, opened, rewrite
+from format_tools import Filled, Looked, added, assert_same, flattened, geometry, geometry_of, opened, rewrite
 from torch_tools import assert_reads, assert_rest_unchanged, first_bytes, load, rezipped, structural
 from torch_tools import expected as expected_of
 
 from prunecli.errors import DamagedError
-from prunecli.formats.base import Addition, Checkpoint, Edit, Patch
+from prunecli.formats.base import Checkpoint, Edit, Patch
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.torch.zip import TorchZip
 from prunecli.formats.torch.zip_directory import Record, read_directory
@@ -250,7 +250,7 @@ def test_cuda_tags_stay(tmp_path: Path) -> None:
         return data.replace(b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:0") if name == "data.pkl" else data
 
     path = rezipped(plain, tmp_path / "cuda.pt", on_cuda)
-    mask = Addition("a", "a_mask", DTYPES["bool"], (2,), Filled(1))
+    mask = added("a", "a_mask", DTYPES["bool"], (2,), Filled(1))
     rewrite(path, out, Edit(renames={"a": "a_orig"}, additions=[mask]))
     with opened(out) as checkpoint:
         assert isinstance(checkpoint, TorchZip)

@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,18 +11,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prunecli.formats.io.pieces import Checksum, Copy, Deferred, Literal, Piece
+from prunecli.formats.io.pieces import Copy, Deferred, Literal, Piece
 from prunecli.formats.io.source import open_source
 from prunecli.formats.torch.zip_directory import read_directory
 from prunecli.formats.torch.zip_layout import ALIGNMENT, NewRecord, lay_out
-
-
-def _payload(data: bytes) -> Callable[[Checksum], Iterable[Piece]]:
-    def pieces(after: Checksum) -> Iterable[Piece]:
-        after.add((0, zlib.crc32(data), len(data)))
-        return [Literal(data)]
-
-    return pieces
 
 
 def _joined(pieces: Iterable[Piece]) -> bytes:
@@ -38,7 +30,7 @@ def _joined(pieces: Iterable[Piece]) -> bytes:
 def _laid_out_again(path: Path, alignment: int = ALIGNMENT) -> bytes:
     with open_source(path) as source:
         contents = [(record.name, source.read(record.offset, record.size)) for record in read_directory(source).records]
-    return _joined(lay_out([NewRecord(name, len(data), _payload(data)) for name, data in contents], alignment))
+    return _joined(lay_out([NewRecord(name, [Literal(data)]) for name, data in contents], alignment))
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -119,13 +111,13 @@ _BIG_END = (
 )
 
 
-def _absent(size: int, crc: int) -> Callable[[Checksum], Iterable[Piece]]:
-    """A payload that nobody has to write to know the bytes around it."""
-
-    def pieces(after: Checksum) -> Iterable[Piece]:
-        after.add((0, crc, size))
-        return [Copy(0, size)]
-
+def _pieces_around(payloads: Sequence[tuple[str, int, int]]) -> list[Piece]:
+    """Lay out records that nobody has to write to know the bytes around them, of these sizes and checksums."""
+    pieces = list(lay_out([NewRecord(f"big/{name}", [Copy(0, size)]) for name, size, _ in payloads]))
+    copies = (piece for piece in pieces if isinstance(piece, Copy))
+    for (_, size, crc), piece in zip(payloads, copies, strict=True):
+        assert piece.after is not None
+        piece.after.add((0, crc, size))
     return pieces
 
 
@@ -141,7 +133,7 @@ def _around(pieces: Sequence[Piece]) -> list[bytes]:
 
 
 def test_the_bytes_around_four_gigabytes_are_torchs() -> None:
-    pieces = list(lay_out([NewRecord(f"big/{name}", size, _absent(size, crc)) for name, size, crc in _BIG]))
+    pieces = _pieces_around(_BIG)
     runs = _around(pieces)
     assert sum(piece.length for piece in pieces) == 4294969925  # the size of torch's file
     headers = [runs[0]]
@@ -159,7 +151,7 @@ def test_the_bytes_around_four_gigabytes_are_torchs() -> None:
 
 
 def test_payloads_are_aligned_and_an_archive_may_be_empty() -> None:
-    data = _joined(lay_out([NewRecord("r/a", 3, _payload(b"abc")), NewRecord("r/b", 1, _payload(b"d"))]))
+    data = _joined(lay_out([NewRecord("r/a", [Literal(b"abc")]), NewRecord("r/b", [Literal(b"d")])]))
     assert data.index(b"abc") % ALIGNMENT == 0
     assert data.index(b"d", data.index(b"abc")) % ALIGNMENT == 0
     assert struct.unpack("<4s4H2LH", _joined(lay_out([]))[-22:]) == (b"PK\x05\x06", 0, 0, 0, 0, 0, 0, 0)

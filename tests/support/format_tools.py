@@ -1,5 +1,6 @@
 """Helpers of the formats tests: open, rewrite, compare."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from prunecli.errors import DamagedError, PrunecliError
-from prunecli.formats.base import Checkpoint, Edit, ReadOptions, TensorInfo
+from prunecli.formats.base import Addition, Checkpoint, Edit, ReadOptions, TensorInfo
 from prunecli.formats.detect import open_checkpoint
-from prunecli.formats.io.pieces import CHUNK, Outcome
+from prunecli.formats.dtypes import DType
+from prunecli.formats.io.pieces import CHUNK, Content, Generated, Outcome
 from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.io.stream import run_pieces
 
@@ -40,6 +42,11 @@ class Looked:
 
     def fill(self, data: NDArray[np.uint8], start: int, workspace: object) -> Outcome:
         return Outcome(False)
+
+
+def added(after: str, name: str, dtype: DType, shape: tuple[int, ...], content: Content) -> Addition:
+    """A new tensor of one piece."""
+    return Addition(after, name, dtype, shape, [Generated(math.prod(shape) * dtype.itemsize, content)])
 
 
 @contextmanager

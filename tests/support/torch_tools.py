@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from checkpoint_zoo import Sample
-from format_tools import Filled, assert_same, flattened, geometry, geometry_of, opened, raw_storage
+from format_tools import Filled, added, assert_same, flattened, geometry, geometry_of, opened, raw_storage
 
-from prunecli.formats.base import Addition, Checkpoint, Edit, Patch, TensorInfo
+from prunecli.formats.base import Checkpoint, Edit, Patch, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 
 
@@ -61,9 +61,9 @@ def structural(checkpoint: Checkpoint) -> Edit:
     """
     named = [info for info in checkpoint.tensors.values() if not info.name.rpartition(".")[2].lstrip("-").isdigit()]
     chosen: list[TensorInfo] = [info for info in named if info.elements and "True" not in info.name][:3]
-    additions = [Addition(info.name, f"{info.name}_mask", DTYPES["bool"], info.shape, Filled(1)) for info in chosen[:1]]
+    additions = [added(info.name, f"{info.name}_mask", DTYPES["bool"], info.shape, Filled(1)) for info in chosen[:1]]
     young = DTYPES["int16" if checkpoint.format == "torch legacy" else "uint16"]
-    additions += [Addition(info.name, f"{info.name}_u", young, (2, 1), Filled(0)) for info in chosen[1:2]]
+    additions += [added(info.name, f"{info.name}_u", young, (2, 1), Filled(0)) for info in chosen[1:2]]
     patches = {chosen[0].storage.key: [Patch(0, 1, Filled(9))]}
     removed = frozenset(info.name for info in chosen[2:3])
     return Edit(patches, {chosen[0].name: f"{chosen[0].name}_orig"}, removed, additions)

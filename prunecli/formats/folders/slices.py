@@ -26,7 +26,7 @@ from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import Source
 from prunecli.formats.json_text import parse_object
-from prunecli.formats.safetensors.file import SafetensorsFile, looks_like_safetensors
+from prunecli.formats.safetensors.read import SafetensorsFile, looks_like_safetensors
 from prunecli.formats.views import View
 
 __all__ = ["SHARDING_INFO", "SlicesFolder", "holds_slices", "offsets_of", "open_slices", "slice_files"]

@@ -1,16 +1,28 @@
 """An output file as a list of pieces, each of known length, so that any thread can make any of them at any time."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.errors import DamagedError
-from prunecli.formats.crc import combine
+from prunecli.formats.crc import combine, crc32
 
-__all__ = ["CHUNK", "Checksum", "Content", "Copy", "CrcRun", "Deferred", "Generated", "Literal", "Outcome", "Piece"]
+__all__ = [
+    "CHUNK",
+    "Checksum",
+    "Content",
+    "Copy",
+    "CrcRun",
+    "Deferred",
+    "Generated",
+    "Literal",
+    "Outcome",
+    "Piece",
+    "summed",
+]
 
 CHUNK = 4 << 20
 """Bytes handled at a time where a piece has no wish of its own."""
@@ -135,11 +147,12 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generated:
-    """A run that the source does not have: a new mask."""
+    """A run that the source does not have: a new mask. `after` is that of `Copy`."""
 
     length: int
     content: Content
     after: Checksum | None = None
+    record_start: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,3 +170,16 @@ class Deferred:
 
 
 Piece = Literal | Copy | Generated | Deferred
+
+
+def summed(pieces: Iterable[Piece], after: Checksum) -> Iterator[Piece]:
+    """Return the pieces of a whole record so that `after` sums them; none of them may be deferred."""
+    at = 0
+    for piece in pieces:
+        if isinstance(piece, Copy | Generated):
+            yield replace(piece, after=after, record_start=at)
+        else:
+            if isinstance(piece, Literal):
+                after.add((at, crc32(piece.data), piece.length))
+            yield piece
+        at += piece.length

@@ -305,12 +305,10 @@ def _fill(part: _Part, data: NDArray[np.uint8], spaces: _Workspaces, findings: _
         return
     if not isinstance(piece, Copy | Generated):
         raise PrunecliError(f"no way to fill a {type(piece).__name__}")
-    place, crc = part.start, None
-    if isinstance(piece, Copy):
-        place += piece.record_start
-        if piece.before is not None:
-            crc = crc32(data.data)
-            findings.sums.append((piece.before, (place, crc, part.length)))
+    place, crc = part.start + piece.record_start, None
+    if isinstance(piece, Copy) and piece.before is not None:
+        crc = crc32(data.data)
+        findings.sums.append((piece.before, (place, crc, part.length)))
     if piece.content is not None:
         changed, found = piece.content.fill(data, part.start, spaces.of(piece.content.workspace))
         crc = None if changed else crc

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.base import Edit, ReadOptions, Storage, patched_copies
-from prunecli.formats.io.pieces import Copy, Generated, Literal, Piece
+from prunecli.formats.io.pieces import Copy, Literal, Piece
 from prunecli.formats.io.source import Source
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.machine import EndsEarlyError
@@ -82,7 +82,7 @@ class TorchLegacy(TorchContainer):
             if key in edited.fresh:
                 addition = edited.fresh[key]
                 yield Literal(edited.storages[key].elements.to_bytes(_COUNT, "little"))
-                yield Generated(addition.nbytes, addition.content)
+                yield from addition.pieces
             else:
                 storage = self.places[key]
                 yield Copy(storage.offset - _COUNT, _COUNT)

@@ -5,14 +5,12 @@ removing masks writes a new pickle and lays the records out anew, as torch does 
 lie in the same container, with their code beside the pickle.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.base import Addition, Edit, Patch, ReadOptions, Storage
-from prunecli.formats.crc import crc32
-from prunecli.formats.io.pieces import Checksum, Generated, Literal, Piece
+from prunecli.formats.base import Addition, Edit, ReadOptions, Storage
+from prunecli.formats.io.pieces import Literal, Piece
 from prunecli.formats.io.source import Source
 from prunecli.formats.pickles.nodes import PickleGraph
 from prunecli.formats.torch.container import TorchContainer
@@ -22,7 +20,7 @@ from prunecli.formats.torch.script import Program, read_program
 from prunecli.formats.torch.tensors import StorageRef
 from prunecli.formats.torch.zip_directory import Directory, Record, read_directory
 from prunecli.formats.torch.zip_layout import NewRecord, lay_out
-from prunecli.formats.torch.zip_patching import is_unsummed, patched_archive, record_payload
+from prunecli.formats.torch.zip_patching import is_unsummed, new_record, patched_archive
 from prunecli.formats.torch.zip_records import check_stated, is_big_endian, read_record, stated_alignment
 
 __all__ = ["TorchZip", "check_torch_zip", "read_torch_zip"]
@@ -66,7 +64,7 @@ class TorchZip(TorchContainer):
         for record in self.directory.records:
             key = self._storage_key(record)
             if record.name == f"{self.root}data.pkl":
-                yield NewRecord(record.name, len(edited.pickled), partial(_literal, edited.pickled))
+                yield NewRecord(record.name, [Literal(edited.pickled)])
             elif key in self.objects.storages:
                 if not storages_done:
                     yield from (self._storage_record(key, by_key, edit, edited.fresh) for key in edited.storages)
@@ -75,17 +73,14 @@ class TorchZip(TorchContainer):
                 raise UnsupportedError(f"{self.source.label}: record {show(record.name)} is compressed; bake instead")
             # torch computes offsets only from storage "0" on; without the record, it reads them.
             elif record.name != f"{self.root}.format_version" or next(iter(edited.storages), "") == "0":
-                yield NewRecord(record.name, record.size, partial(_copied, record, (), self.source.label))
+                yield new_record(record, (), self.source.label)
 
     def _storage_record(
         self, key: str, by_key: Mapping[str, Record], edit: Edit, fresh: Mapping[str, Addition]
     ) -> NewRecord:
         if key in fresh:
-            return NewRecord(f"{self.root}data/{key}", fresh[key].nbytes, partial(_fresh, fresh[key]))
-        record = by_key[key]
-        return NewRecord(
-            record.name, record.size, partial(_copied, record, edit.patches.get(key, ()), self.source.label)
-        )
+            return NewRecord(f"{self.root}data/{key}", fresh[key].pieces)
+        return new_record(by_key[key], edit.patches.get(key, ()), self.source.label)
 
     def _storage_key(self, record: Record) -> str:
         """Return the key of the storage that a record holds, "" if it holds none."""
@@ -159,16 +154,3 @@ def _places(storages: Mapping[str, StorageRef], directory: Directory, root: str,
             raise DamagedError(f"{label}: storage {show(key)} has {record.size} bytes, the pickle expects {ref.nbytes}")
         places[key] = Storage(key, record.offset, record.size, None if is_unsummed(record) else record.crc)
     return places
-
-
-def _copied(record: Record, patches: Sequence[Patch], label: str, after: Checksum) -> Iterable[Piece]:
-    return record_payload(record, patches, after, label)
-
-
-def _literal(data: bytes, after: Checksum) -> Iterable[Piece]:
-    after.add((0, crc32(data), len(data)))
-    return [Literal(data)]
-
-
-def _fresh(addition: Addition, after: Checksum) -> Iterable[Piece]:
-    return [Generated(addition.nbytes, addition.content, after)]

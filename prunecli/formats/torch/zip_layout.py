@@ -6,11 +6,11 @@ torch computes storage offsets from this layout instead of reading it (`torch/se
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
-from prunecli.formats.io.pieces import Checksum, Deferred, Literal, Piece
+from prunecli.formats.io.pieces import Checksum, Deferred, Literal, Piece, summed
 
 __all__ = ["ALIGNMENT", "NewRecord", "lay_out"]
 
@@ -19,13 +19,17 @@ _MAX32 = 0xFFFFFFFF
 _UTF8, _HAS_DESCRIPTOR = 0x0800, 0x0008
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NewRecord:
-    """A record to write: `pieces` makes its payload, given the checksum that is to sum it."""
+    """A record to write: its name, and the pieces of its payload."""
 
     name: str
-    size: int
-    pieces: Callable[[Checksum], Iterable[Piece]]
+    pieces: Sequence[Piece]
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the payload."""
+        return sum(piece.length for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def lay_out(records: Sequence[NewRecord], alignment: int = ALIGNMENT) -> Iterato
         placed.append(entry)
         header = _local_header(entry, alignment)
         yield Literal(header)
-        yield from record.pieces(entry.checksum)
+        yield from summed(record.pieces, entry.checksum)
         descriptor = _descriptor_length(entry)
         if descriptor:
             yield Deferred(descriptor, partial(_descriptor, entry), (entry.checksum,))

@@ -4,32 +4,30 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from prunecli.errors import show
 from prunecli.formats.base import Patch, Storage, patched_copies
-from prunecli.formats.io.pieces import Checksum, Copy, Deferred, Piece
+from prunecli.formats.io.pieces import Checksum, Copy, Deferred, Piece, summed
 from prunecli.formats.io.source import Source
 from prunecli.formats.torch.zip_directory import Directory, Record
 from prunecli.formats.torch.zip_layout import NewRecord, lay_out
 
-__all__ = ["is_unsummed", "patched_archive", "record_payload"]
+__all__ = ["is_unsummed", "new_record", "patched_archive"]
 
 
 def patched_archive(source: Source, directory: Directory, patches_of: Mapping[str, Sequence[Patch]]) -> Iterator[Piece]:
     """Describe the archive with patches put in; `patches_of` goes by the names of the records.
 
     Only patched bytes and CRC-32 fields differ. A record that was written without a CRC-32 gets the right one. An
-    archive whose records had to be unpacked is laid out anew, in its order, all records stored.
+    archive whose records had to be new_record is laid out anew, in its order, all records stored.
     """
     if directory.inflated:
         # With a `.format_version`, torch may compute where storages lie, in an order that is torch's own.
         kept = [record for record in directory.records if not record.name.endswith("/.format_version")]
-        return lay_out([_stored(record, patches_of.get(record.name, ()), source.label) for record in kept])
+        return lay_out([new_record(record, patches_of.get(record.name, ()), source.label) for record in kept])
     return _patched_in_place(source, directory, patches_of)
 
 
-def _stored(record: Record, patches: Sequence[Patch], label: str) -> NewRecord:
-    def pieces(after: Checksum) -> Iterator[Piece]:
-        return record_payload(record, patches, after, label)
-
-    return NewRecord(record.name, record.size, pieces)
+def new_record(record: Record, patches: Sequence[Patch], label: str) -> NewRecord:
+    """Return a record of the archive, with patches put in, as one to write."""
+    return NewRecord(record.name, _payload(record, patches, label))
 
 
 def _patched_in_place(
@@ -47,7 +45,8 @@ def _patched_in_place(
             yield Copy(at, stop - at)
             at = stop
             if stop == record.offset:
-                yield from record_payload(record, patches, after, source.label)
+                payload = _payload(record, patches, source.label)
+                yield from payload if after is None else summed(payload, after)
                 at += record.stored_size
             elif after:
                 yield _crc_field(after)
@@ -60,13 +59,13 @@ def _patched_in_place(
     yield Copy(at, source.size - at)
 
 
-def record_payload(record: Record, patches: Sequence[Patch], after: Checksum | None, label: str) -> Iterator[Piece]:
+def _payload(record: Record, patches: Sequence[Patch], label: str) -> Sequence[Piece]:
     """Describe a record's bytes as they lie in the file, checked against its CRC-32, with patches put in."""
     before = None
     if not record.deflated and not is_unsummed(record):
         before = Checksum(record.size, record.crc, f"{label}: record {show(record.name)}")
     storage = Storage(record.name, record.offset, record.stored_size)
-    return patched_copies(storage, patches, before, after)
+    return list(patched_copies(storage, patches, before))
 
 
 def is_unsummed(record: Record) -> bool:

@@ -9,7 +9,7 @@ from prunecli.core.structure.slices import SliceTally
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.folders.dcp.reassembled import box_of
-from prunecli.formats.io.pieces import Checksum, Content, Copy
+from prunecli.formats.io.pieces import Checksum, Content, Copy, Generated
 from prunecli.formats.views import View
 from prunecli.surgery.data.chunked import part_patches
 from prunecli.surgery.data.final_mask import FinalMask
@@ -208,7 +208,7 @@ def _add_mask(draft: _Draft, planned: PlannedParameter) -> None:
     tensor = TensorInfo(name, dtype, View.of(shape), Storage(name, 0, nbytes))
     job = _job(draft, parameter, tensor, planned)
     draft.renames[parameter.name] = f"{parameter.name}_orig"
-    draft.additions.append(Addition(parameter.name, name, dtype, shape, WriteMask(job)))
+    draft.additions.append(Addition(parameter.name, name, dtype, shape, [Generated(nbytes, WriteMask(job))]))
     _count_woven_weight(draft, planned, job)
 
 

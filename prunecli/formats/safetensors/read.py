@@ -4,7 +4,6 @@ Format: https://github.com/huggingface/safetensors#format. The library's own val
 read once more here for the offsets, which the library does not tell, and for what it lets pass (repeated names).
 """
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,48 +13,22 @@ from typing import Any
 import safetensors
 
 from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
-from prunecli.formats.base import Addition, Edit, SingleFile, Storage, TensorInfo, patched_copies
+from prunecli.formats.base import Edit, SingleFile, Storage, TensorInfo, patched_copies
 from prunecli.formats.dtypes import DTYPES, DType
-from prunecli.formats.io.pieces import Copy, Generated, Literal, Piece
+from prunecli.formats.io.pieces import Copy, Piece
 from prunecli.formats.io.source import FileSource, Source
 from prunecli.formats.json_text import parse_object
+from prunecli.formats.safetensors.write import CODES, HEADER_LIMIT, METADATA, PACKED_BITS, NewTensor, pieces_in_order
 from prunecli.formats.views import View
 
 __all__ = ["SafetensorsFile", "looks_like_safetensors", "read_safetensors"]
 
-_CODES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "I16": "int16",
-    "U16": "uint16",
-    "I32": "int32",
-    "U32": "uint32",
-    "I64": "int64",
-    "U64": "uint64",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F32": "float32",
-    "F64": "float64",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz",
-    "F8_E8M0": "float8_e8m0fnu",
-    "C64": "complex64",
-}
-_CODE_OF = {name: code for code, name in _CODES.items()}
-_PACKED_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
-"""Element types with no byte of their own: carried along, never pruned."""
-
 _FIELDS = {"dtype", "shape", "data_offsets"}
-_HEADER_LIMIT = 100_000_000
-"""The library's own limit."""
 
 
 def looks_like_safetensors(head: bytes) -> bool:
     """Tell from the first bytes of a file: a plausible length, then the brace of the header."""
-    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _HEADER_LIMIT
+    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= HEADER_LIMIT
 
 
 @dataclass(frozen=True)
@@ -76,7 +49,7 @@ class SafetensorsFile(SingleFile):
     @property
     def metadata(self) -> Mapping[str, str]:
         """The header's `__metadata__`; the library takes null for none."""
-        return self.header.get("__metadata__") or {}
+        return self.header.get(METADATA) or {}
 
     def pieces(self, edit: Edit) -> Iterator[Piece]:
         """Describe the rewritten file: header byte for byte if only bytes of tensors change, a new one otherwise."""
@@ -85,21 +58,21 @@ class SafetensorsFile(SingleFile):
             for tensor in sorted(self.tensors.values(), key=lambda tensor: tensor.storage.offset):
                 yield from patched_copies(tensor.storage, edit.patches.get(tensor.storage.key, ()))
             return
-        order = self._order(edit)
-        yield Literal(_render_header(order, self.header, edit))
-        for entry in order:
-            if isinstance(entry, Addition):
-                yield Generated(entry.nbytes, entry.content)
-            else:
-                yield from patched_copies(entry.storage, edit.patches.get(entry.storage.key, ()))
+        yield from pieces_in_order(self._order(edit), self._new_metadata(edit))
 
-    def _order(self, edit: Edit) -> list[TensorInfo | Addition]:
+    def _new_metadata(self, edit: Edit) -> dict[str, Any]:
+        found = {METADATA: self.header[METADATA]} if METADATA in self.header else {}
+        return {METADATA: {**self.metadata, **edit.metadata}} if edit.metadata else found
+
+    def _order(self, edit: Edit) -> list[NewTensor]:
         """Order the output as the library does: wider elements first, so that each tensor lies aligned."""
-        order: list[TensorInfo | Addition] = []
+        order: list[NewTensor] = []
         for name, tensor in sorted(self.tensors.items(), key=lambda item: item[1].storage.offset):
             if name not in edit.removals:
-                order.append(tensor)
-            order += edit.behind.get(name, ())
+                pieces = list(patched_copies(tensor.storage, edit.patches.get(name, ())))
+                new_name = edit.renames.get(name, name)
+                order.append(NewTensor(new_name, tensor.dtype, tensor.shape, pieces, self.header[name]))
+            order += [NewTensor(each.name, each.dtype, each.shape, each.pieces) for each in edit.behind.get(name, ())]
         return sorted(order, key=lambda entry: -entry.dtype.itemsize) if edit.structural else order
 
 
@@ -116,10 +89,8 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     if data_offset > source.size:
         raise DamagedError(f"{source.label} ends in its header ({source.size} of {data_offset} bytes); fetch it again")
     header = parse_object(source.read(8, length), f"{source.label}: its header")
-    _check_metadata(header.get("__metadata__"), source.label)
-    tensors = {
-        name: _tensor(name, entry, source, data_offset) for name, entry in header.items() if name != "__metadata__"
-    }
+    _check_metadata(header.get(METADATA), source.label)
+    tensors = {name: _tensor(name, entry, source, data_offset) for name, entry in header.items() if name != METADATA}
     _check_coverage(tensors, source, data_offset)
     _ask_library(source, data_offset)
     return SafetensorsFile(source, tensors, header, data_offset)
@@ -150,11 +121,11 @@ def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorIn
 
 
 def _element_type(code: object, where: str) -> tuple[DType, int]:
-    if isinstance(code, str) and code in _CODES:
-        dtype = DTYPES[_CODES[code]]
+    if isinstance(code, str) and code in CODES:
+        dtype = DTYPES[CODES[code]]
         return dtype, dtype.itemsize * 8
-    if isinstance(code, str) and code in _PACKED_BITS:
-        return DType(code, 1, "opaque"), _PACKED_BITS[code]
+    if isinstance(code, str) and code in PACKED_BITS:
+        return DType(code, 1, "opaque"), PACKED_BITS[code]
     # A list or a dict may be too deep to spell.
     named = f"a {type(code).__name__}" if isinstance(code, list | dict) else show(code)
     raise UnsupportedError(f"{where} has the element type {named}, which prunecli does not know")
@@ -194,24 +165,3 @@ def _ask_library(source: Source, data_offset: int) -> None:
             ) from None
         except (safetensors.SafetensorError, OSError):  # what it says of a file is not shown: it may hold anything
             raise DamagedError(f"{source.label} is refused by the safetensors library; fetch it again") from None
-
-
-def _render_header(order: Sequence[TensorInfo | Addition], old: Mapping[str, Any], edit: Edit) -> bytes:
-    metadata = old.get("__metadata__")
-    if edit.metadata:
-        metadata = {**(metadata or {}), **edit.metadata}
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata or "__metadata__" in old else {}
-    at = 0
-    for entry in order:
-        nbytes = entry.nbytes if isinstance(entry, Addition) else entry.storage.nbytes
-        name = edit.renames.get(entry.name, entry.name)
-        known = {
-            "dtype": _CODE_OF.get(entry.dtype.name, entry.dtype.name),
-            "shape": list(entry.shape),
-            "data_offsets": [at, at + nbytes],
-        }
-        header[name] = {**({} if isinstance(entry, Addition) else old[entry.name]), **known}
-        at += nbytes
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
