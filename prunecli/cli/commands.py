@@ -21,6 +21,7 @@ from prunecli.reporting.options import TableOptions
 from prunecli.surgery.plan.plan import plan_bake
 from prunecli.surgery.report.gates import check_gates, parse_gate
 from prunecli.surgery.report.measure import measure
+from prunecli.surgery.run.scan import RunScanner
 from prunecli.surgery.verify import check_verification, verify_checkpoint
 
 __all__ = ["apply", "params", "remove", "report", "verify"]
@@ -71,7 +72,8 @@ def apply(
         speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not ranks.is_leader)
         request = ranks.from_leader(requested)
         request = replace(request, prune=seeded(request.prune, opened, destination, run))
-        plan = ranks.from_leader(lambda: plan_of(opened, request, stamp=stamp))
+        with progress(opened, quiet=speech.quiet, patient=True) as ticks:
+            plan = plan_of(opened, request, RunScanner(replace(run, progress=ticks)), stamp=stamp)
         plan = replace(plan, key=reading_of(reading, request.told).key)
         render.counts(request.prune, quiet=speech.quiet or request.told is not None)
         carry_out(opened, plan, destination, run, speech)
@@ -102,7 +104,9 @@ def remove(
     with opened_by(source, formats.ReadOptions(key, foreign, follow_links), quiet=quiet) as (ranks, opened):
         run = run_of(ranks, jobs, resume=resume, link=link)
         speech = Speech(told=report == "-", dry_run=dry_run, quiet=quiet or not ranks.is_leader)
-        plan = replace(ranks.from_leader(lambda: plan_bake(opened, selection)), key=key)
+        with progress(opened, quiet=speech.quiet, patient=True) as ticks:
+            plan = plan_bake(opened, selection, scanner=RunScanner(replace(run, progress=ticks)))
+        plan = replace(plan, key=key)
         carry_out(opened, plan, destination, run, speech)
 
 

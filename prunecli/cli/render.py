@@ -59,7 +59,7 @@ def plan_table(plan: Plan, destination: Destination) -> None:
     """Say on standard error what a run would do; standard output gets the recipe that does the same."""
     rows = []
     for name, planned in plan.planned.items():
-        figures = (planned.parameter.weight.elements, planned.census.candidates, planned.pruned_now)
+        figures = (planned.parameter.weight.elements, planned.target.candidates, planned.pruned_now)
         tie = f" = {', '.join(map(label_of, planned.tied_to))}" if planned.tied_to else ""
         rows.append(Row(label_of(name) + tie, [f"{figure:,}" for figure in figures]))
     columns = [Column("elements"), Column("left"), Column("to prune")]

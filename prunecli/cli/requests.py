@@ -11,6 +11,7 @@ from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import Plan, plan_prune
 from prunecli.surgery.plan.recipe import read_recipe
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
+from prunecli.surgery.plan.scan import Scanner
 from prunecli.surgery.plan.with_state import with_state
 from prunecli.surgery.replay import plan_replay
 from prunecli.surgery.report.measure import Report
@@ -131,14 +132,17 @@ def request_of(asked: Asked) -> Request:
     )
 
 
-def plan_of(opened: AnyCheckpoint, request: Request, *, stamp: bool) -> Plan:
-    """Plan a request, and the stamp if it is asked for.
+def plan_of(opened: AnyCheckpoint, request: Request, scanner: Scanner, *, stamp: bool) -> Plan:
+    """Plan a request, and the stamp if it is asked for; all ranks do so together.
 
     Raises:
         PrunecliError: as `plan_prune`, `plan_replay`, `with_state` and `stamped`.
     """
     told = request.told
-    plan = plan_prune(opened, request.prune) if told is None else plan_replay(opened, told, request.prune)
+    if told is None:
+        plan = plan_prune(opened, request.prune, scanner=scanner)
+    else:
+        plan = plan_replay(opened, told, request.prune, scanner=scanner)
     if request.prune.with_state:
-        plan = with_state(opened, plan)
-    return stamped(opened, plan) if stamp else plan
+        plan = scanner.from_leader(lambda: with_state(opened, plan))
+    return scanner.from_leader(lambda: stamped(opened, plan)) if stamp else plan

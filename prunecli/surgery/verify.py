@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, ThresholdError, show
 from prunecli.formats.base import Layout
-from prunecli.surgery.data.final_mask import scan_candidates
+from prunecli.surgery.data.scanned import BlockScan, CandidateCounter
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
+from prunecli.surgery.plan.scan import THIS_PROCESS
 from prunecli.surgery.report.measure import ParameterReport, Report, measure_parameters
 from prunecli.surgery.run.resume import Run
 
@@ -120,8 +121,10 @@ def _is_binary(checkpoint: Layout, parameter: Parameter) -> bool:
     """Whether a parameter's mask, if it has one, holds nothing but 0 and 1."""
     if not parameter.countable:
         return True
-    big_endian = checkpoint.big_endian
-    return scan_candidates(checkpoint.source, parameter, big_endian=big_endian, zeros_are_pruned=False).binary
+    counter = CandidateCounter()
+    if parameter.mask is not None:
+        THIS_PROCESS.scan(checkpoint, [BlockScan(parameter, counter)])
+    return counter.count().binary
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -102,7 +102,7 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
     # Only a prune has the first six, only some rows a role or zeroed state, and older reports lack the last two.
     optional = {(at, key) for at, each in found.items() for key in set(each["properties"]) - set(each["required"])}
     top = {"remove", "mask_dtype", "untie", "zeros_are_pruned", "key_prefix", "with_state", "left_out", "key"}
-    rows = {"role", "zeroed", "zero_norms"}
+    rows = {"role", "zeroed", "zero_norms", "choice"}
     assert optional == {((), key) for key in top} | {(("$defs", "parameter"), key) for key in rows}
 
 

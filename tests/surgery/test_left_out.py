@@ -16,7 +16,7 @@ from prunecli.formats.views import View
 from prunecli.reporting.left_out import left_out_text
 from prunecli.surgery.names.left_out import LeftOut, PassedOver, left_out, passed_over
 from prunecli.surgery.names.parameters import Parameter
-from prunecli.surgery.names.select import Choice, Selection, choose
+from prunecli.surgery.names.select import Selected, Selection, choose
 from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.report.measure import Report, measure
 from prunecli.surgery.roles.table import Role
@@ -207,4 +207,4 @@ def test_a_plan_and_the_report_of_a_file(tmp_path: Path) -> None:
 def test_a_choice_keeps_apart_what_is_flat_and_what_has_another_role() -> None:
     choice = choose(PARAMETERS, Selection(("*",), ("q.scales",), 2))
     assert [each.name for each in choice.taken] == ["fc.weight"]
-    assert choice == Choice(choice.taken, frozenset({"q.qweight", "bn.running_mean"}), frozenset({"q.scales"}), True)
+    assert choice == Selected(choice.taken, frozenset({"q.qweight", "bn.running_mean"}), frozenset({"q.scales"}), True)

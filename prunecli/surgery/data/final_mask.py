@@ -1,13 +1,11 @@
-"""The mask that a parameter ends up with, made block by block from what the file has and what the stream draws."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""The mask that a parameter ends up with, made block by block from the mask in the file and a method's choice."""
 
 import numpy as np
 
+from prunecli.core.methods.base import Block, Choice
 from prunecli.core.once import Once
-from prunecli.core.random_stream import BLOCK, Subset
-from prunecli.core.raw_elements import Flags, MaskDigest, Unsigned, is_one, is_zero, unsigned
+from prunecli.core.random_stream import BLOCK
+from prunecli.core.raw_elements import Flags, MaskDigest, Unsigned, is_zero, unsigned
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import TensorInfo
@@ -15,7 +13,7 @@ from prunecli.formats.io.source import ByteSource
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
-__all__ = ["CandidateCount", "Elements", "FinalMask", "check_scalable", "scan_candidates"]
+__all__ = ["Elements", "FinalMask", "check_scalable"]
 
 _MULTIPLIES = ("float64", "float32", "float16", "bfloat16")
 """Types whose masks are multiplied in if they hold more than 0 and 1, and complex numbers of two of them."""
@@ -72,42 +70,12 @@ class Elements:
         return gathered
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateCount:
-    """What a pass over a parameter's mask (and, if asked, its zeros) found before anything is drawn.
-
-    `ranks[b]` is the number of candidates before block b; `binary` that the mask holds nothing but 0 and 1.
-    """
-
-    candidates: int
-    ranks: Sequence[int] | None
-    binary: bool = True
-    digest: str = ""
+_everything = np.ones(BLOCK, dtype=np.bool_)
 
 
-def scan_candidates(
-    source: ByteSource, parameter: Parameter, *, big_endian: bool, zeros_are_pruned: bool
-) -> CandidateCount:
-    """Count a parameter's candidates: all elements if it has no mask, without reading any; else a pass over it."""
-    elements = parameter.weight.elements
-    if parameter.mask is None and not zeros_are_pruned:
-        return CandidateCount(elements, None)
-    mask = FinalMask(source, parameter, None, big_endian=big_endian, zeros_are_pruned=zeros_are_pruned)
-    one = parameter.mask.dtype.one if parameter.mask else 1
-    digest = MaskDigest()
-    ranks, total, binary, workspace = [], 0, True, Workspace()
-    for start in range(0, elements, BLOCK):
-        count = min(BLOCK, elements - start)
-        candidates = workspace.candidates.flags(count)
-        mask.candidates(start, candidates, workspace)
-        if parameter.mask is not None:
-            raw = mask.old.read(start, count, workspace.mask)
-            binary = binary and int(np.count_nonzero(is_one(raw, one))) == int(np.count_nonzero(raw))
-        digest.add(start, candidates)
-        ranks.append(total)
-        total += int(np.count_nonzero(candidates))
-    mask.release()
-    return CandidateCount(total, ranks, binary, digest.hexdigest())
+def _all(count: int) -> Flags:
+    """Return so many true flags, to be read only."""
+    return _everything[:count] if count <= BLOCK else np.ones(count, dtype=np.bool_)
 
 
 def check_scalable(parameter: Parameter) -> None:
@@ -125,35 +93,38 @@ def check_scalable(parameter: Parameter) -> None:
 
 
 class FinalMask:
-    """A parameter's mask after the prune: kept before (by its mask, or all), and not drawn now.
+    """A parameter's mask after the prune: kept before (by its mask, or all), and not dropped now.
 
-    With `subset` None nothing is drawn: the mask as it stands in the file. `ranks` comes from the census.
+    Without a `choice` nothing is dropped: the mask as it stands in the file. The method that made the choice may have
+    to see values (`reads_values`) and whole groups of elements (`granule`).
     """
 
     def __init__(
         self,
         source: ByteSource,
         parameter: Parameter,
-        subset: Subset | None,
-        ranks: Sequence[int] | None = None,
+        choice: Choice | None = None,
         *,
         big_endian: bool,
         zeros_are_pruned: bool = False,
+        reads_values: bool = False,
+        granule: int = 1,
     ) -> None:
         self.parameter = parameter
-        self.subset = subset
+        self.choice = choice
         self.digest = MaskDigest()
-        self._ranks = ranks
         self._old = Elements(source, parameter.mask, big_endian=big_endian) if parameter.mask else None
         self.weight = Elements(source, parameter.weight, big_endian=big_endian)
         self._zeros_are_pruned = zeros_are_pruned
+        self._reads_values = reads_values
+        self._granule = granule
         self._whole = Once(self._make_whole)
         self._whole_before = Once(self._make_whole_before)
 
     @property
     def trivial(self) -> bool:
-        """Whether everything is kept: no mask in the file, and nothing drawn."""
-        return self._old is None and self.subset is None
+        """Whether everything is kept: no mask in the file, and nothing chosen."""
+        return self._old is None and self.choice is None
 
     @property
     def old(self) -> Elements:
@@ -172,36 +143,54 @@ class FinalMask:
         np.logical_not(out, out=out)
         return out
 
-    def candidates(self, start: int, out: Flags, workspace: Workspace) -> Flags | None:
-        """Write into `out` which elements may be drawn; return what `before` returns for them."""
-        before = self.before(start, out.size, workspace)
-        if before is None:
-            out.fill(True)
-        else:
-            np.copyto(out, before)
-        if self._zeros_are_pruned:
-            raw = self.weight.read(start, out.size, workspace.weight)
+    def bounds(self, index: int) -> tuple[int, int]:
+        """Return where block `index` of the method begins and ends: at multiples of the granule."""
+        low, high = (-(-edge * BLOCK // self._granule) * self._granule for edge in (index, index + 1))
+        return min(low, self.parameter.weight.elements), min(high, self.parameter.weight.elements)
+
+    def block(self, index: int, workspace: Workspace) -> tuple[Block, Flags | None]:
+        """Return block `index` of the method, and what `before` returns for it."""
+        start, stop = self.bounds(index)
+        before = self.before(start, stop - start, workspace)
+        candidates, weight = _all(stop - start) if before is None else before, None
+        if self._zeros_are_pruned or self._reads_values:
+            weight = self.weight.read(start, stop - start, workspace.weight)
+        if self._zeros_are_pruned and weight is not None:
             signed_zero = self.weight.tensor.dtype.signed_zero
-            zero = is_zero(raw, signed_zero=signed_zero, out=workspace.zero.flags(out.size), room=workspace.room)
-            np.greater(out, zero, out=out)
-        return before
+            zero = workspace.candidates.flags(weight.size)
+            is_zero(weight, signed_zero=signed_zero, out=zero, room=workspace.room)
+            candidates = np.greater(candidates, zero, out=zero)
+        return Block(index, start, candidates, weight if self._reads_values else None), before
 
     def keep(self, start: int, out: Flags, workspace: Workspace) -> Flags | None:
         """Write into `out` what is kept of the elements from `start`, a multiple of `BLOCK`, on.
 
         Returns what `before` returns for them.
         """
-        if self.trivial:
-            out.fill(True)
-            return None
-        if self._ranks is None and self.subset is not None:
-            self.subset.draw(start, out)
-            np.logical_not(out, out=out)
-            return None
-        before = self.candidates(start, out, workspace)
-        if self.subset is not None and self._ranks is not None:
-            rank, places = self._ranks[start // BLOCK], np.flatnonzero(out)
-            out[places[self.subset.span(rank, rank + places.size)]] = False
+        if self.choice is None:
+            before = self.before(start, out.size, workspace)
+            np.copyto(out, True if before is None else before)
+            return before
+        stop, index = start + out.size, start // BLOCK
+        if self.bounds(index) == (start, stop):
+            return self._keep(self.choice, index, out, workspace)
+        while index and self.bounds(index)[0] > start:
+            index -= 1
+        while self.bounds(index)[0] < stop:
+            low, high = self.bounds(index)
+            first, last = max(start, low), min(stop, high)
+            if first < last:
+                whole = workspace.block.flags(high - low)
+                self._keep(self.choice, index, whole, workspace)
+                out[first - start : last - start] = whole[first - low : last - low]
+            index += 1
+        return self.before(start, out.size, workspace)
+
+    def _keep(self, choice: Choice, index: int, out: Flags, workspace: Workspace) -> Flags | None:
+        """Write into `out` what is kept of block `index` of the method; return what `before` returns for it."""
+        block, before = self.block(index, workspace)
+        choice.drop(block, out)
+        np.greater(block.candidates, out, out=out)
         return before
 
     def whole(self) -> Flags:

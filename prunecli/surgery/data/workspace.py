@@ -19,6 +19,8 @@ class Workspace:
         self.candidates = Buffer()
         self.keep = Buffer()
         """What the final mask keeps."""
+        self.block = Buffer()
+        """What the final mask keeps of a block of the method, where that is not one of the mask."""
         self.zero = Buffer()
         """Which elements of the weight are zero."""
         self.room = Buffer()

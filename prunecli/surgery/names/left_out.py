@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.surgery.names.companions import wrapper_of
 from prunecli.surgery.names.parameters import Parameter
-from prunecli.surgery.names.select import Choice
+from prunecli.surgery.names.select import Selected
 from prunecli.surgery.roles.table import Role, roles_of
 
 __all__ = ["SHARDS", "WEIGHTS", "LeftOut", "PassedOver", "left_out", "masks_left", "passed_over", "roles_beside"]
@@ -62,7 +62,7 @@ def left_out(checkpoint: Layout, parameters: Mapping[str, Parameter], counted: C
     return _summed_up([*inside, *_beside(checkpoint, taken)], taken)
 
 
-def passed_over(checkpoint: Layout, parameters: Mapping[str, Parameter], choices: Sequence[Choice]) -> PassedOver:
+def passed_over(checkpoint: Layout, parameters: Mapping[str, Parameter], choices: Sequence[Selected]) -> PassedOver:
     """Return what a user should hear of: nothing where all was named exactly.
 
     What an exclude matches was left out on purpose, and so was what has too few dimensions.

@@ -14,7 +14,7 @@ from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
 from prunecli.terms import EXCLUDE, LISTING, PARAM, SUBJECT
 
-__all__ = ["LONGEST", "Choice", "Selection", "choose", "matcher", "select"]
+__all__ = ["LONGEST", "Selected", "Selection", "choose", "matcher", "select"]
 
 LONGEST = 1000
 """Characters of a name that a list of parameters shows."""
@@ -32,7 +32,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selected:
     """What a selection takes, in the order of the file, and the names that it left out.
 
     `passed` are names that a pattern matched and that patterns do not take, whatever their number of dimensions;
@@ -54,7 +54,7 @@ def select(parameters: Mapping[str, Parameter], selection: Selection) -> list[Pa
     return list(choose(parameters, selection).taken)
 
 
-def choose(parameters: Mapping[str, Parameter], selection: Selection) -> Choice:
+def choose(parameters: Mapping[str, Parameter], selection: Selection) -> Selected:
     """Return what a selection takes, and what it leaves out.
 
     An exact name takes any parameter whose elements can be zeroed; a glob (`*` crosses dots) or `re:REGEX` (matched
@@ -79,7 +79,7 @@ def choose(parameters: Mapping[str, Parameter], selection: Selection) -> Choice:
         excluded.update(_matching(names, pattern, EXCLUDE))
     if not chosen - excluded:
         raise UsageError(f"{_quoted(selection.patterns)} with the excludes selects nothing; leave some of those out")
-    return Choice(
+    return Selected(
         [parameter for name, parameter in parameters.items() if name in chosen and name not in excluded],
         frozenset(passed - excluded - chosen),
         frozenset(excluded),

@@ -7,19 +7,22 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from prunecli.core.amount import to_count
-from prunecli.core.random_stream import Subset, split, stream_key
+from prunecli.core.methods import parse_method
+from prunecli.core.methods.base import Choice, Method, Scan, Target, TargetGroup
+from prunecli.core.random_stream import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.surgery.data.final_mask import CandidateCount, check_scalable, scan_candidates
+from prunecli.surgery.data.final_mask import check_scalable
+from prunecli.surgery.data.scanned import BlockScan, CandidateCount, CandidateCounter, MethodScan
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.left_out import PassedOver, masks_left, passed_over
 from prunecli.surgery.names.parameters import Parameter, parameters_of
-from prunecli.surgery.names.select import Choice, Selection, choose, select
+from prunecli.surgery.names.select import Selected, Selection, choose, select
 from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
 from prunecli.surgery.names.ties import check_baked_masks, check_shared_masks, find_ties
 from prunecli.surgery.plan.nothing import check_elements
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
+from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.terms import CLONE, LISTING, PARAM, REMOVE, SUBJECT, UNTIE
 
 __all__ = ["SEEDS", "Plan", "PlannedParameter", "check_request", "plan_bake", "plan_parameters", "plan_prune"]
@@ -30,18 +33,28 @@ SEEDS = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class PlannedParameter:
-    """A parameter to work on. `key` names its stream, shared by all of a tied group; `subset` is what to draw."""
+    """A parameter to work on. `target` is what a method sees of it; all of a tied group have one key.
+
+    `binary` means that its mask contains nothing but 0 and 1. Without a `choice`, nothing more is dropped.
+    """
 
     parameter: Parameter
-    key: str
+    target: Target
     tied_to: tuple[str, ...]
-    census: CandidateCount
-    subset: Subset | None
+    digest: str = ""
+    """A digest of its candidates."""
+    binary: bool = True
+    choice: Choice | None = None
+
+    @property
+    def key(self) -> str:
+        """The canonical name, shared by all of a tied group."""
+        return self.target.key
 
     @property
     def pruned_now(self) -> int:
         """Elements that this run drops."""
-        return self.subset.amount if self.subset else 0
+        return self.choice.pruned if self.choice else 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ class Plan:
         return self.command == "report" or parameter.matches_globs or parameter.name in self.planned
 
 
-def plan_prune(checkpoint: Layout, prune: PruneRequest) -> Plan:
+def plan_prune(checkpoint: Layout, prune: PruneRequest, scanner: Scanner = THIS_PROCESS) -> Plan:
     """Plan an `apply`.
 
     Raises:
@@ -85,25 +98,30 @@ def plan_prune(checkpoint: Layout, prune: PruneRequest) -> Plan:
             decision.
         UnsupportedError: two tied parameters carry different masks, or the container has no place for masks.
     """
+    return carry_out_steps(checkpoint, _prune_steps(checkpoint, prune), scanner)
+
+
+def _prune_steps(checkpoint: Layout, prune: PruneRequest) -> Steps[Plan]:
+    """Survey headers, count candidates, let the method scan and choose."""
     if prune.seed is None:
         prune = replace(prune, seed=secrets.randbelow(SEEDS))
     check_request(checkpoint, prune)
     parameters = parameters_of(checkpoint)
     for group in prune.groups:
         check_absent(checkpoint, parameters, group.selection)
-    choices = [_chosen(parameters, group) for group in prune.groups]
-    groups = _grouped(choices)
+    selections = [_chosen(parameters, group) for group in prune.groups]
+    groups = _grouped(selections)
     selected = [parameter for name, parameter in parameters.items() if name in groups]
     check_elements(checkpoint, selected)
-    planned, stored_twice = plan_parameters(checkpoint, parameters, selected, prune)
+    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune)
     _check_tied_groups(planned, groups)
-    amounts = _amounts(planned, groups, prune)
-    drawn = {each.parameter.name: replace(each, subset=_subset(each, prune, amounts[each.key])) for each in planned}
-    passed = passed_over(checkpoint, parameters, choices)
-    return Plan("apply", parameters, drawn, prune.remove, prune, stored_twice, passed=passed)
+    choices = yield from _choose(planned, groups, prune)
+    done = {each.parameter.name: replace(each, choice=choices[each.key]) for each in planned}
+    passed = passed_over(checkpoint, parameters, selections)
+    return Plan("apply", parameters, done, prune.remove, prune, stored_twice, passed=passed)
 
 
-def _chosen(parameters: Mapping[str, Parameter], group: PruneGroup) -> Choice:
+def _chosen(parameters: Mapping[str, Parameter], group: PruneGroup) -> Selected:
     try:
         return choose(parameters, group.selection)
     except UsageError as error:
@@ -115,8 +133,8 @@ def plan_parameters(
     parameters: Mapping[str, Parameter],
     selected: Sequence[Parameter],
     prune: PruneRequest,
-) -> tuple[list[PlannedParameter], StoredTwice]:
-    """Find out all that there is to know of selected parameters before elements are drawn: ties, candidates.
+) -> Steps[tuple[list[PlannedParameter], StoredTwice]]:
+    """Find out all that there is to know of selected parameters before elements are chosen: ties, candidates.
 
     Raises:
         UsageError: a tie needs a decision, or a new name is taken.
@@ -128,8 +146,8 @@ def plan_parameters(
     ties = find_ties(checkpoint, parameters, selected, dense, stored_twice, untie=prune.untie)
     check = check_baked_masks if prune.remove else check_shared_masks
     check(checkpoint, parameters, ties)
-    planned = [_plan_one(checkpoint, parameter, ties[parameter.name], prune) for parameter in selected]
-    _check_tied_masks(planned)
+    ties = {name: (prune.key_prefix + key, partners) for name, (key, partners) in ties.items()}
+    planned = yield from _counted(selected, ties, zeros_are_pruned=prune.zeros_are_pruned)
     return planned, stored_twice
 
 
@@ -140,7 +158,7 @@ def check_request(checkpoint: Layout, prune: PruneRequest) -> None:
         UsageError: the seed is out of range, or the request contradicts itself.
         UnsupportedError: the container has no place for masks.
     """
-    stream_key(prune.seed or 0, "", 0)
+    check_seed(prune.seed or 0)
     if prune.untie and prune.remove:
         raise UsageError(
             f"{UNTIE} keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
@@ -152,11 +170,11 @@ def check_request(checkpoint: Layout, prune: PruneRequest) -> None:
         )
 
 
-def _grouped(choices: Sequence[Choice]) -> dict[str, int]:
+def _grouped(selections: Sequence[Selected]) -> dict[str, int]:
     """Return the number of each selected parameter's group."""
     found: dict[str, int] = {}
-    for number, choice in enumerate(choices):
-        for parameter in choice.taken:
+    for number, selection in enumerate(selections):
+        for parameter in selection.taken:
             other = found.setdefault(parameter.name, number)
             if other != number:
                 raise UsageError(
@@ -165,13 +183,17 @@ def _grouped(choices: Sequence[Choice]) -> dict[str, int]:
     return found
 
 
-def plan_bake(checkpoint: Layout, selection: Selection | None) -> Plan:
+def plan_bake(checkpoint: Layout, selection: Selection | None, scanner: Scanner = THIS_PROCESS) -> Plan:
     """Plan a `remove`: bake the masks that are there, all of them or those selected.
 
     Raises:
         UsageError: no selected parameter has a mask, or nothing has, or a tie needs a decision.
         UnsupportedError: a mask cannot be baked, since its weight (or itself) has no elements that can be zeroed.
     """
+    return carry_out_steps(checkpoint, _bake_steps(checkpoint, selection), scanner)
+
+
+def _bake_steps(checkpoint: Layout, selection: Selection | None) -> Steps[Plan]:
     parameters = parameters_of(checkpoint)
     masked = {name: parameter for name, parameter in parameters.items() if parameter.mask is not None}
     if not masked:
@@ -190,12 +212,8 @@ def plan_bake(checkpoint: Layout, selection: Selection | None) -> Plan:
     stored_twice = find_stored_twice(checkpoint, parameters)
     ties = find_ties(checkpoint, parameters, selected, CLONE, stored_twice)
     check_baked_masks(checkpoint, parameters, ties)
-    planned = {}
-    for parameter in selected:
-        census = scan_candidates(checkpoint.source, parameter, big_endian=checkpoint.big_endian, zeros_are_pruned=False)
-        key, tied_to = ties[parameter.name]
-        planned[parameter.name] = PlannedParameter(parameter, key, tied_to, _checked(parameter, census), None)
-    _check_tied_masks(list(planned.values()))
+    found = yield from _counted(selected, ties, zeros_are_pruned=False)
+    planned = {each.parameter.name: each for each in found}
     passed = masks_left(checkpoint, parameters, planned)
     return Plan("remove", parameters, planned, bake=True, stored_twice=stored_twice, passed=passed)
 
@@ -211,52 +229,71 @@ def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter]) -> None:
             )
 
 
-def _plan_one(
-    checkpoint: Layout, parameter: Parameter, tie: tuple[str, tuple[str, ...]], prune: PruneRequest
-) -> PlannedParameter:
-    census = scan_candidates(
-        checkpoint.source,
-        parameter,
-        big_endian=checkpoint.big_endian,
-        zeros_are_pruned=prune.zeros_are_pruned,
-    )
-    key, tied_to = tie
-    return PlannedParameter(parameter, prune.key_prefix + key, tied_to, _checked(parameter, census), None)
+def _counted(
+    selected: Sequence[Parameter], ties: Mapping[str, tuple[str, tuple[str, ...]]], *, zeros_are_pruned: bool
+) -> Steps[list[PlannedParameter]]:
+    """Count the candidates of parameters: all elements of those without a mask, without reading any."""
+    counters = {
+        parameter.name: CandidateCounter() for parameter in selected if parameter.mask is not None or zeros_are_pruned
+    }
+    if counters:
+        by_name = {parameter.name: parameter for parameter in selected}
+        yield [BlockScan(by_name[name], counter, zeros_are_pruned) for name, counter in counters.items()]
+    planned = []
+    for parameter in selected:
+        weight, name = parameter.weight, parameter.name
+        count = counters[name].count() if name in counters else CandidateCount(weight.elements)
+        if not count.binary:
+            check_scalable(parameter)
+        key, tied_to = ties[name]
+        target = Target(key, name, weight.shape, weight.dtype.name, count.candidates, count.before)
+        planned.append(PlannedParameter(parameter, target, tied_to, count.digest, count.binary))
+    _check_tied_masks(planned)
+    return planned
 
 
-def _checked(parameter: Parameter, census: CandidateCount) -> CandidateCount:
-    if not census.binary:
-        check_scalable(parameter)
-    return census
+def _choose(
+    planned: Sequence[PlannedParameter], groups: Mapping[str, int], prune: PruneRequest
+) -> Steps[dict[str, Choice]]:
+    """Let the method scan each group as often as it wants to, and choose; a tied group is one target.
 
-
-def _subset(planned: PlannedParameter, prune: PruneRequest, amount: int) -> Subset:
-    candidates = planned.census.candidates
-    return Subset(stream_key(prune.seed or 0, planned.key, candidates), candidates, amount)
-
-
-def _amounts(planned: Sequence[PlannedParameter], groups: Mapping[str, int], prune: PruneRequest) -> dict[str, int]:
-    """Return how many elements to drop by stream key; a tied group counts once.
-
-    Global amounts of groups with equally many candidates are split by streams of different names: with one they would
-    be split alike.
+    Global groups with equally many candidates get different names: with one, draws for them would be alike.
     """
-    amounts: dict[str, int] = {}
-    split_before: set[int] = set()
+    method = parse_method(prune.method)
+    by_key = {each.key: each for each in reversed(planned)}
+    choices: dict[str, Choice] = {}
+    counts: set[int] = set()
     for number, group in enumerate(prune.groups):
-        own = {each.key: each for each in planned if groups[each.parameter.name] == number}
-        candidates = {key: own[key].census.candidates for key in sorted(own)}
-        if not group.everywhere:
-            for key, count in candidates.items():
-                amounts[key] = to_count(group.amount, count, show(own[key].parameter.name))
-            continue
-        left = sum(candidates.values())
-        total = to_count(group.amount, left, f"the {len(own)} selected parameters together")
-        name = min(candidates) if left in split_before else ""
-        split_before.add(left)
-        shares = split(prune.seed or 0, list(candidates.values()), total, name=name)
-        amounts.update(zip(candidates, shares, strict=True))
-    return amounts
+        keys = sorted(key for key, each in by_key.items() if groups[each.parameter.name] == number)
+        targets, name = {key: by_key[key].target for key in keys}, ""
+        if group.everywhere:
+            left = sum(target.candidates for target in targets.values())
+            name = keys[0] if left in counts else ""
+            counts.add(left)
+        asked = TargetGroup(targets, group.amount, group.everywhere, prune.seed or 0, name)
+        scans = yield from _scanned(method, asked, by_key, prune)
+        choices |= method.choose(asked, scans)
+    return choices
+
+
+def _scanned(
+    method: Method, group: TargetGroup, planned: Mapping[str, PlannedParameter], prune: PruneRequest
+) -> Steps[list[Mapping[str, Scan]]]:
+    """Carry out the passes that a method needs for a group, and return their scans."""
+    passes: list[Mapping[str, Scan]] = []
+    while scans := method.scans(group, passes):
+        yield [
+            BlockScan(
+                planned[key].parameter,
+                MethodScan(scan),
+                prune.zeros_are_pruned,
+                method.reads_values,
+                method.granule(group.targets[key]),
+            )
+            for key, scan in scans.items()
+        ]
+        passes.append(scans)
+    return passes
 
 
 def _check_tied_groups(planned: Sequence[PlannedParameter], groups: Mapping[str, int]) -> None:
@@ -285,7 +322,7 @@ def _check_tied_masks(planned: Sequence[PlannedParameter]) -> None:
     seen: dict[str, PlannedParameter] = {}
     for each in planned:
         first = seen.setdefault(each.key, each)
-        if first.census.digest != each.census.digest or first.census.candidates != each.census.candidates:
+        if first.digest != each.digest or first.target.candidates != each.target.candidates:
             raise UnsupportedError(
                 f"{show(first.parameter.name)} and {show(each.parameter.name)} are tied, but carry different masks"
             )

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from prunecli.core.amount import Amount, check_amount, parse_amount
+from prunecli.core.methods import DEFAULT_METHOD, METHODS
 from prunecli.errors import UsageError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
@@ -100,6 +101,12 @@ def _mask_dtype(value: object) -> str:
     return str(value)
 
 
+def _method(value: object) -> str:
+    if not isinstance(value, str) or value not in METHODS:
+        raise UsageError(f"is not a method; known are {', '.join(METHODS)}")
+    return value
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise UsageError("is not text")
@@ -139,6 +146,7 @@ _TOP: _Checks = {
     "zeros_are_pruned": _boolean,
     "key_prefix": _text,
     "with_state": _boolean,
+    "method": _method,
 }
 _GROUP: _Checks = {
     "params": _some_patterns,
@@ -233,6 +241,8 @@ def render_recipe(prune: PruneRequest) -> str:
         head["key_prefix"] = prune.key_prefix
     if prune.with_state:
         head["with_state"] = True
+    if prune.method != DEFAULT_METHOD:
+        head["method"] = prune.method
     parts = [_lines(head)]
     for group in prune.groups:
         selection = group.selection

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunecli.core.amount import Amount
+from prunecli.core.methods import DEFAULT_METHOD
 from prunecli.surgery.names.select import Selection
 
 __all__ = ["PruneGroup", "PruneRequest", "request_as_dict"]
@@ -35,6 +36,8 @@ class PruneRequest:
     """What the names that the random stream goes by begin with, where the checkpoint is a component of a larger one."""
     with_state: bool = False
     """Whether optimizer state is zeroed where elements are dropped."""
+    method: str = DEFAULT_METHOD
+    """Which method chooses the elements."""
 
 
 def request_as_dict(prune: PruneRequest) -> dict[str, Any]:

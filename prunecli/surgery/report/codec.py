@@ -58,7 +58,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "source": asdict(report.source),
         "output": None if report.output is None else asdict(report.output),
         "key": report.key,
-        "method": "random_unstructured" if report.prune else None,
+        "method": report.prune.method if report.prune else None,
         **({"seed": None, "groups": []} if report.prune is None else request_as_dict(report.prune)),
         "totals": {
             "parameters": totals.parameters,
@@ -102,6 +102,7 @@ def _parameter_dict(each: ParameterReport) -> dict[str, Any]:
         "crc32": each.crc32,
         "structure": None if each.structure is None else _structure(each.structure),
         "copies": list(each.copies),
+        **({"choice": dict(each.choice)} if each.choice else {}),
         **({"zeroed": list(each.zeroed)} if each.zeroed else {}),
         **({} if each.role is Role.PARAMETER else {"role": each.role.value}),
         **({"zero_norms": each.zero_norms} if each.zero_norms else {}),

@@ -1,7 +1,7 @@
 """What is in a checkpoint, or was done to it: sparsity counted from the data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prunecli.core.structure.model import Structure
@@ -67,7 +67,7 @@ class ParameterReport:
     key: str
     mask_sha256: str | None
     candidates: int | None = None
-    """Elements that were still unpruned, where this run drew from them."""
+    """Elements that were still unpruned, where this run chose from them."""
     crc32: str | None = None
     """CRC-32 of the values as they are now, in row-major order; None where they lie in another order."""
     structure: Structure | None = None
@@ -80,6 +80,8 @@ class ParameterReport:
     """What the tensor is: not a parameter where an exact name, or a pattern for averages, asked for it."""
     zero_norms: int = 0
     """Slices of a weight-norm direction that are all zero: their norm is 0, which the first forward divides by."""
+    choice: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What the method has to know to make its choice again, beside seed, key, candidates and `pruned_now`."""
 
     @property
     def bytes(self) -> int:
@@ -286,7 +288,8 @@ def _parameter(
         tied_to=tied_to,
         key=planned.key if planned else parameter.key,
         mask_sha256=None if mask is None or mask.trivial else mask.digest.hexdigest(),
-        candidates=planned.census.candidates if planned and planned.subset else None,
+        candidates=planned.target.candidates if planned and planned.choice else None,
+        choice=planned.choice.as_dict() if planned and planned.choice else {},
         crc32=_crc32(tally) if tally else None,
         structure=tally.structure.result() if tally and tally.structure else None,
         copies=tuple(each.name for each in companions) if planned else (),

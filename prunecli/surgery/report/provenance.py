@@ -79,7 +79,7 @@ def _stamp(plan: Plan) -> dict[str, Any]:
         "schema": _SCHEMA,
         "version": __version__,
         "stream": STREAM,
-        "method": "random_unstructured",
+        "method": plan.prune.method,
         **request_as_dict(plan.prune),
         "pruned_now": sum(drawn.values()),
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from prunecli.core.amount import check_amount
+from prunecli.core.methods import METHODS
 from prunecli.core.structure.model import Structure
 from prunecli.errors import DamagedError, PrunecliError, UnreadableError, UnsupportedError, UsageError, show
 from prunecli.formats.detect import open_location
@@ -92,6 +93,10 @@ def parse_report(raw: bytes, label: str) -> Report:
     if stream != STREAM:
         raise UnsupportedError(
             f"{label} is of version {stream} of the random stream; this prunecli draws version {STREAM}"
+        )
+    if content.get("method") is not None and record.text("method") not in METHODS:
+        raise UnsupportedError(
+            f"{label} is of the method {show(record.text('method'), 60)}; this prunecli knows {', '.join(METHODS)}"
         )
     return Report(
         command=record.one_of("command", _COMMANDS),
@@ -194,6 +199,7 @@ def _prune(record: _Record) -> PruneRequest:
         record.one_of("mask_dtype", ("bool", "same")),
         record.text("key_prefix") if "key_prefix" in record.content else "",
         record.flag("with_state") if "with_state" in record.content else False,
+        record.text("method"),
     )
 
 
@@ -228,6 +234,7 @@ def _parameter(record: _Record) -> ParameterReport:
         key=record.text("key"),
         mask_sha256=record.optional("mask_sha256", lambda: record.text("mask_sha256")),
         candidates=candidates,
+        choice=record.record("choice").content if "choice" in record.content else {},
         crc32=record.optional("crc32", lambda: record.text("crc32")),
         structure=record.optional("structure", lambda: _structure(record.record("structure"))),
         copies=tuple(record.texts("copies")),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from prunecli.core.methods import parse_method
 from prunecli.core.structure.counter import StructureCounter
 from prunecli.core.structure.slices import SliceTally
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
@@ -123,13 +124,15 @@ def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
 def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: PlannedParameter | None) -> TensorPass:
     big_endian = draft.checkpoint.big_endian
     prune = draft.plan.prune if planned else None
+    method = parse_method(prune.method) if prune else None
     mask = FinalMask(
         draft.checkpoint.source,
         parameter,
-        planned.subset if planned else None,
-        planned.census.ranks if planned else None,
+        planned.choice if planned else None,
         big_endian=big_endian,
         zeros_are_pruned=prune.zeros_are_pruned if prune else False,
+        reads_values=method.reads_values if method else False,
+        granule=method.granule(planned.target) if method and planned else 1,
     )
     draft.masks[parameter.name] = mask
     draft.tallies[parameter.name] = _tally(draft, parameter)
@@ -186,7 +189,7 @@ def _look_at(draft: _Draft, parameter: Parameter) -> None:
 def _bake(draft: _Draft, planned: PlannedParameter) -> None:
     parameter = planned.parameter
     job = _job(draft, parameter, parameter.weight, planned)
-    binary = planned.census.binary
+    binary = planned.binary
     _visit(
         draft,
         _EditedTensor(job, StridedSteps(cleared=True, scaled=not binary), partial(ZeroDropped, binary=binary)),

@@ -183,10 +183,11 @@ def _replaces_input(order: RewriteJob) -> bool:
 def _job(order: RewriteJob) -> dict[str, Any]:
     """Describe what is done, so that another run can tell whether it would do the same."""
     plan, digest = order.plan, hashlib.blake2b(digest_size=16)
-    ways = plan.prune and (plan.prune.untie, plan.prune.mask_dtype, plan.prune.with_state)
+    ways = plan.prune and (plan.prune.method, plan.prune.untie, plan.prune.mask_dtype, plan.prune.with_state)
     digest.update(repr((plan.bake, ways, sorted(plan.metadata.items()))).encode("utf-8", "surrogatepass"))
     for name, planned in plan.planned.items():
-        what = (name, planned.key, planned.census.candidates, planned.census.digest, planned.pruned_now)
+        choice = planned.choice and (planned.choice.pruned, sorted(planned.choice.as_dict().items()))
+        what = (name, planned.key, planned.target.candidates, planned.digest, choice)
         digest.update(repr(what).encode("utf-8", "surrogatepass"))
     for work in order.works:
         digest.update(repr((work.name, work.size, work.written)).encode("utf-8", "surrogatepass"))

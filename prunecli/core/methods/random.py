@@ -1,0 +1,57 @@
+"""The random method: a uniform choice of exactly so many elements, drawn from the random stream by seed and key."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
+from prunecli.core.random_stream import Subset, split, stream_key
+from prunecli.core.raw_elements import Flags
+
+__all__ = ["Random"]
+
+
+@dataclass(frozen=True)
+class _RandomChoice:
+    """A subset of the candidates, and how many of these lie before each block; None if all elements are candidates."""
+
+    subset: Subset
+    before: Sequence[int] | None
+
+    @property
+    def pruned(self) -> int:
+        return self.subset.amount
+
+    def drop(self, block: Block, out: Flags) -> None:
+        if self.before is None:
+            self.subset.draw(block.start, out)
+            return
+        rank, places = self.before[block.index], np.flatnonzero(block.candidates)
+        out.fill(False)
+        out[places] = self.subset.span(rank, rank + places.size)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {}
+
+
+class Random(Method):
+    """Random pruning: all sets of so many candidates are equally likely."""
+
+    name = "random_unstructured"
+
+    def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
+        """Draw; a global amount is split over the targets as if they were one tensor."""
+        counts = self._split(group) if group.global_ else group.counts
+        return {key: self.replay(target, group.seed, counts[key], {}) for key, target in group.targets.items()}
+
+    def _split(self, group: TargetGroup) -> dict[str, int]:
+        keys = sorted(group.targets)
+        candidates = [group.targets[key].candidates for key in keys]
+        return dict(zip(keys, split(group.seed, candidates, group.global_count, name=group.name), strict=True))
+
+    def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
+        """Draw so many elements of a target."""
+        key = stream_key(seed, target.key, target.candidates)
+        return _RandomChoice(Subset(key, target.candidates, pruned), target.before)
