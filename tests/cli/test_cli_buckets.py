@@ -518,7 +518,7 @@ def test_a_signal_in_the_middle_leaves_nothing(
         return None
 
     bucket.fault = wait
-    with start("apply", upload(bucket, large), *FC, "-o", bucket.url("out"), "-j", jobs, by=python("s3fs")) as process:
+    with start("apply", upload(bucket, large), *FC, "-o", bucket.url("out"), "-j", jobs, by=python()) as process:
         assert reached.wait(60)
         process.send_signal(signum)
         time.sleep(0.2)

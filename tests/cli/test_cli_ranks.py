@@ -150,7 +150,7 @@ def test_ranks_that_never_come_are_named(model: Path) -> None:
     broken = {**os.environ, "WORLD_SIZE": "2", "RANK": "0"}
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         broken.pop(name, None)
-    command = [*prunecli("torch.distributed"), "report", "m"]
+    command = [*prunecli(*TORCHRUN), "report", "m"]
     done = subprocess.run(command, cwd=model.parent, env=broken, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "WORLD_SIZE is 2, but the ranks cannot be joined" in done.stderr

@@ -41,7 +41,7 @@ def start(
     shared |= {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", **(environment or {})}
     return [
         subprocess.Popen(
-            [*python("torch.distributed"), "-c", PROGRAM, *map(str, arguments)],
+            [*python(*TORCHRUN), "-c", PROGRAM, *map(str, arguments)],
             env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             cwd=folder,
             text=True,

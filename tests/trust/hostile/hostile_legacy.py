@@ -124,7 +124,7 @@ def keys_that_repeat() -> bytes:
     return legacy(_PLAIN, keys=pickle.dumps(["0", "0"], 2))
 
 
-@refused(4, "is listed twice, or never used", family="legacy")
+@refused(4, "is listed twice, or never used", family="heavy")
 def a_million_keys_that_nobody_uses() -> bytes:
     return legacy(_PLAIN, keys=pickle.dumps([str(at) for at in range(300_000)], 2))
 

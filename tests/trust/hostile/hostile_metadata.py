@@ -304,7 +304,7 @@ def metadata_of_300_mb(folder: Path) -> None:
         file.truncate(300 << 20)
 
 
-@refused(5, "more objects than its size promises", family="distributed", kind=FOLDER)
+@refused(5, "more objects than its size promises", family="heavy", kind=FOLDER)
 def metadata_of_three_million_lists(folder: Path) -> None:
     (distributed(folder) / ".metadata").write_bytes(b"\x80\x02" + b"]" * 3_000_000 + b".")
 

@@ -112,7 +112,7 @@ def no_record_of_the_byte_order() -> bytes:
     return nested_zip({"data.pkl": PLAIN_PICKLE, "data/0": STORAGE, "version": b"3\n"})
 
 
-@accepted(family="odd")
+@accepted(family="heavy")
 def five_thousand_tensors_of_one_storage() -> bytes:
     """Each has two elements of its own."""
     one = tensor().replace(b"K\x04\x85K\x01\x85", b"K\x02\x85K\x01\x85").replace(b"K\x04tQ", b"M\x10\x27tQ")

@@ -308,7 +308,7 @@ def tensors_under_a_key_of_300_kb() -> bytes:
     return zipped(b"\x80\x02" + head + b"}(" + text("w") + tensor() + text("x") + inner + b"u.")
 
 
-@refused(4, "too many ways to name them all", family="pickle", foreign=4)
+@refused(4, "too many ways to name them all", family="heavy", foreign=4)
 def a_long_key_in_80_000_places() -> bytes:
     head = remembered(0, text("k" * 3000))
     first = text("first") + tensor() + b"q\x01"
@@ -358,27 +358,27 @@ def a_number_of_70_bits_as_the_key_of_a_weight() -> bytes:
     return zipped(b"\x80\x02}(" + text("v") + tensor() + b"\x8a\x09" + b"\x01" * 9 + tensor() + b"u.")
 
 
-@refused(5, "more objects than its size promises", family="pickle", foreign=5)
+@refused(5, "more objects than its size promises", family="heavy", foreign=5)
 def two_million_lists() -> bytes:
     return zipped(beside_a_weight(b"]" * 2_000_000 + b"a" * 1_999_999))
 
 
-@refused(5, "more objects than its size promises", family="pickle", foreign=5)
+@refused(5, "more objects than its size promises", family="heavy", foreign=5)
 def three_million_lists_legacy() -> bytes:
     return legacy(beside_a_weight(b"]" * 3_000_000 + b"a" * 2_999_999, b"N"))
 
 
-@refused(5, "more objects than its size promises", family="pickle", foreign=5)
+@refused(5, "more objects than its size promises", family="heavy", foreign=5)
 def three_million_marks() -> bytes:
     return zipped(b"\x80\x02" + b"(" * 3_000_000)
 
 
-@refused(5, "more objects than its size promises", family="pickle", foreign=5)
+@refused(5, "more objects than its size promises", family="heavy", foreign=5)
 def three_million_memo_entries() -> bytes:
     return zipped(b"\x80\x04N" + b"\x94" * 3_000_000)
 
 
-@refused(4, "an object with 1200001 parts", family="pickle", foreign=4)
+@refused(4, "an object with 1200001 parts", family="heavy", foreign=4)
 def a_million_times_the_same() -> bytes:
     return zipped(b"\x80\x02(]" + b"2" * 1_200_000 + b"t.")
 

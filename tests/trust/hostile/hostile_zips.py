@@ -443,7 +443,7 @@ def a_weight_that_is_not_there() -> bytes:
     return archive(PICKLE)
 
 
-@refused(4, "two of its zip records have one name", family="zip")
+@refused(4, "two of its zip records have one name", family="heavy")
 def a_directory_of_60_000_records_that_are_one() -> bytes:
     """The bomb that overlaps: every entry of the directory names the same bytes."""
     one = WEIGHT.local_bytes()
