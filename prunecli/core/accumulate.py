@@ -5,7 +5,7 @@ do not change. What they found is then added to accumulators by one thread at a 
 lock, and an edit that holds none can be carried out any number of times.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 __all__ = ["Accumulator", "Accumulators"]
@@ -29,23 +29,29 @@ class Accumulator(Protocol[Found]):
 class Accumulators:
     """Several accumulators by name as one, which drains into an object with an entry for each that has something.
 
-    Names may be synonyms: an accumulator that has several is drained under the first of them.
+    Only what was added through it is drained: of very many, a block concerns few.
     """
+
+    __slots__ = ("_parts", "_touched")
 
     def __init__(self, parts: Mapping[str, Accumulator[Any]]) -> None:
         self._parts = parts
+        self._touched: dict[str, None] = {}
 
-    def add(self, found: Mapping[str, Any]) -> None:
-        """Add what was found for each of the names in `found`."""
-        for name, each in found.items():
+    def add(self, found: Iterable[tuple[str, Any]]) -> None:
+        """Add what was found, each with the name of its accumulator."""
+        for name, each in found:
             self._parts[name].add(each)
+            self._touched[name] = None
 
     def drain(self) -> dict[str, Any] | None:
         """Drain all of them; None if none has anything."""
-        drained = {name: part.drain() for name, part in self._parts.items()}  # a second name finds nothing left
+        touched, self._touched = self._touched, {}
+        drained = {name: self._parts[name].drain() for name in touched}
         return {name: each for name, each in drained.items() if each is not None} or None
 
     def merge(self, drained: Mapping[str, Any]) -> None:
         """Add what accumulators of the same names were drained into."""
         for name, each in drained.items():
             self._parts[name].merge(each)
+            self._touched[name] = None

@@ -1,4 +1,4 @@
-"""Masks on raw blocks: zero elements of any type, count zeros, and the digest that identifies a mask.
+"""Masks on raw blocks: zero elements of any type, and find zeros.
 
 Elements are seen as unsigned integers of their width, so that bf16 and the fp8 family, which numpy does not know, cost
 what fp16 and int8 cost, and what is kept is kept to the bit. A complex number is a pair of them, as a structured
@@ -6,9 +6,6 @@ element (numpy has no integer of 16 bytes, and a file of the other byte order sw
 array of booleans, True where kept.
 """
 
-import hashlib
-import threading
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,16 +13,13 @@ from numpy.typing import NDArray
 
 from prunecli.core.scratch import Buffer
 
-__all__ = ["Flags", "MaskDigest", "Unsigned", "clear_dropped", "fill_mask", "is_one", "is_zero", "scale", "unsigned"]
+__all__ = ["Flags", "Unsigned", "clear_dropped", "fill_mask", "is_one", "is_zero", "scale", "unsigned"]
 
 Flags = NDArray[np.bool_]
 
 Unsigned = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.uint64] | NDArray[np.void]
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-
-DIGEST_BLOCK = 1 << 20
-"""Elements to a leaf of a mask's digest."""
 
 
 def unsigned(data: NDArray[np.uint8], itemsize: int, *, big_endian: bool = False, paired: bool = False) -> Unsigned:
@@ -89,39 +83,6 @@ def fill_mask(raw: Unsigned, keep: Flags, one: int) -> None:
         numbers, imaginary = _halves(raw).T
         imaginary[:] = 0
     np.multiply(keep.view(np.uint8), numbers.dtype.type(one), out=numbers)
-
-
-class MaskDigest:
-    """The digest that names a mask in reports, gathered block by block in any order.
-
-    SHA-256 over the SHA-256 digests of the packed bits (`numpy.packbits`, True where kept) of every 2**20 elements in
-    row-major order. A tree, so that threads need not wait for each other.
-    """
-
-    def __init__(self) -> None:
-        self._leaves: dict[int, bytes] = {}
-        self._lock = threading.Lock()
-
-    def add(self, start: int, keep: Flags) -> None:
-        """Take in the elements from `start`, a multiple of 2**20, on; at most one block of them."""
-        leaf = hashlib.sha256(np.packbits(keep).data).digest()
-        with self._lock:
-            self._leaves[start // DIGEST_BLOCK] = leaf
-
-    def take(self) -> dict[int, bytes]:
-        """Hand over the leaves that were added, by block, and begin anew: what one process tells another."""
-        with self._lock:
-            leaves, self._leaves = self._leaves, {}
-        return leaves
-
-    def give(self, leaves: Mapping[int, bytes]) -> None:
-        """Take in leaves that were handed over."""
-        with self._lock:
-            self._leaves.update(leaves)
-
-    def hexdigest(self) -> str:
-        """Return the digest of all that was added."""
-        return hashlib.sha256(b"".join(leaf for _, leaf in sorted(self._leaves.items()))).hexdigest()
 
 
 def scale(raw: Unsigned, mask: Unsigned, kind: str) -> None:

@@ -11,6 +11,7 @@ from prunecli.formats.io.sinks import NullSink
 from prunecli.formats.io.stream import default_jobs, run_pieces
 from prunecli.modules.layout import LiveModule, WriteThrough
 from prunecli.modules.shards import exchange
+from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.parameters import canonical
 from prunecli.surgery.names.select import Selection, matcher
 from prunecli.surgery.plan.plan import SEEDS, Plan
@@ -41,37 +42,33 @@ def agreed_seed(live: LiveModule, seed: int | None) -> int:
     return drawn
 
 
-def pass_over(live: LiveModule, plan: Plan, surgery: PreparedEdit) -> None:
+def pass_over(live: LiveModule, plan: Plan, surgery: PreparedEdit, counts: Counts) -> None:
     """Let the data pass on every rank, and add up what all of them found; if one fails, all do."""
     failure: BaseException | None = None
     try:
-        _pass_over_here(live, plan, surgery)
+        _pass_over_here(live, plan, surgery, counts)
     except BaseException as error:
         failure = error
         if not live.meshes:
             raise
     others_failed = False
-    by_tensor = {each.weight.name: name for name, each in plan.parameters.items() if name in surgery.tallies}
+    by_tensor = {each.weight.name: name for name, each in plan.parameters.items() if name in counts.by_name}
     for mesh, tensors in live.meshes.items():
         shards = {by_tensor[each]: live.shards[each] for each in tensors if each in by_tensor}
-        counted = {id(surgery.tallies[name]): name for name in reversed(shards)}.values()  # tied ones share theirs
-        own = {
-            name: (surgery.tallies[name].take(), surgery.masks[name].digest.take(), shards[name].first)
-            for name in counted
-        }
+        counted = {id(counts.by_name[name]): name for name in reversed(shards)}.values()  # tied ones share theirs
+        own = {name: (counts.by_name[name].drain() or {}, shards[name].first) for name in counted}
         for told in exchange(mesh, None if failure else own):
             others_failed = others_failed or told is None
-            for name, (tally, digests, first) in (told or {}).items():
-                surgery.masks[name].digest.give(digests)
-                if tally is not None and first:
-                    surgery.tallies[name].give(tally)
+            for name, (drained, first) in (told or {}).items():
+                kinds = drained if first else drained.keys() & {"mask"}
+                counts.by_name[name].merge({kind: drained[kind] for kind in kinds})
     if failure is not None:
         raise failure
     if others_failed:
         raise UnsupportedError("another rank failed; the module is as it was, here as there")
 
 
-def _pass_over_here(live: LiveModule, plan: Plan, surgery: PreparedEdit) -> None:
+def _pass_over_here(live: LiveModule, plan: Plan, surgery: PreparedEdit, counts: Counts) -> None:
     """Let the data pass once, to be counted, and to be written back where the plan bakes."""
     parameters = plan.parameters.values()
     tensors = [tensor for each in parameters for tensor in (each.weight, each.mask) if tensor is not None]
@@ -82,4 +79,4 @@ def _pass_over_here(live: LiveModule, plan: Plan, surgery: PreparedEdit) -> None
         else:
             pieces.append(piece)
     pieces += [piece for addition in surgery.edit.additions for piece in addition.pieces]
-    run_pieces(pieces, live.source, NullSink(), jobs=default_jobs())
+    run_pieces(pieces, live.source, NullSink(), jobs=default_jobs(), found=counts.add)

@@ -149,14 +149,15 @@ def _carry_out(live: LiveModule, plan: Plan) -> Report:
     sites = _sites(live.module, plan)
     records = fsdp_records(live.module)
     surgery = build_edit(live, plan)
+    counts = surgery.new_counts()
     touched = {id(each): each for site in sites for each in (site.owner, *(reader for reader, _ in site.readers))}
     with contextlib.ExitStack() as stack:
         stack.enter_context(live.source.restored_on_failure())
         stack.enter_context(names_restored_on_failure(records))
         for each in touched.values():
             stack.enter_context(untouched_on_failure(each))
-        pass_over(live, plan, surgery)
-        report = make_report(live, plan, surgery, None)
+        pass_over(live, plan, surgery, counts)
+        report = make_report(live, plan, counts, None)
         for site in sites:
             if plan.bake:
                 _bake(site)

@@ -6,13 +6,13 @@ from dataclasses import replace
 from prunecli.core.methods import parse_method
 from prunecli.errors import DamagedError, ThresholdError, UsageError, show
 from prunecli.formats.base import Layout
+from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.plan.plan import Plan, PlannedParameter, check_request, plan_parameters
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.surgery.report.measure import ParameterReport, Report
-from prunecli.surgery.run.edit import PreparedEdit
 
 __all__ = ["check_masks", "plan_replay"]
 
@@ -51,13 +51,13 @@ def _replay_steps(checkpoint: Layout, report: Report, prune: PruneRequest) -> St
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, expected)
 
 
-def check_masks(plan: Plan, surgery: PreparedEdit) -> None:
+def check_masks(plan: Plan, counts: Counts) -> None:
     """Compare the masks that were made with those that the plan expects, before the output gets its name.
 
     Raises:
         ThresholdError: one is another.
     """
-    wrong = [name for name, digest in plan.expected.items() if surgery.masks[name].digest.hexdigest() != digest]
+    wrong = [name for name, digest in plan.expected.items() if counts.by_name[name].mask_sha256 != digest]
     if wrong:
         raise ThresholdError(
             f"the mask of {show(wrong[0])} is not the report's ({len(wrong)} differ): what was pruned before, or was "

@@ -17,6 +17,7 @@ from prunecli.formats.opening import AnyCheckpoint, check_unchanged
 from prunecli.formats.outputs.file import Target, publish_file, stdout_failure
 from prunecli.formats.outputs.output import Output, check_output, new_output
 from prunecli.formats.outputs.resumable import Partial, discard_partial
+from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
@@ -29,7 +30,7 @@ from prunecli.surgery.rewrite_folder import (
     rewrite_folder,
 )
 from prunecli.surgery.run.destination import Destination, cumulative
-from prunecli.surgery.run.edit import PreparedEdit, build_edit
+from prunecli.surgery.run.edit import build_edit
 from prunecli.surgery.run.resume import RewriteJob, Run, carry_out, unfinished_seed
 from prunecli.surgery.run.units import OutputFile
 from prunecli.terms import LINK, OUTPUT, REPORT
@@ -51,20 +52,21 @@ def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run
     _check_link(run)
     targets = run.ranks.from_leader(lambda: _check_file_destination(checkpoint, destination))
     surgery = build_edit(checkpoint, plan)
+    counts = surgery.new_counts()
     pieces = list(checkpoint.file_pieces(ONLY_FILE, surgery.edit))
     if in_units(run):
-        _in_units(checkpoint, plan, surgery, pieces, targets.output, run)
+        _in_units(checkpoint, plan, counts, pieces, targets.output, run)
     else:
-        _in_one_go(checkpoint, plan, surgery, pieces, targets.output, run)
+        _in_one_go(checkpoint, plan, counts, pieces, targets.output, run)
     size = sum(piece.length for piece in pieces)
     output = CheckpointRef(None if destination.path is None else str(destination.path), checkpoint.format, size)
-    return run.ranks.from_leader(lambda: write_report(checkpoint, plan, surgery, output, targets.report))
+    return run.ranks.from_leader(lambda: write_report(checkpoint, plan, counts, output, targets.report))
 
 
 def _in_one_go(
     checkpoint: AnyCheckpoint,
     plan: Plan,
-    surgery: PreparedEdit,
+    counts: Counts,
     pieces: Sequence[Piece],
     target: Output | None,
     run: Run,
@@ -72,31 +74,31 @@ def _in_one_go(
     size = sum(piece.length for piece in pieces)
     told = cumulative(run.progress, size)
     if target is None:
-        _to_stdout(pieces, checkpoint, run.threads, told)
-        check_masks(plan, surgery)
+        _to_stdout(pieces, checkpoint, run.threads, told, counts)
+        check_masks(plan, counts)
     else:
         if isinstance(target, Target):
             discard_partial(target.final)
         with new_output(target, size) as sink:
-            run_into(pieces, checkpoint.source, sink, jobs=run.threads, progress=told)
-            check_masks(plan, surgery)
+            run_into(pieces, checkpoint.source, sink, jobs=run.threads, progress=told, found=counts.add)
+            check_masks(plan, counts)
             check_unchanged(checkpoint)
 
 
 def _in_units(
     checkpoint: AnyCheckpoint,
     plan: Plan,
-    surgery: PreparedEdit,
+    counts: Counts,
     pieces: Sequence[Piece],
     target: Output | None,
     run: Run,
 ) -> None:
     target = _unit_target(checkpoint, target)
     work = OutputFile(target.final.name, pieces, checkpoint.source, written=True)
-    order = RewriteJob(checkpoint, plan, surgery, [work], target.final, target.path)
+    order = RewriteJob(checkpoint, plan, counts, [work], target.final, target.path)
 
     def finish(partial: Partial) -> None:
-        check_masks(plan, surgery)
+        check_masks(plan, counts)
         check_unchanged(checkpoint)
         publish_file(partial.output / work.name, target)
 
@@ -179,11 +181,15 @@ def _check_file_destination(checkpoint: AnyCheckpoint, destination: Destination)
 
 
 def _to_stdout(
-    pieces: Sequence[Piece], checkpoint: AnyCheckpoint, jobs: int, progress: Callable[[int], None] | None
+    pieces: Sequence[Piece],
+    checkpoint: AnyCheckpoint,
+    jobs: int,
+    progress: Callable[[int], None] | None,
+    counts: Counts,
 ) -> None:
     """Stream to standard output."""
     try:
-        run_into(pieces, checkpoint.source, PipeSink(1), jobs=jobs, progress=progress)
+        run_into(pieces, checkpoint.source, PipeSink(1), jobs=jobs, progress=progress, found=counts.add)
         check_unchanged(checkpoint)
     except BrokenPipeError:
         raise

@@ -18,6 +18,7 @@ from prunecli.formats.outputs.output import Output, check_output
 from prunecli.formats.outputs.remote_folder import RemoteFolderTarget, check_remote_folder, new_remote_folder
 from prunecli.formats.outputs.resumable import Partial
 from prunecli.formats.outputs.temp_files import umask
+from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
@@ -111,6 +112,7 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
     """
     targets = run.ranks.from_leader(lambda: _check(folder, destination, run))
     surgery = build_edit(folder, plan)
+    counts = surgery.new_counts()
     works = _divide(folder, plan, surgery)
     closing = folder.closing(surgery.edit)
     untouched = [work.name for work in works if not work.written]
@@ -122,11 +124,11 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
     place = CheckpointRef(str(destination.path), folder.format, size)
     target = targets.output
     if isinstance(target, RemoteFolderTarget):
-        _send(folder, works, kept, closing, target, run, lambda: check_masks(plan, surgery))
+        _send(folder, works, kept, closing, target, run, counts, lambda: check_masks(plan, counts))
     else:
 
         def finish(partial: Partial) -> None:
-            check_masks(plan, surgery)
+            check_masks(plan, counts)
             for name, data in closing.items():
                 (partial.output / name).write_bytes(data)
                 if not isinstance(folder.path, Url):
@@ -135,8 +137,8 @@ def rewrite_folder(folder: Folder, plan: Plan, destination: Destination, run: Ru
             check_unchanged(folder)
             publish_folder(partial.output, target)
 
-        carry_out(RewriteJob(folder, plan, surgery, works, target.final, target.path, kept), run, finish)
-    return run.ranks.from_leader(lambda: write_report(folder, plan, surgery, place, targets.report))
+        carry_out(RewriteJob(folder, plan, counts, works, target.final, target.path, kept), run, finish)
+    return run.ranks.from_leader(lambda: write_report(folder, plan, counts, place, targets.report))
 
 
 def _send(
@@ -146,6 +148,7 @@ def _send(
     closing: Mapping[str, bytes],
     target: RemoteFolderTarget,
     run: Run,
+    counts: Counts,
     check: Callable[[], None],
 ) -> None:
     """Make a folder behind a URL; it gets no index unless the `check` passes."""
@@ -154,9 +157,9 @@ def _send(
         for work in works:
             if work.written:
                 with made.file(work.name, work.size) as sink:
-                    run_into(work.pieces, work.source, sink, jobs=run.threads, progress=told)
+                    run_into(work.pieces, work.source, sink, jobs=run.threads, progress=told, found=counts.add)
             else:
-                run_pieces(work.pieces, work.source, NullSink(), jobs=run.threads, progress=told)
+                run_pieces(work.pieces, work.source, NullSink(), jobs=run.threads, progress=told, found=counts.add)
         for each in kept:
             made.keep(each.name, each.path)
         check()

@@ -76,7 +76,7 @@ def test_two_in_four_is_told_only_where_all_groups_have_it() -> None:
 
 def looked_at(shape: tuple[int, ...], zero: np.ndarray) -> ParameterReport:
     tally = StructureCounter(shape)
-    tally.add(0, zero.reshape(-1))
+    tally.add(tally.look(0, zero.reshape(-1)))
     return parameter("w", shape, int(zero.sum()), structure=tally.result())
 
 

@@ -143,7 +143,8 @@ def test_a_rank_does_not_make_the_folder_that_its_leader_removed(tmp_path: Path)
             "a", list(checkpoint.file_pieces("shard-0.safetensors", Edit({}))), checkpoint.source, True
         )
         place = WorkerContext(partial_of(out), out, 1, None)
-        ledger = units.UnitCounts(build_edit(checkpoint, plan_prune(checkpoint, ask(0.5, "*.weight"))), [work])
+        counts = build_edit(checkpoint, plan_prune(checkpoint, ask(0.5, "*.weight"))).new_counts()
+        ledger = units.UnitCounts(counts, [work])
         for carried in ([], [PassthroughFile("config.json", source / "config.json", 2)]):
             with pytest.raises(OutputError):
                 do_units(place, units.split_into_units([work]), carried, {}, ledger)

@@ -1,14 +1,13 @@
-"""Gather where the zeros of a parameter lie, from flags that come run by run, in any order and from any thread.
+"""Gather where the zeros of a parameter lie, from flags that come run by run, in any order.
 
 What is held until all have come is a bit a row, a column and a block of the matrix, and the counts of the picture.
 """
 
 import base64
 import math
-import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -34,8 +33,8 @@ _ROWS = 255
 class _Seen:
     """What is known of a matrix while its elements come: where something is kept, and the counts of zeros.
 
-    A single row says nothing of its columns that the number of zeros does not say, nor a single column of its rows:
-    of these nothing is held. `straddling` has a bit an element, set where it is zero, for groups that came in pieces.
+    Row flags are not kept for one-column matrices, nor column flags for one-row ones: the zero count determines them.
+    `straddling` has a bit an element, set where it is zero, for groups that came in pieces.
     """
 
     rows: Flags
@@ -49,15 +48,31 @@ class _Seen:
     straddling: NDArray[np.uint8] | None = None
 
 
+@dataclass(slots=True)
+class _Found:
+    """What a run of elements adds: where in flags and counts, and what.
+
+    `kept` has, for some rows and columns and the blocks in which they meet, the places and the flags.
+    """
+
+    elements: int
+    zeros: int
+    kept: list[tuple[tuple[Any, Any], ...]] = field(default_factory=list)
+    cells: list[tuple[Any, Counts]] = field(default_factory=list)
+    groups_of_4: int = 0
+    eights: int = 0
+    straddling: list[NDArray[np.int64]] = field(default_factory=list)
+
+
 class StructureCounter:
     """Gathers the structure of one parameter from its elements' zeros, each element once, in any order.
 
     `cells` is how many cells a side of the picture has at most; with 0 there is none. Once the last element has come,
     only the result is held.
 
-    >>> tally = StructureTally((2, 4), cells=2)
-    >>> tally.add(0, np.array([True, True, False, False, True, True, True, False]))
-    >>> tally.result().empty_columns, tally.result().groups_of_4_with_2_zeros, list(tally.result().density.shares)
+    >>> counter = StructureCounter((2, 4), cells=2)
+    >>> counter.add(counter.look(0, np.array([True, True, False, False, True, True, True, False])))
+    >>> counter.result().empty_columns, counter.result().groups_of_4_with_2_zeros, list(counter.result().density.shares)
     (2, 2, [255, 0, 255, 128])
     """
 
@@ -71,86 +86,92 @@ class StructureCounter:
         self._grid = (min(self._height, cells), min(self._width, cells)) if cells else None
         self._seen: _Seen | None = None
         self._result: Structure | None = None if self._elements else self._concluded(self._nothing())
-        self._lock = threading.Lock()
 
-    def add(self, first: int, zero: Flags, window: Window | None = None) -> None:
-        """Take in a run of elements in row-major order from `first` on; shape `(n,)`, True where they are zero.
+    def look(self, first: int, zero: Flags, window: Window | None = None) -> _Found:
+        """Return what is found in a run of elements in row-major order from `first` on, changing nothing.
 
-        With a `window`, they are those of that part of the matrix, and `first` counts within it.
+        The flags, shape `(n,)`, are True where elements are zero. With a `window`, they are those of that part of the
+        matrix, and `first` counts within it.
         """
-        if not zero.size:
-            return
         top, left, wide = window or (0, 0, self._width)
-        zeros = int(np.count_nonzero(zero))
+        found = _Found(zero.size, int(np.count_nonzero(zero)))
         for row, column, flags in _rectangles(first, zero, wide):
-            if not zeros:
-                self._add_kept(top + row, left + column, *flags.shape)
+            if not found.zeros:
+                down, across = _spans(top + row, left + column, *flags.shape)
+                found.kept.append(((down, True), (across, True), ((_blocks_of(down), _blocks_of(across)), True)))
                 continue
-            self._add_rectangle(top + row, left + column, flags)
+            self._look_at_rectangle(found, top + row, left + column, flags)
             if window is not None and self._has_groups:
-                self._add_groups_of_rectangle(top + row, left + column, flags)
-        if zeros and window is None and self._has_groups:
-            self._add_groups(first, zero)
-        self._note(zero.size, zeros)
+                self._look_at_groups_of_rectangle(found, top + row, left + column, flags)
+        if found.zeros and window is None and self._has_groups:
+            self._look_at_groups(found, first, zero)
+        return found
 
-    def add_at(self, logical: NDArray[np.int64], zero: Flags) -> None:
-        """Take in elements by their places in row-major order; shapes `(n,)`."""
-        if not zero.size:
-            return
+    def look_at(self, logical: NDArray[np.int64], zero: Flags) -> _Found:
+        """Return what is found in elements by their places in row-major order; shapes `(n,)`."""
+        found = _Found(zero.size, int(np.count_nonzero(zero)))
         row, column = np.divmod(logical, max(self._width, 1))
-        kept = ~zero
-        with self._lock:
-            seen = self._begun()
-            if seen.rows.size:
-                seen.rows[row[kept]] = True
-            if seen.columns.size:
-                seen.columns[column[kept]] = True
-            seen.blocks[row[kept] // BLOCK_SIDE, column[kept] // BLOCK_SIDE] = True
-            if self._has_groups:
-                self._add_late(seen, logical[zero])
-            if self._grid is not None:
-                at = self._cell(row[zero], 0) * self._grid[1] + self._cell(column[zero], 1)
-                seen.cells += np.bincount(at, minlength=seen.cells.size).reshape(seen.cells.shape)
-        self._note(zero.size, int(np.count_nonzero(zero)))
+        down, across = row[~zero], column[~zero]
+        found.kept.append(((down, True), (across, True), ((down // BLOCK_SIDE, across // BLOCK_SIDE), True)))
+        if self._has_groups:
+            found.straddling.append(logical[zero])
+        if self._grid is not None:
+            at = self._cell(row[zero], 0) * self._grid[1] + self._cell(column[zero], 1)
+            found.cells.append((..., np.bincount(at, minlength=math.prod(self._grid)).reshape(self._grid)))
+        return found
 
-    def take(self) -> dict[str, Any] | None:
-        """Hand over what was seen, made of what JSON knows, and begin anew: what one process tells another."""
-        with self._lock:
-            seen, self._seen = self._seen, None
-            result = self._result
-            if not self._elements:
-                return None
-            self._result = None
+    def add(self, found: _Found) -> None:
+        """Add what was found in some elements."""
+        if not found.elements:
+            return
+        seen = self._begun()
+        for of_rows, of_columns, of_blocks in found.kept:
+            for flags, (where, kept) in ((seen.rows, of_rows), (seen.columns, of_columns), (seen.blocks, of_blocks)):
+                if flags.size:
+                    flags[where] |= kept
+        for where, counts in found.cells:
+            seen.cells[where] += counts
+        seen.groups_of_4 += found.groups_of_4
+        seen.eights += found.eights
+        for zeros in found.straddling:
+            self._add_straddling(seen, zeros)
+        self._note(found.elements, found.zeros)
+
+    def drain(self) -> dict[str, Any] | None:
+        """Return what was added as JSON data, and start anew; None if that is nothing."""
+        if not self._elements:
+            return None
+        seen, result = self._seen, self._result
+        self._seen = self._result = None
         if seen is None:
-            return None if result is None else {"result": _told_result(result)}
+            return None if result is None else {"result": _drained_result(result)}
         return {
             "elements": seen.elements,
             "zeros": seen.zeros,
-            "fours": seen.groups_of_4,
+            "groups_of_4": seen.groups_of_4,
             "eights": seen.eights,
             "rows": _packed(np.packbits(seen.rows)),
             "columns": _packed(np.packbits(seen.columns)),
             "blocks": _packed(np.packbits(seen.blocks)),
             "cells": _packed(seen.cells.astype("<i8")),
-            "late": None if seen.straddling is None else _packed(seen.straddling),
+            "straddling": None if seen.straddling is None else _packed(seen.straddling),
         }
 
-    def give(self, told: Mapping[str, Any]) -> None:
-        """Take in what was handed over by a tally of the same shape and cells."""
-        if "result" in told:
-            self._result = _result_told(told["result"])
+    def merge(self, drained: Mapping[str, Any]) -> None:
+        """Add what a counter of the same shape and cells returned from `drain`."""
+        if "result" in drained:
+            self._result = _merged_result(drained["result"])
             return
-        with self._lock:
-            seen = self._begun()
-            for flags, name in ((seen.rows, "rows"), (seen.columns, "columns"), (seen.blocks, "blocks")):
-                flags |= np.unpackbits(_unpacked(told[name]), count=flags.size).view(np.bool_).reshape(flags.shape)
-            seen.cells += _unpacked(told["cells"]).view("<i8").reshape(seen.cells.shape)
-            seen.groups_of_4 += told["fours"]
-            seen.eights += told["eights"]
-            if told["late"] is not None:
-                straddling = _unpacked(told["late"])
-                seen.straddling = straddling.copy() if seen.straddling is None else seen.straddling | straddling
-        self._note(told["elements"], told["zeros"])
+        seen = self._begun()
+        for flags, name in ((seen.rows, "rows"), (seen.columns, "columns"), (seen.blocks, "blocks")):
+            flags |= np.unpackbits(_unpacked(drained[name]), count=flags.size).view(np.bool_).reshape(flags.shape)
+        seen.cells += _unpacked(drained["cells"]).view("<i8").reshape(seen.cells.shape)
+        seen.groups_of_4 += drained["groups_of_4"]
+        seen.eights += drained["eights"]
+        if drained["straddling"] is not None:
+            straddling = _unpacked(drained["straddling"])
+            seen.straddling = straddling.copy() if seen.straddling is None else seen.straddling | straddling
+        self._note(drained["elements"], drained["zeros"])
 
     def result(self) -> Structure | None:
         """Return what was found, None before every element has come."""
@@ -171,56 +192,37 @@ class StructureCounter:
         blocks = np.zeros((-(-high // BLOCK_SIDE), -(-wide // BLOCK_SIDE)), dtype=np.bool_)
         return _Seen(rows, columns, blocks, np.zeros(self._grid or (0, 0), dtype=np.int64))
 
-    def _add_kept(self, row: int, column: int, high: int, wide: int) -> None:
-        """Take in a rectangle without zeros."""
-        down, across = slice(row, row + high), slice(column, column + wide)
-        with self._lock:
-            seen = self._begun()
-            seen.rows[down] = seen.columns[across] = seen.blocks[_blocks_of(down), _blocks_of(across)] = True
-
-    def _add_rectangle(self, row: int, column: int, zero: Flags) -> None:
-        high, wide = zero.shape
-        down, across = slice(row, row + high), slice(column, column + wide)
+    def _look_at_rectangle(self, found: _Found, row: int, column: int, zero: Flags) -> None:
+        down, across = _spans(row, column, *zero.shape)
         bands = bands_all_zero(zero, row)
         kept_blocks = ~blocks_all_zero(bands, column)
-        with self._lock:
-            seen = self._begun()
-            if seen.rows.size:
-                seen.rows[down] |= ~zero.all(axis=1)
-            if seen.columns.size:
-                seen.columns[across] |= ~bands.all(axis=0)
-            seen.blocks[_blocks_of(down), _blocks_of(across)] |= kept_blocks
-            if self._grid is not None:
-                self._add_to_picture(seen.cells, self._grid, row, column, zero)
+        blocks = (_blocks_of(down), _blocks_of(across))
+        found.kept.append(((down, ~zero.all(axis=1)), (across, ~bands.all(axis=0)), (blocks, kept_blocks)))
+        if self._grid is not None:
+            self._look_at_picture(found, self._grid, row, column, zero)
 
-    def _add_groups(self, first: int, zero: Flags) -> None:
+    def _look_at_groups(self, found: _Found, first: int, zero: Flags) -> None:
         """Count the groups that lie in a run, and note the elements at its ends that others have their groups with."""
         last, unit = first + zero.size == self._elements, 8 * self._stride
         begin = min(-first % unit, zero.size)
         end = zero.size if last else max(begin, zero.size - (first + zero.size) % unit)
-        groups_of_4, eights = halved_groups(zero[begin:end], self._stride)
+        found.groups_of_4, found.eights = halved_groups(zero[begin:end], self._stride)
         ends = np.concatenate([np.flatnonzero(zero[:begin]), np.flatnonzero(zero[end:]) + end])
-        with self._lock:
-            seen = self._begun()
-            seen.groups_of_4 += groups_of_4
-            seen.eights += eights
-            if ends.size:
-                self._add_late(seen, ends + first)
+        if ends.size:
+            found.straddling.append(ends + first)
 
-    def _add_groups_of_rectangle(self, row: int, column: int, zero: Flags) -> None:
+    def _look_at_groups_of_rectangle(self, found: _Found, row: int, column: int, zero: Flags) -> None:
         """Count the groups in a part of some rows, if no group reaches out of it; else note its zeros."""
         wide, unit = zero.shape[1], 8 * self._stride
-        whole = self._width % unit == 0 and column % unit == 0 and wide % unit == 0
-        groups_of_4, eights = halved_groups(zero.reshape(-1), self._stride) if whole else (0, 0)
-        with self._lock:
-            seen = self._begun()
-            seen.groups_of_4 += groups_of_4
-            seen.eights += eights
-            if not whole:
-                down, across = np.divmod(np.flatnonzero(zero), wide)
-                self._add_late(seen, (row + down) * self._width + column + across)
+        if self._width % unit == 0 and column % unit == 0 and wide % unit == 0:
+            groups_of_4, eights = halved_groups(zero.reshape(-1), self._stride)
+            found.groups_of_4 += groups_of_4
+            found.eights += eights
+        else:
+            down, across = np.divmod(np.flatnonzero(zero), wide)
+            found.straddling.append((row + down) * self._width + column + across)
 
-    def _add_to_picture(self, cells: Counts, grid: tuple[int, int], row: int, column: int, zero: Flags) -> None:
+    def _look_at_picture(self, found: _Found, grid: tuple[int, int], row: int, column: int, zero: Flags) -> None:
         """Count zeros by cells: added up over the rows of a cell first, then cut at the columns."""
         high, wide = zero.shape
         left, right = (int(self._cell(at, 1)) for at in (column, column + wide - 1))
@@ -229,10 +231,12 @@ class StructureCounter:
         while at < high:
             line = int(self._cell(row + at, 0))
             stop = min((line + 1) * self._height // grid[0] - row, high)
+            counts = np.zeros(right + 1 - left, dtype=np.int64)
             for first in range(at, stop, _ROWS):
                 rows = zero[first : min(first + _ROWS, stop)].view(np.uint8)
                 summed = np.add.reduce(rows, axis=0, dtype=np.uint8)
-                cells[line, left : right + 1] += np.add.reduceat(summed, cuts, dtype=np.int64)
+                counts += np.add.reduceat(summed, cuts, dtype=np.int64)
+            found.cells.append(((line, slice(left, right + 1)), counts))
             at = stop
 
     def _cell(self, at: Any, axis: int) -> Any:
@@ -240,19 +244,18 @@ class StructureCounter:
         size, cells = ((self._height, self._width)[axis], (self._grid or (0, 0))[axis])
         return ((at + 1) * cells - 1) // size
 
-    def _add_late(self, seen: _Seen, zeros: NDArray[np.int64]) -> None:
+    def _add_straddling(self, seen: _Seen, zeros: NDArray[np.int64]) -> None:
         if seen.straddling is None:
             seen.straddling = np.zeros(-(-self._elements // 8), dtype=np.uint8)
         np.bitwise_or.at(seen.straddling, zeros >> 3, np.uint8(0x80) >> (zeros & 7).astype(np.uint8))
 
     def _note(self, elements: int, zeros: int) -> None:
         """Note how many elements came, and conclude if those were the last."""
-        with self._lock:
-            seen = self._begun()
-            seen.elements += elements
-            seen.zeros += zeros
-            if seen.elements == self._elements:
-                self._result, self._seen = self._concluded(seen), None
+        seen = self._begun()
+        seen.elements += elements
+        seen.zeros += zeros
+        if seen.elements == self._elements:
+            self._result, self._seen = self._concluded(seen), None
 
     def _concluded(self, seen: _Seen) -> Structure:
         empty_rows, empty_columns, empty_blocks = (
@@ -298,6 +301,10 @@ def _rectangles(first: int, zero: Flags, width: int) -> Iterator[tuple[int, int,
         at += count
 
 
+def _spans(row: int, column: int, high: int, wide: int) -> tuple[slice, slice]:
+    return slice(row, row + high), slice(column, column + wide)
+
+
 def _blocks_of(span: slice) -> slice:
     return slice(span.start // BLOCK_SIDE, (span.stop - 1) // BLOCK_SIDE + 1)
 
@@ -310,13 +317,13 @@ def _unpacked(text: str) -> NDArray[np.uint8]:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
 
 
-def _told_result(result: Structure) -> dict[str, Any]:
-    told, density = {field.name: getattr(result, field.name) for field in fields(result)}, result.density
+def _drained_result(result: Structure) -> dict[str, Any]:
+    drained, density = {each.name: getattr(result, each.name) for each in fields(result)}, result.density
     if density is not None:
-        told["density"] = [density.rows, density.columns, _packed(np.frombuffer(density.shares, dtype=np.uint8))]
-    return told
+        drained["density"] = [density.rows, density.columns, _packed(np.frombuffer(density.shares, dtype=np.uint8))]
+    return drained
 
 
-def _result_told(told: Mapping[str, Any]) -> Structure:
-    rows, columns, shares = told["density"] or (0, 0, None)
-    return Structure(**{**told, "density": shares and Density(rows, columns, _unpacked(shares).tobytes())})
+def _merged_result(drained: Mapping[str, Any]) -> Structure:
+    rows, columns, shares = drained["density"] or (0, 0, None)
+    return Structure(**{**drained, "density": shares and Density(rows, columns, _unpacked(shares).tobytes())})

@@ -1,8 +1,7 @@
-"""Find the slices of a tensor that are all zero, from flags that come run by run, in any order and from any thread."""
+"""Find the slices of a tensor that are all zero, from flags that come run by run, in any order."""
 
 import base64
 import math
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,17 +10,17 @@ from numpy.typing import NDArray
 from prunecli.core.raw_elements import Flags
 from prunecli.core.structure.counter import Window
 
-__all__ = ["SliceTally"]
+__all__ = ["SliceCounter"]
 
 
-class SliceTally:
+class SliceCounter:
     """Gathers which slices of a tensor have an element that is not zero; a slice is what has one index in `kept`.
 
     `kept` are the dimensions that tell slices apart: (0,) for the rows of a matrix, () for the tensor as a whole.
 
-    >>> tally = SliceTally((2, 3), (1,))
-    >>> tally.add(0, np.array([True, True, False, True, False, False]))
-    >>> tally.empty
+    >>> counter = SliceCounter((2, 3), (1,))
+    >>> counter.add(counter.look(0, np.array([True, True, False, True, False, False])))
+    >>> counter.empty
     1
     """
 
@@ -32,49 +31,50 @@ class SliceTally:
             for at in sorted(kept)
         ]
         self._width = math.prod(shape[1:] if len(shape) > 1 else shape)
-        self._alive = np.zeros(math.prod(shape[at] for at in kept) if math.prod(shape) else 0, dtype=np.bool_)
-        self._full = not self._alive.size
-        self._lock = threading.Lock()
+        self._slices = math.prod(shape[at] for at in kept) if math.prod(shape) else 0
+        self._alive: Flags | None = None
 
     @property
     def empty(self) -> int:
         """How many slices are all zero, once every element has come."""
-        return int(self._alive.size - np.count_nonzero(self._alive))
+        return self._slices - (0 if self._alive is None else int(np.count_nonzero(self._alive)))
 
-    def add(self, first: int, zero: Flags, window: Window | None = None) -> None:
-        """Take in a run of elements as `StructureCounter.add` does; shape `(n,)`, True where they are zero."""
-        if self._full:
-            return
+    def look(self, first: int, zero: Flags, window: Window | None = None) -> NDArray[np.int64] | Flags:
+        """Return what is found in a run of elements, given as to `StructureCounter.look`, changing nothing."""
         kept = np.flatnonzero(~zero) + first
         if window is not None:
             top, left, wide = window
             row, column = np.divmod(kept, wide)
             kept = (top + row) * self._width + left + column
-        self._note(kept)
+        return self._of(kept)
 
-    def add_at(self, logical: NDArray[np.int64], zero: Flags) -> None:
-        """Take in elements by their places in row-major order; shapes `(n,)`."""
-        if not self._full:
-            self._note(logical[~zero])
+    def look_at(self, logical: NDArray[np.int64], zero: Flags) -> NDArray[np.int64] | Flags:
+        """Return what is found in elements by their places in row-major order; shapes `(n,)`."""
+        return self._of(logical[~zero])
 
-    def take(self) -> str | None:
-        """Hand over what was seen, and begin anew: what one process tells another, None if there is nothing."""
-        with self._lock:
-            alive, self._alive = self._alive, np.zeros_like(self._alive)
-            self._full = not alive.size
-        return base64.b64encode(np.packbits(alive).tobytes()).decode("ascii") if alive.any() else None
+    def add(self, found: NDArray[np.int64] | Flags) -> None:
+        """Add slices that have an element that is not zero, by number or as flags."""
+        if self._alive is None:
+            self._alive = np.zeros(self._slices, dtype=np.bool_)
+        self._alive[found] = True
 
-    def give(self, told: str) -> None:
-        """Take in what was handed over by a tally of the same tensor."""
-        packed = np.frombuffer(base64.b64decode(told), dtype=np.uint8)
-        with self._lock:
-            self._alive |= np.unpackbits(packed, count=self._alive.size).view(np.bool_)
+    def drain(self) -> str | None:
+        """Return what was added as JSON data, and start anew; None if that is nothing."""
+        alive, self._alive = self._alive, None
+        return None if alive is None else base64.b64encode(np.packbits(alive).tobytes()).decode("ascii")
 
-    def _note(self, kept: NDArray[np.int64]) -> None:
-        """Note elements that are not zero."""
+    def merge(self, drained: str) -> None:
+        """Add what a counter of the same tensor returned from `drain`."""
+        packed = np.frombuffer(base64.b64decode(drained), dtype=np.uint8)
+        self.add(np.unpackbits(packed, count=self._slices).view(np.bool_))
+
+    def _of(self, kept: NDArray[np.int64]) -> NDArray[np.int64] | Flags:
+        """Return the slices of elements: as flags if they are fewer than the elements."""
         place = np.zeros(kept.size, dtype=np.int64)
         for step, size, slices in self._steps:
             place += kept // step % size * slices
-        with self._lock:
-            self._alive[place] = True
-            self._full = bool(self._alive.all())
+        if self._slices > place.size:
+            return place
+        alive = np.zeros(self._slices, dtype=np.bool_)
+        alive[place] = True
+        return alive

@@ -59,6 +59,8 @@ class Checksum:
     With `expected`, the record's bytes are checked as soon as all of them have been seen.
     """
 
+    __slots__ = ("_expected", "_label", "_length", "_parts", "_seen")
+
     def __init__(self, length: int, expected: int | None = None, label: str = "") -> None:
         self._length = length
         self._expected = expected

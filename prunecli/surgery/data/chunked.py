@@ -55,22 +55,21 @@ class _Run:
         window = _window(self._box)
         counted_at = where if window is None else self._first
         if mask.trivial:
-            job.count(job.zeros(raw, workspace), None, whole[: raw.size], counted_at, window=window)
+            found = job.count(job.zeros(raw, workspace), None, whole[: raw.size], counted_at, window=window)
         else:
-            mask.digest.add(self._base, whole)
             keep = whole[place]
             if self._scaled:
                 dtype = job.tensor.dtype
                 scale(raw, mask.old.read(self._base, whole.size, workspace.mask)[place], dtype.half or dtype.name)
-            job.count(
-                job.zeros(raw, workspace), None if before is None else before[place], keep, counted_at, window=window
-            )
+            own_before = None if before is None else before[place]
+            found = job.digest(whole, self._base)
+            found += job.count(job.zeros(raw, workspace), own_before, keep, counted_at, window=window)
             if self._cleared:
                 clear_dropped(raw, keep)
-        if job.tally.values is not None:
+        if job.counting.summed:
             for low, high in self._rows(raw.size):
-                job.sum_up(raw[low:high], where + low if isinstance(where, int) else int(where[low]))
-        return Outcome(self._cleared)
+                found += job.sum_up(raw[low:high], where + low if isinstance(where, int) else int(where[low]))
+        return job.outcome(self._cleared, found)
 
     def _rows(self, count: int) -> Iterator[tuple[int, int]]:
         """Cut these elements where they do not lie together in the whole."""

@@ -5,7 +5,7 @@ import numpy as np
 from prunecli.core.methods.base import Block, Choice
 from prunecli.core.once import Once
 from prunecli.core.random_stream import BLOCK
-from prunecli.core.raw_elements import Flags, MaskDigest, Unsigned, is_zero, unsigned
+from prunecli.core.raw_elements import Flags, Unsigned, is_zero, unsigned
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import TensorInfo
@@ -112,7 +112,6 @@ class FinalMask:
     ) -> None:
         self.parameter = parameter
         self.choice = choice
-        self.digest = MaskDigest()
         self._old = Elements(source, parameter.mask, big_endian=big_endian) if parameter.mask else None
         self.weight = Elements(source, parameter.weight, big_endian=big_endian)
         self._zeros_are_pruned = zeros_are_pruned
@@ -211,7 +210,6 @@ class FinalMask:
         whole, workspace = np.empty(self.parameter.weight.elements, dtype=np.bool_), Workspace()
         for start in range(0, whole.size, BLOCK):
             self.keep(start, whole[start : start + BLOCK], workspace)
-            self.digest.add(start, whole[start : start + BLOCK])
         return whole
 
     def _make_whole_before(self) -> Flags:

@@ -7,22 +7,23 @@ several views woven into one storage) are found element by element, with the who
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.mask_digest import MaskDigest
 from prunecli.core.random_stream import BLOCK
 from prunecli.core.raw_elements import Flags, Unsigned, clear_dropped, fill_mask, is_zero, scale, unsigned
-from prunecli.core.structure.counter import StructureCounter, Window
-from prunecli.core.structure.slices import SliceTally
+from prunecli.core.structure.counter import Window
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
 from prunecli.formats.folders.dcp.boxes import Box
 from prunecli.formats.folders.dcp.reassembled import box_of
-from prunecli.formats.io.pieces import CHUNK, Checksum, CrcRun, Outcome
+from prunecli.formats.io.pieces import CHUNK, Outcome
+from prunecli.surgery.data.counts import Counting
 from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.data.workspace import Workspace
 
@@ -34,76 +35,23 @@ __all__ = [
     "TensorPass",
     "UpdateMask",
     "WriteMask",
-    "ZeroCounts",
     "ZeroDropped",
 ]
 
-
-class ZeroCounts:
-    """What is found of one parameter, gathered from its blocks in any order: its zeros, before and after.
-
-    If asked for, also where the latter lie (`structure`), the checksum of its values as they come out (`values`), and
-    which slices have nothing but zeros (`slices`).
-    """
-
-    def __init__(
-        self,
-        structure: StructureCounter | None = None,
-        values: Checksum | None = None,
-        slices: SliceTally | None = None,
-    ) -> None:
-        self.zeros_before = 0
-        self.zeros = 0
-        self.structure = structure
-        self.values = values
-        self.slices = slices
-        self._lock = threading.Lock()
-
-    def add(self, zeros_before: int, zeros: int) -> None:
-        """Take in the counts of a block."""
-        with self._lock:
-            self.zeros_before += zeros_before
-            self.zeros += zeros
-
-    def sum_up(self, run: CrcRun) -> None:
-        """Take in the checksum of a run of values."""
-        if self.values is not None:
-            with self._lock:
-                self.values.add(run)
-
-    def take(self) -> dict[str, Any] | None:
-        """Hand over what was found, and begin anew: what one process tells another, None if there is nothing."""
-        with self._lock:
-            counts = [self.zeros_before, self.zeros]
-            self.zeros_before = self.zeros = 0
-        values = (self.values and self.values.drain()) or []
-        structure = None if self.structure is None else self.structure.take()
-        slices = None if self.slices is None else self.slices.take()
-        if not (any(counts) or values or structure or slices):
-            return None
-        return {"zeros": counts, "values": values, "structure": structure, "slices": slices}
-
-    def give(self, told: Mapping[str, Any]) -> None:
-        """Take in what was handed over."""
-        self.add(*told["zeros"])
-        if self.values is not None:
-            self.values.merge(told["values"])
-        if self.structure is not None and told["structure"] is not None:
-            self.structure.give(told["structure"])
-        if self.slices is not None and told["slices"] is not None:
-            self.slices.give(told["slices"])
+Findings = list[tuple[str, Any]]
+"""What is found in a block of a parameter, with the name of the accumulator among its counts."""
 
 
 @dataclass(frozen=True)
 class TensorPass:
-    """A parameter on its way: the tensor to edit or look at, its final mask, where to count, in which byte order.
+    """A parameter on its way: the tensor to edit or look at, its final mask, what is to be found, in which byte order.
 
     With `box`, the tensor is only that part of the parameter.
     """
 
     tensor: TensorInfo
     mask: FinalMask
-    tally: ZeroCounts
+    counting: Counting
     big_endian: bool
     box: Box | None = None
 
@@ -137,8 +85,8 @@ class TensorPass:
         *,
         times: int = 1,
         window: Window | None = None,
-    ) -> None:
-        """Count the zeros that the parameter has with the old mask and with the new one. Uses `zero` up.
+    ) -> Findings:
+        """Return the zeros that the parameter has with the old mask and with the new one. Uses `zero` up.
 
         `where` is the first of the elements, or the place of each, in the row-major order of the parameter, or of
         the `window` of it seen as a matrix; each of them counts so many `times`.
@@ -149,19 +97,29 @@ class TensorPass:
         if not self.mask.trivial:
             _or_not(zero, keep)
             now = int(np.count_nonzero(zero))
-        self.tally.add(was * times, now * times)
-        for places in (self.tally.structure, self.tally.slices):
-            if places is None:
-                continue
-            if isinstance(where, int):
-                places.add(where, zero, window)
-            else:
-                places.add_at(where, zero)
+        found: Findings = [("zeros", (was * times, now * times))]
+        for name, places in (("structure", self.counting.structure), ("slices", self.counting.slices)):
+            if places is not None:
+                looked = places.look(where, zero, window) if isinstance(where, int) else places.look_at(where, zero)
+                found.append((name, looked))
+        return found
 
-    def sum_up(self, raw: Unsigned, first: int) -> None:
-        """Add the parameter's elements from `first` on, as they come out, to its checksum."""
-        if self.tally.values is not None:
-            self.tally.sum_up((first * raw.itemsize, crc32(raw.view(np.uint8).data), raw.nbytes))
+    def sum_up(self, raw: Unsigned, first: int) -> Findings:
+        """Return the checksum of the parameter's elements from `first` on, as they come out."""
+        if not self.counting.summed:
+            return []
+        return [("values", (first * raw.itemsize, crc32(raw.view(np.uint8).data), raw.nbytes))]
+
+    def digest(self, keep: Flags, first: int) -> Findings:
+        """Return the leaves of the mask's digest for elements from `first`, a multiple of `BLOCK`, on."""
+        if not self.counting.masked:
+            return []
+        starts = range(0, keep.size, BLOCK)
+        return [("mask", MaskDigest.look(first + start, keep[start : start + BLOCK])) for start in starts]
+
+    def outcome(self, changed: bool, found: Findings) -> Outcome:
+        """Return what was found under the parameter's name."""
+        return Outcome(changed, [(self.mask.parameter.name, found)] if found else None)
 
 
 def _or_not(flags: Flags, others: Flags) -> None:
@@ -173,6 +131,7 @@ class _Blocks(ABC):
     """The common part of contents that see a row-major tensor block by block."""
 
     workspace = Workspace
+    changes = True
 
     def __init__(self, job: TensorPass) -> None:
         self.job = job
@@ -185,22 +144,20 @@ class _Blocks(ABC):
         first = start // job.tensor.dtype.itemsize
         keep = workspace.keep.flags(raw.size)
         before = job.mask.keep(first, keep, workspace)
-        if not job.mask.trivial:
-            job.mask.digest.add(first, keep)
-        return Outcome(self._handle(raw, first, keep, before, workspace))
+        return job.outcome(self.changes, job.digest(keep, first) + self._handle(raw, first, keep, before, workspace))
 
     @abstractmethod
-    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> bool:
-        """Do what this content is for; say whether the bytes may have changed."""
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
+        """Do what this content is for, and return what was found."""
 
 
 class CountZeros(_Blocks):
     """A weight that passes unchanged, its zeros counted."""
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> bool:
-        self.job.count(self.job.zeros(raw, workspace), before, keep, first)
-        self.job.sum_up(raw, first)
-        return False
+    changes = False
+
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
+        return self.job.count(self.job.zeros(raw, workspace), before, keep, first) + self.job.sum_up(raw, first)
 
 
 class ZeroDropped(_Blocks):
@@ -210,15 +167,14 @@ class ZeroDropped(_Blocks):
         super().__init__(job)
         self._binary = binary
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> bool:
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         job = self.job
         if not self._binary:
             dtype = job.tensor.dtype
             scale(raw, job.mask.old.read(first, raw.size, workspace.mask), dtype.half or dtype.name)
-        job.count(job.zeros(raw, workspace), before, keep, first)
+        found = job.count(job.zeros(raw, workspace), before, keep, first)
         clear_dropped(raw, keep)
-        job.sum_up(raw, first)
-        return True
+        return found + job.sum_up(raw, first)
 
 
 class Cleared:
@@ -242,28 +198,26 @@ class Cleared:
 class UpdateMask(_Blocks):
     """A mask that the file has, with what is drawn now set to zero; the weight is read beside it for the count."""
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> bool:
-        _count_beside(self.job, first, keep, before, workspace)
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         clear_dropped(raw, keep)
-        return True
+        return _count_beside(self.job, first, keep, before, workspace)
 
 
 class WriteMask(_Blocks):
     """A new mask, in the type of its tensor."""
 
-    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> bool:
-        _count_beside(self.job, first, keep, before, workspace)
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         fill_mask(raw, keep, self.job.tensor.dtype.one)
-        return True
+        return _count_beside(self.job, first, keep, before, workspace)
 
 
-def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> None:
+def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
     """Count a weight's zeros from its mask's block, unless the weight is woven and counted where it lies."""
     weight = job.mask.weight
-    if weight.tensor.view.row_major:
-        raw = weight.read(first, keep.size, workspace.weight)
-        job.count(job.zeros(raw, workspace), before, keep, first)
-        job.sum_up(raw, first)
+    if not weight.tensor.view.row_major:
+        return []
+    raw = weight.read(first, keep.size, workspace.weight)
+    return job.count(job.zeros(raw, workspace), before, keep, first) + job.sum_up(raw, first)
 
 
 class StridedRegion:
@@ -278,59 +232,64 @@ class StridedRegion:
     def __init__(self, origin: int, length: int, jobs: Sequence[tuple[TensorPass, "StridedSteps"]]) -> None:
         self._origin = origin
         self._jobs = jobs
-        self._left = length
+        self._length = self._left = length
         self._lock = threading.Lock()
 
     def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
         """Handle the elements of each tensor that lie in this run."""
-        changed = False
-        for job, action in self._jobs:
+        changed, found = False, list[tuple[str, Findings]]()
+        for job, steps in self._jobs:
+            if not start and job.counting.masked:
+                found.append((job.mask.parameter.name, job.digest(job.mask.whole(), 0)))
             itemsize = job.tensor.dtype.itemsize
             raw = job.elements(data[: data.size // itemsize * itemsize])
             inside, logical = job.tensor.view.place((self._origin + start) // itemsize, raw.size)
             if inside.any():
+                changed |= steps.cleared
                 own = logical[inside]
-                changed |= self._handle(
-                    job, action, raw, inside, own if job.box is None else job.box.spread(own), workspace
-                )
+                where = own if job.box is None else job.box.spread(own)
+                found.append((job.mask.parameter.name, self._handle(job, steps, raw, inside, where, workspace)))
+        self._note(data.size)
+        return Outcome(changed, found)
+
+    def _note(self, done: int) -> None:
+        """Release what was made whole once all of the run is done."""
         with self._lock:
-            self._left -= data.size
+            self._left -= done
             if not self._left:
+                self._left = self._length
                 for job, _ in self._jobs:
                     job.mask.release()
-        return Outcome(changed)
 
     def _handle(
         self,
         job: TensorPass,
-        action: "StridedSteps",
+        steps: "StridedSteps",
         raw: Unsigned,
         inside: Flags,
         logical: NDArray[np.int64],
         workspace: Workspace,
-    ) -> bool:
+    ) -> Findings:
         keep = np.ones(logical.size, dtype=np.bool_) if job.mask.trivial else job.mask.whole()[logical]
-        elements = raw[inside]
-        if action.scaled:
+        elements, found = raw[inside], Findings()
+        if steps.scaled:
             dtype = job.tensor.dtype
             scale(elements, job.mask.old.whole()[logical], dtype.half or dtype.name)
-        if action.beside:
-            before = job.mask.whole_before()
+        whole_before = job.mask.whole_before() if steps.beside or steps.counted else None
+        before = None if whole_before is None else whole_before[logical]
+        if steps.beside:
             weight = job.mask.weight.read(int(logical[0]), logical.size, workspace.weight)
-            job.count(job.zeros(weight, workspace), None if before is None else before[logical], keep, logical)
-            job.sum_up(weight, int(logical[0]))
-        if action.counted:
-            before = job.mask.whole_before()
-            times = job.tensor.view.repeats
-            job.count(
-                job.zeros(elements, workspace), None if before is None else before[logical], keep, logical, times=times
-            )
-        if action.cleared:
+            found += job.count(job.zeros(weight, workspace), before, keep, logical)
+            found += job.sum_up(weight, int(logical[0]))
+        if steps.counted:
+            zero = job.zeros(elements, workspace)
+            found += job.count(zero, before, keep, logical, times=job.tensor.view.repeats)
+        if steps.cleared:
             clear_dropped(elements, keep)
             raw[inside] = elements
-        if action.counted:
-            job.sum_up(elements, int(logical[0]))
-        return action.cleared
+        if steps.counted:
+            found += job.sum_up(elements, int(logical[0]))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

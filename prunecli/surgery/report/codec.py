@@ -11,27 +11,25 @@ from prunecli import __version__
 from prunecli.core.structure.model import Structure
 from prunecli.formats.base import Layout
 from prunecli.formats.outputs.output import Output, write_output
+from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.request import request_as_dict
 from prunecli.surgery.report.measure import CheckpointRef, ParameterReport, Report, make_report
 from prunecli.surgery.report.provenance import STREAM
 from prunecli.surgery.roles.table import Role
-from prunecli.surgery.run.edit import PreparedEdit
 
 __all__ = ["SCHEMA", "as_dict", "render_json", "write_report"]
 
 SCHEMA = "prunecli.report/1"
 
 
-def write_report(
-    checkpoint: Layout, plan: Plan, surgery: PreparedEdit, place: CheckpointRef, target: Output | None
-) -> Report:
+def write_report(checkpoint: Layout, plan: Plan, counts: Counts, place: CheckpointRef, target: Output | None) -> Report:
     """Put a finished run's report together, and write it if it has a place to go.
 
     Raises:
         OutputError: it cannot be written.
     """
-    report = make_report(checkpoint, plan, surgery, place)
+    report = make_report(checkpoint, plan, counts, place)
     if target is not None:
         write_output(target, render_json(report))
     return report

@@ -8,7 +8,7 @@ from prunecli.core.structure.model import Structure
 from prunecli.errors import DamagedError, show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.dtypes import DTYPES
-from prunecli.surgery.data.passes import ZeroCounts
+from prunecli.surgery.data.counts import Counts, ParameterCounts
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.companions import find_companions
 from prunecli.surgery.names.left_out import LeftOut, left_out
@@ -19,7 +19,7 @@ from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.provenance import stamps_of
 from prunecli.surgery.roles.table import Role
-from prunecli.surgery.run.edit import PreparedEdit, build_edit, read_only_pieces
+from prunecli.surgery.run.edit import build_edit, read_only_pieces
 from prunecli.surgery.run.resume import Run, count
 from prunecli.surgery.run.units import OutputFile
 
@@ -213,16 +213,17 @@ def measure_parameters(
     plan = Plan("report", looked_at, {}, bake=False, stored_twice=find_stored_twice(checkpoint, looked_at))
     cells = picture_cells(chosen) if pictures else {}
     surgery = build_edit(checkpoint, plan, cells if structure or pictures else None)
+    counts = surgery.new_counts()
     pieces = read_only_pieces(surgery.edit, (parameter.weight for parameter in chosen))
-    count(surgery, [OutputFile("", pieces, checkpoint.source, written=False)], run or Run())
+    count(counts, [OutputFile("", pieces, checkpoint.source, written=False)], run or Run())
     for parameter in chosen:
-        _check_sum(checkpoint, parameter, surgery.tallies.get(parameter.name))
-    return make_report(checkpoint, plan, surgery, None)
+        _check_sum(checkpoint, parameter, counts.by_name.get(parameter.name))
+    return make_report(checkpoint, plan, counts, None)
 
 
-def _check_sum(checkpoint: Layout, parameter: Parameter, tally: ZeroCounts | None) -> None:
+def _check_sum(checkpoint: Layout, parameter: Parameter, counts: ParameterCounts | None) -> None:
     """Compare a weight's checksum, which the pass has found by the way, with the one that stands in the file."""
-    weight, values = parameter.weight, tally.values if tally else None
+    weight, values = parameter.weight, counts.values if counts else None
     told = weight.storage.crc
     if told is None or values is None or not values.ready or parameter.mask is not None or len(weight.parts) > 1:
         return
@@ -243,13 +244,13 @@ def picture_cells(parameters: Sequence[Parameter]) -> dict[str, int]:
     return {parameter.name: cells for parameter in largest[: _PICTURES[-1][1]]}
 
 
-def make_report(checkpoint: Layout, plan: Plan, surgery: PreparedEdit, output: CheckpointRef | None) -> Report:
-    """Put together what the tallies of a finished pass say."""
+def make_report(checkpoint: Layout, plan: Plan, counts: Counts, output: CheckpointRef | None) -> Report:
+    """Put together what the counts of a finished pass say."""
     source = checkpoint.source
     ties = _tied_groups(plan.parameters, plan.stored_twice)
     companions = find_companions(plan.parameters, checkpoint) if plan.planned else {}
     parameters = [
-        _parameter(parameter, plan, surgery, ties[name], companions.get(name, ()))
+        _parameter(parameter, plan, counts, ties[name], companions.get(name, ()))
         for name, parameter in plan.parameters.items()
         if plan.counted(parameter)
     ]
@@ -267,11 +268,10 @@ def make_report(checkpoint: Layout, plan: Plan, surgery: PreparedEdit, output: C
 
 
 def _parameter(
-    parameter: Parameter, plan: Plan, surgery: PreparedEdit, tied_to: tuple[str, ...], companions: Sequence[TensorInfo]
+    parameter: Parameter, plan: Plan, counts: Counts, tied_to: tuple[str, ...], companions: Sequence[TensorInfo]
 ) -> ParameterReport:
     planned = plan.planned.get(parameter.name)
-    tally = surgery.tallies.get(parameter.name)
-    mask = surgery.masks.get(parameter.name)
+    found = counts.by_name.get(parameter.name)
     state = "masked" if parameter.mask is not None else "dense"
     if planned is not None:
         state = "baked" if plan.bake else "masked"
@@ -281,26 +281,22 @@ def _parameter(
         shape=parameter.weight.shape,
         dtype=parameter.weight.dtype.name,
         elements=parameter.weight.elements,
-        zeros_before=tally.zeros_before if tally else None,
-        zeros=tally.zeros if tally else None,
+        zeros_before=found.zeros.before if found else None,
+        zeros=found.zeros.after if found else None,
         state=state,
         pruned_now=planned.pruned_now if planned else 0,
         tied_to=tied_to,
         key=planned.key if planned else parameter.key,
-        mask_sha256=None if mask is None or mask.trivial else mask.digest.hexdigest(),
+        mask_sha256=found.mask_sha256 if found else None,
         candidates=planned.target.candidates if planned and planned.choice else None,
         choice=planned.choice.as_dict() if planned and planned.choice else {},
-        crc32=_crc32(tally) if tally else None,
-        structure=tally.structure.result() if tally and tally.structure else None,
+        crc32=found.crc32 if found else None,
+        structure=found.structure.result() if found and found.structure else None,
         copies=tuple(each.name for each in companions) if planned else (),
         zeroed=tuple(tensor.name for tensor in plan.state.get(parameter.name, ())),
         role=parameter.role,
-        zero_norms=tally.slices.empty if tally and tally.slices else 0,
+        zero_norms=found.slices.empty if found and found.slices else 0,
     )
-
-
-def _crc32(tally: ZeroCounts) -> str | None:
-    return f"{tally.values.value:08x}" if tally.values is not None and tally.values.ready else None
 
 
 def _tied_groups(parameters: Mapping[str, Parameter], stored_twice: StoredTwice) -> dict[str, tuple[str, ...]]:

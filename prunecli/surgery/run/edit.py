@@ -5,14 +5,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from prunecli.core.methods import parse_method
-from prunecli.core.structure.counter import StructureCounter
-from prunecli.core.structure.slices import SliceTally
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.folders.dcp.reassembled import box_of
-from prunecli.formats.io.pieces import Checksum, Content, Copy, Generated
+from prunecli.formats.io.pieces import Content, Copy, Generated
 from prunecli.formats.views import View
 from prunecli.surgery.data.chunked import part_patches
+from prunecli.surgery.data.counts import Counting, Counts
 from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.data.passes import (
     Cleared,
@@ -22,7 +21,6 @@ from prunecli.surgery.data.passes import (
     TensorPass,
     UpdateMask,
     WriteMask,
-    ZeroCounts,
     ZeroDropped,
 )
 from prunecli.surgery.names.parameters import Parameter
@@ -40,11 +38,18 @@ _ALIGN = 16
 
 @dataclass(frozen=True)
 class PreparedEdit:
-    """An edit, and where the counts of each parameter will be found once it has been carried out."""
+    """An edit, which can be carried out any number of times, and what each pass is to find.
+
+    `counted` are the parameters that are looked at, `shared` those whose counts are the ones of another: a tied one.
+    """
 
     edit: Edit
-    tallies: Mapping[str, ZeroCounts]
-    masks: Mapping[str, FinalMask]
+    counted: Mapping[str, Counting]
+    shared: Mapping[str, str]
+
+    def new_counts(self) -> Counts:
+        """Return counts for one pass, with nothing added."""
+        return Counts(self.counted, self.shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ class _Draft:
     plan: Plan
     cells: Mapping[str, int] | None
     directions: Mapping[str, tuple[int, ...]]
-    tallies: dict[str, ZeroCounts] = field(default_factory=dict)
+    counted: dict[str, Counting] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
     masks: dict[str, FinalMask] = field(default_factory=dict)
     visits: dict[object, _EditedTensor] = field(default_factory=dict)
     renames: dict[str, str] = field(default_factory=dict)
@@ -108,7 +114,7 @@ def build_edit(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None =
     edit = Edit(
         _patches(draft.visits.values()), draft.renames, frozenset(draft.removals), draft.additions, plan.metadata
     )
-    return PreparedEdit(edit, draft.tallies, draft.masks)
+    return PreparedEdit(edit, draft.counted, draft.shared)
 
 
 def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
@@ -135,22 +141,19 @@ def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Plann
         granule=method.granule(planned.target) if method and planned else 1,
     )
     draft.masks[parameter.name] = mask
-    draft.tallies[parameter.name] = _tally(draft, parameter)
-    return TensorPass(tensor, mask, draft.tallies[parameter.name], big_endian)
+    draft.counted[parameter.name] = counting = _counting(draft, parameter, mask)
+    return TensorPass(tensor, mask, counting, big_endian)
 
 
-def _tally(draft: _Draft, parameter: Parameter) -> ZeroCounts:
-    """Make the place for what is found of a parameter."""
-    weight, structure, values = parameter.weight, None, None
-    row_major = weight.view.row_major
-    if draft.cells is not None and (row_major or weight.view.repeats == 1):
-        structure = StructureCounter(weight.shape, draft.cells.get(parameter.name, 0))
-    if row_major and _comes_in_runs(weight):
-        values = Checksum(weight.elements * weight.dtype.itemsize)
-    slices, kept = None, draft.directions.get(parameter.name)
-    if kept is not None and (draft.cells is not None or parameter.name in draft.plan.planned):
-        slices = SliceTally(weight.shape, kept)
-    return ZeroCounts(structure, values, slices)
+def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
+    """Return what is to be found of a parameter."""
+    name, weight, cells = parameter.name, parameter.weight, None
+    if draft.cells is not None and (weight.view.row_major or weight.view.repeats == 1):
+        cells = draft.cells.get(name, 0)
+    sliced = draft.cells is not None or name in draft.plan.planned
+    along = draft.directions.get(name) if sliced else None
+    summed = weight.view.row_major and _comes_in_runs(weight)
+    return Counting(weight, cells, summed, along, masked=not mask.trivial)
 
 
 def _comes_in_runs(weight: TensorInfo) -> bool:
@@ -174,7 +177,7 @@ def _visit_one(draft: _Draft, visit: _EditedTensor, identity: object) -> None:
     where = (tensor.storage.key, tensor.dtype.name, tensor.view.start, tensor.view.normal(), identity)
     first = draft.visits.setdefault(where, visit)
     if first is not visit:
-        draft.tallies[name] = first.job.tally
+        draft.shared[name] = first.job.mask.parameter.name
         draft.masks[name] = first.job.mask
 
 
@@ -227,7 +230,8 @@ def _edit_mask(draft: _Draft, planned: PlannedParameter) -> None:
 
 def _clear_state(draft: _Draft, planned: PlannedParameter, tensor: TensorInfo) -> None:
     """Zero optimizer state where its parameter is dropped; what is counted on the way is nobody's."""
-    job = TensorPass(tensor, draft.masks[planned.parameter.name], ZeroCounts(), draft.checkpoint.big_endian)
+    mask = draft.masks[planned.parameter.name]
+    job = TensorPass(tensor, mask, Counting(tensor), draft.checkpoint.big_endian)
     whole = _EditedTensor(job, StridedSteps(cleared=True, counted=False), Cleared)
     for part in job.parts():
         draft.visits[(part.tensor.storage.key, part.tensor.view.start, "state", tensor.name)] = replace(whole, job=part)
@@ -238,7 +242,7 @@ def _count_woven_weight(draft: _Draft, planned: PlannedParameter, job: TensorPas
     weight = planned.parameter.weight
     mask_is_woven = planned.parameter.mask is not None and not job.tensor.view.row_major
     if not weight.view.row_major or mask_is_woven:
-        beside = TensorPass(weight, job.mask, job.tally, job.big_endian)
+        beside = TensorPass(weight, job.mask, job.counting, job.big_endian)
         _visit(draft, _EditedTensor(beside, StridedSteps(), CountZeros), planned.key)
 
 

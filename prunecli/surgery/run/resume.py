@@ -25,9 +25,9 @@ from prunecli.formats.outputs.file import check_space
 from prunecli.formats.outputs.folder import output_errors
 from prunecli.formats.outputs.passthrough import bytes_to_copy
 from prunecli.formats.outputs.resumable import Partial, partial_of, partial_output
+from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.run.destination import Progress, cumulative
-from prunecli.surgery.run.edit import PreparedEdit
 from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
 from prunecli.surgery.run.units import OutputFile, UnitCounts, assign_units, split_into_units
 from prunecli.surgery.run.worker import WorkerContext, do_units, look_at, write_deferred
@@ -35,7 +35,7 @@ from prunecli.terms import LINK, OUTPUT, RESUME
 
 __all__ = ["RewriteJob", "Run", "carry_out", "count", "unfinished_seed"]
 
-_SCHEMA = "prunecli.journal/2"
+_SCHEMA = "prunecli.journal/3"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class RewriteJob:
 
     checkpoint: AnyCheckpoint
     plan: Plan
-    surgery: PreparedEdit
+    counts: Counts
     works: Sequence[OutputFile]
     final: Path
     path: Path
@@ -81,14 +81,14 @@ class RewriteJob:
 def carry_out(order: RewriteJob, run: Run, finish: Callable[[Partial], None]) -> None:
     """Make an order's files, by all ranks; then `finish`, by the leader alone, gives the output its name.
 
-    When it returns, the tallies and masks of the leader's surgery hold what all ranks have counted.
+    When it returns, the leader's counts have what all ranks have found.
 
     Raises:
         OutputError: an output cannot be written, the ranks share no file system, or one was lost.
         UsageError: the unfinished output that is to be resumed is another one, or would replace the input.
         DamagedError: the input's data contradict its checksums.
     """
-    ledger = UnitCounts(order.surgery, order.works)
+    ledger = UnitCounts(order.counts, order.works)
     units = split_into_units(order.works)
     with ExitStack() as stack:
 
@@ -131,22 +131,22 @@ def _telling_what_is_kept(run: Run) -> Iterator[None]:
         raise
 
 
-def count(surgery: PreparedEdit, works: Sequence[OutputFile], run: Run) -> None:
-    """Look at files that are not written, by all ranks; the leader's tallies hold the sum."""
-    ledger = UnitCounts(surgery, works)
+def count(counts: Counts, works: Sequence[OutputFile], run: Run) -> None:
+    """Look at files that are not written, by all ranks; the leader's counts have the sum."""
+    ledger = UnitCounts(counts, works)
     units = split_into_units(works)
     mine = assign_units(units, {}, run.ranks.size)[run.ranks.rank]
     told = cumulative(run.progress, sum(unit.size for unit in mine))
 
     def look() -> list[dict[str, Any]]:
         for unit in mine:
-            look_at(unit, run.threads, told)
+            look_at(unit, run.threads, told, ledger)
         # What one process counts by itself is where it belongs.
-        return [ledger.take(work.name) for work in works] if run.ranks.size > 1 else []
+        return [ledger.drain(work.name) for work in works] if run.ranks.size > 1 else []
 
     for entries in run.ranks.to_leader(look):
         for entry in entries:
-            ledger.give(entry)
+            ledger.merge(entry)
 
 
 def unfinished_seed(final: Path) -> int | None:
@@ -266,7 +266,7 @@ def _complete(
     if sum(map(len, entries)) != len(split_into_units(order.works)):
         raise OutputError(f"cannot write {show(order.path)}: another run disturbed this one in {show(partial.root)}")
     for entry in (entry for share in entries for entry in share):
-        ledger.give(entry)
+        ledger.merge(entry)
     with output_errors(order.path, partial.root):
         for work in order.works:
             if work.written:

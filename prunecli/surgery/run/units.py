@@ -4,14 +4,14 @@ The cut depends on the files alone, not on how many ranks there are: so a unit t
 can keep, and what the units found, put together in any order, is what one pass would have found.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prunecli.formats.io.pieces import Checksum, Copy, Generated, Piece
 from prunecli.formats.io.source import ByteSource
 from prunecli.formats.io.stream import Span
-from prunecli.surgery.run.edit import PreparedEdit
+from prunecli.surgery.data.counts import Counts
 
 __all__ = ["OutputFile", "Unit", "UnitCounts", "assign_units", "split_into_units"]
 
@@ -72,46 +72,37 @@ def assign_units(units: Sequence[Unit], finished: Mapping[int, object], ranks: i
 
 
 class UnitCounts:
-    """What contents count and checksums fold, taken out unit by unit and put together again, here or elsewhere.
+    """What contents count and checksums fold, drained unit by unit and merged again, here or elsewhere.
 
     An entry is made of what JSON knows: it goes into the journal, and from rank to rank.
     """
 
-    def __init__(self, surgery: PreparedEdit, works: Sequence[OutputFile]) -> None:
-        self._tallies = {id(tally): (name, tally) for name, tally in surgery.tallies.items()}.values()
-        self._masks = {id(mask): (name, mask.digest) for name, mask in surgery.masks.items()}.values()
-        self._surgery = surgery
+    def __init__(self, counts: Counts, works: Sequence[OutputFile]) -> None:
+        self._counts = counts
         self._checksums = {work.name: list(_checksums(work.pieces)) for work in works}
 
-    def take(self, file: str) -> dict[str, Any]:
-        """Take out what has been counted since the last time, all of it in one file."""
-        counts = {name: tally.take() for name, tally in self._tallies}
-        masks = {name: digest.take() for name, digest in self._masks}
-        sums = {str(place): checksum.drain() for place, checksum in enumerate(self._checksums[file])}
+    def add(self, found: Iterable[tuple[str, Any]]) -> None:
+        """Add what a content found."""
+        self._counts.add(found)
+
+    def drain(self, file: str) -> dict[str, Any]:
+        """Return what has been counted since the last time, all of it in one file."""
+        sums = [checksum.drain() for checksum in self._checksums[file]]
         return {
             "file": file,
-            "counts": {name: found for name, found in counts.items() if found is not None},
-            "masks": {
-                name: {str(block): leaf.hex() for block, leaf in leaves.items()}
-                for name, leaves in masks.items()
-                if leaves
-            },
-            "sums": {place: runs for place, runs in sums.items() if runs},
+            "counts": self._counts.drain() or {},
+            "sums": {str(place): drained for place, drained in enumerate(sums) if drained is not None},
         }
 
-    def give(self, entry: Mapping[str, Any]) -> None:
-        """Put in what was taken out.
+    def merge(self, entry: Mapping[str, Any]) -> None:
+        """Add what was drained.
 
         Raises:
             DamagedError: that completes a checksum, and it is wrong.
         """
-        for name, found in entry["counts"].items():
-            self._surgery.tallies[name].give(found)
-        for name, leaves in entry["masks"].items():
-            hashed = {int(block): bytes.fromhex(leaf) for block, leaf in leaves.items()}
-            self._surgery.masks[name].digest.give(hashed)
-        for place, runs in entry["sums"].items():
-            self._checksums[entry["file"]][int(place)].merge(runs)
+        self._counts.merge(entry["counts"])
+        for place, drained in entry["sums"].items():
+            self._checksums[entry["file"]][int(place)].merge(drained)
 
 
 def _checksums(pieces: Sequence[Piece]) -> Iterator[Checksum]:

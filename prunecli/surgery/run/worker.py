@@ -110,7 +110,7 @@ def _do(unit: Unit, workplace: WorkerContext, ledger: UnitCounts) -> dict[str, A
     """Do a unit, and return what there is to note of it."""
     work, digest = unit.work, Checksum(0)
     if not work.written:
-        look_at(unit, workplace.threads, workplace.told)
+        look_at(unit, workplace.threads, workplace.told, ledger)
     else:
         place = workplace.partial.place(work.name)
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -125,16 +125,17 @@ def _do(unit: Unit, workplace: WorkerContext, ledger: UnitCounts) -> dict[str, A
                 progress=workplace.told,
                 span=unit.span,
                 digest=digest,
+                found=ledger.add,
             )
         finally:
             os.close(descriptor)
-    return {**ledger.take(work.name), "span": list(unit.span), "size": work.size, "crc32": digest.value}
+    return {**ledger.drain(work.name), "span": list(unit.span), "size": work.size, "crc32": digest.value}
 
 
-def look_at(unit: Unit, threads: int, told: ByteProgress) -> None:
+def look_at(unit: Unit, threads: int, told: ByteProgress, ledger: UnitCounts) -> None:
     """Do a unit of a file that is not written."""
     work = unit.work
-    run_pieces(work.pieces, work.source, NullSink(), jobs=threads, progress=told, span=unit.span)
+    run_pieces(work.pieces, work.source, NullSink(), jobs=threads, progress=told, span=unit.span, found=ledger.add)
 
 
 def _is_sound(unit: Unit, partial: Partial, entry: Mapping[str, Any]) -> bool:

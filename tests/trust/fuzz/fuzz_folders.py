@@ -153,11 +153,12 @@ def _rewrite(folder: Any, *, remove: bool) -> None:
     render_json(measure(folder, None, Run(1)))
     plan = plan_prune(folder, PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 1, remove=remove))
     surgery = build_edit(folder, plan)
+    counts = surgery.new_counts()
     for file, source in folder.sources.items():
         pieces = list(folder.file_pieces(file, surgery.edit))
         sink = ModuleMemory(sum(piece.length for piece in pieces))
-        run_pieces(pieces, source, sink, jobs=1)
+        run_pieces(pieces, source, sink, jobs=1, found=counts.add)
         if sink.written != len(sink.data) or (remove and len(sink.data) != source.size):
             raise BrokenLawError(f"{sink.written} of {len(sink.data)} bytes were written, of {source.size}")
     folder.closing(surgery.edit)
-    render_json(make_report(folder, plan, surgery, None))
+    render_json(make_report(folder, plan, counts, None))

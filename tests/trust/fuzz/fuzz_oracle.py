@@ -141,10 +141,11 @@ def _rewritten(checkpoint: Checkpoint, prune: PruneRequest | None) -> bytes:
     """Apply, or bake the masks that are there where `prune` is None."""
     plan = plan_bake(checkpoint, None) if prune is None else plan_prune(checkpoint, prune)
     surgery = build_edit(checkpoint, plan)
+    counts = surgery.new_counts()
     pieces = list(checkpoint.pieces(surgery.edit))
     sink = ModuleMemory(sum(piece.length for piece in pieces))
-    run_pieces(pieces, checkpoint.source, sink, jobs=1)
-    render_json(make_report(checkpoint, plan, surgery, None))
+    run_pieces(pieces, checkpoint.source, sink, jobs=1, found=counts.add)
+    render_json(make_report(checkpoint, plan, counts, None))
     if sink.written != len(sink.data):
         raise BrokenLawError(f"{sink.written} of {len(sink.data)} bytes were written")
     return bytes(sink.data)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from prunecli.core.structure.slices import SliceTally
+from prunecli.core.structure.slices import SliceCounter
 
 SHAPES = [
     ((6, 5), (0,)),
@@ -46,21 +46,21 @@ def test_runs_in_any_order_find_what_the_whole_tensor_shows(
     kept = flags(shape, seed)
     zero = ~kept.reshape(-1)
     rng = np.random.default_rng(seed)
-    runs, places, windows, told = (SliceTally(shape, dims) for _ in range(4))
+    runs, places, windows, merged = (SliceCounter(shape, dims) for _ in range(4))
     for start in rng.permutation(np.arange(0, zero.size, 4)):
         run = zero[start : start + 4]
-        runs.add(int(start), run.copy())
-        places.add_at(np.arange(start, start + run.size), run.copy())
+        runs.add(runs.look(int(start), run.copy()))
+        places.add(places.look_at(np.arange(start, start + run.size), run.copy()))
         if rng.random() < 0.5:
-            handed = runs.take()
+            handed = runs.drain()
             if handed is not None:
-                told.give(handed)
-    handed = runs.take()
+                merged.merge(handed)
+    handed = runs.drain()
     if handed is not None:
-        told.give(handed)
+        merged.merge(handed)
     width = math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape)
     if zero.size:
         matrix, cut = zero.reshape(-1, width), width // 2
-        windows.add(0, matrix[:, :cut].reshape(-1).copy(), (0, 0, cut)) if cut else None
-        windows.add(0, matrix[:, cut:].reshape(-1).copy(), (0, cut, width - cut))
-    assert {places.empty, windows.empty, told.empty} == {expected(kept, dims)}
+        windows.add(windows.look(0, matrix[:, :cut].reshape(-1).copy(), (0, 0, cut))) if cut else None
+        windows.add(windows.look(0, matrix[:, cut:].reshape(-1).copy(), (0, cut, width - cut)))
+    assert {places.empty, windows.empty, merged.empty} == {expected(kept, dims)}
