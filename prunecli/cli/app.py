@@ -1,4 +1,7 @@
-"""The program around the commands: errors become one line and an exit code, signals clean up first."""
+"""The program around the commands: prints errors as one line, returns exit codes, cleans up at signals.
+
+Nothing slow is imported before a command runs, so that `--help` starts fast.
+"""
 
 import enum
 import os
@@ -13,38 +16,43 @@ from typing import Annotated
 import typer
 
 from prunecli import __version__
-from prunecli.cli import commands
+from prunecli.cli.apply import apply
 from prunecli.cli.completion_scripts import ASKED, SCRIPTS, install
 from prunecli.cli.help import Command, Group
+from prunecli.cli.params import params
+from prunecli.cli.remove import remove
+from prunecli.cli.report import report
 from prunecli.cli.signals import Interrupted, die_of, interruptible
 from prunecli.cli.streams import standard_streams
+from prunecli.cli.verify import verify
 from prunecli.errors import PeerError, PrunecliError, fit_line
 
 __all__ = ["Shell", "app", "run"]
 
 _PREFIX = "prunecli: error: "
 _LINE = 300
-"""Characters an error line may have, prefix included."""
+"""Characters of an error line, with the prefix."""
 
 _OPEN_MAX = 10_240
-"""Files that a process may have open on macOS."""
+"""Files that a process can have open on macOS."""
 
 app = typer.Typer(
     name="prunecli",
     help="Random unstructured pruning of model checkpoints, on the file.",
-    # rich's markup would let names from a file style, link or break the output.
+    # With rich's markup, names from a file could style, link or break the output.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,  # ours has names of parameters, and evaluates nothing in the shell
+    # Ours completes names of parameters. The shell evaluates what typer's scripts print, and names come from files.
+    add_completion=False,
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (commands.apply, commands.remove, commands.report, commands.params, commands.verify):
+for _command in (apply, remove, report, params, verify):
     app.command(cls=Command)(_command)
 
 
 class Shell(enum.StrEnum):
-    """Shells whose completion is known."""
+    """Shells with a completion script."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -83,11 +91,14 @@ def _options(
             "--install-completion",
             callback=_install,
             is_eager=True,
-            help="Write a shell's completion script to its place.",
+            help="Install the completion script of a shell.",
         ),
     ] = None,
     show_completion: Annotated[
-        Shell | None, typer.Option("--show-completion", callback=_show, is_eager=True, help="Print the script instead.")
+        Shell | None,
+        typer.Option(
+            "--show-completion", callback=_show, is_eager=True, help="Print the completion script of a shell."
+        ),
     ] = None,
 ) -> None:
     """Random unstructured pruning of model checkpoints, on the file: exact, reproducible, streamed."""
@@ -104,7 +115,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _outcome(arguments: Sequence[str]) -> int:
     code = signum = 0
-    # Whoever is asked for the output of --debug appends it to the line that failed.
+    # Users who are asked for the output of --debug append it to the line that failed.
     debug = "--debug" in arguments
     try:
         with interruptible():
@@ -125,9 +136,9 @@ def _answer(shell: str, arguments: Sequence[str]) -> int:
 
 
 def _allow_many_files() -> None:
-    """Take as many descriptors as the system grants: a folder may have more shards than the usual 1024."""
+    """Raise the limit of open files as far as allowed: a folder may have more shards than the usual 1024."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    for soft in (hard, _OPEN_MAX):  # macOS grants no more than the second, whatever it calls the hard limit
+    for soft in (hard, _OPEN_MAX):  # macOS allows no more than the second, whatever its hard limit
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             return
@@ -146,11 +157,11 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         return _fail(_with_help(error), error.exit_code, debug=debug)
     except (BrokenPipeError, Interrupted):
         raise
-    except SystemExit as leaving:  # what typer and rich make of a broken pipe
+    except SystemExit as leaving:  # typer and rich turn a broken pipe into this
         if isinstance(leaving.__context__, BrokenPipeError):
             raise leaving.__context__ from None
         raise
-    except Exception as error:  # the last resort: a user must never see a traceback
+    except Exception as error:  # a user must never see a traceback
         what = f"internal error, please report it with the output of --debug: {type(error).__name__}: {error}"
         return _fail(what, PrunecliError.exit_code, debug=debug)
 

@@ -1,6 +1,6 @@
-"""What `--help` prints: options by what they are for, examples, 80 columns of plain text.
+"""The text of `--help`: options in groups, and examples, as plain text for 80 columns.
 
-The group of an option is its `rich_help_panel`, one of the names here; nothing of rich is involved.
+The group of an option is its `rich_help_panel`, one of the names here; rich is not used.
 """
 
 import textwrap
@@ -12,7 +12,6 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from prunecli.cli.examples import EXAMPLES
-from prunecli.cli.suggest import nearest
 from prunecli.errors import show
 
 __all__ = [
@@ -36,7 +35,7 @@ __all__ = [
 SELECTION = "Selection"
 AMOUNT = "Amount"
 INPUT = "Input"
-CONTENT = "What is shown"
+CONTENT = "Content"
 GATE = "Gates"
 OUTPUT = "Output"
 REPORT = "Report"
@@ -45,11 +44,11 @@ OTHER = "Other"
 ORDER = (SELECTION, AMOUNT, INPUT, CONTENT, GATE, OUTPUT, REPORT, RUN)
 
 _TYPES = {"int": "N", "int range": "N", "float": "X", "float range": "X", "str": "TEXT"}
-"""What typer calls types, and what it is called here where an option has no metavar."""
+"""Metavars of options without one, by typer's name of their type."""
 
 
 class _Formatter(Protocol):
-    """What is used of typer's formatter."""
+    """The methods of typer's formatter that are used here."""
 
     def section(self, name: str) -> AbstractContextManager[None]: ...
     def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30) -> None: ...
@@ -57,7 +56,7 @@ class _Formatter(Protocol):
 
 
 def grouped(params: Iterable[Any]) -> Iterator[tuple[str, list[TyperOption]]]:
-    """Sort a command's visible options into their groups: those known here in their order, then the others."""
+    """Yield the visible options of a command by group: first the groups of `ORDER`, then the others."""
     groups: dict[str, list[TyperOption]] = {}
     for param in params:
         if isinstance(param, TyperOption) and not param.hidden:
@@ -69,7 +68,7 @@ def grouped(params: Iterable[Any]) -> Iterator[tuple[str, list[TyperOption]]]:
 
 
 def metavar_of(param: TyperOption) -> str:
-    """Return what stands for an option's value: its metavar, its choices, or a letter; nothing for a flag."""
+    """Return the placeholder of an option's value: its metavar, its choices, or a letter; empty for a flag."""
     if param.is_flag or param.count:
         return ""
     if param.metavar:
@@ -82,11 +81,11 @@ def metavar_of(param: TyperOption) -> str:
 
 
 _NO_CONTEXT: Any = None
-"""Types are told without a context; typer's signature asks for one."""
+"""Names of types need no context, but typer's signature asks for one."""
 
 
 def record(param: TyperOption) -> tuple[str, str]:
-    """Return an option as help shows it: its names with what they take, and what it does."""
+    """Return an option as help shows it: its names with the placeholder of its value, and its text."""
     names = sorted((*param.opts, *param.secondary_opts), key=lambda name: name.startswith("--"))
     head = " ".join(filter(None, (", ".join(names), metavar_of(param))))
     text = param.help or ""
@@ -105,15 +104,15 @@ def _options(params: Iterable[Any], formatter: _Formatter) -> None:
 
 
 class Command(TyperCommand):
-    """A command whose help has groups and examples, and whose errors guess what was meant."""
+    """A command whose help has groups and examples, and whose errors suggest the option that was meant."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Write `CKPT` for an argument, as manuals do."""
+        """Return the usage with the metavars of arguments."""
         arguments = [param.metavar or param.name for param in self.params if isinstance(param, TyperArgument)]
         return ["[OPTIONS]", *arguments]
 
     def format_options(self, ctx: Any, formatter: _Formatter) -> None:
-        """Write the arguments, the options by group, the examples."""
+        """Write the arguments, the options in groups, and the examples."""
         params = self.get_params(ctx)
         arguments = [param for param in params if isinstance(param, TyperArgument)]
         if arguments:
@@ -127,12 +126,12 @@ class Command(TyperCommand):
                 formatter.write("\n".join(shown))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse, or say which option was probably meant."""
-        return _guessing(lambda: super(Command, self).parse_args(ctx, args), ctx, self.get_params(ctx))
+        """Parse the options; an unknown option is an error that suggests the nearest one."""
+        return _parsed(lambda: super(Command, self).parse_args(ctx, args), ctx, self.get_params(ctx))
 
 
 class Group(TyperGroup):
-    """The program: its help lists the commands, and a mistyped one is told its neighbours."""
+    """The program, whose help lists the commands, and whose errors suggest the command that was meant."""
 
     def format_options(self, ctx: Any, formatter: _Formatter) -> None:
         """Write the commands, then the options."""
@@ -143,19 +142,19 @@ class Group(TyperGroup):
         formatter.write("\n`prunecli COMMAND --help` shows a command's options, with examples.\n")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse, or say which option was probably meant."""
-        return _guessing(lambda: super(Group, self).parse_args(ctx, args), ctx, self.get_params(ctx))
+        """Parse the options; an unknown option is an error that suggests the nearest one."""
+        return _parsed(lambda: super(Group, self).parse_args(ctx, args), ctx, self.get_params(ctx))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Find the command, or say which was probably meant."""
+        """Find the command; an unknown command is an error that suggests the nearest one."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
-            near = nearest(args[0], list(self.commands), 1)
-            guess = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.commands)}"
+            near = _nearest(args[0], list(self.commands))
+            guess = f"did you mean {near[0]}?" if near else f"commands are {', '.join(self.commands)}"
             _fail(ctx, f"no command {show(args[0], 40)}; {guess}")
         return super().resolve_command(ctx, args)
 
 
-def _guessing(parse: Callable[[], list[str]], ctx: Any, params: Iterable[Any]) -> list[str]:
+def _parsed(parse: Callable[[], list[str]], ctx: Any, params: Iterable[Any]) -> list[str]:
     try:
         return parse()
     except typer.TyperException as error:
@@ -163,9 +162,15 @@ def _guessing(parse: Callable[[], list[str]], ctx: Any, params: Iterable[Any]) -
         if wrong is None or not hasattr(error, "possibilities"):
             raise
         known = [name for param in params if isinstance(param, TyperOption) for name in param.opts if name[:2] == "--"]
-        near = nearest(wrong, known, 2)
+        near = _nearest(wrong, known)
         message = f"no option {show(wrong, 40)}" + (f"; did you mean {' or '.join(near)}?" if near else "")
     return _fail(ctx, message)
+
+
+def _nearest(word: str, known: Sequence[str]) -> list[str]:
+    from prunecli.cli.suggest import nearest
+
+    return nearest(word, known, 2)
 
 
 def _fail(ctx: Any, message: str) -> NoReturn:

@@ -1,100 +1,317 @@
-"""What options mean to the library: places, selections, destinations."""
+"""The arguments and options of all commands: names, help texts, and the groups that help puts them in."""
 
+import enum
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Annotated
 
-from prunecli.errors import OutputError, UnreadableError, UsageError, show
-from prunecli.formats.io.locations import Location, location_of
-from prunecli.surgery.names.select import Selection
-from prunecli.surgery.run.destination import Destination, default_output, default_report
+import typer
 
-__all__ = ["checkpoint_path", "destination_of", "input_path", "output_path", "selection_of"]
+from prunecli.cli.help import AMOUNT, CONTENT, GATE, INPUT, OUTPUT, REPORT, RUN, SELECTION
+from prunecli.reporting.options import ReportFormat, Sort
 
 
-def checkpoint_path(text: str) -> Location | None:
-    """Return where a checkpoint argument lies, None for standard input.
+class MaskDtype(enum.StrEnum):
+    """The type of new masks."""
 
-    Raises:
-        UsageError: it is empty.
-        UnreadableError: it is the root folder, beside which nothing can be written.
-    """
-    if not text:
-        raise UsageError("the checkpoint's name is empty; give a path, or - for standard input")
-    path = location_of(text)
-    if isinstance(path, Path) and path.name in ("", "..") and path.is_dir():
-        path = path.resolve()
-        if not path.name:
-            raise UnreadableError(f"{show(text)} is the root folder; name a folder or a checkpoint file in it")
-    return None if text == "-" else path
+    BOOL = "bool"
+    SAME = "same"
 
 
-def input_path(text: str, option: str) -> Location | None:
-    """Return the place that an option names to read from, None for standard input.
+def _print_schema(value: bool) -> None:
+    if value:
+        from prunecli.reporting.schema import schema_text
 
-    Raises:
-        UsageError: it is empty.
-    """
-    if not text:
-        raise UsageError(f"{option} is empty; give a path, or - for standard input")
-    return None if text == "-" else location_of(text)
+        sys.stdout.write(schema_text())
+        raise typer.Exit
 
 
-def output_path(text: str, option: str) -> Location:
-    """Return the place that an output option names.
+_NAMES = "NAME|GLOB|re:REGEX"
 
-    Raises:
-        UsageError: it is empty, as when a script's variable is not set.
-        OutputError: it is a folder or a bucket without a name of its own.
-    """
-    if not text:
-        raise UsageError(f"{option} is empty; give a path, or leave the option out")
-    path = location_of(text)
-    if not path.name:
-        raise OutputError(f"cannot write {show(path)}: it is a folder; name a file in it")
-    return path
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="CKPT", help="Checkpoint: a file, a folder of shards, a URL, or - for stdin.")
+]
+ReportPath = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[REPORT]", help="JSON report to check against, or - for stdin (default: the one next to CKPT)."
+    ),
+]
 
+Params = Annotated[
+    list[str] | None,
+    typer.Option("-p", "--param", metavar=_NAMES, help="Select parameters; repeatable.", rich_help_panel=SELECTION),
+]
+ParamsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--params-from",
+        metavar="FILE|URL|-",
+        help="Read names or patterns from FILE, one per line (- for stdin); accepts the output of `params`.",
+        rich_help_panel=SELECTION,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-x",
+        "--exclude",
+        metavar=_NAMES,
+        help="Remove parameters from the selection; repeatable.",
+        rich_help_panel=SELECTION,
+    ),
+]
+MinDim = Annotated[
+    int,
+    typer.Option("--min-dim", min=0, help="Match only tensors with at least N dimensions.", rich_help_panel=SELECTION),
+]
+All = Annotated[
+    bool,
+    typer.Option(
+        "--all",
+        help="List every tensor with its role: masks, statistics, optimizer state, ...",
+        rich_help_panel=SELECTION,
+    ),
+]
+Untie = Annotated[
+    bool,
+    typer.Option(
+        "--untie",
+        help="Mask a tied parameter alone, and leave the parameters tied to it dense.",
+        rich_help_panel=SELECTION,
+    ),
+]
 
-def selection_of(
-    params: Sequence[str] | None, excludes: Sequence[str] | None = None, min_dim: int = 0
-) -> Selection | None:
-    """Return the selection that options describe, None if they name no parameter."""
-    if not params:
-        if excludes or min_dim:
-            what = "--exclude takes from" if excludes else "--min-dim narrows"
-            raise UsageError(f"{what} what --param selects; add -p '*'")
-        return None
-    return Selection(tuple(params), tuple(excludes or ()), min_dim)
+Amount = Annotated[
+    str | None,
+    typer.Option(
+        "-a",
+        "--amount",
+        metavar="0.5|50%|1000",
+        help="How much to prune: a fraction, a percentage, or a number of elements.",
+        rich_help_panel=AMOUNT,
+    ),
+]
+Global = Annotated[
+    bool,
+    typer.Option("--global", help="Count the amount over all selected parameters together.", rich_help_panel=AMOUNT),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="TOML|-",
+        help="Read groups of parameters, each with its amount, from a file.",
+        rich_help_panel=AMOUNT,
+    ),
+]
+FromReport = Annotated[
+    str | None,
+    typer.Option(
+        "--from-report",
+        metavar="JSON|-",
+        help="Reproduce the masks recorded in a report.",
+        rich_help_panel=AMOUNT,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="Seed for the masks (default: random, printed).", rich_help_panel=AMOUNT),
+]
+KeyPrefix = Annotated[
+    str | None,
+    typer.Option(
+        "--key-prefix",
+        metavar="TEXT",
+        help="Draw masks as if parameter names began with TEXT: `unet/` gives the masks of the whole pipeline.",
+        rich_help_panel=AMOUNT,
+    ),
+]
+ZerosArePruned = Annotated[
+    bool,
+    typer.Option("--zeros-are-pruned", help="Count elements that are already zero as pruned.", rich_help_panel=AMOUNT),
+]
 
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        help="Key of the state dict in the file (default: found automatically).",
+        rich_help_panel=INPUT,
+    ),
+]
+Foreign = Annotated[
+    bool,
+    typer.Option(
+        "--allow-foreign-objects",
+        help="Accept objects that weights-only loading refuses, and copy them without loading them.",
+        rich_help_panel=INPUT,
+    ),
+]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links", help="Read files of a folder through links that lead out of it.", rich_help_panel=INPUT
+    ),
+]
 
-def destination_of(
-    source: Location | None, command: str, output: str | None, report: str | None, *, no_report: bool, force: bool
-) -> Destination:
-    """Return where the checkpoint and its report go; both beside the input unless said otherwise.
+Remove = Annotated[
+    bool | None,
+    typer.Option(
+        "--remove/--no-remove",
+        help="Write zeros into the weights instead of adding masks.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+MaskType = Annotated[
+    MaskDtype | None,
+    typer.Option(
+        "--mask-dtype", help="Type of new masks: bool (the default), or the weight's own type.", rich_help_panel=OUTPUT
+    ),
+]
+WithState = Annotated[
+    bool,
+    typer.Option(
+        "--with-state",
+        help="Also zero the optimizer state of pruned elements, if the file proves which parameter it belongs to.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Stamp = Annotated[
+    bool,
+    typer.Option(
+        "--stamp", help="Also record how the masks were made in the safetensors metadata.", rich_help_panel=OUTPUT
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH|-",
+        help="Output path, or - for stdout (default: next to the input).",
+        rich_help_panel=OUTPUT,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print what would be done, without writing anything.", rich_help_panel=OUTPUT),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.", rich_help_panel=OUTPUT)]
+Link = Annotated[
+    bool,
+    typer.Option(
+        "--link",
+        help="Hard-link unchanged files of a folder if they cannot be cloned; editing a link edits the input.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 
-    Raises:
-        UsageError: there is no name to derive one from, or standard output is asked for twice, or is a terminal, or
-            a report is both named and unwanted.
-    """
-    if no_report and report is not None:
-        raise UsageError("--report and --no-report contradict each other; leave one out")
-    report_path = None if report in (None, "-") else output_path(str(report), "--report")
-    if output == "-":
-        if report == "-":
-            raise UsageError("-o - and --report - both want standard output; give one of them a path")
-        if sys.stdout.isatty():
-            raise UsageError("-o - would write a checkpoint to the terminal; redirect it, or give -o a path")
-        return Destination(None, report_path, force)
-    if output is None and source is None:
-        raise UsageError("a checkpoint from standard input needs a name for the output; give -o PATH, or -o -")
-    path = _beside(source or Path(), command) if output is None else output_path(output, "--output")
-    if no_report or report == "-":
-        return Destination(path, None, force)
-    return Destination(path, report_path or default_report(path), force)
+ReportFile = Annotated[
+    str | None,
+    typer.Option(
+        "--report",
+        metavar="PATH|-",
+        help="Path of the JSON report, or - for stdout (default: next to the output).",
+        rich_help_panel=REPORT,
+    ),
+]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write a report.", rich_help_panel=REPORT)]
 
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue an interrupted run, and keep finished work if this run is interrupted.",
+        rich_help_panel=RUN,
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "-j", "--jobs", min=1, help="Number of threads (default: one per core, at most 8).", rich_help_panel=RUN
+    ),
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors to standard error.", rich_help_panel=RUN)]
 
-def _beside(source: Location, command: str) -> Location:
-    try:
-        return default_output(source, command)
-    except ValueError:
-        raise UsageError(f"nothing can lie beside {show(source)}; give -o a place of its own") from None
+Format = Annotated[
+    ReportFormat | None,
+    typer.Option("--format", help="Report format (default: by the suffix of -o, else table).", rich_help_panel=OUTPUT),
+]
+ReportOutputPath = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH|-",
+        help="Write the report to a file (default: -, which is stdout).",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Plot = Annotated[
+    str | None,
+    typer.Option(
+        "--plot", metavar="FILE", help="Also draw a figure: FILE.png, FILE.svg or FILE.pdf.", rich_help_panel=OUTPUT
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        "--depth", min=0, help="Show N levels of modules in the table (default: what fits).", rich_help_panel=CONTENT
+    ),
+]
+Order = Annotated[
+    Sort, typer.Option("--sort", help="Sort the table; name keeps the order of the file.", rich_help_panel=CONTENT)
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        "--top", min=1, metavar="N", help="Show only the first N parameters, without modules.", rich_help_panel=CONTENT
+    ),
+]
+Schema = Annotated[
+    bool,
+    typer.Option(
+        "--schema",
+        callback=_print_schema,
+        is_eager=True,
+        help="Print the JSON Schema of --format json, and exit.",
+        rich_help_panel=CONTENT,
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="CKPT",
+        help="Compare with an earlier checkpoint; exit 7 unless the only change is new zeros.",
+        rich_help_panel=CONTENT,
+    ),
+]
+AllowChanges = Annotated[
+    bool,
+    typer.Option(
+        "--allow-changes",
+        help="With --baseline: allow changed values, but no zeros that became nonzero.",
+        rich_help_panel=CONTENT,
+    ),
+]
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-under",
+        metavar="[PATTERN=]0.5",
+        help="Exit 7 if the sparsity is below this bound; repeatable.",
+        rich_help_panel=GATE,
+    ),
+]
+FailOver = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-over",
+        metavar="[PATTERN=]0.5",
+        help="Exit 7 if the sparsity is above this bound; repeatable.",
+        rich_help_panel=GATE,
+    ),
+]

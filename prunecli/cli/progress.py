@@ -1,6 +1,6 @@
-"""How far a run is: a bar on a terminal, and a line now and then in a log."""
+"""The progress of a run: a bar on a terminal, a line every few seconds in a log."""
 
-from __future__ import annotations  # rich's names are only there for the type checker
+from __future__ import annotations  # rich's names are imported for the type checker only
 
 import sys
 import threading
@@ -19,19 +19,19 @@ __all__ = ["Lines", "progress"]
 
 _FIRST = 4.0
 _EVERY = 5.0
-"""Seconds before the first line, and between lines: a short run says nothing."""
+"""Seconds before the first line, and between lines: a short run prints none."""
 
 _SHORT = 0.5
-"""Seconds that a run which writes nothing may take before a bar appears."""
+"""Seconds before a delayed bar appears, for runs that write nothing."""
 
 
 @contextmanager
 def progress(
-    checkpoint: AnyCheckpoint, *, quiet: bool, patient: bool = False
+    checkpoint: AnyCheckpoint, *, quiet: bool, delayed: bool = False
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """Tell on standard error how far the block is, which calls what it is given with the bytes done and all bytes.
+    """Yield a callback for the bytes done and the bytes in all that shows them on standard error; None if `quiet`.
 
-    On a terminal it is a bar, at once or, `patient`, after half a second; else a line every few seconds.
+    On a terminal it shows a bar, if `delayed` after half a second; elsewhere a line every few seconds.
     """
     if quiet:
         yield None
@@ -39,19 +39,19 @@ def progress(
         yield Lines(checkpoint.source.label)
     else:
         with ExitStack() as stack:
-            yield _Bar(show(checkpoint.source.label, 40), stack, _SHORT if patient else 0.0)
+            yield _Bar(show(checkpoint.source.label, 40), stack, _SHORT if delayed else 0.0)
 
 
 class _Bar:
-    """A bar of rich's, made when it is needed: rich takes long to import."""
+    """A bar of rich, made when it is first shown: rich takes long to import."""
 
-    def __init__(self, label: str, stack: ExitStack, patience: float) -> None:
+    def __init__(self, label: str, stack: ExitStack, delay: float) -> None:
         self._label = label
         self._stack = stack
-        self._after = time.monotonic() + patience
+        self._after = time.monotonic() + delay
         self._lock = threading.Lock()
         self._shown: tuple[Progress, TaskID] | None = None
-        if not patience:
+        if not delay:
             self._shown = self._show()
 
     def __call__(self, done: int, total: int) -> None:
@@ -81,7 +81,7 @@ class _Bar:
 
 
 class Lines:
-    """Lines like `model.pt: 35 % (1.2 of 3.4 GB), 410 MB/s, 5 s left`, the first after a few seconds."""
+    """Lines such as `model.pt: 35 % (1.2 of 3.4 GB), 410 MB/s, 5 s left`, the first after a few seconds."""
 
     def __init__(self, label: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._label = show(label, 80)
@@ -91,7 +91,7 @@ class Lines:
         self._lock = threading.Lock()
 
     def __call__(self, done: int, total: int) -> None:
-        """Write a line if it is time for one; what reads them may have gone."""
+        """Write a line if it is time for one; the reader of standard error may have gone."""
         if self._clock() < self._next or not self._lock.acquire(blocking=False):
             return
         try:
@@ -107,7 +107,7 @@ class Lines:
 
 
 def _state(done: int, total: int, seconds: float) -> str:
-    """Say how far a run is.
+    """Return the progress in words.
 
     >>> _state(1_190_000_000, 3_400_000_000, 2.9)
     '35 % (1.2 of 3.4 GB), 410 MB/s, 6 s left'
@@ -127,7 +127,7 @@ _UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("bytes",
 
 
 def _duration(seconds: float) -> str:
-    """Write a time in its two largest units.
+    """Return a time in its two largest units.
 
     >>> _duration(4.2), _duration(200), _duration(7800)
     ('5 s', '3 min 20 s', '2 h 10 min')

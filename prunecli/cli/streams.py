@@ -8,7 +8,6 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
 from prunecli.errors import OutputError
-from prunecli.formats.outputs.file import stdout_failure
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -45,6 +44,8 @@ class _Output(FileIO):
         except BrokenPipeError:
             raise
         except OSError as error:
+            from prunecli.formats.outputs.file import stdout_failure
+
             raise stdout_failure(error) from error
 
 

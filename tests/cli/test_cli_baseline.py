@@ -91,7 +91,7 @@ def test_either_side_may_be_a_stream(cli: Cli) -> None:
         (2, ["-", "--baseline", "-"], "one standard input"),
         (2, ["model.pt", "--allow-changes"], "--baseline"),
         (2, ["model.pt", "--baseline", ""], "--baseline is empty"),
-        (2, ["model.pt", "--baseline", "model.pt", "--fail-under", "0.5"], "gate"),
+        (2, ["model.pt", "--baseline", "model.pt", "--fail-under", "0.5"], "--fail-under"),
         (2, ["model.pt", "--baseline", "model.pt", "-p", "nothing*"], "matches nothing"),
         (3, ["model.pt", "--baseline", "absent.pt"], "absent.pt"),
     ],

@@ -420,7 +420,7 @@ def test_what_appears_meanwhile_is_not_replaced(cli: Cli, large: Path, bucket: B
         (6, ["apply", "model.pt", *FC, "-o", "s3://{bucket}"], "name a file in it"),
         (3, ["params", "s3://{bucket}/empty"], "no such object"),
         (3, ["apply", "s3://{bucket}", *FC, "-o", "out"], "folder without an index"),
-        (2, ["apply", "s3://{bucket}", *FC], "nothing can lie beside"),
+        (2, ["apply", "s3://{bucket}", *FC], "no output can be written next to"),
         (2, ["params", "s4://bucket/x.pt"], "known are s3, gs, hf, memory"),
         (2, ["params", "zip://x.pt"], "another file system"),
         (2, ["apply", "shards", *FC, "-o", "s3://{bucket}/o", "--report", "s3://{bucket}/o/r.json"], "beside it"),
@@ -542,4 +542,4 @@ def test_a_list_of_parameters_lies_anywhere(cli: Cli, zoo: Path, bucket: Bucket)
     assert bucket.url("lists/none.txt") in outcome.err
     bucket.put("lists/none.txt", b"")
     outcome = cli("apply", "model.pt", "--params-from", bucket.url("lists/none.txt"), *line, "-o", "x.pt")
-    assert (outcome.code, "holds no names" in outcome.err) == (2, True)
+    assert (outcome.code, "contains no names" in outcome.err) == (2, True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunecli.cli import commands, running
+from prunecli.surgery import jobs
 
 Refusal = Callable[..., str]
 APPLY = ("-p", "fc1.weight", "-a", "0.5")
@@ -89,8 +89,8 @@ def test_selections(refused: Refusal, options: list[str], names: str) -> None:
         (["apply", "model.pt", *APPLY, "--mask-dtype", "int8"], "int8"),
         (["apply", "model.pt", *APPLY, "--untie", "--remove"], "--untie"),
         (["apply", "model.pt", *APPLY, "--mask-dtype", "same", "--remove"], "--mask-dtype"),
-        (["report", "model.pt", "--min-dim", "2"], "--min-dim narrows what --param selects"),
-        (["params", "model.pt", "--min-dim", "2"], "--min-dim narrows what --param selects"),
+        (["report", "model.pt", "--min-dim", "2"], "--min-dim narrows the selection of --param"),
+        (["params", "model.pt", "--min-dim", "2"], "--min-dim narrows the selection of --param"),
         (["apply", "model.pt", *APPLY, "--key", "nowhere"], "nowhere"),
         (["apply", "model.safetensors", *APPLY, "--key", "a"], "--key"),
         (["apply", "model.pt", *APPLY, "-o", ""], "--output is empty"),
@@ -119,7 +119,7 @@ def test_a_stream_without_a_name_for_the_output(refused: Refusal) -> None:
 def test_nothing_is_put_beside_what_is_read_only_or_published(refused: Refusal, url: str) -> None:
     for command in (("apply", url, *APPLY), ("remove", url)):
         line = refused(2, *command)
-        assert "nothing can lie beside" in line
+        assert "no output can be written next to" in line
         assert "give -o" in line
         assert "word" not in line
 
@@ -249,8 +249,8 @@ class TestBugs:
         def explode(*arguments: object, **options: object) -> None:
             raise RuntimeError("boom\x1b[2J\nsecond line")
 
-        monkeypatch.setattr(commands, "list_parameters", explode)
-        monkeypatch.setattr(running, "rewrite", explode)
+        monkeypatch.setattr(jobs, "list_parameters", explode)
+        monkeypatch.setattr(jobs, "rewrite", explode)
 
     @pytest.mark.parametrize("command", [["params", "model.pt"], ["apply", "model.pt", *APPLY]])
     def test_they_are_one_line(self, refused: Refusal, command: list[str]) -> None:

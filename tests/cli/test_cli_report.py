@@ -101,7 +101,7 @@ def test_the_table_in_any_view(cli: Cli) -> None:
 @pytest.mark.parametrize("option", [["--depth", "1"], ["--sort", "size"], ["--top", "3"]])
 @pytest.mark.parametrize("form", ["json", "csv", "markdown", "html"])
 def test_views_are_of_the_table(refused: Refusal, form: str, option: list[str]) -> None:
-    assert "for the table" in refused(2, "report", "model.pt", "--format", form, *option)
+    assert "for tables" in refused(2, "report", "model.pt", "--format", form, *option)
 
 
 @pytest.mark.parametrize("option", [["--depth", "-1"], ["--sort", "zeros"], ["--top", "0"], ["--format", "pdf"]])

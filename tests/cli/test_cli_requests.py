@@ -83,10 +83,10 @@ def test_a_stamp_is_in_the_report_of_what_has_it(cli: Cli) -> None:
     ("arguments", "words"),
     [
         (["model.pt"], "nothing is selected"),
-        (["model.pt", "-p", "*"], "nothing says how much is pruned"),
-        (["model.pt", "--recipe", "r.toml", "-p", "*"], "--recipe says what is pruned, and -p does, too"),
-        (["model.pt", "--recipe", "r.toml", "-a", "1"], "and -a does, too"),
-        (["model.pt", "--from-report", "r.json", "--global"], "and --global does, too"),
+        (["model.pt", "-p", "*"], "the amount is missing"),
+        (["model.pt", "--recipe", "r.toml", "-p", "*"], "--recipe and -p both say what is pruned"),
+        (["model.pt", "--recipe", "r.toml", "-a", "1"], "and -a both say"),
+        (["model.pt", "--from-report", "r.json", "--global"], "and --global both say"),
         (["model.pt", "--from-report", "r.json", "--recipe", "r.toml"], "both say what is pruned"),
         (["model.pt", "--from-report", "r.json", "--seed", "1"], "and --seed asks for others"),
         (["model.pt", "--from-report", "r.json", "--zeros-are-pruned"], "and --zeros-are-pruned asks for others"),
@@ -121,7 +121,7 @@ def test_files_that_are_no_requests(refused: Refusal, code: int, arguments: list
 
 def test_a_report_of_another_command_is_no_request(cli: Cli, refused: Refusal) -> None:
     Path("r.json").write_text(cli("report", "model.pt", "--format", "json").out)
-    assert "of 'report', which draws no masks" in refused(2, "apply", "model.pt", "--from-report", "r.json")
+    assert "of 'report', which makes no masks" in refused(2, "apply", "model.pt", "--from-report", "r.json")
 
 
 @pytest.mark.parametrize(

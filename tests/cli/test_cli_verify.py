@@ -26,7 +26,7 @@ def test_what_apply_wrote_is_what_it_told(cli: Cli) -> None:
     outcome = cli("verify", *FILES)
     assert (outcome.code, outcome.err) == (0, "")
     (line,) = outcome.out.splitlines()
-    assert line.startswith("model.pruned.safetensors is what the report says: ")
+    assert line.startswith("model.pruned.safetensors matches its report: ")
     assert cli("verify", "-", FILES[1], stdin=Path(FILES[0])).code == 0
     assert cli("verify", FILES[0], "-", stdin=Path(FILES[1])).code == 0
 
@@ -105,7 +105,7 @@ def test_the_report_beside_the_checkpoint_need_not_be_named(cli: Cli, refused: R
     assert "model.safetensors has no model.safetensors.report.json beside it" in refused(
         2, "verify", "model.safetensors"
     )
-    assert "nothing lies beside standard input" in refused(2, "verify", "-", stdin=Path(FILES[0]))
+    assert "no report next to it" in refused(2, "verify", "-", stdin=Path(FILES[0]))
 
 
 @pytest.mark.usefixtures("pruned")
@@ -136,5 +136,5 @@ def test_the_report_beside_a_folder(cli: Cli, folder: Path) -> None:
 def test_an_export_archive_is_verified_by_the_report_beside_it(cli: Cli, folder: Path) -> None:
     torch.export.save(torch.export.export(torch.nn.Linear(6, 4), (torch.ones(2, 6),)), folder / "m.pt2")
     assert cli("apply", "m.pt2", "-p", "weight", "-a", "0.5", "--remove", "-o", "out.pt2").code == 0
-    assert cli("verify", "out.pt2").out == "out.pt2 is what the report says: 2 parameters, 28 elements, 12 zeros\n"
+    assert cli("verify", "out.pt2").out == "out.pt2 matches its report: 2 parameters, 28 elements, 12 zeros\n"
     assert cli("verify", "m.pt2", "out.pt2.report.json").code == 7

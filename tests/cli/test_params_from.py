@@ -61,7 +61,7 @@ def test_a_grep_that_finds_nothing_prunes_nothing(folder: Path) -> None:
     done = shell("prunecli params model.pt | grep none | prunecli apply model.pt --params-from - -a 0.5")
     assert done.returncode == 2
     assert done.stderr == (
-        "prunecli: error: --params-from: standard input holds no names; did what made it find any?\n"
+        "prunecli: error: --params-from: standard input contains no names; check the command that wrote it\n"
     )
     assert sorted(folder.iterdir()) == before
 
@@ -129,13 +129,13 @@ def test_it_selects_masks_to_bake(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "holds no names"),
-        (b"\n\n \n", "holds no names"),
-        (b"\xff\xfe", "is no text"),
-        (b"a\0b", "is no text"),
+        (b"", "contains no names"),
+        (b"\n\n \n", "contains no names"),
+        (b"\xff\xfe", "is not text"),
+        (b"a\0b", "is not text"),
         (b"none\n", "matches nothing"),
-        (b"bn1.running_mean\tfloat32\t8\tby exact name only\n", "what patterns leave alone"),
-        (b"bn1.running_mean\tfloat32\t8\tstatistic\n", "by their exact names"),
+        (b"bn1.running_mean\tfloat32\t8\tby exact name only\n", "that patterns do not select"),
+        (b"bn1.running_mean\tfloat32\t8\tstatistic\n", "give their exact names"),
     ],
 )
 def test_lists_that_select_nothing(refused: Refusal, content: bytes, words: str) -> None:
@@ -155,7 +155,7 @@ def test_refusals(refused: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_of_a_checkpoint_is_no_list(refused: Refusal) -> None:
-    assert "is no text" in refused(2, "params", "model.pt", "--params-from", "model.pt")
+    assert "is not text" in refused(2, "params", "model.pt", "--params-from", "model.pt")
 
 
 def test_a_list_of_every_tensor_selects_what_a_star_selects(cli: Cli) -> None:

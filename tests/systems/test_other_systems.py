@@ -53,7 +53,7 @@ def test_a_file_comes_out_as_on_linux(folder: Path, name: str) -> None:
     there(folder, "apply", name, *MASK, "-o", "macos.out")
     assert Path("macos.out").read_bytes() == Path("linux.out").read_bytes()
     assert there(folder, "verify", "macos.out") == b"".join(
-        (b"macos.out is what the report says: ", there(folder, "verify", "linux.out").partition(b": ")[2])
+        (b"macos.out matches its report: ", there(folder, "verify", "linux.out").partition(b": ")[2])
     )
     there(folder, "remove", "macos.out", "-o", "baked.out", "-q")
     assert run(["remove", "linux.out", "-o", "linux-baked.out", "-q"]) == 0

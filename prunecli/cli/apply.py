@@ -1,0 +1,57 @@
+"""`prunecli apply`. The commands import what they need when they run, so that `--help` starts fast."""
+
+from prunecli.cli import options as opt
+
+
+def apply(
+    checkpoint: opt.Checkpoint,
+    amount: opt.Amount = None,
+    param: opt.Params = None,
+    params_from: opt.ParamsFrom = None,
+    exclude: opt.Exclude = None,
+    global_: opt.Global = False,
+    recipe: opt.Recipe = None,
+    from_report: opt.FromReport = None,
+    seed: opt.Seed = None,
+    key_prefix: opt.KeyPrefix = None,
+    remove: opt.Remove = None,
+    mask_dtype: opt.MaskType = None,
+    key: opt.Key = None,
+    foreign: opt.Foreign = False,
+    follow_links: opt.FollowLinks = False,
+    untie: opt.Untie = False,
+    min_dim: opt.MinDim = 0,
+    zeros_are_pruned: opt.ZerosArePruned = False,
+    with_state: opt.WithState = False,
+    stamp: opt.Stamp = False,
+    output: opt.Output = None,
+    report: opt.ReportFile = None,
+    no_report: opt.NoReport = False,
+    dry_run: opt.DryRun = False,
+    force: opt.Force = False,
+    resume: opt.Resume = False,
+    link: opt.Link = False,
+    jobs: opt.Jobs = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Prune random elements: weight -> weight_orig + weight_mask, or zeros with --remove."""
+    from prunecli.cli.parse import destination_of, selection_of
+    from prunecli.cli.run import Verbosity, carry_out, run_options
+    from prunecli.core.amount import parse_amount
+    from prunecli.formats.base import ReadOptions
+    from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
+    from prunecli.surgery.jobs import prepare_apply
+    from prunecli.surgery.places import checkpoint_location
+
+    selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
+    overrides = RequestOverrides(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
+    parsed = None if amount is None else parse_amount(amount)
+    options = ApplyOptions(selection, parsed, global_, overrides, recipe, from_report, stamp)
+    source = checkpoint_location(checkpoint)
+    check_options(options, stdin_is_taken=source is None)
+    destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
+    reading = ReadOptions(key, foreign, follow_links)
+    with run_options(jobs, resume=resume, link=link) as run:
+        verbosity = Verbosity(quiet or not run.ranks.is_leader, report == "-")
+        with prepare_apply(source, options, destination, reading, run, verbosity.note) as job:
+            carry_out(job, verbosity, dry_run=dry_run)

@@ -1,0 +1,69 @@
+"""`prunecli report --baseline`: the comparison of a checkpoint with an earlier one."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunecli.errors import UsageError
+from prunecli.formats.base import ReadOptions
+from prunecli.formats.io.locations import Location
+from prunecli.formats.opening import AnyCheckpoint
+from prunecli.formats.outputs.output import Output, write_output
+from prunecli.reporting.comparison import WRITERS
+from prunecli.reporting.options import ReportFormat, TableOptions
+from prunecli.reporting.output import ReportOutput
+from prunecli.surgery.compare.model import check_comparison
+from prunecli.surgery.jobs import compare_with
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.places import checkpoint_location
+from prunecli.surgery.report.gates import Gate
+from prunecli.surgery.run.resume import Run
+
+__all__ = ["Diff", "plan_diff"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """The earlier checkpoint (None: standard input), and how the comparison is written and judged."""
+
+    baseline: Location | None
+    format: ReportFormat
+    target: Output | None
+    allow_changes: bool
+
+    def compare(self, checkpoint: AnyCheckpoint, reading: ReadOptions, selection: Selection | None, run: Run) -> None:
+        """Compare an open checkpoint with the earlier one, write the comparison, and check it.
+
+        Raises:
+            ThresholdError: as `check_comparison`.
+            PrunecliError: as `compare_with`; or the comparison cannot be written.
+        """
+        comparison = compare_with(self.baseline, checkpoint, reading, selection, run)
+        text = WRITERS[self.format](comparison)
+        if self.target is None:
+            sys.stdout.write(text)
+        else:
+            write_output(self.target, text.encode("utf-8"))
+        check_comparison(comparison, allow_changes=self.allow_changes)
+
+
+def plan_diff(baseline: str | None, output: ReportOutput, gates: Sequence[Gate], *, allow_changes: bool) -> Diff | None:
+    """Return what `--baseline` asks for, None without it.
+
+    Raises:
+        UsageError: it is empty, or other options contradict it, or comparisons are not written in this format.
+    """
+    if baseline is None:
+        if allow_changes:
+            raise UsageError("--allow-changes is an option of --baseline; add that, or leave it out")
+        return None
+    if not baseline:
+        raise UsageError("--baseline is empty; give the path of the earlier checkpoint")
+    if gates:
+        raise UsageError("--baseline compares, and checks no --fail-under or --fail-over; leave one of them out")
+    if output.figure is not None or output.table != TableOptions():
+        raise UsageError("a comparison has no figure and no tree; leave --plot, --depth, --sort and --top out")
+    if output.format not in WRITERS:
+        known = ", ".join(WRITERS)
+        raise UsageError(f"a comparison is written as {known}, not as {output.format}; choose one with --format")
+    return Diff(checkpoint_location(baseline), output.format, output.target, allow_changes)

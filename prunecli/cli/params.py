@@ -1,0 +1,28 @@
+"""`prunecli params`."""
+
+from prunecli.cli import options as opt
+
+
+def params(
+    checkpoint: opt.Checkpoint,
+    param: opt.Params = None,
+    params_from: opt.ParamsFrom = None,
+    exclude: opt.Exclude = None,
+    min_dim: opt.MinDim = 0,
+    all_: opt.All = False,
+    key: opt.Key = None,
+    foreign: opt.Foreign = False,
+    follow_links: opt.FollowLinks = False,
+) -> None:
+    """List the parameters that can be pruned: name, type, shape, state; one per line in a pipe."""
+    from prunecli.cli.parse import selection_of
+    from prunecli.cli.run import Verbosity, print_inventory, run_options
+    from prunecli.formats.base import ReadOptions
+    from prunecli.surgery.jobs import list_parameters, list_tensors, open_for_ranks
+    from prunecli.surgery.places import checkpoint_location
+
+    selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
+    source, reading = checkpoint_location(checkpoint), ReadOptions(key, foreign, follow_links)
+    with run_options() as run, open_for_ranks(source, reading, run, Verbosity(not run.ranks.is_leader).note) as opened:
+        if run.ranks.is_leader:
+            print_inventory(opened, (list_tensors if all_ else list_parameters)(opened, selection), tensors=all_)

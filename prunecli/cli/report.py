@@ -1,0 +1,63 @@
+"""`prunecli report`."""
+
+from prunecli.cli import options as opt
+
+
+def report(
+    checkpoint: opt.Checkpoint,
+    param: opt.Params = None,
+    params_from: opt.ParamsFrom = None,
+    exclude: opt.Exclude = None,
+    min_dim: opt.MinDim = 0,
+    key: opt.Key = None,
+    foreign: opt.Foreign = False,
+    follow_links: opt.FollowLinks = False,
+    form: opt.Format = None,
+    output: opt.ReportOutputPath = None,
+    plot: opt.Plot = None,
+    depth: opt.Depth = None,
+    sort: opt.Order = "name",
+    top: opt.Top = None,
+    schema: opt.Schema = False,
+    fail_under: opt.FailUnder = None,
+    fail_over: opt.FailOver = None,
+    baseline: opt.Baseline = None,
+    allow_changes: opt.AllowChanges = False,
+    force: opt.Force = False,
+    jobs: opt.Jobs = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Report the sparsity of a checkpoint's parameters, or compare it with an earlier checkpoint."""
+    from prunecli.cli.diff import plan_diff
+    from prunecli.cli.parse import selection_of
+    from prunecli.cli.run import Verbosity, print_report, run_options, with_progress
+    from prunecli.formats.base import ReadOptions
+    from prunecli.reporting.options import TableOptions
+    from prunecli.reporting.output import plan_report_output
+    from prunecli.surgery.jobs import measure_checkpoint, open_for_ranks, report_beside, with_recorded_key
+    from prunecli.surgery.places import checkpoint_location
+    from prunecli.surgery.report.gates import check_gates, parse_gate
+
+    table, file = TableOptions(depth, sort, top), None if output == "-" else output
+    written = plan_report_output(form, file, plot, table, force=force)
+    gates = [parse_gate("under", text) for text in fail_under or ()]
+    gates += [parse_gate("over", text) for text in fail_over or ()]
+    diff = plan_diff(baseline, written, gates, allow_changes=allow_changes)
+    source = checkpoint_location(checkpoint)
+    reading = ReadOptions(key, foreign, follow_links)
+    if diff is not None:
+        reading = with_recorded_key(reading, report_beside(source))
+    selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
+    with run_options(jobs) as run:
+        verbosity = Verbosity(quiet or not run.ranks.is_leader)
+        with (
+            open_for_ranks(source, reading, run, verbosity.note) as opened,
+            with_progress(run, opened, verbosity) as shown,
+        ):
+            if diff is not None:
+                diff.compare(opened, reading, selection, shown)
+                return
+            found = measure_checkpoint(opened, selection, shown, key=key, pictures=written.pictures)
+        if run.ranks.is_leader:
+            print_report(found, written)
+            check_gates(found, gates)

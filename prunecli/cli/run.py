@@ -1,0 +1,164 @@
+"""What the commands share when they run: ranks, notes, a plan carried out or only printed, results."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from prunecli.cli.notes import closing_notes, note, plan_notes, result_notes
+from prunecli.cli.progress import progress
+from prunecli.errors import show
+from prunecli.formats.opening import AnyCheckpoint
+from prunecli.reporting.format import rendered
+from prunecli.reporting.layout import Column, Row, lay_out
+from prunecli.reporting.numbers import label_of, shape_of
+from prunecli.reporting.options import ReportFormat
+from prunecli.reporting.output import ReportOutput
+from prunecli.reporting.terminal import screen_of
+from prunecli.reporting.text import as_text, done_as_text
+from prunecli.surgery.jobs import PreparedRewrite
+from prunecli.surgery.names.inventory import InventoryEntry
+from prunecli.surgery.names.select import LONGEST
+from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.recipe import render_recipe
+from prunecli.surgery.report.codec import render_json
+from prunecli.surgery.report.measure import Report
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.ranks import ranks_of_launcher
+from prunecli.surgery.run.resume import Run
+from prunecli.surgery.verify import Verification
+
+__all__ = [
+    "Verbosity",
+    "carry_out",
+    "print_inventory",
+    "print_report",
+    "run_options",
+    "verification_text",
+    "with_progress",
+]
+
+_DIFFERENCES = 10
+"""Differences that `verify` prints."""
+
+
+@contextmanager
+def run_options(jobs: int | None = None, *, resume: bool = False, link: bool = False) -> Iterator[Run]:
+    """Join the ranks of a launcher, if there are any, and yield how to run."""
+    with ranks_of_launcher() as ranks:
+        yield Run(jobs, None, ranks, resume or ranks.restarts > 0, resume or ranks.restartable, link)
+
+
+@dataclass(frozen=True, slots=True)
+class Verbosity:
+    """What a run prints: errors alone if `quiet`; `report_to_stdout` prints the report instead of the output's path."""
+
+    quiet: bool
+    report_to_stdout: bool = False
+
+    def note(self, text: str) -> None:
+        """Print a note."""
+        if not self.quiet:
+            note(text)
+
+
+@contextmanager
+def with_progress(run: Run, checkpoint: AnyCheckpoint, verbosity: Verbosity) -> Iterator[Run]:
+    """Yield a run that shows its progress, for commands that write nothing."""
+    with progress(checkpoint, quiet=verbosity.quiet, delayed=True) as ticks:
+        yield replace(run, progress=ticks)
+
+
+def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool) -> None:
+    """Carry a plan out and show the result, or print the plan and check that it could be carried out."""
+    for text in plan_notes(job):
+        verbosity.note(text)
+    if dry_run:
+        if job.run.ranks.is_leader:
+            _print_plan(job.plan, job.destination)
+            job.rehearse()
+        return
+    with progress(job.checkpoint, quiet=verbosity.quiet) as ticks:
+        report = job.rewrite(ticks)
+    if job.run.ranks.is_leader:
+        for text in result_notes(report):
+            verbosity.note(text)
+        _print_result(report, job.destination, verbosity)
+        if not verbosity.quiet:
+            for text in closing_notes(job):
+                note(text)
+
+
+def _print_result(report: Report, destination: Destination, verbosity: Verbosity) -> None:
+    """Print the table on standard error, and on standard output the path of the output, or the report."""
+    if not verbosity.quiet:
+        if report.seed is not None:
+            sys.stderr.write(f"seed {report.seed}\n")
+        sys.stderr.write(done_as_text(report, screen_of(sys.stderr)))
+    if verbosity.report_to_stdout:
+        sys.stdout.write(render_json(report).decode("ascii"))
+    elif destination.path is not None:
+        # As bytes: a path may have any bytes, and must reach the next command of a script unchanged.
+        sys.stdout.buffer.write(os.fsencode(str(destination.path)) + b"\n")
+
+
+def _print_plan(plan: Plan, destination: Destination) -> None:
+    """Print on standard error what a run would do, and on standard output a recipe that does the same."""
+    rows = []
+    for name, planned in plan.planned.items():
+        figures = (planned.parameter.weight.elements, planned.census.candidates, planned.pruned_now)
+        tie = f" = {', '.join(map(label_of, planned.tied_to))}" if planned.tied_to else ""
+        rows.append(Row(label_of(name) + tie, [f"{figure:,}" for figure in figures]))
+    columns = [Column("elements"), Column("left"), Column("to prune")]
+    sys.stderr.writelines(f"{line}\n" for line in lay_out("parameter", columns, rows, screen_of(sys.stderr)))
+    where = "standard output" if destination.path is None else show(destination.path)
+    seed = "" if plan.seed is None else f", seed {plan.seed}"
+    sys.stderr.write(f"would write {where}{seed}; nothing is written\n")
+    if plan.prune is not None:
+        sys.stdout.write(render_recipe(plan.prune))
+
+
+def print_report(report: Report, output: ReportOutput) -> None:
+    """Write a report to its files, or to standard output without a file."""
+    output.write(report)
+    if output.target is not None:
+        return
+    if output.format is ReportFormat.TABLE:
+        sys.stdout.write(as_text(report, screen_of(sys.stdout), output.table))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(rendered(report, output.format))
+
+
+def print_inventory(checkpoint: AnyCheckpoint, entries: Sequence[InventoryEntry], *, tensors: bool) -> None:
+    """Print the list of `params`: a table on a terminal, else a line of fields separated by tabs for each entry."""
+    rows = [
+        (label_of(each.name, LONGEST), each.tensor.dtype.name, shape_of(each.tensor.shape), each.state)
+        for each in entries
+    ]
+    if not sys.stdout.isatty():
+        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
+        return
+    columns = [Column("type", right=False, drop=2), Column("shape", right=False, drop=1), Column("state", right=False)]
+    heading = "tensor" if tensors else "parameter"
+    table = lay_out(heading, columns, [Row(name, rest) for name, *rest in rows], screen_of(sys.stdout))
+    sys.stdout.writelines(f"{line}\n" for line in table)
+    if checkpoint.wrapper:
+        note(f"the key of the state dict is {show(checkpoint.wrapper)}")
+
+
+def verification_text(label: str, found: Verification) -> str:
+    """Return a verification in words; `label` names the checkpoint and is safe to print."""
+    differences = found.differences
+    if not differences:
+        unsummed = found.parameters - found.summed
+        but = f" ({unsummed:,} of them without a checksum of their values)" if unsummed else ""
+        return (
+            f"{label} matches its report: {found.parameters:,} parameters{but}, {found.elements:,} elements, "
+            f"{found.zeros:,} zeros\n"
+        )
+    lines = [f"{each}\n" for each in differences[:_DIFFERENCES]]
+    if len(differences) > _DIFFERENCES:
+        lines.append(f"and {len(differences) - _DIFFERENCES:,} more\n")
+    return "".join(lines)

@@ -1,0 +1,38 @@
+"""`prunecli verify`."""
+
+import sys
+from functools import cache
+
+from prunecli.cli import options as opt
+
+
+def verify(
+    checkpoint: opt.Checkpoint,
+    report: opt.ReportPath = None,
+    key: opt.Key = None,
+    foreign: opt.Foreign = False,
+    follow_links: opt.FollowLinks = False,
+    jobs: opt.Jobs = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Check that a checkpoint matches its report; exit 7 if it does not."""
+    from prunecli.cli.run import Verbosity, run_options, verification_text, with_progress
+    from prunecli.formats.base import ReadOptions
+    from prunecli.formats.opening import check_unchanged
+    from prunecli.surgery.jobs import open_for_ranks, report_reader, with_recorded_key
+    from prunecli.surgery.places import checkpoint_location
+    from prunecli.surgery.verify import check_verification, verify_checkpoint
+
+    source = checkpoint_location(checkpoint)
+    report_of = cache(report_reader(source, report))
+    reading = ReadOptions(key, foreign, follow_links)
+    with run_options(jobs) as run:
+        verbosity = Verbosity(quiet or not run.ranks.is_leader)
+        with open_for_ranks(source, lambda: with_recorded_key(reading, report_of()), run, verbosity.note) as opened:
+            expected = run.ranks.from_leader(report_of)
+            with with_progress(run, opened, verbosity) as shown:
+                result = verify_checkpoint(opened, expected, shown)
+            check_unchanged(opened)
+            if run.ranks.is_leader:
+                sys.stdout.write(verification_text(opened.source.label, result))
+                check_verification(result)

@@ -1,0 +1,63 @@
+"""Where a report is written, and in which format: checked before the checkpoint is read, written when it is counted."""
+
+from dataclasses import dataclass
+
+from prunecli.errors import UsageError
+from prunecli.formats.outputs.output import Output, check_output, write_output
+from prunecli.reporting.format import form_of, rendered
+from prunecli.reporting.options import ReportFormat, TableOptions
+from prunecli.reporting.plot import check_plot, draw
+from prunecli.surgery.places import output_location
+from prunecli.surgery.report.measure import Report
+
+__all__ = ["ReportOutput", "plan_report_output"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOutput:
+    """A report's format, its file (None without one), and the file and format of its figure."""
+
+    format: ReportFormat
+    table: TableOptions
+    target: Output | None
+    figure: tuple[Output, str] | None
+
+    @property
+    def pictures(self) -> bool:
+        """Whether it shows where the zeros of single parameters lie."""
+        return self.format is ReportFormat.HTML or self.figure is not None
+
+    def write(self, report: Report) -> None:
+        """Write the files.
+
+        Raises:
+            OutputError: one cannot be written.
+        """
+        if self.figure is not None:
+            target, kind = self.figure
+            write_output(target, draw(report, kind))
+        if self.target is not None:
+            write_output(self.target, rendered(report, self.format, view=self.table))
+
+
+def plan_report_output(
+    form: ReportFormat | None, output: str | None, plot: str | None, table: TableOptions, *, force: bool
+) -> ReportOutput:
+    """Return a report's output; an `output` of None writes no file.
+
+    Raises:
+        UsageError: a file's suffix stands for no format, the format is not a table and has options of one, or
+            matplotlib is not installed.
+        OutputError: a file exists (without `force`), or cannot be written.
+    """
+    file = None if output is None else output_location(output, "--output")
+    if form is None:
+        form = ReportFormat.TABLE if file is None else form_of(file.name)
+    if form is not ReportFormat.TABLE and table != TableOptions():
+        raise UsageError(f"--depth, --sort and --top are for tables; leave them out, or leave --format {form} out")
+    figure = None
+    if plot is not None:
+        place = output_location(plot, "--plot")
+        kind = check_plot(place.name)
+        figure = check_output(place, force=force, option="--plot"), kind
+    return ReportOutput(form, table, None if file is None else check_output(file, force=force), figure)

@@ -1,0 +1,135 @@
+"""The request of `apply`: from options, from a recipe with options over it, or from a report that is reproduced."""
+
+from dataclasses import dataclass, replace
+
+from prunecli.core.amount import Amount
+from prunecli.errors import UsageError
+from prunecli.formats.opening import AnyCheckpoint
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.places import input_location
+from prunecli.surgery.plan.plan import Plan, plan_prune
+from prunecli.surgery.plan.recipe import read_recipe
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
+from prunecli.surgery.plan.with_state import with_state
+from prunecli.surgery.replay import plan_replay
+from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.provenance import stamped
+from prunecli.surgery.report.reading import read_report
+
+__all__ = ["ApplyOptions", "ApplyRequest", "RequestOverrides", "check_options", "plan_request", "read_request"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOverrides:
+    """Options that override a recipe or a report; None and False where they are not given."""
+
+    seed: int | None = None
+    remove: bool | None = None
+    mask_dtype: str | None = None
+    untie: bool = False
+    zeros_are_pruned: bool = False
+    key_prefix: str | None = None
+    with_state: bool = False
+
+    def changing_masks(self) -> str | None:
+        """Return the first option that would give other masks than a report records, None without one."""
+        if self.seed is not None:
+            return "--seed"
+        if self.key_prefix is not None:
+            return "--key-prefix"
+        return "--zeros-are-pruned" if self.zeros_are_pruned else None
+
+    def over(self, prune: PruneRequest) -> PruneRequest:
+        """Return a request with these options in place of its own."""
+        return replace(
+            prune,
+            seed=prune.seed if self.seed is None else self.seed,
+            remove=prune.remove if self.remove is None else self.remove,
+            mask_dtype=prune.mask_dtype if self.mask_dtype is None else self.mask_dtype,
+            untie=prune.untie or self.untie,
+            zeros_are_pruned=prune.zeros_are_pruned or self.zeros_are_pruned,
+            key_prefix=prune.key_prefix if self.key_prefix is None else self.key_prefix,
+            with_state=prune.with_state or self.with_state,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """The options of `apply` that say what is pruned, as given; `recipe` and `report` are files to read, or `-`."""
+
+    selection: Selection | None
+    amount: Amount | None
+    global_: bool
+    overrides: RequestOverrides
+    recipe: str | None = None
+    report: str | None = None
+    stamp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyRequest:
+    """A request, and the report whose masks it reproduces, if it does."""
+
+    prune: PruneRequest
+    report: Report | None = None
+
+
+def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
+    """Refuse options that contradict each other, before anything is opened.
+
+    Raises:
+        UsageError: no option says what is pruned, or two do.
+    """
+    given = (("-p", options.selection is not None), ("-a", options.amount is not None), ("--global", options.global_))
+    conflicting = next((option for option, is_given in given if is_given), None)
+    if options.overrides.remove and options.overrides.mask_dtype is not None:
+        raise UsageError("--remove writes no masks, and --mask-dtype is their type; leave one out")
+    if options.recipe is not None and options.report is not None:
+        raise UsageError("--recipe and --from-report both say what is pruned; leave one out")
+    for option, place in (("--recipe", options.recipe), ("--from-report", options.report)):
+        if place is not None and conflicting:
+            raise UsageError(f"{option} and {conflicting} both say what is pruned; leave one out")
+        if place == "-" and stdin_is_taken:
+            raise UsageError(f"the checkpoint and {option} cannot both come from standard input; give one a path")
+    others = options.overrides.changing_masks()
+    if options.report is not None and others is not None:
+        raise UsageError(f"--from-report reproduces recorded masks, and {others} asks for others; leave one out")
+    if options.recipe is None and options.report is None:
+        if options.selection is None:
+            raise UsageError("nothing is selected; add -p NAME or a pattern like -p '*.weight'")
+        if options.amount is None:
+            raise UsageError("the amount is missing; add -a 0.5, -a 50% or a count like -a 1000")
+
+
+def read_request(options: ApplyOptions) -> ApplyRequest:
+    """Return the request that checked options make; reads the recipe or the report.
+
+    Raises:
+        UsageError: the recipe is wrong, or the report is of another command.
+        UnreadableError: the recipe or the report cannot be read.
+        DamagedError: the report is not one of prunecli.
+    """
+    if options.report is not None:
+        report = read_report(input_location(options.report, "--from-report"))
+        if report.prune is None:
+            raise UsageError(f"the report is of '{report.command}', which makes no masks; give one of 'apply'")
+        return ApplyRequest(options.overrides.over(report.prune), report)
+    if options.recipe is not None:
+        return ApplyRequest(options.overrides.over(read_recipe(input_location(options.recipe, "--recipe"))))
+    if options.selection is None or options.amount is None:
+        raise UsageError("nothing is selected; add -p NAME and -a 0.5")
+    group = PruneGroup(options.selection, options.amount, options.global_)
+    return ApplyRequest(options.overrides.over(PruneRequest((group,))))
+
+
+def plan_request(checkpoint: AnyCheckpoint, request: ApplyRequest, *, stamp: bool) -> Plan:
+    """Return the plan of a request, with a stamp in the metadata if asked for.
+
+    Raises:
+        PrunecliError: as `plan_prune`, `plan_replay`, `with_state` and `stamped`.
+    """
+    prune, report = request.prune, request.report
+    plan = plan_prune(checkpoint, prune) if report is None else plan_replay(checkpoint, report, prune)
+    if prune.with_state:
+        plan = with_state(checkpoint, plan)
+    return stamped(checkpoint, plan) if stamp else plan

@@ -1,0 +1,224 @@
+"""The steps of each command between its options and its result, shared by the command line and `prunecli.files`."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from prunecli.errors import PrunecliError, UsageError
+from prunecli.formats.base import ReadOptions
+from prunecli.formats.folders.model_parallel import slices_note
+from prunecli.formats.io.locations import Location
+from prunecli.formats.opening import AnyCheckpoint, check_unchanged, open_any
+from prunecli.surgery.apply import ApplyOptions, plan_request, read_request
+from prunecli.surgery.compare.compare import compare
+from prunecli.surgery.compare.model import Comparison
+from prunecli.surgery.names.absent import check_absent
+from prunecli.surgery.names.inventory import InventoryEntry, inventory, matching, state_of
+from prunecli.surgery.names.parameters import parameters_of
+from prunecli.surgery.names.select import Selection, select
+from prunecli.surgery.places import input_location
+from prunecli.surgery.plan.plan import Plan, plan_bake
+from prunecli.surgery.plan.request import PruneRequest
+from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.report.reading import read_report, read_report_beside
+from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
+from prunecli.surgery.run.destination import Destination, Progress
+from prunecli.surgery.run.resume import Run
+
+__all__ = [
+    "PreparedRewrite",
+    "compare_with",
+    "list_parameters",
+    "list_tensors",
+    "measure_checkpoint",
+    "open_for_ranks",
+    "prepare_apply",
+    "prepare_remove",
+    "report_beside",
+    "report_reader",
+    "with_recorded_key",
+]
+
+
+def _ignore(text: str) -> None:
+    pass
+
+
+@contextmanager
+def open_for_ranks(
+    source: Location | None,
+    reading: ReadOptions | Callable[[], ReadOptions],
+    run: Run,
+    note: Callable[[str], None] = _ignore,
+) -> Iterator[AnyCheckpoint]:
+    """Open a checkpoint, each rank for itself, and pass on its notes; a `reading` to be found is found by the leader.
+
+    Raises:
+        UsageError: several ranks would read standard input.
+        PrunecliError: as `open_any`.
+    """
+    if source is None and run.ranks.size > 1:
+        raise UsageError("several ranks cannot read one standard input; give the checkpoint's path")
+    with ExitStack() as stack:
+        options = reading if isinstance(reading, ReadOptions) else run.ranks.from_leader(reading)
+        checkpoint = run.ranks.on_all(lambda: stack.enter_context(open_any(source, options)))
+        for sentence in filter(None, (*checkpoint.notes, slices_note(source, checkpoint))):
+            note(sentence)
+        yield checkpoint
+
+
+def with_recorded_key(reading: ReadOptions, report: Report | None) -> ReadOptions:
+    """Return how to read the checkpoint of a report: by the key that the report records, unless another is given."""
+    if reading.key is not None or report is None or report.key is None:
+        return reading
+    return replace(reading, key=report.key, recorded=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRewrite:
+    """An open checkpoint, the plan for it, and where the result goes."""
+
+    checkpoint: AnyCheckpoint
+    plan: Plan
+    destination: Destination
+    run: Run
+
+    def rewrite(self, progress: Progress | None = None) -> Report:
+        """Carry the plan out; raises as `rewrite.rewrite`."""
+        return rewrite(self.checkpoint, self.plan, self.destination, replace(self.run, progress=progress))
+
+    def rehearse(self) -> None:
+        """Check that the plan could be carried out; raises as `rewrite.rehearse`."""
+        rehearse(self.checkpoint, self.plan, self.destination, self.run)
+
+
+@contextmanager
+def prepare_apply(
+    source: Location | None,
+    options: ApplyOptions,
+    destination: Destination,
+    reading: ReadOptions,
+    run: Run,
+    note: Callable[[str], None] = _ignore,
+) -> Iterator[PreparedRewrite]:
+    """Open a checkpoint and plan what checked options of `apply` ask for.
+
+    Raises:
+        PrunecliError: as `read_request`, `open_for_ranks` and `plan_request`.
+    """
+    ranks, requested = run.ranks, functools.cache(lambda: read_request(options))
+    with open_for_ranks(source, lambda: with_recorded_key(reading, requested().report), run, note) as checkpoint:
+        request = ranks.from_leader(requested)
+        request = replace(request, prune=_with_resumed_seed(request.prune, checkpoint, destination, run))
+        plan = ranks.from_leader(lambda: plan_request(checkpoint, request, stamp=options.stamp))
+        key = with_recorded_key(reading, request.report).key
+        yield PreparedRewrite(checkpoint, replace(plan, key=key), destination, run)
+
+
+@contextmanager
+def prepare_remove(
+    source: Location | None,
+    selection: Selection | None,
+    destination: Destination,
+    reading: ReadOptions,
+    run: Run,
+    note: Callable[[str], None] = _ignore,
+) -> Iterator[PreparedRewrite]:
+    """Open a checkpoint and plan to bake its masks, all or the selected ones.
+
+    Raises:
+        PrunecliError: as `open_for_ranks` and `plan_bake`.
+    """
+    with open_for_ranks(source, reading, run, note) as checkpoint:
+        plan = run.ranks.from_leader(lambda: plan_bake(checkpoint, selection))
+        yield PreparedRewrite(checkpoint, replace(plan, key=reading.key), destination, run)
+
+
+def _with_resumed_seed(
+    prune: PruneRequest, checkpoint: AnyCheckpoint, destination: Destination, run: Run
+) -> PruneRequest:
+    """Return a request without a seed with that of the unfinished output, if the run resumes one."""
+    if prune.seed is None and run.resume:
+        return replace(prune, seed=run.ranks.from_leader(lambda: unfinished(checkpoint, destination)))
+    return prune
+
+
+def measure_checkpoint(
+    checkpoint: AnyCheckpoint, selection: Selection | None, run: Run, *, key: str | None, pictures: bool
+) -> Report:
+    """Return the report of an open checkpoint, which nobody changed meanwhile.
+
+    Raises:
+        PrunecliError: as `measure` and `check_unchanged`.
+    """
+    report = measure(checkpoint, selection, run, structure=True, pictures=pictures)
+    check_unchanged(checkpoint)
+    return replace(report, key=key)
+
+
+def compare_with(
+    baseline: Location | None, checkpoint: AnyCheckpoint, reading: ReadOptions, selection: Selection | None, run: Run
+) -> Comparison:
+    """Compare an open checkpoint with an earlier one, None for standard input.
+
+    Raises:
+        UsageError: both are standard input.
+        PrunecliError: as `open_any` and `compare`.
+    """
+    if baseline is None and checkpoint.source.name is None:
+        raise UsageError("both checkpoints cannot come from one standard input; give one of them a path")
+    with open_any(baseline, reading) as before:
+        comparison = compare(before, checkpoint, selection, run)
+        check_unchanged(before)
+    check_unchanged(checkpoint)
+    return comparison
+
+
+def report_reader(source: Location | None, text: str | None) -> Callable[[], Report]:
+    """Return a function that reads a report: the one named, else the one next to the checkpoint.
+
+    Raises:
+        UsageError: checkpoint and report would both come from standard input, or neither has a name.
+    """
+    if text is None:
+        if source is None:
+            raise UsageError("a checkpoint from standard input has no report next to it; name the report")
+        return lambda: read_report_beside(source)
+    location = input_location(text, "REPORT")
+    if source is None and location is None:
+        raise UsageError("checkpoint and report cannot both come from one standard input; give one of them a path")
+    return lambda: read_report(location)
+
+
+def report_beside(source: Location | None) -> Report | None:
+    """Return the report next to a checkpoint, None without a readable one."""
+    if source is None:
+        return None
+    try:
+        return read_report_beside(source)
+    except PrunecliError:
+        return None
+
+
+def list_parameters(checkpoint: AnyCheckpoint, selection: Selection | None) -> list[InventoryEntry]:
+    """Return the tensors of the state dict under their parameters' names, or those that a selection takes.
+
+    Raises:
+        PrunecliError: as `check_absent` and `select`.
+    """
+    found = parameters_of(checkpoint)
+    if selection is not None:
+        check_absent(checkpoint, found, selection)
+    chosen = list(found.values()) if selection is None else select(found, selection)
+    return [InventoryEntry(each.name, each.weight, each.role, state_of(each), each.name) for each in chosen]
+
+
+def list_tensors(checkpoint: AnyCheckpoint, selection: Selection | None) -> list[InventoryEntry]:
+    """Return every tensor of the file, or those that a selection matches, whatever their roles.
+
+    Raises:
+        UsageError: as `matching`.
+    """
+    entries = inventory(checkpoint)
+    return entries if selection is None else matching(entries, selection)

@@ -1,0 +1,93 @@
+"""Paths, URLs and selections as users write them, checked before anything is opened."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prunecli.errors import OutputError, UnreadableError, UsageError, show
+from prunecli.formats.io.locations import Location, location_of
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.run.destination import Destination, default_output, default_report
+
+__all__ = ["checkpoint_location", "destination_of", "input_location", "output_location", "selection_of"]
+
+
+def checkpoint_location(text: str) -> Location | None:
+    """Return the location of a checkpoint, None for `-`, which is standard input.
+
+    Raises:
+        UsageError: it is empty.
+        UnreadableError: it is the root folder, beside which nothing can be written.
+    """
+    if not text:
+        raise UsageError("the checkpoint's name is empty; give a path, or - for standard input")
+    path = location_of(text)
+    if isinstance(path, Path) and path.name in ("", "..") and path.is_dir():
+        path = path.resolve()
+        if not path.name:
+            raise UnreadableError(f"{show(text)} is the root folder; name a folder or a checkpoint file in it")
+    return None if text == "-" else path
+
+
+def input_location(text: str, option: str) -> Location | None:
+    """Return the location that an option names to read from, None for standard input.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not text:
+        raise UsageError(f"{option} is empty; give a path, or - for standard input")
+    return None if text == "-" else location_of(text)
+
+
+def output_location(text: str, option: str) -> Location:
+    """Return the location that an output option names.
+
+    Raises:
+        UsageError: it is empty, for example because a script's variable is not set.
+        OutputError: it is a folder, or a bucket without a name in it.
+    """
+    if not text:
+        raise UsageError(f"{option} is empty; give a path, or leave the option out")
+    path = location_of(text)
+    if not path.name:
+        raise OutputError(f"cannot write {show(path)}: it is a folder; name a file in it")
+    return path
+
+
+def selection_of(params: Sequence[str] | None, exclude: Sequence[str] | None, min_dim: int = 0) -> Selection | None:
+    """Return the selection that patterns describe, None without any.
+
+    Raises:
+        UsageError: something is excluded from no selection.
+    """
+    if params:
+        return Selection(tuple(params), tuple(exclude or ()), min_dim)
+    if exclude or min_dim:
+        what = "--exclude narrows" if exclude else "--min-dim narrows"
+        raise UsageError(f"{what} the selection of --param; add -p '*'")
+    return None
+
+
+def destination_of(
+    source: Location | None, command: str, output: str | None, report: str | None, *, no_report: bool, force: bool
+) -> Destination:
+    """Return where a checkpoint and its report are written: next to the input, unless given.
+
+    Raises:
+        UsageError: the input has no name to derive one from, or a report is both named and unwanted.
+        OutputError: as `output_location`.
+    """
+    if no_report and report is not None:
+        raise UsageError("--report and --no-report contradict each other; leave one out")
+    report_path = None if report is None else output_location(report, "--report")
+    if output is None and source is None:
+        raise UsageError("a checkpoint from standard input needs a name for the output; give -o PATH, or -o -")
+    path = _beside(source or Path(), command) if output is None else output_location(output, "--output")
+    return Destination(path, None if no_report else report_path or default_report(path), force)
+
+
+def _beside(source: Location, command: str) -> Location:
+    try:
+        return default_output(source, command)
+    except ValueError:
+        raise UsageError(f"no output can be written next to {show(source)}; name one with -o") from None
