@@ -12,18 +12,27 @@ import re
 
 __all__ = [
     "ALLOW_FOREIGN",
+    "AMOUNT",
     "CLONE",
     "EXCLUDE",
     "FAIL_OVER",
     "FAIL_UNDER",
     "FOLLOW_LINKS",
     "FORCE",
+    "FORMAT",
+    "FROM_REPORT",
+    "GLOBAL",
     "KEY",
+    "KEY_PREFIX",
     "LINK",
     "LISTING",
+    "MASK_DTYPE",
     "MIN_DIM",
+    "NO_REPORT",
     "OUTPUT",
     "PARAM",
+    "PLOT",
+    "RECIPE",
     "REMOVE",
     "REPORT",
     "RESUME",
@@ -32,6 +41,7 @@ __all__ = [
     "SUBJECT",
     "UNTIE",
     "WITH_STATE",
+    "ZEROS_ARE_PRUNED",
     "Interface",
     "render",
 ]
@@ -76,16 +86,25 @@ CLONE = _term(
 """What to do about memory that is shared by chance."""
 
 ALLOW_FOREIGN = _term("--allow-foreign-objects", "allow_foreign_objects=True")
+AMOUNT = _term("--amount", "amount")
 EXCLUDE = _term("--exclude", "exclude")
 FAIL_OVER = _term("--fail-over", "fail_over")
 FAIL_UNDER = _term("--fail-under", "fail_under")
 FOLLOW_LINKS = _term("--follow-links", "follow_links=True")
 FORCE = _term("--force", "force=True")
+FORMAT = _term("--format", "format_")
+FROM_REPORT = _term("--from-report", "from_report")
+GLOBAL = _term("--global", "global_=True")
 KEY = _term("--key", "key")
+KEY_PREFIX = _term("--key-prefix", "key_prefix")
 LINK = _term("--link", "link=True")
+MASK_DTYPE = _term("--mask-dtype", "mask_dtype")
 MIN_DIM = _term("--min-dim", "min_dim")
+NO_REPORT = _term("--no-report", "no_report=True")
 OUTPUT = _term("-o", "output")
 PARAM = _term("--param", "params")
+PLOT = _term("--plot", "plot")
+RECIPE = _term("--recipe", "recipe")
 REMOVE = _term("--remove", "remove=True")
 REPORT = _term("--report", "report")
 RESUME = _term("--resume", "resume=True")
@@ -93,3 +112,4 @@ SEED = _term("--seed", "seed")
 STAMP = _term("--stamp", "stamp=True")
 UNTIE = _term("--untie", "untie=True")
 WITH_STATE = _term("--with-state", "with_state=True")
+ZEROS_ARE_PRUNED = _term("--zeros-are-pruned", "zeros_are_pruned=True")

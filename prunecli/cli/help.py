@@ -168,9 +168,9 @@ def _parsed(parse: Callable[[], list[str]], ctx: Any, params: Iterable[Any]) -> 
 
 
 def _nearest(word: str, known: Sequence[str]) -> list[str]:
-    from prunecli.cli.suggest import nearest
+    from prunecli.surgery.names.suggest import nearest_words
 
-    return nearest(word, known, 2)
+    return nearest_words(word, known, 2)
 
 
 def _fail(ctx: Any, message: str) -> NoReturn:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from prunecli.errors import fit_line, show
 from prunecli.formats.base import Layout
-from prunecli.formats.folders.base import Folder
 from prunecli.reporting.left_out import left_out_text
 from prunecli.reporting.norms import zero_norms_text
 from prunecli.surgery.jobs import PreparedRewrite
@@ -17,6 +16,7 @@ from prunecli.surgery.plan.undoing import undoing
 from prunecli.surgery.report.measure import Report
 from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
+from prunecli.terms import render
 
 __all__ = ["closing_notes", "note", "plan_notes", "result_notes"]
 
@@ -33,7 +33,7 @@ _LOADERS = {
 
 def note(text: str) -> None:
     """Print a note on standard error."""
-    sys.stderr.write(f"prunecli: note: {fit_line(text, _LINE)}\n")
+    sys.stderr.write(f"prunecli: note: {fit_line(render(text), _LINE)}\n")
 
 
 def plan_notes(job: PreparedRewrite) -> Iterator[str]:
@@ -66,8 +66,7 @@ def _amount_of_one(plan: Plan) -> str:
 
 def _other_weights(job: PreparedRewrite) -> str:
     """Warn of other files with weights in a folder: a library may load those, and they are not pruned."""
-    others = job.checkpoint.other_weight_files if isinstance(job.checkpoint, Folder) else ()
-    names = ", ".join(show(name, 60) for name in others[:3])
+    names = ", ".join(show(name, 60) for name in job.checkpoint.other_weight_files[:3])
     return f"copied unchanged, although they contain weights: {names}" if names else ""
 
 

@@ -9,6 +9,7 @@ from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.plot import check_plot, draw
 from prunecli.surgery.places import output_location
 from prunecli.surgery.report.measure import Report
+from prunecli.terms import FORMAT, OUTPUT, PLOT
 
 __all__ = ["ReportOutput", "plan_report_output"]
 
@@ -50,14 +51,14 @@ def plan_report_output(
             matplotlib is not installed.
         OutputError: a file exists (without `force`), or cannot be written.
     """
-    file = None if output is None else output_location(output, "--output")
+    file = None if output is None else output_location(output, OUTPUT)
     if form is None:
         form = ReportFormat.TABLE if file is None else form_of(file.name)
     if form is not ReportFormat.TABLE and table != TableOptions():
-        raise UsageError(f"--depth, --sort and --top are for tables; leave them out, or leave --format {form} out")
+        raise UsageError(f"--depth, --sort and --top are for tables; leave them out, or leave {FORMAT} {form} out")
     figure = None
     if plot is not None:
-        place = output_location(plot, "--plot")
+        place = output_location(plot, PLOT)
         kind = check_plot(place.name)
-        figure = check_output(place, force=force, option="--plot"), kind
+        figure = check_output(place, force=force, option=PLOT), kind
     return ReportOutput(form, table, None if file is None else check_output(file, force=force), figure)

@@ -15,6 +15,18 @@ from prunecli.surgery.replay import plan_replay
 from prunecli.surgery.report.measure import Report
 from prunecli.surgery.report.provenance import stamped
 from prunecli.surgery.report.reading import read_report
+from prunecli.terms import (
+    AMOUNT,
+    FROM_REPORT,
+    GLOBAL,
+    KEY_PREFIX,
+    MASK_DTYPE,
+    PARAM,
+    RECIPE,
+    REMOVE,
+    SEED,
+    ZEROS_ARE_PRUNED,
+)
 
 __all__ = ["ApplyOptions", "ApplyRequest", "RequestOverrides", "check_options", "plan_request", "read_request"]
 
@@ -34,10 +46,10 @@ class RequestOverrides:
     def changing_masks(self) -> str | None:
         """Return the first option that would give other masks than a report records, None without one."""
         if self.seed is not None:
-            return "--seed"
+            return SEED
         if self.key_prefix is not None:
-            return "--key-prefix"
-        return "--zeros-are-pruned" if self.zeros_are_pruned else None
+            return KEY_PREFIX
+        return ZEROS_ARE_PRUNED if self.zeros_are_pruned else None
 
     def over(self, prune: PruneRequest) -> PruneRequest:
         """Return a request with these options in place of its own."""
@@ -80,25 +92,25 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
     Raises:
         UsageError: no option says what is pruned, or two do.
     """
-    given = (("-p", options.selection is not None), ("-a", options.amount is not None), ("--global", options.global_))
+    given = ((PARAM, options.selection is not None), (AMOUNT, options.amount is not None), (GLOBAL, options.global_))
     conflicting = next((option for option, is_given in given if is_given), None)
     if options.overrides.remove and options.overrides.mask_dtype is not None:
-        raise UsageError("--remove writes no masks, and --mask-dtype is their type; leave one out")
+        raise UsageError(f"{REMOVE} writes no masks, and {MASK_DTYPE} is their type; leave one out")
     if options.recipe is not None and options.report is not None:
-        raise UsageError("--recipe and --from-report both say what is pruned; leave one out")
-    for option, place in (("--recipe", options.recipe), ("--from-report", options.report)):
+        raise UsageError(f"{RECIPE} and {FROM_REPORT} both say what is pruned; leave one out")
+    for option, place in ((RECIPE, options.recipe), (FROM_REPORT, options.report)):
         if place is not None and conflicting:
             raise UsageError(f"{option} and {conflicting} both say what is pruned; leave one out")
         if place == "-" and stdin_is_taken:
             raise UsageError(f"the checkpoint and {option} cannot both come from standard input; give one a path")
     others = options.overrides.changing_masks()
     if options.report is not None and others is not None:
-        raise UsageError(f"--from-report reproduces recorded masks, and {others} asks for others; leave one out")
+        raise UsageError(f"{FROM_REPORT} reproduces recorded masks, and {others} asks for others; leave one out")
     if options.recipe is None and options.report is None:
         if options.selection is None:
-            raise UsageError("nothing is selected; add -p NAME or a pattern like -p '*.weight'")
+            raise UsageError(f"nothing is selected; name parameters with {PARAM}, or a pattern like '*.weight'")
         if options.amount is None:
-            raise UsageError("the amount is missing; add -a 0.5, -a 50% or a count like -a 1000")
+            raise UsageError(f"the amount is missing; give {AMOUNT} 0.5, 50% or a number of elements like 1000")
 
 
 def read_request(options: ApplyOptions) -> ApplyRequest:
@@ -110,14 +122,14 @@ def read_request(options: ApplyOptions) -> ApplyRequest:
         DamagedError: the report is not one of prunecli.
     """
     if options.report is not None:
-        report = read_report(input_location(options.report, "--from-report"))
+        report = read_report(input_location(options.report, FROM_REPORT))
         if report.prune is None:
             raise UsageError(f"the report is of '{report.command}', which makes no masks; give one of 'apply'")
         return ApplyRequest(options.overrides.over(report.prune), report)
     if options.recipe is not None:
-        return ApplyRequest(options.overrides.over(read_recipe(input_location(options.recipe, "--recipe"))))
+        return ApplyRequest(options.overrides.over(read_recipe(input_location(options.recipe, RECIPE))))
     if options.selection is None or options.amount is None:
-        raise UsageError("nothing is selected; add -p NAME and -a 0.5")
+        raise UsageError(f"nothing is selected; name parameters with {PARAM}, and give {AMOUNT}")
     group = PruneGroup(options.selection, options.amount, options.global_)
     return ApplyRequest(options.overrides.over(PruneRequest((group,))))
 

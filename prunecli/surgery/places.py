@@ -7,6 +7,7 @@ from prunecli.errors import OutputError, UnreadableError, UsageError, show
 from prunecli.formats.io.locations import Location, location_of
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.run.destination import Destination, default_output, default_report
+from prunecli.terms import EXCLUDE, MIN_DIM, NO_REPORT, OUTPUT, PARAM, REPORT
 
 __all__ = ["checkpoint_location", "destination_of", "input_location", "output_location", "selection_of"]
 
@@ -63,8 +64,7 @@ def selection_of(params: Sequence[str] | None, exclude: Sequence[str] | None, mi
     if params:
         return Selection(tuple(params), tuple(exclude or ()), min_dim)
     if exclude or min_dim:
-        what = "--exclude narrows" if exclude else "--min-dim narrows"
-        raise UsageError(f"{what} the selection of --param; add -p '*'")
+        raise UsageError(f"{EXCLUDE if exclude else MIN_DIM} narrows the selection of {PARAM}; add {PARAM} '*'")
     return None
 
 
@@ -78,11 +78,11 @@ def destination_of(
         OutputError: as `output_location`.
     """
     if no_report and report is not None:
-        raise UsageError("--report and --no-report contradict each other; leave one out")
-    report_path = None if report is None else output_location(report, "--report")
+        raise UsageError(f"{REPORT} and {NO_REPORT} contradict each other; leave one out")
+    report_path = None if report is None else output_location(report, REPORT)
     if output is None and source is None:
-        raise UsageError("a checkpoint from standard input needs a name for the output; give -o PATH, or -o -")
-    path = _beside(source or Path(), command) if output is None else output_location(output, "--output")
+        raise UsageError(f"a checkpoint from standard input needs a name for the output; give {OUTPUT} a path, or -")
+    path = _beside(source or Path(), command) if output is None else output_location(output, OUTPUT)
     return Destination(path, None if no_report else report_path or default_report(path), force)
 
 
@@ -90,4 +90,4 @@ def _beside(source: Location, command: str) -> Location:
     try:
         return default_output(source, command)
     except ValueError:
-        raise UsageError(f"no output can be written next to {show(source)}; name one with -o") from None
+        raise UsageError(f"no output can be written next to {show(source)}; give {OUTPUT} another place") from None

@@ -63,7 +63,7 @@ def test_more_than_is_left_of_a_masked_parameter(refused: Refusal) -> None:
         (["-p", "fc1.*", "-p", "fc2.*", "-x", "fc1*", "-x", "re:fc2.*"], "selects nothing"),
         (["-p", "*.num_batches_tracked"], "takes none of them: 2 statistics"),
         (["-p", "bn*", "--min-dim", "2"], "2 dimensions"),
-        (["-x", "fc1.weight"], "-p '*'"),
+        (["-x", "fc1.weight"], "--param '*'"),
         ([], "nothing is selected"),
     ],
 )
@@ -80,7 +80,7 @@ def test_selections(refused: Refusal, options: list[str], names: str) -> None:
         (["prune"], "no command prune"),
         (["--bogus"], "--bogus"),
         (["apply"], "CKPT"),
-        (["apply", "model.pt", "-p", "*"], "-a 0.5"),
+        (["apply", "model.pt", "-p", "*"], "--amount 0.5"),
         (["apply", "model.pt", "-p", "*", "-a", "0.5", "extra"], "extra"),
         (["apply", "model.pt", *APPLY, "--bogus"], "--bogus"),
         (["apply", "model.pt", *APPLY, "--jobs", "0"], "--jobs"),
@@ -93,7 +93,7 @@ def test_selections(refused: Refusal, options: list[str], names: str) -> None:
         (["params", "model.pt", "--min-dim", "2"], "--min-dim narrows the selection of --param"),
         (["apply", "model.pt", *APPLY, "--key", "nowhere"], "nowhere"),
         (["apply", "model.safetensors", *APPLY, "--key", "a"], "--key"),
-        (["apply", "model.pt", *APPLY, "-o", ""], "--output is empty"),
+        (["apply", "model.pt", *APPLY, "-o", ""], "-o is empty"),
         (["apply", "model.pt", *APPLY, "--report", ""], "--report is empty"),
         (["apply", "model.pt", *APPLY, "--report", "r.json", "--no-report"], "--no-report"),
         (["apply", "model.pt", *APPLY, "-o", "-", "--report", "-"], "standard output"),
@@ -103,7 +103,7 @@ def test_selections(refused: Refusal, options: list[str], names: str) -> None:
         (["report", "model.pt", "--format", "yaml"], "yaml"),
         (["report", "model.pt", "--fail-under", "2"], "--fail-under"),
         (["report", "model.pt", "--fail-under", "nan"], "--fail-under"),
-        (["report", "model.pt", "-o", ""], "--output is empty"),
+        (["report", "model.pt", "-o", ""], "-o is empty"),
         (["params", "model.pt", "-a", "1"], "-a"),
     ],
 )
@@ -112,7 +112,7 @@ def test_usage(refused: Refusal, arguments: list[str], names: str) -> None:
 
 
 def test_a_stream_without_a_name_for_the_output(refused: Refusal) -> None:
-    assert "-o PATH" in refused(2, "apply", "-", *APPLY, stdin=Path("model.pt"))
+    assert "give -o a path" in refused(2, "apply", "-", *APPLY, stdin=Path("model.pt"))
 
 
 @pytest.mark.parametrize("url", ["https://me:word@host/a.safetensors?sig=word", "hf://user/model/a.safetensors"])
