@@ -53,5 +53,5 @@ def apply(
     reading = ReadOptions(key, foreign, follow_links)
     with run_options(jobs, resume=resume, link=link) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader, report == "-")
-        with prepare_apply(source, options, destination, reading, run, verbosity.note) as job:
+        with prepare_apply(source, options, destination, reading, run, verbosity) as job:
             carry_out(job, verbosity, dry_run=dry_run)

@@ -18,7 +18,7 @@ from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
 from prunecli.terms import render
 
-__all__ = ["closing_notes", "note", "plan_notes", "result_notes"]
+__all__ = ["closing_notes", "plan_notes", "print_note", "result_notes"]
 
 _LINE = 300
 """Characters of a note, without its prefix."""
@@ -31,7 +31,7 @@ _LOADERS = {
 """What `from_pretrained` does with masks, observed in transformers 5.24, diffusers 0.42, peft 0.21."""
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Print a note on standard error."""
     sys.stderr.write(f"prunecli: note: {fit_line(render(text), _LINE)}\n")
 

@@ -23,6 +23,6 @@ def params(
 
     selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
     source, reading = checkpoint_location(checkpoint), ReadOptions(key, foreign, follow_links)
-    with run_options() as run, open_for_ranks(source, reading, run, Verbosity(not run.ranks.is_leader).note) as opened:
+    with run_options() as run, open_for_ranks(source, reading, run, Verbosity(not run.ranks.is_leader)) as opened:
         if run.ranks.is_leader:
             print_inventory(opened, (list_tensors if all_ else list_parameters)(opened, selection), tensors=all_)

@@ -34,5 +34,5 @@ def remove(
     reading = ReadOptions(key, foreign, follow_links)
     with run_options(jobs, resume=resume, link=link) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader, report == "-")
-        with prepare_remove(source, selection, destination, reading, run, verbosity.note) as job:
+        with prepare_remove(source, selection, destination, reading, run, verbosity) as job:
             carry_out(job, verbosity, dry_run=dry_run)

@@ -30,11 +30,17 @@ def report(
     """Report the sparsity of a checkpoint's parameters, or compare it with an earlier checkpoint."""
     from prunecli.cli.diff import plan_diff
     from prunecli.cli.parse import selection_of
-    from prunecli.cli.run import Verbosity, print_report, run_options, with_progress
+    from prunecli.cli.run import Verbosity, print_report, run_options
     from prunecli.formats.base import ReadOptions
     from prunecli.reporting.options import TableOptions
     from prunecli.reporting.output import plan_report_output
-    from prunecli.surgery.jobs import measure_checkpoint, open_for_ranks, report_beside, with_recorded_key
+    from prunecli.surgery.jobs import (
+        measure_checkpoint,
+        open_for_ranks,
+        report_beside,
+        with_progress,
+        with_recorded_key,
+    )
     from prunecli.surgery.places import checkpoint_location
     from prunecli.surgery.report.gates import check_gates, parse_gate
 
@@ -51,7 +57,7 @@ def report(
     with run_options(jobs) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader)
         with (
-            open_for_ranks(source, reading, run, verbosity.note) as opened,
+            open_for_ranks(source, reading, run, verbosity) as opened,
             with_progress(run, opened, verbosity) as shown,
         ):
             if diff is not None:

@@ -3,10 +3,10 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
-from prunecli.cli.notes import closing_notes, note, plan_notes, result_notes
+from prunecli.cli.notes import closing_notes, plan_notes, print_note, result_notes
 from prunecli.cli.progress import progress
 from prunecli.errors import show
 from prunecli.formats.opening import AnyCheckpoint
@@ -17,14 +17,14 @@ from prunecli.reporting.options import ReportFormat
 from prunecli.reporting.output import ReportOutput
 from prunecli.reporting.terminal import screen_of
 from prunecli.reporting.text import as_text, done_as_text
-from prunecli.surgery.jobs import PreparedRewrite
+from prunecli.surgery.jobs import Listener, PreparedRewrite
 from prunecli.surgery.names.inventory import InventoryEntry
 from prunecli.surgery.names.select import LONGEST
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.recipe import render_recipe
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.measure import Report
-from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.destination import Destination, Progress
 from prunecli.surgery.run.ranks import ranks_of_launcher
 from prunecli.surgery.run.resume import Run
 from prunecli.surgery.verify import Verification
@@ -36,7 +36,6 @@ __all__ = [
     "print_report",
     "run_options",
     "verification_text",
-    "with_progress",
 ]
 
 _DIFFERENCES = 10
@@ -51,23 +50,20 @@ def run_options(jobs: int | None = None, *, resume: bool = False, link: bool = F
 
 
 @dataclass(frozen=True, slots=True)
-class Verbosity:
+class Verbosity(Listener):
     """What a run prints: errors alone if `quiet`; `report_to_stdout` prints the report instead of the output's path."""
 
     quiet: bool
     report_to_stdout: bool = False
 
     def note(self, text: str) -> None:
-        """Print a note."""
+        """Print a note on standard error."""
         if not self.quiet:
-            note(text)
+            print_note(text)
 
-
-@contextmanager
-def with_progress(run: Run, checkpoint: AnyCheckpoint, verbosity: Verbosity) -> Iterator[Run]:
-    """Yield a run that shows its progress, for commands that write nothing."""
-    with progress(checkpoint, quiet=verbosity.quiet, delayed=True) as ticks:
-        yield replace(run, progress=ticks)
+    def progress(self, checkpoint: AnyCheckpoint, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
+        """Show progress on standard error."""
+        return progress(checkpoint, quiet=self.quiet, delayed=delayed)
 
 
 def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool) -> None:
@@ -79,15 +75,14 @@ def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool) -> N
             _print_plan(job.plan, job.destination)
             job.rehearse()
         return
-    with progress(job.checkpoint, quiet=verbosity.quiet) as ticks:
-        report = job.rewrite(ticks)
+    report = job.rewrite()
     if job.run.ranks.is_leader:
         for text in result_notes(report):
             verbosity.note(text)
         _print_result(report, job.destination, verbosity)
         if not verbosity.quiet:
             for text in closing_notes(job):
-                note(text)
+                print_note(text)
 
 
 def _print_result(report: Report, destination: Destination, verbosity: Verbosity) -> None:
@@ -107,7 +102,7 @@ def _print_plan(plan: Plan, destination: Destination) -> None:
     """Print on standard error what a run would do, and on standard output a recipe that does the same."""
     rows = []
     for name, planned in plan.planned.items():
-        figures = (planned.parameter.weight.elements, planned.census.candidates, planned.pruned_now)
+        figures = (planned.parameter.weight.elements, planned.target.candidates, planned.pruned_now)
         tie = f" = {', '.join(map(label_of, planned.tied_to))}" if planned.tied_to else ""
         rows.append(Row(label_of(name) + tie, [f"{figure:,}" for figure in figures]))
     columns = [Column("elements"), Column("left"), Column("to prune")]
@@ -145,7 +140,7 @@ def print_inventory(checkpoint: AnyCheckpoint, entries: Sequence[InventoryEntry]
     table = lay_out(heading, columns, [Row(name, rest) for name, *rest in rows], screen_of(sys.stdout))
     sys.stdout.writelines(f"{line}\n" for line in table)
     if checkpoint.wrapper:
-        note(f"the key of the state dict is {show(checkpoint.wrapper)}")
+        print_note(f"the key of the state dict is {show(checkpoint.wrapper)}")
 
 
 def verification_text(label: str, found: Verification) -> str:

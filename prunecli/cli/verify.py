@@ -16,10 +16,10 @@ def verify(
     quiet: opt.Quiet = False,
 ) -> None:
     """Check that a checkpoint matches its report; exit 7 if it does not."""
-    from prunecli.cli.run import Verbosity, run_options, verification_text, with_progress
+    from prunecli.cli.run import Verbosity, run_options, verification_text
     from prunecli.formats.base import ReadOptions
     from prunecli.formats.opening import check_unchanged
-    from prunecli.surgery.jobs import open_for_ranks, report_reader, with_recorded_key
+    from prunecli.surgery.jobs import open_for_ranks, report_reader, with_progress, with_recorded_key
     from prunecli.surgery.places import checkpoint_location
     from prunecli.surgery.verify import check_verification, verify_checkpoint
 
@@ -28,7 +28,7 @@ def verify(
     reading = ReadOptions(key, foreign, follow_links)
     with run_options(jobs) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader)
-        with open_for_ranks(source, lambda: with_recorded_key(reading, report_of()), run, verbosity.note) as opened:
+        with open_for_ranks(source, lambda: with_recorded_key(reading, report_of()), run, verbosity) as opened:
             expected = run.ranks.from_leader(report_of)
             with with_progress(run, opened, verbosity) as shown:
                 result = verify_checkpoint(opened, expected, shown)

@@ -10,6 +10,7 @@ from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.plan import Plan, plan_prune
 from prunecli.surgery.plan.recipe import read_recipe
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
+from prunecli.surgery.plan.scan import Scanner
 from prunecli.surgery.plan.with_state import with_state
 from prunecli.surgery.replay import plan_replay
 from prunecli.surgery.report.measure import Report
@@ -134,14 +135,17 @@ def read_request(options: ApplyOptions) -> ApplyRequest:
     return ApplyRequest(options.overrides.over(PruneRequest((group,))))
 
 
-def plan_request(checkpoint: AnyCheckpoint, request: ApplyRequest, *, stamp: bool) -> Plan:
-    """Return the plan of a request, with a stamp in the metadata if asked for.
+def plan_request(checkpoint: AnyCheckpoint, request: ApplyRequest, scanner: Scanner, *, stamp: bool) -> Plan:
+    """Return the plan of a request, with a stamp in the metadata if asked for; all ranks plan together.
 
     Raises:
         PrunecliError: as `plan_prune`, `plan_replay`, `with_state` and `stamped`.
     """
     prune, report = request.prune, request.report
-    plan = plan_prune(checkpoint, prune) if report is None else plan_replay(checkpoint, report, prune)
+    if report is None:
+        plan = plan_prune(checkpoint, prune, scanner=scanner)
+    else:
+        plan = plan_replay(checkpoint, report, prune, scanner=scanner)
     if prune.with_state:
-        plan = with_state(checkpoint, plan)
-    return stamped(checkpoint, plan) if stamp else plan
+        plan = scanner.from_leader(lambda: with_state(checkpoint, plan))
+    return scanner.from_leader(lambda: stamped(checkpoint, plan)) if stamp else plan

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from prunecli.errors import PrunecliError, UsageError
@@ -25,8 +25,10 @@ from prunecli.surgery.report.reading import read_report, read_report_beside
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.run.destination import Destination, Progress
 from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.scan import RunScanner
 
 __all__ = [
+    "Listener",
     "PreparedRewrite",
     "compare_with",
     "list_parameters",
@@ -37,12 +39,23 @@ __all__ = [
     "prepare_remove",
     "report_beside",
     "report_reader",
+    "with_progress",
     "with_recorded_key",
 ]
 
 
-def _ignore(text: str) -> None:
-    pass
+class Listener:
+    """Receives what a job has to say while it runs: this one drops notes, and passes progress to a callback."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress
+
+    def note(self, text: str) -> None:
+        """Receive a sentence worth knowing."""
+
+    def progress(self, checkpoint: AnyCheckpoint, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
+        """Return a context with the callback for bytes done; `delayed` if most often it is over at once."""
+        return nullcontext(self._progress)
 
 
 @contextmanager
@@ -50,7 +63,7 @@ def open_for_ranks(
     source: Location | None,
     reading: ReadOptions | Callable[[], ReadOptions],
     run: Run,
-    note: Callable[[str], None] = _ignore,
+    listener: Listener,
 ) -> Iterator[AnyCheckpoint]:
     """Open a checkpoint, each rank for itself, and pass on its notes; a `reading` to be found is found by the leader.
 
@@ -64,8 +77,15 @@ def open_for_ranks(
         options = reading if isinstance(reading, ReadOptions) else run.ranks.from_leader(reading)
         checkpoint = run.ranks.on_all(lambda: stack.enter_context(open_any(source, options)))
         for sentence in filter(None, (*checkpoint.notes, slices_note(source, checkpoint))):
-            note(sentence)
+            listener.note(sentence)
         yield checkpoint
+
+
+@contextmanager
+def with_progress(run: Run, checkpoint: AnyCheckpoint, listener: Listener) -> Iterator[Run]:
+    """Yield a run whose progress goes to the listener, for passes that write nothing."""
+    with listener.progress(checkpoint, delayed=True) as ticks:
+        yield replace(run, progress=ticks)
 
 
 def with_recorded_key(reading: ReadOptions, report: Report | None) -> ReadOptions:
@@ -83,10 +103,12 @@ class PreparedRewrite:
     plan: Plan
     destination: Destination
     run: Run
+    listener: Listener
 
-    def rewrite(self, progress: Progress | None = None) -> Report:
+    def rewrite(self) -> Report:
         """Carry the plan out; raises as `rewrite.rewrite`."""
-        return rewrite(self.checkpoint, self.plan, self.destination, replace(self.run, progress=progress))
+        with self.listener.progress(self.checkpoint) as ticks:
+            return rewrite(self.checkpoint, self.plan, self.destination, replace(self.run, progress=ticks))
 
     def rehearse(self) -> None:
         """Check that the plan could be carried out; raises as `rewrite.rehearse`."""
@@ -100,7 +122,7 @@ def prepare_apply(
     destination: Destination,
     reading: ReadOptions,
     run: Run,
-    note: Callable[[str], None] = _ignore,
+    listener: Listener,
 ) -> Iterator[PreparedRewrite]:
     """Open a checkpoint and plan what checked options of `apply` ask for.
 
@@ -108,12 +130,13 @@ def prepare_apply(
         PrunecliError: as `read_request`, `open_for_ranks` and `plan_request`.
     """
     ranks, requested = run.ranks, functools.cache(lambda: read_request(options))
-    with open_for_ranks(source, lambda: with_recorded_key(reading, requested().report), run, note) as checkpoint:
+    with open_for_ranks(source, lambda: with_recorded_key(reading, requested().report), run, listener) as checkpoint:
         request = ranks.from_leader(requested)
         request = replace(request, prune=_with_resumed_seed(request.prune, checkpoint, destination, run))
-        plan = ranks.from_leader(lambda: plan_request(checkpoint, request, stamp=options.stamp))
+        with with_progress(run, checkpoint, listener) as shown:
+            plan = plan_request(checkpoint, request, RunScanner(shown), stamp=options.stamp)
         key = with_recorded_key(reading, request.report).key
-        yield PreparedRewrite(checkpoint, replace(plan, key=key), destination, run)
+        yield PreparedRewrite(checkpoint, replace(plan, key=key), destination, run, listener)
 
 
 @contextmanager
@@ -123,16 +146,17 @@ def prepare_remove(
     destination: Destination,
     reading: ReadOptions,
     run: Run,
-    note: Callable[[str], None] = _ignore,
+    listener: Listener,
 ) -> Iterator[PreparedRewrite]:
     """Open a checkpoint and plan to bake its masks, all or the selected ones.
 
     Raises:
         PrunecliError: as `open_for_ranks` and `plan_bake`.
     """
-    with open_for_ranks(source, reading, run, note) as checkpoint:
-        plan = run.ranks.from_leader(lambda: plan_bake(checkpoint, selection))
-        yield PreparedRewrite(checkpoint, replace(plan, key=reading.key), destination, run)
+    with open_for_ranks(source, reading, run, listener) as checkpoint:
+        with with_progress(run, checkpoint, listener) as shown:
+            plan = plan_bake(checkpoint, selection, scanner=RunScanner(shown))
+        yield PreparedRewrite(checkpoint, replace(plan, key=reading.key), destination, run, listener)
 
 
 def _with_resumed_seed(
