@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Self
 
-from prunecli.terms import Interface, render
+from prunecli.terms import HERE, Interface, render
 
 __all__ = [
     "DamagedError",
@@ -37,6 +37,7 @@ __all__ = [
     "UsageError",
     "fit_line",
     "messages_for",
+    "raised_in",
     "show",
 ]
 
@@ -108,6 +109,17 @@ class PeerError(PrunecliError):
     def __init__(self, exit_code: int) -> None:
         super().__init__("another rank failed; its message says why")
         self.exit_code = exit_code
+
+
+@contextmanager
+def raised_in(place: str) -> Iterator[None]:
+    """Let errors from within say where they were raised: `place` replaces `HERE` in their messages."""
+    try:
+        yield
+    except PrunecliError as error:
+        if error.args and HERE in error.args[0]:
+            error.args = (error.args[0].replace(HERE, place),)
+        raise
 
 
 @contextmanager

@@ -22,6 +22,7 @@ __all__ = [
     "FORMAT",
     "FROM_REPORT",
     "GLOBAL",
+    "HERE",
     "KEY",
     "KEY_PREFIX",
     "LINK",
@@ -58,6 +59,8 @@ class Interface(enum.IntEnum):
 
 
 _START, _BETWEEN, _END = "\ue000", "\ue001", "\ue002"
+HERE = "\ue003"
+"""Where an error was raised: `errors.raised_in` replaces it by the file, or the part of a file, that is being read."""
 _TERM = re.compile(f"{_START}([^{_END}]*){_END}")
 
 
@@ -69,7 +72,9 @@ def render(message: str, interface: Interface = Interface.COMMAND_LINE) -> str:
     >>> render(f"{SUBJECT} has masks; bake with {REMOVE}", Interface.MODULES)
     'the module has masks; bake with remove=True'
     """
-    return _TERM.sub(lambda term: term[1].split(_BETWEEN)[interface], message) if _START in message else message
+    if _START in message:
+        message = _TERM.sub(lambda term: term[1].split(_BETWEEN)[interface], message)
+    return message.replace(HERE, "the file")
 
 
 def _term(command_line: str, files: str, modules: str | None = None) -> str:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunecli import errors
-from prunecli.errors import UsageError, fit_line, messages_for, show
-from prunecli.terms import CLONE, FORCE, OUTPUT, SUBJECT, Interface, render
+from prunecli.errors import UsageError, fit_line, messages_for, raised_in, show
+from prunecli.terms import CLONE, FORCE, HERE, OUTPUT, SUBJECT, Interface, render
 
 PACKAGE = Path(errors.__file__).parent
 
@@ -57,7 +57,8 @@ def filled(parts: list[ast.expr], module: ModuleType, value: str) -> str:
         if isinstance(part, ast.Constant):
             text += str(part.value)
         elif isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name) and part.value.id.isupper():
-            text += render(str(getattr(module, part.value.id)))
+            constant = str(getattr(module, part.value.id))
+            text += "\0" + show(value) + "\0" if constant == HERE else render(constant)
         else:
             text += "\0" + show(value) + "\0"
     return text
@@ -136,6 +137,18 @@ def test_what_is_added_to_an_error_uses_these_terms_too() -> None:
     with pytest.raises(UsageError) as failed, messages_for(Interface.FILES):
         raise UsageError(f"no {FORCE}").inside("group 2").advising(f"go on with {OUTPUT}")
     assert str(failed.value) == "group 2: no force=True; go on with output"
+
+
+def test_who_reads_a_file_names_it_in_the_errors_of_its_parts() -> None:
+    with (
+        pytest.raises(UsageError, match=r"^m\.pt: payload w is cut$"),
+        raised_in("m.pt"),
+        raised_in(f"{HERE}: payload w"),
+    ):
+        raise UsageError(f"{HERE} is cut")
+    with pytest.raises(UsageError, match=r"^inner is cut$"), raised_in("outer"), raised_in("inner"):
+        raise UsageError(f"{HERE} is cut")
+    assert str(UsageError(f"{HERE} is cut")) == "the file is cut"
 
 
 def test_a_name_from_a_file_cannot_make_a_term() -> None:

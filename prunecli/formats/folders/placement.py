@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from prunecli.errors import DamagedError, show
 from prunecli.formats.base import Checkpoint
 from prunecli.formats.folders.index_file import Index
+from prunecli.terms import HERE
 
 __all__ = ["Placement", "place_tensors"]
 
@@ -57,7 +58,7 @@ class Placement:
             )
 
 
-def place_tensors(index: Index | None, shards: Mapping[str, Checkpoint], label: str) -> Placement:
+def place_tensors(index: Index | None, shards: Mapping[str, Checkpoint]) -> Placement:
     """Find the shard of every tensor. Without an index, there is one shard.
 
     Raises:
@@ -81,18 +82,18 @@ def place_tensors(index: Index | None, shards: Mapping[str, Checkpoint], label: 
             absent[name] = named
     surplus = [(file, name) for name, found in holders.items() for file in found if files.get(name) != file]
     if not files:
-        raise DamagedError(f"{label}: no tensor that the index names is in its shards; fetch index and shards again")
-    _check_halves(files, absent, label)
+        raise DamagedError(f"{HERE}: no tensor that the index names is in its shards; fetch index and shards again")
+    _check_halves(files, absent)
     return Placement(files, surplus, moved, absent)
 
 
-def _check_halves(files: Mapping[str, str], absent: Mapping[str, str], label: str) -> None:
+def _check_halves(files: Mapping[str, str], absent: Mapping[str, str]) -> None:
     """Refuse a weight without its mask, which would pass for a dense one, and a mask without its weight."""
     for name, file in absent.items():
         for one, other in (("_mask", "_orig"), ("_orig", "_mask")):
             if name.endswith(one) and name.removesuffix(one) + other in files:
                 raise DamagedError(
-                    f"{label}: {show(file)} lacks {show(name)}, which the index puts there, and "
+                    f"{HERE}: {show(file)} lacks {show(name)}, which the index puts there, and "
                     f"{show(name.removesuffix(one) + other)} is nothing without it; fetch the shard again"
                 )
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from prunecli.errors import PrunecliError, UnreadableError, UnsupportedError, show
+from prunecli.errors import PrunecliError, UnreadableError, UnsupportedError, raised_in, show
 from prunecli.formats.base import AS_FOUND, Checkpoint, Edit, PassthroughFile, ReadOptions, TensorInfo
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.folders.base import Folder
@@ -210,7 +210,8 @@ def _join(
         if (each.format, each.big_endian, each.wrapper) != (first.format, first.big_endian, first.wrapper):
             raise UnsupportedError(f"{label} has shards of different kinds: {show(next(iter(shards)))}, {show(file)}")
     starts = dict(zip(shards, joined.starts, strict=True))
-    placement = place_tensors(index, shards, label)
+    with raised_in(label):
+        placement = place_tensors(index, shards)
     tensors = {name: _moved(shards[file].tensors[name], file, starts[file]) for name, file in placement.files.items()}
     surplus = [(file, shards[file].tensors[name]) for file, name in placement.surplus]
     rest = [(file, tensor) for file, each in shards.items() for tensor in each.carried]

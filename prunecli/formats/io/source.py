@@ -1,22 +1,39 @@
 """The input: opened once, read at offsets, never mapped and never changed."""
 
 import errno
+import functools
 import os
 import stat
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from prunecli.errors import DamagedError, UnreadableError, show
+from prunecli.errors import DamagedError, UnreadableError, raised_in, show
 from prunecli.formats.io.locations import Location
 
-__all__ = ["ByteSource", "FileSource", "Source", "Window", "open_source", "open_stdin"]
+__all__ = ["ByteSource", "FileSource", "Source", "Window", "in_source", "open_source", "open_stdin"]
 
 _SPOOL = 1 << 20
+
+
+_Of = TypeVar("_Of", bound="Source")
+_More = ParamSpec("_More")
+_Read = TypeVar("_Read")
+
+
+def in_source(read: Callable[Concatenate[_Of, _More], _Read]) -> Callable[Concatenate[_Of, _More], _Read]:
+    """Let the errors of a function that reads a source, its first argument, name that source."""
+
+    @functools.wraps(read)
+    def reading(source: _Of, /, *more: _More.args, **options: _More.kwargs) -> _Read:
+        with raised_in(source.label):
+            return read(source, *more, **options)
+
+    return reading
 
 
 class ByteSource(Protocol):

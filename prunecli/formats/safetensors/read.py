@@ -16,10 +16,11 @@ from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, sho
 from prunecli.formats.base import Edit, SingleFile, Storage, TensorInfo, patched_copies
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.io.pieces import Copy, Piece
-from prunecli.formats.io.source import FileSource, Source
+from prunecli.formats.io.source import FileSource, Source, in_source
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.safetensors.write import CODES, HEADER_LIMIT, METADATA, PACKED_BITS, NewTensor, pieces_in_order
 from prunecli.formats.views import View
+from prunecli.terms import HERE
 
 __all__ = ["SafetensorsFile", "looks_like_safetensors", "read_safetensors"]
 
@@ -76,6 +77,7 @@ class SafetensorsFile(SingleFile):
         return sorted(order, key=lambda entry: -entry.dtype.itemsize) if edit.structural else order
 
 
+@in_source
 def read_safetensors(source: Source) -> SafetensorsFile:
     """Read the layout of a safetensors file.
 
@@ -89,28 +91,28 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     if data_offset > source.size:
         raise DamagedError(f"{source.label} ends in its header ({source.size} of {data_offset} bytes); fetch it again")
     header = parse_object(source.read(8, length), f"{source.label}: its header")
-    _check_metadata(header.get(METADATA), source.label)
+    _check_metadata(header.get(METADATA))
     tensors = {name: _tensor(name, entry, source, data_offset) for name, entry in header.items() if name != METADATA}
     _check_coverage(tensors, source, data_offset)
     _ask_library(source, data_offset)
     return SafetensorsFile(source, tensors, header, data_offset)
 
 
-def _check_metadata(metadata: object, label: str) -> None:
+def _check_metadata(metadata: object) -> None:
     if metadata is None:
         return
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise DamagedError(f"{label}: its __metadata__ is no mapping from text to text; fetch it again")
+        raise DamagedError(f"{HERE}: its __metadata__ is no mapping from text to text; fetch it again")
 
 
 def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorInfo:
-    where = f"{source.label}: tensor {show(name)}"
+    where = f"{HERE}: tensor {show(name)}"
     if not isinstance(entry, dict) or not _FIELDS.issubset(entry):  # others are passed over, as by the library
         raise DamagedError(f"{where} is not described by dtype, shape and data_offsets")
     shape, offsets, code = entry["shape"], entry["data_offsets"], entry["dtype"]
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2 or len(shape) > 64:
         raise DamagedError(f"{where} has a shape or offsets that are no whole numbers")
-    dtype, bits = _element_type(code, where)
+    dtype, bits = _element_type(code, name)
     view = View.of(shape)
     start, stop = offsets
     if (stop - start) * 8 != view.elements * bits:
@@ -120,7 +122,7 @@ def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorIn
     return TensorInfo(name, dtype, view, Storage(name, data_offset + start, stop - start))
 
 
-def _element_type(code: object, where: str) -> tuple[DType, int]:
+def _element_type(code: object, name: str) -> tuple[DType, int]:
     if isinstance(code, str) and code in CODES:
         dtype = DTYPES[CODES[code]]
         return dtype, dtype.itemsize * 8
@@ -128,7 +130,7 @@ def _element_type(code: object, where: str) -> tuple[DType, int]:
         return DType(code, 1, "opaque"), PACKED_BITS[code]
     # A list or a dict may be too deep to spell.
     named = f"a {type(code).__name__}" if isinstance(code, list | dict) else show(code)
-    raise UnsupportedError(f"{where} has the element type {named}, which prunecli does not know")
+    raise UnsupportedError(f"{HERE}: tensor {show(name)} has the element type {named}, which prunecli does not know")
 
 
 def _whole_numbers(values: Any) -> bool:

@@ -17,10 +17,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from prunecli.errors import DamagedError, UnsupportedError, UsageError, show
+from prunecli.errors import DamagedError, UnsupportedError, UsageError, raised_in, show
 from prunecli.formats.base import Edit, ReadOptions, SingleFile, TensorInfo
 from prunecli.formats.io.pieces import Piece
-from prunecli.formats.io.source import Source, Window
+from prunecli.formats.io.source import Source, Window, in_source
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.torch.export_payloads import CONSTANTS, WEIGHTS, PayloadFolder, Payloads, read_payloads
 from prunecli.formats.torch.object_tree import Tree
@@ -29,7 +29,7 @@ from prunecli.formats.torch.zip import check_torch_zip
 from prunecli.formats.torch.zip_directory import Directory, Record, looks_like_zip
 from prunecli.formats.torch.zip_patching import patched_archive
 from prunecli.formats.torch.zip_records import check_stated, is_big_endian, read_record
-from prunecli.terms import KEY
+from prunecli.terms import HERE, KEY
 
 __all__ = ["ExportArchive", "looks_like_export_archive", "read_export_archive"]
 
@@ -79,6 +79,7 @@ def looks_like_export_archive(directory: Directory) -> bool:
     )
 
 
+@in_source
 def read_export_archive(source: Source, directory: Directory, reading: ReadOptions) -> ExportArchive:
     """Read the layout of a torch.export archive.
 
@@ -88,12 +89,12 @@ def read_export_archive(source: Source, directory: Directory, reading: ReadOptio
         UnsupportedError: it holds compiled code, is of an older form, or holds several programs and no `model`.
         UsageError: `reading` names a program that is not there.
     """
-    root = _root(directory, source.label)
+    root = _root(directory)
     _check_kind(source, directory, root)
     names = {name.removeprefix(root) for name in directory.by_name}
     programs = sorted(found[1] for name in names if (found := _CONFIG.fullmatch(name)))
     passed_over = reading.recorded and reading.key not in programs
-    chosen = _choose(programs, None if passed_over else reading.key, source.label)
+    chosen = _choose(programs, None if passed_over else reading.key)
     weights: Mapping[str, TensorInfo] = {}
     carried: list[TensorInfo] = []
     pickled: dict[str, Record] = {}
@@ -123,22 +124,22 @@ def _compiled(name: str) -> str | None:
     return next((compiled for folder, compiled in _COMPILED.items() if f"/{folder}" in f"/{name}"), None)
 
 
-def _root(directory: Directory, label: str) -> str:
+def _root(directory: Directory) -> str:
     """Return the folder that all records lie in, and refuse the archives that are of another kind."""
     if _OLD in directory.by_name:
         raise UnsupportedError(
-            f"{label} is in torch.export's format from before torch 2.8; load it with torch.export.load and save it "
+            f"{HERE} is in torch.export's format from before torch 2.8; load it with torch.export.load and save it "
             "again"
         )
     compiled = next(filter(None, map(_compiled, directory.by_name)), None)
     if compiled is not None:
         raise UnsupportedError(
-            f"{label} is a torch.export archive with code that {compiled}, which may hold weights of its own; prune "
+            f"{HERE} is a torch.export archive with code that {compiled}, which may hold weights of its own; prune "
             "the model before it is compiled"
         )
     roots = {name.partition("/")[0] for name in directory.by_name}
     if len(roots) != 1 or any("/" not in name for name in directory.by_name):
-        raise DamagedError(f"{label}: its records do not lie in one folder, as those of a torch.export archive do")
+        raise DamagedError(f"{HERE}: its records do not lie in one folder, as those of a torch.export archive do")
     return f"{roots.pop()}/"
 
 
@@ -160,18 +161,18 @@ def _check_kind(source: Source, directory: Directory, root: str) -> None:
             )
 
 
-def _choose(programs: Sequence[str], key: str | None, label: str) -> str:
+def _choose(programs: Sequence[str], key: str | None) -> str:
     """Return the name of the program whose weights are the state dict."""
     named = ", ".join(show(name, 40) for name in programs[:_SHOWN])
     if not programs:
-        raise UnsupportedError(f"{label} is a torch.export archive without weights; it holds nothing to prune")
+        raise UnsupportedError(f"{HERE} is a torch.export archive without weights; it holds nothing to prune")
     if key is not None and key not in programs:
-        raise UsageError(f"{KEY} {show(key)}: {label} has no such program, but {named}")
+        raise UsageError(f"{KEY} {show(key)}: {HERE} has no such program, but {named}")
     if key is not None or len(programs) == 1:
         return programs[0] if key is None else key
     if _MAIN in programs:
         return _MAIN
-    raise UnsupportedError(f"{label} holds several programs; choose one of them by {KEY} ({named})")
+    raise UnsupportedError(f"{HERE} holds several programs; choose one of them by {KEY} ({named})")
 
 
 def _payloads(source: Source, directory: Directory, root: str, program: str, folder: PayloadFolder) -> Payloads:
@@ -181,7 +182,7 @@ def _payloads(source: Source, directory: Directory, root: str, program: str, fol
     if record is None:
         raise DamagedError(f"{source.label}: record {show(path)} is missing; fetch the archive again")
     config = parse_object(read_record(source, record), f"{source.label}: record {show(path)}")
-    return read_payloads(config, directory, root, folder, source.label)
+    return read_payloads(config, directory, root, folder)
 
 
 def _sample_inputs(directory: Directory, root: str) -> list[Record]:
@@ -203,4 +204,6 @@ def _check_pickled(source: Source, record: Record, reading: ReadOptions) -> None
     if looks_like_zip(window.read(0, min(4, record.size))):
         check_torch_zip(window, reading)
     else:
-        check_objects(load_objects(read_record(source, record), 0, label), reading, label, Tree())
+        graph = load_objects(read_record(source, record), 0, label)
+        with raised_in(label):
+            check_objects(graph, reading, Tree())

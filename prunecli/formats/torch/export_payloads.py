@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prunecli.errors import DamagedError, show
+from prunecli.errors import DamagedError, raised_in, show
 from prunecli.formats.base import Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.torch.zip_directory import Directory, Record
 from prunecli.formats.torch.zip_patching import is_unsummed
 from prunecli.formats.views import View
+from prunecli.terms import HERE
 
 __all__ = ["CONSTANTS", "WEIGHTS", "PayloadFolder", "Payloads", "read_payloads"]
 
@@ -73,9 +74,7 @@ WEIGHTS = PayloadFolder("data/weights/", "weight_")
 CONSTANTS = PayloadFolder("data/constants/", "tensor_", ("custom_obj_", "opaque_obj_"))
 
 
-def read_payloads(
-    config: Mapping[str, Any], directory: Directory, root: str, folder: PayloadFolder, label: str
-) -> Payloads:
+def read_payloads(config: Mapping[str, Any], directory: Directory, root: str, folder: PayloadFolder) -> Payloads:
     """Read a parsed configuration; `root` is the archive's top folder.
 
     Raises:
@@ -83,33 +82,33 @@ def read_payloads(
     """
     entries = config.get("config")
     if not isinstance(entries, dict):
-        raise DamagedError(f"{label}: the configuration in {folder.path} has no entries; fetch the archive again")
+        raise DamagedError(f"{HERE}: the configuration in {folder.path} has no entries; fetch the archive again")
     tensors: dict[str, TensorInfo] = {}
     pickled: dict[str, Record] = {}
     types: dict[str, str] = {}
     for name, entry in entries.items():
-        where = f"{label}: payload {show(name)}"
-        _check_entry(entry, where)
-        path, meta = entry["path_name"], entry["tensor_meta"]
-        record = directory.by_name.get(f"{root}{folder.path}{path}")
-        if record is None:
-            raise DamagedError(f"{where} is missing: the archive has no record {show(path)} in {folder.path}")
-        if path.startswith(folder.objects):
-            pickled[path] = record
-        elif not path.startswith(folder.tensors):
-            raise DamagedError(f"{where} lies in {show(path)}, where torch puts no payload; fetch the archive again")
-        elif entry["use_pickle"]:
-            pickled[path] = record
-            tensors[name] = _opaque(name, "a pickled tensor subclass", meta, where)
-        else:
-            tensors[name] = _tensor(name, entry, record, path, where)
-            kind = tensors[name].dtype.name
-            if types.setdefault(path, kind) != kind:
-                raise DamagedError(f"{where} gives {show(path)} another element type than another payload does")
+        with raised_in(f"{HERE}: payload {show(name)}"):
+            _check_entry(entry)
+            path, meta = entry["path_name"], entry["tensor_meta"]
+            record = directory.by_name.get(f"{root}{folder.path}{path}")
+            if record is None:
+                raise DamagedError(f"{HERE} is missing: the archive has no record {show(path)} in {folder.path}")
+            if path.startswith(folder.objects):
+                pickled[path] = record
+            elif not path.startswith(folder.tensors):
+                raise DamagedError(f"{HERE} lies in {show(path)}, where torch puts no payload; fetch the archive again")
+            elif entry["use_pickle"]:
+                pickled[path] = record
+                tensors[name] = _opaque(name, "a pickled tensor subclass", meta)
+            else:
+                tensors[name] = _tensor(name, entry, record, path)
+                kind = tensors[name].dtype.name
+                if types.setdefault(path, kind) != kind:
+                    raise DamagedError(f"{HERE} gives {show(path)} another element type than another payload does")
     return Payloads(tensors, tuple(pickled.values()))
 
 
-def _check_entry(entry: object, where: str) -> None:
+def _check_entry(entry: object) -> None:
     flags = ("is_param", "use_pickle")
     if not (
         isinstance(entry, dict)
@@ -118,45 +117,45 @@ def _check_entry(entry: object, where: str) -> None:
         and all(type(entry[flag]) is bool for flag in flags)
         and isinstance(entry["tensor_meta"], dict | None)
     ):
-        raise DamagedError(f"{where} is not described as torch describes payloads; fetch the archive again")
+        raise DamagedError(f"{HERE} is not described as torch describes payloads; fetch the archive again")
 
 
-def _tensor(name: str, entry: Mapping[str, Any], record: Record, path: str, where: str) -> TensorInfo:
+def _tensor(name: str, entry: Mapping[str, Any], record: Record, path: str) -> TensorInfo:
     meta = entry["tensor_meta"]
     if meta is None:
-        raise DamagedError(f"{where} has no sizes; fetch the archive again")
+        raise DamagedError(f"{HERE} has no sizes; fetch the archive again")
     kind, layout = meta.get("dtype"), meta.get("layout")
     dtype = DTYPES.get(_TYPES.get(kind, "")) if type(kind) is int else None
     if dtype is None:
-        return _opaque(name, f"of element type {show(kind, 20)}", meta, where)
+        return _opaque(name, f"of element type {show(kind, 20)}", meta)
     if layout != _STRIDED:
-        return _opaque(name, "sparse", meta, where)
-    view = View(_whole(meta.get("storage_offset"), where), _sizes(meta, "sizes", where), _sizes(meta, "strides", where))
+        return _opaque(name, "sparse", meta)
+    view = View(_whole(meta.get("storage_offset")), _sizes(meta, "sizes"), _sizes(meta, "strides"))
     if len(view.shape) != len(view.stride) or view.elements >= 1 << 63:
-        raise DamagedError(f"{where} has sizes and strides that make no tensor; fetch the archive again")
+        raise DamagedError(f"{HERE} has sizes and strides that make no tensor; fetch the archive again")
     if view.elements and not record.size:
-        return _opaque(name, "without memory (FakeTensor)", meta, where)
+        return _opaque(name, "without memory (FakeTensor)", meta)
     if record.size % dtype.itemsize or (view.elements and view.stop * dtype.itemsize > record.size):
-        raise DamagedError(f"{where} reaches behind the end of its record {show(path)}; fetch the archive again")
+        raise DamagedError(f"{HERE} reaches behind the end of its record {show(path)}; fetch the archive again")
     storage = Storage(path, record.offset, record.size, None if is_unsummed(record) else record.crc)
     return TensorInfo(name, dtype, view, storage, buffer=not entry["is_param"])
 
 
-def _opaque(name: str, kind: str, meta: Mapping[str, Any] | None, where: str) -> TensorInfo:
+def _opaque(name: str, kind: str, meta: Mapping[str, Any] | None) -> TensorInfo:
     """Describe a tensor without plain elements in the archive."""
-    shape = _sizes(meta, "sizes", where) if meta is not None else ()
+    shape = _sizes(meta, "sizes") if meta is not None else ()
     return TensorInfo(name, DType(kind, 1, "opaque"), View.of(shape), Storage(f"({name})", 0, 0))
 
 
-def _sizes(meta: Mapping[str, Any], field: str, where: str) -> tuple[int, ...]:
+def _sizes(meta: Mapping[str, Any], field: str) -> tuple[int, ...]:
     sizes = meta.get(field)
     if not isinstance(sizes, list) or len(sizes) > _DIMENSIONS:
-        raise DamagedError(f"{where} has no {field} that torch could use; fetch the archive again")
-    return tuple(_whole(size, where) for size in sizes)
+        raise DamagedError(f"{HERE} has no {field} that torch could use; fetch the archive again")
+    return tuple(_whole(size) for size in sizes)
 
 
-def _whole(value: object, where: str) -> int:
+def _whole(value: object) -> int:
     number = value.get("as_int") if isinstance(value, dict) else None
     if type(number) is not int or not 0 <= number < 1 << 62:
-        raise DamagedError(f"{where} has a size, stride or offset that is not a whole number in range")
+        raise DamagedError(f"{HERE} has a size, stride or offset that is not a whole number in range")
     return number

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
+from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, raised_in, show
 from prunecli.formats.base import Edit, ReadOptions, Storage, patched_copies
 from prunecli.formats.io.pieces import Copy, Literal, Piece
-from prunecli.formats.io.source import Source
+from prunecli.formats.io.source import Source, in_source
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.machine import EndsEarlyError
 from prunecli.formats.pickles.nodes import ListNode, PickleGraph
@@ -20,6 +20,7 @@ from prunecli.formats.torch.container import TorchContainer
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.objects import check_objects, edit_objects, load_objects, read_objects
 from prunecli.formats.torch.tensors import StorageRef
+from prunecli.terms import HERE
 
 __all__ = ["TorchLegacy", "looks_like_torch_legacy", "read_torch_legacy"]
 
@@ -71,7 +72,8 @@ class TorchLegacy(TorchContainer):
         """
         graph, _ = _pickle_at(self.source, self.object_start)
         keys, _ = _pickle_at(self.source, self.keys_start)
-        edited = edit_objects(graph, self.objects, edit, self.reading, self.source.label, self.places)
+        with raised_in(self.source.label):
+            edited = edit_objects(graph, self.objects, edit, self.reading, self.places)
         behind: dict[str, list[str]] = {}
         for key, addition in edited.fresh.items():
             behind.setdefault(self.tensors[addition.after].storage.key, []).append(key)
@@ -89,6 +91,7 @@ class TorchLegacy(TorchContainer):
                 yield from patched_copies(storage, edit.patches.get(key, ()))
 
 
+@in_source
 def read_torch_legacy(source: Source, reading: ReadOptions) -> TorchLegacy:
     """Read the layout of a legacy file.
 
@@ -109,7 +112,7 @@ def read_torch_legacy(source: Source, reading: ReadOptions) -> TorchLegacy:
         places.update(_places(source, keys_start, storages, reading))
         return places
 
-    objects = read_objects(graph, place, reading, source.label)
+    objects = read_objects(graph, place, reading)
     return TorchLegacy(source, objects, reading, places, object_start, keys_start)
 
 
@@ -135,7 +138,7 @@ def _pickle_at(source: Source, start: int) -> tuple[PickleGraph, int]:
 def _checked_pickle_at(source: Source, start: int, reading: ReadOptions) -> tuple[PickleGraph, int]:
     """Read one of the pickles around the object: torch.load runs them as it runs the object's."""
     graph, end = _pickle_at(source, start)
-    check_objects(graph, reading, source.label, Tree())
+    check_objects(graph, reading, Tree())
     return graph, end
 
 
@@ -143,29 +146,28 @@ def _places(
     source: Source, keys_start: int, storages: Mapping[str, StorageRef], reading: ReadOptions
 ) -> dict[str, Storage]:
     """Lay the storages out by the list of their keys."""
-    label = source.label
     listed, at = _checked_pickle_at(source, keys_start, reading)
     keys = listed.root.items if isinstance(listed.root, ListNode) else None
     if keys is None or not all(isinstance(key, str) for key in keys):
-        raise DamagedError(f"{label} has no list of storages; the file is damaged")
+        raise DamagedError(f"{HERE} has no list of storages; the file is damaged")
     source.prefetch(_counts(at, [storages[key].nbytes for key in map(str, keys) if key in storages]))
     places: dict[str, Storage] = {}
     for key in map(str, keys):
         ref = storages.get(key)
         if ref is None or key in places:
-            raise DamagedError(f"{label}: storage {show(key)} is listed twice, or never used; the file is damaged")
+            raise DamagedError(f"{HERE}: storage {show(key)} is listed twice, or never used; the file is damaged")
         if at + _COUNT + ref.nbytes > source.size:
-            raise DamagedError(f"{label} ends in storage {show(key)}; it is truncated, fetch it again")
+            raise DamagedError(f"{HERE} ends in storage {show(key)}; it is truncated, fetch it again")
         count = int.from_bytes(source.read(at, _COUNT), "little")
         if count != ref.elements:
-            raise DamagedError(f"{label}: storage {show(key)} has {count} elements, the pickle expects {ref.elements}")
+            raise DamagedError(f"{HERE}: storage {show(key)} has {count} elements, the pickle expects {ref.elements}")
         places[key] = Storage(key, at + _COUNT, ref.nbytes)
         at += _COUNT + ref.nbytes
     missing = next((key for key in storages if key not in places), None)
     if missing is not None:
-        raise DamagedError(f"{label}: storage {show(missing)} is missing; the file is damaged")
+        raise DamagedError(f"{HERE}: storage {show(missing)} is missing; the file is damaged")
     if at != source.size:
-        raise DamagedError(f"{label} has {source.size - at} bytes behind its last storage; it is damaged")
+        raise DamagedError(f"{HERE} has {source.size - at} bytes behind its last storage; it is damaged")
     return places
 
 

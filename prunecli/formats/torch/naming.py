@@ -11,6 +11,7 @@ from prunecli.formats.torch.object_tree import Branch
 from prunecli.formats.torch.optimizers import TOP, Places, StatePlace
 from prunecli.formats.torch.survey import LONGEST_NAME, REVISITS, Survey
 from prunecli.formats.torch.tensors import OpaqueTensor, TensorRef
+from prunecli.terms import HERE
 
 __all__ = ["NamedNode", "name_others", "name_state_dict"]
 
@@ -76,12 +77,11 @@ def _below(survey: Survey, node: Node, name: str, aside: Collection[object]) -> 
     below = [branch for branch in survey.held(survey.branches(node)) if branch.edge not in aside]
     if not all(_is_name(branch.key) for branch in below):
         raise UnsupportedError(
-            f"{survey.where}: a tensor below {show(name) or 'the top'} has a key that is neither text nor a whole "
-            "number"
+            f"{HERE}: a tensor below {show(name) or 'the top'} has a key that is neither text nor a whole number"
         )
     names = survey.spell(name, below)
     if any(len(each) > LONGEST_NAME for each in names):
-        raise UnsupportedError(f"{survey.where}: a tensor below {show(name)} has too long a name")
+        raise UnsupportedError(f"{HERE}: a tensor below {show(name)} has too long a name")
     return list(zip(names, below, strict=True))
 
 

@@ -18,7 +18,7 @@ from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.state_dict import NamedNode, StateDict, find_state_dict
 from prunecli.formats.torch.tensors import OpaqueTensor, StorageRef, mask_node, storage_ref
 from prunecli.formats.views import View
-from prunecli.terms import ALLOW_FOREIGN, REMOVE
+from prunecli.terms import ALLOW_FOREIGN, HERE, REMOVE
 
 __all__ = ["Edited", "TorchObjects", "check_objects", "edit_objects", "load_objects", "read_objects"]
 
@@ -88,7 +88,6 @@ def read_objects(
     graph: PickleGraph,
     place: Callable[[Mapping[str, StorageRef]], Mapping[str, Storage]],
     reading: ReadOptions,
-    label: str,
     tree: Tree | None = None,
 ) -> TorchObjects:
     """Find the state dict in a graph and look its storages up: `place` says where in the file each of them lies.
@@ -100,12 +99,12 @@ def read_objects(
         UsageError: the key leads nowhere.
     """
     tree = tree or Tree()
-    check_objects(graph, reading, label, tree)
-    storages = _storages_of(graph, label)
+    check_objects(graph, reading, tree)
+    storages = _storages_of(graph)
     places = place(storages)
-    state = find_state_dict(graph.root, reading.key, label, tree)
+    state = find_state_dict(graph.root, reading.key, tree)
     if not state.nodes and not state.others:
-        raise UnsupportedError(f"{label} holds no tensors; {_instead(graph)}")
+        raise UnsupportedError(f"{HERE} holds no tensors; {_instead(graph)}")
     return TorchObjects(
         tensors={named.name: _info(named, places) for named in state.nodes},
         carried=[_info(named, places) for named in state.others],
@@ -116,14 +115,14 @@ def read_objects(
     )
 
 
-def _storages_of(graph: PickleGraph, label: str) -> dict[str, StorageRef]:
+def _storages_of(graph: PickleGraph) -> dict[str, StorageRef]:
     """Return the storages that a pickle names, by key, in its order."""
     refs: dict[str, StorageRef] = {}
     for node in graph.persistents:
         if not _is_class(node):
-            ref = storage_ref(node, label)
+            ref = storage_ref(node)
             if refs.setdefault(ref.key, ref) != ref:
-                raise DamagedError(f"{label}: storage {show(ref.key)} is described in two ways")
+                raise DamagedError(f"{HERE}: storage {show(ref.key)} is described in two ways")
     return refs
 
 
@@ -132,7 +131,7 @@ def _is_class(node: Persistent) -> bool:
     return isinstance(node.id, TupleNode) and len(node.id.items) == 4 and node.id.items[0] == "module"
 
 
-def check_objects(graph: PickleGraph, reading: ReadOptions, label: str, tree: Tree) -> None:
+def check_objects(graph: PickleGraph, reading: ReadOptions, tree: Tree) -> None:
     """Check that loading a pickle would run nothing which `reading` does not admit, and that all of it was read.
 
     Raises:
@@ -141,12 +140,12 @@ def check_objects(graph: PickleGraph, reading: ReadOptions, label: str, tree: Tr
         UnsupportedError: the pickle does what no graph can hold.
     """
     if not reading.foreign:
-        _refuse_foreign(graph, label, tree)
+        _refuse_foreign(graph, tree)
     if graph.lost is not None:
         raise UnsupportedError(f"{graph.lost}, which prunecli could not write back")
 
 
-def _refuse_foreign(graph: PickleGraph, label: str, tree: Tree) -> None:
+def _refuse_foreign(graph: PickleGraph, tree: Tree) -> None:
     named_globals = {(each.module, each.name): None for each in graph.globals}
     foreign = [each for each in named_globals if not admitted(*each) and not tree.admits(*each)]
     if foreign:
@@ -155,18 +154,18 @@ def _refuse_foreign(graph: PickleGraph, label: str, tree: Tree) -> None:
         slices = ("torch.distributed.tensor", "DTensor") in named_globals
         merge = "; DTensors are slices of one rank, so merge the files of all ranks first" if slices else ""
         raise UnsafeError(
-            f"{label} holds {_kind(foreign)} that weights-only loading refuses ({named}); {_FLAG} them through "
+            f"{HERE} holds {_kind(foreign)} that weights-only loading refuses ({named}); {_FLAG} them through "
             f"unread{merge}"
         )
     memory = next((each for each in graph.called if makes_memory(each.module, each.name)), None)
     if memory is not None:
         raise UnsafeError(
-            f"{label} has torch make a weight of memory as it lies ({show(f'{memory.module}.{memory.name}', 60)} is "
+            f"{HERE} has torch make a weight of memory as it lies ({show(f'{memory.module}.{memory.name}', 60)} is "
             f"called); {_FLAG} it through unread"
         )
     strict = graph.strict
     if strict is None and any(map(_is_class, graph.persistents)):
-        strict = f"{label} names a class by a persistent id"
+        strict = f"{HERE} names a class by a persistent id"
     if strict is not None:
         raise UnsafeError(f"{strict}, which weights-only loading refuses; {_FLAG} it through unread")
 
@@ -207,7 +206,7 @@ def _maskless(state: StateDict) -> str | None:
 
 
 def edit_objects(
-    graph: PickleGraph, objects: TorchObjects, edit: Edit, reading: ReadOptions, label: str, taken: Iterable[str]
+    graph: PickleGraph, objects: TorchObjects, edit: Edit, reading: ReadOptions, taken: Iterable[str]
 ) -> Edited:
     """Carry the structural part of an edit out on a freshly loaded graph, and pickle it again.
 
@@ -216,16 +215,16 @@ def edit_objects(
     Raises:
         UnsupportedError: a new tensor has no place beside its neighbour, or the graph cannot be written.
     """
-    state = find_state_dict(graph.root, reading.key, label, Tree())
+    state = find_state_dict(graph.root, reading.key, Tree())
     numbers = [int(key) for key in taken if key.isdecimal() and len(key) < _DIGITS]
-    fresh = _edit_graph(state, edit, objects, label, max(numbers, default=-1) + 1)
+    fresh = _edit_graph(state, edit, objects, max(numbers, default=-1) + 1)
     if any(named.branch.owner is not None and named.name in edit.renames for named in state.nodes):
         drop_refreshers(graph.root, Tree())
     pickled = dump(graph.root, graph.protocol)
-    return Edited(pickled, _storages_of(load(pickled), label), fresh)
+    return Edited(pickled, _storages_of(load(pickled)), fresh)
 
 
-def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, label: str, next_key: int) -> dict[str, Addition]:
+def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, next_key: int) -> dict[str, Addition]:
     """Rename, remove and add entries of the state dict; return the new storages by key, numbered from `next_key` on."""
     fresh: dict[str, Addition] = {}
     replacement: dict[int, list[Entry]] = {}
@@ -233,7 +232,7 @@ def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, label: str,
     for named in state.nodes:
         if named.name not in edit.renames and named.name not in edit.removals and named.name not in edit.behind:
             continue
-        home, entry, key = _home(named, label)
+        home, entry, key = _home(named)
         if id(entry) in replacement:  # a shared module hangs under several names, but has one entry
             continue
         homes[id(home)] = home
@@ -250,25 +249,25 @@ def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, label: str,
         replacement[id(entry)] = entries
     for home in homes.values():
         home[:] = [each for entry in home for each in replacement.get(id(entry), [entry])]
-        _check_keys(home, label)
+        _check_keys(home)
     return fresh
 
 
-def _check_keys(home: list[Entry], label: str) -> None:
+def _check_keys(home: list[Entry]) -> None:
     """Check that no new name is that of something else, which loading would then take for it."""
     seen: set[str] = set()
     for entry in home:
         if isinstance(entry.key, str):
             if entry.key in seen:
-                raise UnsupportedError(f"{label}: {show(entry.key)} is there already, and is no tensor; use {REMOVE}")
+                raise UnsupportedError(f"{HERE}: {show(entry.key)} is there already, and is no tensor; use {REMOVE}")
             seen.add(entry.key)
 
 
-def _home(named: NamedNode, label: str) -> tuple[list[Entry], Entry, str]:
+def _home(named: NamedNode) -> tuple[list[Entry], Entry, str]:
     home, entry = named.branch.home, named.branch.entry
     if home is None or entry is None or not isinstance(entry.key, str):
         raise UnsupportedError(
-            f"{label}: {show(named.name)} lies in a list or under a number, where a mask cannot be named; use {REMOVE}"
+            f"{HERE}: {show(named.name)} lies in a list or under a number, where a mask cannot be named; use {REMOVE}"
         )
     return home, entry, entry.key
 

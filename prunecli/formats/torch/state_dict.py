@@ -15,7 +15,7 @@ from prunecli.formats.torch.object_tree import Branch, Tree
 from prunecli.formats.torch.optimizers import Places
 from prunecli.formats.torch.survey import Survey, text_of_key
 from prunecli.formats.torch.tensors import TensorRef
-from prunecli.terms import KEY
+from prunecli.terms import HERE, KEY
 
 __all__ = ["NamedNode", "StateDict", "find_state_dict"]
 
@@ -51,22 +51,22 @@ class StateDict:
     notes: tuple[str, ...] = ()
 
 
-def find_state_dict(root: Node, key: str | None, where: str, tree: Tree) -> StateDict:
+def find_state_dict(root: Node, key: str | None, tree: Tree) -> StateDict:
     """Find the state dict below `root`, or take the one that `key` (a dotted path) names.
 
     Raises:
         UsageError: `key` leads nowhere.
         UnsupportedError: there is none, or two tensors get the same name, or names outgrow all bounds.
     """
-    return _Finder(root, where, tree).find(key)
+    return _Finder(root, tree).find(key)
 
 
 class _Finder:
     """The way from the top of a graph to its state dict: `_path` are the objects on it, `_keys` the keys."""
 
-    def __init__(self, root: Node, where: str, tree: Tree) -> None:
-        self._where, self._tree = where, tree
-        self._survey = Survey(root, where, tree)
+    def __init__(self, root: Node, tree: Tree) -> None:
+        self._tree = tree
+        self._survey = Survey(root, tree)
         self._places = Places()
         self._path: list[Node] = [root]
         self._keys: list[str] = []
@@ -176,7 +176,7 @@ class _Finder:
         seen: set[str] = set()
         for named in nodes:
             if named.name in seen:
-                raise UnsupportedError(f"{self._where}: two tensors are named {show(named.name)}")
+                raise UnsupportedError(f"{HERE}: two tensors are named {show(named.name)}")
             seen.add(named.name)
 
     def _check_found(
@@ -189,7 +189,7 @@ class _Finder:
         if not others or any(map(_may_be_weight, nodes)) or self._tree.is_module(self._path[-1]):
             return
         if not nodes or aside:
-            raise UnsupportedError(f"{self._where} holds no state dict of a model, {self._choices()}")
+            raise UnsupportedError(f"{HERE} holds no state dict of a model, {self._choices()}")
 
     def _choices(self) -> str:
         """Say what there is in place of a state dict, by the keys that `--key` takes."""
@@ -221,7 +221,7 @@ class _Finder:
                     break
             else:
                 known = ", ".join(show(name, 40) for name in list(by_text)[:8]) or "nothing"
-                raise UsageError(f"{KEY} {show(key)}: {self._where} has no {show(parts[0])} there, but {known}")
+                raise UsageError(f"{KEY} {show(key)}: {HERE} has no {show(parts[0])} there, but {known}")
 
 
 def _key_of(branch: Branch) -> object:

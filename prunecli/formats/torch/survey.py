@@ -4,6 +4,7 @@ from prunecli.errors import UnsupportedError, show
 from prunecli.formats.pickles.nodes import Call, GraphNode, Node, children
 from prunecli.formats.torch.object_tree import Branch, Tree, is_mapping
 from prunecli.formats.torch.tensors import OpaqueTensor, TensorRef, stranger, tensor_ref
+from prunecli.terms import HERE
 
 __all__ = ["LONGEST_NAME", "REVISITS", "Survey", "text_of_key"]
 
@@ -23,8 +24,8 @@ def text_of_key(key: Node) -> str:
 class Survey:
     """What is known of one graph, by id of its nodes: `tensors`, and `holders`, everything that holds one."""
 
-    def __init__(self, root: Node, where: str, tree: Tree) -> None:
-        self.root, self.where, self.tree = root, where, tree
+    def __init__(self, root: Node, tree: Tree) -> None:
+        self.root, self.tree = root, tree
         self.tensors: dict[int, TensorRef | OpaqueTensor] = {}
         self._references = self._looked = self._letters = 0
         self.holders = self._look()
@@ -37,7 +38,7 @@ class Survey:
             if branch.home is not None and _is_plain(branch.key):
                 place = id(branch.home), branch.key
                 if place in seen:
-                    raise UnsupportedError(f"{self.where}: a dict has the key {show(text_of_key(branch.key))} twice")
+                    raise UnsupportedError(f"{HERE}: a dict has the key {show(text_of_key(branch.key))} twice")
                 seen.add(place)
         return branches
 
@@ -68,7 +69,7 @@ class Survey:
 
     def entangled(self) -> UnsupportedError:
         """Return what to raise where a limit is met."""
-        return UnsupportedError(f"{self.where}: its objects share each other in too many ways to name them all")
+        return UnsupportedError(f"{HERE}: its objects share each other in too many ways to name them all")
 
     def _look(self) -> set[int]:
         """Look at every node once, however much they share, and read the tensors among them."""
@@ -77,7 +78,7 @@ class Survey:
         wide: dict[int, int] = {}
         while todo:
             node = todo.pop()
-            ref = tensor_ref(node, self.where) or stranger(node) if isinstance(node, Call) else None
+            ref = tensor_ref(node) or stranger(node) if isinstance(node, Call) else None
             if ref is not None:
                 self.tensors[id(node)] = ref
             if isinstance(node, GraphNode):
@@ -95,7 +96,7 @@ class Survey:
         holders = self._holding(parents)
         widest = max((parts for own, parts in wide.items() if own in holders or own == id(self.root)), default=0)
         if widest:
-            raise UnsupportedError(f"{self.where}: tensors are looked for in an object with {widest} parts; too many")
+            raise UnsupportedError(f"{HERE}: tensors are looked for in an object with {widest} parts; too many")
         return holders
 
     def _holding(self, parents: dict[int, list[int]]) -> set[int]:

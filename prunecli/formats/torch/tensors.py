@@ -9,6 +9,7 @@ from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.pickles.nodes import Call, DictNode, Global, ListNode, Node, Persistent, TupleNode
 from prunecli.formats.torch.globals import STORAGE_OF, storage_dtype
 from prunecli.formats.views import View
+from prunecli.terms import HERE
 
 __all__ = [
     "OpaqueTensor",
@@ -79,13 +80,13 @@ class TensorRef:
     view: View
 
 
-def tensor_ref(node: Node, where: str) -> TensorRef | None:
+def tensor_ref(node: Node) -> TensorRef | None:
     """Read a node as a dense tensor with a storage; None if it is anything else (sparse, quantised, a subclass).
 
     Raises:
         DamagedError: it is a rebuilding call whose arguments make no tensor.
     """
-    call = _unwrap(node, where)
+    call = _unwrap(node)
     if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
         return None
     name, args = call.function.name, call.args.items
@@ -95,26 +96,26 @@ def tensor_ref(node: Node, where: str) -> TensorRef | None:
         "_rebuild_tensor_v3",
     ):
         return None
-    _check_unchanged(call, where)
+    _check_unchanged(call)
     if len(args) < 4 or not isinstance(args[0], Persistent):
-        raise DamagedError(f"{where}: a tensor is rebuilt from no storage; the pickle is damaged")
-    storage = storage_ref(args[0], where)
+        raise DamagedError(f"{HERE}: a tensor is rebuilt from no storage; the pickle is damaged")
+    storage = storage_ref(args[0])
     dtype = storage.dtype
     if name == "_rebuild_tensor_v3":
         named = args[6] if len(args) > 6 else None
         if not isinstance(named, Global) or named.module != "torch":
-            raise DamagedError(f"{where}: a tensor has no element type; the pickle is damaged")
+            raise DamagedError(f"{HERE}: a tensor has no element type; the pickle is damaged")
         dtype = DTYPES.get(named.name) or DType(named.name, 1, "opaque")
-    first, last = _window(args[0], storage, where)
+    first, last = _window(args[0], storage)
     if first and dtype.itemsize != storage.dtype.itemsize:
-        raise DamagedError(f"{where}: a tensor of one width lies in a part of a storage of another")
-    view = View(first + _whole(args[1], where), read_sizes(args[2], where), read_sizes(args[3], where))
+        raise DamagedError(f"{HERE}: a tensor of one width lies in a part of a storage of another")
+    view = View(first + _whole(args[1]), read_sizes(args[2]), read_sizes(args[3]))
     if len(view.shape) != len(view.stride):
-        raise DamagedError(f"{where}: a tensor has {len(view.shape)} sizes and {len(view.stride)} strides")
+        raise DamagedError(f"{HERE}: a tensor has {len(view.shape)} sizes and {len(view.stride)} strides")
     if view.elements >= 1 << 63:
-        raise DamagedError(f"{where}: a tensor has more elements than can be counted; the pickle is damaged")
+        raise DamagedError(f"{HERE}: a tensor has more elements than can be counted; the pickle is damaged")
     if view.elements and view.stop * dtype.itemsize > last * storage.dtype.itemsize:
-        raise DamagedError(f"{where}: a tensor reaches behind the end of its storage {show(storage.key)}")
+        raise DamagedError(f"{HERE}: a tensor reaches behind the end of its storage {show(storage.key)}")
     return TensorRef(storage, dtype, view)
 
 
@@ -128,7 +129,7 @@ class OpaqueTensor:
 
 def stranger(node: Node) -> OpaqueTensor | None:
     """Read a node as one of torch's other tensors (sparse, quantised, a subclass, ...); None if it is none."""
-    call = _unwrap(node, "")
+    call = _unwrap(node)
     if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
         return None
     module, name = call.function.module, call.function.name
@@ -148,7 +149,7 @@ def _with_shape(what: str, args: TupleNode, paths: Iterable[Sequence[int]]) -> O
         for index in path:
             sizes = sizes.items[index] if isinstance(sizes, TupleNode | ListNode) and len(sizes.items) > index else None
         with contextlib.suppress(DamagedError):  # it is only to be shown
-            return OpaqueTensor(what, read_sizes(sizes, ""))
+            return OpaqueTensor(what, read_sizes(sizes))
     return OpaqueTensor(what, ())
 
 
@@ -160,7 +161,7 @@ def _wrapped(call: Call) -> Node | None:
     return None
 
 
-def _check_unchanged(call: Call, where: str, state: Node = None) -> None:
+def _check_unchanged(call: Call, state: Node = None) -> None:
     """Check that a tensor keeps the values that it is rebuilt with; `state` are the attributes that it gets.
 
     Loading would give them another storage by BUILD (`Tensor.__setstate__`, `set_`), and sets attributes one by one.
@@ -169,18 +170,18 @@ def _check_unchanged(call: Call, where: str, state: Node = None) -> None:
     keys = [entry.key for part in parts if isinstance(part, DictNode) for entry in part.entries]
     replaced = any(isinstance(key, str) and key in _VALUES for key in keys)
     if call.states or call.items or call.entries or replaced:
-        raise DamagedError(f"{where}: a tensor gets other values after it was rebuilt, which no writer does")
+        raise DamagedError(f"{HERE}: a tensor gets other values after it was rebuilt, which no writer does")
 
 
-def _unwrap(node: Node, where: str) -> Call | None:
+def _unwrap(node: Node) -> Call | None:
     """Step from a Parameter (or a plain tensor with attributes) to the call that rebuilds its data."""
     for _ in range(_WRAPPERS_DEEP):
         if not isinstance(node, Call):
             return None
         inner = _wrapped(node)
         if inner is None:
-            return _from_type(node, where)
-        _check_unchanged(node, where, _state_of(node, 3))
+            return _from_type(node)
+        _check_unchanged(node, _state_of(node, 3))
         node = inner
     return None
 
@@ -190,7 +191,7 @@ def _state_of(call: Call, index: int) -> Node:
     return items[index] if len(items) > index else None
 
 
-def _from_type(call: Call, where: str) -> Call:
+def _from_type(call: Call) -> Call:
     """Step from `_rebuild_from_type_v2(function, type, args, state)` to the call that it makes, for plain tensors."""
     function, args = call.function, call.args
     if not isinstance(function, Global) or (function.module, function.name) != (
@@ -199,7 +200,7 @@ def _from_type(call: Call, where: str) -> Call:
     ):
         return call
     if isinstance(args, TupleNode) and len(args.items) == 4 and _is_plain(args.items[1]):
-        _check_unchanged(call, where, args.items[3])
+        _check_unchanged(call, args.items[3])
         return Call("reduce", args.items[0], args.items[2])
     return call
 
@@ -208,7 +209,7 @@ def _is_plain(node: Node) -> bool:
     return isinstance(node, Global) and (node.module, node.name) in _PLAIN_TYPES
 
 
-def storage_ref(node: Persistent, where: str) -> StorageRef:
+def storage_ref(node: Persistent) -> StorageRef:
     """Read a persistent id: ('storage', class, key, location, number of elements[, view]).
 
     Raises:
@@ -217,40 +218,40 @@ def storage_ref(node: Persistent, where: str) -> StorageRef:
     """
     parts = node.id.items if isinstance(node.id, TupleNode) else []
     if len(parts) < 5 or parts[0] != "storage" or not isinstance(parts[1], Global):
-        raise DamagedError(f"{where}: a persistent id names no storage; the pickle is damaged")
+        raise DamagedError(f"{HERE}: a persistent id names no storage; the pickle is damaged")
     dtype = storage_dtype(parts[1].module, parts[1].name)
     key, location = parts[2], parts[3]
     if dtype is None or not isinstance(key, str) or not isinstance(location, str):
-        raise DamagedError(f"{where}: a persistent id names no storage; the pickle is damaged")
+        raise DamagedError(f"{HERE}: a persistent id names no storage; the pickle is damaged")
     if location == "meta":
         raise UnsupportedError(
-            f"{where}: storage {show(key)} is on the meta device, which has no memory, so that its tensors have no "
+            f"{HERE}: storage {show(key)} is on the meta device, which has no memory, so that its tensors have no "
             "values; save the model after its weights were loaded"
         )
-    return StorageRef(key, dtype, _whole(parts[4], where), location, partible=len(parts) > 5)
+    return StorageRef(key, dtype, _whole(parts[4]), location, partible=len(parts) > 5)
 
 
-def _window(node: Persistent, storage: StorageRef, where: str) -> tuple[int, int]:
+def _window(node: Persistent, storage: StorageRef) -> tuple[int, int]:
     """Return the first and one past the last element that an id admits: before torch 0.4 it could name a part."""
     parts = node.id.items if isinstance(node.id, TupleNode) else []
     part = parts[5] if len(parts) > 5 else None
     if part is None:
         return 0, storage.elements
     if not isinstance(part, TupleNode) or len(part.items) != 3:
-        raise DamagedError(f"{where}: a persistent id names no part of its storage; the pickle is damaged")
-    first, length = _whole(part.items[1], where), _whole(part.items[2], where)
+        raise DamagedError(f"{HERE}: a persistent id names no part of its storage; the pickle is damaged")
+    first, length = _whole(part.items[1]), _whole(part.items[2])
     if first + length > storage.elements:
-        raise DamagedError(f"{where}: a part reaches behind the end of its storage {show(storage.key)}")
+        raise DamagedError(f"{HERE}: a part reaches behind the end of its storage {show(storage.key)}")
     return first, first + length
 
 
-def _whole(node: Node, where: str) -> int:
+def _whole(node: Node) -> int:
     if type(node) is not int or not 0 <= node < 1 << 62:
-        raise DamagedError(f"{where}: a size, stride or offset is no whole number in range; the pickle is damaged")
+        raise DamagedError(f"{HERE}: a size, stride or offset is no whole number in range; the pickle is damaged")
     return node
 
 
-def read_sizes(node: Node, where: str) -> tuple[int, ...]:
+def read_sizes(node: Node) -> tuple[int, ...]:
     """Read a tuple, a list or a `torch.Size` of whole numbers.
 
     Raises:
@@ -259,10 +260,10 @@ def read_sizes(node: Node, where: str) -> tuple[int, ...]:
     if isinstance(node, Call) and isinstance(node.function, Global) and node.function.name == "Size":
         node = node.args.items[0] if isinstance(node.args, TupleNode) and node.args.items else node
     if not isinstance(node, TupleNode | ListNode):
-        raise DamagedError(f"{where}: a tensor has no sizes; the pickle is damaged")
+        raise DamagedError(f"{HERE}: a tensor has no sizes; the pickle is damaged")
     if len(node.items) > _DIMENSIONS:  # before they are read: very many tensors can share them
-        raise DamagedError(f"{where}: a tensor has {len(node.items)} sizes or strides; torch has at most {_DIMENSIONS}")
-    return tuple(_whole(item, where) for item in node.items)
+        raise DamagedError(f"{HERE}: a tensor has {len(node.items)} sizes or strides; torch has at most {_DIMENSIONS}")
+    return tuple(_whole(item) for item in node.items)
 
 
 def mask_node(key: str, beside: StorageRef, dtype: DType, shape: Sequence[int]) -> Call:

@@ -8,10 +8,10 @@ lie in the same container, with their code beside the pickle.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from prunecli.errors import DamagedError, UnsupportedError, show
+from prunecli.errors import DamagedError, UnsupportedError, raised_in, show
 from prunecli.formats.base import Addition, Edit, ReadOptions, Storage
 from prunecli.formats.io.pieces import Literal, Piece
-from prunecli.formats.io.source import Source
+from prunecli.formats.io.source import Source, in_source
 from prunecli.formats.pickles.nodes import PickleGraph
 from prunecli.formats.torch.container import TorchContainer
 from prunecli.formats.torch.object_tree import Tree
@@ -22,6 +22,7 @@ from prunecli.formats.torch.zip_directory import Directory, Record, read_directo
 from prunecli.formats.torch.zip_layout import NewRecord, lay_out
 from prunecli.formats.torch.zip_patching import is_unsummed, new_record, patched_archive
 from prunecli.formats.torch.zip_records import check_stated, is_big_endian, read_record, stated_alignment
+from prunecli.terms import HERE
 
 __all__ = ["TorchZip", "check_torch_zip", "read_torch_zip"]
 
@@ -54,7 +55,8 @@ class TorchZip(TorchContainer):
             )
         graph = _load_pickle(self.source, self.directory, self.root)
         taken = map(self._storage_key, self.directory.records)
-        edited = edit_objects(graph, self.objects, edit, self.reading, self.source.label, taken)
+        with raised_in(self.source.label):
+            edited = edit_objects(graph, self.objects, edit, self.reading, taken)
         alignment = stated_alignment(self.source, self.directory, self.root)
         return lay_out(list(self._new_records(edit, edited)), alignment)
 
@@ -88,6 +90,7 @@ class TorchZip(TorchContainer):
         return record.name.removeprefix(prefix) if record.name.startswith(prefix) else ""
 
 
+@in_source
 def read_torch_zip(source: Source, reading: ReadOptions, directory: Directory | None = None) -> TorchZip:
     """Read the layout of a torch zip, a plain one or a TorchScript program; `directory` saves reading it again.
 
@@ -97,18 +100,19 @@ def read_torch_zip(source: Source, reading: ReadOptions, directory: Directory | 
         UnsupportedError: it is another kind of zip, or compressed, or holds nothing to prune.
     """
     directory = directory or read_directory(source)
-    root = _root(directory, source.label)
+    root = _root(directory)
     check_stated(source, directory, root)
     graph = _load_pickle(source, directory, root)
     program = read_program(source, directory, root)
 
     def place(storages: Mapping[str, StorageRef]) -> dict[str, Storage]:
-        return _places(storages, directory, root, source.label)
+        return _places(storages, directory, root)
 
-    objects = read_objects(graph, place, reading, source.label, program)
+    objects = read_objects(graph, place, reading, program)
     return TorchZip(source, objects, reading, is_big_endian(source, directory, root), directory, root, program)
 
 
+@in_source
 def check_torch_zip(source: Source, reading: ReadOptions) -> None:
     """Check a torch zip that may hold anything, tensors or not: that loading it would run nothing.
 
@@ -118,21 +122,21 @@ def check_torch_zip(source: Source, reading: ReadOptions) -> None:
         UnsupportedError: it is another kind of zip, or compressed.
     """
     directory = read_directory(source)
-    graph = _load_pickle(source, directory, _root(directory, source.label))
-    check_objects(graph, reading, source.label, Tree())
+    graph = _load_pickle(source, directory, _root(directory))
+    check_objects(graph, reading, Tree())
 
 
-def _root(directory: Directory, label: str) -> str:
+def _root(directory: Directory) -> str:
     """Return the folder of `data.pkl`, and refuse the zips that are something else."""
     names = [record.name for record in directory.records]
     roots = {name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl") and name.count("/") == 1}
     if any(name.endswith("/python_version") for name in names) and not roots:
-        raise UnsupportedError(f"{label} is a torch.package archive; save its state_dict() instead")
+        raise UnsupportedError(f"{HERE} is a torch.package archive; save its state_dict() instead")
     if len(roots) != 1:
-        raise UnsupportedError(f"{label} is a zip file without one data.pkl; it is no torch checkpoint")
+        raise UnsupportedError(f"{HERE} is a zip file without one data.pkl; it is no torch checkpoint")
     root = roots.pop()
     if any(not name.startswith(root) for name in names):
-        raise DamagedError(f"{label}: its zip holds records outside {show(root)}; it is no torch checkpoint")
+        raise DamagedError(f"{HERE}: its zip holds records outside {show(root)}; it is no torch checkpoint")
     return root
 
 
@@ -141,16 +145,16 @@ def _load_pickle(source: Source, directory: Directory, root: str) -> PickleGraph
     return load_objects(data, 0, f"{source.label}: data.pkl")
 
 
-def _places(storages: Mapping[str, StorageRef], directory: Directory, root: str, label: str) -> dict[str, Storage]:
+def _places(storages: Mapping[str, StorageRef], directory: Directory, root: str) -> dict[str, Storage]:
     """Match the storages that the pickle names with the records of the archive."""
     places: dict[str, Storage] = {}
     for key, ref in storages.items():
         record = directory.by_name.get(f"{root}data/{key}")
         if record is None:
-            raise DamagedError(f"{label}: storage {show(key)} is missing; the archive is damaged")
+            raise DamagedError(f"{HERE}: storage {show(key)} is missing; the archive is damaged")
         if record.deflated:
-            raise UnsupportedError(f"{label}: storage {show(key)} is compressed; save the checkpoint anew with torch")
+            raise UnsupportedError(f"{HERE}: storage {show(key)} is compressed; save the checkpoint anew with torch")
         if record.size != ref.nbytes or record.stored_size != record.size:
-            raise DamagedError(f"{label}: storage {show(key)} has {record.size} bytes, the pickle expects {ref.nbytes}")
+            raise DamagedError(f"{HERE}: storage {show(key)} has {record.size} bytes, the pickle expects {ref.nbytes}")
         places[key] = Storage(key, record.offset, record.size, None if is_unsummed(record) else record.crc)
     return places

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from prunecli.errors import DamagedError, UnsupportedError, show
-from prunecli.formats.io.source import Source
+from prunecli.errors import DamagedError, UnsupportedError, raised_in, show
+from prunecli.formats.io.source import Source, in_source
+from prunecli.terms import HERE
 
 __all__ = ["Directory", "Record", "looks_like_zip", "read_directory"]
 
@@ -71,6 +72,7 @@ def looks_like_zip(head: bytes) -> bool:
     return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
+@in_source
 def read_directory(source: Source) -> Directory:
     """Read and check the whole directory.
 
@@ -80,7 +82,7 @@ def read_directory(source: Source) -> Directory:
     """
     start, length, count = _find_central(source)
     central = source.read(start, length)
-    source.prefetch(_headers(central, source.label))
+    source.prefetch(_headers(central))
     records, at = [], 0
     for _ in range(count):
         if at + _CENTRAL.size > length:
@@ -135,14 +137,14 @@ def _read_end64(source: Source, end_at: int) -> tuple[int, int, int, int, int, i
     return at, disk, start_disk, here, count, length, start
 
 
-def _headers(central: bytes, label: str) -> Iterator[tuple[int, int]]:
+def _headers(central: bytes) -> Iterator[tuple[int, int]]:
     """Tell where the records' local headers will be looked at, and the descriptors that may stand before these."""
     at = 0
     while at + _CENTRAL.size <= len(central):
         fields = _CENTRAL.unpack_from(central, at)
         stored, size, name_length, extra_length, comment_length = fields[8:13]
         at += _CENTRAL.size + name_length
-        *_, header = _widen(central[at : at + extra_length], size, stored, fields[16], label)
+        *_, header = _widen(central[at : at + extra_length], size, stored, fields[16])
         at += extra_length + comment_length
         yield header - _DESCRIPTOR, _DESCRIPTOR + _LOCAL.size + name_length + _PADDING
 
@@ -156,9 +158,10 @@ def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record,
     if magic != b"PK\x01\x02" or stop > len(central):
         raise DamagedError(f"{source.label}: its zip directory is damaged at byte {base + at}")
     raw_name = central[name_at : name_at + name_length]
-    name = _decode(raw_name, flags, source.label)
+    name = _decode(raw_name, flags)
     extra = central[name_at + name_length : name_at + name_length + extra_length]
-    size, stored, header = _widen(extra, size, stored, header, f"{source.label}: record {show(name)}")
+    with raised_in(f"{source.label}: record {show(name)}"):
+        size, stored, header = _widen(extra, size, stored, header)
     if flags & ~(_HAS_DESCRIPTOR | _UTF8 | (_LEVEL if method else 0)) or method not in (0, 8) or disk:
         raise UnsupportedError(f"{source.label}: record {show(name)} is encrypted or uses compression method {method}")
     if (method == 0 and stored != size) or (size == 0 and crc != 0):
@@ -178,17 +181,17 @@ def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record,
     return record, stop
 
 
-def _decode(raw: bytes, flags: int, label: str) -> str:
+def _decode(raw: bytes, flags: int) -> str:
     # torch looks at no flag: it compares bytes, and older versions wrote UTF-8 without saying so.
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         if flags & _UTF8:
-            raise DamagedError(f"{label}: a record's name is not UTF-8: {show(raw)}") from None
+            raise DamagedError(f"{HERE}: a record's name is not UTF-8: {show(raw)}") from None
         return raw.decode("cp437")
 
 
-def _widen(extra: bytes, size: int, stored: int, header: int, where: str) -> tuple[int, int, int]:
+def _widen(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int, int]:
     """Replace saturated 32-bit fields by those of the zip64 extra field."""
     values = [size, stored, header]
     at = 0
@@ -201,7 +204,7 @@ def _widen(extra: bytes, size: int, stored: int, header: int, where: str) -> tup
         for index, value in enumerate(values):
             if value == _MAX32:
                 if len(body) < 8:
-                    raise DamagedError(f"{where} has a damaged zip64 field")
+                    raise DamagedError(f"{HERE} has a damaged zip64 field")
                 values[index], body = int.from_bytes(body[:8], "little"), body[8:]
     return values[0], values[1], values[2]
 
@@ -223,7 +226,8 @@ def _check_local(
     if magic != b"PK\x03\x04" or name_length != len(raw_name) or offset > source.size:
         raise DamagedError(f"{where} has no header where the zip directory says")
     name_and_extra = source.read(header + _LOCAL.size, name_length + extra_length)
-    size, stored, _ = _widen(name_and_extra[name_length:], size, stored, 0, where)
+    with raised_in(where):
+        size, stored, _ = _widen(name_and_extra[name_length:], size, stored, 0)
     known = (flags, method, crc, stored, size)
     same = known == central
     if flags & _HAS_DESCRIPTOR:

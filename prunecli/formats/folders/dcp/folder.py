@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
+from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, raised_in, show
 from prunecli.formats.base import AS_FOUND, Edit, Part, PassthroughFile, Patch, ReadOptions, Storage, TensorInfo
 from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.concatenated import Concatenated
@@ -206,7 +206,8 @@ class _Opening:
                 tensors[place] = self._tensor(entry)
             else:
                 self._check_object(entry.item, entry.name)
-        state = find_stored(entries, self._key, f"{show(self._path)}/{METADATA}")
+        with raised_in(f"{show(self._path)}/{METADATA}"):
+            state = find_stored(entries, self._key)
         if not tensors:
             raise UnsupportedError(f"{show(self._path)} holds no tensors")
         named = [_placed(each, tensors) for each in state.nodes]

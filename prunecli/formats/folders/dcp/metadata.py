@@ -11,11 +11,11 @@ from typing import TypeGuard
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.folders.dcp.boxes import tile
-from prunecli.formats.io.source import Source
+from prunecli.formats.io.source import Source, in_source
 from prunecli.formats.pickles.graph import load
 from prunecli.formats.pickles.nodes import Call, DictNode, Global, ListNode, Node, PickleGraph, TupleNode
 from prunecli.formats.torch.tensors import read_sizes
-from prunecli.terms import ALLOW_FOREIGN
+from prunecli.terms import ALLOW_FOREIGN, HERE
 
 __all__ = ["Chunk", "Item", "KeyPath", "Metadata", "StoredBytes", "StoredTensor", "read_metadata"]
 
@@ -119,6 +119,7 @@ class Metadata:
     entries: Sequence[StoredTensor | StoredBytes]
 
 
+@in_source
 def read_metadata(source: Source, *, foreign: bool = False) -> Metadata:
     """Read a `.metadata`; with `foreign`, it may name classes that torch does not write there.
 
@@ -133,20 +134,20 @@ def read_metadata(source: Source, *, foreign: bool = False) -> Metadata:
     raw = source.read(0, source.size)
     graph = load(raw, where=source.label)
     if not foreign:
-        _refuse_foreign(graph, source.label)
+        _refuse_foreign(graph)
     if graph.lost is not None:
         raise UnsupportedError(f"{graph.lost}, which no metadata of torch does")
-    return Metadata(raw, tuple(_MetadataReader(source.label).entries(graph.root)))
+    return Metadata(raw, tuple(_MetadataReader().entries(graph.root)))
 
 
-def _refuse_foreign(graph: PickleGraph, label: str) -> None:
+def _refuse_foreign(graph: PickleGraph) -> None:
     named = {(each.module, each.name): None for each in graph.globals}
     others = [each for each in named if each not in _CLASSES and not _is_dtype(*each)]
     if others:
         shown = ", ".join(show(".".join(each), 60) for each in others[:_SHOWN])
         shown += ", ..." if len(others) > _SHOWN else ""
         raise UnsafeError(
-            f"{label} names what torch does not write there ({shown}), and would import it unguarded; "
+            f"{HERE} names what torch does not write there ({shown}), and would import it unguarded; "
             f"{ALLOW_FOREIGN} reads on, and runs none of it"
         )
 
@@ -156,10 +157,9 @@ def _is_dtype(module: str, name: str) -> bool:
 
 
 class _MetadataReader:
-    """Turns the graph's nodes into values; `label` names the file in messages."""
+    """Turns the graph's nodes into values."""
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    def __init__(self) -> None:
         self._lists: set[int] = set()
 
     def entries(self, root: Node) -> Iterator[StoredTensor | StoredBytes]:
@@ -181,7 +181,7 @@ class _MetadataReader:
     def _tensor(self, name: str, path: KeyPath, node: Node, items: Mapping[_Where, Item]) -> StoredTensor:
         state = self._fields(node, f"{_CHECKPOINT}.metadata", "TensorStorageMetadata")
         dtype = self._dtype(name, state.get("properties"))
-        shape = read_sizes(state.get("size"), self._label)
+        shape = read_sizes(state.get("size"))
         listed = state.get("chunks")
         if not isinstance(listed, ListNode) or id(listed) in self._lists:
             raise self._damaged(f"{show(name)} has no list of chunks of its own")
@@ -191,7 +191,7 @@ class _MetadataReader:
         boxes = []
         for each in listed.items:
             chunk = self._fields(each, f"{_CHECKPOINT}.metadata", "ChunkStorageMetadata")
-            offsets, sizes = (read_sizes(chunk.get(key), self._label) for key in ("offsets", "sizes"))
+            offsets, sizes = (read_sizes(chunk.get(key)) for key in ("offsets", "sizes"))
             if len(offsets) != len(shape) or len(sizes) != len(shape):
                 raise self._damaged(f"a chunk of {show(name)} has not as many dimensions as the tensor")
             if 0 not in sizes or (name, offsets) in items:  # of shards without elements, torch keeps one at most
@@ -211,9 +211,9 @@ class _MetadataReader:
         given = layout.args.items if isinstance(layout, Call) and isinstance(layout.args, TupleNode) else []
         kind = given[0] if given else None
         if kind != "torch.strided":
-            raise UnsupportedError(f"{self._label}: {show(name)} is laid out as {_text(kind)}; only dense is read")
+            raise UnsupportedError(f"{HERE}: {show(name)} is laid out as {_text(kind)}; only dense is read")
         if dtype.module != "torch" or dtype.name not in DTYPES:
-            raise UnsupportedError(f"{self._label}: {show(name)} is {show(dtype.name, 40)}, which is not supported")
+            raise UnsupportedError(f"{HERE}: {show(name)} is {show(dtype.name, 40)}, which is not supported")
         return DTYPES[dtype.name]
 
     def _items(self, node: Node) -> dict[_Where, Item]:
@@ -226,7 +226,7 @@ class _MetadataReader:
             name, offset = index.get("fqn"), index.get("offset")
             if not isinstance(name, str):
                 raise self._damaged("something stored has no name")
-            where = (name, None if offset is None else read_sizes(offset, self._label))
+            where = (name, None if offset is None else read_sizes(offset))
             if where in found:
                 raise self._damaged(f"{show(name)} is stored twice")
             found[where] = self._stored(name, entry.value)
@@ -238,13 +238,12 @@ class _MetadataReader:
         transforms = info.get("transform_descriptors")
         if isinstance(transforms, ListNode | TupleNode) and transforms.items:
             raise UnsupportedError(
-                f"{self._label}: {show(name)} is stored through {_text(transforms.items[0])}; save it without "
-                "extensions"
+                f"{HERE}: {show(name)} is stored through {_text(transforms.items[0])}; save it without extensions"
             )
         if not (isinstance(file, str) and _is_place(offset) and _is_place(length)):
             raise self._damaged(f"the place of {show(name)} is none")
         if file.startswith("/") or "\0" in file or any(part in ("", ".", "..") for part in file.split("/")):
-            raise UnsafeError(f"{self._label} names the file {show(file)}, which is none of the folder's")
+            raise UnsafeError(f"{HERE} names the file {show(file)}, which is none of the folder's")
         return Item(file, offset, length)
 
     def _item(self, items: Mapping[_Where, Item], where: _Where) -> Item:
@@ -296,7 +295,7 @@ class _MetadataReader:
         return node.states[0] if node.states else DictNode()
 
     def _damaged(self, what: str) -> DamagedError:
-        return DamagedError(f"{self._label} is damaged: {what}; copy the folder again")
+        return DamagedError(f"{HERE} is damaged: {what}; copy the folder again")
 
 
 def _is_place(node: Node) -> TypeGuard[int]:

@@ -15,11 +15,12 @@ from prunecli.formats.torch.key_words import OPTIMIZER, kind_of_key
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.state_dict import StateDict, find_state_dict
 from prunecli.formats.torch.tensors import StorageRef, mask_node
+from prunecli.terms import HERE
 
 __all__ = ["find_stored"]
 
 
-def find_stored(entries: Sequence[StoredTensor | StoredBytes], key: str | None, label: str) -> StateDict:
+def find_stored(entries: Sequence[StoredTensor | StoredBytes], key: str | None) -> StateDict:
     """Find the state dict among the entries; the storage's key of each named tensor is its place in `entries`.
 
     Raises:
@@ -35,13 +36,13 @@ def find_stored(entries: Sequence[StoredTensor | StoredBytes], key: str | None, 
             below = level.below.get(part)
             if below is None:
                 below = _Level(following)
-                level.put(part, below.node, below, entry.name, label)
+                level.put(part, below.node, below, entry.name)
                 levels.append(below)
             level = below
-        level.put(path[-1], _node(entry, place), None, entry.name, label)
+        level.put(path[-1], _node(entry, place), None, entry.name)
     for level in levels:
-        level.finish(label)
-    return find_state_dict(top.node, key, label, Tree())
+        level.finish()
+    return find_state_dict(top.node, key, Tree())
 
 
 class _Level:
@@ -52,20 +53,20 @@ class _Level:
         self.below: dict[str | int, _Level] = {}
         self._held: dict[str | int, Node] = {}
 
-    def put(self, part: str | int, node: Node, level: "_Level | None", name: str, label: str) -> None:
+    def put(self, part: str | int, node: Node, level: "_Level | None", name: str) -> None:
         if part in self._held or isinstance(part, str) != isinstance(self.node, DictNode):
-            raise DamagedError(f"{label} is damaged: {show(name)} stands where something else does")
+            raise DamagedError(f"{HERE} is damaged: {show(name)} stands where something else does")
         self._held[part] = node
         if level is not None:
             self.below[part] = level
 
-    def finish(self, label: str) -> None:
+    def finish(self) -> None:
         if isinstance(self.node, DictNode):
             self.node.entries = [Entry(key, node) for key, node in self._held.items()]
         elif set(self._held) == set(range(len(self._held))):
             self.node.items = [self._held[place] for place in range(len(self._held))]
         else:
-            raise DamagedError(f"{label} is damaged: a list in it lacks items")
+            raise DamagedError(f"{HERE} is damaged: a list in it lacks items")
 
 
 def _split(path: KeyPath) -> KeyPath:
