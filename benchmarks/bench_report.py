@@ -17,7 +17,7 @@ from prunecli.reporting.format import rendered
 from prunecli.reporting.options import ReportFormat
 from prunecli.reporting.plot import draw
 from prunecli.reporting.terminal import PAGE, Screen
-from prunecli.surgery.report.measure import CheckpointRef, ParameterReport, Report
+from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report
 
 LAYERS = 80
 PICTURED, SIDE = 4096, 32
@@ -49,8 +49,8 @@ def parameters(count: int) -> Iterator[ParameterReport]:
         fours, eights = columns // 4, columns // 8
         structure = Structure(
             rows,
-            columns,
             0,
+            columns,
             0,
             -(-rows // 16) * -(-columns // 16),
             0,
@@ -58,7 +58,7 @@ def parameters(count: int) -> Iterator[ParameterReport]:
             rows * fours * 11 // 16,
             rows * eights,
             rows * eights * 163 // 256,
-            picture if number < PICTURED and columns >= SIDE else None,
+            density=picture if number < PICTURED and columns >= SIDE else None,
         )
         half = tensor.elements // 2
         yield ParameterReport(
@@ -73,9 +73,11 @@ def parameters(count: int) -> Iterator[ParameterReport]:
             pruned_now=0,
             tied_to=(),
             key=tensor.name,
+            candidates=None,
             mask_sha256=None,
             crc32="00000000",
             structure=structure,
+            copies=(),
         )
 
 

@@ -13,7 +13,7 @@ from prunecli.surgery.names.state_beside import state_beside
 from prunecli.surgery.plan.nothing import nothing_notes
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.undoing import undoing
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
 from prunecli.terms import render

@@ -19,7 +19,7 @@ class MaskDtype(enum.StrEnum):
 
 def _print_schema(value: bool) -> None:
     if value:
-        from prunecli.reporting.schema import schema_text
+        from prunecli.surgery.report.schema import schema_text
 
         sys.stdout.write(schema_text())
         raise typer.Exit

@@ -23,7 +23,7 @@ from prunecli.surgery.names.select import LONGEST
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.recipe import render_recipe
 from prunecli.surgery.report.codec import render_json
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Destination, Progress
 from prunecli.surgery.run.ranks import ranks_of_launcher
 from prunecli.surgery.run.resume import Run

@@ -22,7 +22,8 @@ from prunecli.modules.shards import fsdp_records, is_spread, names_restored_on_f
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import Plan, PlannedParameter, plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
-from prunecli.surgery.report.measure import Report, make_report
+from prunecli.surgery.report.measure import make_report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.edit import build_edit
 from prunecli.terms import Interface
 

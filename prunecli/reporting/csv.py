@@ -3,18 +3,27 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import fields
 
-from prunecli.core.structure.model import Structure
 from prunecli.errors import show
 from prunecli.reporting.numbers import shape_of
-from prunecli.surgery.report.measure import ParameterReport, Report
+from prunecli.surgery.report.model import ParameterReport, Report
 
 __all__ = ["COLUMNS", "as_csv", "safe_cell"]
 
-_STRUCTURE = tuple(each.name for each in fields(Structure) if each.name != "density")
-_HEADINGS = {"groups_of_4": "fours", "groups_of_4_with_2_zeros": "halved_fours"}
-"""Columns whose headings are older than the names in the JSON report."""
+_STRUCTURE = {
+    "rows": "rows",
+    "columns": "columns",
+    "empty_rows": "empty_rows",
+    "empty_columns": "empty_columns",
+    "blocks": "blocks_16x16",
+    "empty_blocks": "empty_blocks_16x16",
+    "fours": "groups_of_4",
+    "halved_fours": "groups_of_4_with_2_zeros",
+    "eights": "groups_of_8",
+    "halved_eights": "groups_of_8_with_4_zeros",
+    "grouped_by": "group_dimension",
+}
+"""Headings, which are older than the names of the JSON report, and those names."""
 _FORMULA = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 """What a spreadsheet takes for the beginning of a formula, the full-width forms with it."""
 _LONGEST = 100_000
@@ -31,7 +40,7 @@ COLUMNS = (
     "zeros_before",
     "pruned_now",
     "tied_to",
-    *(_HEADINGS.get(name, name) for name in _STRUCTURE),
+    *_STRUCTURE,
     "mask_sha256",
     "crc32",
     "role",
@@ -53,7 +62,7 @@ def as_csv(report: Report) -> str:
 
 def _line(each: ParameterReport) -> Sequence[object]:
     found = each.structure
-    structure = [None if found is None else getattr(found, name) for name in _STRUCTURE]
+    structure = [None if found is None else getattr(found, name) for name in _STRUCTURE.values()]
     cells = [
         each.name,
         each.module,

@@ -8,7 +8,7 @@ from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.terminal import PAGE, Screen
 from prunecli.reporting.text import as_text
 from prunecli.surgery.report.codec import render_json
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 
 __all__ = ["form_of", "rendered"]
 

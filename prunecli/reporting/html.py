@@ -20,7 +20,7 @@ from prunecli.core.structure.model import Density, Structure
 from prunecli.reporting.numbers import label_of, percent, shape_of, size_of
 from prunecli.reporting.summary import facts
 from prunecli.reporting.tree import Node, grow
-from prunecli.surgery.report.measure import ParameterReport, Report
+from prunecli.surgery.report.model import ParameterReport, Report
 
 __all__ = ["as_html", "page_data", "smaller"]
 
@@ -144,13 +144,13 @@ def _structure(found: Structure) -> list[int | None]:
         found.empty_rows,
         found.columns,
         found.empty_columns,
-        found.blocks,
-        found.empty_blocks,
+        found.blocks_16x16,
+        found.empty_blocks_16x16,
         found.groups_of_4,
         found.groups_of_4_with_2_zeros,
-        found.eights,
-        found.halved_eights,
-        found.grouped_by,
+        found.groups_of_8,
+        found.groups_of_8_with_4_zeros,
+        found.group_dimension,
     ]
 
 

@@ -24,7 +24,7 @@ _KEY = 40
 def left_out_text(groups: Sequence[LeftOut], whole: int) -> str:
     """Return what was left out, with its share of the `whole` bytes where that is large; "" if nothing was.
 
-    >>> left_out_text([LeftOut(Role.PACKED, 80, 9, 94), LeftOut(Role.OTHER, 2, 1, 4, "generator")], 100)
+    >>> left_out_text([LeftOut(Role.PACKED, 80, 9, 94), LeftOut(Role.OTHER, 2, 1, 4, key="generator")], 100)
     "80 packed weights (94% of the bytes), 2 in generator (--key '' takes the whole file)"
     """
     parts = []

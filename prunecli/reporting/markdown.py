@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prunecli.reporting.numbers import bar, label_of, percent, shape_of
 from prunecli.reporting.summary import facts
 from prunecli.reporting.tree import Node, fold, grow, heights, outline
-from prunecli.surgery.report.measure import ParameterReport, Report
+from prunecli.surgery.report.model import ParameterReport, Report
 
 __all__ = ["as_markdown", "code"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from prunecli.errors import show
-from prunecli.surgery.report.measure import ParameterReport
+from prunecli.surgery.report.model import ParameterReport
 
 __all__ = ["zero_norms_text"]
 

@@ -8,7 +8,7 @@ from prunecli.reporting.format import form_of, rendered
 from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.plot import check_plot, draw
 from prunecli.surgery.places import output_location
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.terms import FORMAT, OUTPUT, PLOT
 
 __all__ = ["ReportOutput", "plan_report_output"]

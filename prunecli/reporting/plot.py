@@ -12,7 +12,7 @@ import numpy as np
 from prunecli.errors import UsageError, show
 from prunecli.reporting.numbers import clip_middle, label_of, percent, shape_of
 from prunecli.reporting.tree import Node, fold, grow, heights, outline
-from prunecli.surgery.report.measure import ParameterReport, Report, counted_of
+from prunecli.surgery.report.model import ParameterReport, Report, counted_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

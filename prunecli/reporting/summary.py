@@ -7,7 +7,7 @@ from prunecli.core.structure.model import Structure
 from prunecli.reporting.left_out import left_out_text
 from prunecli.reporting.norms import zero_norms_text
 from prunecli.reporting.numbers import percent, size_of
-from prunecli.surgery.report.measure import ParameterReport, Report, counted_of
+from prunecli.surgery.report.model import ParameterReport, Report, counted_of
 
 __all__ = ["Remark", "StorageRows", "facts", "storage"]
 
@@ -86,7 +86,7 @@ def _of_lines(matrices: Sequence[Structure]) -> str:
 
 
 def _of_blocks(matrices: Sequence[Structure]) -> str:
-    empty, blocks = sum(each.empty_blocks for each in matrices), sum(each.blocks for each in matrices)
+    empty, blocks = sum(each.empty_blocks_16x16 for each in matrices), sum(each.blocks_16x16 for each in matrices)
     if not empty:
         return "none is empty: a block-sparse kernel has nothing to skip"
     text = f"{empty:,} of {blocks:,} are empty ({percent(empty, blocks)})"
@@ -105,8 +105,8 @@ def _of_fours(matrices: Sequence[Structure]) -> list[Remark]:
         return []
     halved = sum(each.groups_of_4_with_2_zeros or 0 for each in grouped)
     whole = sum(each.groups_of_4 == each.groups_of_4_with_2_zeros for each in grouped)
-    known = all(each.grouped_by == 1 for each in grouped)
-    dimensions = sorted({each.grouped_by for each in grouped if each.grouped_by is not None})
+    known = all(each.group_dimension == 1 for each in grouped)
+    dimensions = sorted({each.group_dimension for each in grouped if each.group_dimension is not None})
     along = f" along dimension{'s' * (len(dimensions) > 1)} {' and '.join(map(str, dimensions))}" if dimensions else ""
     if halved == groups_of_4:
         text = f"all groups of four{along} have two zeros"

@@ -9,7 +9,7 @@ from prunecli.reporting.options import Sort, TableOptions
 from prunecli.reporting.summary import facts
 from prunecli.reporting.terminal import Screen
 from prunecli.reporting.tree import Node, by_key, fit, fold, grow, heights, outline, sort_tree, sums_of
-from prunecli.surgery.report.measure import ParameterReport, Report
+from prunecli.surgery.report.model import ParameterReport, Report
 
 __all__ = ["as_text", "done_as_text"]
 

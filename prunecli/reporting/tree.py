@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prunecli.reporting.options import Sort
-from prunecli.surgery.report.measure import ParameterReport, earlier_equals
+from prunecli.surgery.report.model import ParameterReport, earlier_equals
 
 __all__ = [
     "Node",

@@ -13,7 +13,7 @@ from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.scan import Scanner
 from prunecli.surgery.plan.with_state import with_state
 from prunecli.surgery.replay import plan_replay
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.report.provenance import stamped
 from prunecli.surgery.report.reading import read_report
 from prunecli.terms import (

@@ -20,7 +20,8 @@ from prunecli.surgery.names.select import Selection, select
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.plan import Plan, plan_bake
 from prunecli.surgery.plan.request import PruneRequest
-from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.report.measure import measure
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.report.reading import read_report, read_report_beside
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.run.destination import Destination, Progress

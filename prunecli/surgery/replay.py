@@ -12,7 +12,7 @@ from prunecli.surgery.names.parameters import Parameter, canonical, parameters_o
 from prunecli.surgery.plan.plan import Plan, PlannedParameter, check_request, plan_parameters
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
-from prunecli.surgery.report.measure import ParameterReport, Report
+from prunecli.surgery.report.model import ParameterReport, Report
 
 __all__ = ["check_masks", "plan_replay"]
 

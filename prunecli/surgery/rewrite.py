@@ -21,7 +21,7 @@ from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
-from prunecli.surgery.report.measure import CheckpointRef, Report
+from prunecli.surgery.report.model import CheckpointRef, Report
 from prunecli.surgery.rewrite_folder import (
     REMOTE_NOT_RESUMABLE,
     check_folder_destination,

@@ -22,7 +22,7 @@ from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
-from prunecli.surgery.report.measure import CheckpointRef, Report
+from prunecli.surgery.report.model import CheckpointRef, Report
 from prunecli.surgery.run.destination import Destination, cumulative
 from prunecli.surgery.run.edit import PreparedEdit, build_edit, read_only_pieces
 from prunecli.surgery.run.resume import RewriteJob, Run, carry_out

@@ -13,7 +13,8 @@ from prunecli.surgery.data.scanned import BlockScan, CandidateCounter
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.plan.scan import THIS_PROCESS
-from prunecli.surgery.report.measure import ParameterReport, Report, measure_parameters
+from prunecli.surgery.report.measure import measure_parameters
+from prunecli.surgery.report.model import ParameterReport, Report
 from prunecli.surgery.run.resume import Run
 
 __all__ = ["Difference", "Verification", "check_verification", "verify_checkpoint"]

@@ -19,7 +19,7 @@ from forked import python
 
 from prunecli.reporting.format import form_of
 from prunecli.reporting.options import ReportFormat
-from prunecli.reporting.schema import schema_text
+from prunecli.surgery.report.schema import schema_text
 
 Cli = Callable[..., Any]
 Refusal = Callable[..., str]

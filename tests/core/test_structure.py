@@ -116,7 +116,7 @@ def test_large_matrices_in_blocks_by_threads(shape: tuple[int, ...]) -> None:
     assert found.empty_rows == matrix.all(axis=1).sum()
     assert found.empty_columns == matrix.all(axis=0).sum()
     assert (found.groups_of_4, found.groups_of_4_with_2_zeros) == groups_of(zero, 4)
-    assert (found.eights, found.halved_eights) == groups_of(zero, 8)
+    assert (found.groups_of_8, found.groups_of_8_with_4_zeros) == groups_of(zero, 8)
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 1), (7,), (2, 3, 3)])
@@ -130,7 +130,7 @@ def test_a_convolution_is_looked_at_along_its_input_channels(kernel: tuple[int, 
         counter.add(counter.look(0, zero.reshape(-1)))
         found = counter.result()
         assert found is not None
-        assert (found.grouped_by, found.groups_of_4) == (1, zero.size // 4)
+        assert (found.group_dimension, found.groups_of_4) == (1, zero.size // 4)
         assert (found.groups_of_4_with_2_zeros == found.groups_of_4) is halved
         assert (found.groups_of_4, found.groups_of_4_with_2_zeros) == groups_of(zero, 4)
     counter = StructureCounter((16, 3, *kernel))
@@ -145,7 +145,11 @@ def test_a_stack_of_matrices_is_looked_at_along_their_rows() -> None:
     counter.add(counter.look(0, zero.reshape(-1)))
     found = counter.result()
     assert found is not None
-    assert (found.grouped_by, found.groups_of_4_with_2_zeros, found.groups_of_4) == (2, zero.size // 4, zero.size // 4)
+    assert (found.group_dimension, found.groups_of_4_with_2_zeros, found.groups_of_4) == (
+        2,
+        zero.size // 4,
+        zero.size // 4,
+    )
 
 
 def test_counting_strided_groups_takes_memory_in_steps() -> None:
@@ -170,4 +174,4 @@ def test_nothing_is_drained_before_the_last_element_has_come() -> None:
     counter.add(counter.look(1, np.zeros(5, dtype=np.bool_)))
     assert counter.result() is None
     counter.add(counter.look(0, np.ones(1, dtype=np.bool_)))
-    assert counter.result() == Structure(2, 3, 0, 0, 1, 0)
+    assert counter.result() == Structure(2, 0, 3, 0, 1, 0, None, None, None, None)

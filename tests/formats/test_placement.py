@@ -15,7 +15,8 @@ from prunecli.formats.opening import open_any
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
-from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.report.measure import measure
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 

@@ -34,7 +34,8 @@ from prunecli.surgery import rewrite_folder
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
-from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.report.measure import measure
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run import resume
 from prunecli.surgery.run.destination import Destination

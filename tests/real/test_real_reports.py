@@ -14,7 +14,7 @@ from real_files import FILES, unpacked
 from safetensors.torch import load_file
 
 from prunecli.cli.app import run
-from prunecli.reporting.schema import schema_text
+from prunecli.surgery.report.schema import schema_text
 
 pytestmark = pytest.mark.real
 MINILM = next(real for real in FILES if real.at == "minilm")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from report_zoo import NASTY, nasty, parameter, report, transformer
 
 from prunecli.reporting.csv import COLUMNS, as_csv, safe_cell
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 
 
 def read(made: Report) -> list[dict[str, str]]:

@@ -22,7 +22,7 @@ from report_zoo import NASTY, large, nasty, parameter, pictured, report, structu
 from prunecli.core.structure.model import Density
 from prunecli.reporting.html import as_html, page_data, smaller
 from prunecli.reporting.numbers import label_of
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 
 
 class _Page(HTMLParser):

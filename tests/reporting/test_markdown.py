@@ -7,7 +7,7 @@ from report_zoo import NASTY, large, nasty, parameter, report, transformer
 
 from prunecli.reporting.markdown import as_markdown, code
 from prunecli.reporting.numbers import label_of
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 
 OURS = {"<details>", "</details>", "<summary>"}
 

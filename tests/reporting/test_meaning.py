@@ -8,7 +8,7 @@ from report_zoo import parameter, pictured, report, structure_of
 
 from prunecli.core.structure.counter import StructureCounter
 from prunecli.reporting.summary import facts, storage
-from prunecli.surgery.report.measure import ParameterReport
+from prunecli.surgery.report.model import ParameterReport
 
 
 def told(parameters: list[ParameterReport]) -> dict[str, str]:

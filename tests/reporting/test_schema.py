@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from prunecli.cli.app import run
-from prunecli.reporting.schema import schema_text
 from prunecli.surgery.report.codec import SCHEMA
+from prunecli.surgery.report.schema import schema_text
 from prunecli.surgery.roles.table import Role
 
 SCHEMA_DICT = json.loads(schema_text())
@@ -77,7 +77,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_the_schema_is_one_and_names_the_version() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA_DICT)
-    assert SCHEMA_DICT["properties"]["schema"] == {"const": SCHEMA}
+    assert SCHEMA_DICT["properties"]["schema"]["const"] == SCHEMA
     assert schema_text().isascii()
 
 
@@ -99,11 +99,13 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
     found = dict(objects(SCHEMA_DICT))
     assert len(found) == 8
     assert all(each["additionalProperties"] is False for each in found.values())
-    # Only a prune has the first six, only some rows a role or zeroed state, and older reports lack the last two.
+    # Only a prune has the first six, only some rows a role or zeroed state; older reports lack the others.
     optional = {(at, key) for at, each in found.items() for key in set(each["properties"]) - set(each["required"])}
     top = {"remove", "mask_dtype", "untie", "zeros_are_pruned", "key_prefix", "with_state", "left_out", "key"}
     rows = {"role", "zeroed", "zero_norms", "choice"}
-    assert optional == {((), key) for key in top} | {(("$defs", "parameter"), key) for key in rows}
+    assert optional == {((), key) for key in top} | {(("$defs", "ParameterReport"), key) for key in rows} | {
+        (("$defs", "Structure"), "group_dimension")
+    }
 
 
 def paths(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -132,7 +134,7 @@ def test_any_key_taken_away_added_or_of_another_type_is_noticed(reports: dict[st
     for at in paths(made):
         with pytest.raises(jsonschema.ValidationError):
             VALIDATOR.validate(changed(made, at, lambda place, key: place.__setitem__(key, {"odd": object})))
-        if isinstance(at[-1], str) and at not in (("left_out",), ("key",)):
+        if isinstance(at[-1], str) and at not in (("left_out",), ("key",)) and at[-1] != "group_dimension":
             with pytest.raises(jsonschema.ValidationError):
                 VALIDATOR.validate(changed(made, at, lambda place, key: place.__delitem__(key)))
         if isinstance(at[-1], str):
@@ -174,7 +176,7 @@ def test_reports_of_old_are_valid(reports: dict[str, Any]) -> None:
 
 
 def test_the_roles_are_those_of_the_code(reports: dict[str, Any]) -> None:
-    assert SCHEMA_DICT["$defs"]["role"]["enum"] == [role.value for role in Role]
+    assert SCHEMA_DICT["$defs"]["Role"]["enum"] == [role.value for role in Role]
     assert {(each["role"], each["key"], each["tensors"]) for each in reports["report"]["left_out"]} >= {
         ("statistic", None, 6)
     }

@@ -13,7 +13,7 @@ from prunecli.reporting.numbers import bar, cells, clip_middle, label_of, percen
 from prunecli.reporting.options import Sort, TableOptions
 from prunecli.reporting.terminal import PAGE, Screen, screen_of
 from prunecli.reporting.text import as_text, done_as_text
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 REPORTS = {"transformer": transformer(12), "nasty": nasty(), "empty": report([]), "large": large(3000)}

@@ -10,7 +10,7 @@ from report_zoo import NASTY, large, parameter, report, transformer
 
 from prunecli.reporting.options import Sort
 from prunecli.reporting.tree import Node, Sums, fit, fold, grow, heights, outline, sort_tree
-from prunecli.surgery.report.measure import ParameterReport, Report, totals_of
+from prunecli.surgery.report.model import ParameterReport, Report, totals_of
 
 NAMES = st.lists(st.text("ab01.", max_size=9), unique=True, max_size=30)
 

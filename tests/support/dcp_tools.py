@@ -24,7 +24,7 @@ from prunecli.core.amount import Amount
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 

@@ -9,7 +9,7 @@ from surgery_zoo import BLOCK, apply, ask, load, noise, raw, save
 from torch import Tensor, nn
 
 from prunecli.core.amount import Amount
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 
 
 class Wrapped(nn.Module):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from prunecli.core.structure.model import Density, Structure
-from prunecli.surgery.report.measure import CheckpointRef, ParameterReport, Report
+from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report
 
 NASTY = [
     "clear\x1b[2J\x1b]52;c;ZXZpbA==\x07.weight",
@@ -66,7 +66,11 @@ def parameter(
         pruned_now=0,
         tied_to=(),
         key=name,
+        candidates=None,
         mask_sha256=None,
+        crc32=None,
+        structure=None,
+        copies=(),
     )
     return replace(plain, **more)  # type: ignore[arg-type]
 
@@ -116,8 +120,8 @@ def structure_of(kept: np.ndarray) -> Structure:
     picture = np.where(kept, 0, 255).astype(np.uint8)[:128, :128]
     return Structure(
         rows,
-        columns,
         int((~kept.any(axis=1)).sum()),
+        columns,
         int((~kept.any(axis=0)).sum()),
         len(blocks),
         sum(not block.any() for block in blocks),
@@ -125,8 +129,8 @@ def structure_of(kept: np.ndarray) -> Structure:
         groups[4],
         kept.size // 8 if columns % 8 == 0 else None,
         groups[8],
-        Density(picture.shape[0], picture.shape[1], picture.tobytes()),
         1 if columns % 4 == 0 else None,
+        Density(picture.shape[0], picture.shape[1], picture.tobytes()),
     )
 
 

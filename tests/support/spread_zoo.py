@@ -12,7 +12,7 @@ from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.codec import as_dict
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.resume import Run

@@ -16,7 +16,7 @@ def structure_of(zero: Flags, cells: int) -> Structure:
         (groups_of_4, _), (eights, _) = (groups_of(zero, size) for size in (4, 8))
         count = -(-rows // BLOCK_SIDE) * -(-columns // BLOCK_SIDE)
         density, along = density_of(matrix, cells), None if groups_of_4 is None else dimension_of(zero)
-        return Structure(rows, columns, 0, 0, count, 0, groups_of_4, groups_of_4, eights, eights, density, along)
+        return Structure(rows, 0, columns, 0, count, 0, groups_of_4, groups_of_4, eights, eights, along, density)
     blocks = [
         bool(matrix[row : row + BLOCK_SIDE, column : column + BLOCK_SIDE].all())
         for row in range(0, rows, BLOCK_SIDE)
@@ -28,14 +28,14 @@ def structure_of(zero: Flags, cells: int) -> Structure:
         columns=columns,
         empty_rows=int(matrix.all(axis=1).sum()),
         empty_columns=int(matrix.all(axis=0).sum()),
-        blocks=len(blocks),
-        empty_blocks=sum(blocks),
+        blocks_16x16=len(blocks),
+        empty_blocks_16x16=sum(blocks),
         groups_of_4=groups_of_4,
         groups_of_4_with_2_zeros=groups_of_4_with_2_zeros,
-        eights=eights,
-        halved_eights=halved_eights,
+        groups_of_8=eights,
+        groups_of_8_with_4_zeros=halved_eights,
         density=density_of(matrix, cells),
-        grouped_by=None if groups_of_4 is None else dimension_of(zero),
+        group_dimension=None if groups_of_4 is None else dimension_of(zero),
     )
 
 

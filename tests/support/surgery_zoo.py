@@ -19,7 +19,8 @@ from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
-from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.report.measure import measure
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.resume import Run

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.report.codec import as_dict
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 

@@ -10,7 +10,7 @@ from surgery_zoo import count, save
 
 from prunecli.errors import ThresholdError, UsageError
 from prunecli.surgery.report.gates import check_gates, parse_gate
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 
 ZEROS = {"module.a.weight": 10, "module.a.bias": 40, "module.b.weight": 100}
 """Zeros of tensors of 100 elements each."""

@@ -18,7 +18,8 @@ from prunecli.surgery.names.left_out import LeftOut, PassedOver, left_out, passe
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.names.select import Selected, Selection, choose
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.report.measure import measure
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.roles.table import Role
 
 Counts = dict[tuple[str, str | None], int]
@@ -110,8 +111,8 @@ def test_bytes_are_summed_and_shared_memory_counts_once() -> None:
     over = passed_over(MADE, PARAMETERS, [choose(PARAMETERS, Selection(("*",)))])
     assert over.bytes == 400 + 40 + 200 + 40 + 40 + 400 + 40 + 400 + 80 + 4 + 5056
     assert over.groups[:3] == (
-        LeftOut(Role.OPTIMIZER, 2, 110, 440, "G.optimizer"),
-        LeftOut(Role.AVERAGE, 1, 100, 400, "G.ema"),
+        LeftOut(Role.OPTIMIZER, 2, 110, 440, key="G.optimizer"),
+        LeftOut(Role.AVERAGE, 1, 100, 400, key="G.ema"),
         LeftOut(Role.PACKED, 1, 50, 200),
     )
     shared = [tensor(name, 10, 10, key="one") for name in ("a", "b")]
@@ -144,20 +145,20 @@ def test_a_report_and_what_it_leaves_out_are_the_whole_checkpoint() -> None:
             "80 packed weights (>99% of the bytes), 12 tensors of optimizer state",
         ),
         (
-            [LeftOut(Role.OTHER, 2, 9, 9, "gen\x1b"), LeftOut(Role.OTHER, 1, 9, 9, "D")],
+            [LeftOut(Role.OTHER, 2, 9, 9, key="gen\x1b"), LeftOut(Role.OTHER, 1, 9, 9, key="D")],
             1000,
             r"2 in gen\x1b (--key '' takes the whole file), 1 in D",
         ),
         (
             [
-                LeftOut(Role.OPTIMIZER, 2, 9, 50, "a"),
+                LeftOut(Role.OPTIMIZER, 2, 9, 50, key="a"),
                 LeftOut(Role.STATISTIC, 1, 9, 70),
-                LeftOut(Role.OPTIMIZER, 1, 9, 50, "b"),
+                LeftOut(Role.OPTIMIZER, 1, 9, 50, key="b"),
             ],
             1000,
             "3 tensors of optimizer state (10% of the bytes), 1 statistic",
         ),
-        ([LeftOut(Role.AVERAGE, 1, 9, 500, "ema")], 1000, "1 average in ema (50% of the bytes; --key ema)"),
+        ([LeftOut(Role.AVERAGE, 1, 9, 500, key="ema")], 1000, "1 average in ema (50% of the bytes; --key ema)"),
         (
             [
                 LeftOut(Role.DERIVED, 2, 9, 0),
@@ -197,7 +198,7 @@ def test_a_plan_and_the_report_of_a_file(tmp_path: Path) -> None:
     with open_checkpoint(saved(tmp_path / "m.pt")) as checkpoint:
         plan = plan_prune(checkpoint, ask(0.5, "*"))
         reports: list[Report] = [measure(checkpoint, None), measure(checkpoint, Selection(("fc.*",)))]
-    beside = LeftOut(Role.OTHER, 2, 40, 160, "generator")
+    beside = LeftOut(Role.OTHER, 2, 40, 160, key="generator")
     mean = LeftOut(Role.STATISTIC, 1, 4, 16)
     assert plan.passed == PassedOver((beside, mean), 160 + 64 + 16 + 16)
     assert reports[0].left_out == (beside, mean)

@@ -23,7 +23,8 @@ from prunecli.surgery.compare.compare import compare
 from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake
-from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.report.measure import measure
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 

@@ -17,7 +17,7 @@ from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.plan import Plan, plan_prune
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.replay import plan_replay
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.report.reading import read_report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination

@@ -21,7 +21,8 @@ from prunecli.formats.opening import open_any
 from prunecli.formats.views import View
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.names.select import Selection
-from prunecli.surgery.report.measure import ParameterReport, Report, measure, picture_cells
+from prunecli.surgery.report.measure import measure, picture_cells
+from prunecli.surgery.report.model import ParameterReport, Report
 from prunecli.surgery.run import units
 from prunecli.surgery.run.resume import Run
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.report.codec import as_dict, render_json
-from prunecli.surgery.report.measure import ParameterReport, Report
+from prunecli.surgery.report.model import ParameterReport, Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 

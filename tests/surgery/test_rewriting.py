@@ -10,7 +10,7 @@ from surgery_zoo import BLOCK, apply, ask, expected_file, live_mask, load, noise
 from prunecli.errors import DamagedError, OutputError, UsageError
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination, default_output, default_report
 from prunecli.surgery.run.resume import Run

@@ -20,7 +20,8 @@ from prunecli.formats.outputs.resumable import partial_of, partial_output
 from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.codec import as_dict
-from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.report.measure import measure
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run import units
 from prunecli.surgery.run.destination import Destination

@@ -21,7 +21,7 @@ from prunecli.formats.outputs import folder, resumable
 from prunecli.formats.outputs.resumable import partial_of
 from prunecli.surgery import rewrite_folder
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run import units
 from prunecli.surgery.run.destination import Destination

@@ -18,7 +18,8 @@ from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.names.stored_twice import find_stored_twice
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneRequest
-from prunecli.surgery.report.measure import Report, measure
+from prunecli.surgery.report.measure import measure
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 

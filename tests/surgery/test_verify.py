@@ -20,9 +20,9 @@ from prunecli.formats.opening import open_any
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneRequest
-from prunecli.surgery.report.codec import render_json
-from prunecli.surgery.report.measure import Report, measure
-from prunecli.surgery.report.reading import parse_report
+from prunecli.surgery.report.codec import parse_report, render_json
+from prunecli.surgery.report.measure import measure
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.resume import Run

@@ -21,7 +21,7 @@ from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneRequest
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 

@@ -20,7 +20,7 @@ from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.plan.undoing import undoing
 from prunecli.surgery.plan.with_state import with_state
 from prunecli.surgery.report.codec import as_dict
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 from prunecli.terms import render

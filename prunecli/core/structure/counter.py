@@ -271,14 +271,14 @@ class StructureCounter:
             columns=self._width,
             empty_rows=seen.zeros if self._width == 1 else empty_rows,
             empty_columns=seen.zeros if self._height == 1 else empty_columns,
-            blocks=seen.blocks.size,
-            empty_blocks=empty_blocks,
+            blocks_16x16=seen.blocks.size,
+            empty_blocks_16x16=empty_blocks,
             groups_of_4=groups_of_4,
             groups_of_4_with_2_zeros=None if groups_of_4 is None else seen.groups_of_4 + straddling[0],
-            eights=eights,
-            halved_eights=None if eights is None else seen.eights + straddling[1],
+            groups_of_8=eights,
+            groups_of_8_with_4_zeros=None if eights is None else seen.eights + straddling[1],
             density=None if self._grid is None else self._density(seen.cells, self._grid),
-            grouped_by=None if groups_of_4 is None else self._grouped_by,
+            group_dimension=None if groups_of_4 is None else self._grouped_by,
         )
 
     def _density(self, zeros: Counts, grid: tuple[int, int]) -> Density:

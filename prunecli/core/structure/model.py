@@ -6,6 +6,9 @@ dimension is one row, and a scalar one element.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from prunecli.core.records import ALWAYS, HIDDEN, Count
 
 __all__ = ["BLOCK_SIDE", "Density", "Structure", "group_dimension"]
 
@@ -49,22 +52,25 @@ class Density:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What of a matrix is all zero, and how many groups of 4 (8) neighbours have 2 (4) zeros or more.
+    """Where the zeros of a matrix are. Its rows are the parameter's first dimension, its columns the others together.
 
-    `blocks` are squares of `BLOCK_SIDE`. Groups lie along the dimension `grouped_by` of the parameter, begin at
-    multiples of their size, and are None unless that dimension is such a multiple. Of a tensor without elements nothing
-    is empty.
+    Groups begin at multiples of their size. A tensor without elements has no empty rows, columns or blocks.
     """
 
-    rows: int
-    columns: int
-    empty_rows: int
-    empty_columns: int
-    blocks: int
-    empty_blocks: int
-    groups_of_4: int | None = None
-    groups_of_4_with_2_zeros: int | None = None
-    eights: int | None = None
-    halved_eights: int | None = None
-    density: Density | None = None
-    grouped_by: int | None = None
+    rows: Count
+    empty_rows: Count
+    columns: Count
+    empty_columns: Count
+    blocks_16x16: Count
+    empty_blocks_16x16: Count
+    groups_of_4: Count | None
+    """Groups of neighbours along group_dimension; null unless that dimension is a multiple of 4."""
+    groups_of_4_with_2_zeros: Count | None
+    """Those with two zeros or more."""
+    groups_of_8: Count | None
+    """Null unless that dimension is a multiple of 8."""
+    groups_of_8_with_4_zeros: Count | None
+    """Those with four zeros or more."""
+    group_dimension: Annotated[Count | None, ALWAYS] = None
+    """The dimension of the shape that groups lie along, from 0; null where there are none."""
+    density: Annotated[Density | None, HIDDEN] = None

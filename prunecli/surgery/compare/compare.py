@@ -23,7 +23,7 @@ from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selection, select
-from prunecli.surgery.report.measure import CheckpointRef
+from prunecli.surgery.report.model import CheckpointRef
 from prunecli.surgery.run.destination import cumulative
 from prunecli.surgery.run.resume import Run
 

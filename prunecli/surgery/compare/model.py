@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from prunecli import __version__
 from prunecli.errors import ThresholdError, show
-from prunecli.surgery.report.measure import CheckpointRef
+from prunecli.surgery.report.model import CheckpointRef
 
 __all__ = ["COMPARISON_SCHEMA", "Change", "ChangeTotals", "Comparison", "check_comparison", "comparison_as_dict"]
 

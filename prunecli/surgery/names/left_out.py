@@ -1,8 +1,10 @@
 """What of a checkpoint a report does not count, and what patterns matched and did not take, summed up by role."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated
 
+from prunecli.core.records import REQUIRED, Count
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.surgery.names.companions import wrapper_of
 from prunecli.surgery.names.parameters import Parameter
@@ -26,16 +28,16 @@ _BESIDE = WEIGHTS | {Role.OPTIMIZER}
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Tensors of one role. `key` is where they lie in the file, None for those of the state dict.
-
-    `bytes` counts memory that tensors share once; `elements` are as stored, of packed weights fewer than there are.
-    """
+    """Tensors of one role that a report does not count."""
 
     role: Role
-    tensors: int
-    elements: int
-    bytes: int
-    key: str | None = None
+    key: Annotated[str | None, REQUIRED] = field(default=None, kw_only=True)
+    """Where they are in the file; null for tensors of the state dict."""
+    tensors: Count
+    elements: Count
+    """As stored: one element of a packed weight holds several values."""
+    bytes: Count
+    """Memory that several tensors share counts once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +139,5 @@ def _summed_up(items: Iterable[_Item], seen: Collection[object]) -> tuple[LeftOu
         of_role[1] += item.tensor.elements
         of_role[2] += 0 if place in places else _bytes_of(item.tensor)
         places.add(place)
-    groups = [LeftOut(role, figures[0], figures[1], figures[2], key) for (role, key), figures in sums.items()]
+    groups = [LeftOut(role, figures[0], figures[1], figures[2], key=key) for (role, key), figures in sums.items()]
     return tuple(sorted(groups, key=lambda each: (-each.bytes, -each.tensors)))

@@ -6,6 +6,7 @@ A plan is checked whole before the first byte is written, and `--dry-run` prints
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from prunecli.core.methods import parse_method
 from prunecli.core.methods.base import Choice, Method, Scan, Target, TargetGroup
@@ -25,7 +26,18 @@ from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.terms import CLONE, LISTING, PARAM, REMOVE, SUBJECT, UNTIE
 
-__all__ = ["SEEDS", "Plan", "PlannedParameter", "check_request", "plan_bake", "plan_parameters", "plan_prune"]
+__all__ = [
+    "SEEDS",
+    "Command",
+    "Plan",
+    "PlannedParameter",
+    "check_request",
+    "plan_bake",
+    "plan_parameters",
+    "plan_prune",
+]
+
+Command = Literal["apply", "remove", "report"]
 
 SEEDS = 1 << 32
 """Drawn seeds stay this small so that they can be read out and typed in."""
@@ -64,7 +76,7 @@ class Plan:
     `expected` are digests that the final masks must have, by parameter: those of a report that is replayed.
     """
 
-    command: str
+    command: Command
     parameters: Mapping[str, Parameter]
     planned: Mapping[str, PlannedParameter]
     bake: bool

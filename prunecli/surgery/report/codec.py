@@ -1,30 +1,105 @@
-"""A report as JSON, `prunecli.report/1`: what `apply` and `remove` write beside their output."""
+"""A report as JSON, `prunecli.report/1`: written row by row, read back strictly. Unknown fields are ignored."""
 
 import json
+import math
 import platform
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from prunecli import __version__
-from prunecli.core.structure.model import Structure
+from prunecli.core.amount import check_amount
+from prunecli.core.methods import METHODS
+from prunecli.core.records import ALWAYS, Count, RecordError, Rule, as_json, read_record
+from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, show
 from prunecli.formats.base import Layout
+from prunecli.formats.json_text import parse_object
 from prunecli.formats.outputs.output import Output, write_output
 from prunecli.surgery.data.counts import Counts
-from prunecli.surgery.plan.plan import Plan
-from prunecli.surgery.plan.request import request_as_dict
-from prunecli.surgery.report.measure import CheckpointRef, ParameterReport, Report, make_report
+from prunecli.surgery.names.left_out import LeftOut
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.plan import Command, Plan
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest, request_as_dict
+from prunecli.surgery.report.measure import make_report
+from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report, Totals
 from prunecli.surgery.report.provenance import STREAM
-from prunecli.surgery.roles.table import Role
 
-__all__ = ["SCHEMA", "as_dict", "render_json", "write_report"]
+__all__ = ["SCHEMA", "ReportDocument", "as_dict", "parse_report", "render_json", "write_report"]
 
-SCHEMA = "prunecli.report/1"
+SCHEMA: Literal["prunecli.report/1"] = "prunecli.report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The program that wrote the report."""
+
+    name: Literal["prunecli"]
+    version: str
+    stream: Annotated[int, Rule(f"{STREAM}", STREAM.__eq__, {"const": STREAM})]
+    """Version of the random stream."""
+    python: str
+    numpy: str
+
+
+def _is_amount(value: Any) -> bool:
+    try:
+        check_amount(value)
+    except (TypeError, PrunecliError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parameters that were pruned with one amount."""
+
+    params: Annotated[tuple[str, ...], Rule(schema={"minItems": 1})]
+    """Names, globs and `re:` patterns."""
+    exclude: tuple[str, ...]
+    min_dim: Count
+    amount: Annotated[float, Rule("an amount", _is_amount, {"minimum": 0})]
+    """An integer is a number of elements; a number with a fraction or an exponent is a share of them."""
+    global_: bool
+    """Whether one amount holds for all parameters of the group together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportDocument:
+    """What is in a checkpoint, or what was done to it: sparsity counted from the data."""
+
+    schema: Literal["prunecli.report/1"]
+    tool: Tool
+    command: Command
+    source: CheckpointRef
+    output: CheckpointRef | None
+    key: Annotated[str | None, ALWAYS] = None
+    """The path of the state dict as --key gave it; null where it was found. Older reports lack it."""
+    method: str | None
+    """The method that chose the elements to drop; null if none were chosen."""
+    seed: Count | None
+    groups: tuple[Group, ...]
+    remove: bool | None = None
+    mask_dtype: Literal["bool", "same"] | None = None
+    untie: bool | None = None
+    zeros_are_pruned: bool | None = None
+    key_prefix: str = ""
+    """What the keys of all parameters begin with, if that was requested."""
+    with_state: bool = False
+    """Whether optimizer state was zeroed with the weights."""
+    totals: Totals
+    parameters: tuple[ParameterReport, ...]
+    carried: tuple[str, ...]
+    """Tensors outside the state dict, which were not changed."""
+    stamps: tuple[Mapping[str, Any], ...]
+    """What earlier runs recorded in the source's metadata, as it was found."""
+    left_out: Annotated[tuple[LeftOut, ...], ALWAYS] = ()
+    """By role, the tensors that are neither among the parameters nor in the totals. Older reports lack it."""
 
 
 def write_report(checkpoint: Layout, plan: Plan, counts: Counts, place: CheckpointRef, target: Output | None) -> Report:
-    """Put a finished run's report together, and write it if it has a place to go.
+    """Return the report of a finished run, written to `target` if there is one.
 
     Raises:
         OutputError: it cannot be written.
@@ -36,88 +111,108 @@ def write_report(checkpoint: Layout, plan: Plan, counts: Counts, place: Checkpoi
 
 
 def render_json(report: Report) -> bytes:
-    """Render a report as JSON: ASCII only, so that no name in it can do anything to a terminal."""
-    return (json.dumps(as_dict(report), indent=2, ensure_ascii=True) + "\n").encode("ascii")
+    """Return a report as JSON. It is ASCII only, so no name in it can affect a terminal."""
+    return b"".join(part.encode("ascii") for part in _text(report))
+
+
+def _text(report: Report) -> Iterator[str]:
+    """Yield a report's text row by row: the encoder takes several kB for each while it works."""
+    head, rows, tail = _indented(_as_dict(report, ()), 0).partition('\n  "parameters": [')
+    yield head + rows
+    for number, each in enumerate(report.parameters):
+        yield f"{',' if number else ''}\n    {_indented(as_json(each), 2)}"
+    yield ("\n  " if report.parameters else "") + tail + "\n"
+
+
+def _indented(content: object, levels: int) -> str:
+    text = json.dumps(content, indent=2, ensure_ascii=True)
+    return text.replace("\n", "\n" + "  " * levels)  # no string of JSON contains a line break
 
 
 def as_dict(report: Report) -> dict[str, Any]:
     """Return a report as plain dicts and lists, by the published names."""
-    totals = report.totals
-    return {
-        "schema": SCHEMA,
-        "tool": {
-            "name": "prunecli",
-            "version": __version__,
-            "stream": STREAM,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-        },
-        "command": report.command,
-        "source": asdict(report.source),
-        "output": None if report.output is None else asdict(report.output),
-        "key": report.key,
-        "method": report.prune.method if report.prune else None,
-        **({"seed": None, "groups": []} if report.prune is None else request_as_dict(report.prune)),
-        "totals": {
-            "parameters": totals.parameters,
-            "elements": totals.elements,
-            "zeros": totals.zeros,
-            "sparsity": totals.sparsity,
-            "pruned_now": totals.pruned_now,
-        },
-        "parameters": [_parameter_dict(each) for each in report.parameters],
-        "carried": list(report.carried),
-        "stamps": [dict(stamp) for stamp in report.stamps],
-        "left_out": [
-            {
-                "role": each.role.value,
-                "key": each.key,
-                "tensors": each.tensors,
-                "elements": each.elements,
-                "bytes": each.bytes,
-            }
-            for each in report.left_out
-        ],
-    }
+    return _as_dict(report, tuple(report.parameters))
 
 
-def _parameter_dict(each: ParameterReport) -> dict[str, Any]:
-    return {
-        "name": each.name,
-        "module": each.module,
-        "shape": list(each.shape),
-        "dtype": each.dtype,
-        "elements": each.elements,
-        "zeros_before": each.zeros_before,
-        "zeros": each.zeros,
-        "sparsity": each.sparsity,
-        "state": each.state,
-        "pruned_now": each.pruned_now,
-        "tied_to": list(each.tied_to),
-        "key": each.key,
-        "candidates": each.candidates,
-        "mask_sha256": each.mask_sha256,
-        "crc32": each.crc32,
-        "structure": None if each.structure is None else _structure(each.structure),
-        "copies": list(each.copies),
-        **({"choice": dict(each.choice)} if each.choice else {}),
-        **({"zeroed": list(each.zeroed)} if each.zeroed else {}),
-        **({} if each.role is Role.PARAMETER else {"role": each.role.value}),
-        **({"zero_norms": each.zero_norms} if each.zero_norms else {}),
-    }
+def _as_dict(report: Report, parameters: tuple[ParameterReport, ...]) -> dict[str, Any]:
+    request: dict[str, Any] = {"method": None, "seed": None, "groups": ()}
+    if report.prune is not None:
+        request = {"method": report.prune.method, **request_as_dict(report.prune)}
+    document = ReportDocument(
+        schema=SCHEMA,
+        tool=Tool("prunecli", __version__, STREAM, platform.python_version(), np.__version__),
+        command=report.command,
+        source=report.source,
+        output=report.output,
+        key=report.key,
+        **request,
+        totals=report.totals,
+        parameters=parameters,
+        carried=tuple(report.carried),
+        stamps=tuple(report.stamps),
+        left_out=report.left_out,
+    )
+    return as_json(document)
 
 
-def _structure(found: Structure) -> dict[str, Any]:
-    return {
-        "rows": found.rows,
-        "empty_rows": found.empty_rows,
-        "columns": found.columns,
-        "empty_columns": found.empty_columns,
-        "blocks_16x16": found.blocks,
-        "empty_blocks_16x16": found.empty_blocks,
-        "groups_of_4": found.groups_of_4,
-        "groups_of_4_with_2_zeros": found.groups_of_4_with_2_zeros,
-        "groups_of_8": found.eights,
-        "groups_of_8_with_4_zeros": found.halved_eights,
-        "group_dimension": found.grouped_by,
-    }
+def parse_report(raw: bytes, label: str) -> Report:
+    """Read a report's JSON; `label` names it in messages.
+
+    Raises:
+        DamagedError: it is not JSON, or a field is missing or has a wrong value.
+        UnsupportedError: it has another schema, or its masks are of an unknown method or version of the random stream.
+    """
+    content = parse_object(raw, label)
+    _check_versions(content, label)
+    try:
+        document = read_record(ReportDocument, content)
+        for number, each in enumerate(document.parameters):
+            _check_elements(each, number)
+        prune = None if document.seed is None else _request(document)
+    except RecordError as error:
+        raise DamagedError(f"{label}{error}; it is not a report as prunecli writes it") from None
+    return Report(
+        command=document.command,
+        source=document.source,
+        output=document.output,
+        parameters=document.parameters,
+        prune=prune,
+        carried=document.carried,
+        stamps=document.stamps,
+        left_out=document.left_out,
+        key=document.key,
+    )
+
+
+def _check_versions(content: Mapping[str, Any], label: str) -> None:
+    """Refuse what another version of prunecli may have written."""
+    schema, tool, method = (content.get(key) for key in ("schema", "tool", "method"))
+    if schema != SCHEMA:
+        raise UnsupportedError(f"{label} is not a {SCHEMA}; its schema is {show(repr(schema), 60)}")
+    stream = tool.get("stream", STREAM) if isinstance(tool, dict) else STREAM
+    if stream != STREAM:
+        raise UnsupportedError(
+            f"{label} is of version {show(repr(stream), 60)} of the random stream; this prunecli draws version {STREAM}"
+        )
+    if isinstance(method, str) and method not in METHODS:
+        raise UnsupportedError(f"{label} is of the method {show(method, 60)}; this prunecli knows {', '.join(METHODS)}")
+
+
+def _check_elements(each: ParameterReport, number: int) -> None:
+    if math.prod(each.shape) != each.elements:
+        raise RecordError(f": parameters[{number}]: elements is not the product of its shape")
+    if each.candidates is not None and not each.pruned_now <= each.candidates <= each.elements:
+        raise RecordError(f": parameters[{number}]: candidates is not between pruned_now and elements")
+
+
+def _request(document: ReportDocument) -> PruneRequest:
+    """Return the request of an `apply`."""
+    needed = {key: getattr(document, key) for key in ("method", "remove", "untie", "zeros_are_pruned", "mask_dtype")}
+    for key, value in needed.items():
+        if value is None:
+            raise RecordError(f": {key} is missing")
+    groups = tuple(
+        PruneGroup(Selection(each.params, each.exclude, each.min_dim), each.amount, each.global_)
+        for each in document.groups
+    )
+    return PruneRequest(groups, document.seed, key_prefix=document.key_prefix, with_state=document.with_state, **needed)

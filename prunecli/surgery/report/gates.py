@@ -9,7 +9,7 @@ from prunecli.errors import ThresholdError, UsageError, show
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import canonical
 from prunecli.surgery.names.select import matcher
-from prunecli.surgery.report.measure import ParameterReport, Report, totals_of
+from prunecli.surgery.report.model import ParameterReport, Report, totals_of
 from prunecli.terms import FAIL_OVER, FAIL_UNDER
 
 __all__ = ["Gate", "check_gates", "parse_gate"]

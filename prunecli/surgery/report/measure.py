@@ -1,177 +1,33 @@
 """What is in a checkpoint, or was done to it: sparsity counted from the data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
-from prunecli.core.structure.model import Structure
 from prunecli.errors import DamagedError, show
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.formats.dtypes import DTYPES
 from prunecli.surgery.data.counts import Counts, ParameterCounts
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.companions import find_companions
-from prunecli.surgery.names.left_out import LeftOut, left_out
+from prunecli.surgery.names.left_out import left_out
 from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selection, select
 from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
 from prunecli.surgery.plan.plan import Plan
-from prunecli.surgery.plan.request import PruneRequest
+from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report, State
 from prunecli.surgery.report.provenance import stamps_of
-from prunecli.surgery.roles.table import Role
 from prunecli.surgery.run.edit import build_edit, read_only_pieces
 from prunecli.surgery.run.resume import Run, count
 from prunecli.surgery.run.units import OutputFile
 
 __all__ = [
-    "CheckpointRef",
-    "ParameterReport",
-    "Report",
-    "Totals",
-    "counted_of",
-    "earlier_equals",
     "make_report",
     "measure",
     "measure_parameters",
     "picture_cells",
-    "totals_of",
 ]
 
 _PICTURES = ((128, 256), (64, 1024), (32, 4096))
 """Cells a side of the pictures, and up to how many parameters they have so many."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointRef:
-    """A checkpoint on disk, or a module. `path` is None for a stream, and for a module."""
-
-    path: str | None
-    format: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterReport:
-    """One parameter. `state` is "dense", "masked" or "baked"; zeros are None where a type's zeros are not counted."""
-
-    name: str
-    module: str
-    shape: tuple[int, ...]
-    dtype: str
-    elements: int
-    zeros_before: int | None
-    zeros: int | None
-    state: str
-    pruned_now: int
-    tied_to: tuple[str, ...]
-    key: str
-    mask_sha256: str | None
-    candidates: int | None = None
-    """Elements that were still unpruned, where this run chose from them."""
-    crc32: str | None = None
-    """CRC-32 of the values as they are now, in row-major order; None where they lie in another order."""
-    structure: Structure | None = None
-    """Where its zeros lie, if that was looked at."""
-    copies: tuple[str, ...] = ()
-    """Averages and optimizer state of this parameter elsewhere in the file, which a prune leaves alone."""
-    zeroed: tuple[str, ...] = ()
-    """Optimizer state of this parameter that was zeroed where its mask drops elements."""
-    role: Role = Role.PARAMETER
-    """What the tensor is: not a parameter where an exact name, or a pattern for averages, asked for it."""
-    zero_norms: int = 0
-    """Slices of a weight-norm direction that are all zero: their norm is 0, which the first forward divides by."""
-    choice: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """What the method has to know to make its choice again, beside seed, key, candidates and `pruned_now`."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of its values, stored densely."""
-        return self.elements * DTYPES[self.dtype].itemsize
-
-    @property
-    def state_and_role(self) -> str:
-        """Its state, with its role if it is not a parameter."""
-        return self.state if self.role is Role.PARAMETER else f"{self.state}, {self.role.value}"
-
-    @property
-    def sparsity(self) -> float | None:
-        """Zeros by elements; None where zeros are not counted, 0 for an empty tensor."""
-        if self.zeros is None:
-            return None
-        return self.zeros / self.elements if self.elements else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over the parameters, those that share memory and mask counted once."""
-
-    parameters: int
-    elements: int
-    zeros: int
-    pruned_now: int
-
-    @property
-    def sparsity(self) -> float:
-        """Zeros by elements."""
-        return self.zeros / self.elements if self.elements else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A whole report. `prune` is what was asked of `apply`, with the seed that was drawn; else None."""
-
-    command: str
-    source: CheckpointRef
-    output: CheckpointRef | None
-    parameters: Sequence[ParameterReport]
-    prune: PruneRequest | None = None
-    carried: Sequence[str] = ()
-    """Paths of the tensors outside the state dict (averages, optimizer state): left as they are."""
-    stamps: Sequence[Mapping[str, Any]] = ()
-    """What earlier runs left in the input's metadata of how they made its masks (`--stamp`), as it stands there."""
-    left_out: tuple[LeftOut, ...] = ()
-    """The checkpoint's tensors that are none of `parameters`, by role: what the totals are not totals of."""
-    key: str | None = None
-    """Where the user said that the state dict lies (`--key`); None where it was found."""
-
-    @property
-    def seed(self) -> int | None:
-        """The seed of the masks that were drawn."""
-        return self.prune.seed if self.prune else None
-
-    @property
-    def totals(self) -> Totals:
-        """Sum up, each tied group once; one whose mask its partner does not have (`--untie`) counts by itself."""
-        return totals_of(self.parameters)
-
-
-def counted_of(parameters: Sequence[ParameterReport]) -> list[ParameterReport]:
-    """Return the parameters that the totals add up: those with counted zeros, of equal tied ones only the first."""
-    repeated = earlier_equals(parameters)
-    return [each for each in parameters if each.zeros is not None and not repeated[each.name]]
-
-
-def earlier_equals(parameters: Sequence[ParameterReport]) -> dict[str, list[str]]:
-    """Return for each counted parameter the tied ones with the same mask whose names come before: it repeats them."""
-    masks = {each.name: each.mask_sha256 for each in parameters if each.zeros is not None}
-    return {
-        each.name: [
-            name for name in each.tied_to if name < each.name and name in masks and masks[name] == each.mask_sha256
-        ]
-        for each in parameters
-        if each.name in masks
-    }
-
-
-def totals_of(parameters: Sequence[ParameterReport]) -> Totals:
-    """Sum up some parameters of a report, each tied group once."""
-    counted = counted_of(parameters)
-    return Totals(
-        len(counted),
-        sum(each.elements for each in counted),
-        sum(each.zeros or 0 for each in counted),
-        sum(each.pruned_now for each in counted),
-    )
 
 
 def measure(
@@ -272,7 +128,7 @@ def _parameter(
 ) -> ParameterReport:
     planned = plan.planned.get(parameter.name)
     found = counts.by_name.get(parameter.name)
-    state = "masked" if parameter.mask is not None else "dense"
+    state: State = "masked" if parameter.mask is not None else "dense"
     if planned is not None:
         state = "baked" if plan.bake else "masked"
     return ParameterReport(
@@ -287,15 +143,15 @@ def _parameter(
         pruned_now=planned.pruned_now if planned else 0,
         tied_to=tied_to,
         key=planned.key if planned else parameter.key,
-        mask_sha256=found.mask_sha256 if found else None,
         candidates=planned.target.candidates if planned and planned.choice else None,
-        choice=planned.choice.as_dict() if planned and planned.choice else {},
+        mask_sha256=found.mask_sha256 if found else None,
         crc32=found.crc32 if found else None,
         structure=found.structure.result() if found and found.structure else None,
         copies=tuple(each.name for each in companions) if planned else (),
         zeroed=tuple(tensor.name for tensor in plan.state.get(parameter.name, ())),
         role=parameter.role,
         zero_norms=found.slices.empty if found and found.slices else 0,
+        choice=planned.choice.as_dict() if planned and planned.choice else {},
     )
 
 

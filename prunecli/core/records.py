@@ -1,0 +1,172 @@
+"""Records: dataclasses that are written as JSON objects, and read back strictly.
+
+A field without a default, or marked `REQUIRED`, is always written, and required when read. A field with a default is
+written where it has another value, or always if it is marked `ALWAYS` (earlier versions did not write it). A field with
+`init=False` is computed: written, and not read. One marked `HIDDEN` is not part of the record. Unknown keys of the JSON
+are ignored. The name of a field may end in an underscore that its key does not have (`global_`).
+"""
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache, partial
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+__all__ = [
+    "ALWAYS",
+    "HIDDEN",
+    "REQUIRED",
+    "Count",
+    "RecordError",
+    "RecordField",
+    "Rule",
+    "as_json",
+    "read_record",
+    "record_fields",
+]
+
+T = TypeVar("T")
+Reader = Callable[[Any], Any]
+
+
+class RecordError(ValueError):
+    """JSON that is not the record it should be; the message is what follows the name of the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """What a value has to be beside its type: checked by the reader if there is a `kind`, and stated in the schema."""
+
+    kind: str = ""
+    is_right: Callable[[Any], object] = bool
+    schema: Mapping[str, Any] | None = None
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Return the schema of the type, with what the rule adds."""
+        return {**handler(core), **(self.schema or {})}
+
+
+class _Hidden:
+    def __get_pydantic_json_schema__(self, core: Any, handler: object) -> dict[str, Any]:
+        from pydantic_core import PydanticOmit  # a schema is made by few runs
+
+        raise PydanticOmit
+
+
+ALWAYS, REQUIRED, HIDDEN = object(), object(), _Hidden()
+Count = Annotated[
+    int, Rule("a whole number", lambda value: type(value) is int and 0 <= value < 1 << 128, {"minimum": 0})
+]
+_KINDS = {str: "text", bool: "true or false"}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordField:
+    """A field of a record. `required`: it is always there. `read` is None where it is computed."""
+
+    name: str
+    key: str
+    default: Any
+    always: bool
+    required: bool
+    read: Reader | None
+
+
+def record_fields(record: type) -> tuple[RecordField, ...]:
+    """Return the fields of a record, in their order in the JSON."""
+    return _record_fields(record)
+
+
+@cache
+def _record_fields(record: Any) -> tuple[RecordField, ...]:
+    hints = get_type_hints(record, include_extras=True)
+    found = []
+    for each in fields(record):
+        marks = get_args(hints[each.name])
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        required = default is MISSING or not each.init or REQUIRED in marks
+        if HIDDEN not in marks:
+            always, read = required or ALWAYS in marks, _reader(hints[each.name]) if each.init else None
+            found.append(RecordField(each.name, each.name.rstrip("_"), default, always, required, read))
+    return tuple(found)
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """Return a record as plain dicts and lists."""
+    found = {}
+    for each in record_fields(type(record)):
+        value = getattr(record, each.name)
+        if each.always or value != each.default:
+            found[each.key] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return as_json(value) if is_dataclass(value) else value
+
+
+def read_record(record: type[T], content: Any) -> T:
+    """Read a record from parsed JSON.
+
+    Raises:
+        RecordError: a field is missing, or is not what it has to be.
+    """
+    if not isinstance(content, dict):
+        raise RecordError(" is not an object")
+    values = {}
+    for each in record_fields(record):
+        if each.read is not None and each.key in content:
+            try:
+                values[each.name] = each.read(content[each.key])
+            except RecordError as error:
+                raise RecordError(f": {each.key}{error}") from None
+        elif each.read is not None and each.required:
+            raise RecordError(f": {each.key} is missing")
+    return record(**values)
+
+
+def _reader(hint: Any) -> Reader:
+    """Return the function that reads a value of a type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        rule = next((each for each in args[1:] if isinstance(each, Rule) and each.kind), None)
+        return _reader(args[0]) if rule is None else partial(_checked, rule)
+    if origin is Literal:
+        return partial(_checked, Rule(" or ".join(map(str, args)), args.__contains__))
+    if origin is tuple:
+        return partial(_read_list, _reader(args[0]))
+    if type(hint) is UnionType or str(origin) == "typing.Union":  # T | None
+        return partial(_read_optional, _reader(args[0]))
+    if isinstance(hint, type) and is_dataclass(hint):
+        return partial(read_record, hint)
+    if origin is not None:
+        return partial(_checked, Rule("an object", lambda value: isinstance(value, dict)))
+    if issubclass(hint, enum.Enum):
+        read = partial(_checked, Rule(" or ".join(hint), lambda value: value in list(hint)))
+        return lambda value: hint(read(value))
+    return partial(_checked, Rule(_KINDS[hint], lambda value: isinstance(value, hint)))
+
+
+def _checked(rule: Rule, value: Any) -> Any:
+    if not rule.is_right(value):
+        raise RecordError(f" is not {rule.kind}")
+    return value
+
+
+def _read_optional(read: Reader, value: Any) -> Any:
+    return None if value is None else read(value)
+
+
+def _read_list(read: Reader, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise RecordError(" is not a list")
+    found = []
+    for number, each in enumerate(value):
+        try:
+            found.append(read(each))
+        except RecordError as error:
+            raise RecordError(f"[{number}]{error}") from None
+    return tuple(found)
