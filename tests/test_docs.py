@@ -91,17 +91,3 @@ def test_the_table_of_roles_is_up_to_date() -> None:
     page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     assert page == with_role_table(page)
     assert page.count(role_table()) == 1
-
-
-def test_the_readme_is_a_first_page() -> None:
-    assert len(README.read_text(encoding="utf-8").splitlines()) <= 170
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_lines_fit_an_editor(page: Path) -> None:
-    """But for tables, commands and what is made from the code."""
-    prose = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    long = [
-        line for line in prose.splitlines() if len(line) > 128 and not line.startswith(("|", "- `", "- **Streamed"))
-    ]
-    assert page.name == "cli.md" or not long

@@ -24,6 +24,17 @@ _ALLOWED = {
 _ORDER = ["roles", "names", "data", "plan", "run", "report", "compare", "replay", "verify", "rewrite_folder", "rewrite"]
 _ORDER += ["places", "apply", "jobs"]
 """The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""
+_FOLDERS = {
+    "core.methods": set[str](),
+    "core.structure": set[str](),
+    "formats.io": set[str](),
+    "formats.pickles": set[str](),
+    "formats.safetensors": {"io"},
+    "formats.torch": {"io", "pickles"},
+    "formats.folders": {"io", "pickles", "safetensors", "torch"},
+    "formats.outputs": {"io", "folders"},
+}
+"""The other folders: what each may import beside itself and the files at the top of its layer."""
 _VERSION = {("surgery", "__init__"), ("cli", "__init__"), ("reporting", "__init__")}
 _WITH_TORCH = {
     "modules.hooks",
@@ -42,13 +53,13 @@ def _name(path: Path) -> str:
     return ".".join(path.relative_to(_PACKAGE).with_suffix("").parts)
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Every module that the file names in an import, wherever in the file; `from prunecli import x` as prunecli.x."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def _imports(text: str) -> Iterator[str]:
+    """Every module that a source names in an import, wherever in it; `from prunecli import x` as prunecli.x."""
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
+            assert node.level == 0, "a relative import"
             assert node.module is not None
             below = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from below if node.module == "prunecli" else [node.module]
@@ -61,29 +72,55 @@ def _layer(module: str) -> str:
     return part if is_module else "__init__"
 
 
-@pytest.mark.parametrize("path", _MODULES, ids=_name)
-def test_imports_go_downwards_only(path: Path) -> None:
-    layer = _name(path).split(".")[0]
-    used = {_layer(name) for name in _imports(path) if name.split(".")[0] == "prunecli"}
-    wrong = {each for each in used - _ALLOWED[layer] if (layer, each) not in _VERSION}
-    assert not wrong
+def _wrong(name: str, text: str) -> Iterator[str]:
+    """Yield the imports of a module, by its name below prunecli, that lead upwards or to torch."""
+    layer, *rest = name.split(".")
+    for used in _imports(text):
+        if used.split(".")[0] == "torch" and name not in _WITH_TORCH:
+            yield used
+        if used.split(".")[0] == "prunecli":
+            other = _layer(used)
+            if other not in _ALLOWED[layer] and (layer, other) not in _VERSION:
+                yield used
+            if other == layer and not _is_below(layer, _part(f"prunecli.{name}") if rest else "__init__", _part(used)):
+                yield used
 
 
 def _part(module: str) -> str:
-    """`prunecli.surgery.plan.recipe` -> `plan`."""
+    """`prunecli.surgery.plan.recipe` -> `plan`; "__init__" for what is no folder or file of a layer."""
     return module.split(".")[2] if module.count(".") > 1 else "__init__"
 
 
-@pytest.mark.parametrize("path", sorted((_PACKAGE / "surgery").rglob("*.py")), ids=_name)
-def test_the_parts_of_surgery_are_in_order(path: Path) -> None:
-    part = _part(f"prunecli.{_name(path)}")
-    below = set(_ORDER[: _ORDER.index(part) + 1]) if part in _ORDER else set[str]()
-    assert {_part(name) for name in _imports(path) if name.startswith("prunecli.surgery.")} <= below
+def _is_below(layer: str, part: str, other: str) -> bool:
+    """Whether a part of a layer may import another one."""
+    if layer == "surgery":
+        return other in (_ORDER[: _ORDER.index(part) + 1] if part in _ORDER else [])
+    row = _FOLDERS.get(f"{layer}.{part}")
+    return row is None or other == part or other in row or f"{layer}.{other}" not in _FOLDERS
 
 
-@pytest.mark.parametrize("path", [path for path in _MODULES if _name(path) not in _WITH_TORCH], ids=_name)
-def test_only_the_modules_on_tensors_import_torch(path: Path) -> None:
-    assert not {name for name in _imports(path) if name.split(".")[0] == "torch"}
+@pytest.mark.parametrize("path", _MODULES, ids=_name)
+def test_imports_go_downwards_only(path: Path) -> None:
+    assert list(_wrong(_name(path), path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wrong"),
+    [
+        ("core.amount", "import prunecli.formats.base", "prunecli.formats.base"),
+        ("core.amount", "def late():\n    from prunecli import surgery", "prunecli.surgery"),
+        ("formats.base", "from prunecli.core.amount import Amount", "prunecli.core.amount"),
+        ("reporting.html", "from prunecli.cli.app import run", "prunecli.cli.app"),
+        ("surgery.names.select", "from prunecli.surgery.plan.plan import Plan", "prunecli.surgery.plan.plan"),
+        ("surgery.names.select", "from prunecli.surgery.rewrite import rewrite", "prunecli.surgery.rewrite"),
+        ("formats.io.stream", "from prunecli.formats.torch.zip import TorchZip", "prunecli.formats.torch.zip"),
+        ("formats.torch.zip", "import prunecli.formats.folders.dcp.folder", "prunecli.formats.folders.dcp.folder"),
+        ("surgery.verify", "import torch", "torch"),
+        ("formats.views", "from torch.nn import Module", "torch.nn"),
+    ],
+)
+def test_a_wrong_import_is_found(name: str, text: str, wrong: str) -> None:
+    assert list(_wrong(name, text)) == [wrong]
 
 
 def test_every_layer_has_its_rule_and_the_exceptions_exist() -> None:
@@ -91,6 +128,8 @@ def test_every_layer_has_its_rule_and_the_exceptions_exist() -> None:
     assert set(map(_name, _MODULES)) >= _WITH_TORCH
     parts = {_part(f"prunecli.{_name(path)}") for path in _MODULES if _name(path).startswith("surgery.")}
     assert parts - {"__init__"} == set(_ORDER)
+    folders = {".".join(_name(path).split(".")[:2]) for path in _MODULES if _name(path).count(".") > 1}
+    assert {each for each in folders if not each.startswith("surgery.")} == set(_FOLDERS)
 
 
 _LOADED = "import sys, {}; print(*sorted({{'torch', 'rich', 'prunecli.surgery'}} & set(sys.modules)))"
