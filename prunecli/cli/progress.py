@@ -3,7 +3,6 @@
 from __future__ import annotations  # rich's names are imported for the type checker only
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -49,16 +48,13 @@ class _Bar:
         self._label = label
         self._stack = stack
         self._after = time.monotonic() + delay
-        self._lock = threading.Lock()
         self._shown: tuple[Progress, TaskID] | None = None
         if not delay:
             self._shown = self._show()
 
     def __call__(self, done: int, total: int) -> None:
-        if self._shown is None:
-            with self._lock:
-                if self._shown is None and time.monotonic() >= self._after:
-                    self._shown = self._show()
+        if self._shown is None and time.monotonic() >= self._after:
+            self._shown = self._show()
         if self._shown is not None:
             bar, task = self._shown
             bar.update(task, completed=done, total=total)
@@ -88,22 +84,18 @@ class Lines:
         self._clock = clock
         self._began = clock()
         self._next = self._began + _FIRST
-        self._lock = threading.Lock()
 
     def __call__(self, done: int, total: int) -> None:
         """Write a line if it is time for one; the reader of standard error may have gone."""
-        if self._clock() < self._next or not self._lock.acquire(blocking=False):
+        now = self._clock()
+        if now < self._next or done >= total:
             return
+        self._next = now + _EVERY
         try:
-            now = self._clock()
-            if self._next <= now and done < total:
-                self._next = now + _EVERY
-                sys.stderr.write(f"{self._label}: {_state(done, total, now - self._began)}\n")
-                sys.stderr.flush()
+            sys.stderr.write(f"{self._label}: {_state(done, total, now - self._began)}\n")
+            sys.stderr.flush()
         except (OSError, ValueError):
             self._next = float("inf")
-        finally:
-            self._lock.release()
 
 
 def _state(done: int, total: int, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Masks on raw blocks: zero elements of any type, and find zeros.
+"""Raw elements of any type: find zeros and ones, clear, scale, make masks.
 
 Elements are seen as unsigned integers of their width, so that bf16 and the fp8 family, which numpy does not know, cost
 what fp16 and int8 cost, and what is kept is kept to the bit. A complex number is a pair of them, as a structured

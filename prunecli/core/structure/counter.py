@@ -1,6 +1,7 @@
-"""Gather where the zeros of a parameter lie, from flags that come run by run, in any order.
+"""The structure of a parameter's zeros, gathered from flags that come run by run, in any order.
 
-What is held until all have come is a bit a row, a column and a block of the matrix, and the counts of the picture.
+Until all have come, a flag is kept for each row, column and block of the matrix, and a count for each cell of the
+picture.
 """
 
 import base64
@@ -290,7 +291,7 @@ class StructureCounter:
 
 
 def _rectangles(first: int, zero: Flags, width: int) -> Iterator[tuple[int, int, Flags]]:
-    """Cut a run into rectangles: the end of a row, whole rows, the begin of another one."""
+    """Cut a run into rectangles: the end of a row, whole rows, the beginning of another one."""
     at = 0
     while at < zero.size:
         row, column = divmod(first + at, width)

@@ -20,7 +20,7 @@ _EIGHT_ZEROS = np.uint64(0x0101010101010101)
 
 
 def bands_all_zero(zero: Flags, row: int) -> Flags:
-    """Tell of each column in each band of blocks whether all is zero; fastest where the band is whole."""
+    """Return for each column of each band of blocks whether all is zero; fastest where the band is whole."""
     side = BLOCK_SIDE
     head = min(-row % side, zero.shape[0])
     whole = (zero.shape[0] - head) // side * side
@@ -37,7 +37,7 @@ def bands_all_zero(zero: Flags, row: int) -> Flags:
 
 
 def blocks_all_zero(bands: Flags, column: int) -> Flags:
-    """Tell of each block in each band whether all is zero, eight flags at a time; the bands begin at `column`."""
+    """Return for each block of each band whether all is zero, eight flags at a time; the bands begin at `column`."""
     wide = bands.shape[1]
     left, right = column % BLOCK_SIDE, -(column + wide) % BLOCK_SIDE
     padded = bands

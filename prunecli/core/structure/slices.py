@@ -1,4 +1,4 @@
-"""Find the slices of a tensor that are all zero, from flags that come run by run, in any order."""
+"""The slices of a tensor that are all zero, found from flags that come run by run, in any order."""
 
 import base64
 import math
@@ -14,9 +14,9 @@ __all__ = ["SliceCounter"]
 
 
 class SliceCounter:
-    """Gathers which slices of a tensor have an element that is not zero; a slice is what has one index in `kept`.
+    """Counts the slices of a tensor that are all zero; a slice is the elements with the same index in `kept`.
 
-    `kept` are the dimensions that tell slices apart: (0,) for the rows of a matrix, () for the tensor as a whole.
+    `kept` are the dimensions by which slices differ: (0,) for the rows of a matrix, () for the tensor as a whole.
 
     >>> counter = SliceCounter((2, 3), (1,))
     >>> counter.add(counter.look(0, np.array([True, True, False, True, False, False])))

@@ -65,8 +65,8 @@ def run_pieces(
     """Make the output that `pieces` describe, or a span of it, and write it to `sink`, with `jobs` threads.
 
     What waits for checksums (`Deferred`) is written as soon as they are complete; if they are not within a span, it is
-    for the caller to write. `digest` sums all other bytes that are written. `found` is called with what contents find,
-    by one thread at a time.
+    for the caller to write. `digest` sums all other bytes that are written. `progress` is called with the bytes just
+    done, and `found` with what contents find, by one thread at a time.
 
     Raises:
         PrunecliError: whatever a content, a checksum or the source finds; the first one stops all threads.

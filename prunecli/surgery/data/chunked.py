@@ -1,4 +1,4 @@
-"""Parts of a tensor on their way: each holds some elements of every block of the mask, and is cut where those end."""
+"""Contents for parts of a tensor, each of which has some elements of the blocks of the mask, cut where those end."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ __all__ = ["part_patches"]
 
 
 def part_patches(job: TensorPass, box: Box, *, scaled: bool, cleared: bool) -> Iterator[Patch]:
-    """Cut a row-major part into patches of one mask block each, so that none draws a block twice."""
+    """Cut a row-major part into patches of one mask block each, so that no block is made twice."""
     itemsize, start = job.tensor.dtype.itemsize, job.tensor.view.start
     first, last = (int(box.spread(np.array([own]))[0]) for own in (0, box.elements - 1))
     for block in range(first // BLOCK, last // BLOCK + 1):
@@ -29,7 +29,7 @@ def part_patches(job: TensorPass, box: Box, *, scaled: bool, cleared: bool) -> I
 
 
 class _Run:
-    """The elements of one mask block that a part holds: `count` of its own from `first` on."""
+    """The elements of one mask block in a part: `count` of the part's own elements from `first` on."""
 
     workspace = Workspace
 
@@ -72,7 +72,7 @@ class _Run:
         return job.outcome(self._cleared, found)
 
     def _rows(self, count: int) -> Iterator[tuple[int, int]]:
-        """Cut these elements where they do not lie together in the whole."""
+        """Yield runs of these elements that are contiguous in the whole tensor."""
         run, low = self._box.run, 0
         while low < count:
             high = min(low + run - (self._first + low) % run, count)

@@ -1,4 +1,4 @@
-"""Values as a model has them, weight times mask, whatever their strides are: read in row-major order, run by run."""
+"""The values that a model uses, weight times mask, read in row-major order, whatever their strides."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ class EffectiveValues:
         return raw, np.logical_or(zero, dropped, out=zero)
 
     def release(self) -> None:
-        """Forget what was gathered."""
+        """Free the memory of tensors that were gathered whole."""
         self._weight.release()
         if self._mask is not None:
             self._mask.release()
@@ -67,7 +67,7 @@ def comparable(one: TensorInfo, other: TensorInfo) -> tuple[TensorInfo, TensorIn
 
 
 def _is_stored(tensor: TensorInfo) -> bool:
-    """Whether the elements lie in one storage, as those of a sparse or quantised tensor do not."""
+    """Whether the elements are in one storage; those of a sparse or quantised tensor are not."""
     return not tensor.elements or tensor.span[1] <= tensor.storage.nbytes
 
 

@@ -1,8 +1,8 @@
-"""What happens to bytes on their way from input to output: zero the dropped, make masks, count.
+"""Contents for the bytes of tensors on their way from input to output: zero what is dropped, make masks, count.
 
-Two ways to see a piece of a storage. Nearly every tensor lies row-major in bytes of its own: its piece is cut at the
-blocks of the mask, and each mask block is made once, where it is needed. The others (transposed, channels_last,
-several views woven into one storage) are found element by element, with the whole mask in memory for the time being.
+A piece of a storage is seen in one of two ways. Nearly every tensor is row-major and alone in its bytes: its piece is
+cut at the blocks of the mask, and each block of the mask is made once, where it is needed. The others (transposed,
+channels_last, several views of one storage) are found element by element, with the whole mask in memory meanwhile.
 """
 
 import threading
@@ -44,7 +44,7 @@ Findings = list[tuple[str, Any]]
 
 @dataclass(frozen=True)
 class TensorPass:
-    """A parameter on its way: the tensor to edit or look at, its final mask, what is to be found, in which byte order.
+    """A tensor that is edited or counted in a pass, the final mask of its parameter, and what is to be found of that.
 
     With `box`, the tensor is only that part of the parameter.
     """
@@ -56,7 +56,7 @@ class TensorPass:
     box: Box | None = None
 
     def parts(self) -> "Sequence[TensorPass]":
-        """Return a job for each part of a tensor that is stored in several, else this one."""
+        """Return a pass for each part of a tensor that is stored in several, else this one."""
         return [
             replace(
                 self,
@@ -67,7 +67,7 @@ class TensorPass:
         ] or [self]
 
     def elements(self, data: NDArray[np.uint8]) -> Unsigned:
-        """See bytes as elements of the tensor."""
+        """Return bytes as elements of the tensor; shares memory."""
         dtype = self.tensor.dtype
         return unsigned(data, dtype.itemsize, big_endian=self.big_endian, paired=dtype.paired)
 
@@ -86,10 +86,10 @@ class TensorPass:
         times: int = 1,
         window: Window | None = None,
     ) -> Findings:
-        """Return the zeros that the parameter has with the old mask and with the new one. Uses `zero` up.
+        """Return the zeros that the parameter has with the old mask and with the new one; overwrites `zero`.
 
         `where` is the first of the elements, or the place of each, in the row-major order of the parameter, or of
-        the `window` of it seen as a matrix; each of them counts so many `times`.
+        the `window` of it seen as a matrix; each of them counts `times` times.
         """
         if before is not None:
             _or_not(zero, before)
@@ -128,7 +128,7 @@ def _or_not(flags: Flags, others: Flags) -> None:
 
 
 class _Blocks(ABC):
-    """The common part of contents that see a row-major tensor block by block."""
+    """The common part of contents that handle a row-major tensor block by block."""
 
     workspace = Workspace
     changes = True
@@ -196,7 +196,7 @@ class Cleared:
 
 
 class UpdateMask(_Blocks):
-    """A mask that the file has, with what is drawn now set to zero; the weight is read beside it for the count."""
+    """A mask in the file, zero from now on where the final mask drops; its weight is read beside it to be counted."""
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         clear_dropped(raw, keep)
@@ -212,7 +212,7 @@ class WriteMask(_Blocks):
 
 
 def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
-    """Count a weight's zeros from its mask's block, unless the weight is woven and counted where it lies."""
+    """Count a row-major weight's zeros beside a block of its mask; another one is counted in its own storage."""
     weight = job.mask.weight
     if not weight.tensor.view.row_major:
         return []
@@ -221,7 +221,7 @@ def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None
 
 
 class StridedRegion:
-    """A run of a storage in which tensors lie that are not row-major, or not alone: found element by element.
+    """A run of a storage with tensors that are not row-major, or not alone, handled element by element.
 
     `origin` is where the run begins in the storage, in bytes, a multiple of every element size.
     """
@@ -294,7 +294,7 @@ class StridedRegion:
 
 @dataclass(frozen=True, slots=True)
 class StridedSteps:
-    """What to do to a woven tensor: multiply its mask in, count its zeros, clear what is dropped.
+    """What is done to a tensor in a strided region: multiply its mask in, count its zeros, clear what is dropped.
 
     With `beside`, it is a row-major mask, and the zeros of its row-major weight are counted on the way.
     """

@@ -1,7 +1,7 @@
 """A rewrite cut into units of work, and what each of them adds to counts and checksums.
 
-The cut depends on the files alone, not on how many ranks there are: so a unit that one run finished is one that another
-can keep, and what the units found, put together in any order, is what one pass would have found.
+The cut depends on the files alone, not on the number of ranks: a unit that one run finished can be kept by another, and
+what all units found, merged in any order, is what one pass would have found.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -72,9 +72,9 @@ def assign_units(units: Sequence[Unit], finished: Mapping[int, object], ranks: i
 
 
 class UnitCounts:
-    """What contents count and checksums fold, drained unit by unit and merged again, here or elsewhere.
+    """The counts and checksums of a run, drained unit by unit and merged again, in this process or another.
 
-    An entry is made of what JSON knows: it goes into the journal, and from rank to rank.
+    An entry is JSON data: it goes into the journal, and from rank to rank.
     """
 
     def __init__(self, counts: Counts, works: Sequence[OutputFile]) -> None:
