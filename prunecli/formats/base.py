@@ -54,12 +54,16 @@ AS_FOUND = ReadOptions()
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of raw bytes in the file. `key` is unique in the container; `crc` is the bytes' CRC-32 where it is told."""
+    """A run of raw bytes in the file. `key` is unique in the container; `crc` is the bytes' CRC-32 if it is recorded.
+
+    `big_endian` is the byte order of its elements.
+    """
 
     key: str
     offset: int
     nbytes: int
     crc: int | None = None
+    big_endian: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +208,6 @@ class Layout(Protocol):
     def source(self) -> ByteSource: ...
     @property
     def format(self) -> str: ...
-    @property
-    def big_endian(self) -> bool: ...
     @property
     def tensors(self) -> Mapping[str, TensorInfo]: ...
     @property

@@ -130,7 +130,6 @@ class LiveModule:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.big_endian = sys.byteorder == "big"
         self.source = ModuleMemory(f"the module {show(type(module).__name__)}")
         if any(isinstance(each, torch.jit.ScriptModule) for each in module.modules()):
             raise UnsupportedError(
@@ -180,7 +179,8 @@ class LiveModule:
             return TensorInfo(name, dtype, view, storage)
         here = f"{storage.key} from {view.start}" if stored.numel() else f"nothing of {id(tensor)}"
         part = Part(shard.offsets, view, storage if stored.numel() else Storage(here, 0, 0))
-        whole = Storage(f"the whole of {here}", 0, math.prod(shape) * dtype.itemsize)
+        nbytes = math.prod(shape) * dtype.itemsize
+        whole = Storage(f"the whole of {here}", 0, nbytes, big_endian=storage.big_endian)
         return TensorInfo(name, dtype, View.of(shape), whole, parts=(part,))
 
 
@@ -246,4 +246,7 @@ def _storages(tensors: Mapping[str, Tensor], memory: ModuleMemory) -> dict[str, 
             known = longest.get(_key(tensor))
             if known is None or storage.nbytes() > known.nbytes():
                 longest[_key(tensor)] = storage
-    return {key: Storage(key, memory.add(storage), storage.nbytes()) for key, storage in longest.items()}
+    swapped = sys.byteorder == "big"
+    return {
+        key: Storage(key, memory.add(storage), storage.nbytes(), big_endian=swapped) for key, storage in longest.items()
+    }

@@ -14,9 +14,7 @@ from prunecli.surgery.data.workspace import Workspace
 def test_a_weight_and_its_mask_are_read_side_by_side(tmp_path: Path) -> None:
     weight, mask = torch.full((4,), 3.0), torch.tensor([1.0, 0.0, 1.0, 0.0])
     with open_any(save({"w_orig": weight, "w_mask": mask}, tmp_path / "m.pt")) as checkpoint:
-        elements = {
-            name: Elements(checkpoint.source, each, big_endian=False) for name, each in checkpoint.tensors.items()
-        }
+        elements = {name: Elements(checkpoint.source, each) for name, each in checkpoint.tensors.items()}
         workspace = Workspace()
         read_weight = elements["w_orig"].read(0, 4, workspace.weight)
         read_mask = elements["w_mask"].read(0, 4, workspace.mask)

@@ -33,11 +33,6 @@ class Folder(ABC):
 
     @property
     @abstractmethod
-    def big_endian(self) -> bool:
-        """The byte order of all files."""
-
-    @property
-    @abstractmethod
     def wrapper(self) -> str:
         """Where the state dict lies."""
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from prunecli.errors import DamagedError, UnsupportedError, show
+from prunecli.errors import DamagedError, show
 from prunecli.formats.base import AS_FOUND, Addition, Edit, PassthroughFile, ReadOptions, TensorInfo
 from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.component_names import Components
@@ -43,11 +43,6 @@ class ComponentsFolder(Folder):
         """What the components are."""
         kinds = dict.fromkeys(part.format.removeprefix("folder of ") for part in self.parts.values())
         return f"folder of components of {' and '.join(kinds)}"
-
-    @property
-    def big_endian(self) -> bool:
-        """The byte order of all components."""
-        return self._first.big_endian
 
     @property
     def wrapper(self) -> str:
@@ -95,10 +90,6 @@ class ComponentsFolder(Folder):
         return {
             prefix + name: prefix + file for prefix, part in self.parts.items() for name, file in part.absent.items()
         }
-
-    @property
-    def _first(self) -> ShardedFolder:
-        return next(iter(self.parts.values()))
 
     @cached_property
     def _homes(self) -> Mapping[str, str]:
@@ -186,7 +177,6 @@ def open_components(
     """Open the components of a folder.
 
     Raises:
-        UnsupportedError: they differ in their byte order.
         DamagedError: a name at the top is that of a tensor in a component.
         PrunecliError: as `open_folder`.
     """
@@ -216,8 +206,6 @@ def _listings(listing: Listing, names: Sequence[str]) -> Iterator[tuple[str, Lis
 
 def _join(listing: Listing, parts: Mapping[str, ShardedFolder], components: Components) -> ComponentsFolder:
     label = show(listing.location)
-    if len({part.big_endian for part in parts.values()}) > 1:
-        raise UnsupportedError(f"{label} has components of different byte orders")
     sources = {prefix + file: source for prefix, part in parts.items() for file, source in part.sources.items()}
     joined = Concatenated([part.source for part in parts.values()], label, str(listing.location))
     tensors: dict[str, TensorInfo] = {}

@@ -50,11 +50,6 @@ class ShardedFolder(Folder):
         return f"folder of {self._first.format}"
 
     @property
-    def big_endian(self) -> bool:
-        """The byte order of all shards."""
-        return self._first.big_endian
-
-    @property
     def wrapper(self) -> str:
         """Where the state dict lies in each shard."""
         return self._first.wrapper
@@ -207,7 +202,7 @@ def _join(
     joined = Concatenated([shard.source for shard in shards.values()], label, str(named))
     first = next(iter(shards.values()))
     for file, each in shards.items():
-        if (each.format, each.big_endian, each.wrapper) != (first.format, first.big_endian, first.wrapper):
+        if (each.format, each.wrapper) != (first.format, first.wrapper):
             raise UnsupportedError(f"{label} has shards of different kinds: {show(next(iter(shards)))}, {show(file)}")
     starts = dict(zip(shards, joined.starts, strict=True))
     with raised_in(label):

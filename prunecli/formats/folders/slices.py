@@ -51,7 +51,6 @@ class SlicesFolder(Folder):
     source: Reassembled
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo] = ()
-    big_endian: bool = False
     wrapper: str = ""
 
     @property

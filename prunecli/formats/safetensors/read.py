@@ -41,7 +41,6 @@ class SafetensorsFile(SingleFile):
     header: Mapping[str, Any]
     data_offset: int
     format: str = "safetensors"
-    big_endian: bool = False
     wrapper: str = ""
     carried: Sequence[TensorInfo] = ()
     no_masks_because: str | None = None

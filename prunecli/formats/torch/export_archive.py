@@ -53,7 +53,6 @@ class ExportArchive(SingleFile):
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
     wrapper: str
-    big_endian: bool
     directory: Directory
     root: str
     notes: Sequence[str] = ()
@@ -115,8 +114,7 @@ def read_export_archive(source: Source, directory: Directory, reading: ReadOptio
     notes = (
         [f"the program {show(chosen)} is taken, and its neighbours are left alone ({KEY}: {others})"] if others else []
     )
-    big_endian = is_big_endian(source, directory, root)
-    return ExportArchive(source, weights, carried, chosen if others else "", big_endian, directory, root, notes)
+    return ExportArchive(source, weights, carried, chosen if others else "", directory, root, notes)
 
 
 def _compiled(name: str) -> str | None:
@@ -182,7 +180,14 @@ def _payloads(source: Source, directory: Directory, root: str, program: str, fol
     if record is None:
         raise DamagedError(f"{source.label}: record {show(path)} is missing; fetch the archive again")
     config = parse_object(read_record(source, record), f"{source.label}: record {show(path)}")
-    return read_payloads(config, directory, root, folder)
+    found = read_payloads(config, directory, root, folder)
+    if not is_big_endian(source, directory, root):
+        return found
+    return replace(found, tensors={name: _swapped(tensor) for name, tensor in found.tensors.items()})
+
+
+def _swapped(tensor: TensorInfo) -> TensorInfo:
+    return replace(tensor, storage=replace(tensor.storage, big_endian=True))
 
 
 def _sample_inputs(directory: Directory, root: str) -> list[Record]:

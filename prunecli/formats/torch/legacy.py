@@ -55,7 +55,6 @@ class TorchLegacy(TorchContainer):
     object_start: int
     keys_start: int
     format: str = "torch legacy"
-    big_endian: bool = False  # torch writes it little-endian on every machine
 
     def _in_place(self, edit: Edit) -> Iterator[Piece]:
         at = 0

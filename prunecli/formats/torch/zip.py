@@ -31,7 +31,6 @@ __all__ = ["TorchZip", "check_torch_zip", "read_torch_zip"]
 class TorchZip(TorchContainer):
     """The layout of a torch zip. `root` is the folder that all records lie in."""
 
-    big_endian: bool
     directory: Directory
     root: str
     program: Program | None
@@ -106,10 +105,10 @@ def read_torch_zip(source: Source, reading: ReadOptions, directory: Directory | 
     program = read_program(source, directory, root)
 
     def place(storages: Mapping[str, StorageRef]) -> dict[str, Storage]:
-        return _places(storages, directory, root)
+        return _places(source, storages, directory, root)
 
     objects = read_objects(graph, place, reading, program)
-    return TorchZip(source, objects, reading, is_big_endian(source, directory, root), directory, root, program)
+    return TorchZip(source, objects, reading, directory, root, program)
 
 
 @in_source
@@ -145,9 +144,10 @@ def _load_pickle(source: Source, directory: Directory, root: str) -> PickleGraph
     return load_objects(data, 0, f"{source.label}: data.pkl")
 
 
-def _places(storages: Mapping[str, StorageRef], directory: Directory, root: str) -> dict[str, Storage]:
+def _places(source: Source, storages: Mapping[str, StorageRef], directory: Directory, root: str) -> dict[str, Storage]:
     """Match the storages that the pickle names with the records of the archive."""
     places: dict[str, Storage] = {}
+    big_endian = is_big_endian(source, directory, root)
     for key, ref in storages.items():
         record = directory.by_name.get(f"{root}data/{key}")
         if record is None:
@@ -156,5 +156,6 @@ def _places(storages: Mapping[str, StorageRef], directory: Directory, root: str)
             raise UnsupportedError(f"{HERE}: storage {show(key)} is compressed; save the checkpoint anew with torch")
         if record.size != ref.nbytes or record.stored_size != record.size:
             raise DamagedError(f"{HERE}: storage {show(key)} has {record.size} bytes, the pickle expects {ref.nbytes}")
-        places[key] = Storage(key, record.offset, record.size, None if is_unsummed(record) else record.crc)
+        crc = None if is_unsummed(record) else record.crc
+        places[key] = Storage(key, record.offset, record.size, crc, big_endian)
     return places

@@ -23,9 +23,9 @@ class EffectiveValues:
     def __init__(self, layout: Layout, parameter: Parameter, weight: TensorInfo) -> None:
         self._parameter = parameter
         self._signed_zero = parameter.weight.dtype.signed_zero
-        self._weight = Elements(layout.source, weight, big_endian=layout.big_endian)
+        self._weight = Elements(layout.source, weight)
         mask = parameter.mask
-        self._mask = None if mask is None else Elements(layout.source, mask, big_endian=layout.big_endian)
+        self._mask = None if mask is None else Elements(layout.source, mask)
         self._one = 1 if mask is None else mask.dtype.one
 
     def read(self, start: int, count: int, workspace: Workspace) -> Unsigned:

@@ -26,10 +26,9 @@ class Elements:
     `release`: that costs memory of their own size, for one tensor at a time.
     """
 
-    def __init__(self, source: ByteSource, tensor: TensorInfo, *, big_endian: bool) -> None:
+    def __init__(self, source: ByteSource, tensor: TensorInfo) -> None:
         self.tensor = tensor
         self._source = source
-        self._big_endian = big_endian
         self._gathered = Once(self._gather)
 
     def read(self, start: int, count: int, buffer: Buffer) -> Unsigned:
@@ -53,14 +52,14 @@ class Elements:
         itemsize = self.tensor.dtype.itemsize
         data = buffer.bytes(count * itemsize)
         self._source.read_into(self.tensor.storage.offset + first * itemsize, data.data)
-        return unsigned(data, itemsize, big_endian=self._big_endian, paired=self.tensor.dtype.paired)
+        return unsigned(data, itemsize, big_endian=self.tensor.storage.big_endian, paired=self.tensor.dtype.paired)
 
     def _gather(self) -> Unsigned:
         view, buffer = self.tensor.view, Buffer()
         gathered = unsigned(
             np.empty(view.elements * self.tensor.dtype.itemsize, dtype=np.uint8),
             self.tensor.dtype.itemsize,
-            big_endian=self._big_endian,
+            big_endian=self.tensor.storage.big_endian,
             paired=self.tensor.dtype.paired,
         )
         for first in range(view.start, view.stop, BLOCK):
@@ -105,15 +104,14 @@ class FinalMask:
         parameter: Parameter,
         choice: Choice | None = None,
         *,
-        big_endian: bool,
         zeros_are_pruned: bool = False,
         reads_values: bool = False,
         granule: int = 1,
     ) -> None:
         self.parameter = parameter
         self.choice = choice
-        self._old = Elements(source, parameter.mask, big_endian=big_endian) if parameter.mask else None
-        self.weight = Elements(source, parameter.weight, big_endian=big_endian)
+        self._old = Elements(source, parameter.mask) if parameter.mask else None
+        self.weight = Elements(source, parameter.weight)
         self._zeros_are_pruned = zeros_are_pruned
         self._reads_values = reads_values
         self._granule = granule

@@ -52,7 +52,6 @@ class TensorPass:
     tensor: TensorInfo
     mask: FinalMask
     counting: Counting
-    big_endian: bool
     box: Box | None = None
 
     def parts(self) -> "Sequence[TensorPass]":
@@ -68,8 +67,8 @@ class TensorPass:
 
     def elements(self, data: NDArray[np.uint8]) -> Unsigned:
         """Return bytes as elements of the tensor; shares memory."""
-        dtype = self.tensor.dtype
-        return unsigned(data, dtype.itemsize, big_endian=self.big_endian, paired=dtype.paired)
+        dtype, swapped = self.tensor.dtype, self.tensor.storage.big_endian
+        return unsigned(data, dtype.itemsize, big_endian=swapped, paired=dtype.paired)
 
     def zeros(self, raw: Unsigned, workspace: Workspace) -> Flags:
         """Return which elements of the weight are zero."""

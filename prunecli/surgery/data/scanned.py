@@ -130,7 +130,6 @@ class _ScannedBlocks:
         self._mask = FinalMask(
             checkpoint.source,
             scan.parameter,
-            big_endian=checkpoint.big_endian,
             zeros_are_pruned=scan.zeros_are_pruned,
             reads_values=scan.reads_values,
             granule=scan.granule,

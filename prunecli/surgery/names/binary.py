@@ -66,7 +66,7 @@ def _look(checkpoint: Layout, tensor: TensorInfo) -> bool:
         count = min(BLOCK, view.stop - first)
         part = stored.bytes(count * dtype.itemsize)
         checkpoint.source.read_into(tensor.storage.offset + first * dtype.itemsize, part.data)
-        raw = unsigned(part, dtype.itemsize, big_endian=checkpoint.big_endian, paired=dtype.paired)
+        raw = unsigned(part, dtype.itemsize, big_endian=tensor.storage.big_endian, paired=dtype.paired)
         if not view.row_major:
             raw = raw[view.place(first, count)[0]]
         found = is_zero(raw, signed_zero=dtype.signed_zero, out=zero.flags(raw.size), room=room)

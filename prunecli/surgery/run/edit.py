@@ -128,21 +128,19 @@ def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
 
 
 def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: PlannedParameter | None) -> TensorPass:
-    big_endian = draft.checkpoint.big_endian
     prune = draft.plan.prune if planned else None
     method = parse_method(prune.method) if prune else None
     mask = FinalMask(
         draft.checkpoint.source,
         parameter,
         planned.choice if planned else None,
-        big_endian=big_endian,
         zeros_are_pruned=prune.zeros_are_pruned if prune else False,
         reads_values=method.reads_values if method else False,
         granule=method.granule(planned.target) if method and planned else 1,
     )
     draft.masks[parameter.name] = mask
     draft.counted[parameter.name] = counting = _counting(draft, parameter, mask)
-    return TensorPass(tensor, mask, counting, big_endian)
+    return TensorPass(tensor, mask, counting)
 
 
 def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
@@ -211,7 +209,8 @@ def _add_mask(draft: _Draft, planned: PlannedParameter) -> None:
     shape = parameter.weight.shape
     name = f"{parameter.name}_mask"
     nbytes = parameter.weight.elements * dtype.itemsize
-    tensor = TensorInfo(name, dtype, View.of(shape), Storage(name, 0, nbytes))
+    storage = Storage(name, 0, nbytes, big_endian=parameter.weight.storage.big_endian)
+    tensor = TensorInfo(name, dtype, View.of(shape), storage)
     job = _job(draft, parameter, tensor, planned)
     draft.renames[parameter.name] = f"{parameter.name}_orig"
     draft.additions.append(Addition(parameter.name, name, dtype, shape, [Generated(nbytes, WriteMask(job))]))
@@ -231,7 +230,7 @@ def _edit_mask(draft: _Draft, planned: PlannedParameter) -> None:
 def _clear_state(draft: _Draft, planned: PlannedParameter, tensor: TensorInfo) -> None:
     """Zero optimizer state where its parameter is dropped; what is counted on the way is nobody's."""
     mask = draft.masks[planned.parameter.name]
-    job = TensorPass(tensor, mask, Counting(tensor), draft.checkpoint.big_endian)
+    job = TensorPass(tensor, mask, Counting(tensor))
     whole = _EditedTensor(job, StridedSteps(cleared=True, counted=False), Cleared)
     for part in job.parts():
         draft.visits[(part.tensor.storage.key, part.tensor.view.start, "state", tensor.name)] = replace(whole, job=part)
@@ -242,7 +241,7 @@ def _count_woven_weight(draft: _Draft, planned: PlannedParameter, job: TensorPas
     weight = planned.parameter.weight
     mask_is_woven = planned.parameter.mask is not None and not job.tensor.view.row_major
     if not weight.view.row_major or mask_is_woven:
-        beside = TensorPass(weight, job.mask, job.counting, job.big_endian)
+        beside = TensorPass(weight, job.mask, job.counting)
         _visit(draft, _EditedTensor(beside, StridedSteps(), CountZeros), planned.key)
 
 

@@ -194,7 +194,9 @@ def _check_output(output: bytes, reading: ReadOptions, before: Checkpoint) -> No
 
 def _is_the_library_s(data: bytes, checkpoint: Checkpoint) -> bool:
     """Whether the library of its format loads the file, too; then it sees the same tensors."""
-    if checkpoint.format not in ("torch zip", "torch legacy", "safetensors") or checkpoint.big_endian:
+    if checkpoint.format not in ("torch zip", "torch legacy", "safetensors"):
+        return False
+    if any(tensor.storage.big_endian for tensor in checkpoint.tensors.values()):
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

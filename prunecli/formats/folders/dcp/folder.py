@@ -38,8 +38,7 @@ _COMMON = "common.pt"
 class DcpFolder(Folder):
     """A folder of distributed checkpoint files. Storages are keyed by file and place of the zip that they lie in.
 
-    `lies_under` is where the state dict lies, `found` what is to be said of that, `swapped` whether a big-endian
-    machine wrote it.
+    `lies_under` is where the state dict lies, `found` what is to be said of that.
     """
 
     path: Path
@@ -50,7 +49,6 @@ class DcpFolder(Folder):
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
     lies_under: str
-    swapped: bool
     found: Sequence[str] = ()
 
     @property
@@ -62,11 +60,6 @@ class DcpFolder(Folder):
     def wrapper(self) -> str:
         """Where the state dict lies."""
         return self.lies_under
-
-    @property
-    def big_endian(self) -> bool:
-        """The byte order of all zips."""
-        return self.swapped
 
     @property
     def no_masks_because(self) -> str:
@@ -193,7 +186,6 @@ class _Opening:
         self._key = reading.key
         self._joined = Concatenated(list(sources.values()), show(path), str(path))
         self._starts = dict(zip(sources, self._joined.starts, strict=True))
-        self._big_endian: bool | None = None
         self._end = self._joined.size  # where the next tensor in parts will be put together
         self._assembled: list[TensorInfo] = []
 
@@ -221,7 +213,6 @@ class _Opening:
             {each.name: each for each in named if each is not None},
             [each for each in rest if each is not None],
             state.wrapper,
-            bool(self._big_endian),
             state.notes,
         )
 
@@ -248,7 +239,9 @@ class _Opening:
         if len(parts) == 1:
             return TensorInfo(entry.name, entry.dtype, parts[0].view, parts[0].storage)
         nbytes = sum(part.view.elements for part in parts) * entry.dtype.itemsize
-        storage = Storage(f"({entry.name})", self._end, nbytes)
+        if len({part.storage.big_endian for part in parts}) > 1:
+            raise UnsupportedError(f"{show(self._path)}: {show(entry.name)} has chunks of different byte orders")
+        storage = Storage(f"({entry.name})", self._end, nbytes, big_endian=any(p.storage.big_endian for p in parts))
         tensor = TensorInfo(entry.name, entry.dtype, View.of(entry.shape), storage, parts=parts)
         if parts:
             self._assembled.append(tensor)
@@ -263,7 +256,7 @@ class _Opening:
         inner = read_torch_zip(window, self._reading)
         found = inner.tensors.get("")
         if found is None or len(inner.tensors) + len(inner.carried) != 1:
-            raise DamagedError(f"{label} is to be one tensor, and is none")
+            raise DamagedError(f"{label} should contain exactly one tensor; copy the folder again")
         if found.dtype != entry.dtype or found.shape != chunk.sizes:
             raise DamagedError(
                 f"{label} is {found.dtype.name} {list(found.shape)}, {METADATA} says {entry.dtype.name} "
@@ -271,8 +264,5 @@ class _Opening:
             )
         if not found.view.nested or (found.elements and found.view.repeats > 1):
             raise UnsupportedError(f"{label} has elements that share memory, which torch does not write here")
-        if self._big_endian not in (None, inner.big_endian):
-            raise UnsupportedError(f"{label} has another byte order than the rest of the folder")
-        self._big_endian = inner.big_endian
         start = self._starts[item.file] + item.offset + found.storage.offset
         return Part(chunk.offsets, found.view, replace(found.storage, key=_storage_key(item), offset=start))
