@@ -7,14 +7,17 @@ plain attribute `name` that is their product, and a forward pre-hook that makes 
 import contextlib
 import copy
 from collections.abc import Iterator
+from typing import Any
 
-from torch import nn
-from torch.nn.utils.prune import BasePruningMethod
+from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod, PruningContainer
 
 from prunecli.errors import UsageError, show
 
 __all__ = [
+    "GivenMask",
     "ProductRefresh",
+    "attach",
     "find_hook",
     "keep_fresh",
     "put_first",
@@ -35,6 +38,56 @@ def find_hook(module: nn.Module, name: str) -> tuple[int, BasePruningMethod | No
     if len(found) > 1:
         raise UsageError(f"{show(name)} of {type(module).__name__} has {len(found)} pruning hooks instead of one")
     return found[0] if found else (-1, None)
+
+
+def attach(module: nn.Module, method: BasePruningMethod, mask: Tensor) -> BasePruningMethod:
+    """Mask a parameter of a module, or mask it anew, and register the hook that keeps its product fresh.
+
+    `mask` is of the parameter's shape and dtype; `method` knows the parameter's name. Whatever fails, the module stays
+    as it was.
+
+    Returns:
+        The hook that is now registered: the method, or the container that holds it and those before it.
+    """
+    name = method._tensor_name
+    handle, earlier = find_hook(module, name)
+    parameter = module.get_parameter(name if earlier is None else name + "_orig")
+    pruned = parameter * mask
+    with untouched_on_failure(module):
+        if earlier is None:
+            module.register_parameter(name + "_orig", parameter)
+            del module._parameters[name]
+        else:
+            del module._forward_pre_hooks[handle]
+        module.register_buffer(name + "_mask", mask)
+        setattr(module, name, pruned)
+        if earlier is None:
+            module.register_forward_pre_hook(method)
+            return method
+        container: Any = earlier if isinstance(earlier, PruningContainer) else PruningContainer(earlier)
+        module.register_forward_pre_hook(container)
+        container.add_pruning_method(method)
+        hook: BasePruningMethod = container
+        return hook
+
+
+class GivenMask(BasePruningMethod):
+    """The hook of a parameter whose mask was made before: it keeps the product fresh, and drops nothing by itself."""
+
+    PRUNING_TYPE = "unstructured"
+
+    def __init__(self, name: str) -> None:
+        self._tensor_name = name
+
+    def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
+        """Return the mask as it is."""
+        return default_mask
+
+    def apply_mask(self, module: nn.Module) -> Tensor:
+        """Return the parameter times its mask."""
+        mask = module.get_buffer(self._tensor_name + "_mask")
+        original = module.get_parameter(self._tensor_name + "_orig")
+        return original * mask.to(original.dtype)
 
 
 def put_first(module: nn.Module, name: str) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "clear_chosen",
     "has_values",
     "kept_ones",
+    "mask_from_flags",
     "mask_from_ones",
     "masked",
     "nonzero_flags",
@@ -63,6 +64,14 @@ def all_ones(mask: Tensor) -> bool:
     room = Buffer()
     pieces = (raw[start : start + BLOCK] for start in range(0, len(raw), BLOCK))
     return all(np.equal(piece, one, out=room.flags(piece.size).reshape(piece.shape)).all() for piece in pieces)
+
+
+def mask_from_flags(keep: NDArray[np.bool_], like: Tensor) -> Tensor:
+    """Return a new mask of the shape, dtype and device of `like`: 1 where `keep`, in row-major order, else 0."""
+    mask = _empty(like.shape, like.dtype)
+    raw = _bits(mask)
+    np.multiply(_beside(keep, raw), _bits(torch.ones(1, dtype=like.dtype, device="cpu"))[0], out=raw)
+    return mask.to(like.device)
 
 
 def mask_from_ones(subset: Subset, like: Tensor) -> Tensor:

@@ -9,22 +9,34 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.autograd.graph import increment_version
 
 from prunecli.core.amount import Amount, check_amount
+from prunecli.core.methods import parse_method
 from prunecli.errors import UnsupportedError, UsageError, messages_for, show
-from prunecli.modules.hooks import find_hook, keep_fresh, put_first, stop_refreshing, unmask, untouched_on_failure
+from prunecli.modules.hooks import (
+    GivenMask,
+    attach,
+    find_hook,
+    keep_fresh,
+    put_first,
+    stop_refreshing,
+    unmask,
+    untouched_on_failure,
+)
 from prunecli.modules.layout import LiveModule
+from prunecli.modules.masks import mask_from_flags, masked
 from prunecli.modules.passes import agreed_seed, check_refused, pass_over
-from prunecli.modules.random_unstructured import RandomAmongNonzero, RandomUnstructured
 from prunecli.modules.shards import fsdp_records, is_spread, names_restored_on_failure
+from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.plan import Plan, PlannedParameter, plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.measure import make_report
 from prunecli.surgery.report.model import Report
-from prunecli.surgery.run.edit import build_edit
+from prunecli.surgery.run.edit import PreparedEdit, build_edit
 from prunecli.terms import Interface
 
 __all__ = ["bake_module", "prune_module"]
@@ -46,11 +58,11 @@ def prune_module(
 ) -> Report:
     """Prune parameters of a module in place, to the masks that `prunecli apply` gives its state dict.
 
-    Each selected parameter is pruned as by `RandomUnstructured.apply`: `NAME_orig`, `NAME_mask` (of the parameter's
-    shape and dtype), and a hook that keeps the product fresh. Where a module reads the weights of another one without
-    calling it (`nn.MultiheadAttention` those of `out_proj`), the reader gets a hook for that. Optimizers stay valid:
-    the `Parameter` objects are the same, whatever is asked for. As after torch's own pruning, `copy.deepcopy` needs
-    products without gradients: prune, or run the module once, under `torch.no_grad()` before.
+    Each selected parameter becomes, as by `RandomUnstructured.apply`, `NAME_orig` and `NAME_mask` (of the parameter's
+    shape and dtype), and its module gets a hook that keeps the product fresh. Where a module reads the weights of
+    another one without calling it (`nn.MultiheadAttention` those of `out_proj`), the reader gets a hook for that.
+    Optimizers stay valid: the `Parameter` objects are the same, whatever is asked for. As after torch's own pruning,
+    `copy.deepcopy` needs products without gradients: prune, or run the module once, under `torch.no_grad()` before.
 
     Whatever fails, and be it an interrupt, the module is as before.
 
@@ -92,10 +104,18 @@ def prune_module(
             f"{show(next(iter(live.shards)))} is spread over ranks, and zeros_are_pruned has to see all of it on one; "
             "prune the saved checkpoint with --zeros-are-pruned"
         )
-    drawn = agreed_seed(live, seed)
-    prune = PruneRequest(
-        (PruneGroup(selection, share, everywhere),), drawn, remove, untie, zeros_are_pruned, mask_dtype="same"
-    )
+    group = PruneGroup(selection, share, everywhere)
+    return _pruned(live, PruneRequest((group,), seed, remove, untie, zeros_are_pruned))
+
+
+def _pruned(live: LiveModule, prune: PruneRequest) -> Report:
+    """Plan a request, whose seed may have to be drawn, and carry it out."""
+    if live.shards and parse_method(prune.method).reads_values:
+        raise UnsupportedError(
+            f"{show(next(iter(live.shards)))} is spread over ranks, and {prune.method} has to see all of it on one; "
+            "prune the saved checkpoint"
+        )
+    prune = replace(prune, seed=agreed_seed(live, prune.seed), mask_dtype="same")
     return _carry_out(live, plan_prune(live, prune))
 
 
@@ -157,13 +177,15 @@ def _carry_out(live: LiveModule, plan: Plan) -> Report:
         stack.enter_context(names_restored_on_failure(records))
         for each in touched.values():
             stack.enter_context(untouched_on_failure(each))
+        for mask in _held_masks(plan, surgery):
+            mask.hold()
         pass_over(live, plan, surgery, counts)
         report = make_report(live, plan, counts, None)
         for site in sites:
             if plan.bake:
                 _bake(site)
             else:
-                _mask(site, plan)
+                _mask(site, surgery.masks[site.planned.parameter.name])
         if plan.bake:
             _tell_autograd(sites)
             _tell_fsdp(sites, records)
@@ -230,11 +252,25 @@ def _has_forward(module: nn.Module) -> bool:
     return type(module).forward is not nn.Module.forward
 
 
-def _mask(site: _ParameterSite, plan: Plan) -> None:
-    among_nonzero = plan.prune is not None and plan.prune.zeros_are_pruned
-    method = RandomAmongNonzero if among_nonzero else RandomUnstructured
-    planned = site.planned
-    method.apply(site.owner, site.leaf, planned.pruned_now, seed=plan.seed, key=planned.key)
+def _held_masks(plan: Plan, surgery: PreparedEdit) -> list[FinalMask]:
+    """Return the masks that are made whole before the pass: those that the module gets.
+
+    Also those that depend on values which are overwritten on the way.
+    """
+    prune = plan.prune
+    if prune is None or (plan.bake and not (prune.zeros_are_pruned or parse_method(prune.method).reads_values)):
+        return []
+    return [surgery.masks[name] for name in plan.planned]
+
+
+def _mask(site: _ParameterSite, mask: FinalMask) -> None:
+    earlier = site.owner.get_buffer(f"{site.leaf}_mask") if site.planned.parameter.mask is not None else None
+    if earlier is None:
+        made = mask_from_flags(mask.whole(), site.owner.get_parameter(site.leaf))
+    else:
+        original = site.owner.get_parameter(f"{site.leaf}_orig")
+        made = masked(earlier, torch.from_numpy(mask.whole()).view(earlier.shape)).to(original.dtype)
+    attach(site.owner, GivenMask(site.leaf), made)
     put_first(site.owner, site.leaf)
     for reader, path in site.readers:
         keep_fresh(reader, path)

@@ -13,17 +13,17 @@ odict_keys(['bias', 'weight'])
 """
 
 import sys
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.prune import BasePruningMethod, PruningContainer
+from torch.nn.utils.prune import BasePruningMethod
 
 from prunecli.core.amount import Amount, check_amount, to_count
 from prunecli.core.random_stream import Subset, check_seed, stream_key
 from prunecli.errors import UsageError, show
-from prunecli.modules.hooks import find_hook, untouched_on_failure
+from prunecli.modules.hooks import attach, find_hook
 from prunecli.modules.masks import (
     all_ones,
     clear_chosen,
@@ -115,23 +115,14 @@ class RandomUnstructured(BasePruningMethod):
         """
         method = cls(amount, seed=seed, key=name if key is None else key)
         method._tensor_name = name
-        handle, earlier = find_hook(module, name)
+        _, earlier = find_hook(module, name)
         parameter = _find_parameter(module, name if earlier is None else name + "_orig")
         scores = parameter if importance_scores is None else importance_scores
         _check_tensors(parameter)
         _check_shape("importance_scores", scores, parameter)
         before = ones_like(parameter) if earlier is None else module.get_buffer(name + "_mask")
         mask = method.compute_mask(scores, default_mask=before).to(parameter.dtype)
-        pruned = parameter * mask
-        with untouched_on_failure(module):
-            if earlier is None:
-                module.register_parameter(name + "_orig", parameter)
-                del module._parameters[name]
-            else:
-                del module._forward_pre_hooks[handle]
-            module.register_buffer(name + "_mask", mask)
-            setattr(module, name, pruned)
-            return _register(module, method, earlier)
+        return attach(module, method, mask)
 
     def apply_mask(self, module: nn.Module) -> Tensor:
         """Return the parameter times its mask: shape, dtype and strides are the parameter's.
@@ -308,15 +299,3 @@ def _original_and_mask(method: BasePruningMethod, module: nn.Module) -> tuple[nn
     if not name or parameter is None or mask is None:
         raise UsageError(f"{show(name) or 'a parameter'} of {type(module).__name__} has to be pruned first, by apply")
     return parameter, mask
-
-
-def _register(module: nn.Module, method: BasePruningMethod, earlier: BasePruningMethod | None) -> BasePruningMethod:
-    """Hook a method to its module: itself, or in the container of those before it."""
-    if earlier is None:
-        module.register_forward_pre_hook(method)
-        return method
-    container = earlier if isinstance(earlier, PruningContainer) else PruningContainer(earlier)
-    module.register_forward_pre_hook(container)
-    untyped: Any = container
-    untyped.add_pruning_method(method)
-    return container

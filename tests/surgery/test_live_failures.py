@@ -18,7 +18,6 @@ import prunecli.modules.hooks
 import prunecli.modules.layout
 import prunecli.modules.passes
 import prunecli.modules.prune_module
-import prunecli.modules.random_unstructured
 from prunecli import bake_module, prune_module
 from prunecli.errors import PrunecliError, UnsupportedError, UsageError
 
@@ -90,8 +89,7 @@ _CODES = {
     prunecli.modules.hooks.keep_fresh,
     prunecli.modules.hooks.put_first,
     prunecli.modules.hooks.stop_refreshing,
-    prunecli.modules.random_unstructured.RandomUnstructured.apply.__func__,  # type: ignore[attr-defined]
-    prunecli.modules.random_unstructured._register,
+    prunecli.modules.hooks.attach,
     prunecli.modules.layout.ModuleMemory.write,
     prunecli.modules.layout.ModuleMemory._put,
 }

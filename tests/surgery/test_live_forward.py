@@ -10,8 +10,9 @@ import pytest
 import torch
 from live_zoo import Wrapped, content, make
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
 
-from prunecli import RandomUnstructured, bake_module, prune_module
+from prunecli import bake_module, prune_module
 from prunecli.modules.hooks import ProductRefresh
 
 
@@ -143,7 +144,7 @@ def model_without_readers(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for module in model.modules():
             for hook in module._forward_pre_hooks.values():
-                if isinstance(hook, RandomUnstructured):
+                if isinstance(hook, BasePruningMethod):
                     setattr(module, hook._tensor_name, getattr(module, hook._tensor_name).detach())
     found = copy.deepcopy(model)
     for module in found.modules():

@@ -117,6 +117,7 @@ class FinalMask:
         self._granule = granule
         self._whole = Once(self._make_whole)
         self._whole_before = Once(self._make_whole_before)
+        self._held: Flags | None = None
 
     @property
     def trivial(self) -> bool:
@@ -164,9 +165,10 @@ class FinalMask:
 
         Returns what `before` returns for them.
         """
-        if self.choice is None:
+        if self.choice is None or self._held is not None:
             before = self.before(start, out.size, workspace)
-            np.copyto(out, True if before is None else before)
+            kept = before if self._held is None else self._held[start : start + out.size]
+            np.copyto(out, True if kept is None else kept)
             return before
         stop, index = start + out.size, start // BLOCK
         if self.bounds(index) == (start, stop):
@@ -192,7 +194,11 @@ class FinalMask:
 
     def whole(self) -> Flags:
         """Return the mask of all elements, in logical order; made once, for tensors that are not row-major."""
-        return self._whole.get()
+        return self._whole.get() if self._held is None else self._held
+
+    def hold(self) -> None:
+        """Make the mask of all elements now, and keep it whatever is released."""
+        self._held = self.whole()
 
     def whole_before(self) -> Flags | None:
         """Return what the file's mask keeps of all elements, made once; None where there is no mask."""

@@ -41,11 +41,13 @@ class PreparedEdit:
     """An edit, which can be carried out any number of times, and what each pass is to find.
 
     `counted` are the parameters that are looked at, `shared` those whose counts are the ones of another: a tied one.
+    `masks` are the masks of all of them.
     """
 
     edit: Edit
     counted: Mapping[str, Counting]
     shared: Mapping[str, str]
+    masks: Mapping[str, FinalMask]
 
     def new_counts(self) -> Counts:
         """Return counts for one pass, with nothing added."""
@@ -114,7 +116,7 @@ def build_edit(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None =
     edit = Edit(
         _patches(draft.visits.values()), draft.renames, frozenset(draft.removals), draft.additions, plan.metadata
     )
-    return PreparedEdit(edit, draft.counted, draft.shared)
+    return PreparedEdit(edit, draft.counted, draft.shared, draft.masks)
 
 
 def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
