@@ -38,8 +38,9 @@ class Outcome(NamedTuple):
 class Content(Protocol):
     """What fills a piece, or looks at it on its way. Called from several threads, for disjoint ranges."""
 
-    block: int
-    """Bytes to cut the piece at: a call never spans a multiple of it."""
+    @property
+    def block(self) -> int:
+        """Bytes to cut the piece at: a call never spans a multiple of it."""
 
     @property
     def workspace(self) -> Callable[[], Any]:

@@ -56,8 +56,8 @@ def compare(before: Layout, after: Layout, selection: Selection | None = None, r
     else:
         tasks += [_described(before, after, pair, "carried") for pair in _paired(*sides)]
     own = _without_repetitions(tasks)
-    pieces = [Generated(task.nbytes, _BothSides(task)) for task in own]
-    progress = cumulative(run.progress, sum(task.nbytes for task in own))
+    pieces = [Generated(task.elements * task.width, task) for task in own]
+    progress = cumulative(run.progress, sum(piece.length for piece in pieces))
     run_pieces(pieces, after.source, NullSink(), jobs=run.threads, progress=progress, found=_add)
     old, new = (CheckpointRef(each.source.name, each.format, each.source.size) for each in (before, after))
     return Comparison(old, new, [task.change() for task in tasks], uncompared)
@@ -103,10 +103,11 @@ def _as_parameter(tensor: TensorInfo) -> Parameter:
 
 @dataclass
 class _Task:
-    """A tensor to compare, and what was found so far; both sides None if it cannot be.
+    """A tensor to compare, and what was found so far; both sides are None if it cannot be compared.
 
-    `place` tells its memory from other memory: what is the same before and after is looked at once. With `state`, it is
-    what an optimizer keeps, which `--with-state` zeroes with the parameters.
+    In a pass in which nothing is written, it is a content that reads both sides by itself, `width` bytes an element.
+    Tensors of one `place`, the same memory before and after, are compared once. With `state`, it is optimizer state,
+    which `--with-state` zeroes with the parameters.
     """
 
     row: Change
@@ -114,7 +115,7 @@ class _Task:
     after: EffectiveValues | None = None
     place: object = None
     elements: int = 0
-    nbytes: int = 0
+    width: int = 1
     state: bool = False
     same_as: "_Task | None" = None
     found: list[int] = field(default_factory=lambda: [0] * 5)
@@ -133,27 +134,39 @@ class _Task:
             shared_with=None if self.same_as is None else self.same_as.row.name,
         )
 
-    def look(self, start: int, space: "_Workspaces") -> "_Found | None":
-        """Compare the block of elements that begins at `start`."""
-        if self.before is None or self.after is None:
-            return None
-        count = min(BLOCK, self.elements - start)
-        if self.row.kind == "parameter":
-            return _compare_values(self.before, self.after, start, count, space)
-        if self.state:
-            _, _, newly_zero, revived, changed = _compare_values(self.before, self.after, start, count, space)
-            return 0, 0, newly_zero, 0, revived + changed
-        differing = self.before.read(start, count, space.before) != self.after.read(start, count, space.after)
-        return 0, 0, 0, 0, int(np.count_nonzero(differing))
+    @property
+    def block(self) -> int:
+        """Bytes that are read for a block."""
+        return BLOCK * self.width
 
-    def add(self, counts: "_Found", elements: int) -> None:
+    @property
+    def workspace(self) -> "type[_Workspaces]":
+        """The memory of a thread."""
+        return _Workspaces
+
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: "_Workspaces") -> Outcome:
+        """Compare a block."""
+        first, count = start // self.width, data.size // self.width
+        return Outcome(False, (self, self._compared(first, count, workspace), count))
+
+    def add(self, found: "_Found", elements: int) -> None:
         """Add what was found in so many elements."""
-        self.found = [old + new for old, new in zip(self.found, counts, strict=True)]
+        self.found = [old + new for old, new in zip(self.found, found, strict=True)]
         self.left -= elements
-        if not self.left:
-            for side in (self.before, self.after):
-                if side is not None:
-                    side.release()
+        if not self.left and self.before is not None and self.after is not None:
+            self.before.release()
+            self.after.release()
+
+    def _compared(self, first: int, count: int, space: "_Workspaces") -> "_Found":
+        if self.before is None or self.after is None:
+            return 0, 0, 0, 0, 0
+        if self.row.kind == "parameter":
+            return _compare_values(self.before, self.after, first, count, space)
+        if self.state:
+            _, _, newly_zero, revived, changed = _compare_values(self.before, self.after, first, count, space)
+            return 0, 0, newly_zero, 0, revived + changed
+        differing = self.before.read(first, count, space.before) != self.after.read(first, count, space.after)
+        return 0, 0, 0, 0, int(np.count_nonzero(differing))
 
 
 _Found = tuple[int, int, int, int, int]
@@ -166,22 +179,6 @@ class _Workspaces:
     def __init__(self) -> None:
         self.before = Workspace()
         self.after = Workspace()
-
-
-class _BothSides:
-    """A tensor before and after as a piece of a pass in which nothing is written; it reads its blocks by itself."""
-
-    workspace = _Workspaces
-
-    def __init__(self, task: _Task) -> None:
-        self.block = BLOCK * (task.nbytes // task.elements)
-        self._task = task
-
-    def fill(self, data: NDArray[np.uint8], start: int, workspace: _Workspaces) -> Outcome:
-        """Compare a block."""
-        first = start // self.block * BLOCK
-        counts = self._task.look(first, workspace)
-        return Outcome(False, counts and (self._task, counts, min(BLOCK, self._task.elements - first)))
 
 
 def _add(found: tuple[_Task, _Found, int]) -> None:
@@ -230,7 +227,7 @@ def _described(before: Layout, after: Layout, pair: _Pair, kind: Literal["parame
         EffectiveValues(after, new, weights[1]),
         tuple(each and (each.storage.key, each.view.start, each.view.normal(), each.dtype.name) for each in read),
         elements,
-        sum(each.elements * each.dtype.itemsize for each in read if each is not None),
+        sum(each.dtype.itemsize for each in read if each is not None),
         state=row.kind != "parameter" and all(each.weight.moment is not None for each in (old, new)),
         left=elements,
     )
