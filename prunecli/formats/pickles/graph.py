@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.pickles import values
-from prunecli.formats.pickles.machine import Machine
+from prunecli.formats.pickles.machine import ROOM, Machine, Room
 from prunecli.formats.pickles.nodes import (
     Call,
     DictNode,
@@ -32,7 +32,7 @@ from prunecli.formats.pickles.nodes import (
 __all__ = ["load"]
 
 
-def load(data: bytes | memoryview, start: int = 0, *, where: str = "data.pkl") -> PickleGraph:
+def load(data: bytes | memoryview, start: int = 0, *, where: str = "data.pkl", room: Room = ROOM) -> PickleGraph:
     """Read the pickle that begins at offset `start` of `data`; what follows its STOP is not looked at.
 
     Time and memory are in proportion to the bytes read, and no nesting is too deep. `UnsafeError` is raised for a
@@ -45,7 +45,7 @@ def load(data: bytes | memoryview, start: int = 0, *, where: str = "data.pkl") -
     codes, out-of-band buffers and protocols above 5. A call whose result is thrown away, or that is changed in another
     order than `Call` has, is noted as `lost`. `where` names the stream in messages.
     """
-    return Machine(data, start, where).run(_HANDLERS)
+    return Machine(data, start, where, room).run(_HANDLERS)
 
 
 _DICTS = ("OrderedDict", "Counter")

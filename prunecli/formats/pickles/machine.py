@@ -6,23 +6,32 @@ What each opcode does to it stands in `graph`. `Lib/pickle.py` (`class _Unpickle
 import pickletools
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, show
 from prunecli.formats.pickles.nodes import Call, Global, Node, Persistent, PickleGraph
 
-__all__ = ["EndsEarlyError", "Machine"]
+__all__ = ["ROOM", "EndsEarlyError", "Machine", "Room"]
 
 _NAMES = {ord(op.code): op.name for op in pickletools.opcodes}
 _STOP = ord(".")
-_LOOK = 1 << 18
-"""Bytes of a pickle after which it is looked how much memory they took."""
 
-_BLOCKS, _BYTES_A_BLOCK = 1_000_000, 2
-"""Blocks of memory that any pickle may take, and bytes that each further one must be made of.
 
-A node with its list takes two or three of them. Tensors take one for about five bytes of their pickle, texts, numbers
-and pairs of numbers one for three bytes or more; a pickle made to explode takes two for each byte.
-"""
+@dataclass(frozen=True)
+class Room:
+    """Blocks of memory that any pickle may take, and bytes that each further one must be made of.
+
+    A node with its list takes two or three of them. Tensors take one for about five bytes of their pickle, texts,
+    numbers and pairs of numbers one for three bytes or more; a pickle made to explode takes two for each byte.
+    """
+
+    blocks: int = 1_000_000
+    bytes_a_block: int = 2
+    look: int = 1 << 18
+    """Bytes of a pickle after which it is looked how much memory they took."""
+
+
+ROOM = Room()
 
 _GETS_AND_POPS = (b"g", b"h", b"j", b"0", b"1")
 
@@ -47,6 +56,7 @@ class Machine:
         "persistents",
         "pos",
         "protocol",
+        "room",
         "size",
         "stack",
         "start",
@@ -54,9 +64,9 @@ class Machine:
         "where",
     )
 
-    def __init__(self, data: bytes | memoryview, start: int, where: str) -> None:
+    def __init__(self, data: bytes | memoryview, start: int, where: str, room: Room = ROOM) -> None:
         self.data = data if isinstance(data, bytes) else memoryview(data).cast("B")
-        self.size, self.where = len(self.data), where
+        self.size, self.where, self.room = len(self.data), where, room
         self.start = self.at = self.pos = start  # at: where the current opcode began
         self.protocol = 0
         self.stack: list[Node] = []
@@ -68,14 +78,14 @@ class Machine:
         self.persistents: list[Persistent] = []
         self.lost: str | None = None
         self.strict: str | None = None
-        self.blocks = sys.getallocatedblocks() if self.size - start > _LOOK else 0
+        self.blocks = sys.getallocatedblocks() if self.size - start > room.look else 0
 
     def run(self, handlers: Sequence[Callable[["Machine"], None]]) -> PickleGraph:
         """Call `handlers[opcode]` for one opcode after the other, until STOP."""
         data = self.data
         try:
             while self.pos < self.size:
-                until = min(self.size, self.pos + _LOOK)
+                until = min(self.size, self.pos + self.room.look)
                 while self.pos < until:
                     self.at = self.pos
                     code = data[self.pos]
@@ -92,9 +102,10 @@ class Machine:
 
     def check_room(self) -> None:
         """Stop if the objects made so far take more memory than the bytes they were made of promise."""
-        if self.size - self.start <= _LOOK:
+        if self.size - self.start <= self.room.look:
             return
-        if sys.getallocatedblocks() - self.blocks > _BLOCKS + (self.pos - self.start) // _BYTES_A_BLOCK:
+        promised = self.room.blocks + (self.pos - self.start) // self.room.bytes_a_block
+        if sys.getallocatedblocks() - self.blocks > promised:
             raise UnsafeError(f"{show(self.where)}: the pickle asks for more objects than its size promises")
 
     def stop(self) -> PickleGraph:

@@ -9,7 +9,7 @@ from prunecli.formats.pickles.nodes import GraphNode, Node, children
 from prunecli.formats.torch.key_words import PART
 from prunecli.formats.torch.object_tree import Branch
 from prunecli.formats.torch.optimizers import TOP, Places, StatePlace
-from prunecli.formats.torch.survey import LONGEST_NAME, REVISITS, Survey
+from prunecli.formats.torch.survey import Survey
 from prunecli.formats.torch.tensors import OpaqueTensor, TensorRef
 from prunecli.terms import HERE
 
@@ -57,7 +57,7 @@ def name_state_dict(
         name, branch, holder, place = task
         node = branch.value
         visits += 1
-        if visits > REVISITS * (len(survey.holders) + 1):
+        if visits > survey.limits.revisits * (len(survey.holders) + 1):
             raise survey.entangled()
         ref = survey.tensors.get(id(node))
         if ref is not None:
@@ -80,7 +80,7 @@ def _below(survey: Survey, node: Node, name: str, aside: Collection[object]) -> 
             f"{HERE}: a tensor below {show(name) or 'the top'} has a key that is neither text nor a whole number"
         )
     names = survey.spell(name, below)
-    if any(len(each) > LONGEST_NAME for each in names):
+    if any(len(each) > survey.limits.longest_name for each in names):
         raise UnsupportedError(f"{HERE}: a tensor below {show(name)} has too long a name")
     return list(zip(names, below, strict=True))
 
@@ -115,7 +115,7 @@ def name_others(
             refers = refers or survey.tree.refers(node)
             below = survey.held(_all_of(survey, node))[::-1]
             beside = id(node) in path  # where a tensor's own key says something, too
-            for each, name_of in zip(below, survey.spell(name[:LONGEST_NAME], below), strict=True):
+            for each, name_of in zip(below, survey.spell(name[: survey.limits.longest_name], below), strict=True):
                 by_key = id(each.value) not in path and (survey.is_level(each) or (beside and _is_bare(each.key)))
                 stack.append((name_of, each, refers, place, places.below(place, each, name_of, by_key=by_key)))
 

@@ -13,7 +13,7 @@ from prunecli.formats.torch.key_words import AVERAGE, OPTIMIZER, is_bookkeeping,
 from prunecli.formats.torch.naming import NamedNode, name_others, name_state_dict
 from prunecli.formats.torch.object_tree import Branch, Tree
 from prunecli.formats.torch.optimizers import Places
-from prunecli.formats.torch.survey import Survey, text_of_key
+from prunecli.formats.torch.survey import LIMITS, Limits, Survey, text_of_key
 from prunecli.formats.torch.tensors import TensorRef
 from prunecli.terms import HERE, KEY
 
@@ -51,22 +51,22 @@ class StateDict:
     notes: tuple[str, ...] = ()
 
 
-def find_state_dict(root: Node, key: str | None, tree: Tree) -> StateDict:
+def find_state_dict(root: Node, key: str | None, tree: Tree, limits: Limits = LIMITS) -> StateDict:
     """Find the state dict below `root`, or take the one that `key` (a dotted path) names.
 
     Raises:
         UsageError: `key` leads nowhere.
         UnsupportedError: there is none, or two tensors get the same name, or names outgrow all bounds.
     """
-    return _Finder(root, tree).find(key)
+    return _Finder(root, tree, limits).find(key)
 
 
 class _Finder:
     """The way from the top of a graph to its state dict: `_path` are the objects on it, `_keys` the keys."""
 
-    def __init__(self, root: Node, tree: Tree) -> None:
+    def __init__(self, root: Node, tree: Tree, limits: Limits) -> None:
         self._tree = tree
-        self._survey = Survey(root, tree)
+        self._survey = Survey(root, tree, limits)
         self._places = Places()
         self._path: list[Node] = [root]
         self._keys: list[str] = []

@@ -1,17 +1,30 @@
 """All that holds tensors in a checkpoint's object graph, looked at once, and the limits that keep walks linear."""
 
+from dataclasses import dataclass
+
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.pickles.nodes import Call, GraphNode, Node, children
 from prunecli.formats.torch.object_tree import Branch, Tree, is_mapping
 from prunecli.formats.torch.tensors import OpaqueTensor, TensorRef, stranger, tensor_ref
 from prunecli.terms import HERE
 
-__all__ = ["LONGEST_NAME", "REVISITS", "Survey", "text_of_key"]
+__all__ = ["LIMITS", "Limits", "Survey", "text_of_key"]
 
-LONGEST_NAME = 4096  # else a file of a megabyte could spell out names of gigabytes, through shared keys and nesting
-REVISITS = 16  # of every object and every reference, on the average
-_LETTERS = 1 << 26  # of all names together; what is shared is named wherever it hangs, which can be exponential
-_WIDEST = 1 << 20  # parts of one object that holds tensors
+
+@dataclass(frozen=True)
+class Limits:
+    """What names and walks may take: a small file could ask for gigabytes through shared keys, objects and nesting."""
+
+    longest_name: int = 4096
+    revisits: int = 16
+    """Of every object and every reference, on the average."""
+    letters: int = 1 << 26
+    """Of all names together; what is shared is named wherever it hangs, which can be exponential."""
+    widest: int = 1 << 20
+    """Parts of one object that holds tensors."""
+
+
+LIMITS = Limits()
 
 
 def text_of_key(key: Node) -> str:
@@ -24,8 +37,8 @@ def text_of_key(key: Node) -> str:
 class Survey:
     """What is known of one graph, by id of its nodes: `tensors`, and `holders`, everything that holds one."""
 
-    def __init__(self, root: Node, tree: Tree) -> None:
-        self.root, self.tree = root, tree
+    def __init__(self, root: Node, tree: Tree, limits: Limits = LIMITS) -> None:
+        self.root, self.tree, self.limits = root, tree, limits
         self.tensors: dict[int, TensorRef | OpaqueTensor] = {}
         self._references = self._looked = self._letters = 0
         self.holders = self._look()
@@ -45,7 +58,7 @@ class Survey:
     def held(self, branches: list[Branch]) -> list[Branch]:
         """Return those that hold tensors. What is shared is looked at once for each holder, up to a limit."""
         self._looked += len(branches)
-        if self._looked > REVISITS * (self._references + 1000):
+        if self._looked > self.limits.revisits * (self._references + 1000):
             raise self.entangled()
         return [branch for branch in branches if id(branch.value) in self.holders]
 
@@ -53,10 +66,10 @@ class Survey:
         """Name what holds tensors below `name`, keys clipped; the letters of all names together have a limit."""
         dot = f"{name}." if name else ""
         keys = [text_of_key(branch.key) for branch in branches]
-        self._letters += sum(len(dot) + min(len(key), LONGEST_NAME) for key in keys)
-        if self._letters > _LETTERS:
+        self._letters += sum(len(dot) + min(len(key), self.limits.longest_name) for key in keys)
+        if self._letters > self.limits.letters:
             raise self.entangled()
-        return [dot + key[: LONGEST_NAME + 1] for key in keys]
+        return [dot + key[: self.limits.longest_name + 1] for key in keys]
 
     def unspell(self, name: str) -> None:
         """Give the letters of a name back: it is a way to go on, and no tensor's name."""
@@ -83,7 +96,7 @@ class Survey:
                 self.tensors[id(node)] = ref
             if isinstance(node, GraphNode):
                 held, own = children(node), id(node)
-                if len(held) > _WIDEST:
+                if len(held) > self.limits.widest:
                     wide[own] = len(held)
                 self._references += len(held)
                 for below in held:
