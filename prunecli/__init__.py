@@ -35,6 +35,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "files":
+        return importlib.import_module("prunecli.files")
     if name not in _HOMES:
         raise AttributeError(f"module 'prunecli' has no attribute {name!r}")
     if sys.platform == "win32" and _HOMES[name] == "prunecli.modules.prune_module":

@@ -18,6 +18,7 @@ _ALLOWED = {
     "formats": {"formats", "errors", "terms"},
     "errors": {"terms"},
     "terms": set[str](),
+    "files": {"reporting", "surgery", "core", "formats", "errors", "terms"},
     "__main__": {"cli", "errors", "terms"},
     "__init__": {"modules", "errors", "terms"},
 }
@@ -132,17 +133,17 @@ def test_every_layer_has_its_rule_and_the_exceptions_exist() -> None:
     assert {each for each in folders if not each.startswith("surgery.")} == set(_FOLDERS)
 
 
-_LOADED = "import sys, {}; print(*sorted({{'torch', 'rich', 'prunecli.surgery'}} & set(sys.modules)))"
+_SLOW = "'torch', 'numpy', 'pydantic', 'rich', 'prunecli.surgery'"
+_LOADED = f"import sys, {{}}; print(*sorted({{{{{_SLOW}}}}} & set(sys.modules)))"
 
 
 @pytest.mark.parametrize("module", ["prunecli", "prunecli.__main__", "prunecli.cli.app"])
-def test_starting_loads_neither_torch_nor_rich(module: str) -> None:
+def test_starting_loads_nothing_slow(module: str) -> None:
     command = [sys.executable, "-c", _LOADED.format(module)]
-    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "rich"} & set(loaded)
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []
 
 
 def test_the_file_path_does_not_load_torch(tmp_path: Path) -> None:
     code = _LOADED.format("prunecli.surgery.rewrite, prunecli.surgery.plan.plan, prunecli.formats.detect")
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert loaded == ["prunecli.surgery"]
+    assert not {"torch", "rich"} & set(loaded)

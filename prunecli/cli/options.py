@@ -9,6 +9,52 @@ import typer
 from prunecli.cli.help import AMOUNT, CONTENT, GATE, INPUT, OUTPUT, REPORT, RUN, SELECTION
 from prunecli.reporting.options import ReportFormat, Sort
 
+__all__ = [
+    "All",
+    "AllowChanges",
+    "Amount",
+    "Baseline",
+    "Checkpoint",
+    "Depth",
+    "DryRun",
+    "Exclude",
+    "FailOver",
+    "FailUnder",
+    "FollowLinks",
+    "Force",
+    "Foreign",
+    "Format",
+    "FromReport",
+    "Global",
+    "Jobs",
+    "Key",
+    "KeyPrefix",
+    "Link",
+    "MaskDtype",
+    "MaskType",
+    "MinDim",
+    "NoReport",
+    "Order",
+    "Output",
+    "Params",
+    "ParamsFrom",
+    "Plot",
+    "Quiet",
+    "Recipe",
+    "Remove",
+    "ReportFile",
+    "ReportOutputPath",
+    "ReportPath",
+    "Resume",
+    "Schema",
+    "Seed",
+    "Stamp",
+    "Top",
+    "Untie",
+    "WithState",
+    "ZerosArePruned",
+]
+
 
 class MaskDtype(enum.StrEnum):
     """The type of new masks."""

@@ -2,6 +2,8 @@
 
 from prunecli.cli import options as opt
 
+__all__ = ["remove"]
+
 
 def remove(
     checkpoint: opt.Checkpoint,

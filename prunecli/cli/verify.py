@@ -5,6 +5,8 @@ from functools import cache
 
 from prunecli.cli import options as opt
 
+__all__ = ["verify"]
+
 
 def verify(
     checkpoint: opt.Checkpoint,

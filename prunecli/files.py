@@ -1,0 +1,264 @@
+"""Functions on checkpoints, one for each command of the command line, with its words: they return and print nothing.
+
+Paths are strings (also URLs) or `os.PathLike`. Arguments have the names of the options, with an underscore behind
+`global`, `format` and `all`, which are taken in Python. `progress` is called with the bytes done and the bytes in all.
+Everything runs in this process, also under `torchrun`.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Literal, overload
+
+from prunecli.core.amount import Amount, check_amount, parse_amount
+from prunecli.errors import UsageError, messages_for
+from prunecli.formats.base import ReadOptions
+from prunecli.formats.opening import check_unchanged
+from prunecli.reporting.options import ReportFormat, Sort, TableOptions
+from prunecli.reporting.output import plan_report_output
+from prunecli.surgery import jobs as _jobs
+from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
+from prunecli.surgery.compare.model import Comparison
+from prunecli.surgery.names.inventory import InventoryEntry
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.places import checkpoint_location, destination_of, selection_of
+from prunecli.surgery.report.gates import check_gates, parse_gate
+from prunecli.surgery.report.measure import Report
+from prunecli.surgery.run.destination import Progress
+from prunecli.surgery.run.resume import Run
+from prunecli.surgery.verify import Verification, check_verification, verify_checkpoint
+from prunecli.terms import Interface
+
+__all__ = ["apply", "compare", "params", "remove", "report", "verify"]
+
+_PathLike = str | os.PathLike[str]
+_Patterns = str | Sequence[str]
+
+
+@messages_for(Interface.FILES)
+def apply(
+    path: _PathLike,
+    *,
+    params: _Patterns = (),
+    exclude: _Patterns = (),
+    min_dim: int = 0,
+    untie: bool = False,
+    amount: Amount | str | None = None,
+    global_: bool = False,
+    recipe: _PathLike | None = None,
+    from_report: _PathLike | None = None,
+    seed: int | None = None,
+    key_prefix: str | None = None,
+    zeros_are_pruned: bool = False,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    remove: bool | None = None,
+    mask_dtype: Literal["bool", "same"] | None = None,
+    with_state: bool = False,
+    stamp: bool = False,
+    output: _PathLike | None = None,
+    force: bool = False,
+    link: bool = False,
+    report: _PathLike | None = None,
+    no_report: bool = False,
+    resume: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Prune random elements of a checkpoint, as `prunecli apply` does, and return the report.
+
+    Raises:
+        TypeError: the amount is not a number.
+        PrunecliError: the checkpoint cannot be read or pruned, or an output cannot be written.
+    """
+    number = parse_amount(amount) if isinstance(amount, str) else None if amount is None else check_amount(amount)
+    overrides = RequestOverrides(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
+    selection = _selection(params, exclude, min_dim)
+    options = ApplyOptions(selection, number, global_, overrides, _text(recipe), _text(from_report), stamp)
+    check_options(options, stdin_is_taken=False)
+    source = checkpoint_location(_text(path))
+    destination = destination_of(source, "apply", _text(output), _text(report), no_report=no_report, force=force)
+    reading, run = ReadOptions(key, allow_foreign_objects, follow_links), _run(jobs, resume=resume, link=link)
+    with _jobs.prepare_apply(source, options, destination, reading, run, _jobs.Listener(progress)) as job:
+        return job.rewrite()
+
+
+@messages_for(Interface.FILES)
+def remove(
+    path: _PathLike,
+    *,
+    params: _Patterns = (),
+    exclude: _Patterns = (),
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    output: _PathLike | None = None,
+    force: bool = False,
+    link: bool = False,
+    report: _PathLike | None = None,
+    no_report: bool = False,
+    resume: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Make the masks of a checkpoint permanent, as `prunecli remove` does, and return the report.
+
+    Raises:
+        PrunecliError: the checkpoint cannot be read or has no masks, or an output cannot be written.
+    """
+    selection = _selection(params, exclude)
+    source = checkpoint_location(_text(path))
+    destination = destination_of(source, "remove", _text(output), _text(report), no_report=no_report, force=force)
+    reading, run = ReadOptions(key, allow_foreign_objects, follow_links), _run(jobs, resume=resume, link=link)
+    with _jobs.prepare_remove(source, selection, destination, reading, run, _jobs.Listener(progress)) as job:
+        return job.rewrite()
+
+
+@messages_for(Interface.FILES)
+def report(
+    path: _PathLike,
+    *,
+    params: _Patterns = (),
+    exclude: _Patterns = (),
+    min_dim: int = 0,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    format_: str | None = None,
+    output: _PathLike | None = None,
+    plot: _PathLike | None = None,
+    depth: int | None = None,
+    sort: Sort = "name",
+    top: int | None = None,
+    fail_under: float | _Patterns = (),
+    fail_over: float | _Patterns = (),
+    force: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Return the report of a checkpoint, as `prunecli report` makes it; `output` and `plot` also write files.
+
+    Raises:
+        ThresholdError: the sparsity is not within `fail_under` and `fail_over`.
+        PrunecliError: the checkpoint cannot be read, or a file cannot be written.
+    """
+    form = None if format_ is None else ReportFormat(format_)
+    written = plan_report_output(form, _text(output), _text(plot), TableOptions(depth, sort, top), force=force)
+    gates = [parse_gate("under", text) for text in _bounds(fail_under)]
+    gates += [parse_gate("over", text) for text in _bounds(fail_over)]
+    reading, run = ReadOptions(key, allow_foreign_objects, follow_links), _run(jobs, progress)
+    selection = _selection(params, exclude, min_dim)
+    with _jobs.open_for_ranks(checkpoint_location(_text(path)), reading, run, _jobs.Listener()) as opened:
+        found = _jobs.measure_checkpoint(opened, selection, run, key=key, pictures=written.pictures)
+    written.write(found)
+    check_gates(found, gates)
+    return found
+
+
+@messages_for(Interface.FILES)
+def compare(
+    path: _PathLike,
+    baseline: _PathLike,
+    *,
+    params: _Patterns = (),
+    exclude: _Patterns = (),
+    min_dim: int = 0,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Return what differs between a checkpoint and an earlier one, as `prunecli report --baseline` compares them.
+
+    Raises:
+        PrunecliError: a checkpoint cannot be read.
+    """
+    source, run = checkpoint_location(_text(path)), _run(jobs, progress)
+    reading = ReadOptions(key, allow_foreign_objects, follow_links)
+    reading = _jobs.with_recorded_key(reading, _jobs.report_beside(source))
+    selection = _selection(params, exclude, min_dim)
+    with _jobs.open_for_ranks(source, reading, run, _jobs.Listener()) as opened:
+        return _jobs.compare_with(checkpoint_location(_text(baseline)), opened, reading, selection, run)
+
+
+@messages_for(Interface.FILES)
+def params(
+    path: _PathLike,
+    *,
+    params: _Patterns = (),
+    exclude: _Patterns = (),
+    min_dim: int = 0,
+    all_: bool = False,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+) -> list[InventoryEntry]:
+    """Return the parameters of a checkpoint, as `prunecli params` lists them, or with `all_` every tensor.
+
+    Raises:
+        PrunecliError: the checkpoint cannot be read.
+    """
+    reading = ReadOptions(key, allow_foreign_objects, follow_links)
+    selection = _selection(params, exclude, min_dim)
+    with _jobs.open_for_ranks(checkpoint_location(_text(path)), reading, Run(), _jobs.Listener()) as opened:
+        return (_jobs.list_tensors if all_ else _jobs.list_parameters)(opened, selection)
+
+
+@messages_for(Interface.FILES)
+def verify(
+    path: _PathLike,
+    report: _PathLike | None = None,
+    *,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    jobs: int | None = None,
+    check: bool = True,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check that a checkpoint matches its report, as `prunecli verify` does, and return what was verified.
+
+    With `check=False`, differences are returned instead of raised.
+
+    Raises:
+        ThresholdError: it does not match.
+        PrunecliError: the checkpoint or the report cannot be read.
+    """
+    source, run = checkpoint_location(_text(path)), _run(jobs, progress)
+    expected = _jobs.report_reader(source, _text(report))()
+    reading = _jobs.with_recorded_key(ReadOptions(key, allow_foreign_objects, follow_links), expected)
+    with _jobs.open_for_ranks(source, reading, run, _jobs.Listener()) as opened:
+        found = verify_checkpoint(opened, expected, run)
+        check_unchanged(opened)
+    if check:
+        check_verification(found)
+    return found
+
+
+@overload
+def _text(path: _PathLike) -> str: ...
+@overload
+def _text(path: _PathLike | None) -> str | None: ...
+def _text(path: _PathLike | None) -> str | None:
+    """Return a path as text; a file named `-` is not standard input here."""
+    text = None if path is None else os.fspath(path)
+    return "./-" if text == "-" else text
+
+
+def _patterns(given: _Patterns) -> Sequence[str]:
+    return (given,) if isinstance(given, str) else given
+
+
+def _bounds(given: float | _Patterns) -> Sequence[str]:
+    return [str(float(given))] if isinstance(given, int | float) else _patterns(given)
+
+
+def _selection(params: _Patterns, exclude: _Patterns, min_dim: int = 0) -> Selection | None:
+    return selection_of(_patterns(params), _patterns(exclude), min_dim)
+
+
+def _run(jobs: int | None, progress: Progress | None = None, *, resume: bool = False, link: bool = False) -> Run:
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs is {jobs}; give a number of threads from 1 on")
+    return Run(jobs, progress, resume=resume, keep=resume, link=link)

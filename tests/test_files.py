@@ -1,0 +1,143 @@
+"""The functions of `prunecli.files` do what the commands do, print nothing, and have a parameter for every option."""
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from safetensors.torch import save_file
+from typer.core import TyperOption
+
+from prunecli import PrunecliError, files
+from prunecli.cli.app import app, run
+from prunecli.errors import ThresholdError, UsageError
+from prunecli.surgery.report.codec import as_dict
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "apply": files.apply,
+    "remove": files.remove,
+    "report": files.report,
+    "params": files.params,
+    "verify": files.verify,
+}
+RENAMED = {"param": "params", "global": "global_", "format": "format_", "all": "all_"}
+WITHOUT = {
+    "baseline": "files.compare does that",
+    "allow_changes": "files.compare returns what changed, and does not judge it",
+    "dry_run": "it prints a plan to read; a function that writes nothing has no report to return",
+    "help": "docstrings",
+    "params_from": "params takes a list of names",
+    "quiet": "nothing is printed",
+    "schema": "it prints a file of the package",
+}
+"""Options that have no parameter, and why."""
+MORE = {"path", "progress", "check"}
+"""Parameters without an option; `check` is the exit code of verify."""
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(1)
+    save_file({"fc.weight": torch.randn(64, 64), "fc.bias": torch.randn(64)}, "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def options_of(command: Any) -> dict[str, bool]:
+    """Return the options of a command by their names in Python, and whether each is repeatable."""
+    options = {}
+    for param in command.params:
+        if isinstance(param, TyperOption):
+            name = next(each for each in param.opts if each.startswith("--")).strip("-").replace("-", "_")
+            options[RENAMED.get(name, name)] = param.multiple
+        elif param.name != "checkpoint":
+            options[param.name] = False
+    return options
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_option_is_a_parameter(name: str) -> None:
+    group: Any = typer.main.get_command(app)
+    options = options_of(group.commands[name])
+    parameters = set(inspect.signature(FUNCTIONS[name]).parameters)
+    assert set(options) - set(WITHOUT) == parameters - MORE
+    assert not parameters & set(WITHOUT)
+
+
+def test_the_lists_of_exceptions_are_about_options_that_exist() -> None:
+    group: Any = typer.main.get_command(app)
+    assert set(FUNCTIONS) == set(group.commands)
+    assert set(WITHOUT) - {"help"} <= {option for each in group.commands.values() for option in options_of(each)}
+
+
+def test_apply_and_remove_write_what_the_commands_write(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ticks: list[tuple[int, int]] = []
+    made = files.apply(
+        model, params="*.weight", amount="50%", seed=7, output="a", progress=lambda *each: ticks.append(each)
+    )
+    baked = files.remove("a", output=Path("b"), no_report=True)
+    assert capfd.readouterr() == ("", "")
+    assert run(["apply", str(model), "-p", "*.weight", "-a", "50%", "--seed", "7", "-o", "c", "-q"]) == 0
+    assert run(["remove", "c", "-o", "d", "-q"]) == 0
+    assert Path("a").read_bytes() == Path("c").read_bytes()
+    assert Path("b").read_bytes() == Path("d").read_bytes()
+    assert Path("a.report.json").is_file()
+    assert not Path("b.report.json").exists()
+    assert (made.totals.pruned_now, baked.totals.zeros, made.seed) == (2048, 2048, 7)
+    done, total = ticks[-1]
+    assert done == total > 0
+    assert [each for each, _ in ticks] == sorted(each for each, _ in ticks)
+
+
+def test_report_compare_params_and_verify(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    files.apply(model, params=["fc.weight"], amount=0.25, seed=1, remove=True, output="pruned")
+    found = files.report("pruned", output="r.json")
+    assert found.totals.zeros == 1024
+    assert as_dict(found)["totals"]["zeros"] == 1024
+    assert Path("r.json").is_file()
+    change = next(each for each in files.compare("pruned", model).rows if each.name == "fc.weight")
+    assert (change.newly_zero, change.changed, change.revived) == (1024, 0, 0)
+    assert [(each.name, each.state) for each in files.params(model)] == [("fc.bias", "dense"), ("fc.weight", "dense")]
+    assert files.verify("pruned").zeros == 1024
+    with pytest.raises(ThresholdError, match="not what the report says"):
+        files.verify(model, "pruned.report.json")
+    assert files.verify(model, "pruned.report.json", check=False).differences
+    with pytest.raises(ThresholdError, match="fail_under"):
+        files.report("pruned", fail_under=0.9)
+    files.report("pruned", fail_under=["fc.weight=0.25"], fail_over="fc.bias=0.0")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_errors_have_the_words_of_python(model: Path) -> None:
+    before = sorted(model.parent.iterdir())
+    for arguments, words in (
+        ({}, "with params"),
+        ({"params": "*"}, "give amount"),
+        ({"params": "none", "amount": 1}, "params none matches nothing"),
+        ({"params": "*", "amount": 0.5, "remove": True, "mask_dtype": "bool"}, "remove=True writes no masks"),
+        ({"params": "*", "amount": 0.5, "jobs": 0}, "jobs is 0"),
+        ({"params": "*", "amount": 0.5, "recipe": "r.toml"}, "recipe and params both"),
+    ):
+        with pytest.raises(PrunecliError) as caught:
+            files.apply(model, **arguments)  # type: ignore[arg-type]
+        assert words in str(caught.value)
+        assert "--" not in str(caught.value)
+    assert sorted(model.parent.iterdir()) == before
+
+
+def test_a_dash_is_a_file(model: Path) -> None:
+    model.rename("-")
+    assert [each.name for each in files.params("-")] == ["fc.bias", "fc.weight"]
+    with pytest.raises(UsageError):
+        files.report("./-", params="none")
+
+
+def test_the_functions_need_no_torch() -> None:
+    code = "import sys, prunecli; prunecli.files.apply; print({'torch', 'rich', 'typer'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
