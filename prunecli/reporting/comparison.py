@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from prunecli.errors import show
 from prunecli.reporting.csv import safe_cell
+from prunecli.reporting.layout import Column, Row, lay_out
 from prunecli.reporting.markdown import code
 from prunecli.reporting.numbers import percent, shape_of
 from prunecli.reporting.options import ReportFormat
-from prunecli.surgery.compare.model import Change, Comparison, comparison_as_dict
+from prunecli.reporting.terminal import PAGE
+from prunecli.surgery.compare.model import Change, ChangeTotals, Comparison, comparison_as_dict
 
 __all__ = ["WRITERS"]
 
-_HEADINGS = ("newly zero", "revived", "changed", "elements", "sparsity", "before", "what", "tensor")
+_HEADINGS = ("newly zero", "revived", "changed", "elements", "sparsity", "before", "what")
 _COLUMNS = (
     "name",
     "name_before",
@@ -50,46 +52,44 @@ def _as_csv(comparison: Comparison) -> str:
 
 
 def _as_table(comparison: Comparison) -> str:
-    """Render the tensors that differ, the totals, and a sentence on what that proves."""
-    rows = [_line(row) for row in comparison.differing]
+    """Render the tensors that differ, the totals, and a sentence on the result."""
+    rows = [Row(_label(row), _cells(row)) for row in comparison.differing]
     rows.append(_sums(comparison))
-    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
-    lines = [_laid_out(row, widths) for row in (_HEADINGS, *rows)]
-    return "".join(f"{line}\n" for line in (*lines, _sentence(comparison)))
+    columns = [Column(heading, right=heading != "what") for heading in _HEADINGS]
+    return "".join(f"{line}\n" for line in (*lay_out("tensor", columns, rows, PAGE), _sentence(comparison)))
 
 
 def _as_markdown(comparison: Comparison) -> str:
     """Render what `_as_table` does for a pull request."""
-    rows = [[*figures, code(row.name)] for row in comparison.differing for *figures, _ in [_line(row)]]
-    lines = [_HEADINGS, ["---:"] * 6 + ["---"] * 2, *rows, _sums(comparison)]
+    sums = _sums(comparison)
+    rows = [[code(row.name), *_cells(row)] for row in comparison.differing]
+    lines = [["tensor", *_HEADINGS], ["---", *["---:"] * 6, "---"], *rows, [sums.name, *sums.cells]]
     return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), "", f"{_sentence(comparison)}", ""])
 
 
-def _line(row: Change) -> Sequence[str]:
+def _label(row: Change) -> str:
     name = show(row.name) if row.name == row.name_before else f"{show(row.name)} (was {show(row.name_before)})"
-    if row.shared_with is not None:
-        name += f" = {show(row.shared_with)}"
+    return name if row.shared_with is None else f"{name} = {show(row.shared_with)}"
+
+
+def _cells(row: Change) -> Sequence[str]:
     if row.state != "compared":
-        return ("", "", "", f"{row.elements:,}", "", "", row.state, name)
+        return ("", "", "", f"{row.elements:,}", "", "", row.state)
     if row.kind != "parameter":
         zeroed = f"{row.newly_zero:,}" if row.newly_zero else ""
-        return (zeroed, "", f"{row.changed:,}", f"{row.elements:,}", "", "", row.kind, name)
-    figures = (row.newly_zero, row.revived, row.changed, row.elements)
-    shares = (percent(zeros, row.elements) for zeros in (row.zeros, row.zeros_before))
-    return (*(f"{each:,}" for each in figures), *shares, row.kind, name)
+        return (zeroed, "", f"{row.changed:,}", f"{row.elements:,}", "", "", row.kind)
+    return (*_numbers(row), row.kind)
 
 
-def _sums(comparison: Comparison) -> Sequence[str]:
+def _sums(comparison: Comparison) -> Row:
     totals = comparison.totals
-    figures = (totals.newly_zero, totals.revived, totals.changed, totals.elements)
-    shares = (percent(zeros, totals.elements) for zeros in (totals.zeros, totals.zeros_before))
-    return (*(f"{each:,}" for each in figures), *shares, "all", f"{totals.parameters:,} parameters")
+    return Row(f"{totals.parameters:,} parameters", (*_numbers(totals), "all"))
 
 
-def _laid_out(row: Sequence[str], widths: Sequence[int]) -> str:
-    """Figures to the right; the last two columns to the left, the name last, as it may be long."""
-    *figures, what, name = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-    return "  ".join((*figures, what.strip().ljust(widths[-2]), name.strip())).rstrip()
+def _numbers(counts: Change | ChangeTotals) -> Sequence[str]:
+    numbers = (counts.newly_zero, counts.revived, counts.changed, counts.elements)
+    shares = (percent(zeros, counts.elements) for zeros in (counts.zeros, counts.zeros_before))
+    return (*(f"{each:,}" for each in numbers), *shares)
 
 
 def _sentence(comparison: Comparison) -> str:
@@ -99,7 +99,7 @@ def _sentence(comparison: Comparison) -> str:
         parts.append(f"{totals.others:,} other tensors")
     what = " and ".join(parts)
     if comparison.uncompared:
-        what += f" (but not {comparison.uncompared:,} outside of the state dicts)"
+        what += f" ({comparison.uncompared:,} outside the state dicts were not compared)"
     zeroed = f"{totals.newly_zero:,} elements became zero"
     if comparison.state_zeroed:
         zeroed += f" (and {comparison.state_zeroed:,} of optimizer state)"
@@ -108,7 +108,7 @@ def _sentence(comparison: Comparison) -> str:
     faulty = sum(row.fault() is not None for row in comparison.rows)
     return (
         f"not only zeros were added: of {what}, {zeroed}, {totals.revived:,} were revived, {totals.changed:,} changed "
-        f"otherwise; {faulty:,} tensors differ in more than zeros"
+        f"otherwise; {faulty:,} tensors differ in more than new zeros"
     )
 
 
@@ -118,4 +118,4 @@ WRITERS: Mapping[ReportFormat, Callable[[Comparison], str]] = {
     ReportFormat.CSV: _as_csv,
     ReportFormat.MARKDOWN: _as_markdown,
 }
-"""By the form that is asked for."""
+"""The functions that render a comparison, by format."""

@@ -1,4 +1,4 @@
-"""A report as CSV: a line a parameter, for spreadsheets and data frames."""
+"""A report as CSV: one line per parameter, for spreadsheets and data frames."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ _STRUCTURE = {
 }
 """Headings, which are older than the names of the JSON report, and those names."""
 _FORMULA = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
-"""What a spreadsheet takes for the beginning of a formula, the full-width forms with it."""
+"""Characters that start a formula in a spreadsheet, and their full-width forms."""
 _LONGEST = 100_000
 COLUMNS = (
     "name",
@@ -48,7 +48,7 @@ COLUMNS = (
 
 
 def as_csv(report: Report) -> str:
-    """Render a report as CSV with a line of headings, all text quoted and lines ended by a newline alone.
+    """Return a report as CSV with a line of headings. All text is quoted, and lines end in a newline.
 
     A name is written as it is, but that what cannot be shown (controls, bidirectional marks) is an escape, and that
     one which a spreadsheet would take for a formula has a quote before it. The JSON has all names exactly.
@@ -85,7 +85,7 @@ def _line(each: ParameterReport) -> Sequence[object]:
 
 
 def safe_cell(text: str) -> str:
-    """Make a text safe for a cell: nothing unshowable in it, and no formula.
+    """Return a text that is safe in a cell: everything in it is printable, and it is not a formula.
 
     >>> safe_cell("encoder.weight"), safe_cell("=1+1"), safe_cell(" @x")
     ('encoder.weight', "'=1+1", "' @x")

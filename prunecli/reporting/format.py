@@ -1,4 +1,4 @@
-"""The forms that a report is written in, and which of them a file's name asks for."""
+"""A report in each of its formats, and the format for a file's name."""
 
 import importlib
 from pathlib import PurePosixPath
@@ -30,7 +30,7 @@ _RENDERERS = {
 
 
 def form_of(name: str) -> ReportFormat:
-    """Return the form that a file's suffix stands for.
+    """Return the format for a file's suffix.
 
     Raises:
         UsageError: for none.
@@ -43,7 +43,7 @@ def form_of(name: str) -> ReportFormat:
 
 
 def rendered(report: Report, form: ReportFormat, screen: Screen = PAGE, view: TableOptions | None = None) -> bytes:
-    """Render a report, in UTF-8; `screen` and `view` say how, if it is a table."""
+    """Return a report in a format, in UTF-8; `screen` and `view` are for tables."""
     if form is ReportFormat.JSON:
         return render_json(report)
     if form is ReportFormat.TABLE:

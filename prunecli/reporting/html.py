@@ -1,4 +1,4 @@
-"""A report as one page of HTML that needs nothing else: totals, histogram, modules, a table, and where zeros lie.
+"""A report as one self-contained HTML page: totals, histogram, modules, a table, and maps of the zeros.
 
 What comes from a checkpoint is JSON in the page, and its script puts it there as text only. The page's policy allows
 no network at all, and no script but its own, by digest.
@@ -26,20 +26,20 @@ __all__ = ["as_html", "page_data", "smaller"]
 
 _SCRIPTS = ("data.js", "tree.js", "table.js", "detail.js")
 _NAME = 1000
-"""Characters of a name; what is longer is clipped."""
+"""The most characters of a name; longer ones are clipped."""
 _PAGE, _EACH = 18_000_000, 170
-"""Characters of a page, and of a parameter in it: what is left of the one is for pictures."""
+"""Characters of a page, and of one parameter in it; the rest of the page is for pictures."""
 _PICTURES = (2_000_000, 8_000_000)
-"""Characters that all pictures together may take at least, and at most."""
+"""The least and the most characters for all pictures together."""
 _SIDES = (128, 64, 32)
-"""Cells that a picture may have in a row or column: as many as let all of them fit."""
+"""Cells per side of a picture: the largest number with which all pictures fit."""
 
 
 def as_html(report: Report) -> str:
-    """Render a report as a page."""
+    """Return a report as a page."""
     script = "\n".join(_file(name) for name in _SCRIPTS)
     style, totals = _file("page.css"), report.totals
-    told = [f"<dt>{html.escape(each.topic)}</dt><dd>{html.escape(each.text)}</dd>" for each in facts(report)]
+    remarks = [f"<dt>{html.escape(each.topic)}</dt><dd>{html.escape(each.text)}</dd>" for each in facts(report)]
     parts = {
         "SCRIPT": script,
         "SCRIPT_HASH": _digest(script),
@@ -50,7 +50,7 @@ def as_html(report: Report) -> str:
         "ELEMENTS": _breakable(totals.elements),
         "PARAMETERS": f"{totals.parameters:,}",
         "TOOL": f"prunecli {__version__}",
-        "FACTS": "".join(told),
+        "FACTS": "".join(remarks),
         "DATA": _in_script(page_data(report)),
     }
     return re.sub(r"@([A-Z_]+)@", lambda found: parts[found[1]], _file("page.html"))
@@ -61,7 +61,7 @@ def _file(name: str) -> str:
 
 
 def _breakable(number: int) -> str:
-    """Write a number that may be broken after its commas: on a phone, trillions need two lines."""
+    """Return a number that can be broken after its commas: on a phone, trillions need two lines."""
     return f"{number:,}".replace(",", ",<wbr>")
 
 
@@ -70,13 +70,13 @@ def _digest(text: str) -> str:
 
 
 def _in_script(content: object) -> str:
-    """Write JSON that can end no script element, nor begin a comment in it: `<`, `>`, `&` are escapes; ASCII only."""
+    """Return JSON that cannot end a script element or start a comment: `<`, `>`, `&` are escapes; ASCII only."""
     text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def page_data(report: Report) -> dict[str, Any]:
-    """Return what the page's script shows, by position of the parameter; all text in it has gone through `show`."""
+    """Return the data of the page's script, by position of the parameter; all its text went through `show`."""
     parameters, source = report.parameters, report.output or report.source
     shapes, shape = _coded(shape_of(each.shape) for each in parameters)
     dtypes, dtype = _coded(each.dtype for each in parameters)
@@ -106,14 +106,14 @@ def page_data(report: Report) -> dict[str, Any]:
 
 
 def _coded(texts: Iterable[str]) -> tuple[list[str], list[int]]:
-    """Return the different texts, and for each its place among them."""
+    """Return the distinct texts, and the index of each text among them."""
     places: dict[str, int] = {}
     coded = [places.setdefault(text, len(places)) for text in texts]
     return list(places), coded
 
 
 def _front_coded(names: Sequence[str]) -> list[int | str]:
-    """Write each name as how many characters it shares with the one before, and the rest: names are most of a page."""
+    """Return each name as the length of its prefix shared with the name before, and the rest: names fill a page."""
     coded: list[int | str] = []
     before = ""
     for name in names:
@@ -155,7 +155,7 @@ def _structure(found: Structure) -> list[int | None]:
 
 
 def _pictures(parameters: Sequence[ParameterReport]) -> tuple[dict[int, list[Any]], str]:
-    """Return the pictures that fit, by place, and what to say of a parameter without one."""
+    """Return the pictures that fit, by position, and a sentence for parameters without one."""
     found = [
         (at, each.structure.density)
         for at, each in sorted(enumerate(parameters), key=lambda pair: -pair[1].elements)
@@ -178,7 +178,7 @@ def _cost(density: Density, side: int) -> int:
 
 
 def smaller(density: Density, side: int) -> Density:
-    """Return a picture of at most `side` cells in a row or column; none and all stay told from nearly none and all."""
+    """Return a picture of at most `side` cells in a row or column; 0 and 255 remain exact: no zeros, and only zeros."""
     if density.rows <= side and density.columns <= side:
         return density
     cells = np.frombuffer(density.shares, np.uint8).reshape(density.rows, density.columns).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What was left out, as one sentence: by role, the largest first."""
+"""The tensors that a report or a prune left out, as one sentence: by role, the largest first."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,15 +14,15 @@ __all__ = ["left_out_text"]
 _SHOWN = 4
 """Roles that are named; the others together are "and N more"."""
 _MUCH = 0.1
-"""A share of the bytes from which on it is said."""
+"""The share of bytes from which on it is stated."""
 _ANYWHERE = frozenset({Role.OPTIMIZER, Role.STATISTIC, Role.INTEGER, Role.SETTING, Role.MASK})
-"""Roles of which it does not matter where they lie: nobody takes them by --key."""
+"""Roles whose place in the file is not stated: nobody selects them with --key."""
 _KEY = 40
-"""Characters of a key."""
+"""The most characters of a key."""
 
 
 def left_out_text(groups: Sequence[LeftOut], whole: int) -> str:
-    """Return what was left out, with its share of the `whole` bytes where that is large; "" if nothing was.
+    """Return a sentence on the groups, with their share of the `whole` bytes where it is large; "" without groups.
 
     >>> left_out_text([LeftOut(Role.PACKED, 80, 9, 94), LeftOut(Role.OTHER, 2, 1, 4, key="generator")], 100)
     "80 packed weights (94% of the bytes), 2 in generator (--key '' takes the whole file)"
@@ -42,7 +42,7 @@ def left_out_text(groups: Sequence[LeftOut], whole: int) -> str:
 
 
 def _merged(groups: Sequence[LeftOut]) -> list[LeftOut]:
-    """Put together what differs only in a place that is not shown, the largest first."""
+    """Return the groups, the largest first; those that differ only in a place that is not stated are one."""
     sums: dict[object, LeftOut] = {}
     for group in groups:
         identity = group.role if group.role in _ANYWHERE else (group.role, group.key)
@@ -70,7 +70,7 @@ def _part(group: LeftOut) -> str:
 
 
 def _hint(group: LeftOut) -> str:
-    """Return how to take them after all, if there is a way."""
+    """Return the option that includes them, if there is one."""
     if group.key is not None and group.key.endswith(SHARDS):
         return ""
     if group.role is Role.OTHER and group.key is not None:

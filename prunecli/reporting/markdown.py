@@ -1,4 +1,4 @@
-"""A report as Markdown, for a pull request: totals, modules, and all parameters if they are few."""
+"""A report as Markdown, for a pull request: totals, modules, and the parameters unless there are many."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ _NUMBERS = frozenset({"parameters", "elements", "zeros", "sparsity", "pruned now
 
 
 def as_markdown(report: Report) -> str:
-    """Render a report as GitHub's Markdown; modules are folded to a few dozen rows."""
+    """Return a report as GitHub's Markdown; modules are folded to a few dozen rows."""
     totals, source = report.totals, report.output or report.source
     lines = [f"### Sparsity of {code(source.path or 'standard input')}", ""]
     sums = {
@@ -36,7 +36,7 @@ def as_markdown(report: Report) -> str:
 
 
 def code(name: str) -> str:
-    r"""Put a name into a code span, where it is neither markup, link nor mention.
+    r"""Return a name as a code span, in which it is not markup, a link or a mention.
 
     What would end the span or a table's cell is written as an escape.
 
@@ -57,7 +57,7 @@ def _modules(report: Report) -> list[str]:
 
 
 def _folded(root: Node) -> list[Node]:
-    """Return the modules, without the parameters in them, and folded if they are many."""
+    """Return the modules without their parameters, folded if there are many."""
     found = _listed(root, None)
     if len(found) <= _MOST_MODULES:
         return found

@@ -1,4 +1,4 @@
-"""What becomes of weight norms whose directions have lost whole slices, as one sentence."""
+"""A warning, as one sentence, for weight norms whose directions have slices that are all zero."""
 
 from collections.abc import Sequence
 

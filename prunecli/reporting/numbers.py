@@ -12,7 +12,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def percent(part: float, whole: float, digits: int = 2) -> str:
-    """Write a share of something; what is not none or all of it is never rounded to 0 or 100.
+    """Return a share as a percentage; only none is 0%, and only all is 100%.
 
     >>> percent(1, 4), percent(1, 10**9), percent(10**9 - 1, 10**9), percent(0, 0)
     ('25.00%', '<0.01%', '>99.99%', '0.00%')
@@ -27,7 +27,7 @@ def percent(part: float, whole: float, digits: int = 2) -> str:
 
 
 def size_of(count: int) -> str:
-    """Write a number of bytes, in powers of a thousand.
+    """Return a number of bytes with its unit, in powers of a thousand.
 
     >>> size_of(999), size_of(90_852_864), size_of(999_999)
     ('999 B', '90.9 MB', '1.00 MB')
@@ -43,17 +43,17 @@ def size_of(count: int) -> str:
 
 
 def shape_of(shape: Sequence[int]) -> str:
-    """Write a shape, `64x512`; that of a scalar in words."""
+    """Return a shape as text: `64x512`, or `scalar`."""
     return "x".join(map(str, shape)) or "scalar"
 
 
 def label_of(name: str, limit: int = 200) -> str:
-    """Make (a part of) a name fit to be shown; also one that is empty."""
+    """Return a name, or a part of one, as it can be shown; '' if it is empty."""
     return show(name, limit) or "''"
 
 
 def bar(share: float | None, width: int, *, blocks: bool = True) -> str:
-    """Draw a share as a bar of so many cells, full only where it is all and empty only where it is nothing.
+    """Return a share as a bar of `width` cells, full only for all and empty only for none.
 
     >>> bar(0.5, 3), bar(0.001, 3), bar(0.999, 3), bar(0.5, 4, blocks=False)
     ('█▌ ', '▏  ', '██▉', '##..')
@@ -73,7 +73,7 @@ def bar(share: float | None, width: int, *, blocks: bool = True) -> str:
 
 
 def cells(text: str) -> int:
-    """Count the columns that a text takes in a terminal: wide characters take two, combining ones none."""
+    """Return how many columns a text takes in a terminal: wide characters take two, combining ones none."""
     return len(text) if text.isascii() else sum(map(_cell, text))
 
 
@@ -84,7 +84,7 @@ def _cell(char: str) -> int:
 
 
 def clip_middle(text: str, width: int, mark: str = "…") -> str:
-    """Cut the middle out of a text that takes more than `width` columns: of a name, both ends tell.
+    """Return a text cut in the middle if it takes more than `width` columns: both ends of a name matter.
 
     >>> clip_middle("encoder.layer.0.weight", 11)
     'encod…eight'

@@ -44,7 +44,7 @@ _STYLE = {
 
 
 def check_plot(name: str) -> str:
-    """Return the kind of figure that a file's suffix asks for.
+    """Return the kind of figure for a file's suffix.
 
     Raises:
         UsageError: there is no such kind, or matplotlib is not installed.
@@ -58,7 +58,7 @@ def check_plot(name: str) -> str:
 
 
 def draw(report: Report, kind: str) -> bytes:
-    """Draw how sparse the parameters are: a histogram, the modules in the order of the file, the largest maps.
+    """Return a figure of the parameters' sparsity: a histogram, the modules in file order, the largest maps.
 
     The same report gives the same bytes with the same matplotlib. No name in it is mathematics or markup.
     """
@@ -88,7 +88,7 @@ def draw(report: Report, kind: str) -> bytes:
 
 
 def _metadata(kind: str) -> dict[str, str | None]:
-    """Leave dates out, and in the PNG the version of matplotlib."""
+    """Metadata without dates, and in a PNG without the version of matplotlib."""
     kinds: dict[str, dict[str, str | None]] = {
         "png": {"Software": "prunecli"},
         "svg": {"Date": None},
@@ -125,13 +125,13 @@ def _by_module(axes: "Axes", report: Report) -> None:
 
 
 def _group(path: str) -> str:
-    """Return the layer that a module is part of: its path down to the first number, or its first part."""
+    """Return the layer that contains a module: its path up to the first number, or its first part."""
     found = _LAYER.match(path)
     return found[0] if found else path.partition(".")[0]
 
 
 def _modules(report: Report) -> list[Node]:
-    """Return the modules that hold parameters, or those above them where they are too many to be bars."""
+    """Return the modules that contain parameters, or their parents if there are too many for bars."""
     root = grow(report.parameters)
     depths = len(heights(root)) - 1
     for depth in range(depths, 0, -1):
@@ -166,6 +166,6 @@ def _maps(figure: Any, pictured: Sequence[ParameterReport]) -> None:
 
 
 def _label(name: str, width: int) -> str:
-    """Return a name as the figure's font can write it: what is beyond Latin, Greek and Cyrillic is an escape."""
+    """Return a name in letters of the figure's font: others than Latin, Greek and Cyrillic become escapes."""
     plain = "".join(char if char < "\u0530" else f"\\u{ord(char):04x}" for char in label_of(name, 1000))
     return clip_middle(plain, width)

@@ -1,4 +1,4 @@
-"""What the zeros of a checkpoint mean to its user: what they could save, and what it would take."""
+"""Remarks on the zeros of a checkpoint: what they could save, and what that requires."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from prunecli.surgery.report.model import ParameterReport, Report, counted_of
 __all__ = ["Remark", "StorageRows", "facts", "storage"]
 
 _FEW = 0.01
-"""A share of the elements below which leaving them out is not worth it."""
+"""The share of elements below which removing them is not worth it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A sentence on a topic of two words or so."""
+    """A sentence, and its topic in a word or two."""
 
     topic: str
     text: str
@@ -25,12 +25,12 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class StorageRows:
-    """Bytes of the values: all of them, or a bit for each element and the values that are not zero."""
+    """Bytes of the values if all are stored, or only one bit for each element and the non-zero values."""
 
     dense: int
     bitmask: int
     bits: int
-    """Bytes of the bits alone."""
+    """Bytes of the bits only."""
 
 
 def storage(parameters: Iterable[ParameterReport]) -> StorageRows:
@@ -45,7 +45,7 @@ def storage(parameters: Iterable[ParameterReport]) -> StorageRows:
 
 
 def facts(report: Report) -> list[Remark]:
-    """Say what the numbers mean; what was not looked at is left out."""
+    """Return the remarks on a report, without those that need something it did not measure."""
     counted = counted_of(report.parameters)
     whole = sum(each.bytes for each in counted) + sum(group.bytes for group in report.left_out)
     found = [Remark("left out", left_out_text(report.left_out, whole))] if report.left_out else []
@@ -94,7 +94,7 @@ def _of_blocks(matrices: Sequence[Structure]) -> str:
 
 
 def _of_fours(matrices: Sequence[Structure]) -> list[Remark]:
-    """Say how near the groups of four are to what hardware takes, and along which dimension they lie.
+    """Return a remark on how close the groups of four are to what hardware supports, and along which dimension.
 
     Hardware sums over the inputs, which are dimension 1 of a linear layer's weight and of a convolution's. Whether a
     stack of matrices is multiplied from the left or from the right is not known.

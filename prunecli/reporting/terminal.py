@@ -1,4 +1,4 @@
-"""What text is laid out for: a terminal of some size, or a stream without one."""
+"""The screen that text is formatted for: a terminal, or a stream without a size."""
 
 import os
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _SAMPLE = "█▏…├│└×"
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """The width and height that text is fitted to, None where it may be as wide or as long as it is.
+    """The width and height that text has to fit; None is unlimited.
 
     `live`: a terminal, with bars and modules drawn as a tree. `colour`: escape sequences are welcome. `blocks`: the
     encoding has block and line characters.
@@ -25,21 +25,21 @@ class Screen:
     blocks: bool = True
 
     def paint(self, text: str, style: str) -> str:
-        """Give a text a style, numbers of the SGR sequence, where colours are welcome."""
+        """Return a text in a style (numbers of an SGR sequence), if the screen has colours."""
         return f"\x1b[{style}m{text}\x1b[0m" if self.colour and style and text else text
 
     @property
     def mark(self) -> str:
-        """What stands for a part that is left out."""
+        """The mark for omitted text."""
         return "…" if self.blocks else "~"
 
 
 PAGE = Screen()
-"""A file or a pipe: nothing is left out, and nothing is coloured."""
+"""A file or a pipe: text is neither shortened nor coloured."""
 
 
 def screen_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
-    """Return the screen that a stream leads to: a terminal's size, unless `COLUMNS` and `LINES` say another.
+    """Return the screen of a stream: a terminal of its own size, or of that in `COLUMNS` and `LINES`.
 
     `NO_COLOR` and `TERM=dumb` keep colours off. What is no terminal has no width: there, nothing is ever clipped.
     """

@@ -1,4 +1,4 @@
-"""A report as text: totals, what they mean, then the modules as a tree, or in a pipe a line each."""
+"""A report as text: totals, remarks, then the modules: a tree on a terminal, one line each in a pipe."""
 
 import textwrap
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ _TOPICS = 14
 """Width of the column of topics above the tree."""
 _LEAST_ROWS = 5
 _MOST_DONE = 200
-"""Rows of what a run did in a log; the JSON report has all of them."""
+"""The most rows of a run's summary in a log; the JSON report contains all of them."""
 _PIPE_WIDTH = 100
-"""Width of prose where nothing else limits it."""
+"""Width of sentences on a screen without a width."""
 BOLD, DIM, CYAN, YELLOW = "1", "2", "36", "33"
 
 
 def as_text(report: Report, screen: Screen, view: TableOptions | None = None) -> str:
-    """Render a whole report; without a depth, as deep as fits the height of a terminal."""
+    """Return a whole report as text; without a depth, as many levels as fit the height of the terminal."""
     view = view or TableOptions()
     above = [*_heading(report, screen), ""]
     room = (
@@ -36,7 +36,7 @@ def as_text(report: Report, screen: Screen, view: TableOptions | None = None) ->
 
 
 def done_as_text(report: Report, screen: Screen) -> str:
-    """Render what a run did: the parameters that it pruned or baked, folded if they are many, and the totals."""
+    """Return a run's summary: the parameters that it pruned or baked, folded if there are many, and the totals."""
     touched = [each for each in report.parameters if each.state != "dense"]
     room = _MOST_DONE if screen.height is None else screen.height - 4
     nodes, left = _fitted(grow(touched), screen, "name", max(room, _LEAST_ROWS))
@@ -92,7 +92,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 def _chosen(
     parameters: Sequence[ParameterReport], screen: Screen, view: TableOptions, room: int | None
 ) -> tuple[list[tuple[Node, str]], list[str]]:
-    """Return the nodes to show, each with the lines of the tree to its left, and what to say of those left out."""
+    """Return the nodes to show, each with the lines of the tree to its left, and notes on those left out."""
     if view.top is not None:
         leaves = [_leaf(each) for each in parameters]
         shown = sorted(leaves, key=by_key(view.sort))[: view.top]
@@ -110,7 +110,7 @@ def _chosen(
 
 
 def _fitted(root: Node, screen: Screen, sort: Sort, room: int) -> tuple[list[tuple[Node, str]], bool]:
-    """Show all if it fits, and tell otherwise: then siblings that are alike are one, down to where it fits."""
+    """Return the nodes that fit, and whether some were left out: then similar siblings are folded into one row."""
     if heights(root)[-1] <= room:
         sort_tree(root, sort)
         return _drawn(root, None, screen), False

@@ -1,4 +1,4 @@
-"""The modules of a report as a tree, and that tree folded: by depth, and where numbered siblings are alike."""
+"""The modules of a report as a tree, which can be folded: by depth, and where numbered siblings are similar."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -21,19 +21,19 @@ __all__ = [
 ]
 
 _DEEPEST = 32
-"""Dots beyond this many are part of the last label, so that no name makes a tree too deep to walk."""
+"""The most levels. Further dots are part of the last label, so no name makes the tree too deep to walk."""
 _ALIKE = 0.01
-"""How far the sparsity of numbered siblings may differ for one row to stand for all of them."""
+"""How much the sparsity of numbered siblings may differ if one row represents them all."""
 _LOOK_BACK = 8
-"""To how many groups of siblings another is compared."""
+"""How many earlier groups a sibling is compared with."""
 _WORTH_IT = 3
-"""Rows below a module that are worth showing of more."""
+"""If fewer rows than this fit below a module, none is shown."""
 _NUMBERED = re.compile(r"([0-9]{1,9})(\..*)?", re.DOTALL)
 
 
 @dataclass(slots=True)
 class Sums:
-    """What lies below a node, each tied group once."""
+    """Sums over the parameters below a node; equal tied parameters count once."""
 
     parameters: int = 0
     elements: int = 0
@@ -41,7 +41,7 @@ class Sums:
     pruned_now: int = 0
 
     def add(self, other: "Sums", sign: int = 1) -> None:
-        """Add other sums, or take them away."""
+        """Add other sums, or subtract them with sign -1."""
         self.parameters += sign * other.parameters
         self.elements += sign * other.elements
         self.zeros += sign * other.zeros
@@ -55,7 +55,7 @@ class Sums:
 
 @dataclass(slots=True)
 class Node:
-    """A module, or with `parameter` a leaf. `copies` siblings are folded into it; the sums are those of all."""
+    """A module, or with `parameter` a leaf. It represents `copies` siblings; the sums are those of all of them."""
 
     label: str
     path: str
@@ -71,9 +71,9 @@ class Node:
 
 
 def grow(parameters: Sequence[ParameterReport]) -> Node:
-    """Make the tree of the modules that the parameters' names tell, in their order.
+    """Return the tree of modules according to the parameters' names, in their order.
 
-    A module with a single child is one row with it. What is tied counts once in every module.
+    A module with a single child is joined with it. Equal tied parameters count once in each module.
     """
     root = Node("", "")
     modules = {"": root}
@@ -93,7 +93,7 @@ def grow(parameters: Sequence[ParameterReport]) -> Node:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Return the path of a parameter's module, "" for the root, and its own label."""
+    """Return the path of a parameter's module ("" for the root), and the parameter's own label."""
     if name.count(".") > _DEEPEST:
         parts = name.split(".", _DEEPEST)
         return ".".join(parts[:-1]), parts[-1]
@@ -102,7 +102,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _module(path: str, modules: dict[str, Node], made: list[tuple[Node, Node]]) -> Node:
-    """Return the node of a module's path, made with all that it lies in."""
+    """Return the node of a module, which is created with its parents if needed."""
     missing = []
     while path not in modules:
         missing.append(path)
@@ -117,7 +117,7 @@ def _module(path: str, modules: dict[str, Node], made: list[tuple[Node, Node]]) 
 
 
 def sums_of(each: ParameterReport) -> Sums:
-    """Return what a parameter adds to its modules: nothing if its zeros are not counted."""
+    """Return a parameter's share in the sums of its modules: nothing if its zeros are not counted."""
     return Sums() if each.zeros is None else Sums(1, each.elements, each.zeros, each.pruned_now)
 
 
@@ -146,7 +146,7 @@ def _join_only_child(node: Node) -> None:
 
 
 def by_key(sort: Sort) -> Callable[[Node], tuple[float, ...]]:
-    """Return what `sorted` orders nodes by: the most sparse or the largest first, or, by "name", as in the file."""
+    """Return a sort key for nodes: the sparsest or the largest first; "name" keeps the order of the file."""
     if sort == "name":
         return lambda _: ()
     if sort == "size":
@@ -155,7 +155,7 @@ def by_key(sort: Sort) -> Callable[[Node], tuple[float, ...]]:
 
 
 def sort_tree(root: Node, sort: Sort) -> None:
-    """Order all siblings of a tree."""
+    """Sort the siblings everywhere in a tree."""
     if sort == "name":
         return
     left = [root]
@@ -167,7 +167,7 @@ def sort_tree(root: Node, sort: Sort) -> None:
 
 
 def fold(node: Node) -> Node:
-    """Return a copy in which numbered siblings that are alike, as the layers of most models, are one: `{0..11}`."""
+    """Return a copy in which similar numbered siblings (the layers of most models) are one node: `{0..11}`."""
     children = _gathered([fold(child) for child in node.children])
     folded = Node(node.label, node.path, node.parameter, children, node.sums, node.copies)
     if node.label and len(node.children) > 1:
@@ -203,14 +203,14 @@ def _merged(members: list[tuple[int, Node]], rest: str | None) -> Node:
 
 
 def _move(node: Node, length: int, place: str) -> None:
-    """Put another path in the place of the first `length` characters of the paths of a node and all below."""
+    """Replace the first `length` characters in the paths of a node and all nodes below it."""
     node.path = place + node.path[length:]
     for child in node.children:
         _move(child, length, place)
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Write ascending numbers in short: `0..5,7`."""
+    """Return ascending numbers in short form: `0..5,7`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -230,7 +230,7 @@ def _as_one(nodes: Sequence[Node]) -> Node:
 
 
 def _alike(one: Node, other: Node) -> bool:
-    """Whether one row may stand for both: the same parameters below, and about as many zeros in each."""
+    """Whether one row may represent both: they contain the same parameters, with about as many zeros in each."""
     if abs((one.sparsity or 0.0) - (other.sparsity or 0.0)) > _ALIKE or len(one.children) != len(other.children):
         return False
     mine, theirs = one.parameter, other.parameter
@@ -248,7 +248,7 @@ def _alike(one: Node, other: Node) -> bool:
 
 
 def heights(root: Node) -> list[int]:
-    """Return how many rows the tree takes if it is shown to a depth of 0, 1, 2, ..., down to all of it."""
+    """Return how many rows the tree takes if it is shown to a depth of 0, 1, 2, ..., up to its full depth."""
     counts, level = [0], root.children
     while level:
         counts.append(counts[-1] + len(level))
@@ -257,7 +257,7 @@ def heights(root: Node) -> list[int]:
 
 
 def fit(root: Node, room: int) -> Node:
-    """Return the tree, or a copy that takes no more rows than there is room.
+    """Return the tree, or a copy of at most `room` rows.
 
     Such a copy ends at a depth, and below it, where there is room left, has the first children of each module, and a
     row for the others together. `sort_tree` before it says which are first.
@@ -279,7 +279,7 @@ def _cut(node: Node, depth: int, quota: int) -> Node:
 
 
 def _first(node: Node, quota: int) -> list[Node]:
-    """Return so many children without what is below them, the last of them in the place of those left out."""
+    """Return at most `quota` children without their own children; the last one represents those left out."""
     if len(node.children) > quota < _WORTH_IT:
         return []
     shown = node.children if len(node.children) <= quota else node.children[: quota - 1]
@@ -295,7 +295,7 @@ def _first(node: Node, quota: int) -> list[Node]:
 
 
 def outline(root: Node, depth: int | None = None) -> Iterator[tuple[Node, tuple[bool, ...]]]:
-    """Walk the tree down to a depth, each module before what is in it.
+    """Yield the nodes down to a depth, each module before its contents.
 
     Beside a node stands, for itself and all that it lies in, whether it is the last child.
     """

@@ -1,4 +1,4 @@
-"""The masks of a report, once more: on the same checkpoint to the bit, or on another state of the same model."""
+"""Reproduce the masks that a report records, on the same checkpoint or on another state of the same model."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,10 +23,10 @@ def plan_replay(
     prune: PruneRequest,
     scanner: Scanner = THIS_PROCESS,
 ) -> Plan:
-    """Plan the masks that a report of `apply` tells of; `prune` is its request, or that with other ways to write them.
+    """Return a plan for the masks that a report of `apply` records.
 
-    Nothing is selected or chosen anew: each parameter that the report pruned gets the choice that was made then. So it
-    has to have as many candidates as it had then.
+    `prune` is the report's request, perhaps with other options for how masks are written. Nothing is selected or chosen
+    again: each parameter that the report pruned gets the same choice. So it must have as many candidates as then.
 
     Raises:
         UsageError: the report is of another command, or a parameter is missing, or has another shape, or other
@@ -39,36 +39,36 @@ def plan_replay(
 def _replay_steps(checkpoint: Layout, report: Report, prune: PruneRequest) -> Steps[Plan]:
     drawn = [each for each in report.parameters if each.candidates is not None]
     if report.prune is None or not drawn:
-        raise UsageError(f"the report is of {show(report.command)}, and tells of no masks that were drawn")
+        raise UsageError(f"the report is of {show(report.command)}, and records no masks that a run made")
     check_request(checkpoint, prune)
     parameters = parameters_of(checkpoint)
-    told = _found(checkpoint, parameters, drawn)
-    selected = [parameter for name, parameter in parameters.items() if name in told]
+    recorded = _recorded(checkpoint, parameters, drawn)
+    selected = [parameter for name, parameter in parameters.items() if name in recorded]
     planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune)
-    done = {each.parameter.name: _as_told(each, told[each.parameter.name], prune) for each in planned}
+    done = {each.parameter.name: _replayed(each, recorded[each.parameter.name], prune) for each in planned}
     _check_ties(done)
-    expected = {name: each.mask_sha256 for name, each in told.items() if each.mask_sha256 is not None}
+    expected = {name: each.mask_sha256 for name, each in recorded.items() if each.mask_sha256 is not None}
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, expected)
 
 
 def check_masks(plan: Plan, counts: Counts) -> None:
-    """Compare the masks that were made with those that the plan expects, before the output gets its name.
+    """Compare the new masks with those that the plan expects, before the output is published.
 
     Raises:
-        ThresholdError: one is another.
+        ThresholdError: one differs.
     """
     wrong = [name for name, digest in plan.expected.items() if counts.by_name[name].mask_sha256 != digest]
     if wrong:
         raise ThresholdError(
-            f"the mask of {show(wrong[0])} is not the report's ({len(wrong)} differ): what was pruned before, or was "
-            "zero, lies elsewhere in this checkpoint"
+            f"the mask of {show(wrong[0])} differs from the report's ({len(wrong)} differ): other elements of this "
+            "checkpoint were pruned before, or are zero; replay the report on the checkpoint that it was made from"
         )
 
 
-def _found(
+def _recorded(
     checkpoint: Layout, parameters: Mapping[str, Parameter], drawn: list[ParameterReport]
 ) -> dict[str, ParameterReport]:
-    """Return what the report tells of each parameter: by its name, or else by what is left of it without wrappers."""
+    """Return the report's row for each parameter that it pruned, by the checkpoint's names."""
     keys = {name: parameter.key for name, parameter in parameters.items()}
     names = pair_names({each.name: canonical(each.name) for each in drawn}, keys)
     found = {}
@@ -83,19 +83,20 @@ def _found(
     return found
 
 
-def _as_told(planned: PlannedParameter, told: ParameterReport, prune: PruneRequest) -> PlannedParameter:
+def _replayed(planned: PlannedParameter, row: ParameterReport, prune: PruneRequest) -> PlannedParameter:
+    """Return a planned parameter with the choice that the report records."""
     candidates = planned.target.candidates
-    if candidates != told.candidates:
+    if candidates != row.candidates:
         raise UsageError(
-            f"{show(told.name)} has {candidates} elements left to draw from, and had {told.candidates} when the report "
-            "was made; replay takes the checkpoint as it was before that prune, or another one in that state"
+            f"{show(row.name)} has {candidates} unpruned elements, and had {row.candidates} when the report was made; "
+            "replay needs the checkpoint as it was before that prune, or another one in that state"
         )
-    target = replace(planned.target, key=told.key)
+    target = replace(planned.target, key=row.key)
     try:
-        choice = parse_method(prune.method).replay(target, prune.seed or 0, told.pruned_now, told.choice)
+        choice = parse_method(prune.method).replay(target, prune.seed or 0, row.pruned_now, row.choice)
     except (KeyError, TypeError, ValueError):
         raise DamagedError(
-            f"the report's choice for {show(told.name)} is not one that {prune.method} makes; give the report as it "
+            f"the report's choice for {show(row.name)} is not one that {prune.method} makes; give the report as it "
             "was written"
         ) from None
     return replace(planned, target=target, choice=choice)
@@ -107,8 +108,8 @@ def _check_ties(planned: Mapping[str, PlannedParameter]) -> None:
         for partner in each.tied_to:
             if partner in planned and _identity(planned[partner]) != _identity(each):
                 raise UsageError(
-                    f"{show(name)} and {show(partner)} are tied here, and were not when the report was made; prune "
-                    "this checkpoint by itself"
+                    f"{show(name)} and {show(partner)} are tied here, but were not when the report was made; prune "
+                    "this checkpoint without the report"
                 )
 
 

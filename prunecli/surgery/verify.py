@@ -1,7 +1,7 @@
-"""Whether a checkpoint is what a report says: measured anew in one pass, and laid beside it.
+"""Verify a checkpoint: measure it, and compare the result with its report.
 
-The report names each parameter's shape, type, zeros, mask and a checksum of its values. Of tensors that are no
-parameters (statistics, optimizer state) it says nothing, nor does this.
+Compared are each parameter's shape, type, zeros, mask and the checksum of its values. Other tensors (statistics,
+optimizer state) are not in a report, and are not compared.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,17 +12,17 @@ from prunecli.formats.base import Layout
 from prunecli.surgery.data.scanned import BlockScan, CandidateCounter
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
-from prunecli.surgery.plan.scan import THIS_PROCESS
 from prunecli.surgery.report.measure import measure_parameters
 from prunecli.surgery.report.model import ParameterReport, Report
 from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.scan import RunScanner
 
 __all__ = ["Difference", "Verification", "check_verification", "verify_checkpoint"]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that is not as the report says of the parameter `name`."""
+    """A difference between a parameter and its row in the report."""
 
     name: str
     what: str
@@ -33,7 +33,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was verified: `elements` and `zeros` of so many `parameters`, of which `summed` have a checksum."""
+    """The result: how many `parameters`, `elements` and `zeros` were compared, and how many checksums (`summed`)."""
 
     parameters: int
     elements: int
@@ -43,10 +43,10 @@ class Verification:
 
 
 def verify_checkpoint(checkpoint: Layout, report: Report, run: Run | None = None) -> Verification:
-    """Measure a checkpoint, and compare it with a report; several ranks measure a share each.
+    """Compare a checkpoint with a report. The masks are scanned first, then everything is counted in one pass.
 
-    A report of `apply` or `remove` lists all ordinary parameters, so that others are differences; one of `report` may
-    be of selected ones.
+    A report of `apply` or `remove` lists all ordinary parameters, so any other one is a difference. One of `report` may
+    list only selected parameters. The result is valid on the leader; the other ranks only measure their share.
 
     Raises:
         DamagedError: the report lists a parameter twice, or the checkpoint is damaged.
@@ -56,22 +56,23 @@ def verify_checkpoint(checkpoint: Layout, report: Report, run: Run | None = None
     pairs = _paired(report, parameters)
     listed = {parameter.name for parameter in pairs.values()}
     others = [each for each in parameters.values() if each.matches_globs and each.name not in listed]
+    not_binary = _not_binary(checkpoint, list(pairs.values()), run)
     measured = measure_parameters(checkpoint, list(pairs.values()), run)
     found = {each.name: each for each in measured.parameters}
     differences: list[Difference] = []
     summed = 0
-    for told in report.parameters:
-        parameter = pairs.get(told.name)
+    for recorded in report.parameters:
+        parameter = pairs.get(recorded.name)
         if parameter is None:
-            differences.append(Difference(told.name, "is missing"))
+            differences.append(Difference(recorded.name, "is missing"))
             continue
         own = found[parameter.name]
-        what = next(_differences(told, own), None)
-        if what is None and run.ranks.is_leader and not _is_binary(checkpoint, parameter):
-            what = "has a mask that holds more than 0 and 1, of which no report tells"
+        what = next(_differences(recorded, own), None)
+        if what is None and parameter.name in not_binary:
+            what = "has a mask with values other than 0 and 1, which reports do not record"
         if what is not None:
-            differences.append(Difference(told.name, what))
-        summed += told.crc32 is not None and own.crc32 is not None
+            differences.append(Difference(recorded.name, what))
+        summed += recorded.crc32 is not None and own.crc32 is not None
     if report.command != "report":
         differences += [Difference(each.name, "is not in the report") for each in others]
     totals = measured.totals
@@ -79,10 +80,10 @@ def verify_checkpoint(checkpoint: Layout, report: Report, run: Run | None = None
 
 
 def check_verification(verification: Verification) -> None:
-    """Say what is not as the report says.
+    """Raise an error if a verification found differences.
 
     Raises:
-        ThresholdError: anything; the message names the first, and how many there are.
+        ThresholdError: there are some; the message contains the first, and how many parameters differ.
     """
     if not verification.differences:
         return
@@ -93,7 +94,7 @@ def check_verification(verification: Verification) -> None:
 
 
 def _paired(report: Report, parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Find the parameters that a report lists, by name, then by canonical name; by the report's names."""
+    """Return the parameters that a report lists, by their names in the report."""
     listed = {each.name: canonical(each.name) for each in report.parameters}
     if len(listed) != len(report.parameters):
         raise DamagedError("the report lists a parameter twice; it is not a report as prunecli writes it")
@@ -101,31 +102,30 @@ def _paired(report: Report, parameters: Mapping[str, Parameter]) -> dict[str, Pa
     return {name: parameters[other] for name, other in pairs.items()}
 
 
-def _differences(told: ParameterReport, own: ParameterReport) -> Iterator[str]:
-    """Yield what is not as the report says, what explains most first."""
-    if told.shape != own.shape:
-        yield f"has the shape {_shape(own.shape)}, and {_shape(told.shape)} in the report"
-    if told.dtype != own.dtype:
-        yield f"is {own.dtype}, and {told.dtype} in the report"
-    state = "dense" if told.state == "baked" else told.state
+def _differences(recorded: ParameterReport, own: ParameterReport) -> Iterator[str]:
+    """Yield the differences between a row of the report and a measured one, the most informative first."""
+    if recorded.shape != own.shape:
+        yield f"has the shape {_shape(own.shape)}, and {_shape(recorded.shape)} in the report"
+    if recorded.dtype != own.dtype:
+        yield f"is {own.dtype}, and {recorded.dtype} in the report"
+    state = "dense" if recorded.state == "baked" else recorded.state
     if state != own.state:
-        yield f"is {own.state}, and {told.state} in the report"
-    if told.zeros is not None and own.zeros is not None and told.zeros != own.zeros:
-        yield f"has {own.zeros:,} zeros, and {told.zeros:,} in the report"
-    if own.state == "masked" and told.mask_sha256 != own.mask_sha256:
-        yield "has another mask than the report tells of"
-    if told.crc32 is not None and own.crc32 is not None and told.crc32 != own.crc32:
-        yield f"has other values: their CRC-32 is {own.crc32}, and {told.crc32} in the report"
+        yield f"is {own.state}, and {recorded.state} in the report"
+    if recorded.zeros is not None and own.zeros is not None and recorded.zeros != own.zeros:
+        yield f"has {own.zeros:,} zeros, and {recorded.zeros:,} in the report"
+    if own.state == "masked" and recorded.mask_sha256 != own.mask_sha256:
+        yield "has a mask that differs from the report's"
+    if recorded.crc32 is not None and own.crc32 is not None and recorded.crc32 != own.crc32:
+        yield f"has other values: their CRC-32 is {own.crc32}, and {recorded.crc32} in the report"
 
 
-def _is_binary(checkpoint: Layout, parameter: Parameter) -> bool:
-    """Whether a parameter's mask, if it has one, holds nothing but 0 and 1."""
-    if not parameter.countable:
-        return True
-    counter = CandidateCounter()
-    if parameter.mask is not None:
-        THIS_PROCESS.scan(checkpoint, [BlockScan(parameter, counter)])
-    return counter.count().binary
+def _not_binary(checkpoint: Layout, parameters: Sequence[Parameter], run: Run) -> set[str]:
+    """Return the names of the parameters whose masks contain other values than 0 and 1."""
+    counters = {
+        each.name: (each, CandidateCounter()) for each in parameters if each.mask is not None and each.countable
+    }
+    RunScanner(run).scan(checkpoint, [BlockScan(each, counter) for each, counter in counters.values()])
+    return {name for name, (_, counter) in counters.items() if not counter.count().binary}
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -150,7 +150,7 @@ def test_ranks_and_runs_that_resume_write_what_one_process_writes(
 
 
 def test_a_masked_folder_of_two_formats_takes_no_stamp(refused: Refusal, pipeline: Path) -> None:
-    assert "no place for a stamp" in refused(4, "apply", "p", *ASKED, "--remove", "--stamp")
+    assert "cannot contain a stamp" in refused(4, "apply", "p", *ASKED, "--remove", "--stamp")
 
 
 def test_nothing_is_written_when_a_component_is_damaged(refused: Refusal, pipeline: Path) -> None:

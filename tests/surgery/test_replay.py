@@ -120,7 +120,7 @@ def test_what_was_not_tied_then_cannot_be_replayed_tied(tmp_path: Path) -> None:
     weight = noise((7, 9))
     prune(save({"a": weight, "b": weight.clone()}, tmp_path / "m.pt"), tmp_path / "one.pt", ask(0.5, "*"))
     tied = save({"a": weight, "b": weight}, tmp_path / "tied.pt")
-    with pytest.raises(UsageError, match="a and b are tied here, and were not"):
+    with pytest.raises(UsageError, match="a and b are tied here, but were not"):
         replay(tied, tmp_path / "two.pt", read_report(report_of(tmp_path / "one.pt")))
 
 
@@ -129,7 +129,7 @@ def test_what_was_not_tied_then_cannot_be_replayed_tied(tmp_path: Path) -> None:
     [
         ({"v": torch.ones(6, 4)}, "has no w, which the report prunes"),
         ({"w": torch.ones(4, 6)}, r"w has the shape \[4, 6\], and \[6, 4\] in the report"),
-        ({"w_orig": torch.ones(6, 4), "w_mask": torch.eye(6, 4)}, "w has 4 elements left to draw from, and had 24"),
+        ({"w_orig": torch.ones(6, 4), "w_mask": torch.eye(6, 4)}, "w has 4 unpruned elements, and had 24"),
     ],
 )
 def test_another_model_is_refused(tmp_path: Path, other: Mapping[str, Tensor], words: str) -> None:
@@ -151,7 +151,7 @@ def test_other_masks_below_are_noticed_before_there_is_an_output(tmp_path: Path,
     )
     prune(first, tmp_path / f"one{end}", ask(2, "w"))
     told = read_report(report_of(tmp_path / f"one{end}"))
-    with pytest.raises(ThresholdError, match=r"the mask of w is not the report's \(1 differ\)"):
+    with pytest.raises(ThresholdError, match=r"the mask of w differs from the report's \(1 differ\)"):
         replay(other, tmp_path / f"two{end}", told, run=Run(1, keep=keep))
     assert not (tmp_path / f"two{end}").exists()
 
@@ -159,5 +159,5 @@ def test_other_masks_below_are_noticed_before_there_is_an_output(tmp_path: Path,
 def test_a_report_without_a_prune_cannot_be_replayed(tmp_path: Path) -> None:
     source = save({"w": torch.ones(6, 4)}, tmp_path / "m.pt")
     report = prune(source, tmp_path / "one.pt", ask(0.5, "w"))
-    with pytest.raises(UsageError, match="tells of no masks"):
+    with pytest.raises(UsageError, match="records no masks"):
         replay(source, tmp_path / "two.pt", replace(report, prune=None))

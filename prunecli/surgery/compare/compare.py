@@ -1,7 +1,7 @@
-"""Compare a checkpoint with what it was before, both streamed side by side: what became zero, and what else differs.
+"""Compare a checkpoint with an earlier one: which elements became zero, and what else changed.
 
-Parameters are found by name, then by canonical name, so that wrappers, containers and the cut into shards do not
-matter. Memory is a few blocks a thread; tensors that are not row-major are gathered one at a time.
+Both are streamed side by side. Parameters are paired by name, then by canonical name, so wrappers, formats and shards
+do not matter. Each thread needs memory for a few blocks; tensors that are not row-major are gathered one at a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,17 +37,17 @@ def compare(before: Layout, after: Layout, selection: Selection | None = None, r
     """Compare all tensors of two checkpoints, or the parameters that are selected in either.
 
     Ordinary parameters, those with a mask, and selected ones are compared by their effective values; every other
-    tensor of the state dict, and those outside of it, by their bytes. What is no tensor is not compared, nor is what
-    lies outside of the state dict if it is selected from, or if the other checkpoint, in another format, has only that.
+    tensor of the state dict, and those outside of it, by their bytes. Only tensors are compared. Those outside the
+    state dict are not if there is a selection, or if the two formats differ and only one has tensors there.
 
     Raises:
         UsageError: a pattern matches nothing in either, or there are several ranks.
-        UnsupportedError: a mask holds what cannot be multiplied.
+        UnsupportedError: a mask has values that cannot be multiplied in.
         DamagedError: a file ends early.
     """
     run = run or Run()
     if run.ranks.size > 1:
-        raise UsageError("a comparison is made by one process; start it without torchrun")
+        raise UsageError("a comparison runs in one process; start it without torchrun")
     tasks = [_task(before, after, pair, selection is not None) for pair in _pairs(before, after, selection)]
     sides = [{each.name: _as_parameter(each) for each in side.carried} for side in (before, after)]
     uncompared = 0
@@ -64,7 +64,7 @@ def compare(before: Layout, after: Layout, selection: Selection | None = None, r
 
 
 def _pairs(before: Layout, after: Layout, selection: Selection | None) -> list[_Pair]:
-    """Find each parameter's counterpart, in the order of what is after; those that are missing at the end."""
+    """Return the pairs in the order of the later checkpoint; parameters that it lacks come last."""
     sides = parameters_of(before), parameters_of(after)
     pairs = _paired(*sides)
     if selection is None:
@@ -199,7 +199,7 @@ def _compare_values(
 
 
 def _task(before: Layout, after: Layout, pair: _Pair, selected: bool) -> _Task:
-    """Describe what there is to do for a parameter; a mask or a selection makes one of any tensor."""
+    """Return the task for a pair; any tensor with a mask, or selected, counts as a parameter."""
     counts = selected or any(each is not None and (each.matches_globs or each.mask is not None) for each in pair)
     return _described(before, after, pair, "parameter" if counts else "tensor")
 
@@ -244,7 +244,7 @@ def _row(
 
 
 def _without_repetitions(tasks: Sequence[_Task]) -> list[_Task]:
-    """Return the tasks to do; those that look at what another one looks at share its findings."""
+    """Return the tasks to do; one that reads the same memory as another uses the result of that one."""
     first: dict[object, _Task] = {}
     own = []
     for task in tasks:

@@ -1,4 +1,4 @@
-"""What became of a checkpoint: tensor by tensor, which elements are zero now that were not, and what else differs."""
+"""The result of a comparison: for each tensor, the elements that became zero, and all other changes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,12 +19,12 @@ _ABSENT = {"missing": "is missing", "added": "was added", "incomparable": "has a
 class Change:
     """One tensor before and after, by its name after (before, if it is missing).
 
-    `kind` tells a "parameter", whose effective values (weight times mask) are compared, from any other "tensor" of the
-    state dict and from what is "carried" outside of it, which are compared by their bytes. Of parameters, `newly_zero`
-    elements became zero, `revived` ones were zero and are not, and `changed` ones are zero neither before nor after,
-    and not the same. Of the others, `changed` are all elements that differ, but for those of optimizer state that
-    became zero, which are `newly_zero` (`apply --with-state` does that). What is `state` "missing", "added" or
-    "incomparable" (of another shape or type, or expanded otherwise) was not compared.
+    The effective values (weight times mask) of a "parameter" are compared. Any other "tensor" of the state dict, and
+    those "carried" outside of it, are compared by their bytes. Of a parameter, `newly_zero` elements became zero,
+    `revived` ones were zero and are not now, and `changed` ones differ and are zero neither before nor after. Of the
+    others, `changed` counts all elements that differ, except those of optimizer state that became zero, which are
+    `newly_zero` (`apply --with-state` zeroes them). Tensors that are "missing", "added" or "incomparable" (of another
+    shape or type, or expanded in another way) were not compared.
     """
 
     name: str
@@ -40,18 +40,18 @@ class Change:
     revived: int = 0
     changed: int = 0
     shared_with: str | None = None
-    """The earlier row that is the same memory before and after, and stands for this one in the totals."""
+    """The earlier row with the same memory before and after; the totals count that one only."""
 
     @property
     def differs(self) -> bool:
-        """Whether there is anything to tell."""
+        """Whether anything changed."""
         return self.state != "compared" or bool(self.newly_zero or self.revived or self.changed)
 
     def fault(self, *, allow_changes: bool = False) -> str | None:
-        """Say what else happened than that elements became zero, None if nothing did.
+        """Return the first change that is not an element becoming zero, in words; None if there is none.
 
-        Training changes values, statistics and optimizer state: with `allow_changes` those are no faults, but what
-        was revived is, and so are tensors of the state dict that are missing, added, or of another shape or type.
+        Training changes values, statistics and optimizer state: `allow_changes` permits that, but neither revived
+        elements nor tensors of the state dict that are missing, added, or of another shape or type.
         """
         if allow_changes and self.kind == "carried":
             return None
@@ -66,7 +66,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ChangeTotals:
-    """Sums over what was compared, memory that several names share once; `parameters` and `others` are tensors."""
+    """Sums over the compared parameters; shared memory counts once. `parameters` and `others` count tensors."""
 
     parameters: int
     others: int
@@ -80,22 +80,22 @@ class ChangeTotals:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A checkpoint beside what it was before."""
+    """A checkpoint compared with an earlier one."""
 
     before: CheckpointRef
     after: CheckpointRef
     rows: Sequence[Change]
     uncompared: int = 0
-    """Tensors outside of the state dicts (optimizer state) that were left alone."""
+    """Tensors outside the state dicts (optimizer state) that were not compared."""
 
     @property
     def differing(self) -> list[Change]:
-        """The rows in which anything is other than it was."""
+        """The rows in which anything changed."""
         return [row for row in self.rows if row.differs]
 
     @property
     def only_zeros_added(self) -> bool:
-        """Whether nothing is other than it was, but for elements of parameters that became zero."""
+        """Whether the only change is elements that became zero."""
         return all(row.fault() is None for row in self.rows)
 
     @property
@@ -105,7 +105,7 @@ class Comparison:
 
     @property
     def totals(self) -> ChangeTotals:
-        """Sum up the parameters; of other tensors, tell how many there are."""
+        """Sums over the parameters, and the number of other tensors."""
         own = [row for row in self.rows if row.shared_with is None and row.state == "compared"]
         counted = [row for row in own if row.kind == "parameter"]
         return ChangeTotals(
@@ -121,10 +121,10 @@ class Comparison:
 
 
 def check_comparison(comparison: Comparison, *, allow_changes: bool = False) -> None:
-    """Hold a comparison to the promise that only zeros were added; with `allow_changes`, that none was revived.
+    """Raise an error unless the only change is new zeros; with `allow_changes`, unless no zero was revived.
 
     Raises:
-        ThresholdError: more happened; the message names the first tensor, and how many there are.
+        ThresholdError: there are other changes; the message contains the first tensor, and how many differ.
     """
     faults = [(row, fault) for row in comparison.rows if (fault := row.fault(allow_changes=allow_changes)) is not None]
     if not faults:

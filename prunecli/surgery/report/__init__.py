@@ -1,1 +1,1 @@
-"""What was found or done: measured, written and read back as JSON, held to thresholds."""
+"""Reports: measured, written and read back as JSON, checked against gates."""

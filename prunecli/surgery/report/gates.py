@@ -1,4 +1,4 @@
-"""Thresholds that a report is held to: a continuous integration job fails where sparsity is too low, or too high."""
+"""Gates: bounds on the sparsity in a report, so that a CI job fails where it is too low or too high."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ __all__ = ["Gate", "check_gates", "parse_gate"]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A bound on the sparsity of the parameters that match `pattern`, taken together; of all if it is None."""
+    """A bound on the sparsity of all parameters together, or of those that match `pattern`."""
 
     kind: Literal["under", "over"]
     bound: float
@@ -30,10 +30,10 @@ class Gate:
 
 
 def parse_gate(kind: Literal["under", "over"], text: str) -> Gate:
-    """Read `0.5`, `50%`, or `PATTERN=0.5`: what follows the last equals sign is the bound.
+    """Return the gate that a text describes: `0.5`, `50%` or `PATTERN=0.5`. The bound follows the last equals sign.
 
     Raises:
-        UsageError: the bound is no fraction from 0 to 1.
+        UsageError: the bound is not a fraction from 0 to 1.
     """
     pattern, equals, bound = text.rpartition("=")
     gate = Gate(kind, 0.0, pattern if equals else None)
@@ -44,16 +44,16 @@ def parse_gate(kind: Literal["under", "over"], text: str) -> Gate:
     except UsageError as error:
         raise error.inside(gate.option) from None
     if isinstance(amount, int) and amount > 1:
-        raise UsageError(f"{gate.option} {show(text, 80)} is no fraction from 0 to 1; write 0.5 or 50%")
+        raise UsageError(f"{gate.option} {show(text, 80)} is not a fraction from 0 to 1; write 0.5 or 50%")
     return Gate(kind, float(amount), gate.pattern)
 
 
 def check_gates(report: Report, gates: Sequence[Gate]) -> None:
-    """Hold a report to its gates.
+    """Raise an error if a report fails one of its gates.
 
     Raises:
         UsageError: a pattern matches nothing in the report.
-        ThresholdError: a gate fails; the message tells the first, and how many do.
+        ThresholdError: a gate fails; the message contains the first, and how many more fail.
     """
     failures = [failure for gate in gates if (failure := _failure(report, gate)) is not None]
     if failures:
@@ -64,7 +64,7 @@ def check_gates(report: Report, gates: Sequence[Gate]) -> None:
 def _failure(report: Report, gate: Gate) -> str | None:
     totals = totals_of(_matching(report, gate))
     if not totals.elements:
-        return f"{gate.option} {gate.bound} holds for nothing: no elements were counted (0 of 0)"
+        return f"{gate.option} {gate.bound} cannot be checked: no elements were counted (0 of 0)"
     found = totals.sparsity
     if found >= gate.bound if gate.kind == "under" else found <= gate.bound:
         return None

@@ -1,4 +1,4 @@
-"""What is in a checkpoint, or was done to it: sparsity counted from the data."""
+"""Measure a checkpoint: count its zeros in the data, and make a report of the counts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _PICTURES = ((128, 256), (64, 1024), (32, 4096))
-"""Cells a side of the pictures, and up to how many parameters they have so many."""
+"""Cells per side of a picture, and the most parameters for which pictures have so many."""
 
 
 def measure(
@@ -38,7 +38,7 @@ def measure(
     structure: bool = False,
     pictures: bool = False,
 ) -> Report:
-    """Count the zeros of all ordinary parameters, or of the selected ones, in one pass over the data.
+    """Return a report on all ordinary parameters, or the selected ones: their zeros, counted in one pass.
 
     With several ranks, each looks at its share, and the leader's report has the sums. With `structure`, it is also
     gathered where the zeros lie, with `pictures` as pictures, too: the more parameters, the smaller ones.
@@ -64,7 +64,7 @@ def measure_parameters(
     structure: bool = False,
     pictures: bool = False,
 ) -> Report:
-    """Count the zeros of these parameters of a checkpoint, as `measure` does."""
+    """Return a report on these parameters, as `measure` does."""
     looked_at = {parameter.name: parameter for parameter in chosen}
     plan = Plan("report", looked_at, {}, bake=False, stored_twice=find_stored_twice(checkpoint, looked_at))
     cells = picture_cells(chosen) if pictures else {}
@@ -78,20 +78,20 @@ def measure_parameters(
 
 
 def _check_sum(checkpoint: Layout, parameter: Parameter, counts: ParameterCounts | None) -> None:
-    """Compare a weight's checksum, which the pass has found by the way, with the one that stands in the file."""
+    """Compare a weight's checksum, computed during the pass, with the one recorded in the file."""
     weight, values = parameter.weight, counts.values if counts else None
-    told = weight.storage.crc
-    if told is None or values is None or not values.ready or parameter.mask is not None or len(weight.parts) > 1:
+    recorded = weight.storage.crc
+    if recorded is None or values is None or not values.ready or parameter.mask is not None or len(weight.parts) > 1:
         return
-    if weight.span == (0, weight.storage.nbytes) and weight.view.row_major and values.value != told:
+    if weight.span == (0, weight.storage.nbytes) and weight.view.row_major and values.value != recorded:
         raise DamagedError(
             f"{checkpoint.source.label}: {show(weight.name)} is damaged: its CRC-32 is {values.value:08x}, "
-            f"recorded was {told:08x}; fetch the checkpoint again"
+            f"recorded was {recorded:08x}; fetch the checkpoint again"
         )
 
 
 def picture_cells(parameters: Sequence[Parameter]) -> dict[str, int]:
-    """Return how many cells a side the picture of each parameter has, so that all together stay a few MiB.
+    """Return how many cells per side each parameter's picture has, so that all together take a few MiB.
 
     Of very many, only the largest have one.
     """
@@ -101,7 +101,7 @@ def picture_cells(parameters: Sequence[Parameter]) -> dict[str, int]:
 
 
 def make_report(checkpoint: Layout, plan: Plan, counts: Counts, output: CheckpointRef | None) -> Report:
-    """Put together what the counts of a finished pass say."""
+    """Return the report on a finished pass."""
     source = checkpoint.source
     ties = _tied_groups(plan.parameters, plan.stored_twice)
     companions = find_companions(plan.parameters, checkpoint) if plan.planned else {}
@@ -156,7 +156,7 @@ def _parameter(
 
 
 def _tied_groups(parameters: Mapping[str, Parameter], stored_twice: StoredTwice) -> dict[str, tuple[str, ...]]:
-    """Return, for every parameter, the others whose weight is the same memory, or stored as its equal."""
+    """Return for each parameter the others in the same memory, or stored as an equal copy."""
     groups: dict[object, list[str]] = {}
     places = {}
     for name, parameter in parameters.items():

@@ -1,6 +1,6 @@
-"""Provenance in the file itself: what made the masks, as an entry of a safetensors file's `__metadata__`.
+"""Stamps: how masks were made, recorded in a safetensors file's `__metadata__`.
 
-The entry `prunecli` is a JSON list with an object for each run that was asked to leave one, the latest last.
+The entry `prunecli` is a JSON list with one object for each run with --stamp, the latest last.
 """
 
 import json
@@ -19,29 +19,29 @@ __all__ = ["ENTRY", "STREAM", "stamped", "stamps_of"]
 
 ENTRY = "prunecli"
 STREAM = 1
-"""The version of the random stream, which the masks are a function of."""
+"""The version of the random stream that masks are drawn from."""
 
 _SCHEMA = "prunecli.stamp/1"
 
 _DEEPEST = 8
-"""Levels of lists and objects in a stamp; ours have four."""
+"""How deeply lists and objects in a stamp may be nested; prunecli writes four levels."""
 
 
 def stamped(checkpoint: Layout, plan: Plan) -> Plan:
-    """Return a plan that also leaves its stamp in the output, behind those that are there.
+    """Return the plan with a stamp of its own, after those that the checkpoint has.
 
     Raises:
-        UnsupportedError: the container has no place for it, or has an entry of that name that is no list of stamps.
+        UnsupportedError: the format has no metadata, or an entry of that name that is not a list of stamps.
     """
     if checkpoint.metadata is None:
         raise UnsupportedError(
-            f"{checkpoint.source.label} is no safetensors file, and has no place for a stamp; leave {STAMP} out, the "
-            "report tells the same"
+            f"{checkpoint.source.label} is not a safetensors file and cannot contain a stamp; leave {STAMP} out, the "
+            "report records the same"
         )
     earlier = stamps_of(checkpoint)
     if not earlier and ENTRY in checkpoint.metadata:
         raise UnsupportedError(
-            f"{checkpoint.source.label} has an entry '{ENTRY}' in its metadata that is no list of stamps; leave "
+            f"{checkpoint.source.label} has an entry '{ENTRY}' in its metadata that is not a list of stamps; leave "
             f"{STAMP} out"
         )
     text = json.dumps([*earlier, _stamp(plan)], separators=(",", ":"))
@@ -49,7 +49,7 @@ def stamped(checkpoint: Layout, plan: Plan) -> Plan:
 
 
 def stamps_of(checkpoint: Layout) -> Sequence[Mapping[str, Any]]:
-    """Return the stamps that a checkpoint has, oldest first; none if what stands there is no list of objects."""
+    """Return the stamps that a checkpoint has, oldest first; none if the entry is not a list of objects."""
     try:
         found = json.loads((checkpoint.metadata or {}).get(ENTRY, "[]"), parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -60,11 +60,11 @@ def stamps_of(checkpoint: Layout) -> Sequence[Mapping[str, Any]]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether a value is nested no deeper than what can be written again."""
+    """Whether a value is nested no deeper than `depth` levels."""
     if not isinstance(value, dict | list):
         return True
     below = value.values() if isinstance(value, dict) else value
@@ -73,7 +73,7 @@ def _is_plain(value: Any, depth: int) -> bool:
 
 def _stamp(plan: Plan) -> dict[str, Any]:
     if plan.prune is None:
-        raise ValueError("only a prune leaves a stamp")
+        raise ValueError("only a prune has a stamp")
     drawn = {each.key: each.pruned_now for each in plan.planned.values()}  # a tied group has one key
     return {
         "schema": _SCHEMA,

@@ -15,7 +15,7 @@ _LIMIT = 1 << 30
 
 
 def read_report(place: Location | None) -> Report:
-    """Read a report from a file, or from standard input.
+    """Return the report in a file, or on standard input.
 
     Raises:
         UnreadableError: it cannot be read.
@@ -28,7 +28,7 @@ def read_report(place: Location | None) -> Report:
 
 
 def read_report_beside(checkpoint: Location) -> Report:
-    """Read the report that lies beside a checkpoint.
+    """Return the report beside a checkpoint.
 
     A report with an older name may be that of another file, which had the same name but for its suffix: it counts if
     it names this file as its output.
