@@ -261,7 +261,7 @@ class AnyCheckpoint(Layout, Protocol):
         """
 
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
-        """Return the small files that are written anew, by name, to be put in place last: without them it is none."""
+        """Return the small files that are written last, by name: without them the folder is not a checkpoint."""
 
 
 class Checkpoint(AnyCheckpoint, Protocol):

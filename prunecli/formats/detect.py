@@ -1,4 +1,4 @@
-"""Tell what a file is by its content, never by its suffix, and open it."""
+"""Open a file as the container that its content shows, whatever its suffix."""
 
 import re
 from collections.abc import Iterator

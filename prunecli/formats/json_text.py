@@ -19,12 +19,12 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
     """Read a JSON object; `what` is how messages call it.
 
     Raises:
-        DamagedError: it is none, or has a name twice.
+        DamagedError: it is not one, or has a name twice.
         UnsafeError: its objects would take far more memory than the text.
     """
     content = parse_json(raw, what)
     if not isinstance(content, dict):
-        raise DamagedError(f"{what} is no JSON object; it is damaged, fetch it again")
+        raise DamagedError(f"{what} is not a JSON object; it is damaged, fetch it again")
     return content
 
 
@@ -49,4 +49,4 @@ def parse_json(raw: bytes, what: str) -> Any:
     try:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError):
-        raise DamagedError(f"{what} is no JSON; it is damaged, fetch it again") from None
+        raise DamagedError(f"{what} is not JSON; it is damaged, fetch it again") from None

@@ -104,7 +104,7 @@ def _open_listed(listing: Listing, reading: ReadOptions) -> AbstractContextManag
 
 
 def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
-    """Whether it is a file or a folder; what cannot be looked at is for those to name who try to open it."""
+    """Whether it is a file or a folder; what cannot be looked at raises its error when it is opened."""
     try:
         return kind(path)
     except OSError:
@@ -112,7 +112,7 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
 
 
 def fingerprint(opened: AnyCheckpoint) -> str:
-    """Return what tells this state of a checkpoint from others: its tensors, and the state of its files."""
+    """Return a digest of this state of a checkpoint: its tensors, and the state of its files."""
     digest = hashlib.blake2b(digest_size=16)
     for name, source in opened.sources.items():
         digest.update(repr((name, source.size, source.state)).encode("utf-8", "surrogatepass"))

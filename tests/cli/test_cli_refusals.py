@@ -57,7 +57,7 @@ def test_more_than_is_left_of_a_masked_parameter(refused: Refusal) -> None:
         (["-p", "fc1.wieght"], "nearest are fc1.weight"),
         (["-p", "fc1.weight", "-p", "conv9.*"], "conv9.*"),
         (["-p", "re:nothing.*"], "re:nothing.*"),
-        (["-p", "re:("], "no regular expression"),
+        (["-p", "re:("], "not a regular expression"),
         (["-p", ""], "matches nothing"),
         (["-p", "fc1.weight", "-x", "typo"], "--exclude typo"),
         (["-p", "fc1.*", "-p", "fc2.*", "-x", "fc1*", "-x", "re:fc2.*"], "selects nothing"),

@@ -110,7 +110,7 @@ def test_requests_that_cannot_be_met(refused: Refusal, arguments: list[str], wor
     [
         (3, ["--recipe", "none.toml"], "cannot open none.toml"),
         (3, ["--from-report", "none.json"], "cannot open none.json"),
-        (4, ["--from-report", "model.pt"], "model.pt is no JSON"),
+        (4, ["--from-report", "model.pt"], "model.pt is not JSON"),
         (2, ["--recipe", "model.pt"], "model.pt:1: a recipe is UTF-8 text"),
         (4, ["-p", "fc1.weight", "-a", "1", "--stamp"], "cannot contain a stamp"),
     ],

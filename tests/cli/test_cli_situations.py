@@ -265,7 +265,7 @@ def test_a_link_to_something_else_than_a_file_is_refused_all_the_same(
     m = linked(cli)
     os.mkfifo("pipe")
     (m / "x.json").symlink_to(folder / target)
-    assert "is no regular file" in refused(3, "report", "m", "--follow-links")
+    assert "is not a regular file" in refused(3, "report", "m", "--follow-links")
 
 
 def test_links_that_are_followed_in_a_circle_end(cli: Cli, refused: Refusal) -> None:

@@ -214,7 +214,7 @@ def test_code_in_an_object_of_the_state_dict_is_named_and_never_run(tmp_path: Pa
 
 def test_what_is_serialised_as_safetensors_is_refused(tmp_path: Path) -> None:
     folder = save(tmp_path / "in", {"w": torch.ones(4)}, serialization_format=SerializationFormat.SAFETENSORS)
-    assert_refused(folder, UnsupportedError, "no zip of torch.save")
+    assert_refused(folder, UnsupportedError, "not a zip of torch.save")
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\x80\x04N.", b"\x80\x04}.", pickle.dumps(MetadataIndex("x"))])

@@ -148,10 +148,10 @@ def test_a_report_that_lacks_a_field_is_refused(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"", "no JSON"),
-        (b"[]", "no JSON object"),
-        (b"\x80", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
+        (b"", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"\x80", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
         (b'{"schema": 1, "schema": 1}', "schema twice"),
         (b'{"schema": "x\\u001b"}', r"its schema is 'x\x1b'"),
     ],

@@ -89,7 +89,7 @@ def test_a_selection_takes_exactly(
         (["*"], {"excludes": ["decoder.*"]}, r"--exclude decoder\.\* matches nothing"),
         (["HEAD.*"], {}, "matches nothing"),
         (["re:weight"], {}, "re:weight matches nothing"),
-        (["re:("], {}, "no regular expression"),
+        (["re:("], {}, "not a regular expression"),
         (["*.running_*"], {}, "matches 2 tensors, and takes none of them: 2 statistics; an exact name takes"),
         (["*.bias"], {"min_dim": 2}, "none of 2 dimensions or more"),
         (["head.weight"], {"excludes": ["head.*"]}, "selects nothing"),

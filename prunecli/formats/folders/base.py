@@ -1,4 +1,4 @@
-"""A checkpoint in a folder of files: what all kinds of them show to those who plan, rewrite and report."""
+"""A checkpoint in a folder of files: the interface of all kinds of them to plans, rewrites and reports."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,4 +75,4 @@ class Folder(ABC):
 
     @abstractmethod
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
-        """Return the small files that are written anew, by name, to be put in place last: without them it is none."""
+        """Return the small files that are written last, by name: without them the folder is not a checkpoint."""

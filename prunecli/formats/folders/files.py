@@ -59,11 +59,11 @@ def list_files(root: Path, *, follow_links: bool = False) -> Iterator[Passthroug
             elif stat.S_ISREG(status.st_mode):
                 yield PassthroughFile(name, Path(entry.path), status.st_size)
             else:
-                raise UnreadableError(f"{show(entry.path)} is no regular file; take it out of the folder")
+                raise UnreadableError(f"{show(entry.path)} is not a regular file; take it out of the folder")
 
 
 def entry_names(folder: Path, most: int) -> list[str]:
-    """Return the names of at most so many entries of a folder, in no order; none if it cannot be listed."""
+    """Return the names of the first `most` entries of a folder, in no order; none if it cannot be listed."""
     with suppress(OSError), os.scandir(folder) as entries:
         return [entry.name for entry in islice(entries, most)]
     return []

@@ -38,7 +38,7 @@ def read_index(source: Source, name: str) -> Index:
     """Read an index.
 
     Raises:
-        DamagedError: it is no JSON object with a `weight_map` from names to file names.
+        DamagedError: it is not a JSON object with a `weight_map` from names to file names.
         UnsafeError: a shard's name leads out of the folder, or the index is larger than any model's.
     """
     if source.size > _LARGEST:
@@ -52,7 +52,7 @@ def read_index(source: Source, name: str) -> Index:
         raise DamagedError(f"{source.label} lists no tensor")
     for shard in dict.fromkeys(weight_map.values()):
         if shard in ("", ".", "..") or "/" in shard or "\\" in shard or "\0" in shard:
-            raise UnsafeError(f"{source.label} names the shard {show(shard)}, which is no plain file name")
+            raise UnsafeError(f"{source.label} names the shard {show(shard)}, which is not a plain file name")
     return Index(name, raw, content)
 
 

@@ -51,7 +51,7 @@ class Url:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it ends in a slash. That it does not tells nothing."""
+        """Whether it ends in a slash. Folders may also be named without one."""
         return self.address.endswith("/")
 
     def with_name(self, name: str) -> "Url":
@@ -89,7 +89,7 @@ Location = Path | Url
 
 
 def location_of(text: str) -> Location:
-    """Tell a URL from a path; `file://` gives the path behind it, as fsspec takes it."""
+    """Return a URL or a path; `file://` gives the path behind it, as fsspec takes it."""
     found = _SHAPE.fullmatch(text)
     if found is None:
         return Path(text)

@@ -41,7 +41,7 @@ _VERSIONS = (
     "LastModified",
     "created",
 )
-"""What tells two states of an object apart, the best first."""
+"""Fields of an object that differ between two states of it, the best first."""
 
 
 class RemoteSource(Source):
@@ -52,7 +52,7 @@ class RemoteSource(Source):
         self.label = show(store.url)
         self.name = str(store.url)
         if not isinstance(size, int):
-            raise UnreadableError(f"cannot open {self.label}: its server does not tell its size; fetch it first")
+            raise UnreadableError(f"cannot open {self.label}: its server does not report its size; fetch it first")
         self.size = size
         self.store = store
         self._version = _version(found)
@@ -65,7 +65,7 @@ class RemoteSource(Source):
 
     @property
     def state(self) -> str:
-        """What tells this state of the file from others, as far as its store tells it."""
+        """An identifier of this state of the file, as far as its store has one."""
         return repr(self._version)
 
     def read(self, offset: int, length: int) -> bytes:
@@ -204,7 +204,7 @@ def _version(found: Mapping[str, Any]) -> object:
 
 
 def look_at(url: Url) -> tuple[Store, Mapping[str, Any]]:
-    """Find what a URL names: its file system, and what that tells of it (`type` is "file" or "directory").
+    """Find what a URL names: its file system, and what that records of it (`type` is "file" or "directory").
 
     Raises:
         UnreadableError: it is missing, forbidden, or its host cannot be reached.

@@ -73,7 +73,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def state(self) -> str:
-        """What changes when the file does, as far as its file system tells."""
+        """What changes when the file does, as far as its file system records it."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Read exactly `length` bytes at `offset`."""

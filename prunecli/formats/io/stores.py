@@ -127,7 +127,7 @@ class Store:
         """Ask for size, type and version as they are now; None if there is nothing.
 
         Raises:
-            OSError and its like (`failures`): it cannot be told.
+            OSError and its like (`failures`): it cannot be found out.
         """
         with self.turn:
             self.files.invalidate_cache()
@@ -153,7 +153,7 @@ def connect(url: Url) -> Store:
     """Find the file system of a URL.
 
     Raises:
-        UsageError: no such protocol, its package is not installed, or it needs more than a URL tells.
+        UsageError: no such protocol, its package is not installed, or it needs more than a URL contains.
         UnreadableError: the host cannot be reached.
     """
     # Only here: fsspec takes a tenth of a second to import, which files on this machine need not wait for.

@@ -1,7 +1,7 @@
 """safetensors: an 8-byte length, a JSON header, then the tensors' bytes back to back.
 
 Format: https://github.com/huggingface/safetensors#format. The library's own validation is the arbiter; the header is
-read once more here for the offsets, which the library does not tell, and for what it lets pass (repeated names).
+read once more here for the offsets, which the library does not report, and for what it lets pass (repeated names).
 """
 
 import tempfile
@@ -28,7 +28,7 @@ _FIELDS = {"dtype", "shape", "data_offsets"}
 
 
 def looks_like_safetensors(head: bytes) -> bool:
-    """Tell from the first bytes of a file: a plausible length, then the brace of the header."""
+    """Whether the first bytes of a file are those of safetensors: a plausible length, then the brace of the header."""
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= HEADER_LIMIT
 
 
@@ -101,7 +101,7 @@ def _check_metadata(metadata: object) -> None:
     if metadata is None:
         return
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise DamagedError(f"{HERE}: its __metadata__ is no mapping from text to text; fetch it again")
+        raise DamagedError(f"{HERE}: its __metadata__ is not a mapping from strings to strings; fetch it again")
 
 
 def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorInfo:
@@ -110,7 +110,7 @@ def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorIn
         raise DamagedError(f"{where} is not described by dtype, shape and data_offsets")
     shape, offsets, code = entry["shape"], entry["data_offsets"], entry["dtype"]
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2 or len(shape) > 64:
-        raise DamagedError(f"{where} has a shape or offsets that are no whole numbers")
+        raise DamagedError(f"{where} has a shape or offsets that are not whole numbers")
     dtype, bits = _element_type(code, name)
     view = View.of(shape)
     start, stop = offsets

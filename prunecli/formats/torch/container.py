@@ -42,7 +42,7 @@ class TorchContainer(SingleFile):
 
     @property
     def metadata(self) -> None:
-        """There is no place for strings of others in what `torch.save` writes."""
+        """None: what `torch.save` writes has no place for strings of others."""
         return
 
     @property

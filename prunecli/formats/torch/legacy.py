@@ -33,13 +33,13 @@ _HEAD = re.compile(
 
 _WINDOW = 1 << 20
 _LARGEST_PICKLE = 1 << 30
-"""A pickle of so many bytes describes tens of millions of tensors; what asks for more is no checkpoint."""
+"""Bytes of the largest pickle that is read: it describes tens of millions of tensors."""
 
 _COUNT = 8
 
 
 def looks_like_torch_legacy(head: bytes) -> bool:
-    """Tell from the first bytes of a file."""
+    """Whether the first bytes of a file are those of this container."""
     return _HEAD.match(head) is not None
 
 
@@ -116,7 +116,7 @@ def read_torch_legacy(source: Source, reading: ReadOptions) -> TorchLegacy:
 
 
 def _pickle_at(source: Source, start: int) -> tuple[PickleGraph, int]:
-    """Read the pickle that begins at an offset, whose length nothing tells; return it and where the next one begins."""
+    """Return the pickle that begins at an offset, and where the next one begins; its length is not recorded."""
     length = _WINDOW
     while True:
         data = source.read(start, max(0, min(length, source.size - start)))
@@ -171,7 +171,7 @@ def _places(
 
 
 def _counts(at: int, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Tell where the storages' numbers of elements will be looked for."""
+    """Yield where the storages' numbers of elements will be looked for."""
     for size in sizes:
         yield at, _COUNT
         at += _COUNT + size

@@ -70,7 +70,7 @@ def _is_refresher(hook: Node) -> bool:
 
 
 def _below(module: Node, path: str, tree: Tree) -> Node:
-    """Follow the names of submodules; None if there is no such module."""
+    """Return the module at a path of names; None if there is none there."""
     for name in path.split(".", _DEEPEST):
         children = (branch for branch in tree.branches(module) if branch.owner is None and branch.key == name)
         module = next((child.value for child in children), None)

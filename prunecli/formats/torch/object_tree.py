@@ -1,6 +1,6 @@
 """How the objects of a pickle hold others: mappings, modules, attributes, sequences, all by readable names.
 
-Nothing is imported: a module is told by its registries (`_parameters`, `_buffers`, `_modules`; torch's
+Nothing is imported: a module is recognised by its registries (`_parameters`, `_buffers`, `_modules`; torch's
 `nn/modules/module.py`), any other object by the state that BUILD would give it (`pickle.py`, `load_build`).
 """
 
@@ -63,7 +63,7 @@ class Tree:
     no_masks_because: str | None = None
 
     def admits(self, module: str, name: str) -> bool:
-        """Whether a global is none of Python's, beside those that weights-only loading admits."""
+        """Whether a global is not one of Python's, beside those that weights-only loading admits."""
         return False
 
     def is_module(self, node: Node) -> bool:

@@ -55,7 +55,7 @@ def load_objects(data: bytes | memoryview, start: int, where: str) -> PickleGrap
     """Read a pickle of torch's; dicts in the spelling of Python 2 become those of Python 3.
 
     Raises:
-        DamagedError: it is no sound pickle.
+        DamagedError: it is not a sound pickle.
         UnsupportedError: it uses extension codes, or buffers that are elsewhere.
     """
     graph = load(data, start, where=where)
@@ -259,7 +259,7 @@ def _check_keys(home: list[Entry]) -> None:
     for entry in home:
         if isinstance(entry.key, str):
             if entry.key in seen:
-                raise UnsupportedError(f"{HERE}: {show(entry.key)} is there already, and is no tensor; use {REMOVE}")
+                raise UnsupportedError(f"{HERE}: {show(entry.key)} already exists, and is not a tensor; use {REMOVE}")
             seen.add(entry.key)
 
 

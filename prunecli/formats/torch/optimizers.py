@@ -24,7 +24,7 @@ MASTER = "fp32 master"
 
 _MASTERS = "fp32_from_fp16_params"
 _MODELS = frozenset({"model", "module", "state_dict", "model_state_dict"})
-"""Keys beside which an engine's fields lie in the checkpoint itself: that is no optimizer, but holds one's parts."""
+"""Keys beside which an engine's fields lie in the checkpoint itself: it holds the parts of an optimizer."""
 _STATE, _GROUPS = "state.", "param_groups."
 _DIGITS = 18
 _FIELDS = 4096

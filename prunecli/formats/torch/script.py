@@ -59,7 +59,7 @@ class Program(Tree):
         return self._table(node) is not None
 
     def branches(self, node: Node) -> list[Branch]:
-        """Return a module's parameters, buffers and submodules; its other tensors are no part of its state dict."""
+        """Return a module's parameters, buffers and submodules; its other tensors are not in its state dict."""
         table, found = self._table(node), super().branches(node)
         if table is None:
             return found
@@ -90,7 +90,7 @@ class Program(Tree):
 
 
 def read_program(source: Source, directory: Directory, root: str) -> Program | None:
-    """Read the attribute tables of a TorchScript program; None if the archive is none.
+    """Read the attribute tables of a TorchScript program; None if the archive is not one.
 
     Raises:
         UnsupportedError: it is frozen, so that its weights are constants without names.

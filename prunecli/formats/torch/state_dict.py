@@ -158,7 +158,7 @@ class _Finder:
                 )
 
     def _aside(self, node: Node) -> Mapping[object, str]:
-        """Return, by their edges, what lies in the state dict's place and is no part of it by its key.
+        """Return, by their edges, what lies in the state dict's place and is not a part of it by its key.
 
         An average beside which nothing holds weights is not an average of anything here.
         """

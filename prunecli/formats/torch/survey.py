@@ -44,7 +44,7 @@ class Survey:
         self.holders = self._look()
 
     def branches(self, node: Node) -> list[Branch]:
-        """Return what a node holds; where one key has two values, only the last is there for who loads it."""
+        """Return what a node holds; where one key has two values, only the last is there when it is loaded."""
         branches = self.tree.branches(node)
         seen: set[tuple[int, Node]] = set()
         for branch in branches:

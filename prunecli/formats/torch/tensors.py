@@ -56,7 +56,7 @@ _PLAIN_TYPES = {("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torc
 class StorageRef:
     """A storage as a persistent id names it: its key, element type, number of elements, and device tag.
 
-    `partible` tells that the id has a sixth place, for a part of the storage, as all have in legacy files.
+    `partible` means that the id has a sixth place, for a part of the storage, as all have in legacy files.
     """
 
     key: str
@@ -128,7 +128,7 @@ class OpaqueTensor:
 
 
 def stranger(node: Node) -> OpaqueTensor | None:
-    """Read a node as one of torch's other tensors (sparse, quantised, a subclass, ...); None if it is none."""
+    """Read a node as one of torch's other tensors (sparse, quantised, a subclass, ...); None if it is not one."""
     call = _unwrap(node)
     if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
         return None
@@ -247,7 +247,7 @@ def _window(node: Persistent, storage: StorageRef) -> tuple[int, int]:
 
 def _whole(node: Node) -> int:
     if type(node) is not int or not 0 <= node < 1 << 62:
-        raise DamagedError(f"{HERE}: a size, stride or offset is no whole number in range; the pickle is damaged")
+        raise DamagedError(f"{HERE}: a size, stride or offset is not a whole number in range; the pickle is damaged")
     return node
 
 

@@ -132,10 +132,10 @@ def _root(directory: Directory) -> str:
     if any(name.endswith("/python_version") for name in names) and not roots:
         raise UnsupportedError(f"{HERE} is a torch.package archive; save its state_dict() instead")
     if len(roots) != 1:
-        raise UnsupportedError(f"{HERE} is a zip file without one data.pkl; it is no torch checkpoint")
+        raise UnsupportedError(f"{HERE} is a zip file without one data.pkl; it is not a torch checkpoint")
     root = roots.pop()
     if any(not name.startswith(root) for name in names):
-        raise DamagedError(f"{HERE}: its zip holds records outside {show(root)}; it is no torch checkpoint")
+        raise DamagedError(f"{HERE}: its zip holds records outside {show(root)}; it is not a torch checkpoint")
     return root
 
 

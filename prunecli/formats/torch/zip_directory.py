@@ -28,7 +28,7 @@ _LEVEL = 0x0006
 _IS_FOLDER = 0x10
 _DESCRIPTOR = 24
 _PADDING = 128
-"""Bytes of extra fields in a local header that are no surprise: torch aligns payloads to 64."""
+"""Bytes of extra fields in a local header that are expected: torch aligns payloads to 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Directory:
 
 
 def looks_like_zip(head: bytes) -> bool:
-    """Tell from the first bytes of a file."""
+    """Whether the first bytes of a file are those of this container."""
     return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
@@ -138,7 +138,7 @@ def _read_end64(source: Source, end_at: int) -> tuple[int, int, int, int, int, i
 
 
 def _headers(central: bytes) -> Iterator[tuple[int, int]]:
-    """Tell where the records' local headers will be looked at, and the descriptors that may stand before these."""
+    """Yield where the records' local headers will be looked at, and the descriptors that may stand before these."""
     at = 0
     while at + _CENTRAL.size <= len(central):
         fields = _CENTRAL.unpack_from(central, at)

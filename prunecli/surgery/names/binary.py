@@ -30,7 +30,7 @@ _seen: dict[int, tuple["weakref.ref[ByteSource]", _Known]] = {}
 
 
 def is_binary(checkpoint: Layout, tensor: TensorInfo) -> bool:
-    """Tell whether all elements of a tensor are 0 or 1.
+    """Return whether all elements of a tensor are 0 or 1.
 
     Booleans are, without a look. Of others a block is held at a time. Where too many tensors share their memory to look
     at each, it is not known, and the answer is no.

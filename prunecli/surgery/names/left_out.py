@@ -72,11 +72,11 @@ def passed_over(checkpoint: Layout, parameters: Mapping[str, Parameter], choices
     if not any(choice.by_pattern for choice in choices):
         return PassedOver()
     chosen = {parameter.name for choice in choices for parameter in choice.taken}
-    told = {name for choice in choices for name in choice.passed}
+    passed = {name for choice in choices for name in choice.passed}
     excluded = {name for choice in choices for name in choice.excluded}
-    told |= {name for name, each in parameters.items() if each.role in _WEIGHTS and name not in excluded}
+    passed |= {name for name, each in parameters.items() if each.role in _WEIGHTS and name not in excluded}
     taken = {_place(parameters[name].weight) for name in chosen}
-    inside = [_Item(each.weight, each.role) for name, each in parameters.items() if name in told - chosen]
+    inside = [_Item(each.weight, each.role) for name, each in parameters.items() if name in passed - chosen]
     beside = [item for item in _beside(checkpoint, taken) if item.role in _BESIDE]
     return PassedOver(_summed_up([*inside, *beside], taken), _bytes_of_all(checkpoint))
 

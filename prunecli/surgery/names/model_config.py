@@ -59,8 +59,8 @@ def vocabularies(config: Mapping[str, Any]) -> frozenset[int]:
 
 def may_tie(config: Mapping[str, Any]) -> bool:
     """Whether the embeddings may be tied: some configuration says so, or none that has a vocabulary says otherwise."""
-    told = [each.get("tie_word_embeddings") for each in _within(config) if each is config or any(_sizes(each))]
-    return True in told or False not in told
+    settings = [each.get("tie_word_embeddings") for each in _within(config) if each is config or any(_sizes(each))]
+    return True in settings or False not in settings
 
 
 def _within(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -206,17 +206,17 @@ def _matching(names: _Names, pattern: str, option: str) -> list[str]:
 
 
 def matcher(pattern: str) -> Callable[[str], object]:
-    """Return what tells whether a glob, or `re:REGEX`, matches all of a name.
+    """Compile a glob or `re:REGEX` into a predicate that matches whole names.
 
     Raises:
-        UsageError: it is no regular expression.
+        UsageError: it is not a regular expression.
     """
     if not pattern.startswith(_REGEX):
         return re.compile(fnmatch.translate(pattern)).match
     try:
         return re.compile(pattern.removeprefix(_REGEX)).fullmatch
     except re.error as error:
-        raise UsageError(f"{show(pattern)} is no regular expression: {error}") from None
+        raise UsageError(f"{show(pattern)} is not a regular expression: {error}") from None
 
 
 def _nearest(parameters: Mapping[str, Parameter], pattern: str) -> str:

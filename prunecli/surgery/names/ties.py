@@ -28,7 +28,7 @@ def find_ties(
     *,
     untie: bool = False,
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Find who shares elements with each selected parameter; return its stream's name and its partners.
+    """Return, for each selected parameter, the name of its stream and the parameters that share its elements.
 
     Its equals among those that are `stored_twice` are partners as well. With `untie`, only those that are selected too
     are; `remedy` is what messages offer for the others.

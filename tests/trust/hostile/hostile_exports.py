@@ -136,7 +136,7 @@ def one_record_of_two_types() -> bytes:
     return _archive({"w": _ENTRY, "x": {**_ENTRY, "tensor_meta": {**_META, "dtype": 4}}})
 
 
-@_damaged("is no JSON")
+@_damaged("is not JSON")
 def a_configuration_too_deep() -> bytes:
     return _archive(more={"data/weights/model_weights_config.json": b"[" * 100_000})
 

@@ -114,29 +114,29 @@ def forty_levels(folder: Path) -> None:
     folder_of(folder).joinpath(*"x" * 40).mkdir(parents=True)
 
 
-@_folder(3, "is no regular file; take it out of the folder")
+@_folder(3, "is not a regular file; take it out of the folder")
 def a_pipe(folder: Path) -> None:
     os.mkfifo(folder_of(folder) / "pipe")
 
 
-@_folder(3, "is no regular file; take it out of the folder")
+@_folder(3, "is not a regular file; take it out of the folder")
 def a_pipe_in_the_place_of_a_shard(folder: Path) -> None:
     os.mkfifo(_spoilt(folder))
 
 
-@_folder(3, "is no regular file; take it out of the folder")
+@_folder(3, "is not a regular file; take it out of the folder")
 def a_pipe_in_the_place_of_the_index(folder: Path) -> None:
     (folder_of(folder) / "model.safetensors.index.json").unlink()
     os.mkfifo(folder / "model.safetensors.index.json")
 
 
-@_folder(3, "is no regular file; take it out of the folder")
+@_folder(3, "is not a regular file; take it out of the folder")
 def a_pipe_in_the_place_of_metadata(folder: Path) -> None:
     folder.mkdir()
     os.mkfifo(folder / ".metadata")
 
 
-@_folder(3, "is no regular file; take it out of the folder")
+@_folder(3, "is not a regular file; take it out of the folder")
 def a_socket_in_it(folder: Path) -> None:
     folder_of(folder)
     with socket.socket(socket.AF_UNIX) as bound:

@@ -18,47 +18,47 @@ def _names(shard: object) -> dict[str, object]:
     return {"weight_map": {"a.weight": "one.safetensors", "b.weight": shard}}
 
 
-@_index(4, "is no JSON; it is damaged")
+@_index(4, "is not JSON; it is damaged")
 def no_byte(folder: Path) -> None:
     folder_of(folder, b"")
 
 
-@_index(4, "is no JSON; it is damaged")
+@_index(4, "is not JSON; it is damaged")
 def utf_16(folder: Path) -> None:
     folder_of(folder, json.dumps(_names("two.safetensors")).encode("utf-16"))
 
 
-@_index(4, "is no JSON; it is damaged")
+@_index(4, "is not JSON; it is damaged")
 def a_byte_order_mark(folder: Path) -> None:
     folder_of(folder, b"\xef\xbb\xbf" + json.dumps(_names("two.safetensors")).encode())
 
 
-@_index(4, "is no JSON; it is damaged")
+@_index(4, "is not JSON; it is damaged")
 def a_hundred_thousand_braces(folder: Path) -> None:
     folder_of(folder, b"{" * 100_000)
 
 
-@_index(4, "is no JSON; it is damaged|weight_map")
+@_index(4, "is not JSON; it is damaged|weight_map")
 def a_hundred_thousand_brackets(folder: Path) -> None:
     folder_of(folder, b"[" * 100_000)
 
 
-@_index(4, "is no JSON; it is damaged|weight_map")
+@_index(4, "is not JSON; it is damaged|weight_map")
 def a_hundred_thousand_brackets_that_close(folder: Path) -> None:
     folder_of(folder, b'{"weight_map": ' + b"[" * 100_000 + b"]" * 100_000 + b"}")
 
 
-@_index(4, "is no JSON; it is damaged")
+@_index(4, "is not JSON; it is damaged")
 def a_number_of_5000_digits(folder: Path) -> None:
     folder_of(folder, b'{"weight_map": {"a": ' + b"1" * 5000 + b"}}")
 
 
-@_index(4, "is no JSON object")
+@_index(4, "is not a JSON object")
 def a_list(folder: Path) -> None:
     folder_of(folder, b"[]")
 
 
-@_index(4, "is no JSON object")
+@_index(4, "is not a JSON object")
 def null(folder: Path) -> None:
     folder_of(folder, b"null")
 
@@ -108,43 +108,43 @@ def a_size_twice(folder: Path) -> None:
     folder_of(folder, b'{"weight_map": {"a": "x"}, "metadata": {"total_size": 1, "total_size": 1}}')
 
 
-@_index(5, r"names the shard \.\./outside.safetensors, which is no plain file name")
+@_index(5, r"names the shard \.\./outside.safetensors, which is not a plain file name")
 def up_and_out(folder: Path) -> None:
     (folder.parent / "outside.safetensors").write_bytes(tensors({"b.weight": tensors_entry()}, STORAGE[:8]))
     folder_of(folder, _names("../outside.safetensors"))
 
 
-@_index(5, "names the shard /etc/passwd, which is no plain file name")
+@_index(5, "names the shard /etc/passwd, which is not a plain file name")
 def an_absolute_path(folder: Path) -> None:
     folder_of(folder, _names("/etc/passwd"))
 
 
-@_index(5, "names the shard sub/two.safetensors, which is no plain file name")
+@_index(5, "names the shard sub/two.safetensors, which is not a plain file name")
 def a_path_into_a_folder_below(folder: Path) -> None:
     folder_of(folder, _names("sub/two.safetensors"))
 
 
-@_index(5, r"names the shard \./two.safetensors, which is no plain file name")
+@_index(5, r"names the shard \./two.safetensors, which is not a plain file name")
 def a_path_of_a_dot(folder: Path) -> None:
     folder_of(folder, _names("./two.safetensors"))
 
 
-@_index(5, "names the shard .., which is no plain file name")
+@_index(5, "names the shard .., which is not a plain file name")
 def the_folder_above(folder: Path) -> None:
     folder_of(folder, _names(".."))
 
 
-@_index(5, "which is no plain file name")
+@_index(5, "which is not a plain file name")
 def no_name(folder: Path) -> None:
     folder_of(folder, _names(""))
 
 
-@_index(5, "which is no plain file name")
+@_index(5, "which is not a plain file name")
 def a_backslash(folder: Path) -> None:
     folder_of(folder, _names("..\\two.safetensors"))
 
 
-@_index(5, r"names the shard two\\x00.safetensors, which is no plain file name")
+@_index(5, r"names the shard two\\x00.safetensors, which is not a plain file name")
 def a_nul(folder: Path) -> None:
     folder_of(folder, _names("two\0.safetensors"))
 

@@ -107,22 +107,22 @@ def file(folder: Path) -> None:
     distributed(folder, _set(_info, relative_path="__9_9.distcp"))
 
 
-@refused(5, "which is none of the folder's", family="distributed", kind=FOLDER)
+@refused(5, "which is outside the folder", family="distributed", kind=FOLDER)
 def parent(folder: Path) -> None:
     distributed(folder, _set(_info, relative_path="../out.distcp"))
 
 
-@refused(5, "which is none of the folder's", family="distributed", kind=FOLDER)
+@refused(5, "which is outside the folder", family="distributed", kind=FOLDER)
 def inner_parent(folder: Path) -> None:
     distributed(folder, _set(_info, relative_path="a/../../x"))
 
 
-@refused(5, "which is none of the folder's", family="distributed", kind=FOLDER)
+@refused(5, "which is outside the folder", family="distributed", kind=FOLDER)
 def absolute(folder: Path) -> None:
     distributed(folder, _set(_info, relative_path="/etc/passwd"))
 
 
-@refused(5, "which is none of the folder's", family="distributed", kind=FOLDER)
+@refused(5, "which is outside the folder", family="distributed", kind=FOLDER)
 def itself(folder: Path) -> None:
     distributed(folder, _set(_info, relative_path="."))
 
@@ -147,7 +147,7 @@ def huge_place(folder: Path) -> None:
     distributed(folder, lambda data: data.planner_data.update({"epoch": (10**5000,)}))
 
 
-@refused(4, "a name is missing or no text", family="distributed", kind=FOLDER)
+@refused(4, "a name is missing or not a string", family="distributed", kind=FOLDER)
 def no_name(folder: Path) -> None:
     distributed(folder, lambda data: data.state_dict_metadata.update({(): 1}))
 
@@ -177,7 +177,7 @@ def shifted(folder: Path) -> None:
     distributed(folder, lambda data: setattr(_info(data), "offset", _info(data).offset + 1))
 
 
-@refused(4, "no zip of torch.save", family="distributed", kind=FOLDER)
+@refused(4, "not a zip of torch.save", family="distributed", kind=FOLDER)
 def nothing(folder: Path) -> None:
     distributed(folder, _set(_info, length=0))
 

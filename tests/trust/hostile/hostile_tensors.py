@@ -117,37 +117,37 @@ def field_missing() -> bytes:
     return tensors({"w": {"dtype": "F32", "shape": [2]}}, bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def shape_nan() -> bytes:
     return tensors(b'{"w":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def shape_negative() -> bytes:
     return tensors({"w": tensors_entry(shape=[-2])}, bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def shape_twice_negative() -> bytes:
     return tensors({"w": tensors_entry(shape=[-2, -1])}, bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def shape_float() -> bytes:
     return tensors({"w": tensors_entry(shape=[2.0])}, bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def shape_bool() -> bytes:
     return tensors({"w": tensors_entry(shape=[True, 2])}, bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def shape_text() -> bytes:
     return tensors({"w": tensors_entry(shape="2")}, bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def shape_huge() -> bytes:
     return tensors({"w": tensors_entry(shape=[1 << 63])}, bytes(8))
 
@@ -162,37 +162,37 @@ def shape_huge_and_empty() -> bytes:
     return tensors({"w": tensors_entry(shape=[1 << 62, 1 << 62, 0], data_offsets=[0, 0])})
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def too_many_dimensions() -> bytes:
     return tensors({"w": tensors_entry(shape=[1] * 64 + [2])}, bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def offsets_nan() -> bytes:
     return tensors(b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[NaN,8]}}', bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def offsets_infinite() -> bytes:
     return tensors(b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,1e999]}}', bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def offsets_negative() -> bytes:
     return tensors({"w": tensors_entry(data_offsets=[-8, 0])}, bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def offsets_float() -> bytes:
     return tensors({"w": tensors_entry(data_offsets=[0, 8.0])}, bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def offsets_bool() -> bytes:
     return tensors({"w": tensors_entry(data_offsets=[False, 8])}, bytes(8))
 
 
-@refused(4, "no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not whole numbers", family="safetensors", kind=TENSORS)
 def offsets_three() -> bytes:
     return tensors({"w": tensors_entry(data_offsets=[0, 8, 16])}, bytes(8))
 
@@ -217,12 +217,12 @@ def half_a_byte() -> bytes:
     return tensors({"w": tensors_entry(dtype="F4", shape=[3], data_offsets=[0, 1])}, bytes(1))
 
 
-@refused(4, "its __metadata__ is no mapping from text to text", family="safetensors", kind=TENSORS)
+@refused(4, "its __metadata__ is not a mapping from strings to strings", family="safetensors", kind=TENSORS)
 def metadata_of_numbers() -> bytes:
     return tensors({"__metadata__": {"a": 1}})
 
 
-@refused(4, "its __metadata__ is no mapping from text to text", family="safetensors", kind=TENSORS)
+@refused(4, "its __metadata__ is not a mapping from strings to strings", family="safetensors", kind=TENSORS)
 def metadata_is_a_list() -> bytes:
     return tensors({"__metadata__": []})
 
@@ -313,7 +313,7 @@ def a_shape_of_infinity() -> bytes:
     return tensors(b'{"w":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,8]}}', bytes(8))
 
 
-@refused(4, "its __metadata__ is no mapping from text to text", family="safetensors", kind=TENSORS)
+@refused(4, "its __metadata__ is not a mapping from strings to strings", family="safetensors", kind=TENSORS)
 def metadata_that_are_a_text() -> bytes:
     return tensors({"__metadata__": "x", **_ONE}, bytes(8))
 
@@ -324,12 +324,12 @@ def metadata_that_are_null() -> bytes:
     return tensors({"__metadata__": None, **_ONE}, b"\0\0\x80?" * 2)
 
 
-@refused(4, "its __metadata__ is no mapping from text to text", family="safetensors", kind=TENSORS)
+@refused(4, "its __metadata__ is not a mapping from strings to strings", family="safetensors", kind=TENSORS)
 def metadata_of_null() -> bytes:
     return tensors({"__metadata__": {"a": None}, **_ONE}, bytes(8))
 
 
-@refused(4, "its __metadata__ is no mapping from text to text", family="safetensors", kind=TENSORS)
+@refused(4, "its __metadata__ is not a mapping from strings to strings", family="safetensors", kind=TENSORS)
 def metadata_within_metadata() -> bytes:
     return tensors({"__metadata__": {"a": {"b": "c"}}, **_ONE}, bytes(8))
 

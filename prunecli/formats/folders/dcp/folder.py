@@ -252,7 +252,7 @@ class _Opening:
         item, label = chunk.item, _label(self._path, chunk.item, entry.name)
         window = _window(self._sources[item.file], item, label)
         if not looks_like_zip(window.read(0, min(_MAGIC, window.size))):
-            raise UnsupportedError(f"{label} is no zip of torch.save; save the folder anew with torch's own format")
+            raise UnsupportedError(f"{label} is not a zip of torch.save; save the folder anew with torch's own format")
         inner = read_torch_zip(window, self._reading)
         found = inner.tensors.get("")
         if found is None or len(inner.tensors) + len(inner.carried) != 1:

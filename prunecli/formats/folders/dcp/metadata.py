@@ -243,7 +243,7 @@ class _MetadataReader:
         if not (isinstance(file, str) and _is_place(offset) and _is_place(length)):
             raise self._damaged(f"the place of {show(name)} is none")
         if file.startswith("/") or "\0" in file or any(part in ("", ".", "..") for part in file.split("/")):
-            raise UnsafeError(f"{HERE} names the file {show(file)}, which is none of the folder's")
+            raise UnsafeError(f"{HERE} names the file {show(file)}, which is outside the folder")
         return Item(file, offset, length)
 
     def _item(self, items: Mapping[_Where, Item], where: _Where) -> Item:
@@ -273,7 +273,7 @@ class _MetadataReader:
         found: dict[str, Node] = {}
         for entry in node.entries:
             if not isinstance(entry.key, str):
-                raise self._damaged("a name is missing or no text")
+                raise self._damaged("a name is missing or not a string")
             if entry.key in found:
                 raise self._damaged(f"{show(entry.key)} is there twice")
             found[entry.key] = entry.value
@@ -289,7 +289,7 @@ class _MetadataReader:
         """Return the state that an object of that class is built from."""
         function = node.function if isinstance(node, Call) else None
         if not isinstance(node, Call) or not isinstance(function, Global) or len(node.states) > 1:
-            raise self._damaged(f"where a {name} should be, there is none")
+            raise self._damaged(f"where a {name} should be, there is nothing of the kind")
         if function.module not in modules or function.name != name:
             raise self._damaged(f"where a {name} should be, there is {show(function.name, 60)}")
         return node.states[0] if node.states else DictNode()
