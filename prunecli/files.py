@@ -22,7 +22,7 @@ from prunecli.surgery.names.inventory import InventoryEntry
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import checkpoint_location, destination_of, selection_of
 from prunecli.surgery.report.gates import check_gates, parse_gate
-from prunecli.surgery.report.measure import Report
+from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Progress
 from prunecli.surgery.run.resume import Run
 from prunecli.surgery.verify import Verification, check_verification, verify_checkpoint

@@ -124,7 +124,7 @@ def test_errors_have_the_words_of_python(model: Path) -> None:
         ({"params": "*", "amount": 0.5, "recipe": "r.toml"}, "recipe and params both"),
     ):
         with pytest.raises(PrunecliError) as caught:
-            files.apply(model, **arguments)  # type: ignore[arg-type]
+            files.apply(model, **arguments)
         assert words in str(caught.value)
         assert "--" not in str(caught.value)
     assert sorted(model.parent.iterdir()) == before
