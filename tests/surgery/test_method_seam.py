@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from rank_threads import by_ranks
 from spread_zoo import contents
-from surgery_zoo import ask
+from surgery_zoo import BLOCK, ask
 from torch import Tensor, nn
 from toy_methods import TOYS, First
 
@@ -204,6 +204,16 @@ def test_on_a_masked_file_only_what_is_left_counts(
     keep = oracle(name, state, before)
     check(name, state, loaded(tmp_path / "out.pt"), keep, baked=baked)
     check_report(report, name, before, keep)
+
+
+@pytest.mark.parametrize("granule", [7, BLOCK + 9, 3 * BLOCK])
+def test_candidates_are_counted_by_the_blocks_that_a_method_sees(
+    granule: int, masked: tuple[Path, dict[str, Tensor], Keep], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source, state, before = masked
+    monkeypatch.setattr(First, "granule", lambda self, target: granule)
+    prune(source, tmp_path / "out.pt", request("first"), Run(2))
+    check("first", state, loaded(tmp_path / "out.pt"), oracle("first", state, before), baked=False)
 
 
 @pytest.mark.parametrize("name", TOYS)

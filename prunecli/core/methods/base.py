@@ -21,8 +21,8 @@ __all__ = ["Block", "Choice", "Method", "Scan", "Target", "TargetGroup"]
 class Target:
     """A tensor to prune: all that is known before its values are read. Tied parameters are one target.
 
-    `key` is its canonical name, `name` the one for messages; `candidates` elements are still unpruned, `before[b]` of
-    them before block b. Without `before`, all elements are candidates.
+    `key` is its canonical name, `name` the one for messages; `candidates` elements are still unpruned, `before[index]`
+    of them before the block of that number. Without `before`, all elements are candidates.
     """
 
     key: str

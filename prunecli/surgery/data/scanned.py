@@ -81,7 +81,8 @@ class CandidateCounter:
 
     def count(self) -> CandidateCount:
         """Return the sum of all blocks."""
-        blocks = [self._blocks[index] for index in sorted(self._blocks)]
+        none = 0, True, b""  # a block that lies within a granule that began before it is empty
+        blocks = [self._blocks.get(index, none) for index in range(max(self._blocks, default=-1) + 1)]
         ends = np.cumsum([count for count, _, _ in blocks], dtype=np.int64).tolist()
         digest = hashlib.sha256(b"".join(leaf for _, _, leaf in blocks)).hexdigest()
         return CandidateCount(ends[-1] if ends else 0, [0, *ends[:-1]], all(each for _, each, _ in blocks), digest)

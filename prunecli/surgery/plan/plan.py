@@ -159,7 +159,7 @@ def plan_parameters(
     check = check_baked_masks if prune.remove else check_shared_masks
     check(checkpoint, parameters, ties)
     ties = {name: (prune.key_prefix + key, partners) for name, (key, partners) in ties.items()}
-    planned = yield from _counted(selected, ties, zeros_are_pruned=prune.zeros_are_pruned)
+    planned = yield from _counted(selected, ties, parse_method(prune.method), zeros_are_pruned=prune.zeros_are_pruned)
     return planned, stored_twice
 
 
@@ -224,7 +224,7 @@ def _bake_steps(checkpoint: Layout, selection: Selection | None) -> Steps[Plan]:
     stored_twice = find_stored_twice(checkpoint, parameters)
     ties = find_ties(checkpoint, parameters, selected, CLONE, stored_twice)
     check_baked_masks(checkpoint, parameters, ties)
-    found = yield from _counted(selected, ties, zeros_are_pruned=False)
+    found = yield from _counted(selected, ties)
     planned = {each.parameter.name: each for each in found}
     passed = masks_left(checkpoint, parameters, planned)
     return Plan("remove", parameters, planned, bake=True, stored_twice=stored_twice, passed=passed)
@@ -242,24 +242,31 @@ def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter]) -> None:
 
 
 def _counted(
-    selected: Sequence[Parameter], ties: Mapping[str, tuple[str, tuple[str, ...]]], *, zeros_are_pruned: bool
+    selected: Sequence[Parameter],
+    ties: Mapping[str, tuple[str, tuple[str, ...]]],
+    method: Method | None = None,
+    *,
+    zeros_are_pruned: bool = False,
 ) -> Steps[list[PlannedParameter]]:
-    """Count the candidates of parameters: all elements of those without a mask, without reading any."""
-    counters = {
-        parameter.name: CandidateCounter() for parameter in selected if parameter.mask is not None or zeros_are_pruned
-    }
-    if counters:
-        by_name = {parameter.name: parameter for parameter in selected}
-        yield [BlockScan(by_name[name], counter, zeros_are_pruned) for name, counter in counters.items()]
+    """Count the candidates of parameters, by blocks of the method: all elements of those without a mask, unread."""
+    targets, counters, scans = {}, {}, []
+    for parameter in selected:
+        name, weight = parameter.name, parameter.weight
+        target = targets[name] = Target(ties[name][0], name, weight.shape, weight.dtype.name, weight.elements)
+        if parameter.mask is not None or zeros_are_pruned:
+            counters[name] = CandidateCounter()
+            granule = method.granule(target) if method else 1
+            scans.append(BlockScan(parameter, counters[name], zeros_are_pruned, granule=granule))
+    if scans:
+        yield scans
     planned = []
     for parameter in selected:
-        weight, name = parameter.weight, parameter.name
-        count = counters[name].count() if name in counters else CandidateCount(weight.elements)
+        name, target = parameter.name, targets[parameter.name]
+        count = counters[name].count() if name in counters else CandidateCount(target.candidates)
         if not count.binary:
             check_scalable(parameter)
-        key, tied_to = ties[name]
-        target = Target(key, name, weight.shape, weight.dtype.name, count.candidates, count.before)
-        planned.append(PlannedParameter(parameter, target, tied_to, count.digest, count.binary))
+        target = replace(target, candidates=count.candidates, before=count.before)
+        planned.append(PlannedParameter(parameter, target, ties[name][1], count.digest, count.binary))
     _check_tied_masks(planned)
     return planned
 
