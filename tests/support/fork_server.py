@@ -32,7 +32,7 @@ from typing import Any
 
 from prunecli.cli.app import run
 
-_EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.pt"
+_EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits.pt"
 _ANSWER = struct.Struct("=iqq")
 
 

@@ -12,13 +12,15 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["Child", "Ended", "in_shell", "prunecli", "python"]
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).resolve().parent
+_STARTING = threading.Lock()
 
 
 _USAGE = struct.Struct("=iqq")
@@ -80,7 +82,9 @@ class Child:
 
     def __init__(self, program: str, arguments: Sequence[str], folder: Path, streams: Sequence[int]) -> None:
         self._server = socket.socket(socket.AF_UNIX)
-        self._server.connect(_server())
+        with _STARTING:
+            place = _server()
+        self._server.connect(place)
         words = [b"-c", program.encode(), *map(os.fsencode, arguments)]
         request = marshal.dumps((os.fsencode(folder), 0o022, dict(os.environb), words))
         data = len(request).to_bytes(4, "little") + request
