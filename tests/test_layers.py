@@ -22,7 +22,7 @@ _ALLOWED = {
     "__main__": {"cli", "errors", "terms"},
     "__init__": {"modules", "errors", "terms"},
 }
-_ORDER = ["roles", "names", "data", "plan", "run", "report", "compare", "replay", "verify", "rewrite_folder", "rewrite"]
+_ORDER = ["roles", "names", "data", "plan", "run", "report", "compare", "replay", "verify", "rewrite"]
 _ORDER += ["places", "apply", "jobs"]
 """The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""
 _FOLDERS = {

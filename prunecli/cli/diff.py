@@ -8,7 +8,7 @@ from prunecli.errors import UsageError
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint
-from prunecli.formats.outputs.output import Output, write_output
+from prunecli.formats.outputs.output import FileOutput, write_output
 from prunecli.reporting.comparison import WRITERS
 from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.output import ReportOutput
@@ -28,7 +28,7 @@ class Diff:
 
     baseline: Location | None
     format: ReportFormat
-    target: Output | None
+    target: FileOutput | None
     allow_changes: bool
 
     def compare(self, checkpoint: AnyCheckpoint, reading: ReadOptions, selection: Selection | None, run: Run) -> None:

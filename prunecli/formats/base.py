@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
@@ -233,6 +235,15 @@ class PassthroughFile:
     name: str
     path: Location
     size: int
+
+    @property
+    def state(self) -> tuple[int, int] | None:
+        """What changes when the file does; None behind a URL, where it is always fetched again."""
+        if isinstance(self.path, Path):
+            with suppress(OSError):  # reading it will say what is wrong
+                status = self.path.stat()
+                return status.st_size, status.st_mtime_ns
+        return None
 
 
 class AnyCheckpoint(Layout, Protocol):

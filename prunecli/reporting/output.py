@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from prunecli.errors import UsageError
-from prunecli.formats.outputs.output import Output, check_output, write_output
+from prunecli.formats.outputs.output import FileOutput, check_output, write_output
 from prunecli.reporting.format import form_of, rendered
 from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.plot import check_plot, draw
@@ -20,8 +20,8 @@ class ReportOutput:
 
     format: ReportFormat
     table: TableOptions
-    target: Output | None
-    figure: tuple[Output, str] | None
+    target: FileOutput | None
+    figure: tuple[FileOutput, str] | None
 
     @property
     def pictures(self) -> bool:

@@ -219,7 +219,7 @@ def test_what_holds_no_checkpoint_is_never_replaced(refused: Refusal, m: Path) -
 
 def test_a_file_is_not_replaced_by_a_folder(refused: Refusal, m: Path) -> None:
     line = refused(6, "apply", "m", *BAKE, "-o", "model.pt", "--force")
-    assert line == "cannot write model.pt: it is no folder, and the checkpoint is one; name another"
+    assert line == "cannot write model.pt: it is not a folder, and the checkpoint is one; name another"
 
 
 def test_what_git_keeps_in_a_folder_is_never_lost(refused: Refusal, m: Path) -> None:

@@ -18,10 +18,10 @@ WRITER = """
 import os, signal, sys, time
 from pathlib import Path
 from prunecli.cli.signals import Interrupted, die_of, interruptible
-from prunecli.formats.outputs.file import check_target, new_file
+from prunecli.formats.outputs.file import check_file, new_file
 
 def write(path):
-    with new_file(check_target(path, force=True), 1 << 20) as fd:
+    with new_file(check_file(path, force=True), 1 << 20) as fd:
         os.pwrite(fd, b"x" * 1000, 0)
         print("writing", flush=True)
         time.sleep(30)
@@ -85,14 +85,14 @@ def test_a_signal_at_any_moment(tmp_path: Path) -> None:
     """Forked writers are hit after a random delay: no temp file stays, and what is there is whole."""
     program = """
 import random
-from prunecli.formats.outputs.file import write_small
+from prunecli.formats.outputs.output import write_output
 folder, data = Path(sys.argv[1]), b"y" * 5000
 
 def forever():
     path = folder / "model.pt"
     while True:
         path.unlink(missing_ok=True)
-        write_small(check_target(path, force=False), data)
+        write_output(check_file(path, force=False), data)
 
 for turn in range(150):
     ready, tell = os.pipe()

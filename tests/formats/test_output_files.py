@@ -17,7 +17,8 @@ import pytest
 
 from prunecli.errors import OutputError
 from prunecli.formats.outputs import temp_files
-from prunecli.formats.outputs.file import Target, check_target, new_file, write_small
+from prunecli.formats.outputs.file import LocalFile, check_file, new_file
+from prunecli.formats.outputs.output import write_output
 
 OLD, NEW = b"old" * 1000, b"new" * 5000
 NOBODY = 65534
@@ -52,7 +53,7 @@ def dead_pid() -> int:
     return process.pid
 
 
-def fill(target: Target, then: Callable[[], object]) -> None:
+def fill(target: LocalFile, then: Callable[[], object]) -> None:
     """Write, and let something happen before the file gets its name."""
     with new_file(target, None) as fd:
         os.write(fd, NEW)
@@ -65,25 +66,25 @@ def throw(error: BaseException) -> None:
 
 def refused(path: Path, words: str, *, force: bool = False, source: os.stat_result | None = None) -> None:
     with pytest.raises(OutputError, match=words) as caught:
-        check_target(path, force=force, source=source)
+        check_file(path, force=force, source=source)
     assert caught.value.exit_code == 6
     assert "\n" not in str(caught.value)
 
 
-# What check_target refuses
+# What check_file refuses
 
 
 def test_existing_output_is_refused_unless_forced(out: Path) -> None:
     out.write_bytes(OLD)
     refused(out, "exists; .*--force")
-    assert check_target(out, force=True).replaces
+    assert check_file(out, force=True).mode == out.stat().st_mode & 0o777
 
 
 def test_the_input_as_output_has_a_message_of_its_own(out: Path) -> None:
     out.write_bytes(OLD)
     (out.parent / "other").hardlink_to(out)
     refused(out.parent / "other", "is the input itself; .*--force", source=out.stat())
-    assert check_target(out, force=True, source=out.stat()).replaces
+    assert check_file(out, force=True, source=out.stat()).replaces_input
 
 
 def test_another_file_than_the_input_just_exists(out: Path) -> None:
@@ -107,9 +108,9 @@ def test_stdout_by_path_is_refused_even_where_it_is_a_regular_file(tmp_path: Pat
     (tmp_path / "link").symlink_to("/dev/stdout")
     program = (
         "import sys; from pathlib import Path; from prunecli.errors import OutputError\n"
-        "from prunecli.formats.outputs.file import check_target\n"
+        "from prunecli.formats.outputs.file import check_file\n"
         "for name in sys.argv[1:]:\n"
-        "    try: check_target(Path(name), force=True)\n"
+        "    try: check_file(Path(name), force=True)\n"
         "    except OutputError as exc: print(exc)\n"
     )
     paths = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", str(tmp_path / "link")]
@@ -159,9 +160,9 @@ def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
     (tmp_path / "second").symlink_to("there/model.pt")
     (tmp_path / "first").symlink_to(tmp_path / "second")
     refused(tmp_path / "first", "first exists")
-    target = check_target(tmp_path / "first", force=True)
+    target = check_file(tmp_path / "first", force=True)
     assert (target.path, target.final) == (tmp_path / "first", folder / "model.pt")
-    write_small(target, NEW)
+    write_output(target, NEW)
     assert (folder / "model.pt").read_bytes() == NEW
     assert names(tmp_path) == ["first", "second", "there"]
     assert (tmp_path / "first").is_symlink()
@@ -170,7 +171,7 @@ def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
 
 def test_a_dangling_link_creates_its_target_if_there_is_a_folder_for_it(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("new.pt")
-    write_small(check_target(tmp_path / "link", force=False), NEW)
+    write_output(check_file(tmp_path / "link", force=False), NEW)
     assert (tmp_path / "new.pt").read_bytes() == NEW
     assert (tmp_path / "link").is_symlink()
     (tmp_path / "lost").symlink_to("none/new.pt")
@@ -185,7 +186,7 @@ def test_a_dangling_link_creates_its_target_if_there_is_a_folder_for_it(tmp_path
 @pytest.mark.parametrize("size", [None, len(NEW)])
 @pytest.mark.parametrize("force", [False, True])
 def test_a_new_file(out: Path, size: int | None, force: bool) -> None:
-    target = check_target(out, force=force)
+    target = check_file(out, force=force)
     with new_file(target, size) as fd:
         [temp] = names(out.parent)
         assert stat.S_IMODE(os.fstat(fd).st_mode) == 0o600
@@ -202,9 +203,9 @@ def test_a_new_file(out: Path, size: int | None, force: bool) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", NEW])
 def test_a_report(out: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:1000]))  # a short write is no error
-    write_small(check_target(out, force=False), data)
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:1000], at))  # a short write is no error
+    write_output(check_file(out, force=False), data)
     assert out.read_bytes() == data
 
 
@@ -216,7 +217,7 @@ def test_the_disk_is_reserved_where_the_file_system_can(out: Path, monkeypatch: 
         raise OSError(errno.EOPNOTSUPP, "no")
 
     monkeypatch.setattr(os, "posix_fallocate", unsupported)
-    with new_file(check_target(out, force=False), 12345):
+    with new_file(check_file(out, force=False), 12345):
         pass
     assert calls == [(0, 12345)]
     assert out.stat().st_size == 12345
@@ -225,7 +226,7 @@ def test_the_disk_is_reserved_where_the_file_system_can(out: Path, monkeypatch: 
 def test_long_names(tmp_path: Path) -> None:
     out = tmp_path / ("é" * 127)
     old = leftover(out, dead_pid())
-    with new_file(check_target(out, force=False), 1):
+    with new_file(check_file(out, force=False), 1):
         assert not old.exists()
         [temp] = names(tmp_path)
         assert len(os.fsencode(temp)) < 143
@@ -234,7 +235,7 @@ def test_long_names(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     out = tmp_path / os.fsdecode(b"a\xff.pt")
-    write_small(check_target(out, force=False), NEW)
+    write_output(check_file(out, force=False), NEW)
     assert names(tmp_path) == [out.name]
 
 
@@ -249,7 +250,7 @@ def test_a_new_file_obeys_the_umask(
     umask(mask)
     if not proc:
         monkeypatch.setattr(Path, "read_text", lambda self: "")
-    write_small(check_target(out, force=False), NEW)
+    write_output(check_file(out, force=False), NEW)
     assert stat.S_IMODE(out.stat().st_mode) == 0o666 & ~mask
     assert umask(mask) == mask
 
@@ -265,7 +266,7 @@ def test_proc_tells_the_umask_without_setting_it(umask: Callable[[int], int], mo
 def test_a_replaced_file_keeps_its_mode(out: Path, umask: Callable[[int], int], mode: int) -> None:
     out.write_bytes(OLD)
     out.chmod(mode | stat.S_ISUID | stat.S_ISVTX)
-    write_small(check_target(out, force=True), NEW)
+    write_output(check_file(out, force=True), NEW)
     assert out.read_bytes() == NEW
     assert stat.S_IMODE(out.stat().st_mode) == mode
 
@@ -274,7 +275,7 @@ def test_a_replaced_file_keeps_its_mode(out: Path, umask: Callable[[int], int], 
 def test_a_replaced_file_keeps_its_owner(out: Path) -> None:
     out.write_bytes(OLD)
     os.chown(out, 1234, 4321)
-    write_small(check_target(out, force=True), NEW)
+    write_output(check_file(out, force=True), NEW)
     assert (out.stat().st_uid, out.stat().st_gid) == (1234, 4321)
 
 
@@ -283,13 +284,13 @@ def test_an_owner_that_cannot_be_kept_opens_the_file_to_nobody_else(
     out: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     out.write_bytes(OLD)
-    target = Target(out, out, 0o664, owner=(1234, 4321), replaces=True, force=True)
+    target = LocalFile(out, out, 0o664, owner=(1234, 4321), force=True)
 
     def no_chown(fd: int, user: int, group: int) -> None:
         raise OSError(number, "no")
 
     monkeypatch.setattr(os, "fchown", no_chown)
-    write_small(target, NEW)
+    write_output(target, NEW)
     assert stat.S_IMODE(out.stat().st_mode) == 0o644
 
 
@@ -298,13 +299,13 @@ def test_a_file_system_without_modes_is_good_enough(out: Path, monkeypatch: pyte
         raise PermissionError(errno.EPERM, "no")
 
     monkeypatch.setattr(os, "fchmod", no_chmod)
-    write_small(check_target(out, force=False), NEW)
+    write_output(check_file(out, force=False), NEW)
     assert out.read_bytes() == NEW
 
 
 # Failures: the old output is byte-identical, nothing is left, one line tells why
 
-CALLS = ["open", "statvfs", "posix_fallocate", "ftruncate", "write", "fchown", "fchmod", "fsync", "close"]
+CALLS = ["open", "statvfs", "posix_fallocate", "ftruncate", "pwrite", "fchown", "fchmod", "fsync", "close"]
 NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS]
 
 
@@ -330,7 +331,7 @@ def fail_once(patch: pytest.MonkeyPatch, owner: object, call: str, number: int) 
 def test_a_failing_call(out: Path, monkeypatch: pytest.MonkeyPatch, force: bool, call: str, number: int) -> None:
     if force:
         out.write_bytes(OLD)
-    target = check_target(out, force=force)
+    target = check_file(out, force=force)
     with monkeypatch.context() as patch:
         if call == "publish":
             owner, call = (Path, "replace") if force else (os, "link")
@@ -338,7 +339,7 @@ def test_a_failing_call(out: Path, monkeypatch: pytest.MonkeyPatch, force: bool,
             owner = os
         failed = fail_once(patch, owner, call, number)
         with pytest.raises(OutputError) as caught:
-            write_small(target, NEW)
+            write_output(target, NEW)
     assert failed == [number]
     assert caught.value.exit_code == 6
     message = str(caught.value)
@@ -354,7 +355,7 @@ def test_a_failing_call(out: Path, monkeypatch: pytest.MonkeyPatch, force: bool,
 def test_other_exceptions_clean_up_and_go_on(out: Path, error: BaseException, force: bool) -> None:
     if force:
         out.write_bytes(OLD)
-    target = check_target(out, force=force)
+    target = check_file(out, force=force)
     with pytest.raises(type(error)) as caught:
         fill(target, lambda: throw(error))
     assert caught.value is error
@@ -363,7 +364,7 @@ def test_other_exceptions_clean_up_and_go_on(out: Path, error: BaseException, fo
 
 
 def test_an_error_of_another_file_is_not_told_as_ours(out: Path) -> None:
-    with pytest.raises(FileNotFoundError), new_file(check_target(out, force=False), None):
+    with pytest.raises(FileNotFoundError), new_file(check_file(out, force=False), None):
         (out.parent / "shard").read_bytes()
     assert names(out.parent) == []
 
@@ -380,7 +381,7 @@ def test_an_interrupt_of_the_clean_up_leaves_nothing(out: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "unlink", struck)
     with pytest.raises(KeyboardInterrupt):
-        write_small(check_target(out, force=False), NEW)
+        write_output(check_file(out, force=False), NEW)
     assert names(out.parent) == ["model.pt"]
     assert out.read_bytes() == NEW
 
@@ -388,7 +389,7 @@ def test_an_interrupt_of_the_clean_up_leaves_nothing(out: Path, monkeypatch: pyt
 def test_more_than_the_disk_has_is_refused_at_once(out: Path) -> None:
     with (
         pytest.raises(OutputError, match=r"needs 1152921504606846976 bytes, its disk has \d+; free some"),
-        new_file(check_target(out, force=False), 1 << 60),
+        new_file(check_file(out, force=False), 1 << 60),
     ):
         pytest.fail("the block ran")
     assert names(out.parent) == []
@@ -399,19 +400,19 @@ def test_only_root_counts_on_the_reserve(out: Path, monkeypatch: pytest.MonkeyPa
     disk = SimpleNamespace(f_frsize=1, f_blocks=1 << 40, f_bfree=len(NEW), f_bavail=len(NEW) - 1)
     monkeypatch.setattr(os, "statvfs", lambda fd: disk)
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    target = check_target(out, force=False)
+    target = check_file(out, force=False)
     if fits:
-        write_small(target, NEW)
+        write_output(target, NEW)
         assert out.read_bytes() == NEW
     else:
         with pytest.raises(OutputError, match="free some"):
-            write_small(target, NEW)
+            write_output(target, NEW)
 
 
 def test_a_file_system_that_tells_no_sizes(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = SimpleNamespace(f_frsize=4096, f_blocks=0, f_bfree=0, f_bavail=0)
     monkeypatch.setattr(os, "statvfs", lambda fd: disk)
-    write_small(check_target(out, force=False), NEW)
+    write_output(check_file(out, force=False), NEW)
     assert out.read_bytes() == NEW
 
 
@@ -421,10 +422,10 @@ def test_a_limit_on_file_sizes(out: Path, size: int | None) -> None:
     program = (
         "import os, resource, sys; from pathlib import Path\n"
         "from prunecli.errors import OutputError\n"
-        "from prunecli.formats.outputs.file import check_target, new_file\n"
+        "from prunecli.formats.outputs.file import check_file, new_file\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
         "try:\n"
-        f"    with new_file(check_target(Path(sys.argv[1]), force=True), {size}) as fd:\n"
+        f"    with new_file(check_file(Path(sys.argv[1]), force=True), {size}) as fd:\n"
         "        while True: os.write(fd, bytes(1 << 15))\n"
         "except OutputError as exc:\n"
         "    sys.stdout.write(str(exc)); sys.exit(exc.exit_code)\n"
@@ -454,9 +455,9 @@ def test_the_folder_is_synced(out: Path, monkeypatch: pytest.MonkeyPatch, number
     monkeypatch.setattr(os, "fsync", fsync)
     if fails:
         with pytest.raises(OutputError, match="is written, but its folder not synced"):
-            write_small(check_target(out, force=False), NEW)
+            write_output(check_file(out, force=False), NEW)
     else:
-        write_small(check_target(out, force=False), NEW)
+        write_output(check_file(out, force=False), NEW)
     assert folders == [1]
     assert out.read_bytes() == NEW
 
@@ -465,7 +466,7 @@ def test_the_folder_is_synced(out: Path, monkeypatch: pytest.MonkeyPatch, number
 
 
 def test_a_file_that_appeared_meanwhile_is_left_alone(out: Path) -> None:
-    target = check_target(out, force=False)
+    target = check_file(out, force=False)
     with pytest.raises(OutputError, match=r"appeared meanwhile; .*--force"):
         fill(target, lambda: out.write_bytes(OLD))
     assert out.read_bytes() == OLD
@@ -481,9 +482,9 @@ def test_a_file_system_without_hard_links(
         raise OSError(number, "no")
 
     monkeypatch.setattr(os, "link", no_link)
-    target = check_target(out, force=False)
+    target = check_file(out, force=False)
     if not appears:
-        write_small(target, NEW)
+        write_output(target, NEW)
     else:
         with pytest.raises(OutputError, match="appeared meanwhile"), new_file(target, None):
             out.write_bytes(OLD)
@@ -493,11 +494,11 @@ def test_a_file_system_without_hard_links(
 
 @pytest.mark.parametrize("force", [False, True])
 def test_two_writers(out: Path, force: bool) -> None:
-    targets = [check_target(out, force=force) for _ in range(2)]
+    targets = [check_file(out, force=force) for _ in range(2)]
     barrier = threading.Barrier(2, timeout=30)
     told: list[OutputError] = []
 
-    def write(target: Target, data: bytes) -> None:
+    def write(target: LocalFile, data: bytes) -> None:
         try:
             with new_file(target, len(data)) as fd:
                 barrier.wait()
@@ -521,7 +522,7 @@ def test_two_writers(out: Path, force: bool) -> None:
 
 def test_leftovers_of_dead_runs_are_removed(out: Path) -> None:
     gone = [leftover(out, dead_pid()), leftover(out, os.getpid()), leftover(out, os.getppid(), "0badb007")]
-    write_small(check_target(out, force=False), NEW)
+    write_output(check_file(out, force=False), NEW)
     assert not any(path.exists() for path in gone)
     assert names(out.parent) == ["model.pt"]
 
@@ -537,7 +538,7 @@ def test_what_is_not_ours_or_alive_is_kept(out: Path) -> None:
     ]
     for path in kept:
         path.touch()
-    write_small(check_target(out, force=False), NEW)
+    write_output(check_file(out, force=False), NEW)
     assert all(path.exists() for path in kept)
 
 
@@ -547,12 +548,12 @@ def test_a_pid_of_another_user_is_alive(out: Path, monkeypatch: pytest.MonkeyPat
 
     kept = leftover(out, dead_pid())
     monkeypatch.setattr(os, "kill", forbidden)
-    write_small(check_target(out, force=False), NEW)
+    write_output(check_file(out, force=False), NEW)
     assert kept.exists()
 
 
 def test_own_files_in_flight_are_kept(out: Path) -> None:
-    target = check_target(out, force=False)
+    target = check_file(out, force=False)
 
     def second() -> None:
         [temp] = names(out.parent)
@@ -568,14 +569,14 @@ def test_a_run_that_was_killed_is_tidied_up_by_the_next(out: Path) -> None:
     out.write_bytes(OLD)
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from prunecli.formats.outputs.file import check_target, new_file\n"
-        "with new_file(check_target(Path(sys.argv[1]), force=True), 1 << 20) as fd:\n"
+        "from prunecli.formats.outputs.file import check_file, new_file\n"
+        "with new_file(check_file(Path(sys.argv[1]), force=True), 1 << 20) as fd:\n"
         "    os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(out)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(names(out.parent)) == 2
     assert out.read_bytes() == OLD
-    write_small(check_target(out, force=True), NEW)
+    write_output(check_file(out, force=True), NEW)
     assert names(out.parent) == ["model.pt"]
     assert out.read_bytes() == NEW

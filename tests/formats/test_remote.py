@@ -17,14 +17,18 @@ from fsspec.spec import AbstractBufferedFile
 from safetensors.torch import save
 
 from prunecli.errors import DamagedError, OutputError, UnreadableError, UnsafeError, UnsupportedError, UsageError
+from prunecli.formats.base import PassthroughFile
 from prunecli.formats.detect import open_checkpoint
+from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.reader import files_in
 from prunecli.formats.io.locations import Url, lies_in, location_of
+from prunecli.formats.io.pieces import Literal
 from prunecli.formats.io.remote import RemoteSource, open_remote
 from prunecli.formats.io.stores import connect
 from prunecli.formats.opening import open_any
-from prunecli.formats.outputs.output import check_output, new_output, write_output
-from prunecli.formats.outputs.remote_folder import check_remote_folder, new_remote_folder
+from prunecli.formats.outputs.base import OutputContents, OutputFile, OutputWriter, Transfer
+from prunecli.formats.outputs.output import check_output, write_output
+from prunecli.formats.outputs.remote import check_remote_file, check_remote_folder
 
 
 class PlainFileSystem(MemoryFileSystem):  # type: ignore[misc]
@@ -122,7 +126,7 @@ def test_secrets_are_not_shown(text: str, shown: str) -> None:
 def test_names_of_urls() -> None:
     assert Url("s3://bucket").name == Url("s3://bucket/").name == ""
     assert Url("s3://bucket/m/").name == "m"
-    assert Url("s3://bucket/m/").is_folder
+    assert Url("s3://bucket/m/").is_dir()
     assert Url("s3://bucket/m/") / "x" == Url("s3://bucket/m") / "x" == Url("s3://bucket/m/x")
     assert Url("memory://m.pt").with_name("n.pt") == Url("memory://n.pt")
     with pytest.raises(ValueError, match="no neighbours"):
@@ -316,7 +320,7 @@ def test_files_here_need_no_fsspec(tmp_path: Path) -> None:
 def test_nothing_stands_under_the_name_before_the_end(protocol: str, store: dict[str, Any]) -> None:
     target = check_output(Url(f"{protocol}://d/a"), force=False)
     data = np.random.default_rng(1).bytes(40 << 20)
-    with new_output(target, len(data)) as sink:
+    with target.new(len(data)) as sink:
         assert sink.ordered
         for start in range(0, len(data), 3 << 20):
             sink.write(memoryview(data)[start : start + (3 << 20)], start)
@@ -331,7 +335,7 @@ def test_a_failure_leaves_what_was_there(protocol: str, error: BaseException, st
     target = check_output(Url(f"{protocol}://d/a"), force=True)
 
     def fail() -> None:
-        with new_output(target, 20 << 20) as sink:
+        with target.new(20 << 20) as sink:
             sink.write(memoryview(bytes(17 << 20)), 0)
             raise error
 
@@ -345,7 +349,7 @@ def test_what_appears_meanwhile_is_not_replaced(protocol: str, store: dict[str, 
     target = check_output(Url(f"{protocol}://d/a"), force=False)
 
     def appear() -> None:
-        with new_output(target, 3) as sink:
+        with target.new(3) as sink:
             sink.write(memoryview(b"new"), 0)
             put("d/a", b"theirs")
 
@@ -359,7 +363,7 @@ def test_what_an_output_may_be() -> None:
     with pytest.raises(OutputError, match="exists; name another output with --report"):
         check_output(url, force=False, option="--report")
     with pytest.raises(OutputError, match="is the input itself"):
-        check_output(url, force=False, source=url)
+        check_remote_file(url, force=False, source=url)
     with pytest.raises(OutputError, match="is a folder"):
         check_output(Url("memory://d"), force=True)
     write_output(check_output(url, force=True), b"new")
@@ -370,6 +374,20 @@ def test_what_an_output_may_be() -> None:
 def test_an_empty_file_is_written(store: dict[str, Any]) -> None:
     write_output(check_output(Url("memory://a"), force=False), b"")
     assert names(store) == {"/a": b""}
+
+
+NOTHING = OutputContents([])
+NO_SOURCE = Concatenated([], "nothing", None)
+
+
+def five(name: str, *, closing: bool = False) -> OutputFile:
+    """A file of five bytes."""
+    return OutputFile(name, [Literal(b"     ")], NO_SOURCE, closing=closing)
+
+
+def write_index(made: OutputWriter) -> None:
+    with made.sink(five("index", closing=True)) as sink:
+        sink.write(memoryview(b"index"), 0)
 
 
 class Named(dict[str, Any]):
@@ -390,14 +408,16 @@ def test_the_index_gets_its_name_last(monkeypatch: pytest.MonkeyPatch, tmp_path:
     seen = Named()
     seen.update(MemoryFileSystem.store)
     monkeypatch.setattr(MemoryFileSystem, "store", seen)
-    with new_remote_folder(check_remote_folder(Url("memory://m"), force=False, source=None, replaceable=False)) as made:
-        with made.file("shard", 5) as sink:
+    with check_remote_folder(Url("memory://m"), force=False, source=None, replaceable=False).begin(
+        NOTHING, Transfer()
+    ) as made:
+        with made.sink(five("shard")) as sink:
             sink.write(memoryview(b"shard"), 0)
-        made.write("index", b"index")
-        made.keep("b", Url("memory://b"))
-        made.keep("sub/c", tmp_path / "c")
+        write_index(made)
+        made.keep(PassthroughFile("b", Url("memory://b"), 1))
+        made.keep(PassthroughFile("sub/c", tmp_path / "c", 1))
         assert list(seen) == ["/b"]
-    assert seen.order == ["/m/b", "/m/sub/c", "/m/shard", "/m/index"]
+    assert seen.order == ["/m/b", "/m/shard", "/m/sub/c", "/m/index"]
     expected = {"/b": b"b", "/m/b": b"b", "/m/sub/c": b"c", "/m/shard": b"shard", "/m/index": b"index"}
     assert names(seen) == expected
 
@@ -405,11 +425,11 @@ def test_the_index_gets_its_name_last(monkeypatch: pytest.MonkeyPatch, tmp_path:
 @pytest.mark.parametrize("protocol", ["memory", "plain", "oci"])
 def test_a_folder_is_written_on_any_file_system(protocol: str, store: dict[str, Any]) -> None:
     target = check_remote_folder(Url(f"{protocol}://m"), force=False, source=None, replaceable=False)
-    with new_remote_folder(target) as made:
+    with target.begin(NOTHING, Transfer()) as made:
         for name in ("shard", "sub/vocab"):
-            with made.file(name, 5) as sink:
+            with made.sink(five(name)) as sink:
                 sink.write(memoryview(b"shard"), 0)
-        made.write("index", b"index")
+        write_index(made)
     assert names(store) == {"/m/shard": b"shard", "/m/sub/vocab": b"shard", "/m/index": b"index"}
 
 
@@ -422,8 +442,10 @@ def test_links_are_carried_along_whole(monkeypatch: pytest.MonkeyPatch, store: d
     monkeypatch.setattr(MemoryFileSystem, "ls", lists_links)
     (kept,) = files_in(Url("memory://m")).listed()
     assert kept.size == 1
-    with new_remote_folder(check_remote_folder(Url("plain://n"), force=False, source=None, replaceable=False)) as made:
-        made.keep(kept.name, kept.path)
+    with check_remote_folder(Url("plain://n"), force=False, source=None, replaceable=False).begin(
+        NOTHING, Transfer()
+    ) as made:
+        made.keep(kept)
     assert names(store)["/n/note"] == b"four"
 
 
@@ -444,10 +466,10 @@ def test_a_folder_that_cannot_be_named_whole_is_removed(
     target = check_remote_folder(Url("memory://m"), force=False, source=None, replaceable=False)
 
     def fill() -> None:
-        with new_remote_folder(target) as made:
-            made.write("index", b"index")
-            made.keep("b", Url("memory://b"))
-            with made.file("shard", 5) as sink:
+        with target.begin(NOTHING, Transfer()) as made:
+            write_index(made)
+            made.keep(PassthroughFile("b", Url("memory://b"), 1))
+            with made.sink(five("shard")) as sink:
                 sink.write(memoryview(b"shard"), 0)
 
     with pytest.raises(OutputError, match=r"cannot write memory://m.*: the store is full"):
@@ -459,8 +481,8 @@ def test_a_folder_that_appears_meanwhile_is_not_touched(store: dict[str, Any]) -
     target = check_remote_folder(Url("memory://m"), force=False, source=None, replaceable=False)
 
     def fill() -> None:
-        with new_remote_folder(target) as made:
-            made.write("index", b"index")
+        with target.begin(NOTHING, Transfer()) as made:
+            write_index(made)
             put("m/index", b"theirs")
 
     with pytest.raises(OutputError, match="appeared meanwhile"):
@@ -475,7 +497,7 @@ def test_which_folders_are_written() -> None:
         check_remote_folder(url, force=False, source=None, replaceable=True)
     with pytest.raises(OutputError, match="holds no checkpoint"):
         check_remote_folder(url, force=True, source=None, replaceable=False)
-    with pytest.raises(OutputError, match="no folder"):
+    with pytest.raises(OutputError, match="not a folder"):
         check_remote_folder(url / "a", force=True, source=None, replaceable=True)
     for inside in (url / "b", Url("memory:///m/b")):
         with pytest.raises(OutputError, match="lie in each other"):

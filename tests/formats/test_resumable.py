@@ -162,7 +162,7 @@ def test_a_run_killed_between_two_renames_loses_nothing(tmp_path: Path) -> None:
         "folder.swap = lambda *_: False; Path.rename = killed\n"
         "target = folder.check_folder(out, force=True, source=None, replaceable=True)\n"
         "with partial_output(out, out, keep=True) as partial:\n"
-        "    partial.begin({'seed': 1}); folder.publish_folder(partial.output, target)\n"
+        "    partial.begin({'seed': 1}); target.publish(partial.output)\n"
     )
     assert subprocess.run([sys.executable, "-c", program, str(out)], check=False).returncode == -9
     assert not out.exists()
@@ -193,7 +193,7 @@ def test_a_signal_between_two_renames_loses_nothing(tmp_path: Path, number: int,
         "try:\n"
         "    with interruptible(), partial_output(out, out, keep=keep) as partial:\n"
         "        partial.begin({'seed': 1}); (partial.output / 'new').touch(); Path.rename = struck\n"
-        "        folder.publish_folder(partial.output, target)\n"
+        "        target.publish(partial.output)\n"
         "except Interrupted as error:\n"
         "    die_of(error.signum)\n"
     )

@@ -29,5 +29,5 @@ def test_a_rank_does_not_wait_for_ever_for_a_leader_that_never_comes(monkeypatch
 def test_nor_for_one_that_was_lost_while_they_joined() -> None:
     store = HashStore()
     store.set("prunecli/id/1", "of a rank that is gone")
-    with pytest.raises(RuntimeError, match="not all of them came"):
+    with pytest.raises(RuntimeError, match="not all ranks joined"):
         ranks._agreed_name(store, 0, 2)

@@ -17,17 +17,20 @@ from prunecli.errors import OutputError, UsageError
 from prunecli.formats.base import Edit, PassthroughFile
 from prunecli.formats.folders.base import Folder
 from prunecli.formats.opening import open_any
-from prunecli.formats.outputs import folder, resumable
+from prunecli.formats.outputs import resumable
+from prunecli.formats.outputs.base import OutputContents, OutputFile, Transfer
+from prunecli.formats.outputs.file import output_errors
+from prunecli.formats.outputs.folder import LocalFolder, check_folder
 from prunecli.formats.outputs.resumable import partial_of
-from prunecli.surgery import rewrite_folder
+from prunecli.formats.outputs.unit_files import UnitWriter
 from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.run import units
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.edit import build_edit
 from prunecli.surgery.run.resume import Run
-from prunecli.surgery.run.worker import WorkerContext, do_units
+from prunecli.surgery.run.units import UnitCounts, split_into_units
+from prunecli.surgery.run.worker import Share, do_share
 
 pytestmark = pytest.mark.usefixtures("small_units")
 small_units = pytest.fixture(spread_fixtures.small_units)
@@ -57,12 +60,12 @@ def test_a_run_killed_once_it_has_published_leaves_nothing_that_is_written_into(
     def again(*, killed: bool) -> None:
         with monkeypatch.context() as patch, open_any(source) as checkpoint:
             if killed:
-                patch.setattr(rewrite_folder, "publish_folder", publish_and_die)
-                patch.setattr(resumable, "_remove", lambda path: None)
+                patch.setattr(LocalFolder, "publish", publish_and_die)
+                patch.setattr(resumable, "remove_path", lambda path: None)
             plan = plan_prune(checkpoint, ask(0.5, "*.weight"))
             rewrite(checkpoint, plan, Destination(out, force=True), Run(1, resume=True, keep=True))
 
-    publish = folder.publish_folder
+    publish = LocalFolder.publish
 
     def publish_and_die(*arguments: Any) -> None:
         publish(*arguments)
@@ -99,8 +102,8 @@ def test_a_run_that_another_disturbs_publishes_nothing(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(resumable.Partial, "record_unit", disturbed)
     with pytest.raises(OutputError, match="disturbed"):
-        pruned(source, tmp_path / "out", Run(1))
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["m"]
+        pruned(source, tmp_path / "out", Run(1, keep=True))
+    assert not (tmp_path / "out").exists()
 
 
 def test_masks_of_another_type_are_another_request(tmp_path: Path, failing: Callable[[int], None]) -> None:
@@ -139,15 +142,14 @@ def test_a_rank_does_not_make_the_folder_that_its_leader_removed(tmp_path: Path)
     source, out = make("folder of safetensors", tmp_path), tmp_path / "out"
     with open_any(source) as checkpoint:
         assert isinstance(checkpoint, Folder)
-        work = units.OutputFile(
-            "a", list(checkpoint.file_pieces("shard-0.safetensors", Edit({}))), checkpoint.source, True
-        )
-        place = WorkerContext(partial_of(out), out, 1, None)
-        counts = build_edit(checkpoint, plan_prune(checkpoint, ask(0.5, "*.weight"))).new_counts()
-        ledger = units.UnitCounts(counts, [work])
-        for carried in ([], [PassthroughFile("config.json", source / "config.json", 2)]):
-            with pytest.raises(OutputError):
-                do_units(place, units.split_into_units([work]), carried, {}, ledger)
+        file = OutputFile("a", list(checkpoint.file_pieces("shard-0.safetensors", Edit({}))), checkpoint.source)
+        target = check_folder(out, force=False, source=source, replaceable=False)
+        writer = UnitWriter(partial_of(out), target, OutputContents([file]), Transfer())
+        counts = UnitCounts(build_edit(checkpoint, plan_prune(checkpoint, ask(0.5, "*.weight"))).new_counts(), [file])
+        for passthrough in ([], [PassthroughFile("config.json", source / "config.json", 2)]):
+            share = Share(split_into_units([file]), passthrough, {})
+            with pytest.raises(OutputError), output_errors(out, writer.partial.root):
+                do_share(share, writer, Transfer(), counts)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["m"]
 
 

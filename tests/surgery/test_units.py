@@ -16,6 +16,7 @@ from surgery_zoo import ask
 from prunecli.errors import DamagedError, OutputError, PeerError, PrunecliError, UsageError
 from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.opening import open_any
+from prunecli.formats.outputs.base import OutputFile
 from prunecli.formats.outputs.resumable import partial_of, partial_output
 from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.plan.request import PruneRequest
@@ -232,8 +233,8 @@ def test_the_cut_depends_on_the_files_alone_and_every_byte_is_in_one_unit(tmp_pa
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 20])
 def test_shares_are_neighbours_and_even(ranks: int) -> None:
-    works = [units.OutputFile(f"{n}", [], None, True) for n in range(3)]  # type: ignore[arg-type]
-    cut = [units.Unit(n, works[n // 40], (n, n + 1), 100 + n % 7) for n in range(120)]
+    files = [OutputFile(f"{n}", [], None) for n in range(3)]  # type: ignore[arg-type]
+    cut = [units.Unit(n, files[n // 40], (n, n + 1), 100 + n % 7) for n in range(120)]
     shares = units.assign_units(cut, {}, ranks)
     assert [unit for share in shares for unit in share] == cut
     sizes = [sum(unit.size for unit in share) for share in shares]

@@ -40,7 +40,7 @@ def folder_of_index(location: Location) -> Location | None:
 
     A folder with such a name is not an index.
     """
-    if not is_index(location.name) or (isinstance(location, Url) and location.is_folder):
+    if not is_index(location.name) or (isinstance(location, Url) and location.is_dir()):
         return None
     if isinstance(location, Url):
         return location.with_name("")

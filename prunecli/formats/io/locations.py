@@ -2,10 +2,11 @@
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Location", "Url", "lies_in", "location_of"]
+__all__ = ["Location", "Url", "lies_in", "location_of", "permissions", "protocol_of"]
 
 _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*(?:::[A-Za-z][A-Za-z0-9+._-]*)*)://(.*)", re.DOTALL)
 """With the protocols of chained file systems, which are refused later."""
@@ -49,8 +50,7 @@ class Url:
         path = self._parts[1].rstrip("/")
         return path.rpartition("/")[2] if "/" in path or self.protocol == "memory" else ""
 
-    @property
-    def is_folder(self) -> bool:
+    def is_dir(self) -> bool:
         """Whether it ends in a slash. Folders may also be named without one."""
         return self.address.endswith("/")
 
@@ -103,3 +103,16 @@ def lies_in(location: Location, folder: Location) -> bool:
     if isinstance(location, Url) and isinstance(folder, Url):
         return f"{location.address.rstrip('/')}/".startswith(f"{folder.address.rstrip('/')}/")
     return False
+
+
+def permissions(location: Location) -> int | None:
+    """Return the permissions of a file on this machine; None behind a URL, or if it cannot be looked at."""
+    if isinstance(location, Path):
+        with suppress(OSError):
+            return location.stat().st_mode & 0o777
+    return None
+
+
+def protocol_of(location: Location) -> str:
+    """Return what stands before `://` in a URL; "file" for a path."""
+    return location.protocol if isinstance(location, Url) else "file"

@@ -1,6 +1,6 @@
-"""An output file appears whole under its name, or not at all.
+"""An output file on this machine: it appears whole under its name, or not at all.
 
-Look first (`check_target`), write into a hidden sibling (`new_file`), sync it, and give it its name in one step. Every
+Look first (`check_file`), write into a hidden sibling (`new_file`), sync it, and give it its name in one step. Every
 way out before that removes the sibling; what SIGKILL leaves is removed by the next run for the same output.
 """
 
@@ -12,28 +12,34 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from prunecli.errors import OutputError, show
+from prunecli.formats.base import ONLY_FILE
+from prunecli.formats.io.sinks import FileSink
+from prunecli.formats.outputs.base import SingleFileOutput
+from prunecli.formats.outputs.resumable import discard_partial
 from prunecli.formats.outputs.system import UNSUPPORTED, allocate, sync
 from prunecli.formats.outputs.temp_files import remove_stale, temp_beside, umask
+from prunecli.terms import FORCE, OUTPUT
 
 __all__ = [
-    "Target",
+    "LocalFile",
+    "check_file",
     "check_space",
-    "check_target",
+    "finish",
     "new_file",
-    "publish_file",
+    "output_errors",
     "reserve",
     "reserve_once",
     "stdout_failure",
     "sync_folder",
     "sync_path",
     "write_failure",
-    "write_small",
 ]
 
 _ELSEWHERE = "write elsewhere with"
-_FREE_SOME = f"free some, or {_ELSEWHERE} -o"
+_FREE_SOME = f"free some, or {_ELSEWHERE} {OUTPUT}"
 _NO_SUCH_OWNER = frozenset({errno.EPERM, errno.EINVAL})  # EINVAL: not mapped in this user namespace
 _NO_HARD_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 _REMEDIES = {
@@ -46,25 +52,53 @@ _REMEDIES = {
 
 
 @dataclass(frozen=True)
-class Target:
-    """An output that was looked at and found fit to be written; `owner` is the replaced file's user and group."""
+class LocalFile(SingleFileOutput):
+    """An output file that was looked at and found fit to be written; `owner` is the replaced file's user and group."""
 
     path: Path  # as the user named it
     final: Path  # symlinks resolved: what will be created or replaced
     mode: int  # of the file it replaces, else 0666 & ~umask
     owner: tuple[int, int] | None
-    replaces: bool
     force: bool
-    option: str = "-o"  # that names it, for messages
+    option: str = OUTPUT  # that names it, for messages
+    replaces_input: bool = False
+    resumable: ClassVar[bool] = True
+
+    @contextmanager
+    def new(self, size: int) -> Iterator[FileSink]:
+        """Give a sink for it; what an earlier run left unfinished is removed.
+
+        Raises:
+            OutputError: as `new_file`.
+        """
+        discard_partial(self.final)
+        with new_file(self, size) as descriptor:
+            yield FileSink(descriptor)
+
+    def publish(self, made: Path) -> None:
+        """Give the only file in a folder on the same disk its owner, its mode and its final name.
+
+        Raises:
+            OutputError: another file appeared there meanwhile.
+        """
+        file = made / ONLY_FILE
+        fd = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _set_owner_and_mode(fd, self)
+            sync(fd)
+        finally:
+            os.close(fd)
+        _publish(file, self)
+        sync_folder(self.final.parent, self.path)
 
 
-def check_target(path: Path, *, force: bool, source: os.stat_result | None = None, option: str = "-o") -> Target:
+def check_file(path: Path, *, force: bool, source: os.stat_result | None = None, option: str = OUTPUT) -> LocalFile:
     """Look, before anything is written, whether an output can stand at `path`; `source` is the input's stat.
 
     `option` is the one that names this output, for the message.
 
     Raises:
-        OutputError: it exists (or is the input) and `force` is not given, it is no regular file, its folder is
+        OutputError: it exists (or is the input) and `force` is not given, it is not a regular file, its folder is
             missing or not writable.
     """
     try:
@@ -76,14 +110,14 @@ def check_target(path: Path, *, force: bool, source: os.stat_result | None = Non
     if not os.access(final.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OutputError(f"cannot write {show(path)}: its folder is not writable; {_ELSEWHERE} {option}")
     if old is None:
-        return Target(path, final, 0o666 & ~umask(), owner=None, replaces=False, force=force, option=option)
+        return LocalFile(path, final, 0o666 & ~umask(), None, force, option)
     # Without setuid and setgid: a write in place would clear them, too.
     mode, owner = old.st_mode & 0o777, (old.st_uid, old.st_gid)
-    return Target(path, final, mode, owner=owner, replaces=True, force=force, option=option)
+    return LocalFile(path, final, mode, owner, force, option, source is not None and os.path.samestat(old, source))
 
 
 @contextmanager
-def new_file(target: Target, size: int | None) -> Iterator[int]:
+def new_file(target: LocalFile, size: int | None) -> Iterator[int]:
     """Give a descriptor (read and write) to fill; the file gets its name when the block ends without an exception.
 
     Whoever fills it leaves the descriptor open. A known `size` is reserved at once, so that a full disk shows before
@@ -113,11 +147,20 @@ def new_file(target: Target, size: int | None) -> Iterator[int]:
     sync_folder(target.final.parent, target.path)
 
 
-def write_small(target: Target, data: bytes) -> None:
-    """Write a file that is in memory already, such as a report, by the rules of `new_file`, raising what it raises."""
-    with new_file(target, len(data)) as fd:
-        while data:
-            data = data[os.write(fd, data) :]
+@contextmanager
+def output_errors(target: Path, root: Path) -> Iterator[None]:
+    """Turn an OSError about files below `root`, or about none, into the error that says why `target` was not written.
+
+    Raises:
+        OutputError: instead of such an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        names = [os.fsdecode(each) for each in (error.filename, error.filename2) if isinstance(each, str | bytes)]
+        if isinstance(error, BrokenPipeError) or (names and not any(name.startswith(str(root)) for name in names)):
+            raise
+        raise write_failure(target, error) from error
 
 
 def _resolve(path: Path) -> tuple[Path, os.stat_result | None]:
@@ -128,7 +171,7 @@ def _resolve(path: Path) -> tuple[Path, os.stat_result | None]:
         if folder.is_relative_to("/proc") or folder.is_relative_to("/dev/fd"):
             # /dev/stdout (/dev/fd/1 on macOS) may lead to a regular file: replacing it would not be what a redirection
             # asked for.
-            raise OutputError(f"cannot write {show(path)}: it leads to an open descriptor; stream with -o -")
+            raise OutputError(f"cannot write {show(path)}: it leads to an open descriptor; stream with {OUTPUT} -")
         spot = folder / spot.name
         try:
             old = spot.lstat()
@@ -142,11 +185,15 @@ def _resolve(path: Path) -> tuple[Path, os.stat_result | None]:
 
 def _check_old(path: Path, old: os.stat_result, force: bool, source: os.stat_result | None, option: str) -> None:
     if not stat.S_ISREG(old.st_mode):
-        what = "folder; name a file in it" if stat.S_ISDIR(old.st_mode) else "device, FIFO or socket; stream with -o -"
+        what = (
+            "folder; name a file in it"
+            if stat.S_ISDIR(old.st_mode)
+            else f"device, FIFO or socket; stream with {OUTPUT} -"
+        )
         raise OutputError(f"cannot write {show(path)}: it is a {what}")
     if not force:
         what = "is the input itself" if source is not None and os.path.samestat(old, source) else "exists"
-        raise OutputError(f"{show(path)} {what}; name another output with {option}, or replace it with --force")
+        raise OutputError(f"{show(path)} {what}; name another output with {option}, or replace it with {FORCE}")
 
 
 @contextmanager
@@ -201,23 +248,7 @@ def check_space(place: int | Path, size: int, path: Path, remedy: str = _FREE_SO
         raise OutputError(f"cannot write {show(path)}: it needs {size} bytes, its disk has {free}; {remedy}")
 
 
-def publish_file(made: Path, target: Target) -> None:
-    """Give a file that lies on the same disk its owner, its mode and its final name.
-
-    Raises:
-        OutputError: another file appeared there meanwhile.
-    """
-    fd = os.open(made, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        _set_owner_and_mode(fd, target)
-        sync(fd)
-    finally:
-        os.close(fd)
-    _publish(made, target)
-    sync_folder(target.final.parent, target.path)
-
-
-def _set_owner_and_mode(fd: int, target: Target) -> None:
+def _set_owner_and_mode(fd: int, target: LocalFile) -> None:
     mode, (user, group) = target.mode, target.owner or (-1, -1)  # -1: leave it
     with _ignoring(_NO_SUCH_OWNER):
         os.fchown(fd, -1, group)
@@ -229,7 +260,7 @@ def _set_owner_and_mode(fd: int, target: Target) -> None:
         os.fchown(fd, user, -1)
 
 
-def _publish(temp: Path, target: Target) -> None:
+def _publish(temp: Path, target: LocalFile) -> None:
     """Give the file its name. A link, unlike a rename, fails when a file appeared there meanwhile."""
     if not target.force:
         try:
@@ -237,10 +268,21 @@ def _publish(temp: Path, target: Target) -> None:
             return
         except OSError as exc:
             if exc.errno == errno.EEXIST or os.path.lexists(target.final):
-                raise OutputError(f"{show(target.path)} appeared meanwhile; replace it with --force") from exc
+                raise OutputError(f"{show(target.path)} appeared meanwhile; replace it with {FORCE}") from exc
             if exc.errno not in _NO_HARD_LINKS:
                 raise
     temp.replace(target.final)
+
+
+def finish(descriptor: int, mode: int | None) -> None:
+    """Sync a file that is whole, and give it its permissions, None for those of any new file.
+
+    Raises:
+        OSError: it could not be done.
+    """
+    with _ignoring({errno.EPERM}):  # a file system whose mount fixes the modes (vfat)
+        os.fchmod(descriptor, 0o666 & ~umask() if mode is None else mode)
+    sync(descriptor)
 
 
 def sync_path(path: Path) -> None:
@@ -269,7 +311,7 @@ def sync_folder(folder: Path, path: Path) -> None:
         raise OutputError(f"{show(path)} is written, but its folder not synced: {exc.strerror}") from exc
 
 
-def write_failure(path: Path, exc: OSError, option: str = "-o") -> OutputError:
+def write_failure(path: Path, exc: OSError, option: str = OUTPUT) -> OutputError:
     """Make the error that says why an output, which an option names, was not written."""
     remedy = _REMEDIES.get(exc.errno or 0, "") + f"{_ELSEWHERE} {option}"
     return OutputError(f"cannot write {show(path)}: {show(exc.strerror or exc)}; {remedy}")

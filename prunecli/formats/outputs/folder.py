@@ -1,4 +1,4 @@
-"""An output folder appears whole under its name, or not at all.
+"""An output folder on this machine: it appears whole under its name, or not at all.
 
 It is made in a hidden place beside it (`partial`), synced, and gets its name in one step, or in two where the system
 does not let two folders change places.
@@ -11,30 +11,66 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from prunecli.errors import OutputError, show
 from prunecli.formats.folders.files import NOT_THE_MODEL
-from prunecli.formats.outputs.file import sync_folder, sync_path, write_failure
+from prunecli.formats.io.locations import Location
+from prunecli.formats.outputs.base import OutputContents, OutputWriter, Transfer
+from prunecli.formats.outputs.file import output_errors, sync_folder, sync_path, write_failure
+from prunecli.formats.outputs.resumable import partial_of, partial_output
 from prunecli.formats.outputs.system import rename_new, swap
 from prunecli.formats.outputs.temp_files import umask
+from prunecli.formats.outputs.unit_files import UnitWriter
+from prunecli.terms import FORCE, OUTPUT
 
-__all__ = ["FolderTarget", "check_folder", "output_errors", "publish_folder"]
+__all__ = ["LocalFolder", "check_folder"]
 
 
 @dataclass(frozen=True)
-class FolderTarget:
+class LocalFolder:
     """A folder that was looked at and found fit to be written; `mode` is that of the one it replaces, or new."""
 
     path: Path  # as the user named it
     final: Path  # symlinks resolved: what will be created or replaced
     mode: int
     replaces: bool
+    replaces_input: bool = False
+    resumable: ClassVar[bool] = True
+
+    @contextmanager
+    def begin(self, contents: OutputContents, transfer: Transfer) -> Iterator[OutputWriter]:
+        """Give a writer for it; what an earlier run left unfinished is removed.
+
+        Raises:
+            OutputError: it was not written, or another run is writing it.
+        """
+        with (
+            output_errors(self.path, partial_of(self.final).root),
+            partial_output(self.final, self.path, keep=False) as partial,
+        ):
+            writer = UnitWriter(partial, self, contents, transfer)
+            writer.begin({})
+            yield writer
+            writer.commit()
+
+    def publish(self, made: Path) -> None:
+        """Sync a folder and all below it, and give it its mode and its final name; what stood there is gone then.
+
+        Raises:
+            OutputError: another folder appeared there meanwhile.
+            OSError: anything else; what stood there is as it was.
+        """
+        _sync_tree(made)
+        made.chmod(self.mode)
+        _publish(made, self)
+        sync_folder(self.final.parent, self.path)
 
 
-def check_folder(path: Path, *, force: bool, source: Path | None, replaceable: bool) -> FolderTarget:
+def check_folder(path: Path, *, force: bool, source: Location | None, replaceable: bool) -> LocalFolder:
     """Look, before anything is written, whether a folder can stand at `path`; `source` is the input folder.
 
-    `replaceable` tells that what stands there is a checkpoint: nothing else is ever replaced, as it goes with all that
+    `replaceable` means that what stands there is a checkpoint: nothing else is ever replaced, as it goes with all that
     is in it.
 
     Raises:
@@ -42,9 +78,9 @@ def check_folder(path: Path, *, force: bool, source: Path | None, replaceable: b
             missing or not writable.
     """
     final = Path(os.path.realpath(path))
-    inside = None if source is None else Path(os.path.realpath(source))
+    inside = Path(os.path.realpath(source)) if isinstance(source, Path) else None
     if inside is not None and final != inside and (final.is_relative_to(inside) or inside.is_relative_to(final)):
-        raise OutputError(f"{show(path)} and the input lie in each other; name another output with -o")
+        raise OutputError(f"{show(path)} and the input lie in each other; name another output with {OUTPUT}")
     try:
         old = final.lstat()
     except FileNotFoundError:
@@ -53,49 +89,20 @@ def check_folder(path: Path, *, force: bool, source: Path | None, replaceable: b
         raise write_failure(path, error) from error
     if old is not None:
         if not stat.S_ISDIR(old.st_mode):
-            raise OutputError(f"cannot write {show(path)}: it is no folder, and the checkpoint is one; name another")
+            raise OutputError(f"cannot write {show(path)}: it is not a folder, and the checkpoint is one; name another")
         if not force:
             what = "is the input itself" if final == inside else "exists"
-            raise OutputError(f"{show(path)} {what}; name another output with -o, or replace it with --force")
+            raise OutputError(f"{show(path)} {what}; name another output with {OUTPUT}, or replace it with {FORCE}")
         if not replaceable:
             raise OutputError(f"{show(path)} is a folder that holds no checkpoint; it is not replaced, remove it first")
         books = next((name for name in NOT_THE_MODEL if os.path.lexists(final / name)), None)
         if books is not None:
-            raise OutputError(f"{show(path)} holds {books}, which would go with it; name another output with -o")
+            raise OutputError(f"{show(path)} holds {books}, which would go with it; name another output with {OUTPUT}")
     if not os.access(final.parent, os.W_OK | os.X_OK):
         reason = "its parent folder is not writable" if final.parent.is_dir() else "its parent folder is missing"
-        raise OutputError(f"cannot write {show(path)}: {reason}; write elsewhere with -o")
+        raise OutputError(f"cannot write {show(path)}: {reason}; write elsewhere with {OUTPUT}")
     mode = 0o777 & ~umask() if old is None else stat.S_IMODE(old.st_mode)
-    return FolderTarget(path, final, mode, replaces=old is not None)
-
-
-@contextmanager
-def output_errors(target: Path, root: Path) -> Iterator[None]:
-    """Turn an OSError about files below `root`, or about none, into the error that says why `target` was not written.
-
-    Raises:
-        OutputError: instead of such an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        names = [os.fsdecode(each) for each in (error.filename, error.filename2) if isinstance(each, str | bytes)]
-        if isinstance(error, BrokenPipeError) or (names and not any(name.startswith(str(root)) for name in names)):
-            raise
-        raise write_failure(target, error) from error
-
-
-def publish_folder(made: Path, target: FolderTarget) -> None:
-    """Sync a folder and all below it, and give it its mode and its final name; what stood there is gone then.
-
-    Raises:
-        OutputError: another folder appeared there meanwhile.
-        OSError: anything else; what stood there is as it was.
-    """
-    _sync_tree(made)
-    made.chmod(target.mode)
-    _publish(made, target)
-    sync_folder(target.final.parent, target.path)
+    return LocalFolder(path, final, mode, old is not None, old is not None and final == inside)
 
 
 def _sync_tree(root: Path) -> None:
@@ -103,7 +110,7 @@ def _sync_tree(root: Path) -> None:
         sync_path(Path(folder))
 
 
-def _publish(made: Path, target: FolderTarget) -> None:
+def _publish(made: Path, target: LocalFolder) -> None:
     """Give the folder its name; what stood there has the old name then, and is for the caller to remove."""
     if target.replaces:
         if not swap(made, target.final):
@@ -114,7 +121,7 @@ def _publish(made: Path, target: FolderTarget) -> None:
             made.rename(target.final)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise OutputError(f"{show(target.path)} appeared meanwhile; replace it with --force") from error
+            raise OutputError(f"{show(target.path)} appeared meanwhile; replace it with {FORCE}") from error
         raise
 
 

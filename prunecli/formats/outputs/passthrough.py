@@ -6,9 +6,8 @@ does not, and is made only if it is asked for.
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from prunecli.errors import UnreadableError
@@ -19,68 +18,58 @@ from prunecli.formats.io.pieces import Copy
 from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.io.source import FileSource, Source, open_source
 from prunecli.formats.io.stream import run_pieces
-from prunecli.formats.outputs.file import reserve
-from prunecli.formats.outputs.system import UNSUPPORTED, clone, sync
-from prunecli.formats.outputs.temp_files import hidden_prefix, umask
+from prunecli.formats.outputs.base import Transfer
+from prunecli.formats.outputs.file import finish, reserve
+from prunecli.formats.outputs.system import UNSUPPORTED, clone
+from prunecli.formats.outputs.temp_files import hidden_prefix
 
-__all__ = ["Carrier", "bytes_to_copy"]
+__all__ = ["bytes_to_copy", "carry"]
 
 _NO_LINK = UNSUPPORTED | {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES}
 
 
-@dataclass(frozen=True, slots=True)
-class Carrier:
-    """How files are carried along: whether they may be linked, by how many threads, and what counts the bytes.
+def carry(file: PassthroughFile, place: Path, output: Path, transfer: Transfer) -> None:
+    """Put a file into its place, synced; one that an earlier run has put there is kept, if it was on this machine.
 
     `output` is what messages call the folder.
+
+    Raises:
+        UnreadableError: the file cannot be read.
+        DamagedError: it ends early.
+        OutputError, OSError: the place cannot be written.
     """
+    temp = place.with_name(f"{hidden_prefix(place)}carried")
+    temp.unlink(missing_ok=True)
+    if _is_done(file.path, place, transfer.link):
+        transfer.count(file.size)
+        return
+    with open_location(file.path) as source:
+        if _cloned(source, temp) or (transfer.link and _linked(file.path, temp)):
+            transfer.count(file.size)
+        else:
+            _copy(source, temp, output, transfer)
+    temp.replace(place)
 
-    output: Path
-    link: bool = False
-    threads: int = 1
-    told: Callable[[int], None] | None = None
 
-    def carry(self, file: PassthroughFile, place: Path) -> None:
-        """Put a file into its place, synced; one that an earlier run has put there is kept, if it was on this machine.
+def _is_done(location: Location, place: Path, link: bool) -> bool:
+    if isinstance(location, Url):
+        return False  # whether it is still the same is not known
+    try:
+        return place.lstat().st_nlink == 1 or link
+    except FileNotFoundError:
+        return False
 
-        Raises:
-            UnreadableError: the file cannot be read.
-            DamagedError: it ends early.
-            OutputError, OSError: the place cannot be written.
-        """
-        temp = place.with_name(f"{hidden_prefix(place)}carried")
-        temp.unlink(missing_ok=True)
-        if self._is_done(file.path, place):
-            self._tell(file.size)
-            return
-        with open_location(file.path) as source:
-            if _cloned(source, temp) or (self.link and _linked(file.path, temp)):
-                self._tell(file.size)
-            else:
-                self._copy(source, temp)
-        temp.replace(place)
 
-    def _is_done(self, location: Location, place: Path) -> bool:
-        if isinstance(location, Url):
-            return False  # whether it is still the same is not known
-        try:
-            return place.lstat().st_nlink == 1 or self.link
-        except FileNotFoundError:
-            return False
-
-    def _tell(self, size: int) -> None:
-        if self.told is not None:
-            self.told(size)
-
-    def _copy(self, source: Source, place: Path) -> None:
-        descriptor = _new(place)
-        try:
-            reserve(descriptor, source.size, self.output)
-            run_pieces([Copy(0, source.size)], source, FileSink(descriptor), jobs=self.threads, progress=self.told)
-            source.check_unchanged()
-            _finish(descriptor, source)
-        finally:
-            os.close(descriptor)
+def _copy(source: Source, place: Path, output: Path, transfer: Transfer) -> None:
+    descriptor = _new(place)
+    try:
+        reserve(descriptor, source.size, output)
+        copy = [Copy(0, source.size)]
+        run_pieces(copy, source, FileSink(descriptor), jobs=transfer.threads, progress=transfer.progress)
+        source.check_unchanged()
+        finish(descriptor, source.mode)
+    finally:
+        os.close(descriptor)
 
 
 def bytes_to_copy(files: Iterable[PassthroughFile], folder: Path, *, link: bool) -> int:
@@ -113,13 +102,6 @@ def _new(place: Path) -> int:
     return os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def _finish(descriptor: int, source: Source) -> None:
-    mode = source.status.st_mode & 0o777 if isinstance(source, FileSource) else 0o666 & ~umask()
-    with suppress(PermissionError):  # a file system whose mount fixes the modes (vfat)
-        os.fchmod(descriptor, mode)
-    sync(descriptor)
-
-
 def _cloned(source: Source, place: Path) -> bool:
     if not isinstance(source, FileSource):
         return False
@@ -127,7 +109,7 @@ def _cloned(source: Source, place: Path) -> bool:
     try:
         done = clone(source.descriptor, descriptor)
         if done:
-            _finish(descriptor, source)
+            finish(descriptor, source.mode)
     finally:
         os.close(descriptor)
     if not done:

@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 from prunecli.errors import OutputError
 from prunecli.formats.outputs.locks import LOCK, NO_LOCKS, WORKERS, lock_folder, locked_by_another, remove_unused
 from prunecli.formats.outputs.system import sync
-from prunecli.formats.outputs.temp_files import hidden_prefix, remove_stale, temp_beside
+from prunecli.formats.outputs.temp_files import hidden_prefix, remove_path, remove_stale, temp_beside
 
 __all__ = ["Partial", "discard_partial", "partial_of", "partial_output"]
 
@@ -38,7 +37,7 @@ class Partial:
         """Where the output's files lie."""
         return self.root / "output"
 
-    def place(self, name: str) -> Path:
+    def path_of(self, name: str) -> Path:
         """Return where a file of the output is made. Folders within the output are made, never the output itself.
 
         Raises:
@@ -74,20 +73,20 @@ class Partial:
         """Empty the folder for a new job."""
         for old in list(self.root.iterdir()):
             if old.name not in (LOCK, WORKERS):
-                _remove(old)
+                remove_path(old)
         self.output.mkdir()
         (self.root / "journal").mkdir()
         _write_json(self.root / "job.json", {**job, "folder": self._folder()})
 
     def _folder(self) -> int | None:
-        """Tell this output folder from others."""
+        """Return what sets this output folder apart from others."""
         try:
             return self.output.lstat().st_ino
         except OSError:
             return None
 
     def break_links(self, names: Iterable[str]) -> None:
-        """Remove such files of the output as have another name, too: who writes into them changes what is not ours."""
+        """Remove those files of the output that have another name as well: writing into them would change that file."""
         for name in names:
             with suppress(FileNotFoundError):
                 if (self.output / name).lstat().st_nlink != 1:
@@ -108,7 +107,7 @@ class Partial:
         _write_json(self.root / "journal" / f"{number}.json", entry)
 
     def write_token(self, token: str) -> None:
-        """Leave a token here, by which others can tell that they see this very folder."""
+        """Leave a token here, by which other processes recognise this very folder."""
         (self.root / "token").write_text(token)
 
     def has_token(self, token: str) -> bool:
@@ -119,7 +118,7 @@ class Partial:
             return False
 
     def announce_failure(self) -> None:
-        """Tell the other processes that work here to stop."""
+        """Make the other processes that work here stop."""
         with suppress(OSError):
             (self.root / "failed").touch()
 
@@ -279,12 +278,4 @@ def _remove_whole(partial: Partial) -> None:
         try:
             partial.root.rename(gone)
         except OSError:
-            _remove(partial.root)
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
+            remove_path(partial.root)

@@ -1,4 +1,4 @@
-"""Temp files and folders beside an output: names that tell whose they are, and the removal of what killed runs left."""
+"""Temp files and folders beside an output: their names, and the removal of what killed runs left."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["hidden_prefix", "remove_stale", "temp_beside", "umask"]
+__all__ = ["hidden_prefix", "remove_path", "remove_stale", "temp_beside", "umask"]
 
 _NAME_BYTES = 80  # of the output's name in the temp name: the whole stays below 143, eCryptfs' limit, and so below 255
 _in_flight: set[Path] = set()  # temps of this very process
@@ -25,9 +25,9 @@ def temp_beside(final: Path) -> Iterator[Path]:
     finally:
         # Twice: an interrupt may strike before the first has done its work. It is raised once only (cli/signals.py).
         try:
-            _remove(temp)
+            remove_path(temp)
         finally:
-            _remove(temp)
+            remove_path(temp)
 
 
 def remove_stale(final: Path) -> None:
@@ -37,18 +37,18 @@ def remove_stale(final: Path) -> None:
         for path in list(final.parent.iterdir()):
             found = shape.fullmatch(path.name)
             if found and (found[2] != _boot_id() or not _is_running(int(found[1]), path)):
-                _remove(path)
+                remove_path(path)
 
 
 def hidden_prefix(final: Path) -> str:
-    """Begin the name of a temp file: hidden, telling its output, and short enough for every file system."""
+    """Begin the name of a temp file: hidden, with the output's name in it, and short enough for every file system."""
     raw = os.fsencode(final.name)
     name = final.name if len(raw) <= _NAME_BYTES else raw[:_NAME_BYTES].decode(errors="ignore")
     return f".{name}.prunecli-"
 
 
 def umask() -> int:
-    """Read the umask from /proc where there is one: os.umask has to set it to tell, which other threads would see."""
+    """Read the umask, from /proc where there is one: os.umask sets it to read it, which other threads would see."""
     with suppress(OSError):
         if found := re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE):
             return int(found[1], 8)
@@ -58,7 +58,7 @@ def umask() -> int:
 
 
 def _boot_id() -> str:
-    """Tell this boot from others: a pid means nothing after a restart, or on another host of a shared folder."""
+    """Return an id of this boot: a pid means nothing after a restart, or on another host of a shared folder."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
     return "00000000"
@@ -74,10 +74,11 @@ def _is_running(pid: int, temp: Path) -> bool:
     return True
 
 
-def _remove(temp: Path) -> None:
+def remove_path(path: Path) -> None:
+    """Remove a file, or a folder and all below it, as far as that can be done."""
     with suppress(OSError):
-        if temp.is_dir() and not temp.is_symlink():
-            shutil.rmtree(temp, ignore_errors=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            temp.unlink()
-    _in_flight.discard(temp)
+            path.unlink()
+    _in_flight.discard(path)

@@ -5,7 +5,7 @@ Azure and Hugging Face do so when it is closed; on all that are not known here i
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -164,16 +164,18 @@ class Uploads:
         """Do something in the thread of the files, and wait for it."""
         self._worker.submit(act).result()
 
-    def commit(self, files: Sequence[Upload], *, force: bool) -> None:
-        """Give files their names, in this order.
+    def commit(self, upload: Upload, *, force: bool) -> None:
+        """Give a file its name.
 
         Raises:
-            OutputError: one could not be named; those before it are in place.
+            OutputError: it could not be named.
         """
-        for each in files:
-            self.run(partial(each.commit, force=force))
+        self.run(partial(upload.commit, force=force))
 
-    def end(self) -> None:
+    def __enter__(self) -> "Uploads":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Discard what was not committed, and end the thread."""
         with suppress(TimeoutError, PrunecliError):
             self._worker.submit(self._discard).result(_PATIENCE)

@@ -16,7 +16,7 @@ from prunecli.core.records import ALWAYS, Count, RecordError, Rule, as_json, rea
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, show
 from prunecli.formats.base import Layout
 from prunecli.formats.json_text import parse_object
-from prunecli.formats.outputs.output import Output, write_output
+from prunecli.formats.outputs.output import FileOutput, write_output
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.names.select import Selection
@@ -98,7 +98,9 @@ class ReportDocument:
     """By role, the tensors that are neither among the parameters nor in the totals. Older reports lack it."""
 
 
-def write_report(checkpoint: Layout, plan: Plan, counts: Counts, place: CheckpointRef, target: Output | None) -> Report:
+def write_report(
+    checkpoint: Layout, plan: Plan, counts: Counts, place: CheckpointRef, target: FileOutput | None
+) -> Report:
     """Return the report of a finished run, written to `target` if there is one.
 
     Raises:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from prunecli.errors import DamagedError, show
 from prunecli.formats.base import Layout, TensorInfo
+from prunecli.formats.outputs.base import OutputFile
 from prunecli.surgery.data.counts import Counts, ParameterCounts
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.companions import find_companions
@@ -17,7 +18,6 @@ from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report
 from prunecli.surgery.report.provenance import stamps_of
 from prunecli.surgery.run.edit import build_edit, read_only_pieces
 from prunecli.surgery.run.resume import Run, count
-from prunecli.surgery.run.units import OutputFile
 
 __all__ = [
     "make_report",
@@ -71,7 +71,7 @@ def measure_parameters(
     surgery = build_edit(checkpoint, plan, cells if structure or pictures else None)
     counts = surgery.new_counts()
     pieces = read_only_pieces(surgery.edit, (parameter.weight for parameter in chosen))
-    count(counts, [OutputFile("", pieces, checkpoint.source, written=False)], run or Run())
+    count(counts, [OutputFile("", pieces, checkpoint.source, changes=False)], run or Run())
     for parameter in chosen:
         _check_sum(checkpoint, parameter, counts.by_name.get(parameter.name))
     return make_report(checkpoint, plan, counts, None)

@@ -1,6 +1,6 @@
 """The processes that share a piece of work: one alone, or the ranks that a launcher such as torchrun started.
 
-Every rank runs the same program. Masks need no communication, being functions of (seed, name); what the ranks tell each
+Every rank runs the same program. Masks need no communication, being functions of (seed, name); what the ranks send each
 other is the plan, and at the end what each has counted.
 """
 
@@ -31,11 +31,11 @@ _PATIENCE = timedelta(days=30)
 """How long ranks wait for each other: the largest share of the work takes as long as it takes."""
 
 _JOINING = timedelta(minutes=10)
-"""How long a rank waits for the others to come: one that was lost before, or has another address, never does."""
+"""How long a rank waits for the others to join: one that was lost before, or has another address, never does."""
 
 
 class Ranks(ABC):
-    """The ranks of a run. The first, rank 0, leads: it plans, commits and speaks."""
+    """The ranks of a run. Rank 0 leads: it plans, gives the output its name, and prints."""
 
     rank: int
     size: int
@@ -46,12 +46,12 @@ class Ranks(ABC):
 
     @property
     def is_leader(self) -> bool:
-        """Whether this is the rank that plans, commits and speaks."""
+        """Whether this is rank 0."""
         return self.rank == 0
 
     @abstractmethod
     def from_leader(self, make: Callable[[], T]) -> T:
-        """Let the leader make something and give it to all.
+        """Return what the leader makes, on all ranks.
 
         Raises:
             PrunecliError: what the leader raised; on the other ranks a `PeerError`.
@@ -60,9 +60,7 @@ class Ranks(ABC):
 
     @abstractmethod
     def to_leader(self, make: Callable[[], T]) -> list[T]:
-        """Let every rank make something and give all of it to the leader, in the order of the ranks.
-
-        The other ranks get an empty list.
+        """Return, on the leader, what every rank makes, in the order of the ranks; on the others an empty list.
 
         Raises:
             PrunecliError: what `make` raised here; or a `PeerError`, if it did elsewhere, or on the leader as well.
@@ -70,7 +68,7 @@ class Ranks(ABC):
         """
 
     def on_all(self, make: Callable[[], T]) -> T:
-        """Let every rank make something of its own; all fail if one does, raising what `to_leader` raises."""
+        """Return what this rank makes; all fail if one does, raising what `to_leader` raises."""
         made: list[T] = []
         self.to_leader(lambda: made.append(make()))
         return made[0]
@@ -96,11 +94,11 @@ class SingleProcess(Ranks):
 
 
 SINGLE_PROCESS = SingleProcess()
-"""What all functions take who is not told otherwise."""
+"""The default: a single process."""
 
 
 class _TorchRanks(Ranks):
-    """The ranks of a process group of torch.distributed. What they send each other is made by themselves."""
+    """The ranks of a process group of torch.distributed. What they unpickle is what they have sent each other."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
@@ -139,7 +137,7 @@ class _TorchRanks(Ranks):
         codes: list[Any] = [None] * self.size
         own = None if failure is None else failure.exit_code
         _together(lambda: distributed.all_gather_object(codes, own))
-        if failure is not None and (self.is_leader or codes[0] != own):  # what the leader fails at, too, it tells
+        if failure is not None and (self.is_leader or codes[0] != own):  # the leader reports what it fails at itself
             raise failure
         for code in codes:
             if code is not None:
@@ -160,7 +158,7 @@ def _number(variable: str) -> int:
 
 
 def _together(call: Callable[[], object]) -> None:
-    """Make a call that waits for other ranks, and say in our words what it raises when one is gone."""
+    """Make a call that waits for other ranks; an OutputError says that one was lost."""
     failure = _interruptibly(call)
     if failure is not None:
         raise OutputError("another rank was lost in the middle; run it again") from failure
@@ -169,7 +167,7 @@ def _together(call: Callable[[], object]) -> None:
 def _interruptibly(call: Callable[[], object]) -> Exception | None:
     """Make a call in a thread and wait for it: within torch, a signal would wait for all that the other ranks do.
 
-    Returns what it raised, if that is of the kinds that torch.distributed raises for its own troubles.
+    Returns an error raised by torch.distributed itself.
     """
     failures: list[Exception] = []
 
@@ -225,10 +223,10 @@ def _join() -> None:
 
 
 def _agreed_name(store: Store, rank: int, size: int) -> str:
-    """Agree with the other ranks on a name that no earlier attempt of theirs has used.
+    """Return a name that all ranks have agreed on, and that no earlier attempt of theirs has used.
 
-    Everybody draws an id and shows it; the name is made of all ids. It is agreed on once all have seen the same ids:
-    no earlier attempt can have, since it did not know this one's.
+    Every rank draws an id and publishes it; the name is made of all ids. It is agreed on once all ranks have seen the
+    same ids: no earlier attempt can have, since it did not know this one's.
     """
     store.set(f"prunecli/id/{rank}", secrets.token_hex(8))
     latest = time.monotonic() + _JOINING.total_seconds()
@@ -239,7 +237,7 @@ def _agreed_name(store: Store, rank: int, size: int) -> str:
         if store.check([f"prunecli/{name}/{other}" for other in range(size)]):
             return name
         time.sleep(0.02)
-    raise RuntimeError("not all of them came")
+    raise RuntimeError("not all ranks joined")
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 from prunecli.formats.base import Layout
 from prunecli.formats.io.sinks import NullSink
 from prunecli.formats.io.stream import run_pieces
+from prunecli.formats.outputs.base import OutputFile
 from prunecli.surgery.data.scanned import BlockScan, add_found, scan_pieces
-from prunecli.surgery.run.destination import cumulative
 from prunecli.surgery.run.resume import Run
-from prunecli.surgery.run.units import OutputFile, assign_units, split_into_units
+from prunecli.surgery.run.units import assign_units, split_into_units
 
 __all__ = ["RunScanner"]
 
@@ -32,9 +32,9 @@ class RunScanner:
         """Let the scans see all blocks."""
         own = [replace(scan, scan=copy.deepcopy(scan.scan)) for scan in scans]
         pieces = scan_pieces(own, checkpoint)
-        work = OutputFile("", pieces, checkpoint.source, written=False)
-        units = assign_units(split_into_units([work]), {}, self.run.ranks.size)[self.run.ranks.rank]
-        progress = cumulative(self.run.progress, sum(unit.size for unit in units))
+        file = OutputFile("", pieces, checkpoint.source, changes=False)
+        units = assign_units(split_into_units([file]), {}, self.run.ranks.size)[self.run.ranks.rank]
+        transfer = self.run.transfer(sum(unit.size for unit in units))
 
         def look() -> list[Any]:
             for unit in units:
@@ -42,8 +42,8 @@ class RunScanner:
                     pieces,
                     checkpoint.source,
                     NullSink(),
-                    jobs=self.run.threads,
-                    progress=progress,
+                    jobs=transfer.threads,
+                    progress=transfer.progress,
                     span=unit.span,
                     found=add_found,
                 )

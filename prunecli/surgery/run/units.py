@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunecli.formats.io.pieces import Checksum, Copy, Generated, Piece
-from prunecli.formats.io.source import ByteSource
 from prunecli.formats.io.stream import Span
+from prunecli.formats.outputs.base import OutputFile
 from prunecli.surgery.data.counts import Counts
 
-__all__ = ["OutputFile", "Unit", "UnitCounts", "assign_units", "split_into_units"]
+__all__ = ["Unit", "UnitCounts", "assign_units", "split_into_units"]
 
 _SMALLEST, _LARGEST = 64 << 20, 1 << 30
 _UNITS = 64
@@ -24,39 +24,23 @@ _VERIFYING = 4
 
 
 @dataclass(frozen=True, eq=False)
-class OutputFile:
-    """A file of the output: its pieces over a source. One that is not `written` is only looked at."""
-
-    name: str
-    pieces: Sequence[Piece]
-    source: ByteSource
-    written: bool
-    mode: int | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return sum(piece.length for piece in self.pieces)
-
-
-@dataclass(frozen=True, eq=False)
 class Unit:
     """A part of one file, done by one rank in one go; `number` names it in the journal."""
 
     number: int
-    work: OutputFile
+    file: OutputFile
     span: Span
     size: int
 
 
-def split_into_units(works: Sequence[OutputFile]) -> list[Unit]:
-    """Cut files into units, in order."""
-    sizes = [work.size for work in works]
+def split_into_units(files: Sequence[OutputFile]) -> list[Unit]:
+    """Return the units of files, in order."""
+    sizes = [file.size for file in files]
     step = min(max(sum(sizes) // _UNITS, _SMALLEST), _LARGEST)
     units: list[Unit] = []
-    for work, size in zip(works, sizes, strict=True):
+    for file, size in zip(files, sizes, strict=True):
         for start in range(0, max(size, 1), step):
-            units.append(Unit(len(units), work, (start, min(start + step, max(size, 1))), min(step, size - start)))
+            units.append(Unit(len(units), file, (start, min(start + step, max(size, 1))), min(step, size - start)))
     return units
 
 
@@ -77,9 +61,9 @@ class UnitCounts:
     An entry is JSON data: it goes into the journal, and from rank to rank.
     """
 
-    def __init__(self, counts: Counts, works: Sequence[OutputFile]) -> None:
+    def __init__(self, counts: Counts, files: Sequence[OutputFile]) -> None:
         self._counts = counts
-        self._checksums = {work.name: list(_checksums(work.pieces)) for work in works}
+        self._checksums = {file.name: list(_checksums(file.pieces)) for file in files}
 
     def add(self, found: Iterable[tuple[str, Any]]) -> None:
         """Add what a content found."""

@@ -1,87 +1,70 @@
-"""What one process does of a spread rewrite: its units, one after the other, each synced and noted when it is done."""
+"""The share of one process in a rewrite in units: unit after unit, each synced and noted when it is done."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from prunecli.errors import PrunecliError
 from prunecli.formats.base import PassthroughFile
 from prunecli.formats.io.pieces import Checksum
-from prunecli.formats.io.sinks import FileSink, NullSink
-from prunecli.formats.io.source import open_source
-from prunecli.formats.io.stream import deferred, run_pieces, sum_up
-from prunecli.formats.outputs.file import reserve_once, sync_path
-from prunecli.formats.outputs.folder import output_errors
-from prunecli.formats.outputs.passthrough import Carrier
-from prunecli.formats.outputs.resumable import Partial
-from prunecli.formats.outputs.system import sync
-from prunecli.surgery.run.units import OutputFile, Unit, UnitCounts
+from prunecli.formats.io.sinks import NullSink, Sink
+from prunecli.formats.io.stream import run_pieces
+from prunecli.formats.outputs.base import Transfer, sink_of
+from prunecli.formats.outputs.unit_files import UnitWriter
+from prunecli.surgery.run.units import Unit, UnitCounts
 
-__all__ = ["WorkerContext", "do_units", "look_at", "write_deferred"]
+__all__ = ["Share", "do_share", "look_at"]
 
-ByteProgress = Callable[[int], None] | None
+Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class WorkerContext:
-    """Where a process works: the unfinished output that will be `path`, how many threads it has, whom it tells.
+class Share:
+    """What one process does: units, of which some are `finished` by their numbers, and passthrough files."""
 
-    With `link`, what comes along unchanged may be a hard link.
-    """
+    units: Sequence[Unit]
+    passthrough: Sequence[PassthroughFile]
+    finished: Mapping[int, Entry]
 
-    partial: Partial
-    path: Path
-    threads: int
-    told: ByteProgress
-    link: bool = False
+    @property
+    def bytes(self) -> int:
+        """The bytes of all of it."""
+        return sum(unit.size for unit in self.units) + sum(file.size for file in self.passthrough)
 
 
-def do_units(
-    place: WorkerContext,
-    units: Sequence[Unit],
-    carried: Sequence[PassthroughFile],
-    finished: Mapping[int, Mapping[str, Any]],
-    ledger: UnitCounts,
-) -> list[Mapping[str, Any]]:
-    """Carry files along and do units, but for those that are `finished` and undamaged; return the entries of all.
+def do_share(share: Share, writer: UnitWriter, transfer: Transfer, counts: UnitCounts) -> list[Entry]:
+    """Do all but those units that are finished and undamaged; return the entries of all.
 
     Raises:
-        OutputError: the output cannot be written.
+        OutputError, OSError: the output cannot be written.
         DamagedError: the input's data contradict its checksums.
         UnreadableError: the input cannot be read.
     """
-    partial, entries = place.partial, []
-    carrier = Carrier(place.path, place.link, place.threads, place.told)
-    try:
-        with output_errors(place.path, partial.root), _UnitSyncer(partial) as settler:
-            for file in carried:
-                if partial.failed:
-                    break
-                carrier.carry(file, partial.place(file.name))
-            for unit in units:
-                if partial.failed:
-                    break  # whoever failed says why
-                entry = finished.get(unit.number)
-                if entry is None or not _is_sound(unit, partial, entry):
-                    entry = _do(unit, place, ledger)
-                    settler.settle(unit, entry)
-                elif place.told is not None:
-                    place.told(unit.size)
-                entries.append(entry)
-    except PrunecliError:
-        partial.announce_failure()
-        raise
+    partial = writer.partial
+    entries: list[Entry] = []
+    with _UnitSyncer(writer) as syncer:
+        for file in share.passthrough:
+            if partial.failed:
+                break
+            writer.keep(file)
+        for unit in share.units:
+            if partial.failed:
+                break  # the process that failed reports why
+            entry = share.finished.get(unit.number)
+            if entry is not None and _is_sound(unit, writer, entry):
+                transfer.count(unit.size)
+            else:
+                entry = _do(unit, writer, transfer, counts)
+                syncer.finish(unit, entry)
+            entries.append(entry)
     return entries
 
 
 class _UnitSyncer:
     """Syncs units that were written and notes them in the journal, while the next ones are being made."""
 
-    def __init__(self, partial: Partial) -> None:
-        self._partial = partial
+    def __init__(self, writer: UnitWriter) -> None:
+        self._writer = writer
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prunecli-sync")
         self._last: Future[None] | None = None
 
@@ -94,73 +77,41 @@ class _UnitSyncer:
         if kind is None and self._last is not None:
             self._last.result()
 
-    def settle(self, unit: Unit, entry: Mapping[str, Any]) -> None:
-        """Begin with a unit once the one before is settled: what is not synced yet stays less than two."""
+    def finish(self, unit: Unit, entry: Entry) -> None:
+        """Begin with a unit once the one before is synced: what is not synced yet stays less than two."""
         if self._last is not None:
             self._last.result()
-        self._last = self._pool.submit(self._settle, unit, entry)
-
-    def _settle(self, unit: Unit, entry: Mapping[str, Any]) -> None:
-        if unit.work.written:
-            sync_path(self._partial.output / unit.work.name)
-        self._partial.record_unit(unit.number, entry)
+        self._last = self._pool.submit(self._writer.finish_unit, unit.number, unit.file, entry)
 
 
-def _do(unit: Unit, workplace: WorkerContext, ledger: UnitCounts) -> dict[str, Any]:
-    """Do a unit, and return what there is to note of it."""
-    work, digest = unit.work, Checksum(0)
-    if not work.written:
-        look_at(unit, workplace.threads, workplace.told, ledger)
-    else:
-        place = workplace.partial.place(work.name)
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            reserve_once(descriptor, work.size, workplace.path)
-            sink = FileSink(descriptor)
-            run_pieces(
-                work.pieces,
-                work.source,
-                sink,
-                jobs=workplace.threads,
-                progress=workplace.told,
-                span=unit.span,
-                digest=digest,
-                found=ledger.add,
-            )
-        finally:
-            os.close(descriptor)
-    return {**ledger.drain(work.name), "span": list(unit.span), "size": work.size, "crc32": digest.value}
+def _do(unit: Unit, writer: UnitWriter, transfer: Transfer, counts: UnitCounts) -> Entry:
+    """Do a unit, and return its entry in the journal."""
+    file, digest = unit.file, Checksum(0)
+    with sink_of(writer, file) as sink:
+        _run(unit, sink, transfer, counts, digest if file.changes else None)
+    return {**counts.drain(file.name), "span": list(unit.span), "size": file.size, "crc32": digest.value}
 
 
-def look_at(unit: Unit, threads: int, told: ByteProgress, ledger: UnitCounts) -> None:
-    """Do a unit of a file that is not written."""
-    work = unit.work
-    run_pieces(work.pieces, work.source, NullSink(), jobs=threads, progress=told, span=unit.span, found=ledger.add)
+def look_at(unit: Unit, transfer: Transfer, counts: UnitCounts) -> None:
+    """Count what is in a unit."""
+    _run(unit, NullSink(), transfer, counts, None)
 
 
-def _is_sound(unit: Unit, partial: Partial, entry: Mapping[str, Any]) -> bool:
-    """Whether a finished unit is in the file as the journal says: its size, and the digest of its bytes."""
-    if (entry.get("file"), entry.get("span"), entry.get("size")) != (unit.work.name, list(unit.span), unit.work.size):
-        return False
-    if not unit.work.written:
-        return True
-    try:
-        with open_source(partial.output / unit.work.name) as output:
-            if output.size != unit.work.size:
-                return False
-            return sum_up(unit.work.pieces, output, unit.span) == entry.get("crc32")
-    except PrunecliError:
-        return False
+def _run(unit: Unit, sink: Sink, transfer: Transfer, counts: UnitCounts, digest: Checksum | None) -> None:
+    run_pieces(
+        unit.file.pieces,
+        unit.file.source,
+        sink,
+        jobs=transfer.threads,
+        progress=transfer.progress,
+        span=unit.span,
+        digest=digest,
+        found=counts.add,
+    )
 
 
-def write_deferred(work: OutputFile, place: Path) -> None:
-    """Write the fields of a file that depend on checksums, which several units may have summed, and set its mode."""
-    descriptor = os.open(place, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        for offset, piece in deferred(work.pieces):
-            os.pwrite(descriptor, piece.render(), offset)
-        if work.mode is not None:
-            os.fchmod(descriptor, work.mode)
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
+def _is_sound(unit: Unit, writer: UnitWriter, entry: Entry) -> bool:
+    """Whether a finished unit is in the file as the journal records it."""
+    expected = unit.file.name, list(unit.span), unit.file.size
+    recorded = tuple(entry.get(field) for field in ("file", "span", "size"))
+    return recorded == expected and writer.is_sound(unit.file, unit.span, entry.get("crc32"))

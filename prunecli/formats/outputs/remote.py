@@ -1,0 +1,220 @@
+"""Outputs behind a URL: every file is sent first, and then all get their names, the index of a folder last.
+
+An object store cannot name many objects in one step. What stands between the first and the last of these names is a
+folder without its index, which readers take for no checkpoint; a failure there removes what was named already.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from prunecli.errors import OutputError, show
+from prunecli.formats.base import PassthroughFile
+from prunecli.formats.detect import open_location
+from prunecli.formats.folders.reader import files_in
+from prunecli.formats.io.locations import Location, Url
+from prunecli.formats.io.pieces import Copy
+from prunecli.formats.io.stores import Store, connect, connect_to_write, failures, translated
+from prunecli.formats.io.stream import run_pieces
+from prunecli.formats.outputs.base import OutputContents, OutputFile, OutputWriter, SingleFileOutput, Transfer
+from prunecli.formats.outputs.upload import Upload, Uploads
+from prunecli.terms import FORCE, OUTPUT
+
+__all__ = ["RemoteFile", "RemoteFolder", "check_remote_file", "check_remote_folder"]
+
+
+@dataclass(frozen=True)
+class RemoteFile(SingleFileOutput):
+    """A URL that was looked at and found fit to be written."""
+
+    final: Url
+    store: Store
+    force: bool
+    resumable: ClassVar[bool] = False
+
+    @contextmanager
+    def new(self, size: int) -> Iterator[Upload]:
+        """Give a sink for the file, in order.
+
+        Raises:
+            OutputError: it was not written.
+        """
+        with Uploads() as uploads:
+            upload = uploads.begin(self.store, size)
+            yield upload
+            uploads.run(upload.finish)
+            uploads.commit(upload, force=self.force)
+
+
+def check_remote_file(url: Url, *, force: bool, source: Location | None = None, option: str = OUTPUT) -> RemoteFile:
+    """Look, before anything is written, whether a file can stand behind a URL, as `check_output` does.
+
+    Raises:
+        OutputError: it exists (or is the input) and `force` is not given, or cannot be written.
+        UsageError: the protocol is not known, or its package is not installed.
+    """
+    store = connect_to_write(url, option)
+    with translated(url, OutputError, "look whether {} exists"):
+        found = store.look()
+    if found is not None and found.get("type") == "directory":
+        raise OutputError(f"cannot write {show(url)}: it is a folder; name a file in it")
+    if found is not None and not force:
+        what = "is the input itself" if url == source else "exists"
+        raise OutputError(f"{show(url)} {what}; name another output with {option}, or replace it with {FORCE}")
+    return RemoteFile(url, store, force)
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A place behind a URL that was looked at and found fit to hold a folder; `old` are the files it replaces."""
+
+    final: Url
+    store: Store
+    old: tuple[str, ...]
+    resumable: ClassVar[bool] = False
+
+    @contextmanager
+    def begin(self, contents: OutputContents, transfer: Transfer) -> Iterator[OutputWriter]:
+        """Give a writer for the folder.
+
+        Raises:
+            OutputError: it was not written.
+        """
+        with Uploads() as uploads:
+            writer = _FolderWriter(self, uploads, transfer)
+            yield writer
+            writer.commit()
+
+
+def check_remote_folder(url: Url, *, force: bool, source: Location | None, replaceable: bool) -> RemoteFolder:
+    """Look, before anything is written, whether a folder can stand behind a URL; `source` is the input folder.
+
+    `replaceable` means that what stands there is a checkpoint: nothing else is ever replaced, as it goes with all that
+    is in it.
+
+    Raises:
+        OutputError: something is there and may not be replaced, or it lies in the input or around it.
+        UsageError: the protocol is not known, or not installed.
+    """
+    store = connect_to_write(url)
+    here, there = f"{store.path.rstrip('/')}/", _path_in(store, source)
+    itself = here == there
+    if there is not None and not itself and (here.startswith(there) or there.startswith(here)):
+        raise OutputError(f"{show(url)} and the input lie in each other; name another output with {OUTPUT}")
+    with translated(url, OutputError, "look whether {} exists"):
+        found = store.look()
+    if found is None:
+        return RemoteFolder(url, store, ())
+    if found.get("type") != "directory":
+        raise OutputError(f"cannot write {show(url)}: it is not a folder, and the checkpoint is one; name another")
+    old = tuple(each.name for each in files_in(url).listed())
+    if old and not force:
+        what = "is the input itself" if itself else "exists"
+        raise OutputError(f"{show(url)} {what}; name another output with {OUTPUT}, or replace it with {FORCE}")
+    if old and not replaceable:
+        raise OutputError(f"{show(url)} is a folder that holds no checkpoint; it is not replaced, remove it first")
+    return RemoteFolder(url, store, old)
+
+
+def _path_in(store: Store, source: Location | None) -> str | None:
+    """Return what a store calls the input, with a slash behind it, None if it lies elsewhere."""
+    origin = None if source is None else _store_of(source)
+    return f"{origin.path.rstrip('/')}/" if origin is not None and origin.files is store.files else None
+
+
+class _FolderWriter:
+    """Sends the files of a folder, or has its store copy them."""
+
+    def __init__(self, target: RemoteFolder, uploads: Uploads, transfer: Transfer) -> None:
+        self._target = target
+        self._uploads = uploads
+        self._transfer = transfer
+        self._made: dict[str, Upload] = {}
+        self._closing: dict[str, Upload] = {}
+        self._copies: dict[str, Store] = {}
+        self._named: list[str] = []
+
+    @contextmanager
+    def sink(self, file: OutputFile) -> Iterator[Upload]:
+        """Give a sink, in order, for one of its files; one that is closing is named when all others are."""
+        with self._upload(file.name, file.size) as upload:
+            yield upload
+        if file.closing:
+            self._closing[file.name] = self._made.pop(file.name)
+
+    @contextmanager
+    def _upload(self, name: str, size: int) -> Iterator[Upload]:
+        upload = self._uploads.begin(self._target.store.child(name), size)
+        yield upload
+        self._uploads.run(upload.finish)
+        self._made[name] = upload
+
+    def keep(self, file: PassthroughFile) -> None:
+        """Put a file into it: copied by the store itself where it lies in the same, else sent like the others."""
+        store = _store_of(file.path)
+        if store is not None and store.files is self._target.store.files:
+            self._copies[file.name] = store
+            self._transfer.count(file.size)
+            return
+        # Its size is asked for again: what a listing says of a link is the link's own.
+        with open_location(file.path) as source, self._upload(file.name, source.size) as upload:
+            run_pieces([Copy(0, source.size)], source, upload, jobs=1, progress=self._transfer.progress)
+            source.check_unchanged()
+
+    def commit(self) -> None:
+        """Give all files their names, and remove what else stood in the folder.
+
+        Raises:
+            OutputError: not all could be named. Those that were are removed again, unless they replaced others.
+        """
+        target, files = self._target, {**self._made, **self._closing}
+        try:
+            with translated(target.final, OutputError, "write {}"):
+                if target.old:
+                    # Without its index, the old folder is none from here on, and no reader mixes it with the new one.
+                    self._remove(name for name in self._closing if name in target.old)
+                elif target.store.look() is not None and self._listed(files):
+                    raise OutputError(f"{show(target.final)} appeared meanwhile; replace it with {FORCE}")
+                for name, store in self._copies.items():
+                    self._uploads.run(partial(self._copy, name, store))
+            for name, upload in files.items():
+                self._named.append(name)
+                self._uploads.commit(upload, force=True)
+        except BaseException as error:
+            with suppress(*failures()):
+                self._remove(name for name in self._named if name not in target.old)
+            if target.old and isinstance(error, OutputError):
+                raise OutputError(f"{error}; what stood there is replaced in part, run again") from error
+            raise
+        with translated(target.final, OutputError, "remove what is old in {}"):
+            self._remove(name for name in target.old if name not in files and name not in self._copies)
+
+    def _listed(self, files: Mapping[str, Upload]) -> bool:
+        """Whether there is anything but what this run has put there under other names."""
+        own = {upload.aside for upload in files.values()}
+        listed = files_in(self._target.final).listed()
+        return any(self._target.store.child(each.name).path not in own for each in listed)
+
+    def _copy(self, name: str, store: Store) -> None:
+        place = self._target.store.child(name)
+        if store.path != place.path:
+            self._named.append(name)
+            with store.turn:
+                store.files.cp_file(store.path, place.path)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        stores = [self._target.store.child(name) for name in names]
+
+        def act() -> None:
+            for each in stores:
+                with each.turn, suppress(FileNotFoundError):
+                    each.files.rm_file(each.path)
+
+        self._uploads.run(act)
+
+
+def _store_of(location: Location) -> Store | None:
+    """Return the store that a file lies in, None if it lies on this machine."""
+    return connect(location) if isinstance(location, Url) else None
