@@ -18,7 +18,7 @@ import typer
 from prunecli import __version__
 from prunecli.cli.apply import apply
 from prunecli.cli.completion_scripts import ASKED, SCRIPTS, install
-from prunecli.cli.help import Command, Group
+from prunecli.cli.help import Command, CommandGroup
 from prunecli.cli.params import params
 from prunecli.cli.remove import remove
 from prunecli.cli.report import report
@@ -44,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     # Ours completes names of parameters. The shell evaluates what typer's scripts print, and names come from files.
     add_completion=False,
-    cls=Group,
+    cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (apply, remove, report, params, verify):

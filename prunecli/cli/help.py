@@ -26,7 +26,7 @@ __all__ = [
     "RUN",
     "SELECTION",
     "Command",
-    "Group",
+    "CommandGroup",
     "grouped",
     "metavar_of",
     "record",
@@ -130,7 +130,7 @@ class Command(TyperCommand):
         return _parsed(lambda: super(Command, self).parse_args(ctx, args), ctx, self.get_params(ctx))
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """The program, whose help lists the commands, and whose errors suggest the command that was meant."""
 
     def format_options(self, ctx: Any, formatter: _Formatter) -> None:
@@ -143,7 +143,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options; an unknown option is an error that suggests the nearest one."""
-        return _parsed(lambda: super(Group, self).parse_args(ctx, args), ctx, self.get_params(ctx))
+        return _parsed(lambda: super(CommandGroup, self).parse_args(ctx, args), ctx, self.get_params(ctx))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command; an unknown command is an error that suggests the nearest one."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.random_stream import BLOCK
+from prunecli.core.block import BLOCK
 
 __all__ = ["MaskDigest"]
 

@@ -23,13 +23,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.block import BLOCK
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UsageError
 
-__all__ = ["BLOCK", "Subset", "allocate", "check_seed", "split", "stream_key"]
-
-BLOCK = 1 << 20
-"""Ranks in a block. Part of the stream's definition."""
+__all__ = ["Subset", "allocate", "check_seed", "split", "stream_key"]
 
 _RARE = 256
 """Below one pruned (or kept) rank in this many, drawing positions beats drawing bytes. Part of the definition."""

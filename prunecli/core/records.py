@@ -20,7 +20,7 @@ __all__ = [
     "Count",
     "RecordError",
     "RecordField",
-    "Rule",
+    "ValueRule",
     "as_json",
     "read_record",
     "record_fields",
@@ -35,7 +35,7 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Rule:
+class ValueRule:
     """What a value has to be beside its type: checked by the reader if there is a `kind`, and stated in the schema."""
 
     kind: str = ""
@@ -56,7 +56,7 @@ class _Hidden:
 
 ALWAYS, REQUIRED, HIDDEN = object(), object(), _Hidden()
 Count = Annotated[
-    int, Rule("a whole number", lambda value: type(value) is int and 0 <= value < 1 << 128, {"minimum": 0})
+    int, ValueRule("a whole number", lambda value: type(value) is int and 0 <= value < 1 << 128, {"minimum": 0})
 ]
 _KINDS = {str: "text", bool: "true or false"}
 
@@ -132,10 +132,10 @@ def _reader(hint: Any) -> Reader:
     """Return the function that reads a value of a type."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        rule = next((each for each in args[1:] if isinstance(each, Rule) and each.kind), None)
+        rule = next((each for each in args[1:] if isinstance(each, ValueRule) and each.kind), None)
         return _reader(args[0]) if rule is None else partial(_checked, rule)
     if origin is Literal:
-        return partial(_checked, Rule(" or ".join(map(str, args)), args.__contains__))
+        return partial(_checked, ValueRule(" or ".join(map(str, args)), args.__contains__))
     if origin is tuple:
         return partial(_read_list, _reader(args[0]))
     if type(hint) is UnionType or str(origin) == "typing.Union":  # T | None
@@ -143,14 +143,14 @@ def _reader(hint: Any) -> Reader:
     if isinstance(hint, type) and is_dataclass(hint):
         return partial(read_record, hint)
     if origin is not None:
-        return partial(_checked, Rule("an object", lambda value: isinstance(value, dict)))
+        return partial(_checked, ValueRule("an object", lambda value: isinstance(value, dict)))
     if issubclass(hint, enum.Enum):
-        read = partial(_checked, Rule(" or ".join(hint), lambda value: value in list(hint)))
+        read = partial(_checked, ValueRule(" or ".join(hint), lambda value: value in list(hint)))
         return lambda value: hint(read(value))
-    return partial(_checked, Rule(_KINDS[hint], lambda value: isinstance(value, hint)))
+    return partial(_checked, ValueRule(_KINDS[hint], lambda value: isinstance(value, hint)))
 
 
-def _checked(rule: Rule, value: Any) -> Any:
+def _checked(rule: ValueRule, value: Any) -> Any:
     if not rule.is_right(value):
         raise RecordError(f" is not {rule.kind}")
     return value

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunecli.core.random_stream import BLOCK, Subset
+from prunecli.core.block import BLOCK
+from prunecli.core.random_stream import Subset
 from prunecli.core.scratch import Buffer
 
 __all__ = [

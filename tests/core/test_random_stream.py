@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from prunecli.core import random_stream
-from prunecli.core.random_stream import BLOCK, Subset, allocate, split, stream_key
+from prunecli.core.block import BLOCK
+from prunecli.core.random_stream import Subset, allocate, split, stream_key
 from prunecli.errors import UsageError
 
 RARE = 256

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from prunecli.core.random_stream import BLOCK, Subset, stream_key
+from prunecli.core.block import BLOCK
+from prunecli.core.random_stream import Subset, stream_key
 from prunecli.errors import UsageError
 from prunecli.modules.random_unstructured import RandomUnstructured, random_unstructured, remove
 

@@ -19,6 +19,7 @@ from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination, default_output
+from prunecli.terms import HERE
 
 INDEXES = [
     "model.safetensors.index.json",
@@ -70,13 +71,13 @@ def test_names_say_what_a_file_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*INDEXES, *WHOLES])
 def test_one_alone_is_found_among_the_rest(name: str) -> None:
-    assert find_weights(Path("m"), [*NEITHER, name]) == name
+    assert find_weights([*NEITHER, name]) == name
 
 
 def test_safetensors_go_first() -> None:
     names = ["pytorch_model.bin", "pytorch_model.fp16.bin", "model.fp16.safetensors"]
-    assert find_weights(Path("m"), names) == "model.fp16.safetensors"
-    assert find_weights(Path("m"), []) is None
+    assert find_weights(names) == "model.fp16.safetensors"
+    assert find_weights([]) is None
 
 
 @pytest.mark.parametrize(
@@ -90,9 +91,9 @@ def test_safetensors_go_first() -> None:
 )
 def test_two_of_a_kind_are_named_and_how_to_choose(one: str, other: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
-        find_weights(Path("m"), [other, one])
-    assert str(caught.value) == (
-        f"m holds several checkpoints ({one}, {other}); name one of these files instead of the folder"
+        find_weights([other, one])
+    assert caught.value.args[0] == (
+        f"{HERE} holds several checkpoints ({one}, {other}); name one of these files instead of the folder"
     )
 
 

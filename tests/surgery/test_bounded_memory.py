@@ -13,7 +13,7 @@ import sys, threading
 from pathlib import Path
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.plan.request import Group, Prune
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.resume import Run
@@ -32,7 +32,7 @@ sampler = threading.Thread(target=sample)
 source, target, remove = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "remove"
 sampler.start()
 with open_checkpoint(source) as checkpoint:
-    prune = Prune((Group(Selection(("*",)), 0.5),), 7, remove=remove)
+    prune = PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 7, remove=remove)
     rewrite(checkpoint, plan_prune(checkpoint, prune), Destination(target), Run(2))
 done.set()
 sampler.join()

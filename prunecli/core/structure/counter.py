@@ -50,7 +50,7 @@ class _Seen:
 
 
 @dataclass(slots=True)
-class _Found:
+class _FoundZeros:
     """What a run of elements adds: where in flags and counts, and what.
 
     `kept` has, for some rows and columns and the blocks in which they meet, the places and the flags.
@@ -88,14 +88,14 @@ class StructureCounter:
         self._seen: _Seen | None = None
         self._result: Structure | None = None if self._elements else self._concluded(self._nothing())
 
-    def look(self, first: int, zero: Flags, window: Window | None = None) -> _Found:
+    def look(self, first: int, zero: Flags, window: Window | None = None) -> _FoundZeros:
         """Return what is found in a run of elements in row-major order from `first` on, changing nothing.
 
         The flags, shape `(n,)`, are True where elements are zero. With a `window`, they are those of that part of the
         matrix, and `first` counts within it.
         """
         top, left, wide = window or (0, 0, self._width)
-        found = _Found(zero.size, int(np.count_nonzero(zero)))
+        found = _FoundZeros(zero.size, int(np.count_nonzero(zero)))
         for row, column, flags in _rectangles(first, zero, wide):
             if not found.zeros:
                 down, across = _spans(top + row, left + column, *flags.shape)
@@ -108,9 +108,9 @@ class StructureCounter:
             self._look_at_groups(found, first, zero)
         return found
 
-    def look_at(self, logical: NDArray[np.int64], zero: Flags) -> _Found:
+    def look_at(self, logical: NDArray[np.int64], zero: Flags) -> _FoundZeros:
         """Return what is found in elements by their places in row-major order; shapes `(n,)`."""
-        found = _Found(zero.size, int(np.count_nonzero(zero)))
+        found = _FoundZeros(zero.size, int(np.count_nonzero(zero)))
         row, column = np.divmod(logical, max(self._width, 1))
         down, across = row[~zero], column[~zero]
         found.kept.append(((down, True), (across, True), ((down // BLOCK_SIDE, across // BLOCK_SIDE), True)))
@@ -121,7 +121,7 @@ class StructureCounter:
             found.cells.append((..., np.bincount(at, minlength=math.prod(self._grid)).reshape(self._grid)))
         return found
 
-    def add(self, found: _Found) -> None:
+    def add(self, found: _FoundZeros) -> None:
         """Add what was found in some elements."""
         if not found.elements:
             return
@@ -193,7 +193,7 @@ class StructureCounter:
         blocks = np.zeros((-(-high // BLOCK_SIDE), -(-wide // BLOCK_SIDE)), dtype=np.bool_)
         return _Seen(rows, columns, blocks, np.zeros(self._grid or (0, 0), dtype=np.int64))
 
-    def _look_at_rectangle(self, found: _Found, row: int, column: int, zero: Flags) -> None:
+    def _look_at_rectangle(self, found: _FoundZeros, row: int, column: int, zero: Flags) -> None:
         down, across = _spans(row, column, *zero.shape)
         bands = bands_all_zero(zero, row)
         kept_blocks = ~blocks_all_zero(bands, column)
@@ -202,7 +202,7 @@ class StructureCounter:
         if self._grid is not None:
             self._look_at_picture(found, self._grid, row, column, zero)
 
-    def _look_at_groups(self, found: _Found, first: int, zero: Flags) -> None:
+    def _look_at_groups(self, found: _FoundZeros, first: int, zero: Flags) -> None:
         """Count the groups that lie in a run, and note the elements at its ends that others have their groups with."""
         last, unit = first + zero.size == self._elements, 8 * self._stride
         begin = min(-first % unit, zero.size)
@@ -212,7 +212,7 @@ class StructureCounter:
         if ends.size:
             found.straddling.append(ends + first)
 
-    def _look_at_groups_of_rectangle(self, found: _Found, row: int, column: int, zero: Flags) -> None:
+    def _look_at_groups_of_rectangle(self, found: _FoundZeros, row: int, column: int, zero: Flags) -> None:
         """Count the groups in a part of some rows, if no group reaches out of it; else note its zeros."""
         wide, unit = zero.shape[1], 8 * self._stride
         if self._width % unit == 0 and column % unit == 0 and wide % unit == 0:
@@ -223,7 +223,7 @@ class StructureCounter:
             down, across = np.divmod(np.flatnonzero(zero), wide)
             found.straddling.append((row + down) * self._width + column + across)
 
-    def _look_at_picture(self, found: _Found, grid: tuple[int, int], row: int, column: int, zero: Flags) -> None:
+    def _look_at_picture(self, found: _FoundZeros, grid: tuple[int, int], row: int, column: int, zero: Flags) -> None:
         """Count zeros by cells: added up over the rows of a cell first, then cut at the columns."""
         high, wide = zero.shape
         left, right = (int(self._cell(at, 1)) for at in (column, column + wide - 1))

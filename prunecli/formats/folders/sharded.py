@@ -160,7 +160,8 @@ def open_folder(
     listing = listing or list_folder(location, follow_links=reading.follow_links)
     folder, files = listing.folder, listing.files
     passed_over = [] if index else _without_shards(listing)
-    weights = index or find_weights(location, [name for name in files if name not in passed_over])
+    with raised_in(show(location, 80)):
+        weights = index or find_weights([name for name in files if name not in passed_over])
     if weights is None:
         raise no_checkpoint(location, files)
     with ExitStack() as stack:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.io.locations import Location, Url
+from prunecli.terms import HERE
 
 __all__ = ["find_weights", "folder_of_index", "is_index", "is_whole", "plain_weights", "weights_among"]
 
@@ -55,7 +56,7 @@ def weights_among(names: Iterable[str]) -> list[str]:
     return sorted(found, key=lambda name: (_kind_of(name), name.count("."), name))
 
 
-def find_weights(path: Location, names: Iterable[str]) -> str | None:
+def find_weights(names: Iterable[str]) -> str | None:
     """Return the name of a folder's index or only file of weights; safetensors go before torch's files.
 
     Raises:
@@ -66,7 +67,7 @@ def find_weights(path: Location, names: Iterable[str]) -> str | None:
     if len(first) > 1:
         listed = ", ".join(show(name, 60) for name in first[:4])
         raise UnsupportedError(
-            f"{show(path, 80)} holds several checkpoints ({listed}); name one of these files instead of the folder"
+            f"{HERE} holds several checkpoints ({listed}); name one of these files instead of the folder"
         )
     return next(iter(first), None)
 

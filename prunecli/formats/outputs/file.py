@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from prunecli.errors import OutputError, show
+from prunecli.errors import OutputError, raised_in, show
 from prunecli.formats.base import ONLY_FILE
 from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.outputs.base import SingleFileOutput
 from prunecli.formats.outputs.resumable import discard_partial
 from prunecli.formats.outputs.system import UNSUPPORTED, allocate, sync
 from prunecli.formats.outputs.temp_files import remove_stale, temp_beside, umask
-from prunecli.terms import FORCE, OUTPUT
+from prunecli.terms import FORCE, HERE, OUTPUT
 
 __all__ = [
     "LocalFile",
@@ -89,7 +89,8 @@ class LocalFile(SingleFileOutput):
         finally:
             os.close(fd)
         _publish(file, self)
-        sync_folder(self.final.parent, self.path)
+        with raised_in(show(self.path)):
+            sync_folder(self.final.parent)
 
 
 def check_file(path: Path, *, force: bool, source: os.stat_result | None = None, option: str = OUTPUT) -> LocalFile:
@@ -106,7 +107,8 @@ def check_file(path: Path, *, force: bool, source: os.stat_result | None = None,
     except OSError as exc:
         raise write_failure(path, exc, option) from exc
     if old is not None:
-        _check_old(path, old, force, source, option)
+        with raised_in(show(path)):
+            _check_old(old, force, source, option)
     if not os.access(final.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OutputError(f"cannot write {show(path)}: its folder is not writable; {_ELSEWHERE} {option}")
     if old is None:
@@ -133,7 +135,8 @@ def new_file(target: LocalFile, size: int | None) -> Iterator[int]:
             fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 if size is not None:
-                    reserve(fd, size, target.path)
+                    with raised_in(show(target.path)):
+                        reserve(fd, size)
                 yield fd
                 _set_owner_and_mode(fd, target)
                 sync(fd)
@@ -144,7 +147,8 @@ def new_file(target: LocalFile, size: int | None) -> Iterator[int]:
             if isinstance(exc, BrokenPipeError) or exc.filename not in (None, str(temp)):
                 raise
             raise write_failure(target.path, exc, target.option) from exc
-    sync_folder(target.final.parent, target.path)
+    with raised_in(show(target.path)):
+        sync_folder(target.final.parent)
 
 
 @contextmanager
@@ -183,17 +187,17 @@ def _resolve(path: Path) -> tuple[Path, os.stat_result | None]:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def _check_old(path: Path, old: os.stat_result, force: bool, source: os.stat_result | None, option: str) -> None:
+def _check_old(old: os.stat_result, force: bool, source: os.stat_result | None, option: str) -> None:
     if not stat.S_ISREG(old.st_mode):
         what = (
             "folder; name a file in it"
             if stat.S_ISDIR(old.st_mode)
             else f"device, FIFO or socket; stream with {OUTPUT} -"
         )
-        raise OutputError(f"cannot write {show(path)}: it is a {what}")
+        raise OutputError(f"cannot write {HERE}: it is a {what}")
     if not force:
         what = "is the input itself" if source is not None and os.path.samestat(old, source) else "exists"
-        raise OutputError(f"{show(path)} {what}; name another output with {option}, or replace it with {FORCE}")
+        raise OutputError(f"{HERE} {what}; name another output with {option}, or replace it with {FORCE}")
 
 
 @contextmanager
@@ -205,19 +209,19 @@ def _ignoring(errnos: Collection[int]) -> Iterator[None]:
             raise
 
 
-def reserve(fd: int, size: int, path: Path) -> None:
-    """Give a new file its size, so that a full disk shows before the work; `path` is how the message names it.
+def reserve(fd: int, size: int) -> None:
+    """Give a new file its size, so that a full disk shows before the work.
 
     Raises:
         OutputError: there is no room for it.
         OSError: anything else.
     """
-    check_space(fd, size - os.fstat(fd).st_blocks * 512, path)
+    check_space(fd, size - os.fstat(fd).st_blocks * 512)
     allocate(fd, size)
     os.ftruncate(fd, size)
 
 
-def reserve_once(fd: int, size: int, path: Path) -> None:
+def reserve_once(fd: int, size: int) -> None:
     """Reserve a file that several processes fill, unless one of them has done so: whoever comes first.
 
     Where the file system cannot reserve, the C library writes a zero into each block that it has just found empty. By
@@ -230,22 +234,22 @@ def reserve_once(fd: int, size: int, path: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX)
     try:
         if os.fstat(fd).st_size != size:
-            reserve(fd, size, path)
+            reserve(fd, size)
     finally:
         with _ignoring(UNSUPPORTED | {errno.ENOLCK}):
             fcntl.flock(fd, fcntl.LOCK_UN)
 
 
-def check_space(place: int | Path, size: int, path: Path, remedy: str = _FREE_SOME) -> None:
+def check_space(place: int | Path, size: int, remedy: str = _FREE_SOME) -> None:
     """Look whether the disk that an open file or a folder lies on has `size` bytes free.
 
     Raises:
-        OutputError: it has not; `path` is what the message names, and `remedy` how it ends.
+        OutputError: it has not; `remedy` is how the message ends.
     """
     disk = os.statvfs(place)
     free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
     if disk.f_blocks and size > free:  # some network file systems report no sizes at all
-        raise OutputError(f"cannot write {show(path)}: it needs {size} bytes, its disk has {free}; {remedy}")
+        raise OutputError(f"cannot write {HERE}: it needs {size} bytes, its disk has {free}; {remedy}")
 
 
 def _set_owner_and_mode(fd: int, target: LocalFile) -> None:
@@ -298,8 +302,8 @@ def sync_path(path: Path) -> None:
         os.close(fd)
 
 
-def sync_folder(folder: Path, path: Path) -> None:
-    """Sync the folder in which `path` got its name.
+def sync_folder(folder: Path) -> None:
+    """Sync the folder in which an output got its name.
 
     Raises:
         OutputError: it could not be done; what was written is there.
@@ -308,7 +312,7 @@ def sync_folder(folder: Path, path: Path) -> None:
         with _ignoring(UNSUPPORTED | {errno.EACCES}):  # EACCES: a folder that may be written but not read
             sync_path(folder)
     except OSError as exc:
-        raise OutputError(f"{show(path)} is written, but its folder not synced: {exc.strerror}") from exc
+        raise OutputError(f"{HERE} is written, but its folder not synced: {exc.strerror}") from exc
 
 
 def write_failure(path: Path, exc: OSError, option: str = OUTPUT) -> OutputError:

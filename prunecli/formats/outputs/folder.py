@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from prunecli.errors import OutputError, show
+from prunecli.errors import OutputError, raised_in, show
 from prunecli.formats.folders.files import NOT_THE_MODEL
 from prunecli.formats.io.locations import Location
 from prunecli.formats.outputs.base import OutputContents, OutputWriter, Transfer
@@ -64,7 +64,8 @@ class LocalFolder:
         _sync_tree(made)
         made.chmod(self.mode)
         _publish(made, self)
-        sync_folder(self.final.parent, self.path)
+        with raised_in(show(self.path)):
+            sync_folder(self.final.parent)
 
 
 def check_folder(path: Path, *, force: bool, source: Location | None, replaceable: bool) -> LocalFolder:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from prunecli.errors import OutputError, show
+from prunecli.terms import HERE
 
 __all__ = ["LOCK", "NO_LOCKS", "WORKERS", "lock_folder", "locked_by_another", "remove_unused"]
 
@@ -18,21 +19,21 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSY
 """What file systems say that have no locks."""
 
 
-def locked_by_another(path: Path) -> OutputError:
-    return OutputError(f"another run is writing {show(path)}; wait for it, or name another output")
+def locked_by_another() -> OutputError:
+    return OutputError(f"another run is writing {HERE}; wait for it, or name another output")
 
 
-def lock_folder(root: Path, path: Path) -> int:
+def lock_folder(root: Path) -> int:
     """Make the folder and lock it; again if the run that had it removed it meanwhile. Returns the lock's descriptor.
 
     Raises:
-        OutputError: another run has it, or it is somebody else's; `path` is what messages call the output.
+        OutputError: another run has it, or it is somebody else's. `HERE` stands for the output.
         OSError: it cannot be made or locked; it is gone then, unless it was there before.
     """
     while True:
         try:
-            _make(root, path)
-            lock = _try_lock(root, path)
+            _make(root)
+            lock = _try_lock(root)
         except OutputError:  # it is another's
             raise
         except BaseException:
@@ -52,7 +53,7 @@ def _give_back(root: Path) -> None:
         os.close(lock)
 
 
-def _make(root: Path, path: Path) -> None:
+def _make(root: Path) -> None:
     """Make the folder, unless it is there and ours."""
     made = False
     with suppress(FileExistsError):
@@ -62,10 +63,10 @@ def _make(root: Path, path: Path) -> None:
     ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
     # One that we have just made is ours, whatever a file system says that fixes owners and modes (vfat, WSL).
     if not stat.S_ISDIR(status.st_mode) or not (ours or made):
-        raise OutputError(f"cannot write {show(path)}: {show(root)} is in the way and not ours; remove it first")
+        raise OutputError(f"cannot write {HERE}: {show(root)} is in the way and not ours; remove it first")
 
 
-def _try_lock(root: Path, path: Path) -> int | None:
+def _try_lock(root: Path) -> int | None:
     """Lock the folder; None if it was removed meanwhile."""
     try:
         lock = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -77,7 +78,7 @@ def _try_lock(root: Path, path: Path) -> int | None:
             return lock
     except BlockingIOError:
         os.close(lock)
-        raise locked_by_another(path) from None
+        raise locked_by_another() from None
     except BaseException:
         remove_unused(root, lock)
         os.close(lock)

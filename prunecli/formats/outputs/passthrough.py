@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from prunecli.errors import UnreadableError
+from prunecli.errors import UnreadableError, raised_in, show
 from prunecli.formats.base import PassthroughFile
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location, Url
@@ -63,7 +63,8 @@ def _is_done(location: Location, place: Path, link: bool) -> bool:
 def _copy(source: Source, place: Path, output: Path, transfer: Transfer) -> None:
     descriptor = _new(place)
     try:
-        reserve(descriptor, source.size, output)
+        with raised_in(show(output)):
+            reserve(descriptor, source.size)
         copy = [Copy(0, source.size)]
         run_pieces(copy, source, FileSink(descriptor), jobs=transfer.threads, progress=transfer.progress)
         source.check_unchanged()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunecli.errors import OutputError
+from prunecli.errors import OutputError, raised_in, show
 from prunecli.formats.outputs.locks import LOCK, NO_LOCKS, WORKERS, lock_folder, locked_by_another, remove_unused
 from prunecli.formats.outputs.system import sync
 from prunecli.formats.outputs.temp_files import hidden_prefix, remove_path, remove_stale, temp_beside
@@ -157,7 +157,7 @@ class Partial:
         if not self._given_up:
             return
         with suppress(OSError, OutputError):
-            lock = lock_folder(self.root, self.root)
+            lock = lock_folder(self.root)
             try:
                 os.close(self._workers(fcntl.LOCK_EX))
                 _remove_whole(self)
@@ -204,17 +204,18 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
     """
     remove_stale(final)
     partial = partial_of(final)
-    lock = lock_folder(partial.root, path)
     done = False
-    try:
-        partial.exclude_workers()
-        partial.restore(final)
-    except BaseException as error:
-        remove_unused(partial.root, lock)
-        os.close(lock)
-        if isinstance(error, BlockingIOError):
-            raise locked_by_another(path) from None
-        raise
+    with raised_in(show(path)):
+        lock = lock_folder(partial.root)
+        try:
+            partial.exclude_workers()
+            partial.restore(final)
+        except BaseException as error:
+            remove_unused(partial.root, lock)
+            os.close(lock)
+            if isinstance(error, BlockingIOError):
+                raise locked_by_another() from None
+            raise
     try:
         yield partial
         done = True

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prunecli.errors import PrunecliError
+from prunecli.errors import PrunecliError, raised_in, show
 from prunecli.formats.base import PassthroughFile
 from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.io.source import open_source
@@ -40,7 +40,8 @@ class UnitWriter:
         linking = f", link what does not change with {LINK}," if copied and not link else ","
         remedy = f"free some{linking} or write elsewhere with {OUTPUT}"
         written = sum(file.size for file in self._contents.written)
-        check_space(self.partial.root, written + copied, self._output.path, remedy)
+        with raised_in(show(self._output.path)):
+            check_space(self.partial.root, written + copied, remedy)
 
     def resume(self) -> None:
         """Make sure that what an earlier run left can be written into."""
@@ -52,7 +53,8 @@ class UnitWriter:
         place = self.partial.path_of(file.name)
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            reserve_once(descriptor, file.size, self._output.path)
+            with raised_in(show(self._output.path)):
+                reserve_once(descriptor, file.size)
             yield FileSink(descriptor)
         finally:
             os.close(descriptor)

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import IO
 
-from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, show
+from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, raised_in, show
 from prunecli.formats.io.source import FileSource, Source
 from prunecli.formats.torch.zip_directory import Directory, Record
+from prunecli.terms import HERE
 
 __all__ = ["inflate", "unpacking_limit"]
 
@@ -85,10 +86,11 @@ def _unpack(source: FileSource, packed: list[Record], spool: IO[bytes]) -> Itera
     for record in packed:
         where = f"{source.label}: record {show(record.name)}"
         crc, done = 0, 0
-        for part in _inflated(source, record, where):
-            crc = zlib.crc32(part, crc)
-            done += len(part)
-            _write(spool, part)
+        with raised_in(where):
+            for part in _inflated(source, record):
+                crc = zlib.crc32(part, crc)
+                done += len(part)
+                _write(spool, part)
         if done != record.size or crc != record.crc:
             raise DamagedError(f"{where} is damaged; fetch the checkpoint again")
         yield (
@@ -101,7 +103,7 @@ def _unpack(source: FileSource, packed: list[Record], spool: IO[bytes]) -> Itera
     spool.flush()
 
 
-def _inflated(source: Source, record: Record, where: str) -> Iterator[bytes]:
+def _inflated(source: Source, record: Record) -> Iterator[bytes]:
     """Yield a record's bytes in steps: at most one more than it says that it has."""
     engine, at, room = zlib.decompressobj(-zlib.MAX_WBITS), 0, record.size + 1
     try:
@@ -116,9 +118,9 @@ def _inflated(source: Source, record: Record, where: str) -> Iterator[bytes]:
             room -= len(part)
             yield part
     except zlib.error:
-        raise DamagedError(f"{where} cannot be unpacked; fetch the checkpoint again") from None
+        raise DamagedError(f"{HERE} cannot be unpacked; fetch the checkpoint again") from None
     if not engine.eof or engine.unused_data or at < record.stored_size:
-        raise DamagedError(f"{where} does not end where the zip directory says; fetch the checkpoint again")
+        raise DamagedError(f"{HERE} does not end where the zip directory says; fetch the checkpoint again")
 
 
 def _write(spool: IO[bytes], part: bytes) -> None:

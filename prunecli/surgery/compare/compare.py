@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.random_stream import BLOCK
+from prunecli.core.block import BLOCK
 from prunecli.errors import UsageError
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.io.pieces import Generated, Outcome
@@ -140,16 +140,16 @@ class _Task:
         return BLOCK * self.width
 
     @property
-    def workspace(self) -> "type[_Workspaces]":
+    def workspace(self) -> "type[_BothWorkspaces]":
         """The memory of a thread."""
-        return _Workspaces
+        return _BothWorkspaces
 
-    def fill(self, data: NDArray[np.uint8], start: int, workspace: "_Workspaces") -> Outcome:
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: "_BothWorkspaces") -> Outcome:
         """Compare a block."""
         first, count = start // self.width, data.size // self.width
         return Outcome(False, (self, self._compared(first, count, workspace), count))
 
-    def add(self, found: "_Found", elements: int) -> None:
+    def add(self, found: "_Differences", elements: int) -> None:
         """Add what was found in so many elements."""
         self.found = [old + new for old, new in zip(self.found, found, strict=True)]
         self.left -= elements
@@ -157,7 +157,7 @@ class _Task:
             self.before.release()
             self.after.release()
 
-    def _compared(self, first: int, count: int, space: "_Workspaces") -> "_Found":
+    def _compared(self, first: int, count: int, space: "_BothWorkspaces") -> "_Differences":
         if self.before is None or self.after is None:
             return 0, 0, 0, 0, 0
         if self.row.kind == "parameter":
@@ -169,11 +169,11 @@ class _Task:
         return 0, 0, 0, 0, int(np.count_nonzero(differing))
 
 
-_Found = tuple[int, int, int, int, int]
+_Differences = tuple[int, int, int, int, int]
 """Zeros before and after, newly zero, revived and otherwise changed elements."""
 
 
-class _Workspaces:
+class _BothWorkspaces:
     """The memory of a thread, for each side."""
 
     def __init__(self) -> None:
@@ -181,14 +181,14 @@ class _Workspaces:
         self.after = Workspace()
 
 
-def _add(found: tuple[_Task, _Found, int]) -> None:
+def _add(found: tuple[_Task, _Differences, int]) -> None:
     task, counts, elements = found
     task.add(counts, elements)
 
 
 def _compare_values(
-    before: EffectiveValues, after: EffectiveValues, start: int, count: int, space: _Workspaces
-) -> _Found:
+    before: EffectiveValues, after: EffectiveValues, start: int, count: int, space: _BothWorkspaces
+) -> _Differences:
     old, was_zero = before.effective(start, count, space.before)
     new, is_zero = after.effective(start, count, space.after)
     zeros_before, zeros = int(np.count_nonzero(was_zero)), int(np.count_nonzero(is_zero))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.random_stream import BLOCK
+from prunecli.core.block import BLOCK
 from prunecli.core.raw_elements import clear_dropped, scale
 from prunecli.core.structure.counter import Window
 from prunecli.formats.base import Patch

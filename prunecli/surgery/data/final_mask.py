@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from prunecli.core.block import BLOCK
 from prunecli.core.methods.base import Block, Choice
 from prunecli.core.once import Once
-from prunecli.core.random_stream import BLOCK
 from prunecli.core.raw_elements import Flags, Unsigned, is_zero, unsigned
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UnsupportedError, show

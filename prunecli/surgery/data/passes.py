@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.block import BLOCK
 from prunecli.core.mask_digest import MaskDigest
-from prunecli.core.random_stream import BLOCK
 from prunecli.core.raw_elements import Flags, Unsigned, clear_dropped, fill_mask, is_zero, scale, unsigned
 from prunecli.core.structure.counter import Window
 from prunecli.formats.base import TensorInfo

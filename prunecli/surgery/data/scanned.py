@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.block import BLOCK
 from prunecli.core.methods.base import Scan
-from prunecli.core.random_stream import BLOCK
 from prunecli.core.raw_elements import is_one
 from prunecli.formats.base import Layout
 from prunecli.formats.io.pieces import Generated, Outcome

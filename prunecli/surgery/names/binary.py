@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from prunecli.core.random_stream import BLOCK
+from prunecli.core.block import BLOCK
 from prunecli.core.raw_elements import is_one, is_zero, unsigned
 from prunecli.core.scratch import Buffer
 from prunecli.formats.base import Layout, TensorInfo

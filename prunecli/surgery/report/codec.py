@@ -12,8 +12,8 @@ import numpy as np
 from prunecli import __version__
 from prunecli.core.amount import check_amount
 from prunecli.core.methods import METHODS
-from prunecli.core.records import ALWAYS, Count, RecordError, Rule, as_json, read_record
-from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, show
+from prunecli.core.records import ALWAYS, Count, RecordError, ValueRule, as_json, read_record
+from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, raised_in, show
 from prunecli.formats.base import Layout
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.outputs.output import FileOutput, write_output
@@ -25,6 +25,7 @@ from prunecli.surgery.plan.request import PruneGroup, PruneRequest, request_as_d
 from prunecli.surgery.report.measure import make_report
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report, Totals
 from prunecli.surgery.report.provenance import STREAM
+from prunecli.terms import HERE
 
 __all__ = ["SCHEMA", "ReportDocument", "as_dict", "parse_report", "render_json", "write_report"]
 
@@ -37,7 +38,7 @@ class Tool:
 
     name: Literal["prunecli"]
     version: str
-    stream: Annotated[int, Rule(f"{STREAM}", STREAM.__eq__, {"const": STREAM})]
+    stream: Annotated[int, ValueRule(f"{STREAM}", STREAM.__eq__, {"const": STREAM})]
     """Version of the random stream."""
     python: str
     numpy: str
@@ -52,14 +53,14 @@ def _is_amount(value: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class GroupRecord:
     """Parameters that were pruned with one amount."""
 
-    params: Annotated[tuple[str, ...], Rule(schema={"minItems": 1})]
+    params: Annotated[tuple[str, ...], ValueRule(schema={"minItems": 1})]
     """Names, globs and `re:` patterns."""
     exclude: tuple[str, ...]
     min_dim: Count
-    amount: Annotated[float, Rule("an amount", _is_amount, {"minimum": 0})]
+    amount: Annotated[float, ValueRule("an amount", _is_amount, {"minimum": 0})]
     """An integer is a number of elements; a number with a fraction or an exponent is a share of them."""
     global_: bool
     """Whether one amount holds for all parameters of the group together."""
@@ -79,7 +80,7 @@ class ReportDocument:
     method: str | None
     """The method that chose the elements to drop; null if none were chosen."""
     seed: Count | None
-    groups: tuple[Group, ...]
+    groups: tuple[GroupRecord, ...]
     remove: bool | None = None
     mask_dtype: Literal["bool", "same"] | None = None
     untie: bool | None = None
@@ -165,7 +166,8 @@ def parse_report(raw: bytes, label: str) -> Report:
         UnsupportedError: it has another schema, or its masks are of an unknown method or version of the random stream.
     """
     content = parse_object(raw, label)
-    _check_versions(content, label)
+    with raised_in(label):
+        _check_versions(content)
     try:
         document = read_record(ReportDocument, content)
         for number, each in enumerate(document.parameters):
@@ -186,18 +188,18 @@ def parse_report(raw: bytes, label: str) -> Report:
     )
 
 
-def _check_versions(content: Mapping[str, Any], label: str) -> None:
+def _check_versions(content: Mapping[str, Any]) -> None:
     """Refuse what another version of prunecli may have written."""
     schema, tool, method = (content.get(key) for key in ("schema", "tool", "method"))
     if schema != SCHEMA:
-        raise UnsupportedError(f"{label} is not a {SCHEMA}; its schema is {show(repr(schema), 60)}")
+        raise UnsupportedError(f"{HERE} is not a {SCHEMA}; its schema is {show(repr(schema), 60)}")
     stream = tool.get("stream", STREAM) if isinstance(tool, dict) else STREAM
     if stream != STREAM:
         raise UnsupportedError(
-            f"{label} is of version {show(repr(stream), 60)} of the random stream; this prunecli draws version {STREAM}"
+            f"{HERE} is of version {show(repr(stream), 60)} of the random stream; this prunecli draws version {STREAM}"
         )
     if isinstance(method, str) and method not in METHODS:
-        raise UnsupportedError(f"{label} is of the method {show(method, 60)}; this prunecli knows {', '.join(METHODS)}")
+        raise UnsupportedError(f"{HERE} is of the method {show(method, 60)}; this prunecli knows {', '.join(METHODS)}")
 
 
 def _check_elements(each: ParameterReport, number: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from prunecli.core.records import Count, Rule
+from prunecli.core.records import Count, ValueRule
 from prunecli.core.structure.model import Structure
 from prunecli.formats.dtypes import DTYPES
 from prunecli.surgery.names.left_out import LeftOut
@@ -32,10 +32,10 @@ def _is_hex(digits: int, value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value) is not None
 
 
-Sha256 = Annotated[str, Rule("64 hexadecimal digits", partial(_is_hex, 64), {"pattern": "^[0-9a-f]{64}$"})]
-Crc32 = Annotated[str, Rule("8 hexadecimal digits", partial(_is_hex, 8), {"pattern": "^[0-9a-f]{8}$"})]
-DTypeName = Annotated[str, Rule(" or ".join(DTYPES), lambda value: value in list(DTYPES), {"enum": list(DTYPES)})]
-Share = Annotated[float, Rule(schema={"minimum": 0, "maximum": 1})]
+Sha256 = Annotated[str, ValueRule("64 hexadecimal digits", partial(_is_hex, 64), {"pattern": "^[0-9a-f]{64}$"})]
+Crc32 = Annotated[str, ValueRule("8 hexadecimal digits", partial(_is_hex, 8), {"pattern": "^[0-9a-f]{8}$"})]
+DTypeName = Annotated[str, ValueRule(" or ".join(DTYPES), lambda value: value in list(DTYPES), {"enum": list(DTYPES)})]
+Share = Annotated[float, ValueRule(schema={"minimum": 0, "maximum": 1})]
 
 
 @dataclass(frozen=True, slots=True)

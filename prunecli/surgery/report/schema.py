@@ -6,12 +6,12 @@ from typing import Any
 from prunecli.core.records import record_fields
 from prunecli.core.structure.model import Structure
 from prunecli.surgery.names.left_out import LeftOut
-from prunecli.surgery.report.codec import Group, ReportDocument, Tool
+from prunecli.surgery.report.codec import GroupRecord, ReportDocument, Tool
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Totals
 
 __all__ = ["schema_text"]
 
-_RECORDS = (ReportDocument, Tool, CheckpointRef, Group, Totals, ParameterReport, Structure, LeftOut)
+_RECORDS = (ReportDocument, Tool, CheckpointRef, GroupRecord, Totals, ParameterReport, Structure, LeftOut)
 _OF_APPLY = ("remove", "mask_dtype", "untie", "zeros_are_pruned")
 _BY_COMMAND = {
     "if": {"properties": {"command": {"const": "apply"}}},

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecli import __version__
-from prunecli.errors import OutputError, PrunecliError, UsageError, show
+from prunecli.errors import OutputError, PrunecliError, UsageError, raised_in, show
 from prunecli.formats.base import AnyCheckpoint
 from prunecli.formats.io.ordered import run_into
 from prunecli.formats.io.stream import default_jobs
@@ -38,7 +38,7 @@ from prunecli.surgery.run.destination import Progress, cumulative
 from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
 from prunecli.surgery.run.units import UnitCounts, assign_units, split_into_units
 from prunecli.surgery.run.worker import Entry, Share, do_share, look_at
-from prunecli.terms import OUTPUT, RESUME
+from prunecli.terms import HERE, OUTPUT, RESUME
 
 __all__ = ["RewriteJob", "Run", "carry_out", "count", "unfinished_seed"]
 
@@ -175,7 +175,8 @@ def _start(job: RewriteJob, output: ResumableOutput, run: Run, stack: ExitStack)
     described = _describe(job)
     with output_errors(output.path, partial_of(output.final).root):
         partial = stack.enter_context(partial_output(output.final, output.path, keep=run.keep))
-        finished = _resumed(partial, described, output.path) if run.resume else {}
+        with raised_in(show(output.path)):
+            finished = _resumed(partial, described) if run.resume else {}
         writer = UnitWriter(partial, output, job.contents, Transfer(link=run.link))
         if finished:
             writer.resume()
@@ -296,7 +297,7 @@ def _add(digest: "hashlib.blake2b", what: object) -> None:
     digest.update(repr(what).encode("utf-8", "surrogatepass"))
 
 
-def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, Entry]:
+def _resumed(partial: Partial, job: Mapping[str, Any]) -> dict[int, Entry]:
     """Return what an earlier run of the same job finished.
 
     Raises:
@@ -307,5 +308,5 @@ def _resumed(partial: Partial, job: Mapping[str, Any], path: Path) -> dict[int, 
         return {}
     for field, meaning in _OTHER_JOBS.items():
         if earlier.get(field) != job[field]:
-            raise UsageError(f"the unfinished {show(path)} {meaning}; leave {RESUME} out to begin anew")
+            raise UsageError(f"the unfinished {HERE} {meaning}; leave {RESUME} out to begin anew")
     return partial.entries()
