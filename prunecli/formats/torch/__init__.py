@@ -1,1 +1,1 @@
-"""The containers that torch writes: zip, legacy, TorchScript."""
+"""The containers that torch writes: zip, legacy, TorchScript, torch.export."""

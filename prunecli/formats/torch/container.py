@@ -1,4 +1,4 @@
-"""What a torch zip and a legacy file have in common as checkpoints: they show what their pickle says."""
+"""The common part of torch zips and legacy files as checkpoints: both expose what their pickle describes."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ __all__ = ["TorchContainer"]
 
 @dataclass(frozen=True)
 class TorchContainer(SingleFile):
-    """The common part of the layouts. `reading` is what the user forced."""
+    """The common part of the two layouts. `reading` holds the user's options for reading."""
 
     source: Source
     objects: TorchObjects
@@ -27,27 +27,27 @@ class TorchContainer(SingleFile):
 
     @property
     def carried(self) -> Sequence[TensorInfo]:
-        """All other tensors."""
+        """All other tensors of the file."""
         return self.objects.carried
 
     @property
     def wrapper(self) -> str:
-        """Where the state dict lies."""
+        """The dotted path to the state dict, "" for the top."""
         return self.objects.wrapper
 
     @property
     def no_masks_because(self) -> str | None:
-        """Why masks have no place here."""
+        """The reason why the file cannot hold masks, None if it can."""
         return self.objects.no_masks_because
 
     @property
     def metadata(self) -> None:
-        """None: what `torch.save` writes has no place for strings of others."""
+        """None: the files of `torch.save` cannot hold string metadata."""
         return
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences on how it was read that its user should see."""
+        """Sentences for the user about how the file was read."""
         return self.objects.notes
 
     def pieces(self, edit: Edit) -> Iterator[Piece]:
@@ -56,8 +56,8 @@ class TorchContainer(SingleFile):
 
     @abstractmethod
     def _in_place(self, edit: Edit) -> Iterator[Piece]:
-        """Copy the file as it lies, with the patches put in."""
+        """Copy the file unchanged except for the patches."""
 
     @abstractmethod
     def _relaid(self, edit: Edit) -> Iterator[Piece]:
-        """Write the pickle and the storages anew."""
+        """Write a new pickle and lay the storages out again."""

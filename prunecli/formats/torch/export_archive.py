@@ -1,16 +1,22 @@
 """torch.export's archives (`.pt2`): a zip with a program as JSON, and its weights as one record per storage.
 
-What `torch.export.save` of torch 2.13 writes, below one top folder, every record stored and laid out as in
-`torch.save`'s zips: `archive_format` ("pt2"), `archive_version` ("0"), `.data/version` ("6"), `byteorder`; for each
-program `models/NAME.json`, `data/weights/NAME_weights_config.json` with the records `data/weights/weight_N` that it
-names, `data/constants/NAME_constants_config.json` with `tensor_N` likewise, and `data/sample_inputs/NAME.pt`, a torch
-zip of its own; files of the user's below `extra/`. One program is named `model`, and `torch.export.load` returns that
-one; `package_pt2` writes several. Weights are the state dict: parameters and persistent buffers, each with the flag
-`is_param`. Constants are the tensors that a state dict lacks: attributes, literals, and buffers that are not saved.
+`torch.export.save` of torch 2.13 writes these records below one top folder, uncompressed and laid out as in
+`torch.save`'s zips:
 
-The program multiplies with its weights by name, so their values may change, and nothing else. Loading unpickles the
-sample inputs, tensor subclasses and objects among the constants without any restriction (`torch/export/pt2_archive`,
-`_package.py`): these are read here as graphs, and refused where weights-only loading would refuse them.
+- `archive_format` ("pt2"), `archive_version` ("0"), `.data/version` ("6") and `byteorder`;
+- for each program, `models/NAME.json`;
+- `data/weights/NAME_weights_config.json`, and the records `data/weights/weight_N` that it names;
+- `data/constants/NAME_constants_config.json`, and the records `data/constants/tensor_N` that it names;
+- `data/sample_inputs/NAME.pt`, itself a torch zip;
+- the user's own files below `extra/`.
+
+`torch.export.save` writes one program, named `model`, and `torch.export.load` returns that one; `package_pt2` writes
+several. The weights are the state dict: parameters and persistent buffers, each with the flag `is_param`. The
+constants are the tensors that are not in a state dict: attributes, literals, and buffers that are not saved.
+
+The program refers to its weights by name, so only their values may change. Loading unpickles the sample inputs,
+tensor subclasses and objects among the constants without any restriction (`torch/export/pt2_archive`,
+`_package.py`). This module reads them as graphs, and refuses those that weights-only loading would refuse.
 """
 
 import re
@@ -47,7 +53,7 @@ _CONFIG = re.compile(r"data/weights/(.+)_weights_config\.json", re.DOTALL)
 
 @dataclass(frozen=True)
 class ExportArchive(SingleFile):
-    """The layout of a torch.export archive. `root` is the folder that all records lie in."""
+    """The layout of a torch.export archive. `root` is the folder that contains all records."""
 
     source: Source
     tensors: Mapping[str, TensorInfo]
@@ -61,7 +67,7 @@ class ExportArchive(SingleFile):
     metadata: None = None
 
     def pieces(self, edit: Edit) -> Iterator[Piece]:
-        """Copy the archive, with the patches put in and the CRC-32 fields of patched records renewed."""
+        """Copy the archive with the patches applied and the CRC-32 fields of patched records updated."""
         if edit.structural:
             raise UnsupportedError(
                 f"{self.source.label} is a torch.export archive whose program multiplies its masks in; bake the model "
@@ -72,7 +78,7 @@ class ExportArchive(SingleFile):
 
 
 def looks_like_export_archive(directory: Directory) -> bool:
-    """Whether an archive is one of torch.export's, of any age, judged by the names of its records."""
+    """Whether an archive was written by any version of torch.export, judged by the names of its records."""
     return _OLD in directory.by_name or any(
         name.partition("/")[2] == _FORMAT or _compiled(name) for name in directory.by_name
     )
@@ -85,8 +91,8 @@ def read_export_archive(source: Source, directory: Directory, reading: ReadOptio
     Raises:
         DamagedError: the archive, its configurations and its records contradict each other.
         UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
-        UnsupportedError: it holds compiled code, is of an older form, or holds several programs and no `model`.
-        UsageError: `reading` names a program that is not there.
+        UnsupportedError: it holds compiled code, has an older format, or holds several programs and no `model`.
+        UsageError: `reading` names a program that the archive does not hold.
     """
     root = _root(directory)
     _check_kind(source, directory, root)
@@ -118,12 +124,15 @@ def read_export_archive(source: Source, directory: Directory, reading: ReadOptio
 
 
 def _compiled(name: str) -> str | None:
-    """Say what compiled a record's code, None if it holds none; torch 2.5 put such folders at the top."""
+    """Return what compiled the code in a record, by its name; None if it is not compiled code.
+
+    torch 2.5 put the folders of compiled code at the top.
+    """
     return next((compiled for folder, compiled in _COMPILED.items() if f"/{folder}" in f"/{name}"), None)
 
 
 def _root(directory: Directory) -> str:
-    """Return the folder that all records lie in, and refuse the archives that are of another kind."""
+    """Return the folder that contains all records; refuse archives of another kind."""
     if _OLD in directory.by_name:
         raise UnsupportedError(
             f"{HERE} is in torch.export's format from before torch 2.8; load it with torch.export.load and save it "
@@ -142,10 +151,10 @@ def _root(directory: Directory) -> str:
 
 
 def _check_kind(source: Source, directory: Directory, root: str) -> None:
-    """Check that the archive is of the kind and version that is read here.
+    """Check that this module can read the archive's format and version.
 
     Raises:
-        UnsupportedError: it is another.
+        UnsupportedError: the format or the version is another.
     """
     check_stated(source, directory, root)
     for name, expected in ((_FORMAT, b"pt2"), (_VERSION, b"0")):
@@ -199,8 +208,8 @@ def _check_pickled(source: Source, record: Record, reading: ReadOptions) -> None
     """Check that unpickling a record runs nothing that `reading` does not admit.
 
     Raises:
-        UnsafeError: it does.
-        DamagedError: it is neither a torch zip nor a pickle.
+        UnsafeError: unpickling would run something else.
+        DamagedError: the record is neither a torch zip nor a pickle.
     """
     label = f"{source.label}: record {show(record.name)}"
     if record.deflated:

@@ -1,13 +1,14 @@
-"""The payloads of a torch.export archive: what its configurations say of weights and constants, held to the records.
+"""The payloads of a torch.export archive: weights and constants as its configurations describe them, checked.
 
-A configuration is JSON: `{"config": {name: payload}}`. A payload has `path_name` (the record, within the folder of the
-configuration), `is_param`, `use_pickle`, and `tensor_meta`: `dtype` by number, `sizes` and `strides` as lists of
-`{"as_int": n}`, `storage_offset` likewise in elements, `layout` by number, and `requires_grad` and `device`, which do
-not matter here. `tensor_meta` is null for objects that are not tensors (`torch/_export/serde/schema.py`).
+A configuration is JSON: `{"config": {name: payload}}`. A payload has the fields `path_name` (the record, within the
+folder of the configuration), `is_param`, `use_pickle` and `tensor_meta`. `tensor_meta` has `dtype` as a number,
+`sizes` and `strides` as lists of `{"as_int": n}`, `storage_offset` as `{"as_int": n}` in elements, `layout` as a
+number, and `requires_grad` and `device`, which do not matter here. It is null for objects that are not tensors
+(`torch/_export/serde/schema.py`).
 
-A record holds the bytes of a whole storage. Tensors of one storage and one type name the same record: tied weights,
-and views. A tensor subclass is pickled instead (`use_pickle`, a record that is a torch zip of its own), and a tensor
-without memory (FakeTensor) has an empty record, which torch reads as zeros.
+A record holds the bytes of a whole storage. Tensors that share a storage and a type (tied weights, views) name the
+same record. A tensor subclass is pickled instead (`use_pickle`; its record is itself a torch zip). A tensor without
+memory (FakeTensor) has an empty record, which torch reads as zeros.
 """
 
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ _TYPES = {
     34: "uint32",
     35: "uint64",
 }
-"""Element types by their numbers in the schema, which are not those of torch's own enumeration."""
+"""Element types by their numbers in the schema, which differ from those of torch's own enumeration."""
 
 _STRIDED = 7
 _DIMENSIONS = 64
@@ -63,7 +64,7 @@ class Payloads:
 
 @dataclass(frozen=True)
 class PayloadFolder:
-    """A folder of payloads in an archive: what the names of its tensors' and its objects' records begin with."""
+    """A folder of payloads in an archive, and the prefixes of the record names of its tensors and objects."""
 
     path: str
     tensors: str
@@ -75,7 +76,7 @@ CONSTANTS = PayloadFolder("data/constants/", "tensor_", ("custom_obj_", "opaque_
 
 
 def read_payloads(config: Mapping[str, Any], directory: Directory, root: str, folder: PayloadFolder) -> Payloads:
-    """Read a parsed configuration; `root` is the archive's top folder.
+    """Return the payloads of a parsed configuration; `root` is the archive's top folder.
 
     Raises:
         DamagedError: an entry is incomplete, or contradicts its record or another entry.
@@ -142,7 +143,7 @@ def _tensor(name: str, entry: Mapping[str, Any], record: Record, path: str) -> T
 
 
 def _opaque(name: str, kind: str, meta: Mapping[str, Any] | None) -> TensorInfo:
-    """Describe a tensor without plain elements in the archive."""
+    """Return the description of a tensor that has no plain elements in the archive."""
     shape = _sizes(meta, "sizes") if meta is not None else ()
     return TensorInfo(name, DType(kind, 1, "opaque"), View.of(shape), Storage(f"({name})", 0, 0))
 

@@ -1,8 +1,8 @@
-"""The classes and functions that `torch.load(weights_only=True)` admits, by name; nothing of torch is imported.
+"""The classes and functions that `torch.load(weights_only=True)` admits, by name. This module does not import torch.
 
-The list is that of torch 2.15, and a test holds it against torch's own (`_weights_only_unpickler`,
-`_get_allowed_globals`). Older ones differ in this: `torch.bcomplex32` is not in those before 2.14, and
-`torch._utils._rebuild_nested_tensor` is in those up to 2.14.
+The list is that of torch 2.15; a test compares it with torch's own (`_weights_only_unpickler`,
+`_get_allowed_globals`). Older lists differ in two names: those before 2.14 lack `torch.bcomplex32`, and those up to
+2.14 contain `torch._utils._rebuild_nested_tensor`.
 """
 
 from prunecli.formats.dtypes import DTYPES, DType
@@ -94,12 +94,12 @@ def admitted(module: str, name: str) -> bool:
 
 
 def makes_memory(module: str, name: str) -> bool:
-    """Whether it makes a tensor or a storage when it is called: of memory that nobody has written to."""
+    """Whether calling this global makes a tensor or a storage from uninitialised memory."""
     return name in _MEMORY and (module, name) in _ADMITTED
 
 
 def storage_dtype(module: str, name: str) -> DType | None:
-    """Return the element type that a storage class stands for; bytes for an untyped one, None for no storage."""
+    """Return the element type of a storage class: uint8 for an untyped one, None if it is not a storage class."""
     if module == "torch.storage" and name in ("UntypedStorage", "TypedStorage"):
         return DTYPES["uint8"]
     if module not in ("torch", "torch.cuda"):

@@ -1,7 +1,7 @@
-"""What the keys of a checkpoint say of what lies below them: optimizer state, an average, bookkeeping, or nothing.
+"""What the keys of a checkpoint indicate: optimizer state, an average, bookkeeping, or nothing.
 
-Keys are compared word by word (`optimizerG` has two), so that `optimized_model`, `grad_net`, `averager` and
-`schema_encoder` are networks.
+Keys are compared word by word (`optimizerG` has two words), so that `optimized_model`, `grad_net`, `averager` and
+`schema_encoder` count as networks.
 """
 
 import functools
@@ -10,7 +10,7 @@ import re
 __all__ = ["AVERAGE", "ENGINES", "MASTERS", "OPTIMIZER", "PART", "is_bookkeeping", "kind_of_key"]
 
 OPTIMIZER, AVERAGE, PART = "optimizer state", "average", "tensor without plain elements"
-"""The values of `TensorInfo.within`; a `PART` is what a sparse tensor, a nested one or a subclass is made of."""
+"""The values of `TensorInfo.within`. A `PART` is a component of a sparse tensor, a nested one, or a subclass."""
 
 MASTERS = frozenset(
     {
@@ -23,9 +23,9 @@ MASTERS = frozenset(
 """Keys under which the optimizers of Megatron and DeepSpeed keep weights in full precision."""
 
 ENGINES = MASTERS | {"base_optimizer_state"}
-"""Keys of those optimizers."""
+"""Keys that identify those optimizers."""
 
-_LONGEST = 256  # characters of a key that are looked at
+_LONGEST = 256  # characters of a key that are examined
 _TOKEN = re.compile(r"[^\W\d_]+")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _TRAINING = frozenset(
@@ -67,12 +67,12 @@ _BOOKKEEPING = frozenset(
 
 
 def is_bookkeeping(key: str) -> bool:
-    """Whether a key names what a trainer notes down, with tensors in it perhaps, and no network."""
+    """Whether a key names a trainer's records, which may contain tensors but are not a network."""
     return key.lower() in _BOOKKEEPING
 
 
 def kind_of_key(key: str) -> str:
-    """Return what a key names: `OPTIMIZER` (schedulers and the like too), `AVERAGE`, or "" for anything else."""
+    """Return what a key names: `OPTIMIZER` (also schedulers, scalers, gradients, random state), `AVERAGE`, or ""."""
     return _kind(key[:_LONGEST])
 
 
@@ -92,6 +92,6 @@ def _kind(key: str) -> str:
 
 
 def _words(key: str) -> list[str]:
-    """Cut `optimizerG`, `model_ema`, `EMACallback` into words, in small letters."""
+    """Return the words of a key (`optimizerG`, `model_ema`, `EMACallback`) in lower case."""
     tokens = _TOKEN.findall(key)
     return [word.lower() for token in tokens for word in (_CAMEL.findall(token) if token.isascii() else [token])]

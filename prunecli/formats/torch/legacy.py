@@ -1,8 +1,8 @@
-"""torch.save's format from before 1.6: five pickles, then the storages' bytes one after the other.
+"""The format of torch.save before torch 1.6: five pickles, then the storages one after the other.
 
-The pickles are a magic number, a protocol version, facts on the writing machine, the object, and the list of storage
-keys; then follows, for each key in that order, the number of elements (8 bytes, little-endian) and the elements
-(`torch/serialization.py`, `_legacy_save`). There are no checksums and no padding.
+The pickles are a magic number, a protocol version, facts about the writing machine, the object, and the list of
+storage keys. For each key, in that order, the number of elements (8 bytes, little-endian) and the elements follow
+(`torch/serialization.py`, `_legacy_save`). The format has no checksums and no padding.
 """
 
 import re
@@ -29,11 +29,11 @@ _VERSION = 1001
 _HEAD = re.compile(
     rb"(?s)(?:\x80[\x02-\x05](?:\x95.{8})?)?\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.|L119547037146038801333356L\n\."
 )
-"""The magic number as a pickle of protocol 2 and up (LONG1, in a frame from 4 on), or 1 (text)."""
+"""The magic number as a pickle of protocol 2 and up (LONG1, in a frame from protocol 4 on), or 1 (text)."""
 
 _WINDOW = 1 << 20
 _LARGEST_PICKLE = 1 << 30
-"""Bytes of the largest pickle that is read: it describes tens of millions of tensors."""
+"""Bytes of the largest pickle that is read, enough for tens of millions of tensors."""
 
 _COUNT = 8
 
@@ -47,8 +47,8 @@ def looks_like_torch_legacy(head: bytes) -> bool:
 class TorchLegacy(TorchContainer):
     """The layout of a legacy file.
 
-    `places` are the storages in the order of the file. The object's pickle begins at `object_start`, the pickle of
-    the keys at `keys_start`.
+    `places` maps keys to storages, in the order of the file. The object's pickle begins at `object_start`, the pickle
+    of the keys at `keys_start`.
     """
 
     places: Mapping[str, Storage]
@@ -65,9 +65,9 @@ class TorchLegacy(TorchContainer):
         yield Copy(at, self.source.size - at)
 
     def _relaid(self, edit: Edit) -> Iterator[Piece]:
-        """Write the object and the list of keys anew, each new storage behind that of its neighbour.
+        """Write a new object pickle and a new list of keys, and put each new storage after that of its neighbour.
 
-        There a mask is made while its weight, which is counted beside it, is still in the processor's cache.
+        In that order, a mask is made while its weight, counted at the same time, is still in the processor's cache.
         """
         graph, _ = _pickle_at(self.source, self.object_start)
         keys, _ = _pickle_at(self.source, self.keys_start)
@@ -97,7 +97,7 @@ def read_torch_legacy(source: Source, reading: ReadOptions) -> TorchLegacy:
     Raises:
         DamagedError: pickles and storages contradict each other, or the file ends early.
         UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
-        UnsupportedError: it is of another version, or holds nothing to prune.
+        UnsupportedError: it has another version, or holds nothing to prune.
     """
     magic, version_start = _checked_pickle_at(source, 0, reading)
     version, facts_start = _checked_pickle_at(source, version_start, reading)
@@ -116,7 +116,7 @@ def read_torch_legacy(source: Source, reading: ReadOptions) -> TorchLegacy:
 
 
 def _pickle_at(source: Source, start: int) -> tuple[PickleGraph, int]:
-    """Return the pickle that begins at an offset, and where the next one begins; its length is not recorded."""
+    """Return the pickle at an offset, and the offset of the next one; the file does not record its length."""
     length = _WINDOW
     while True:
         data = source.read(start, max(0, min(length, source.size - start)))
@@ -135,7 +135,7 @@ def _pickle_at(source: Source, start: int) -> tuple[PickleGraph, int]:
 
 
 def _checked_pickle_at(source: Source, start: int, reading: ReadOptions) -> tuple[PickleGraph, int]:
-    """Read one of the pickles around the object: torch.load runs them as it runs the object's."""
+    """Read and check one of the pickles around the object's: torch.load runs them just as it runs the object's."""
     graph, end = _pickle_at(source, start)
     check_objects(graph, reading, Tree())
     return graph, end
@@ -144,7 +144,7 @@ def _checked_pickle_at(source: Source, start: int, reading: ReadOptions) -> tupl
 def _places(
     source: Source, keys_start: int, storages: Mapping[str, StorageRef], reading: ReadOptions
 ) -> dict[str, Storage]:
-    """Lay the storages out by the list of their keys."""
+    """Return the storages by key, located by the list of their keys."""
     listed, at = _checked_pickle_at(source, keys_start, reading)
     keys = listed.root.items if isinstance(listed.root, ListNode) else None
     if keys is None or not all(isinstance(key, str) for key in keys):
@@ -171,7 +171,7 @@ def _places(
 
 
 def _counts(at: int, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield where the storages' numbers of elements will be looked for."""
+    """Yield the offsets and lengths at which the element counts of the storages are expected."""
     for size in sizes:
         yield at, _COUNT
         at += _COUNT + size

@@ -1,9 +1,10 @@
-"""Pickled modules with torch's pruning hooks: what has to go when a parameter takes its name back.
+"""Pickled modules with torch's pruning hooks: what to remove when a parameter gets its own name back.
 
-`torch.nn.utils.prune` leaves three things in a module beside `NAME_orig` and `NAME_mask`: a hook among
-`_forward_pre_hooks` whose `_tensor_name` is the parameter's name, the last product as a plain attribute, and, in
-recurrent layers, that product among the `_flat_weights` (`BasePruningMethod.apply`, `RNNBase.__setattr__`). prunecli's
-own `prune_module` puts one more hook into modules that read such a product in another module without calling it.
+`torch.nn.utils.prune` leaves three things in a module besides `NAME_orig` and `NAME_mask`: a hook among
+`_forward_pre_hooks` whose `_tensor_name` is the parameter's name; the last product (weight times mask) as a plain
+attribute; and, in recurrent layers, that product among the `_flat_weights` (`BasePruningMethod.apply`,
+`RNNBase.__setattr__`). prunecli's own `prune_module` adds another hook to modules that read the product of another
+module without calling that module.
 """
 
 from prunecli.formats.pickles.nodes import Call, DictNode, Entry, Global, ListNode, Node
@@ -13,16 +14,16 @@ __all__ = ["drop_refreshers", "restore_parameter"]
 
 _HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
 _REFRESH = {("prunecli.modules.hooks", "ProductRefresh"), ("prunecli.core.hooks", "ProductRefresh")}
-"""Where the class is, and where files that were written before it moved say that it is."""
+"""The path of the class, and its earlier path, which older files name."""
 _DEEPEST = 128
-"""Modules on the way from a hook to what it refreshes."""
+"""The most modules that are followed on the path from a hook to what it refreshes."""
 
 
 def restore_parameter(module: Call, name: str, parameter: Node) -> None:
-    """Take the pruning hook of the parameter `name` out of a module, and the product that stood in for it.
+    """Remove the pruning hook of the parameter `name` from a module, and the product in the parameter's place.
 
-    `module` is changed in place; its registries are left to the caller. `parameter` is what lists that held the
-    product hold from now on.
+    `module` is changed in place; its registries are left to the caller. Lists that held the product hold `parameter`
+    instead.
     """
     for state in module.states:
         if isinstance(state, DictNode):
@@ -34,9 +35,9 @@ def restore_parameter(module: Call, name: str, parameter: Node) -> None:
 
 
 def drop_refreshers(root: Node, tree: Tree) -> None:
-    """Take prunecli's hooks out of all modules below `root` that would refresh products of which none is left.
+    """Remove prunecli's hooks from all modules below `root`, if the products that they refresh no longer exist.
 
-    The file would need prunecli to load otherwise.
+    Otherwise, loading the file would need prunecli.
     """
     seen: set[int] = set()
     nodes = [root]
@@ -53,7 +54,7 @@ def drop_refreshers(root: Node, tree: Tree) -> None:
 
 
 def _refreshers(state: DictNode) -> list[tuple[Node, str]]:
-    """Return the numbers of the hooks that refresh products, and the paths that they follow."""
+    """Return the number of each hook that refreshes products, and the path that it follows."""
     return [
         (entry.key, attribute.value)
         for entries in _registries(state)
@@ -70,7 +71,7 @@ def _is_refresher(hook: Node) -> bool:
 
 
 def _below(module: Node, path: str, tree: Tree) -> Node:
-    """Return the module at a path of names; None if there is none there."""
+    """Return the module at a dotted path; None if the path leads nowhere."""
     for name in path.split(".", _DEEPEST):
         children = (branch for branch in tree.branches(module) if branch.owner is None and branch.key == name)
         module = next((child.value for child in children), None)
@@ -91,7 +92,7 @@ def _drop_hook(state: DictNode, name: str) -> None:
 
 
 def _drop(state: DictNode, numbers: list[Node]) -> None:
-    """Drop hooks by their numbers, under which more than one registry may know them."""
+    """Remove hooks by their numbers; several registries may hold a hook under the same number."""
     for entries in _registries(state) if numbers else []:
         entries[:] = [entry for entry in entries if entry.key not in numbers]
 
@@ -102,7 +103,7 @@ def _registries(state: DictNode) -> list[list[Entry]]:
 
 
 def _is_pruning_of(hook: Node, name: str) -> bool:
-    """Whether a hook is a pruning method (or a container of such) for the parameter `name`, as `prune.remove` asks."""
+    """Whether a hook is a pruning method, or a container of them, for the parameter `name`; as in `prune.remove`."""
     return any(entry.key == "_tensor_name" and entry.value == name for entry in _attributes(hook))
 
 

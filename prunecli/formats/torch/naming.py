@@ -1,4 +1,4 @@
-"""The tensors of a graph by name: those of its state dict, and all others by the path to each."""
+"""Names for the tensors of a graph: those of its state dict, and all others by the path to each."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from prunecli.terms import HERE
 
 __all__ = ["NamedNode", "name_others", "name_state_dict"]
 
-_LARGEST_KEY = 1 << 53  # from there on, readers of JSON and of other languages take neighbours for one number
+_LARGEST_KEY = 1 << 53  # from here on, JSON readers that use doubles cannot distinguish neighbouring numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedNode:
-    """A tensor's node, what it says, its dotted name, and the branch by which it hangs in the state dict.
+    """A tensor's dotted name, its node, what the node describes, and the branch that leads to it.
 
     `within` and `moment` are those of `TensorInfo`.
     """
@@ -36,17 +36,17 @@ class NamedNode:
 def name_state_dict(
     survey: Survey, places: Places, root: Node, *, aside: Collection[object], forced: bool
 ) -> Iterator[NamedNode]:
-    """Name every tensor below `root`, in the order of the file; shared objects once for each way to them.
+    """Yield every tensor below `root` with its name, in the order of the file; shared objects once for each path.
 
-    What hangs by the edges in `aside`, and optimizers, is left out; if the state dict's place is `forced`, it is only
-    marked as what it is.
+    Optimizers, and what the edges in `aside` lead to, are left out. If the user named the state dict (`forced`), they
+    are included, and marked as what they are.
 
     Raises:
-        UnsupportedError: a key makes no name, or names outgrow all bounds.
+        UnsupportedError: a key cannot be part of a name, or the names exceed a limit.
     """
     start = places.start(root)
     stack: list[tuple[str, Branch, StatePlace, StatePlace] | None] = [("", Branch(None, root, "root"), TOP, start)]
-    above: list[int] = []  # the objects that the current one lies in
+    above: list[int] = []  # the objects that contain the current one
     around: set[int] = set()
     visits = 0
     while stack:
@@ -73,7 +73,7 @@ def name_state_dict(
 
 
 def _below(survey: Survey, node: Node, name: str, aside: Collection[object]) -> list[tuple[str, Branch]]:
-    """Return what holds tensors below a node, by name."""
+    """Return the branches of a node that lead to tensors, each with its name."""
     below = [branch for branch in survey.held(survey.branches(node)) if branch.edge not in aside]
     if not all(_is_name(branch.key) for branch in below):
         raise UnsupportedError(
@@ -88,10 +88,10 @@ def _below(survey: Survey, node: Node, name: str, aside: Collection[object]) -> 
 def name_others(
     survey: Survey, places: Places, named: Sequence[NamedNode], path: Collection[int]
 ) -> Iterator[NamedNode]:
-    """Yield the tensors that hang by other branches than those of the state dict, by the path to each.
+    """Yield the tensors that branches outside the state dict lead to, named by their paths.
 
-    `path` are the ids of the objects that lead to the state dict. Modules and optimizers refer to their parameters in
-    lists of their own: those are not copies, and are left out.
+    `path` holds the ids of the objects that lead to the state dict. Modules and optimizers also keep their parameters
+    in lists of their own: those references are not copies, and are left out.
     """
     passed = {each.branch.edge for each in named if isinstance(each.ref, TensorRef)}
     own = {id(each.node) for each in named}
@@ -114,14 +114,14 @@ def name_others(
                 place = StatePlace(PART)
             refers = refers or survey.tree.refers(node)
             below = survey.held(_all_of(survey, node))[::-1]
-            beside = id(node) in path  # where a tensor's own key says something, too
+            beside = id(node) in path  # here a tensor's own key indicates its kind, too
             for each, name_of in zip(below, survey.spell(name[: survey.limits.longest_name], below), strict=True):
                 by_key = id(each.value) not in path and (survey.is_level(each) or (beside and _is_bare(each.key)))
                 stack.append((name_of, each, refers, place, places.below(place, each, name_of, by_key=by_key)))
 
 
 def _all_of(survey: Survey, node: Node) -> list[Branch]:
-    """Return everything that a node refers to: by name where it has one, last by number, so that none is missed."""
+    """Return everything that a node refers to: first what has a name, then the rest by number."""
     bare = children(node) if isinstance(node, GraphNode) else []
     numbered = [Branch(index, each, (id(node), "child", index)) for index, each in enumerate(bare)]
     named = survey.tree.branches(node) + survey.tree.rest(node)
@@ -130,10 +130,10 @@ def _all_of(survey: Survey, node: Node) -> list[Branch]:
 
 
 def _is_bare(key: Node) -> bool:
-    """Whether a key is text, and not a dotted name."""
+    """Whether a key is text without a dot."""
     return isinstance(key, str) and "." not in key
 
 
 def _is_name(key: Node) -> bool:
-    """Whether a key can be a part of a name."""
+    """Whether a key can be part of a name."""
     return isinstance(key, str) or (isinstance(key, int) and abs(key) < _LARGEST_KEY)

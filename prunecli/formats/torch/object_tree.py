@@ -1,7 +1,8 @@
-"""How the objects of a pickle hold others: mappings, modules, attributes, sequences, all by readable names.
+"""How the objects of a pickle hold each other: mappings, modules, attributes and sequences, with readable names.
 
-Nothing is imported: a module is recognised by its registries (`_parameters`, `_buffers`, `_modules`; torch's
-`nn/modules/module.py`), any other object by the state that BUILD would give it (`pickle.py`, `load_build`).
+Nothing is imported. A module is recognised by its registries (`_parameters`, `_buffers`, `_modules`; torch's
+`nn/modules/module.py`). The attributes of any other object are the state that BUILD would give it (`pickle.py`,
+`load_build`).
 """
 
 from collections.abc import Iterator
@@ -15,16 +16,19 @@ _DICTS = {("collections", "OrderedDict"), ("collections", "defaultdict")}
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 _TRANSIENT = "_non_persistent_buffers_set"
 _FIRST = 128
-"""Attributes among which modules and optimizers have theirs: those are made first. Many objects can share a state."""
+"""The number of attributes searched for those of modules and optimizers, which are set first.
+
+The search needs a limit because many objects can share a state.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Branch:
-    """Something that an object holds.
+    """A reference from an object to something that it holds.
 
-    `entry` and its list `home` are where it can be renamed or given a neighbour, None in sequences and arguments.
-    `owner` is the module whose registry it stands in; `buffer` means that a tensor in it is not a parameter: it
-    stands in the registry of buffers, or is a plain attribute of a module. `edge` identifies the reference.
+    `entry` and its list `home` are where the value can be renamed or given a neighbour; None in sequences and
+    arguments. `owner` is the module whose registry contains it. `buffer` means that a tensor there is not a parameter:
+    it is in the registry of buffers, or a plain attribute of a module. `edge` identifies the reference.
     """
 
     key: Node
@@ -37,12 +41,12 @@ class Branch:
 
 
 def is_mapping(node: Node) -> bool:
-    """Whether a node is a dict, or an object that entries are set on."""
+    """Whether a node is a dict, or an object on which entries are set."""
     return mapping_entries(node) is not None
 
 
 def mapping_entries(node: Node) -> list[Entry] | None:
-    """Return the entries of a dict or of a subclass of it; None for anything else."""
+    """Return the entries of a dict or an instance of a subclass; None for anything else."""
     if isinstance(node, DictNode):
         return node.entries
     if isinstance(node, Call) and (node.entries or _is_plain_dict(node)):
@@ -57,13 +61,13 @@ def _is_plain_dict(call: Call) -> bool:
 class Tree:
     """The rules by which Python's objects hold each other.
 
-    `no_masks_because` says why nothing that hangs in such a tree can be given a mask, None where it can.
+    `no_masks_because` is the reason why nothing in this tree can be given a mask, None if it can.
     """
 
     no_masks_because: str | None = None
 
     def admits(self, module: str, name: str) -> bool:
-        """Whether a global is not one of Python's, beside those that weights-only loading admits."""
+        """Whether this tree admits a global in addition to those that weights-only loading admits."""
         return False
 
     def is_module(self, node: Node) -> bool:
@@ -71,14 +75,14 @@ class Tree:
         return isinstance(node, Call) and _module_state(node) is not None
 
     def refers(self, node: Node) -> bool:
-        """Whether an object holds its model's own parameters once more: a module (`_flat_weights`), an optimizer."""
+        """Whether an object refers to its model's parameters once more: a module (`_flat_weights`), an optimizer."""
         if self.is_module(node):
             return True
         states = node.states if isinstance(node, Call) else []
         return any(isinstance(state, DictNode) and _value(state, "param_groups") is not None for state in states)
 
     def branches(self, node: Node) -> list[Branch]:
-        """Return what a state dict would name: of a module its registries, of other objects all that they hold."""
+        """Return what a state dict would name: the registries of a module, everything that another object holds."""
         if isinstance(node, Call):
             state = _module_state(node)
             if state is not None:
@@ -93,7 +97,7 @@ class Tree:
         return []
 
     def rest(self, node: Node) -> list[Branch]:
-        """Return what else a node holds: plain attributes of modules, and buffers that are not saved."""
+        """Return what `branches` leaves out: plain attributes of modules, and buffers that are not saved."""
         if not isinstance(node, Call):
             return []
         state = _module_state(node)
@@ -130,7 +134,7 @@ def _registered(module: Call, state: DictNode) -> Iterator[Branch]:
 
 
 def _texts(node: Node) -> set[str]:
-    """Return the strings in a set, however its protocol wrote it."""
+    """Return the strings in a set, in the form of any pickle protocol."""
     if isinstance(node, Call) and isinstance(node.args, TupleNode) and node.args.items:
         node = node.args.items[0]
     return {each for each in node.items if isinstance(each, str)} if isinstance(node, SetNode | ListNode) else set()
@@ -145,7 +149,7 @@ def _items(holder: Node, items: list[Node]) -> list[Branch]:
 
 
 def _attributes(call: Call) -> list[Branch]:
-    """Return the attributes that the states set: a dict, or a pair of dicts where a class has slots."""
+    """Return the attributes that the states set: a state is a dict, or a pair of dicts if the class has slots."""
     found = []
     for state in call.states:
         parts = state.items if isinstance(state, TupleNode) else [state]

@@ -1,6 +1,7 @@
-"""What torch's containers have in common: the pickled object graph, its tensors and storages, and how it is edited.
+"""The common part of torch's containers: the pickled object graph, its tensors and storages, and its edits.
 
-The container (zip, legacy, TorchScript) knows where storages lie; this module knows what the pickle says of them.
+The container (zip, legacy, TorchScript) knows where the storages are in the file; this module knows how the pickle
+describes them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,14 +26,14 @@ __all__ = ["Edited", "TorchObjects", "check_objects", "edit_objects", "load_obje
 _SHOWN = 3
 _FLAG = f"{ALLOW_FOREIGN} carries"
 _ARRAYS = ("_reconstruct", "_frombuffer")
-"""The functions of numpy that make an array when a pickle is loaded."""
+"""The functions of numpy that make an array when a pickle is loaded, by name."""
 
-_DIGITS = 300  # of a storage's key; no counter or address of torch's comes near
+_DIGITS = 300  # limit for the key of a storage; torch's counters and addresses are far shorter
 
 
 @dataclass(frozen=True)
 class TorchObjects:
-    """What a pickle says: the tensors of its state dict, all others, and the storages by key."""
+    """What a pickle describes: the tensors of its state dict, all other tensors, and the storages by key."""
 
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
@@ -44,7 +45,7 @@ class TorchObjects:
 
 @dataclass(frozen=True)
 class Edited:
-    """An edited pickle, the storages that it needs in the order in which it meets them, and the new ones' content."""
+    """An edited pickle, the storages that it names, in its order, and the additions behind new storages by key."""
 
     pickled: bytes
     storages: Mapping[str, StorageRef]
@@ -52,11 +53,11 @@ class Edited:
 
 
 def load_objects(data: bytes | memoryview, start: int, where: str) -> PickleGraph:
-    """Read a pickle of torch's; dicts in the spelling of Python 2 become those of Python 3.
+    """Return the graph of a pickle that torch wrote; ordered dicts from Python 2 get the form of Python 3.
 
     Raises:
         DamagedError: it is not a sound pickle.
-        UnsupportedError: it uses extension codes, or buffers that are elsewhere.
+        UnsupportedError: it uses extension codes, or buffers outside the pickle.
     """
     graph = load(data, start, where=where)
     seen: set[int] = set()
@@ -67,9 +68,10 @@ def load_objects(data: bytes | memoryview, start: int, where: str) -> PickleGrap
 
 
 def _modernise(call: Call, seen: set[int]) -> None:
-    """OrderedDict([[key, value], ...]), as Python 2 pickled it -> OrderedDict() and its entries.
+    """Replace `OrderedDict([[key, value], ...])`, as Python 2 pickled it, by `OrderedDict()` and its entries.
 
-    Python 2 made that list for one dict; if another has taken it (`seen`), the file could ask for any number of copies.
+    Python 2 made that list for a single dict. If another dict has used the list already (`seen`), the call stays
+    unchanged: otherwise a file could ask for any number of copies.
     """
     function, args = call.function, call.args
     if not isinstance(function, Global) or (function.module, function.name) != ("collections", "OrderedDict"):
@@ -90,12 +92,12 @@ def read_objects(
     reading: ReadOptions,
     tree: Tree | None = None,
 ) -> TorchObjects:
-    """Find the state dict in a graph and look its storages up: `place` says where in the file each of them lies.
+    """Return the state dict and all other tensors of a graph; `place` maps its storages to their places in the file.
 
     Raises:
         UnsafeError: the graph holds objects that weights-only loading refuses, and `reading` does not admit them.
         DamagedError: the pickle contradicts itself or the container.
-        UnsupportedError: it holds no tensors, or does what no graph can hold.
+        UnsupportedError: it holds no tensors, or does something that a graph cannot represent.
         UsageError: the key leads nowhere.
     """
     tree = tree or Tree()
@@ -116,7 +118,7 @@ def read_objects(
 
 
 def _storages_of(graph: PickleGraph) -> dict[str, StorageRef]:
-    """Return the storages that a pickle names, by key, in its order."""
+    """Return the storages that a pickle names, by key, in the order of the pickle."""
     refs: dict[str, StorageRef] = {}
     for node in graph.persistents:
         if not _is_class(node):
@@ -127,17 +129,17 @@ def _storages_of(graph: PickleGraph) -> dict[str, StorageRef]:
 
 
 def _is_class(node: Persistent) -> bool:
-    """Whether an id is that of a module's class, which legacy files name along with its source code."""
+    """Whether a persistent id is that of a module's class, which legacy files name together with its source code."""
     return isinstance(node.id, TupleNode) and len(node.id.items) == 4 and node.id.items[0] == "module"
 
 
 def check_objects(graph: PickleGraph, reading: ReadOptions, tree: Tree) -> None:
-    """Check that loading a pickle would run nothing which `reading` does not admit, and that all of it was read.
+    """Check that loading a pickle would run nothing that `reading` does not admit, and that the graph is complete.
 
     Raises:
-        UnsafeError: the graph holds objects that weights-only loading refuses, or that would be made of memory which
-            nobody has written to, and `reading` does not admit them.
-        UnsupportedError: the pickle does what no graph can hold.
+        UnsafeError: the graph holds objects that weights-only loading refuses, or that would be made from
+            uninitialised memory, and `reading` does not admit them.
+        UnsupportedError: the pickle does something that a graph cannot represent.
     """
     if not reading.foreign:
         _refuse_foreign(graph, tree)
@@ -171,7 +173,7 @@ def _refuse_foreign(graph: PickleGraph, tree: Tree) -> None:
 
 
 def _kind(foreign: Sequence[tuple[str, str]]) -> str:
-    """Say what objects are of these classes: arrays of numpy are met so often that they have a word of their own."""
+    """Return the words for objects of these classes; numpy arrays are common enough to be named."""
     arrays = [module.startswith("numpy") and name in _ARRAYS for module, name in foreign]
     if not any(arrays):
         return "objects"
@@ -208,12 +210,12 @@ def _maskless(state: StateDict) -> str | None:
 def edit_objects(
     graph: PickleGraph, objects: TorchObjects, edit: Edit, reading: ReadOptions, taken: Iterable[str]
 ) -> Edited:
-    """Carry the structural part of an edit out on a freshly loaded graph, and pickle it again.
+    """Apply the structural part of an edit to a freshly loaded graph, and pickle the graph again.
 
-    `taken` are the keys that the container has storages under, whether the pickle names them or not.
+    `taken` holds the keys of all storages in the container, whether the pickle names them or not.
 
     Raises:
-        UnsupportedError: a new tensor has no place beside its neighbour, or the graph cannot be written.
+        UnsupportedError: a new tensor cannot be put beside its neighbour, or the graph cannot be written.
     """
     state = find_state_dict(graph.root, reading.key, Tree())
     numbers = [int(key) for key in taken if key.isdecimal() and len(key) < _DIGITS]
@@ -225,7 +227,7 @@ def edit_objects(
 
 
 def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, next_key: int) -> dict[str, Addition]:
-    """Rename, remove and add entries of the state dict; return the new storages by key, numbered from `next_key` on."""
+    """Rename, remove and add entries of the state dict; return the additions by storage key, from `next_key` on."""
     fresh: dict[str, Addition] = {}
     replacement: dict[int, list[Entry]] = {}
     homes: dict[int, list[Entry]] = {}
@@ -233,7 +235,7 @@ def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, next_key: i
         if named.name not in edit.renames and named.name not in edit.removals and named.name not in edit.behind:
             continue
         home, entry, key = _home(named)
-        if id(entry) in replacement:  # a shared module hangs under several names, but has one entry
+        if id(entry) in replacement:  # a shared module has several names, but its parameter has one entry
             continue
         homes[id(home)] = home
         entries = [] if named.name in edit.removals else [entry]
@@ -254,7 +256,7 @@ def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, next_key: i
 
 
 def _check_keys(home: list[Entry]) -> None:
-    """Check that no new name is that of something else, which loading would then take for it."""
+    """Check that each key is unique, so that loading does not replace one value by another."""
     seen: set[str] = set()
     for entry in home:
         if isinstance(entry.key, str):
@@ -273,7 +275,7 @@ def _home(named: NamedNode) -> tuple[list[Entry], Entry, str]:
 
 
 def _key_for(new_name: str, name: str, key: str) -> str:
-    """Return the key, in the mapping where `name` stands under `key`, that gives a tensor the dotted `new_name`.
+    """Return the key that gives a tensor the dotted `new_name`, in the mapping that holds `name` under `key`.
 
     Raises:
         UnsupportedError: only another mapping could give it that name.
