@@ -1,11 +1,11 @@
-"""Optimizers in a pickled object graph, known by their structure, and which parameter each of their tensors is of.
+"""Optimizers in a pickled object graph, recognised by their structure, and the parameter behind each of their tensors.
 
 - torch.optim (2.13): `{"state": {key: {statistic: tensor}}, "param_groups": [{"params": [key, ...], ...}, ...]}`. Keys
-  are numbers, in full state dicts of FSDP and distributed checkpoints names; `param_names` in a group says the
-  names of its numbers. Flattened, keys are `state.NAME.STATISTIC` and `param_groups.NAME.OPTION`.
-- Megatron (core 0.16): `fp32_from_fp16_params`, for each group a list of fp32 masters, beside torch.optim's state.
+  are numbers; in full state dicts of FSDP and in distributed checkpoints, they are names. `param_names` in a group
+  gives the names for its numbers. In flattened form, keys are `state.NAME.STATISTIC` and `param_groups.NAME.OPTION`.
+- Megatron (core 0.16): `fp32_from_fp16_params`, a list of fp32 masters for each group, beside torch.optim's state.
 - DeepSpeed (0.19): `single_partition_of_fp32_groups`, `fp32_flat_groups`, `base_optimizer_state`; the fp32
-  masters are flat, one tensor a group.
+  masters are flat, one tensor per group.
 """
 
 from collections.abc import Mapping
@@ -20,20 +20,20 @@ from prunecli.formats.torch.object_tree import Branch, is_mapping, mapping_entri
 __all__ = ["MASTER", "TOP", "Places", "StatePlace"]
 
 MASTER = "fp32 master"
-"""The statistic of a parameter's copy in full precision, from which the next step makes the parameter anew."""
+"""The statistic for a parameter's copy in full precision, from which the next step recomputes the parameter."""
 
 _MASTERS = "fp32_from_fp16_params"
 _MODELS = frozenset({"model", "module", "state_dict", "model_state_dict"})
-"""Keys beside which an engine's fields lie in the checkpoint itself: it holds the parts of an optimizer."""
+"""Keys of a model. A mapping that has one of these beside an engine's fields is a checkpoint, not an optimizer."""
 _STATE, _GROUPS = "state.", "param_groups."
 _DIGITS = 18
 _FIELDS = 4096
-"""Entries among which an optimizer, or a group of its parameters, has the field that is looked for."""
+"""The number of entries of an optimizer, or of a parameter group, that are searched for a field."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A parameter as its optimizer knows it: its group, its place there, its name; None for what is not recorded."""
+    """A parameter as its optimizer records it: its group, its place in the group, its name; None where unrecorded."""
 
     group: int | None
     place: int | None
@@ -42,7 +42,7 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Optimizer:
-    """An optimizer's state dict: the path to it, and its parameters by the keys that its state has for them."""
+    """An optimizer's state dict: its path, its parameters by their keys in the state, and the number of groups."""
 
     path: str
     slots: Mapping[str | int, _Slot]
@@ -61,7 +61,10 @@ class _Optimizer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StatePlace:
-    """Where a walk through the graph has come to: `within` what, and at which level of which optimizer."""
+    """The position of a walk through the graph.
+
+    `within` is that of `TensorInfo`; `stage` is the level within `optimizer`.
+    """
 
     within: str = ""
     stage: str = ""
@@ -70,18 +73,18 @@ class StatePlace:
 
 
 TOP = StatePlace()
-"""In nothing that is known."""
+"""The position outside optimizers and averages."""
 
 
 class Places:
-    """The optimizers of one graph; each of its mappings is looked at once, however many objects share it."""
+    """The optimizers of one graph. Each mapping is examined once, even if many objects share it."""
 
     def __init__(self) -> None:
         self._known: dict[int, bool] = {}
         self._read: dict[int, tuple[Mapping[str | int, _Slot], int]] = {}
 
     def is_optimizer(self, node: Node) -> bool:
-        """Whether a node is an optimizer's state, or an optimizer, by its structure."""
+        """Whether a node has the structure of an optimizer or of an optimizer's state dict."""
         return self._mapping(node) is not None
 
     def start(self, root: Node) -> StatePlace:
@@ -89,7 +92,7 @@ class Places:
         return self.below(TOP, Branch(None, root, "root"), "", by_key=False)
 
     def below(self, place: StatePlace, branch: Branch, path: str, *, by_key: bool) -> StatePlace:
-        """Return the place of what a branch leads to; with `by_key`, its key may say what lies there."""
+        """Return the place of what a branch leads to; with `by_key`, its key may decide what that is."""
         key = branch.key
         if place.stage == "state" and place.optimizer is not None:
             return replace(place, stage="slot", slot=place.optimizer.slot(key))
@@ -104,7 +107,7 @@ class Places:
         return StatePlace(place.within or kind)
 
     def moment(self, place: StatePlace, branch: Branch) -> Moment | None:
-        """Return what a tensor is to a parameter; None if it is not known. `place` is that of its holder."""
+        """Return the relation of a tensor to a parameter, None if it is not known. `place` is that of its holder."""
         key, optimizer, slot = branch.key, place.optimizer, place.slot
         if optimizer is None:
             return None
@@ -118,7 +121,7 @@ class Places:
         return None
 
     def _mapping(self, node: Node) -> Node:
-        """Return the mapping that makes a node an optimizer: itself, or the attributes of an object; else None."""
+        """Return the mapping that makes a node an optimizer: the node itself, or an object's attributes; or None."""
         if is_mapping(node):
             return node if self._is_state(node) else None
         states = node.states if isinstance(node, Call) else []
@@ -137,7 +140,7 @@ class Places:
 
 
 def _is_key(key: Node) -> TypeGuard[str | int]:
-    """Whether a key can be compared at no cost."""
+    """Whether a key is cheap to compare."""
     return isinstance(key, str) or (type(key) is int and key.bit_length() <= 64)
 
 
@@ -156,11 +159,11 @@ def _has_optimizer_keys(mapping: Node) -> bool:
 
 
 def _read_groups(mapping: Node) -> tuple[dict[str | int, _Slot], int]:
-    """Read `param_groups`: the parameters by their keys, and how many groups there are."""
+    """Return the parameters in `param_groups` by their keys, and the number of groups."""
     groups = _value(mapping, "param_groups")
     listed = groups.items if isinstance(groups, ListNode | TupleNode) else []
     slots: dict[str | int, _Slot] = {}
-    seen: set[int] = set()  # very many groups could share one long list
+    seen: set[int] = set()  # many groups could share one long list
     for number, group in enumerate(listed):
         if id(group) in seen:
             return {}, len(listed)

@@ -1,9 +1,9 @@
-"""TorchScript programs: the names of their tensors, by the attribute tables in their code.
+"""TorchScript programs: the names of their tensors, from the attribute tables in their code.
 
-`torch.jit.save` writes a zip like `torch.save`'s: `data.pkl` holds the module as nested objects whose classes are
-defined under `code/`, one file a Python module of the name `__torch__.a.b`. There each class lists `__parameters__`
-and `__buffers__` (torch/csrc/jit/serialization/python_print.cpp); other tensors are plain attributes, which a state
-dict does not name. The code is read as text, and never run.
+`torch.jit.save` writes a zip like that of `torch.save`. `data.pkl` holds the module as nested objects whose classes
+are defined under `code/`, one file for each Python module (named `__torch__.a.b`). There, each class lists
+`__parameters__` and `__buffers__` (torch/csrc/jit/serialization/python_print.cpp). Other tensors are plain attributes,
+which a state dict does not name. The code is read as text and never run.
 """
 
 import ast
@@ -24,7 +24,7 @@ from prunecli.formats.torch.zip_inflating import unpacking_limit
 __all__ = ["Program", "read_program"]
 
 _LARGEST_CODE = 1 << 28
-"""Bytes of code, unpacked; a large model's is a few MiB."""
+"""The most bytes of unpacked code; that of a large model is a few MiB."""
 
 _STRING = r"\"(?:[^\"\\\n\r\0]|\\[abfnrtv\\'\"]|\\[0-3][0-7]{2})*+\""
 _LITERAL = re.compile(_STRING)
@@ -36,7 +36,7 @@ _CLASS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A class's attributes. `buffers` is None where the program is too old to list them: all other tensors then."""
+    """The attributes of a class. `buffers` is None if the program is too old to list them: then all others count."""
 
     parameters: frozenset[str]
     buffers: frozenset[str] | None
@@ -51,7 +51,7 @@ class Program(Tree):
         self._tables = tables
 
     def admits(self, module: str, name: str) -> bool:
-        """Whether a class is the program's own, or one by which TorchScript writes lists and tensors down."""
+        """Whether a class is the program's own, or one that TorchScript uses to store lists and tensors."""
         return module == "__torch__" or module.startswith("__torch__.") or module == "torch.jit._pickle"
 
     def is_module(self, node: Node) -> bool:
@@ -70,7 +70,7 @@ class Program(Tree):
         ]
 
     def rest(self, node: Node) -> list[Branch]:
-        """Return a module's plain attributes: what it keeps in tensors there, no optimizer trains."""
+        """Return a module's plain attributes. Tensors among them count as buffers: optimizers do not train them."""
         table = self._table(node)
         if table is None:
             return super().rest(node)
@@ -90,12 +90,12 @@ class Program(Tree):
 
 
 def read_program(source: Source, directory: Directory, root: str) -> Program | None:
-    """Read the attribute tables of a TorchScript program; None if the archive is not one.
+    """Return the attribute tables of a TorchScript program, None if the archive is not one.
 
     Raises:
         UnsupportedError: it is frozen, so that its weights are constants without names.
         DamagedError: its code cannot be unpacked.
-        UnsafeError: its code unpacks to more than any program's.
+        UnsafeError: its unpacked code would be larger than that of any program.
     """
     folder = f"{root}code/"
     names = [record.name for record in directory.records]
@@ -136,8 +136,8 @@ def _tables(code: str) -> Iterator[tuple[str, _Table]]:
 
 
 def _strings(text: str) -> frozenset[str]:
-    """Read a list of string literals, as the program's printer quotes them: bytes that are not ASCII in octal."""
-    # One by one, and each only once: packed code may hold a name so often that a list of all would not fit the memory.
+    """Return the strings in a list of literals; TorchScript's printer writes bytes that are not ASCII in octal."""
+    # One by one, and each only once: packed code may repeat a name so often that a list of all would not fit in memory.
     return frozenset(_text(found[0]) for found in _LITERAL.finditer(text))
 
 

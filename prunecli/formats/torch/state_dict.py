@@ -1,7 +1,8 @@
-"""Find the state dict in a checkpoint's object graph by its structure, and name what is in it.
+"""Find the state dict in a checkpoint's object graph by its structure, and name its tensors.
 
-Nothing here knows a training framework: a state dict is a module or a mapping with tensors, possibly under one of the
-usual wrappers, and what belongs to an optimizer or to an average is known by its structure, or by its name.
+The search depends on structure and key names, not on a training framework. A state dict is a module or a mapping with
+tensors, possibly under one of the usual wrappers. An optimizer is recognised by its structure or its key, an average
+by its key.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,17 +33,18 @@ _WRAPPERS = (
     "classy_state_dict",
 )
 _TRAINED = {"current_model_state": "averaging_state", "ema_state_dict": "steps"}
-"""Where trained weights lie beside an average that took their place under `state_dict`, and what else is then beside
-them, or among them: Lightning's WeightAveraging (2.6), MMEngine's EMAHook (0.10).
+"""Keys of the trained weights where an average has replaced them under `state_dict`, each with the key that proves it.
+
+The proof is beside the trained weights or among them: Lightning's WeightAveraging (2.6), MMEngine's EMAHook (0.10).
 """
 _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StateDict:
-    """Where the state dict lies (`wrapper`, a dotted path, "" for the top), what it holds, and what lies elsewhere.
+    """The place of the state dict (`wrapper`, a dotted path, "" for the top), its tensors, and all other tensors.
 
-    `notes` are sentences on how it was found that a user should see.
+    `notes` are sentences for the user about how it was found.
     """
 
     wrapper: str
@@ -52,17 +54,17 @@ class StateDict:
 
 
 def find_state_dict(root: Node, key: str | None, tree: Tree, limits: Limits = LIMITS) -> StateDict:
-    """Find the state dict below `root`, or take the one that `key` (a dotted path) names.
+    """Return the state dict below `root`: the one that `key` (a dotted path) names, or else the one found there.
 
     Raises:
         UsageError: `key` leads nowhere.
-        UnsupportedError: there is none, or two tensors get the same name, or names outgrow all bounds.
+        UnsupportedError: there is none, or two tensors get the same name, or the names exceed a limit.
     """
     return _Finder(root, tree, limits).find(key)
 
 
 class _Finder:
-    """The way from the top of a graph to its state dict: `_path` are the objects on it, `_keys` the keys."""
+    """The path from the top of a graph to its state dict: `_path` are the objects on it, `_keys` the keys."""
 
     def __init__(self, root: Node, tree: Tree, limits: Limits) -> None:
         self._tree = tree
@@ -71,7 +73,7 @@ class _Finder:
         self._path: list[Node] = [root]
         self._keys: list[str] = []
         self._notes: list[str] = []
-        self._aliens: set[int] = set()  # networks whose keys say that they are averages
+        self._aliens: set[int] = set()  # networks with the key of an average
 
     def find(self, key: str | None) -> StateDict:
         if key is None:
@@ -89,7 +91,7 @@ class _Finder:
         return StateDict(".".join(self._keys) if key is None else key, nodes, others, tuple(self._notes))
 
     def _descend(self) -> None:
-        """Go down by one branch after the other, to where the state dict is."""
+        """Follow one branch after the other down to the state dict."""
         visited: set[int] = set()
         while id(self._path[-1]) not in visited:
             visited.add(id(self._path[-1]))
@@ -100,7 +102,7 @@ class _Finder:
             self._path.append(step.value)
 
     def _step(self, node: Node) -> Branch | None:
-        """Return the branch to go down by, or None if the state dict is here."""
+        """Return the branch to follow, or None if the state dict is here."""
         if self._is_end(node):
             return None
         here = self._branches(node)
@@ -128,7 +130,7 @@ class _Finder:
         return self._tree.is_module(node) or id(node) in self._survey.tensors or self._places.is_optimizer(node)
 
     def _branches(self, node: Node) -> list[Branch]:
-        """Return what holds tensors in a node and has a key."""
+        """Return the branches of a node that have a key and lead to tensors."""
         below = self._survey.held(self._survey.branches(node))
         return [branch for branch in below if isinstance(branch.key, str | int)]
 
@@ -137,13 +139,13 @@ class _Finder:
         return OPTIMIZER if self._places.is_optimizer(branch.value) else kind_of_key(text_of_key(branch.key))
 
     def _is_weight(self, branch: Branch) -> bool:
-        """Whether a tensor beside averages looks like a weight of the network that these are averages of."""
+        """Whether a tensor beside averages looks like a weight of the averaged network."""
         ref = self._survey.tensors[id(branch.value)]
         shape = ref.view.shape if isinstance(ref, TensorRef) else ref.shape
         return len(shape) > 1 and not kind_of_key(text_of_key(branch.key))
 
     def _look_for_trained(self, branch: Branch, levels: Sequence[Branch]) -> None:
-        """Note that a state dict is an average itself, where its writer puts the trained weights under another key."""
+        """Add a note if the state dict is itself an average, because its writer put the trained weights elsewhere."""
         by_key = {each.key: each for each in levels if isinstance(each.key, str)}
         if branch.key != "state_dict":
             return
@@ -158,9 +160,9 @@ class _Finder:
                 )
 
     def _aside(self, node: Node) -> Mapping[object, str]:
-        """Return, by their edges, what lies in the state dict's place and is not a part of it by its key.
+        """Return the edges at the state dict's place whose keys or structure exclude them from it, with their kinds.
 
-        An average beside which nothing holds weights is not an average of anything here.
+        A single average stays in if nothing beside it holds weights.
         """
         if self._is_end(node):
             return {}
@@ -182,9 +184,9 @@ class _Finder:
     def _check_found(
         self, nodes: Sequence[NamedNode], others: Sequence[NamedNode], aside: Mapping[object, str]
     ) -> None:
-        """Refuse a file in which what was found are no weights, but a trainer's notes beside optimizer state.
+        """Refuse a file if the tensors found are not weights, but a trainer's records beside optimizer state.
 
-        A module says itself what its state dict is, even if that is empty.
+        A module is accepted always: it defines its own state dict, even an empty one.
         """
         if not others or any(map(_may_be_weight, nodes)) or self._tree.is_module(self._path[-1]):
             return
@@ -192,7 +194,7 @@ class _Finder:
             raise UnsupportedError(f"{HERE} holds no state dict of a model, {self._choices()}")
 
     def _choices(self) -> str:
-        """Say what there is in place of a state dict, by the keys that `--key` takes."""
+        """Return the end of a message: what the file holds instead of a state dict, with keys for `--key`."""
         node = self._path[-1]
         if self._places.is_optimizer(node):
             return (
@@ -209,7 +211,7 @@ class _Finder:
         return f"{what}; {KEY} reads one of these: {named}" if listed else "but tensors without names"
 
     def _follow(self, key: str) -> None:
-        """Walk a dotted path; keys may hold dots themselves, so the longest that fits is taken first."""
+        """Follow a dotted path. Keys may contain dots themselves, so the longest matching key is tried first."""
         node, parts = self._path[-1], key.split(".") if key else []
         while parts:
             below = [] if id(node) in self._survey.tensors else self._tree.branches(node)
@@ -229,6 +231,6 @@ def _key_of(branch: Branch) -> object:
 
 
 def _may_be_weight(named: NamedNode) -> bool:
-    """Whether a tensor may be a network's: neither a single number nor, like a random generator's state, bytes."""
+    """Whether a tensor may be a weight: not a scalar, nor integers or bools (such as a random generator's state)."""
     ref = named.ref
     return not isinstance(ref, TensorRef) or (ref.dtype.kind not in ("int", "bool") and bool(ref.view.shape))

@@ -1,4 +1,4 @@
-"""All that holds tensors in a checkpoint's object graph, looked at once, and the limits that keep walks linear."""
+"""The objects that hold tensors in a checkpoint's graph, collected in one pass, and limits that keep walks linear."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ __all__ = ["LIMITS", "Limits", "Survey", "text_of_key"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What names and walks may take: a small file could ask for gigabytes through shared keys, objects and nesting."""
+    """Limits for names and walks: a small file could ask for gigabytes through shared keys, objects and nesting."""
 
     longest_name: int = 4096
     revisits: int = 16
-    """Of every object and every reference, on the average."""
+    """Visits to each object and each reference, on average."""
     letters: int = 1 << 26
-    """Of all names together; what is shared is named wherever it hangs, which can be exponential."""
+    """Letters of all names together. A shared object gets a name for each path to it, which can be exponential."""
     widest: int = 1 << 20
     """Parts of one object that holds tensors."""
 
@@ -28,14 +28,14 @@ LIMITS = Limits()
 
 
 def text_of_key(key: Node) -> str:
-    """Return a key as a part of a dotted name."""
+    """Return the text of a key as part of a dotted name."""
     if isinstance(key, str):
         return key
     return str(key) if isinstance(key, int) and abs(key) < 1 << 64 else type(key).__name__
 
 
 class Survey:
-    """What is known of one graph, by id of its nodes: `tensors`, and `holders`, everything that holds one."""
+    """The tensors of one graph (`tensors`), and all nodes that are or hold one (`holders`), by the ids of nodes."""
 
     def __init__(self, root: Node, tree: Tree, limits: Limits = LIMITS) -> None:
         self.root, self.tree, self.limits = root, tree, limits
@@ -44,7 +44,7 @@ class Survey:
         self.holders = self._look()
 
     def branches(self, node: Node) -> list[Branch]:
-        """Return what a node holds; where one key has two values, only the last is there when it is loaded."""
+        """Return the branches of a node; refuse a key that occurs twice, because loading keeps only the last value."""
         branches = self.tree.branches(node)
         seen: set[tuple[int, Node]] = set()
         for branch in branches:
@@ -56,14 +56,14 @@ class Survey:
         return branches
 
     def held(self, branches: list[Branch]) -> list[Branch]:
-        """Return those that hold tensors. What is shared is looked at once for each holder, up to a limit."""
+        """Return the branches that lead to tensors. Shared objects are examined once for each holder, up to a limit."""
         self._looked += len(branches)
         if self._looked > self.limits.revisits * (self._references + 1000):
             raise self.entangled()
         return [branch for branch in branches if id(branch.value) in self.holders]
 
     def spell(self, name: str, branches: list[Branch]) -> list[str]:
-        """Name what holds tensors below `name`, keys clipped; the letters of all names together have a limit."""
+        """Return the names of branches below `name`, with clipped keys; all names together have a limit of letters."""
         dot = f"{name}." if name else ""
         keys = [text_of_key(branch.key) for branch in branches]
         self._letters += sum(len(dot) + min(len(key), self.limits.longest_name) for key in keys)
@@ -72,20 +72,20 @@ class Survey:
         return [dot + key[: self.limits.longest_name + 1] for key in keys]
 
     def unspell(self, name: str) -> None:
-        """Give the letters of a name back: it is a way to go on, and no tensor's name."""
+        """Subtract the letters of a name from the count: it is a path to follow, not the name of a tensor."""
         self._letters -= len(name)
 
     def is_level(self, branch: Branch) -> bool:
-        """Whether a state dict may lie below: in a mapping, a module, or another object with attributes."""
+        """Whether a branch may lead to a state dict: a mapping, a module, or another object with attributes."""
         value = branch.value
         return id(value) not in self.tensors and (is_mapping(value) or isinstance(value, Call))
 
     def entangled(self) -> UnsupportedError:
-        """Return what to raise where a limit is met."""
+        """Return the error to raise if a limit is exceeded."""
         return UnsupportedError(f"{HERE}: its objects share each other in too many ways to name them all")
 
     def _look(self) -> set[int]:
-        """Look at every node once, however much they share, and read the tensors among them."""
+        """Visit every node once, read the tensors among them, and return the ids of all nodes that hold one."""
         parents: dict[int, list[int]] = {id(self.root): []}
         todo = [self.root]
         wide: dict[int, int] = {}
@@ -113,7 +113,7 @@ class Survey:
         return holders
 
     def _holding(self, parents: dict[int, list[int]]) -> set[int]:
-        """Return the tensors, and all that holds one."""
+        """Return the ids of the tensors, and of all nodes that hold one."""
         holders, found = set(self.tensors), list(self.tensors)
         while found:
             for parent in parents[found.pop()]:
@@ -124,5 +124,5 @@ class Survey:
 
 
 def _is_plain(key: Node) -> bool:
-    """Whether a key can be compared at no cost."""
+    """Whether a key is cheap to compare."""
     return isinstance(key, str | float) or (isinstance(key, int) and key.bit_length() <= 64)

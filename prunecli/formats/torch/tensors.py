@@ -1,4 +1,4 @@
-"""Tensors in a pickle graph: the calls that torch would make to rebuild them, read and written as nodes."""
+"""Tensors in a pickle graph: the calls with which torch rebuilds them, read and written as nodes."""
 
 import contextlib
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ _WRAPPERS = {
 }
 _DIMENSIONS = 64
 _WRAPPERS_DEEP = 4
-"""A Parameter holds a tensor; more levels than this are nothing torch writes, and a cycle is none at all."""
+"""The most levels of wrappers around a tensor. torch writes fewer; a cycle of wrappers does not contain a tensor."""
 
 _STRANGERS: dict[str, tuple[str, list[tuple[int, ...]]]] = {
     "_rebuild_qtensor": ("quantised", [(2,)]),
@@ -41,22 +41,25 @@ _STRANGERS: dict[str, tuple[str, list[tuple[int, ...]]]] = {
     "_rebuild_device_tensor_from_numpy": ("on a device of its own", []),
     "_rebuild_device_tensor_from_cpu_tensor": ("on a device of its own", []),
 }
-"""What else torch rebuilds tensors with, what to call it, and where its sizes may stand among the arguments."""
+"""The other functions with which torch rebuilds tensors: what to call the result, and where its sizes may be.
+
+The sizes are given as paths of indices into the arguments.
+"""
 
 _OF_SUBCLASSES = ((2, 2),)
-"""Where the sizes stand among the arguments that a subclass is rebuilt with: of a DTensor those of all its slices."""
+"""Where the sizes are among the arguments that rebuild a subclass; for a DTensor, those of the whole tensor."""
 
 _VALUES = ("data", "real", "imag")
-"""Attributes of a tensor that are its values: one that is set from a pickle puts others in their place."""
+"""Attributes that are a tensor's values: a pickle that sets one of them replaces the values."""
 
 _PLAIN_TYPES = {("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torch.nn.parameter", "Buffer")}
 
 
 @dataclass(frozen=True, slots=True)
 class StorageRef:
-    """A storage as a persistent id names it: its key, element type, number of elements, and device tag.
+    """A storage as a persistent id describes it: its key, element type, number of elements, and device tag.
 
-    `partible` means that the id has a sixth place, for a part of the storage, as all have in legacy files.
+    `partible` means that the id has a sixth item, for a part of the storage, as all ids in legacy files do.
     """
 
     key: str
@@ -81,10 +84,10 @@ class TensorRef:
 
 
 def tensor_ref(node: Node) -> TensorRef | None:
-    """Read a node as a dense tensor with a storage; None if it is anything else (sparse, quantised, a subclass).
+    """Return the dense tensor that a node describes; None for anything else (sparse, quantised, a subclass).
 
     Raises:
-        DamagedError: it is a rebuilding call whose arguments make no tensor.
+        DamagedError: the node is a rebuilding call whose arguments do not make a tensor.
     """
     call = _unwrap(node)
     if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
@@ -121,14 +124,14 @@ def tensor_ref(node: Node) -> TensorRef | None:
 
 @dataclass(frozen=True, slots=True)
 class OpaqueTensor:
-    """A tensor that has no elements of its own in one storage: `kind` says in a word what it is."""
+    """A tensor without plain elements in one storage; `kind` is the phrase for it in messages."""
 
     kind: str
     shape: tuple[int, ...]
 
 
 def stranger(node: Node) -> OpaqueTensor | None:
-    """Read a node as one of torch's other tensors (sparse, quantised, a subclass, ...); None if it is not one."""
+    """Return the tensor that a node describes if torch has another form for it (sparse, quantised, ...), else None."""
     call = _unwrap(node)
     if call is None or not isinstance(call.function, Global) or not isinstance(call.args, TupleNode):
         return None
@@ -143,18 +146,18 @@ def stranger(node: Node) -> OpaqueTensor | None:
 
 
 def _with_shape(what: str, args: TupleNode, paths: Iterable[Sequence[int]]) -> OpaqueTensor:
-    """Return a tensor with the first shape that lies at one of the paths in the arguments of its call."""
+    """Return an opaque tensor with the first shape found at one of the paths into the arguments of its call."""
     for path in paths:
         sizes: Node = args
         for index in path:
             sizes = sizes.items[index] if isinstance(sizes, TupleNode | ListNode) and len(sizes.items) > index else None
-        with contextlib.suppress(DamagedError):  # it is only to be shown
+        with contextlib.suppress(DamagedError):  # the shape is only shown
             return OpaqueTensor(what, read_sizes(sizes))
     return OpaqueTensor(what, ())
 
 
 def _wrapped(call: Call) -> Node | None:
-    """Return the node of the data tensor inside a Parameter's call, None for any other call."""
+    """Return the node of the data tensor in the call that makes a Parameter, None for any other call."""
     function = call.function
     if isinstance(function, Global) and (function.module, function.name) in _WRAPPERS:
         return call.args.items[0] if isinstance(call.args, TupleNode) and call.args.items else None
@@ -162,9 +165,9 @@ def _wrapped(call: Call) -> Node | None:
 
 
 def _check_unchanged(call: Call, state: Node = None) -> None:
-    """Check that a tensor keeps the values that it is rebuilt with; `state` are the attributes that it gets.
+    """Check that a tensor keeps the values with which it is rebuilt; `state` holds the attributes that it gets.
 
-    Loading would give them another storage by BUILD (`Tensor.__setstate__`, `set_`), and sets attributes one by one.
+    On loading, BUILD could give it another storage (`Tensor.__setstate__`, `set_`), and so could a single attribute.
     """
     parts = state.items if isinstance(state, TupleNode) else [state]
     keys = [entry.key for part in parts if isinstance(part, DictNode) for entry in part.entries]
@@ -174,7 +177,7 @@ def _check_unchanged(call: Call, state: Node = None) -> None:
 
 
 def _unwrap(node: Node) -> Call | None:
-    """Step from a Parameter (or a plain tensor with attributes) to the call that rebuilds its data."""
+    """Return the call that rebuilds the data of a Parameter, of a plain tensor with attributes, or of a tensor."""
     for _ in range(_WRAPPERS_DEEP):
         if not isinstance(node, Call):
             return None
@@ -192,7 +195,10 @@ def _state_of(call: Call, index: int) -> Node:
 
 
 def _from_type(call: Call) -> Call:
-    """Step from `_rebuild_from_type_v2(function, type, args, state)` to the call that it makes, for plain tensors."""
+    """Return the call that `_rebuild_from_type_v2(function, type, args, state)` makes for a plain tensor.
+
+    Any other call is returned as it is.
+    """
     function, args = call.function, call.args
     if not isinstance(function, Global) or (function.module, function.name) != (
         "torch._tensor",
@@ -210,10 +216,10 @@ def _is_plain(node: Node) -> bool:
 
 
 def storage_ref(node: Persistent) -> StorageRef:
-    """Read a persistent id: ('storage', class, key, location, number of elements[, view]).
+    """Return the storage that a persistent id names: ('storage', class, key, location, number of elements[, view]).
 
     Raises:
-        DamagedError: it is not one.
+        DamagedError: the id does not name a storage.
         UnsupportedError: the storage has no memory.
     """
     parts = node.id.items if isinstance(node.id, TupleNode) else []
@@ -232,7 +238,10 @@ def storage_ref(node: Persistent) -> StorageRef:
 
 
 def _window(node: Persistent, storage: StorageRef) -> tuple[int, int]:
-    """Return the first and one past the last element that an id admits: before torch 0.4 it could name a part."""
+    """Return the first and one past the last element that a persistent id names.
+
+    Before torch 0.4, an id could name a part of a storage.
+    """
     parts = node.id.items if isinstance(node.id, TupleNode) else []
     part = parts[5] if len(parts) > 5 else None
     if part is None:
@@ -252,7 +261,7 @@ def _whole(node: Node) -> int:
 
 
 def read_sizes(node: Node) -> tuple[int, ...]:
-    """Read a tuple, a list or a `torch.Size` of whole numbers.
+    """Return the integers in a tuple, a list or a `torch.Size`.
 
     Raises:
         DamagedError: it is something else, or longer than torch admits.
@@ -261,15 +270,15 @@ def read_sizes(node: Node) -> tuple[int, ...]:
         node = node.args.items[0] if isinstance(node.args, TupleNode) and node.args.items else node
     if not isinstance(node, TupleNode | ListNode):
         raise DamagedError(f"{HERE}: a tensor has no sizes; the pickle is damaged")
-    if len(node.items) > _DIMENSIONS:  # before they are read: very many tensors can share them
+    if len(node.items) > _DIMENSIONS:  # before they are read: many tensors can share them
         raise DamagedError(f"{HERE}: a tensor has {len(node.items)} sizes or strides; torch has at most {_DIMENSIONS}")
     return tuple(_whole(item) for item in node.items)
 
 
 def mask_node(key: str, beside: StorageRef, dtype: DType, shape: Sequence[int]) -> Call:
-    """Make the call that rebuilds a new row-major tensor from storage `key`, as torch.save would write it.
+    """Return the call that rebuilds a new row-major tensor from storage `key`, as torch.save would write it.
 
-    Device tag and form of the persistent id are those of its neighbour's storage, `beside`.
+    The device tag and the form of the persistent id are those of its neighbour's storage, `beside`.
     """
     view = View.of(shape)
     elements = view.elements
@@ -278,7 +287,7 @@ def mask_node(key: str, beside: StorageRef, dtype: DType, shape: Sequence[int]) 
     if dtype.name in STORAGE_OF:
         storage = _persistent(Global("torch", STORAGE_OF[dtype.name]), key, beside, elements)
         return Call("reduce", Global("torch._utils", "_rebuild_tensor_v2"), TupleNode([storage, *geometry]))
-    # Types younger than the typed storages (uint16, the fp8 family) come as bytes and name their type beside it.
+    # Newer types without a typed storage (uint16, the fp8 family) have an untyped one, and name their type separately.
     storage = _persistent(Global("torch.storage", "UntypedStorage"), key, beside, elements * dtype.itemsize)
     args = TupleNode([storage, *geometry, Global("torch", dtype.name)])
     return Call("reduce", Global("torch._utils", "_rebuild_tensor_v3"), args)

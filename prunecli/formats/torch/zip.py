@@ -1,8 +1,8 @@
-"""torch.save's zip container (since torch 1.6): a pickle of the object graph, and one record per storage.
+"""The zip container of torch.save (since torch 1.6): a pickle of the object graph, and one record per storage.
 
-Baking copies the archive byte for byte but for the chosen elements and the CRC-32 fields of their records. Adding or
-removing masks writes a new pickle and lays the records out anew, as torch does (`zip_layout`). TorchScript programs
-lie in the same container, with their code beside the pickle.
+Baking copies the archive byte for byte, except for the chosen elements and the CRC-32 fields of their records. Adding
+or removing masks writes a new pickle and lays the records out again, as torch does (`zip_layout`). TorchScript
+programs use the same container, with their code beside the pickle.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ __all__ = ["TorchZip", "check_torch_zip", "read_torch_zip"]
 
 @dataclass(frozen=True)
 class TorchZip(TorchContainer):
-    """The layout of a torch zip. `root` is the folder that all records lie in."""
+    """The layout of a torch zip. `root` is the folder that contains all records."""
 
     directory: Directory
     root: str
@@ -37,16 +37,16 @@ class TorchZip(TorchContainer):
 
     @property
     def format(self) -> str:
-        """What the report calls it."""
+        """The name of the format in reports."""
         return "torch zip" if self.program is None else "TorchScript"
 
     def _in_place(self, edit: Edit) -> Iterator[Piece]:
-        """Copy the file as it lies, with the patches put in and the CRC-32 fields of patched records renewed."""
+        """Copy the file unchanged except for the patches and the CRC-32 fields of patched records."""
         patches_of = {f"{self.root}data/{key}": patches for key, patches in edit.patches.items()}
         return patched_archive(self.source, self.directory, patches_of)
 
     def _relaid(self, edit: Edit) -> Iterator[Piece]:
-        """Write a new pickle and lay all records out anew, storages in the order in which the pickle meets them."""
+        """Write a new pickle and lay all records out again, storages in the order in which the pickle names them."""
         if self.program is not None:
             raise UnsupportedError(
                 f"{self.source.label} is a TorchScript program whose code multiplies its masks in; bake the model "
@@ -72,7 +72,7 @@ class TorchZip(TorchContainer):
                 storages_done = True
             elif record.deflated:
                 raise UnsupportedError(f"{self.source.label}: record {show(record.name)} is compressed; bake instead")
-            # torch computes offsets only from storage "0" on; without the record, it reads them.
+            # With this record, torch computes offsets, from storage "0" on; without it, torch reads them.
             elif record.name != f"{self.root}.format_version" or next(iter(edited.storages), "") == "0":
                 yield new_record(record, (), self.source.label)
 
@@ -84,14 +84,14 @@ class TorchZip(TorchContainer):
         return new_record(by_key[key], edit.patches.get(key, ()), self.source.label)
 
     def _storage_key(self, record: Record) -> str:
-        """Return the key of the storage that a record holds, "" if it holds none."""
+        """Return the key of the storage in a record, "" if the record does not hold a storage."""
         prefix = f"{self.root}data/"
         return record.name.removeprefix(prefix) if record.name.startswith(prefix) else ""
 
 
 @in_source
 def read_torch_zip(source: Source, reading: ReadOptions, directory: Directory | None = None) -> TorchZip:
-    """Read the layout of a torch zip, a plain one or a TorchScript program; `directory` saves reading it again.
+    """Read the layout of a torch zip or a TorchScript program; pass `directory` if it has been read already.
 
     Raises:
         DamagedError: archive, pickle and storages contradict each other.
@@ -113,10 +113,10 @@ def read_torch_zip(source: Source, reading: ReadOptions, directory: Directory | 
 
 @in_source
 def check_torch_zip(source: Source, reading: ReadOptions) -> None:
-    """Check a torch zip that may hold anything, tensors or not: that loading it would run nothing.
+    """Check that loading a torch zip would run nothing, whether it holds tensors or anything else.
 
     Raises:
-        DamagedError: archive or pickle are damaged.
+        DamagedError: the archive or the pickle is damaged.
         UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
         UnsupportedError: it is another kind of zip, or compressed.
     """
@@ -126,7 +126,7 @@ def check_torch_zip(source: Source, reading: ReadOptions) -> None:
 
 
 def _root(directory: Directory) -> str:
-    """Return the folder of `data.pkl`, and refuse the zips that are something else."""
+    """Return the folder of `data.pkl`; refuse zips of another kind."""
     names = [record.name for record in directory.records]
     roots = {name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl") and name.count("/") == 1}
     if any(name.endswith("/python_version") for name in names) and not roots:
@@ -145,7 +145,7 @@ def _load_pickle(source: Source, directory: Directory, root: str) -> PickleGraph
 
 
 def _places(source: Source, storages: Mapping[str, StorageRef], directory: Directory, root: str) -> dict[str, Storage]:
-    """Match the storages that the pickle names with the records of the archive."""
+    """Return the place of each storage that the pickle names, from the records of the archive."""
     places: dict[str, Storage] = {}
     big_endian = is_big_endian(source, directory, root)
     for key, ref in storages.items():

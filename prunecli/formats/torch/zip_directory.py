@@ -1,7 +1,7 @@
-"""Read a zip's directory strictly: what two readers could understand differently is refused.
+"""Read a zip's directory strictly: refuse anything that two readers could understand differently.
 
-Format: PKWARE's APPNOTE 6.3. Python's zipfile is too lenient here (it skips leading junk, takes the last of two equal
-names, never compares local headers), and a checkpoint that two loaders read differently is a trap.
+The format is that of PKWARE's APPNOTE 6.3. Python's zipfile is too lenient here: it skips leading junk, takes the last
+of two equal names, and never compares local headers. A checkpoint that two loaders read differently is a trap.
 """
 
 import struct
@@ -23,19 +23,19 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _HAS_DESCRIPTOR, _UTF8 = 0x0008, 0x0800
 _LEVEL = 0x0006
-"""Of a deflated record, how hard the writer tried; of a stored one, nothing."""
+"""The flags for the compression level of a deflated record; without a meaning for a stored one."""
 
 _IS_FOLDER = 0x10
 _DESCRIPTOR = 24
 _PADDING = 128
-"""Bytes of extra fields in a local header that are expected: torch aligns payloads to 64."""
+"""The expected size of the extra fields in a local header, in bytes: torch aligns payloads to 64."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. All offsets are of the file; `crc_places` are where its CRC-32 is written down (4 bytes each).
+    """A record of the archive. All offsets are in the file; `crc_places` are those of its CRC-32 (4 bytes each).
 
-    `packed_size` is what a record that was unpacked for reading has in the file, None for all others.
+    `packed_size` is the size in the file of a record that was unpacked for reading, None for all others.
     """
 
     name: str
@@ -52,9 +52,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Directory:
-    """All records, in the order in which they lie in the file, and where the central directory begins.
+    """All records, in the order of the file, and the offset of the central directory (`central`).
 
-    `inflated` means that some of them do not lie in the file as they are read, so that it has to be laid out anew.
+    `inflated` means that some records are compressed in the file and were unpacked, so that an output needs a new
+    layout.
     """
 
     records: tuple[Record, ...]
@@ -63,7 +64,7 @@ class Directory:
 
     @cached_property
     def by_name(self) -> Mapping[str, Record]:
-        """The records by name; no two have the same."""
+        """The records by name. Names are unique."""
         return {record.name: record for record in self.records}
 
 
@@ -74,7 +75,7 @@ def looks_like_zip(head: bytes) -> bool:
 
 @in_source
 def read_directory(source: Source) -> Directory:
-    """Read and check the whole directory.
+    """Return the whole directory, read and checked.
 
     Raises:
         DamagedError: it is missing, or its parts contradict each other.
@@ -97,7 +98,7 @@ def read_directory(source: Source) -> Directory:
 
 
 def _find_central(source: Source) -> tuple[int, int, int]:
-    """Return where the central directory begins, its length, and its number of records."""
+    """Return the offset of the central directory, its length, and its number of records."""
     if source.size < _END.size:
         raise DamagedError(f"{source.label} is too short for a zip file; it is truncated")
     end_at = source.size - _END.size
@@ -138,7 +139,7 @@ def _read_end64(source: Source, end_at: int) -> tuple[int, int, int, int, int, i
 
 
 def _headers(central: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where the records' local headers will be looked at, and the descriptors that may stand before these."""
+    """Yield the offsets and lengths of the local headers to be read, each with the descriptor that may precede it."""
     at = 0
     while at + _CENTRAL.size <= len(central):
         fields = _CENTRAL.unpack_from(central, at)
@@ -166,7 +167,7 @@ def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record,
         raise UnsupportedError(f"{source.label}: record {show(name)} is encrypted or uses compression method {method}")
     if (method == 0 and stored != size) or (size == 0 and crc != 0):
         raise DamagedError(f"{source.label}: record {show(name)} contradicts itself in the zip directory")
-    if attributes & _IS_FOLDER and size:  # torch's reader then reads nothing, and leaves memory as it was
+    if attributes & _IS_FOLDER and size:  # torch's reader then reads nothing, and leaves memory uninitialised
         raise DamagedError(f"{source.label}: record {show(name)} has bytes, but is marked as a folder")
     offset, local_crc_at = _check_local(source, header, raw_name, (flags, method, crc, stored, size))
     places = [base + at + 16]
@@ -182,7 +183,7 @@ def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record,
 
 
 def _decode(raw: bytes, flags: int) -> str:
-    # torch looks at no flag: it compares bytes, and older versions wrote UTF-8 without saying so.
+    # torch ignores the flag: it compares bytes, and older versions wrote UTF-8 without setting it.
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -192,7 +193,7 @@ def _decode(raw: bytes, flags: int) -> str:
 
 
 def _widen(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int, int]:
-    """Replace saturated 32-bit fields by those of the zip64 extra field."""
+    """Return size, stored size and header offset, where saturated 32-bit fields give way to the zip64 extra field."""
     values = [size, stored, header]
     at = 0
     while at + 4 <= len(extra):
@@ -212,10 +213,10 @@ def _widen(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int,
 def _check_local(
     source: Source, header: int, raw_name: bytes, central: tuple[int, int, int, int, int]
 ) -> tuple[int, int]:
-    """Compare the local header with the directory; return where the payload begins and where the header's CRC is.
+    """Compare the local header with the directory; return the offsets of the payload and of the header's CRC-32.
 
-    `central` is the directory's flags, method, CRC-32 and both sizes. A record with a descriptor need not know the
-    last three in its header.
+    `central` holds the directory's flags, method, CRC-32 and both sizes. If a record has a descriptor, its header need
+    not contain the last three.
     """
     where = f"{source.label}: record {show(raw_name.decode('utf-8', 'replace'))}"
     if header + _LOCAL.size + len(raw_name) > source.size:
@@ -242,7 +243,7 @@ def _check_local(
 def _descriptor_length(source: Source, at: int, crc: int, stored: int, size: int, name: str) -> int:
     """Return the length of the data descriptor at `at`: 16 bytes, or 24 with 64-bit sizes."""
     found = source.read(at, min(24, max(0, source.size - at)))
-    for layout in ("<4sLQQ", "<4sLLL"):  # of an empty record, the wide one begins with the narrow one
+    for layout in ("<4sLQQ", "<4sLLL"):  # for an empty record, the wide layout begins like the narrow one
         length = struct.calcsize(layout)
         if len(found) >= length and struct.unpack_from(layout, found) == (b"PK\x07\x08", crc, stored, size):
             return length

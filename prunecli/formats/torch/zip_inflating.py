@@ -1,7 +1,7 @@
-"""Compressed records, unpacked into an unnamed file: torch.load reads them, and what zips by hand writes them.
+"""Compressed records, unpacked into an unnamed file. torch.load reads them; general zip tools write them.
 
-Unpacked records are read behind the end of the file, as if they lay there. Written out, an archive has all its records
-stored, as torch writes them.
+Unpacked records are read as if they followed the end of the file. In an output, all records are stored uncompressed,
+as torch writes them.
 """
 
 import os
@@ -20,14 +20,14 @@ from prunecli.terms import HERE
 __all__ = ["inflate", "unpacking_limit"]
 
 _PACKED, _SMALL = 100, 16 << 20
-"""An archive may unpack to so many times its size, and some MiB: more is a bomb, or nothing but zeros."""
+"""An archive may unpack to this many times its size, plus this many bytes. More is a zip bomb, or only zeros."""
 
 _STEP = 1 << 20
 
 
 @dataclass(frozen=True)
 class _Inflated(FileSource):
-    """A file, and behind its end what its compressed records unpack to; no record lies in both."""
+    """A file followed by its unpacked records; no record crosses the boundary."""
 
     unpacked: FileSource
 
@@ -35,8 +35,8 @@ class _Inflated(FileSource):
         """Fill `buffer` from `offset` on.
 
         Raises:
-            DamagedError: as a file.
-            UnreadableError: as a file.
+            DamagedError: as for a file.
+            UnreadableError: as for a file.
         """
         behind = self.size - self.unpacked.size
         if offset < behind:
@@ -46,20 +46,20 @@ class _Inflated(FileSource):
 
 
 def unpacking_limit(source: Source) -> int:
-    """Return to how many bytes the records of an archive may unpack: more would be memory that no size promises."""
+    """Return the most bytes to which the records of an archive may unpack, in proportion to the archive's size."""
     return _PACKED * source.size + _SMALL
 
 
 def inflate(source: Source, directory: Directory) -> tuple[Source, Directory]:
-    """Unpack an archive's compressed records; return how to read it from now on, and where its records are.
+    """Unpack an archive's compressed records; return a source that includes them, and its directory.
 
-    The code of a TorchScript program is compressed by torch itself, and stays so if nothing else is.
+    torch itself compresses the code of a TorchScript program; if nothing else is compressed, it stays packed.
 
     Raises:
         UnsupportedError: the archive is not a file on this machine.
-        UnsafeError: the records unpack to far more than the archive.
-        DamagedError: a record cannot be unpacked, or is not what the archive says.
-        UnreadableError: the temporary folder cannot hold what is unpacked.
+        UnsafeError: the unpacked records are far larger than the archive.
+        DamagedError: a record cannot be unpacked, or contradicts the directory.
+        UnreadableError: the temporary folder cannot hold the unpacked records.
     """
     packed = [record for record in directory.records if record.deflated]
     if all(record.name.partition("/")[2].startswith("code/") for record in packed):
@@ -104,7 +104,7 @@ def _unpack(source: FileSource, packed: list[Record], spool: IO[bytes]) -> Itera
 
 
 def _inflated(source: Source, record: Record) -> Iterator[bytes]:
-    """Yield a record's bytes in steps: at most one more than it says that it has."""
+    """Yield a record's bytes in steps, at most one byte more than its stated size."""
     engine, at, room = zlib.decompressobj(-zlib.MAX_WBITS), 0, record.size + 1
     try:
         while room and not engine.eof:

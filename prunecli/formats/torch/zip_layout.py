@@ -1,8 +1,9 @@
-"""Lay records out as torch.save does, to the byte, so that loaders which compute offsets find them.
+"""Lay records out exactly as torch.save does, so that loaders that compute offsets find them.
 
-torch's writer is miniz with its own padding: local headers without sizes, an `FB` extra field that moves every payload
-to a multiple of 64, a data descriptor behind every payload, zip64 end records always. With a `.format_version` record
-torch computes storage offsets from this layout instead of reading it (`torch/serialization.py`, `_get_offset`).
+torch's writer is miniz with padding added: local headers without sizes, an `FB` extra field that moves every payload
+to a multiple of 64, a data descriptor after every payload, and always zip64 end records. If there is a
+`.format_version` record, torch computes storage offsets from this layout instead of reading them
+(`torch/serialization.py`, `_get_offset`).
 """
 
 import struct
@@ -28,7 +29,7 @@ class NewRecord:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of the payload."""
+        """The size of the payload in bytes."""
         return sum(piece.length for piece in self.pieces)
 
 
@@ -44,7 +45,7 @@ class _Placed:
 
 
 def lay_out(records: Sequence[NewRecord], alignment: int = ALIGNMENT) -> Iterator[Piece]:
-    """Describe a whole archive, uncompressed, in torch's layout."""
+    """Yield the pieces of a whole archive, uncompressed, in torch's layout."""
     at = 0
     placed = []
     for record in records:

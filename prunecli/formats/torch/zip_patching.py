@@ -1,4 +1,4 @@
-"""Copy a zip byte for byte, with patches put into its records and the CRC-32 fields of those records renewed."""
+"""Copy a zip byte for byte, except for patches to its records and the CRC-32 fields of the patched records."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,20 +13,20 @@ __all__ = ["is_unsummed", "new_record", "patched_archive"]
 
 
 def patched_archive(source: Source, directory: Directory, patches_of: Mapping[str, Sequence[Patch]]) -> Iterator[Piece]:
-    """Describe the archive with patches put in; `patches_of` goes by the names of the records.
+    """Yield the pieces of the patched archive; `patches_of` holds the patches by the names of the records.
 
     Only patched bytes and CRC-32 fields differ. A record that was written without a CRC-32 gets the right one. An
-    archive whose records had to be new_record is laid out anew, in its order, all records stored.
+    archive with unpacked records gets a new layout, in the same order, with all records stored.
     """
     if directory.inflated:
-        # With a `.format_version`, torch may compute where storages lie, in an order that is torch's own.
+        # With a `.format_version` record, torch may compute the offsets of storages, and assumes its own order.
         kept = [record for record in directory.records if not record.name.endswith("/.format_version")]
         return lay_out([new_record(record, patches_of.get(record.name, ()), source.label) for record in kept])
     return _patched_in_place(source, directory, patches_of)
 
 
 def new_record(record: Record, patches: Sequence[Patch], label: str) -> NewRecord:
-    """Return a record of the archive, with patches put in, as one to write."""
+    """Return the record to write for a record of the archive with patches."""
     return NewRecord(record.name, _payload(record, patches, label))
 
 
@@ -60,7 +60,7 @@ def _patched_in_place(
 
 
 def _payload(record: Record, patches: Sequence[Patch], label: str) -> Sequence[Piece]:
-    """Describe a record's bytes as they lie in the file, checked against its CRC-32, with patches put in."""
+    """Return the pieces of a record with its patches; what is read is checked against the record's CRC-32."""
     before = None
     if not record.deflated and not is_unsummed(record):
         before = Checksum(record.size, record.crc, f"{label}: record {show(record.name)}")
@@ -69,7 +69,7 @@ def _payload(record: Record, patches: Sequence[Patch], label: str) -> Sequence[P
 
 
 def is_unsummed(record: Record) -> bool:
-    """Whether torch was told to write no checksums (`set_crc32_options(False)`, `skip_data`)."""
+    """Whether torch wrote the record without a checksum (`set_crc32_options(False)`, `skip_data`)."""
     return record.crc == 0 and record.size > 0 and not record.deflated
 
 

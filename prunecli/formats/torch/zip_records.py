@@ -1,4 +1,4 @@
-"""Small records of torch's archives: read whole, and the ones that state how the archive was written."""
+"""Small records of torch's archives, read whole, among them those that state how the archive was written."""
 
 import re
 
@@ -12,13 +12,13 @@ from prunecli.formats.torch.zip_patching import is_unsummed
 __all__ = ["check_stated", "is_big_endian", "read_record", "stated_alignment"]
 
 _LARGEST_ALIGNMENT = 1 << 16
-"""The padding before a record is an extra field, whose length has 16 bits."""
+"""The limit, because the padding before a record is an extra field, whose length has 16 bits."""
 
 _LONGEST = 64
 _UNPACKED, _TIMES = 4 << 20, 20
-"""Bytes that any compressed record may unpack to in memory, and times of its own size that a larger one may.
+"""The bytes to which any compressed record may unpack in memory, and the ratio that limits larger ones.
 
-What torch pickles packs to a fifth.
+torch's pickles compress to about a fifth.
 """
 
 _STATED = {
@@ -27,21 +27,21 @@ _STATED = {
     "byteorder": (r"little|big", "little or big"),
     ".storage_alignment": (r"[1-9][0-9]{0,4}", f"1 to {_LARGEST_ALIGNMENT}"),
 }
-"""What torch writes into each of these records (`torch/serialization.py`, `caffe2/serialize/versions.h`), and reads."""
+"""The values that torch writes and reads in these records (`torch/serialization.py`, `caffe2/serialize/versions.h`)."""
 
 
 def check_stated(source: Source, directory: Directory, root: str) -> None:
-    """Check the records that state how the archive was written; an archive need not have them.
+    """Check the records that state how the archive was written, as far as the archive has them.
 
     Raises:
-        UnsupportedError: one of them states what torch does not write.
+        UnsupportedError: one of them has a value that torch does not write.
     """
     for name, (pattern, known) in _STATED.items():
         stated = _stated(source, directory, f"{root}{name}")
         text = "" if stated is None else stated.decode("latin-1")
         if stated is None or (re.fullmatch(pattern, text) and not (text.isdigit() and int(text) > _LARGEST_ALIGNMENT)):
             continue
-        read_record(source, directory.by_name[f"{root}{name}"])  # a flipped bit says so by its checksum
+        read_record(source, directory.by_name[f"{root}{name}"])  # raises if the cause is a flipped bit
         raise UnsupportedError(
             f"{source.label}: its record {name} says {show(repr(text), 40)}, where torch writes {known}; save the "
             "checkpoint anew with torch"
@@ -54,22 +54,22 @@ def is_big_endian(source: Source, directory: Directory, root: str) -> bool:
 
 
 def stated_alignment(source: Source, directory: Directory, root: str) -> int:
-    """Return what the payloads of the archive's records are aligned to, in bytes."""
+    """Return the alignment of the payloads in the archive, in bytes."""
     return int(_stated(source, directory, f"{root}.storage_alignment") or ALIGNMENT)
 
 
 def _stated(source: Source, directory: Directory, name: str) -> bytes | None:
-    """Return what a record states, cut where it is longer than any statement."""
+    """Return the content of a record, cut to the most that a statement needs; None if it is missing."""
     record = directory.by_name.get(name)
     return None if record is None else source.read(record.offset, min(record.size, _LONGEST))
 
 
 def read_record(source: Source, record: Record, called: str = "") -> bytes:
-    """Read a whole record and check it against its CRC-32; messages have its name, or what it is `called`.
+    """Return the bytes of a whole record, checked against its CRC-32; `called` replaces its name in messages.
 
     Raises:
         UnsupportedError: it is compressed.
-        UnsafeError: it was, and is too large for memory to be given to it.
+        UnsafeError: it was unpacked, and is too large in relation to its packed size.
         DamagedError: its CRC-32 is wrong.
     """
     where = f"{source.label}: record {called or show(record.name)}"
