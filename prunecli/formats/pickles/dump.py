@@ -1,9 +1,9 @@
-"""An inert pickle graph back into pickle bytes, in the form in which CPython's own pickler writes.
+"""Write an inert pickle graph as pickle bytes, in the form of CPython's own pickler.
 
-Same opcodes, same batches of 1000, every object put into the memo in the same order (`Modules/_pickle.c`). So what was
-read from `torch.save` and not changed comes out byte for byte (but for strings of one letter, which Python shares by
-itself), and torch's weights_only reader, which knows few opcodes, finds no others. Frames (protocol 4) are left out:
-readers do without.
+The opcodes, the batches of 1000, and the order of objects in the memo are the same (`Modules/_pickle.c`). An unchanged
+graph from `torch.save` is therefore written byte for byte (except for strings of one letter, which Python itself
+shares), and torch's weights_only reader, which knows few opcodes, meets no others. Frames (protocol 4) are left out:
+readers do not need them.
 """
 
 import struct
@@ -30,18 +30,18 @@ __all__ = ["dump"]
 
 
 def dump(graph_root: Node, protocol: int) -> bytes:
-    """Write the graph under `graph_root` as one pickle.
+    """Return the graph under `graph_root` as one pickle.
 
-    `protocol` is that of the stream which the graph was read from, since it decides what its globals mean; 0 and 1
-    are written as 2, where they mean the same. A value that needs a younger opcode (bytes in protocol 2) gets it: no
-    reader minds. Nodes and strings that are shared stay shared, by identity. A `Persistent` is written wherever it is
-    used: its id says that it is the same object.
+    `protocol` is that of the stream from which the graph was read, because the meaning of its globals depends on it.
+    Protocols 0 and 1 are written as 2, in which globals mean the same. A value that needs a newer opcode (bytes in
+    protocol 2) gets it: readers accept that. Shared nodes and strings stay shared, by identity. A `Persistent` is
+    written at each use: its id identifies the object.
 
     Raises `DamagedError` for a global whose name does not fit the text opcode of protocol 2. Raises `UnsupportedError`
-    for an object that is met among its own arguments: how far those were filled when it was made is not in the graph,
-    so its meaning might change (a set of protocol 2 that is reached before a member which refers to it is such a one;
-    reached from the member, it is none). Also for cycles through tuples alone, which no pickle can build, and for so
-    many cycles that the output would explode.
+    for an object among its own arguments: the graph does not record how far the arguments were filled when the object
+    was made, so its meaning might change. (This affects a set of protocol 2 if it is reached before a member that
+    refers to it, but not if it is reached from that member.) Also raises `UnsupportedError` for cycles through tuples
+    alone, which a pickle cannot build, and if the number of cycles would make the output explode.
     """
     if not 0 <= protocol <= 5:
         raise ValueError(f"there is no pickle protocol {protocol}")
@@ -50,14 +50,14 @@ def dump(graph_root: Node, protocol: int) -> bytes:
 
 @dataclass(slots=True, frozen=True, eq=False)
 class _Write:
-    """To do: these opcode bytes."""
+    """A task: write these opcode bytes."""
 
     code: bytes
 
 
 @dataclass(slots=True, frozen=True, eq=False)
 class _Close:
-    """To do: what comes after the children of a node."""
+    """A task: write what follows the children of a node."""
 
     node: TupleNode | SetNode | Call | Global
 
@@ -69,14 +69,14 @@ _APPEND, _APPENDS, _SETITEM, _SETITEMS, _ADDITEMS = (_Write(code) for code in (b
 _BUILD, _BINPERSID = _Write(b"b"), _Write(b"Q")
 _TUPLES = (b")", b"\x85", b"\x86", b"\x87")
 _CALLS = {"reduce": b"R", "newobj": b"\x81", "newobj_ex": b"\x92", "obj": b"o"}
-_BATCH = 1000  # as pickle.py: bounds the reader's stack
+_BATCH = 1000  # as in pickle.py: bounds the reader's stack
 _MOST_WASTE = 1_000_000
 _LONG_NAME = 256  # of a global: longer ones are written as strings, which can be shared
-_LONG_INT = 32  # picklers never share an int, but a hostile stream can fetch one of a megabyte a million times
+_LONG_INT = 32  # picklers never share an int, but a hostile stream can use an int of 1 MB a million times
 
 
 class _Dumper:
-    """A stack of tasks instead of recursion; `memo` maps the id of what was written to its index there."""
+    """A writer with a stack of tasks instead of recursion; `memo` maps the ids of written objects to memo indices."""
 
     __slots__ = ("memo", "opened", "out", "protocol", "tasks", "waste")
 
@@ -113,7 +113,7 @@ class _Dumper:
             self.out += b"q%c" % index if index < 256 else b"r" + struct.pack("<I", index)
 
     def open(self, node: TupleNode | SetNode | Call | Persistent, width: int) -> None:
-        """Note that writing `node` begins. Once more before it ended is a cycle, and `width` children in vain."""
+        """Note that writing `node` begins. If that has not ended yet, it is a cycle, and wastes `width` children."""
         if id(node) in self.opened:
             if isinstance(node, Call):
                 raise UnsupportedError("cannot write the pickle: an object in it is among its own arguments")
@@ -126,7 +126,7 @@ class _Dumper:
         self.tasks.extend(reversed(tasks))
 
     def batches(self, values: list[Node], width: int, single: _Write, several: _Write) -> list[_Task]:
-        """Values in batches, `width` values to one element; a batch of one element has an opcode of its own."""
+        """Return tasks that write values in batches, `width` values per element; one element has its own opcode."""
         tasks: list[_Task] = []
         for start in range(0, len(values), _BATCH * width):
             batch = values[start : start + _BATCH * width]
@@ -189,7 +189,7 @@ def _save_byte_array(dumper: _Dumper, node: ByteArrayNode) -> None:
 
 
 def _sized(raw: bytes, short: bytes, medium: bytes, long: bytes) -> bytes:
-    """The opcode and the length before `raw`: one, four or eight bytes of length, as far as there are such opcodes."""
+    """Return the opcode and the length to write before `raw`: one, four or eight bytes, if there are such opcodes."""
     size = len(raw)
     if short and size < 1 << 8:
         return short + struct.pack("<B", size)
@@ -257,7 +257,7 @@ def _close(dumper: _Dumper, task: _Close) -> None:
         pops, code = (b"0" * len(node.items), _TUPLES[len(node.items)]) if short else (b"1", b"t")
     dumper.opened.discard(id(node))
     if id(node) in dumper.memo:
-        # It contains itself, and writing its children has made it already: that one is it (pickle.py, save_tuple).
+        # It contains itself, and writing its children has already made it: use that object (pickle.py, save_tuple).
         dumper.out += pops
         dumper.get(node)
         return
@@ -290,7 +290,7 @@ def _save_global(dumper: _Dumper, node: Global) -> None:
 
 
 def _save_persistent(dumper: _Dumper, node: Persistent) -> None:
-    dumper.open(node, 1)  # and never closed: written a second time, it is waste, though a right one
+    dumper.open(node, 1)  # and never closed: writing it again is correct, but counts as waste
     dumper.later(node.id, _BINPERSID)
 
 

@@ -1,11 +1,11 @@
-"""Read pickle bytes as an inert graph of nodes: nothing named in them is imported, and nothing is ever called.
+"""Read pickle bytes as an inert graph of nodes: nothing that they name is imported, and nothing is ever called.
 
-A pickle is a program for a small stack machine. Here the program runs on nodes instead of objects: where the real
-machine would import a class, a `Global` keeps its name; where it would call a function, a `Call` keeps function and
-arguments. `dump.dump` writes a graph back as a pickle with the same meaning.
+A pickle is a program for a small stack machine. Here, the program runs on nodes instead of objects. Where the real
+machine would import a class, a `Global` keeps its name; where it would call a function, a `Call` keeps the function
+and the arguments. `dump.dump` writes a graph back as a pickle with the same meaning.
 
-Opcodes, their arguments and their effects are those of CPython's `pickletools.py`, the one specification of the
-format, and of `Lib/pickle.py` where that leaves a choice; what is refused beyond it is said at `load`.
+Opcodes, their arguments and their effects are those of CPython's `pickletools.py`, the only specification of the
+format, and of `Lib/pickle.py` where the specification leaves a choice. `load` documents what is refused in addition.
 """
 
 import codecs
@@ -33,23 +33,23 @@ __all__ = ["load"]
 
 
 def load(data: bytes | memoryview, start: int = 0, *, where: str = "data.pkl", room: Room = ROOM) -> PickleGraph:
-    """Read the pickle that begins at offset `start` of `data`; what follows its STOP is not looked at.
+    """Return the graph of the pickle at offset `start` of `data`; what follows its STOP is ignored.
 
-    Time and memory are in proportion to the bytes read, and no nesting is too deep. `UnsafeError` is raised for a
-    pickle that makes far more objects than picklers make of so many bytes. A graph shows what each object
-    holds in the end; a list that is an argument of a call may have been filled after that call (cycles do so).
-    Where an argument matters, ask for a tuple, which cannot change.
+    Time and memory are proportional to the bytes read, and nesting may be of any depth. A graph shows the final content
+    of each object: a list among the arguments of a call may have been filled after that call, as in cycles. If an
+    argument matters, require a tuple, which cannot change.
 
-    Raises `DamagedError` where the stream breaks the rules of `pickletools`, and for what no pickler writes: PROTO
+    Raises `DamagedError` if the stream breaks the rules of `pickletools`, or contains what picklers never write: PROTO
     in the middle, values left over at STOP, arguments that are not a tuple. Raises `UnsupportedError` for extension
-    codes, out-of-band buffers and protocols above 5. A call whose result is thrown away, or that is changed in another
-    order than `Call` has, is noted as `lost`. `where` names the stream in messages.
+    codes, out-of-band buffers and protocols above 5. Raises `UnsafeError` for a pickle that makes far more objects than
+    picklers make from the same number of bytes. A call whose result is discarded, or that is changed in another order
+    than that of `Call`, is noted as `lost`. `where` names the stream in messages.
     """
     return Machine(data, start, where, room).run(_HANDLERS)
 
 
 _DICTS = ("OrderedDict", "Counter")
-"""Of `collections`: the dicts whose keys weights-only loading sets, beside the plain one."""
+"""The dicts of `collections` whose keys weights-only loading sets, in addition to the plain dict."""
 
 _Handler: TypeAlias = Callable[[Machine], None]
 
@@ -163,7 +163,7 @@ def _call(kind: Literal["reduce", "newobj", "newobj_ex"]) -> _Handler:
     def push(machine: Machine) -> None:
         kwargs = machine.stack.pop() if kind == "newobj_ex" else None
         args, function = machine.stack.pop(), machine.stack.pop()
-        # A Call can be right too: arguments given as a subclass of tuple, a function that another one made.
+        # A Call can be valid, too: arguments that are an instance of a subclass of tuple.
         if not isinstance(args, TupleNode | Call) or not isinstance(kwargs, DictNode | Call | None):
             raise machine.damaged("has arguments that are not a tuple")
         _push_call(machine, Call(kind, function, args, kwargs))
@@ -247,7 +247,7 @@ def _proto(machine: Machine) -> None:
 
 
 def _frame(machine: Machine) -> None:
-    length = machine.number(8)  # only a hint how much to read at once; not longer than what is there, all the same
+    length = machine.number(8)  # only a hint for how much to read at once, but it must not exceed the data
     if length > machine.size - machine.pos:
         raise machine.ends_early(length)
 
@@ -260,7 +260,7 @@ def _unknown(machine: Machine) -> None:
     raise machine.damaged("is not an opcode of any pickle")
 
 
-# The whole instruction set but STOP, by group as in pickletools.py.
+# The whole instruction set except STOP, in the groups of pickletools.py.
 _OPCODES: dict[str, _Handler] = {
     "I": _line(values.int_line),
     "J": _fixed("<i"),
@@ -314,7 +314,7 @@ _OPCODES: dict[str, _Handler] = {
     "q": lambda machine: _put(machine, machine.number(1)),
     "r": lambda machine: _put(machine, machine.number(4)),
     "\x94": lambda machine: _put(machine, len(machine.memo)),
-    "\x82": _refuse,  # EXT1, EXT2, EXT4: names that only the writer's registry knows
+    "\x82": _refuse,  # EXT1, EXT2, EXT4: only the writer's registry knows these names
     "\x83": _refuse,
     "\x84": _refuse,
     "c": _global,

@@ -1,6 +1,6 @@
-"""The stack machine that a pickle is a program for, working on nodes: reading, the stack, MARKs, errors.
+"""The stack machine that runs pickles on nodes: reading, the stack, MARKs, errors.
 
-What each opcode does to it stands in `graph`. `Lib/pickle.py` (`class _Unpickler`) has the same machine.
+The effects of the opcodes are in `graph`. `Lib/pickle.py` (`class _Unpickler`) has the same machine.
 """
 
 import pickletools
@@ -19,16 +19,16 @@ _STOP = ord(".")
 
 @dataclass(frozen=True)
 class Room:
-    """Blocks of memory that any pickle may take, and bytes that each further one must be made of.
+    """Limits of memory: the blocks that any pickle may take, and the bytes of pickle required for each further block.
 
-    A node with its list takes two or three of them. Tensors take one for about five bytes of their pickle, texts,
-    numbers and pairs of numbers one for three bytes or more; a pickle made to explode takes two for each byte.
+    A node with its list takes two or three blocks. Tensors take one block for about five bytes of their pickle; texts,
+    numbers and pairs of numbers take one for three bytes or more. A pickle made to explode takes two for each byte.
     """
 
     blocks: int = 1_000_000
     bytes_a_block: int = 2
     look: int = 1 << 18
-    """Bytes of a pickle after which it is looked how much memory they took."""
+    """Bytes of a pickle between two checks of the memory taken."""
 
 
 ROOM = Room()
@@ -37,11 +37,11 @@ _GETS_AND_POPS = (b"g", b"h", b"j", b"0", b"1")
 
 
 class EndsEarlyError(DamagedError):
-    """The pickle goes on where its bytes end; with more of them it may be sound."""
+    """The bytes end before the pickle does; with more bytes it may be sound."""
 
 
 class Machine:
-    """The state of a pickle program; `run` executes it with one function for each opcode."""
+    """The state of a pickle program; `run` executes the program with one function for each opcode."""
 
     __slots__ = (
         "at",
@@ -67,10 +67,10 @@ class Machine:
     def __init__(self, data: bytes | memoryview, start: int, where: str, room: Room = ROOM) -> None:
         self.data = data if isinstance(data, bytes) else memoryview(data).cast("B")
         self.size, self.where, self.room = len(self.data), where, room
-        self.start = self.at = self.pos = start  # at: where the current opcode began
+        self.start = self.at = self.pos = start  # at: the offset of the current opcode
         self.protocol = 0
         self.stack: list[Node] = []
-        self.metastack: list[list[Node]] = []  # what lies below each open MARK
+        self.metastack: list[list[Node]] = []  # the values below each open MARK
         self.memo: dict[int, Node] = {}  # a dict, so that an index of 4e9 costs no more than 0
         self.globals: list[Global] = []
         self.called: dict[int, Global] = {}
@@ -81,7 +81,7 @@ class Machine:
         self.blocks = sys.getallocatedblocks() if self.size - start > room.look else 0
 
     def run(self, handlers: Sequence[Callable[["Machine"], None]]) -> PickleGraph:
-        """Call `handlers[opcode]` for one opcode after the other, until STOP."""
+        """Call `handlers[opcode]` for each opcode up to STOP; return the graph."""
         data = self.data
         try:
             while self.pos < self.size:
@@ -101,7 +101,7 @@ class Machine:
         raise EndsEarlyError(f"{show(self.where)}: the pickle ends early, without STOP, at byte {self.size}")
 
     def check_room(self) -> None:
-        """Stop if the objects made so far take more memory than the bytes they were made of promise."""
+        """Raise an error if the objects made so far take more memory than the bytes read so far allow."""
         if self.size - self.start <= self.room.look:
             return
         promised = self.room.blocks + (self.pos - self.start) // self.room.bytes_a_block
@@ -109,7 +109,7 @@ class Machine:
             raise UnsafeError(f"{show(self.where)}: the pickle asks for more objects than its size promises")
 
     def stop(self) -> PickleGraph:
-        """The value on the stack, which must be the only one, is the pickle."""
+        """Return the graph; its root is the value on the stack, which must be the only one."""
         root = self.stack.pop()
         if self.stack or self.metastack:
             raise self.damaged("leaves values behind on the stack")
@@ -119,24 +119,24 @@ class Machine:
         )
 
     def note_strict(self, what: str) -> None:
-        """The current opcode does what weights-only loading refuses, whatever the objects are."""
+        """Note that the current opcode does what weights-only loading refuses, whatever the objects are."""
         self.strict = self.strict or self.message(what)
 
     def damaged(self, what: str) -> DamagedError:
-        """The current opcode breaks the rules."""
+        """Return the error for a current opcode that breaks the rules."""
         return DamagedError(self.message(what))
 
     def ends_early(self, count: int) -> EndsEarlyError:
-        """The current opcode asks for `count` bytes, and fewer are left."""
+        """Return the error for a current opcode that asks for `count` bytes when fewer are left."""
         return EndsEarlyError(self.message(f"announces {count} bytes, {self.size - self.pos} are there"))
 
     def message(self, what: str) -> str:
-        """One line: the stream, the current opcode and its offset, and `what` is wrong."""
+        """Return a message of one line: the stream, the current opcode and its offset, and `what` is wrong."""
         code = self.data[self.at]
         return f"{show(self.where)}: {_NAMES.get(code, f'opcode 0x{code:02x}')} at byte {self.at} {what}"
 
     def take(self, count: int) -> bytes | memoryview:
-        """The next `count` bytes. `DamagedError` where the stream has fewer, before anything is allocated."""
+        """Return the next `count` bytes. If fewer are left, raise `EndsEarlyError` before allocating anything."""
         end = self.pos + count
         if end > self.size:
             raise self.ends_early(count)
@@ -145,15 +145,15 @@ class Machine:
         return chunk
 
     def number(self, width: int) -> int:
-        """An unsigned little-endian integer of `width` bytes."""
+        """Return an unsigned little-endian integer of `width` bytes."""
         if width == 1 and self.pos < self.size:  # the commonest argument by far
             self.pos += 1
             return self.data[self.pos - 1]
         return int.from_bytes(self.take(width), "little")
 
     def line(self) -> bytes:
-        """The bytes up to the next newline, as the opcodes of protocol 0 have them."""
-        step = 256  # a memoryview has no find, and copying all that follows could be gigabytes
+        """Return the bytes up to the next newline: the form of arguments in protocol 0."""
+        step = 256  # a memoryview does not have `find`, and copying the whole rest could take gigabytes
         while True:
             chunk = bytes(self.data[self.pos : self.pos + step])
             end = chunk.find(b"\n")
@@ -165,7 +165,7 @@ class Machine:
             step *= 4
 
     def pop_mark(self) -> list[Node]:
-        """All values above the last MARK, and the MARK with them."""
+        """Remove the last MARK and all values above it; return the values."""
         if not self.metastack:
             raise self.damaged("needs a MARK, and there is none")
         items = self.stack
@@ -173,10 +173,10 @@ class Machine:
         return items
 
     def check_discarded(self, popped: list[Node]) -> None:
-        """Note the loss of a call that may have been made for what it does, not for what it returns."""
-        # Picklers pop in two cases. A tuple or an object that contains itself: the half-made copy is popped, the
-        # finished one fetched from the memo by the next opcode. And copyreg's state setters: a call that works by its
-        # side effect, which a graph of results has no place for.
+        """Note the loss of a discarded call, which may have been made for its side effect."""
+        # Picklers pop in two cases. If a tuple or an object contains itself, the half-made copy is popped, and the next
+        # opcode gets the finished one from the memo. The other case is a state setter of copyreg: a call with a side
+        # effect, which a graph of results cannot represent.
         following = bytes(self.data[self.pos : self.pos + 1])
         if not following:
             raise self.ends_early(1)
@@ -184,5 +184,5 @@ class Machine:
             self.lose("throws the result of a call away")
 
     def lose(self, what: str) -> None:
-        """Note that the current opcode does something which the graph cannot hold; the first such is told."""
+        """Note that the current opcode does something that the graph cannot represent; only the first is kept."""
         self.lost = self.lost or self.message(what)

@@ -1,7 +1,8 @@
-"""The nodes of an inert pickle graph: what `graph.load` makes and `dump.dump` writes.
+"""The nodes of an inert pickle graph: `graph.load` makes them and `dump.dump` writes them.
 
 Plain values (`Atom`) stand for themselves. Everything else is a node and has identity: one node in two places is one
-object. No node has `__eq__`, nor a `__repr__` that looks inside: on a cyclic or very deep graph neither would return.
+object. Nodes do not have `__eq__` or a `__repr__` that shows their content: on a cyclic or very deep graph, neither
+would return.
 """
 
 from __future__ import annotations  # nodes refer to each other
@@ -40,14 +41,14 @@ class ListNode:
 
 @dataclass(slots=True, eq=False, repr=False)
 class TupleNode:
-    """A tuple. Replacing one of its `items` replaces it for everybody who shares the tuple."""
+    """A tuple. Replacing one of its `items` affects every object that shares the tuple."""
 
     items: list[Node] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Entry:
-    """One key and its value. Giving `key` another value renames this entry, and nothing else that shares the key."""
+    """One key and its value. Assigning to `key` renames this entry only, not others with the same key object."""
 
     key: Node
     value: Node
@@ -55,14 +56,14 @@ class Entry:
 
 @dataclass(slots=True, eq=False, repr=False)
 class DictNode:
-    """A dict: its entries in the order in which they were set. A key set twice is there twice (the last one wins)."""
+    """A dict: its entries in the order in which they were set. A key set twice has two entries (the last one wins)."""
 
     entries: list[Entry] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class SetNode:
-    """A set or a frozenset, in the order of the pickle. Equal members are not noticed: nothing is hashed."""
+    """A set or a frozenset, in the order of the pickle. Equal members stay, because nothing is hashed."""
 
     items: list[Node]
     frozen: bool
@@ -77,14 +78,14 @@ class ByteArrayNode:
 
 @dataclass(slots=True, eq=False, repr=False)
 class ByteStringNode:
-    """A Python 2 `str` that is not ASCII: which text it is depends on the reader's `encoding`, so the bytes stay."""
+    """A Python 2 `str` that is not ASCII. Its text depends on the reader's `encoding`, so the bytes are kept."""
 
     data: bytes
 
 
 @dataclass(slots=True, eq=False)
 class Global:
-    """The name of a class or function. What it means depends on the protocol (before 3: Python 2's names)."""
+    """The name of a class or function. Its meaning depends on the protocol (before 3: Python 2's names)."""
 
     module: str
     name: str
@@ -92,11 +93,11 @@ class Global:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Call:
-    """An object that a call would make (REDUCE, NEWOBJ, NEWOBJ_EX, OBJ), and what would be done to it afterwards.
+    """An object that a call would make (REDUCE, NEWOBJ, NEWOBJ_EX, OBJ), and the changes that would follow.
 
-    That is, in this order, the only one that picklers write: `items` are appended, `entries` are set, and each of
-    `states` is handed to BUILD (mostly none or one). "obj" stands for INST, too: both make instances of Python 2's
-    classes, from arguments that lie on the stack; `args` is a tuple all the same, and nobody else's.
+    The changes are, in the only order that picklers write: `items` are appended, `entries` are set, and each of
+    `states` is passed to BUILD (mostly none or one). The kind "obj" also stands for INST: both make instances of
+    Python 2's classes from arguments on the stack. There, too, `args` is a tuple, which is not shared.
     """
 
     kind: Literal["reduce", "newobj", "newobj_ex", "obj"]
@@ -110,24 +111,27 @@ class Call:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Persistent:
-    """An object that lives outside the pickle, under this id (in torch's files: a storage)."""
+    """An object outside the pickle, identified by this id (in torch's files: a storage)."""
 
     id: Node
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class PickleGraph:
-    """One pickle, read.
+    """The graph of one pickle, and what its stream names and does.
 
-    `protocol` is the declared one, 0 where none is. `end` is the offset just behind STOP, where the next pickle of a
-    legacy torch file begins. `globals` are all classes and functions that the stream names, in its order, also those
-    that it throws away again: who judges what a pickle would run judges these, not only what `walk` finds. `called` are
-    those of them that it calls, `built` those whose results it gives a state. `strict` is what weights-only loading
-    refuses to do, whatever is named: appending to what is not a list, calling what a call made; None where that is
-    nothing.
-    `persistents` are the persistent ids in the same way: torch lays storages out in that order. `lost` says in a line
-    what else the stream would do, and no graph can hold (a call whose result it throws away); None where that is
-    nothing. A graph that lost something is good for judging its globals, and for nothing else.
+    `protocol` is the declared one, 0 if the stream does not declare any. `end` is the offset just after STOP, where the
+    next pickle of a legacy torch file begins.
+
+    `globals` are all classes and functions that the stream names, in its order, including those that it discards: a
+    check of what a pickle would run must check all of these, not only those that `walk` finds. `called` are the ones
+    that the stream calls, `built` the ones whose results get a state. `persistents` are all persistent ids, in the
+    order of the stream, in which torch lays storages out.
+
+    `strict` is a sentence about an operation that weights-only loading refuses whatever the names are (appending to
+    something that is not a list, calling the result of a call); None if there is none. `lost` is a sentence about an
+    operation that a graph cannot represent (a call whose result is discarded); None if there is none. A graph that
+    lost something can only be used to check its globals.
     """
 
     root: Node
@@ -151,12 +155,12 @@ _ATOMS = (type(None), bool, int, float, str, bytes)
 
 
 def flat(entries: list[Entry]) -> list[Node]:
-    """Keys and values in turn, as a pickle names them."""
+    """Return keys and values in turn, in the order of a pickle."""
     return [node for entry in entries for node in (entry.key, entry.value)]
 
 
 def children(node: GraphNode) -> list[Node]:
-    """What a node refers to, in the order in which a pickle names it."""
+    """Return what a node refers to, in the order of a pickle."""
     match node:
         case ListNode() | TupleNode() | SetNode():
             return node.items
@@ -170,7 +174,7 @@ def children(node: GraphNode) -> list[Node]:
 
 
 def walk(root: Node) -> Iterator[GraphNode]:
-    """Every node that can be reached from `root`, once, a parent before its children; atoms are passed over."""
+    """Yield every node that can be reached from `root` once, parents before children; atoms are skipped."""
     seen: set[int] = set()
     todo = [root]
     while todo:

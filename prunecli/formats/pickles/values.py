@@ -1,6 +1,6 @@
-"""The argument bytes of a pickle opcode -> the value they stand for (`ArgumentDescriptor` in `pickletools.py`).
+"""The values of a pickle opcode's argument bytes (`ArgumentDescriptor` in `pickletools.py`).
 
-Each function raises `ValueError` where the bytes stand for nothing.
+Each function raises `ValueError` if the bytes do not represent a value.
 """
 
 import re
@@ -11,35 +11,35 @@ __all__ = ["byte_array", "int_line", "long", "long_line", "python2_text", "strin
 
 
 def text(raw: bytes | memoryview) -> str:
-    """UTF-8, lone surrogates as pickle writes them."""
+    """Return UTF-8 text, with lone surrogates as pickle writes them."""
     return str(raw, "utf-8", "surrogatepass")
 
 
 def python2_text(raw: bytes | memoryview) -> Node:
-    """A `str` of Python 2: text where it is ASCII, else its bytes, since only the reader can say what they mean."""
+    """Return a `str` of Python 2: text if it is ASCII, else its bytes, because their meaning depends on the reader."""
     data = bytes(raw)
     return data.decode("ascii") if data.isascii() else ByteStringNode(data)
 
 
 def byte_array(raw: bytes | memoryview) -> Node:
-    """A bytearray."""
+    """Return the node of a bytearray."""
     return ByteArrayNode(bytes(raw))
 
 
 def long(raw: bytes | memoryview) -> int:
-    """LONG1, LONG4: two's complement, little-endian; no bytes are 0."""
+    """Return the integer of LONG1 or LONG4: two's complement, little-endian; an empty argument is 0."""
     return int.from_bytes(raw, "little", signed=True)
 
 
 def int_line(text: bytes) -> int:
-    """INT: a decimal number, or a bool in the spelling of protocols 0 and 1."""
+    """Return the value of INT: a decimal number, or a bool in the spelling of protocols 0 and 1."""
     if text in (b"00", b"01"):
         return text == b"01"
     return int(text, 0)
 
 
 def long_line(text: bytes) -> int:
-    """LONG: a decimal number with Python 2's `L` behind it; more digits than Python reads by default are refused."""
+    """Return the integer of LONG: decimal digits and Python 2's `L`; more digits than Python's limit are refused."""
     return int(text.removesuffix(b"L"), 0)
 
 
@@ -48,8 +48,8 @@ _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
 def string_line(text: bytes) -> Node:
-    """STRING: what Python 2's `repr` wrote for a `str`."""
-    # Not codecs.escape_decode: it answers a bad escape with a warning instead of an error.
+    """Return the value of STRING: a `str` as Python 2's `repr` wrote it."""
+    # Not codecs.escape_decode, which only warns about a bad escape instead of raising an error.
     if len(text) < 2 or text[:1] not in (b"'", b'"') or text[-1:] != text[:1]:
         raise ValueError
     return python2_text(_ESCAPE.sub(_unescape, text[1:-1]))
