@@ -1,1 +1,1 @@
-"""Containers: names, dtypes, shapes, strides, offsets, bytes. Knows no pruning."""
+"""Containers: names, dtypes, shapes, strides, offsets, bytes. Nothing here depends on pruning."""

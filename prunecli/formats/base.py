@@ -1,4 +1,4 @@
-"""What every container looks like from outside: named tensors in storages; rewrites are described, then done."""
+"""The interface of every container: named tensors in storages, and rewrites that are described before they are run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,11 +37,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a checkpoint is to be read.
+    """Options for reading a checkpoint.
 
-    `key` forces where the state dict lies (a dotted path). `foreign` admits objects of classes that weights-only
-    loading refuses; they are carried through, and nothing of them is run. `follow_links` admits links in a folder that
-    lead out of it. `recorded` means that the key is one that a report has: a container without levels passes over it.
+    `key` is the dotted path of the state dict, which is searched for if it is None. `foreign` admits objects of classes
+    that weights-only loading refuses; they are copied, and never run. `follow_links` admits links that lead out of a
+    folder. `recorded` means that the key comes from a report: a container without levels ignores it.
     """
 
     key: str | None = None
@@ -51,14 +51,14 @@ class ReadOptions:
 
 
 AS_FOUND = ReadOptions()
-"""Nothing forced, nothing foreign."""
+"""The default options: no key, no foreign objects, no links out of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
     """A run of raw bytes in the file. `key` is unique in the container; `crc` is the bytes' CRC-32 if it is recorded.
 
-    `big_endian` is the byte order of its elements.
+    `big_endian` is whether its elements are stored with the highest byte first.
     """
 
     key: str
@@ -70,7 +70,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a tensor that is stored in several: the box that begins at `offsets`, and its own view of a storage."""
+    """One of several parts in which a tensor is stored: a box that begins at `offsets`, with its view of a storage."""
 
     offsets: tuple[int, ...]
     view: View
@@ -79,10 +79,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What a tensor in an optimizer's state is to one of the optimizer's parameters, as far as the file says.
+    """The relation of a tensor in an optimizer's state to one of the optimizer's parameters, as the file records it.
 
-    `optimizer` is the path to that state; `group` and `place` say where the parameter stands in its parameter groups,
-    `parameter` is its name; `statistic` is what is kept of it (`exp_avg`).
+    `optimizer` is the path to that state. `group` is the index of the parameter's group, `place` its index there;
+    `parameter` is its name. `statistic` names what the tensor holds (`exp_avg`).
     """
 
     optimizer: str
@@ -96,11 +96,11 @@ class Moment:
 class TensorInfo:
     """A named tensor: its element type and its view of a storage.
 
-    `buffer` means that the file says it is not a parameter; a plain state dict does not say. `within` is what it hangs
-    in by the file's structure: "optimizer state", "average", or "" for neither; `moment` is what it is to a parameter
-    there. `component` is the beginning of its name that stands for a component of the checkpoint ("unet/"), or "". A
-    tensor in several `parts` is read through a row-major storage that the layout's source puts together; only those of
-    its parts can be edited.
+    `buffer` means that the file marks it as not a parameter; a plain state dict does not mark parameters and buffers.
+    `within` is the part of the file that contains it: "optimizer state", "average", "tensor without plain elements", or
+    "" for none of these. `moment` is its relation to a parameter there. `component` is the prefix of its name for a
+    component of the checkpoint ("unet/"), or "". A tensor in several `parts` is read through a row-major storage that
+    the layout's source assembles; only the storages of the parts can be edited.
     """
 
     name: str
@@ -115,7 +115,7 @@ class TensorInfo:
 
     @property
     def storages(self) -> tuple[Storage, ...]:
-        """The storages that really hold it."""
+        """The storages that contain its bytes in the file."""
         return tuple(part.storage for part in self.parts) or (self.storage,)
 
     @property
@@ -136,7 +136,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A byte range of a storage whose bytes pass through `content`."""
+    """A byte range of a storage, and the `content` that edits its bytes."""
 
     start: int
     length: int
@@ -145,7 +145,7 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """A new tensor, row-major, named like its neighbour `after` and put right behind it; `pieces` make its bytes."""
+    """A new row-major tensor, named after its neighbour (`after`) and put directly behind it; `pieces` make it."""
 
     after: str
     name: str
@@ -155,15 +155,16 @@ class Addition:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the new tensor."""
+        """The size of the new tensor in bytes."""
         return sum(piece.length for piece in self.pieces)
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A rewrite of a checkpoint. Everything that it does not name comes out byte for byte.
+    """A rewrite of a checkpoint. Everything that it does not name is copied byte for byte.
 
-    `patches` are keyed by storage, in order and disjoint. `renames` and `removals` go by the names in `tensors`.
+    `patches` are keyed by storage; those of a storage are in order and disjoint. `renames` and `removals` use the names
+    in `tensors`.
     """
 
     patches: Mapping[str, Sequence[Patch]] = field(default_factory=dict)
@@ -171,21 +172,21 @@ class Edit:
     removals: frozenset[str] = frozenset()
     additions: Sequence[Addition] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """Entries of the container's metadata that are new, or get another value."""
+    """Entries of the container's metadata to add or replace."""
 
     @property
     def structural(self) -> bool:
-        """Whether names or storages change, and not just bytes within them."""
+        """Whether names or storages change, not only bytes within storages."""
         return bool(self.renames or self.removals or self.additions)
 
     @property
     def new_names(self) -> list[str]:
-        """The names that come in: of renamed tensors and of new ones."""
+        """The new names: those of renamed and of added tensors."""
         return [*self.renames.values(), *(addition.name for addition in self.additions)]
 
     @cached_property
     def behind(self) -> Mapping[str, Sequence[Addition]]:
-        """The additions by their neighbour."""
+        """The additions by the name of their neighbour."""
         found: dict[str, list[Addition]] = {}
         for addition in self.additions:
             found.setdefault(addition.after, []).append(addition)
@@ -193,15 +194,15 @@ class Edit:
 
 
 class Layout(Protocol):
-    """Named tensors in storages, and the bytes that these consist of: all that a plan is made from.
+    """Named tensors in storages, and the bytes of the storages: the input of a plan.
 
-    `tensors` are those of the state dict; `carried` are all others (optimizer state, averages), by their paths: never
-    edited, but known, since they may share a storage. `no_masks_because` says why the container cannot hold masks,
-    None if it can. `metadata`: the container's string entries, None if the format has none.
-    `notes` are plain sentences on how it was read that its user should see; the command line prints them.
+    `tensors` are those of the state dict. `carried` are all others (optimizer state, averages), named by their paths:
+    they are never edited, but may share a storage. `no_masks_because` is why the container cannot hold masks, None if
+    it can. `metadata`: the container's string entries, None if the format has none. `notes` are sentences for
+    the user about how it was read; the command line prints them.
 
-    `path` is where the file or the folder lies, None for a stream. `passthrough` are those files of a folder that hold
-    none of the tensors. `absent` are the names that an index puts into a file (the value) that lacks them.
+    `path` is the path of the file or folder, None for a stream. `passthrough` are the files of a folder that hold none
+    of the tensors. `absent` maps the names of missing tensors to the files in which an index places them.
     """
 
     is_folder: bool
@@ -230,7 +231,7 @@ class Layout(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PassthroughFile:
-    """A file of a folder that comes along into the output as it is: its name below the folder, and where it lies."""
+    """A file of a folder that is copied to the output unchanged: its name below the folder, its path, its size."""
 
     name: str
     path: Location
@@ -238,9 +239,9 @@ class PassthroughFile:
 
     @property
     def state(self) -> tuple[int, int] | None:
-        """What changes when the file does; None behind a URL, where it is always fetched again."""
+        """Size and modification time, to notice changes; None for a URL, which is always fetched again."""
         if isinstance(self.path, Path):
-            with suppress(OSError):  # reading it will say what is wrong
+            with suppress(OSError):  # reading the file later raises the error
                 status = self.path.stat()
                 return status.st_size, status.st_mtime_ns
         return None
@@ -249,9 +250,9 @@ class PassthroughFile:
 class AnyCheckpoint(Layout, Protocol):
     """A checkpoint in a file or a folder, read without running anything, and its rewrite file by file.
 
-    `sources` are the files that hold tensors, by their names below `path`; `other_weight_files` are those of a
-    folder that hold other weights, which a library might load instead. `tensors` go by their names in the file
-    without the `wrapper` that the state dict lies under.
+    `sources` are the files that hold tensors, by their names below `path`. `other_weight_files` are the files of a
+    folder that hold other weights, which a library might load instead. The names of `tensors` do not include the
+    `wrapper`, the path to the state dict.
     """
 
     @property
@@ -262,17 +263,17 @@ class AnyCheckpoint(Layout, Protocol):
     def wrapper(self) -> str: ...
 
     def file_of(self, storage: str) -> str:
-        """Return the file in which the storage of that key lies."""
+        """Return the name of the file that contains the storage with this key."""
 
     def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
-        """Describe what an edit of the whole makes of one file, in pieces over that file's own source.
+        """Return the pieces of one rewritten file, over that file's source, for an edit of the whole checkpoint.
 
         Raises:
             UnsupportedError: the container cannot hold what the edit asks for.
         """
 
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
-        """Return the small files that are written last, by name: without them the folder is not a checkpoint."""
+        """Return the small files to write last, by name: without them, the folder is not a checkpoint."""
 
 
 class Checkpoint(AnyCheckpoint, Protocol):
@@ -282,7 +283,7 @@ class Checkpoint(AnyCheckpoint, Protocol):
     def source(self) -> Source: ...
 
     def pieces(self, edit: Edit) -> Iterable[Piece]:
-        """Describe the rewritten file.
+        """Return the pieces of the rewritten file.
 
         Raises:
             UnsupportedError: the container cannot hold what the edit asks for.
@@ -290,11 +291,11 @@ class Checkpoint(AnyCheckpoint, Protocol):
 
 
 ONLY_FILE = "checkpoint"
-"""What the file of a checkpoint that has only one goes by among `sources`."""
+"""The key in `sources` for the file of a checkpoint that has only one."""
 
 
 class SingleFile(ABC):
-    """Makes a checkpoint of a container: a folder of one file."""
+    """The base of containers in a single file: it presents the file as a checkpoint, like a folder of one file."""
 
     source: Source
     is_folder = False
@@ -304,33 +305,33 @@ class SingleFile(ABC):
 
     @property
     def path(self) -> Location | None:
-        """Where the file lies, None for a stream."""
+        """The path of the file, None for a stream."""
         return self.source.location
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """The file."""
+        """The source of the only file."""
         return {ONLY_FILE: self.source}
 
     @abstractmethod
     def pieces(self, edit: Edit) -> Iterable[Piece]:
-        """Describe the rewritten file."""
+        """Return the pieces of the rewritten file."""
 
     def file_of(self, storage: str) -> str:
-        """Return the only one."""
+        """Return the name of the only file."""
         return ONLY_FILE
 
     def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
-        """Describe the rewritten file."""
+        """Return the pieces of the rewritten file."""
         return self.pieces(edit)
 
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
-        """Return nothing: a file is whole by itself."""
+        """Return an empty mapping: a single file needs no others."""
         return {}
 
 
 def patched_copies(storage: Storage, patches: Sequence[Patch], before: Checksum | None = None) -> Iterator[Copy]:
-    """Copy a storage's bytes, cut so that each patch has a piece of its own."""
+    """Yield the copies of a storage's bytes, cut so that each patch has its own piece."""
     at = 0
     for patch in patches:
         if patch.start > at:

@@ -1,4 +1,4 @@
-"""CRC-32 as zip files use it, at ten times zlib's speed, and folded from parts."""
+"""The CRC-32 of zip files, computed at ten times zlib's speed, and combined from the CRC-32 of parts."""
 
 import functools
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ __all__ = ["combine", "crc32"]
 def combine(first: int, second: int, length: int) -> int:
     """Return the CRC-32 of A followed by B from those of A and B, where B has `length` bytes.
 
-    Appending a zero byte is a linear map over GF(2) on the register; the map for `length` of them comes by squaring
-    (Mark Adler's method in zlib's crc32_combine). zlib.crc32 inverts before and after, which cancels out here.
+    Appending a zero byte is a linear map over GF(2) on the register. The map for `length` zero bytes is computed by
+    squaring (Mark Adler's method in zlib's crc32_combine). zlib.crc32 inverts the register before and after, which
+    cancels out here.
     """
     bit = 0
     while length >> bit:

@@ -1,4 +1,4 @@
-"""Open a file as the container that its content shows, whatever its suffix."""
+"""Open a file as the container that its content indicates, whatever its suffix."""
 
 import re
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def open_checkpoint(location: Location | None, reading: ReadOptions = AS_FOUND) 
 
     Raises:
         UnreadableError: it is missing, forbidden, or not a regular file.
-        DamagedError: it is damaged, or nothing that prunecli can operate on.
+        DamagedError: it is damaged, or not a file that prunecli can operate on.
         UnsafeError: it holds objects that weights-only loading refuses, and `reading` does not admit them.
         UsageError: the key of `reading` leads nowhere in it, or a URL's protocol is not known or not installed.
     """
@@ -57,14 +57,14 @@ def open_checkpoint(location: Location | None, reading: ReadOptions = AS_FOUND) 
 
 
 def open_location(location: Location | None) -> AbstractContextManager[Source]:
-    """Open a file wherever it lies; None stands for standard input."""
+    """Open a file on this machine or behind a URL; None stands for standard input."""
     if location is None:
         return open_stdin()
     return open_remote(location) if isinstance(location, Url) else open_source(location)
 
 
 def read_checkpoint(source: Source, reading: ReadOptions = AS_FOUND) -> Checkpoint:
-    """Read the layout of an open file, whichever container it is."""
+    """Return the layout of an open file, whichever container it is."""
     if source.size == 0:
         raise DamagedError(f"{source.label} is empty")
     head = source.read(0, min(_HEAD, source.size))

@@ -1,4 +1,4 @@
-"""Element types: one name each (torch's), whatever the container calls them."""
+"""Element types, each under torch's name for it, whatever the container calls it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,10 +12,10 @@ Kind = Literal["float", "int", "bool", "complex", "opaque"]
 class DType:
     """An element type.
 
-    `kind` says what a mask may do to it: "opaque" types (packed sub-byte, exponent-only, quantised) have no zero of
-    their own, or several elements to a byte, and are only carried along. With `signed_zero`, the pattern with the
-    sign bit alone is a zero too. `one` is the bit pattern of the number one. A complex number is two numbers of the
-    type `half`, the real one first; `signed_zero` and `one` are then those of the half.
+    `kind` decides what a mask may do to it: "opaque" types (packed sub-byte, exponent-only, quantised) have no zero of
+    their own, or several elements per byte, and are only copied. With `signed_zero`, the pattern of the sign bit alone
+    is a zero, too. `one` is the bit pattern of the number one. A complex number is two numbers of the type `half`, the
+    real part first; `signed_zero` and `one` then refer to the half.
     """
 
     name: str
@@ -32,7 +32,7 @@ class DType:
 
     @property
     def paired(self) -> bool:
-        """Whether an element is two numbers."""
+        """Whether an element consists of two numbers."""
         return self.kind == "complex"
 
 
@@ -58,7 +58,7 @@ _COMPLEX = (
 _WHOLE = {"int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1}
 
 _OPAQUE = ("float8_e8m0fnu", "float4_e2m1fn_x2")
-"""An exponent alone cannot be zero; the two-in-a-byte float has no element of its own."""
+"""A type with only an exponent cannot be zero; a type with two floats per byte has no single elements."""
 
 
 def _table() -> dict[str, DType]:

@@ -1,4 +1,4 @@
-"""JSON that files hold: read with every name once, as nobody can say which of two is meant."""
+"""Read JSON from files; an object with the same name twice is refused, because it is ambiguous."""
 
 import json
 from collections import Counter
@@ -9,17 +9,17 @@ from prunecli.errors import DamagedError, UnsafeError, show
 __all__ = ["parse_json", "parse_object"]
 
 _ROOM = 150 << 20
-"""Bytes that the objects of a text may take beside those of their letters: those of a header of 200,000 tensors."""
+"""The most bytes for the objects of a text, beyond its letters: enough for a header with 200,000 tensors."""
 
 _COSTS = {b"[": 64, b"{": 240, b",": 16, b'"': 30}
-"""Bytes of memory for each of these letters, about: a list, a dict with three entries, a place, half a text."""
+"""Approximate bytes of memory for each character: a list, a dict with three entries, a list item, half a string."""
 
 
 def parse_object(raw: bytes, what: str) -> dict[str, Any]:
-    """Read a JSON object; `what` is how messages call it.
+    """Return a JSON object as a dict; `what` names the text in messages.
 
     Raises:
-        DamagedError: it is not one, or has a name twice.
+        DamagedError: it is not a JSON object, or has a name twice.
         UnsafeError: its objects would take far more memory than the text.
     """
     content = parse_json(raw, what)
@@ -29,10 +29,10 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
 
 
 def parse_json(raw: bytes, what: str) -> Any:
-    """Read any JSON value; `what` is how messages call it.
+    """Return any JSON value; `what` names the text in messages.
 
     Raises:
-        PrunecliError: as `parse_object`.
+        PrunecliError: as for `parse_object`.
     """
     if len(raw) * max(_COSTS.values()) > _ROOM:
         asked = sum(raw.count(letter) * cost for letter, cost in _COSTS.items())

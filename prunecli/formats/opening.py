@@ -1,4 +1,4 @@
-"""Open whatever a user names: a file, standard input, or a folder of files."""
+"""Open any checkpoint that a user names: a file, standard input, or a folder of files."""
 
 import contextlib
 import hashlib
@@ -26,10 +26,10 @@ __all__ = ["AnyCheckpoint", "check_unchanged", "fingerprint", "holds_checkpoint"
 
 @contextmanager
 def open_any(location: Location | None, reading: ReadOptions = AS_FOUND) -> Iterator[AnyCheckpoint]:
-    """Open a checkpoint and read its layout; None stands for standard input, an index for its shards.
+    """Open a checkpoint and read its layout; None stands for standard input, an index file for its shards.
 
     Raises:
-        PrunecliError: as `open_checkpoint` and `open_any_folder`.
+        PrunecliError: as for `open_checkpoint` and `open_any_folder`.
     """
     folder = None if location is None else folder_of_index(location)
     if location is not None and folder is not None:
@@ -50,7 +50,7 @@ def open_any(location: Location | None, reading: ReadOptions = AS_FOUND) -> Iter
 
 
 def holds_checkpoint(location: Location) -> bool:
-    """Whether a folder holds a checkpoint that can be read, or several."""
+    """Whether a folder holds at least one checkpoint that can be read."""
     places = [location]
     if not isinstance(location, Url):
         with contextlib.suppress(OSError):
@@ -65,10 +65,10 @@ def holds_checkpoint(location: Location) -> bool:
 
 
 def check_unchanged(opened: AnyCheckpoint) -> None:
-    """Look, once all is read, whether every file was the same all the while.
+    """Check, after everything has been read, that no file has changed since it was opened.
 
     Raises:
-        UnreadableError: one was not.
+        UnreadableError: a file has changed.
     """
     for source in opened.sources.values():
         source.check_unchanged()
@@ -76,11 +76,11 @@ def check_unchanged(opened: AnyCheckpoint) -> None:
 
 @contextmanager
 def open_any_folder(location: Location, reading: ReadOptions = AS_FOUND) -> Iterator[Folder]:
-    """Open a folder of components, shards or slices, or, but not behind a URL, of torch.distributed.checkpoint.
+    """Open a folder of components, shards or slices, or, on this machine, one of torch.distributed.checkpoint.
 
     Raises:
         UnsupportedError: it is both.
-        PrunecliError: as `open_folder` and `open_dcp_folder`.
+        PrunecliError: as for `open_folder` and `open_dcp_folder`.
     """
     if isinstance(location, Url) or not _is(location / METADATA, Path.is_file):
         with _open_listed(list_folder(location, follow_links=reading.follow_links), reading) as folder:
@@ -104,7 +104,7 @@ def _open_listed(listing: Listing, reading: ReadOptions) -> AbstractContextManag
 
 
 def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
-    """Whether it is a file or a folder; what cannot be looked at raises its error when it is opened."""
+    """Return `kind(path)`; False if the path cannot be examined, in which case opening it raises the error."""
     try:
         return kind(path)
     except OSError:
@@ -112,7 +112,7 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
 
 
 def fingerprint(opened: AnyCheckpoint) -> str:
-    """Return a digest of this state of a checkpoint: its tensors, and the state of its files."""
+    """Return a digest of the state of a checkpoint: its tensors, and the states of its files."""
     digest = hashlib.blake2b(digest_size=16)
     for name, source in opened.sources.items():
         digest.update(repr((name, source.size, source.state)).encode("utf-8", "surrogatepass"))

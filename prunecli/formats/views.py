@@ -1,4 +1,4 @@
-"""Where the elements of a strided tensor lie in its storage, and which tensors share them."""
+"""The places of a strided tensor's elements in its storage, and which tensors share elements."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _STEP = 1 << 20
 class View:
     """A tensor's place in a storage: `start`, `shape` and `stride`, all counted in elements.
 
-    Dimensions of size 1 and the strides of empty tensors mean nothing; `normal` drops them.
+    Dimensions of size 1 and the strides of empty tensors have no effect; `normal` drops them.
     """
 
     start: int
@@ -34,7 +34,7 @@ class View:
 
     @property
     def elements(self) -> int:
-        """Logical elements: the product of the shape."""
+        """The number of logical elements: the product of the shape."""
         return math.prod(self.shape)
 
     @property
@@ -45,14 +45,14 @@ class View:
         return self.start + 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
 
     def normal(self) -> tuple[tuple[int, int], ...]:
-        """(size, stride) of the dimensions that matter, in row-major order; of an empty tensor, none does."""
+        """Return (size, stride) of each dimension that matters, in row-major order; for an empty tensor, ((0, 1),)."""
         if not self.elements:
             return ((0, 1),)
         return tuple((n, step) for n, step in zip(self.shape, self.stride, strict=True) if n != 1)
 
     @property
     def row_major(self) -> bool:
-        """Whether the elements lie one behind the other in logical order."""
+        """Whether the elements are contiguous in logical order."""
         expected = 1
         for size, step in reversed(self.normal()):
             if step != expected:
@@ -62,12 +62,12 @@ class View:
 
     @property
     def repeats(self) -> int:
-        """How many logical elements share each stored one, by strides of zero (`expand`)."""
+        """The number of logical elements that share each stored one, by strides of zero (`expand`)."""
         return math.prod(size for size, step in self.normal() if step == 0)
 
     @property
     def nested(self) -> bool:
-        """Whether each stored element follows from its position: strides, sorted, step over what lies inside."""
+        """Whether the position of a stored element determines its indices: each stride spans the smaller dimensions."""
         reach = 1
         for size, step in sorted(self.normal(), key=lambda dim: dim[1]):
             if step == 0:
@@ -80,8 +80,8 @@ class View:
     def place(self, first: int, count: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         """Map the storage elements `first .. first + count - 1` to the view's logical, row-major order.
 
-        Returns two arrays of shape `(count,)`: whether the element belongs to the view, and its logical index (0 where
-        it does not). Only for views that are `nested`.
+        Returns two arrays of shape `(count,)`: whether the element belongs to the view, and its logical index (0 if it
+        does not belong). Only for views that are `nested`.
         """
         rest = np.arange(first - self.start, first - self.start + count, dtype=np.int64)
         inside = (rest >= 0) & (rest < self.stop - self.start)
@@ -103,7 +103,10 @@ class View:
 
 
 def overlap(one: View, other: View) -> bool:
-    """Whether two views of one storage share an element. Memory stays that of one step."""
+    """Whether two views of one storage share an element. The memory used does not depend on the size of the views.
+
+    If a view is not `nested`, overlapping ranges count as sharing.
+    """
     if not one.elements or not other.elements:
         return False
     low, high = max(one.start, other.start), min(one.stop, other.stop)
@@ -117,7 +120,7 @@ def overlap(one: View, other: View) -> bool:
 
 
 def _apart(one: View, other: View) -> bool:
-    """Whether strides alone show that two views share nothing: interleaved ones, and columns of one table."""
+    """Whether strides alone prove that two views share nothing: interleaved views, or columns of one table."""
     rows = [max(view.normal(), key=lambda dim: dim[1], default=(1, 0)) for view in (one, other)]
     divisor = math.gcd(*(step for view in (one, other) for _, step in view.normal()))
     between = other.start - one.start

@@ -1,4 +1,4 @@
-"""Where inputs and outputs lie: a path on this machine, or a URL of one of fsspec's file systems."""
+"""The locations of inputs and outputs: paths on this machine, or URLs of fsspec's file systems."""
 
 import os
 import re
@@ -9,22 +9,22 @@ from pathlib import Path
 __all__ = ["Location", "Url", "lies_in", "location_of", "permissions", "protocol_of"]
 
 _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*(?:::[A-Za-z][A-Za-z0-9+._-]*)*)://(.*)", re.DOTALL)
-"""With the protocols of chained file systems, which are refused later."""
+"""A URL; its protocol may chain several file systems, which `connect` refuses later."""
 
 _LOCAL = frozenset({"file", "local"})
 _NO_LOGIN = frozenset({"hf", "memory"})
-"""What stands before an @ there is part of the name (of hf, with a revision behind it)."""
+"""Protocols in which the text before an @ is part of the name (in hf, a revision follows)."""
 
 _NO_SIGNATURE = frozenset({"s3", "s3a", "gs", "gcs", "hf", "memory"})
-"""What stands behind a question mark there is part of the name or a version; elsewhere it may be a signature."""
+"""Protocols in which the text after a question mark is part of the name or a version, not perhaps a signature."""
 
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """A URL as the user gave it, seen as a path: `protocol://` and names set apart by slashes.
+    """A URL as the user gave it, treated as a path: `protocol://` and names separated by slashes.
 
-    `address` is the whole text; `str` leaves out what may be secret in it (user and password, signatures), and is what
-    messages and reports show.
+    `address` is the whole text. Messages and reports show its `str`, which masks what may be secret (user and password,
+    signatures).
     """
 
     address: str = field(repr=False)
@@ -35,30 +35,30 @@ class Url:
 
     @property
     def protocol(self) -> str:
-        """What stands before `://`."""
+        """The text before `://`."""
         return self.address.partition("://")[0]
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The parts that are never shown: what logs in, and what signs."""
+        """The parts that are never shown: the login, its password, and the query, which may be a signature."""
         login, _, query = self._parts
         return tuple(each for each in (login, login.partition(":")[2], query) if each)
 
     @property
     def name(self) -> str:
-        """The last part; empty if the URL names no more than a host or a bucket."""
+        """The last part of the path; empty if the URL names only a host or a bucket."""
         path = self._parts[1].rstrip("/")
         return path.rpartition("/")[2] if "/" in path or self.protocol == "memory" else ""
 
     def is_dir(self) -> bool:
-        """Whether it ends in a slash. Folders may also be named without one."""
+        """Whether the URL ends in a slash. The URL of a folder may also lack the slash."""
         return self.address.endswith("/")
 
     def with_name(self, name: str) -> "Url":
-        """Return the URL of a neighbour.
+        """Return the URL with its last part replaced by `name`.
 
         Raises:
-            ValueError: the URL names no more than a host or a bucket.
+            ValueError: the URL names only a host or a bucket.
         """
         if not self.name:
             raise ValueError("a URL without a name has no neighbours")
@@ -74,7 +74,7 @@ class Url:
 
     @property
     def _parts(self) -> tuple[str, str, str]:
-        """What logs in, host and path, and what signs."""
+        """The login, the host with the path, and the query."""
         path, _, query = self.address.partition("://")[2].partition("?" if self.protocol not in _NO_SIGNATURE else "\0")
         host, slash, rest = path.partition("/")
         login, _, host = ("", "", host) if self.protocol in _NO_LOGIN else host.rpartition("@")
@@ -89,7 +89,7 @@ Location = Path | Url
 
 
 def location_of(text: str) -> Location:
-    """Return a URL or a path; `file://` gives the path behind it, as fsspec takes it."""
+    """Return the URL or path that a text names; as in fsspec, `file://` is followed by a path on this machine."""
     found = _SHAPE.fullmatch(text)
     if found is None:
         return Path(text)
@@ -97,7 +97,7 @@ def location_of(text: str) -> Location:
 
 
 def lies_in(location: Location, folder: Location) -> bool:
-    """Whether a location is a folder, or somewhere below it, by the names alone."""
+    """Whether a location is `folder` or below it. URLs are compared by their text, paths after resolving links."""
     if isinstance(location, Path) and isinstance(folder, Path):
         return Path(os.path.realpath(location)).is_relative_to(os.path.realpath(folder))
     if isinstance(location, Url) and isinstance(folder, Url):
@@ -106,7 +106,7 @@ def lies_in(location: Location, folder: Location) -> bool:
 
 
 def permissions(location: Location) -> int | None:
-    """Return the permissions of a file on this machine; None behind a URL, or if it cannot be looked at."""
+    """Return the permissions of a file on this machine; None for a URL, or if they cannot be read."""
     if isinstance(location, Path):
         with suppress(OSError):
             return location.stat().st_mode & 0o777
@@ -114,5 +114,5 @@ def permissions(location: Location) -> int | None:
 
 
 def protocol_of(location: Location) -> str:
-    """Return what stands before `://` in a URL; "file" for a path."""
+    """Return the text before `://` in a URL; "file" for a path."""
     return location.protocol if isinstance(location, Url) else "file"

@@ -1,4 +1,4 @@
-"""Write an output in the order of its bytes, as streams and object stores take it."""
+"""Write an output in the order of its bytes, as streams and object stores require."""
 
 import os
 import tempfile
@@ -25,13 +25,13 @@ def run_into(
     progress: Callable[[int], None] | None = None,
     found: Callable[[Any], None] | None = None,
 ) -> None:
-    """Do `run_pieces` into any sink.
+    """Run pieces into any sink, as `run_pieces` does.
 
-    Where it must be in order, but a checksum stands before what it sums, the output goes through an unnamed temporary
-    file.
+    If the sink needs the bytes in order, but a checksum precedes the bytes that it sums, the output goes through an
+    unnamed temporary file.
 
     Raises:
-        PrunecliError: as `run_pieces`; an OutputError if the temporary file could not be written.
+        PrunecliError: as for `run_pieces`; an OutputError if the temporary file cannot be written.
         OSError: the sink cannot be written.
     """
     if not sink.ordered or _in_order(pieces):
@@ -53,7 +53,7 @@ def run_into(
 
 
 def _in_order(pieces: Sequence[Piece]) -> bool:
-    """Whether everything that depends on a checksum comes behind all that it sums."""
+    """Whether every piece that depends on a checksum follows all pieces that the checksum sums."""
     last: dict[int, int] = {}
     for index, piece in enumerate(pieces):
         if isinstance(piece, Copy | Generated) and piece.after is not None and piece.length:

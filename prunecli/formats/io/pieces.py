@@ -1,4 +1,4 @@
-"""An output file as a list of pieces, each of known length, so that any thread can make any of them at any time."""
+"""An output file as a list of pieces of known lengths, so that any thread can make any piece at any time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,39 +25,39 @@ __all__ = [
 ]
 
 CHUNK = 4 << 20
-"""Bytes handled at a time where a piece has no wish of its own."""
+"""Bytes processed at a time if a piece does not specify another number."""
 
 
 class Outcome(NamedTuple):
-    """What a content did: whether any of the bytes may have changed, and what it found, if anything."""
+    """The result of a content: whether any of the bytes may have changed, and what it found, if anything."""
 
     changed: bool
     found: Any = None
 
 
 class Content(Protocol):
-    """What fills a piece, or looks at it on its way. Called from several threads, for disjoint ranges."""
+    """An object that fills, edits or examines a piece. Several threads call it, for disjoint ranges."""
 
     @property
     def block(self) -> int:
-        """Bytes to cut the piece at: a call never spans a multiple of it."""
+        """The size in bytes at whose multiples the piece is cut: a call never crosses a multiple of it."""
 
     @property
     def workspace(self) -> Callable[[], Any]:
-        """What makes the memory that a thread works in; called once a thread, for all contents that share it."""
+        """The function that makes a thread's workspace; called once per thread, for all contents with this function."""
 
     def fill(self, data: NDArray[np.uint8], start: int, workspace: Any) -> Outcome:
-        """Edit (or make) the piece's bytes from `start` on, in place."""
+        """Edit or make the piece's bytes from `start` on, in place in `data`."""
 
 
 CrcRun = tuple[int, int, int]
-"""A run of a record: where it begins, its CRC-32, and its length."""
+"""A run of a record: its start, its CRC-32, and its length."""
 
 
 class Checksum:
-    """The CRC-32 of a record, folded from its runs in whatever order they come; not for several threads at once.
+    """The CRC-32 of a record, combined from its runs, which may come in any order. It is not thread-safe.
 
-    With `expected`, the record's bytes are checked as soon as all of them have been seen.
+    With `expected`, the CRC-32 is checked as soon as the whole record has been added.
     """
 
     __slots__ = ("_expected", "_label", "_length", "_parts", "_seen")
@@ -70,13 +70,13 @@ class Checksum:
         self._seen = 0
 
     def add(self, found: CrcRun) -> None:
-        """Add a run; one that is known already changes nothing.
+        """Add a run; a run that was added before changes nothing.
 
         Raises:
-            DamagedError: that completes the record, and it is not the one that was written.
+            DamagedError: the run completes the record, and its CRC-32 is not the expected one.
         """
         start, crc, length = found
-        if not length or start in self._parts:  # without bytes, it would stand at the start of its neighbour
+        if not length or start in self._parts:  # an empty run would have the same start as its neighbour
             return
         self._parts[start] = (crc, length)
         self._seen += length
@@ -87,7 +87,7 @@ class Checksum:
             )
 
     def drain(self) -> list[CrcRun] | None:
-        """Return the runs that were added, neighbours as one, and start anew; None if there were none."""
+        """Return the added runs, with neighbours joined, and reset the checksum; None if there were none."""
         parts, self._parts, self._seen = self._parts, {}, 0
         runs: list[CrcRun] = []
         for start, (crc, length) in sorted(parts.items()):
@@ -99,17 +99,17 @@ class Checksum:
         return runs or None
 
     def merge(self, drained: Iterable[Iterable[int]]) -> None:
-        """Add the runs that another checksum of the record returned from `drain`.
+        """Add the runs that `drain` returned for another checksum of the same record.
 
         Raises:
-            DamagedError: as `add`.
+            DamagedError: as for `add`.
         """
         for start, crc, length in drained:
             self.add((start, crc, length))
 
     @property
     def ready(self) -> bool:
-        """Whether all of the record has been seen."""
+        """Whether the whole record has been added."""
         return self._seen == self._length
 
     @property
@@ -129,15 +129,15 @@ class Literal:
 
     @property
     def length(self) -> int:
-        """Bytes in the output."""
+        """The size in bytes in the output."""
         return len(self.data)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Copy:
-    """A run of the source, passed through `content` where there is one.
+    """A run of the source, edited or examined by `content` if there is one.
 
-    `before` checks what was read, `after` sums what is written, both counted from `record_start` of their record.
+    `before` checks the bytes read, `after` sums the bytes written; the run begins at `record_start` in their record.
     """
 
     offset: int
@@ -150,7 +150,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generated:
-    """A run that the source does not have: a new mask. `after` is that of `Copy`."""
+    """A run of new bytes that `content` makes, such as a new mask. `after` is as in `Copy`."""
 
     length: int
     content: Content
@@ -168,7 +168,7 @@ class Deferred:
 
     @property
     def ready(self) -> bool:
-        """Whether everything that it depends on has been written."""
+        """Whether all checksums that it depends on are complete."""
         return all(checksum.ready for checksum in self.needs)
 
 
@@ -176,7 +176,7 @@ Piece = Literal | Copy | Generated | Deferred
 
 
 def summed(pieces: Iterable[Piece], after: Checksum) -> Iterator[Piece]:
-    """Return the pieces of a whole record so that `after` sums them; none of them may be deferred."""
+    """Yield the pieces of a whole record so that `after` sums them; none of them may be `Deferred`."""
     at = 0
     for piece in pieces:
         if isinstance(piece, Copy | Generated):

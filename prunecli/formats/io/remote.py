@@ -1,4 +1,4 @@
-"""The input behind a URL: read in ranges, never fetched whole."""
+"""The input behind a URL: a file that is read in ranges, never fetched whole."""
 
 import bisect
 import threading
@@ -14,19 +14,19 @@ from prunecli.formats.io.stores import Store, connect, translated
 __all__ = ["RemoteSource", "look_at", "open_found", "open_remote"]
 
 _EDGE = 64 << 10
-"""Bytes of the beginning and the end that are fetched with the first look there: headers and zip directories."""
+"""Bytes fetched by the first read at the beginning or the end of a file, for headers and zip directories."""
 
 _NEAR = 4 << 10
-"""Bytes that a look elsewhere fetches at least."""
+"""The least bytes that a read elsewhere fetches."""
 
 _KEPT = 32 << 20
-"""Bytes of what was fetched for looks that are kept."""
+"""The most bytes of fetched runs that are kept."""
 
 _MOST = 1 << 20
-"""Bytes of looks that are joined to one request."""
+"""The most bytes of several runs that are joined into one request."""
 
 _AT_ONCE = 16
-"""Requests in flight."""
+"""The most requests in flight."""
 
 _VERSIONS = (
     "ETag",
@@ -41,11 +41,11 @@ _VERSIONS = (
     "LastModified",
     "created",
 )
-"""Fields of an object that differ between two states of it, the best first."""
+"""Fields that differ between two states of an object, the best first."""
 
 
 class RemoteSource(Source):
-    """A file behind a URL. What `read` fetched is kept for a while, since headers are looked at more than once."""
+    """A file behind a URL. What `read` fetches is cached for a while, because headers are read more than once."""
 
     def __init__(self, store: Store, found: Mapping[str, Any]) -> None:
         size = found.get("size")
@@ -69,10 +69,10 @@ class RemoteSource(Source):
         return repr(self._version)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read exactly `length` bytes at `offset`, from what was fetched before if they are in it.
+        """Return exactly `length` bytes from `offset` on, from the cache if it contains them.
 
         Raises:
-            DamagedError: the file ends before, now or since it was opened.
+            DamagedError: the file ends too early, from the start or because it was truncated since it was opened.
             UnreadableError: it cannot be read.
         """
         if offset + length > self.size:
@@ -90,7 +90,7 @@ class RemoteSource(Source):
         return data[offset - start : offset - start + length]
 
     def _edge(self, offset: int, length: int) -> tuple[int, int] | None:
-        """Return the beginning or the end of the file, if what is looked at lies there."""
+        """Return the range of the beginning or the end of the file, if the run is there; else None."""
         if offset + length <= _EDGE:
             return 0, min(_EDGE, self.size)
         return (self.size - _EDGE, self.size) if offset >= self.size - _EDGE else None
@@ -99,17 +99,17 @@ class RemoteSource(Source):
         """Fill `buffer` from `offset` on, by one request.
 
         Raises:
-            DamagedError: the file ends before, now or since it was opened.
+            DamagedError: the file ends too early, from the start or because it was truncated since it was opened.
             UnreadableError: it cannot be read.
         """
         if len(buffer):
             buffer[:] = self._fetch(offset, offset + len(buffer))
 
     def prefetch(self, runs: Iterable[tuple[int, int]]) -> None:
-        """Fetch runs that will be read soon, near ones together, several at a time.
+        """Fetch runs that will be read soon: neighbouring runs in one request, several requests at a time.
 
         Raises:
-            DamagedError: the file ends before, since it was opened.
+            DamagedError: the file ends too early, because it was truncated since it was opened.
             UnreadableError: they cannot be read.
         """
         if not self.store.files.async_impl:
@@ -132,10 +132,10 @@ class RemoteSource(Source):
             self._windows.add(start, self._checked(bytes(data), start, stop))
 
     def check_unchanged(self) -> None:
-        """Look whether the file is still the one that was opened.
+        """Check that the file is still the one that was opened.
 
         Raises:
-            UnreadableError: it is not, or cannot be looked at.
+            UnreadableError: it has changed, or cannot be examined.
         """
         with translated(self.store.url, UnreadableError, "look at {} again"):
             found = self.store.look()
@@ -159,7 +159,7 @@ class RemoteSource(Source):
 
 
 def _gathered(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join runs (start and stop) whose distance costs less than a request of its own."""
+    """Return runs (start and stop), joined if the gap between them costs less than another request."""
     joined: list[tuple[int, int]] = []
     for start, stop in sorted(run for run in runs if run[0] < run[1]):
         if joined and start - joined[-1][1] < _EDGE and stop - joined[-1][0] <= _MOST:
@@ -170,7 +170,7 @@ def _gathered(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 class _Windows:
-    """Runs of the file that were fetched lately, by where they begin."""
+    """A cache of runs of the file that were fetched recently, by their offsets."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -179,13 +179,13 @@ class _Windows:
         self._lock = threading.Lock()
 
     def find(self, offset: int) -> tuple[int, bytes]:
-        """Return the last run that begins at an offset or before, with that beginning; an empty one if none does."""
+        """Return the last run that begins at or before an offset, as its start and bytes; `(0, b"")` if none does."""
         with self._lock:
             at = bisect.bisect_right(self._starts, offset)
             return (self._starts[at - 1], self._runs[self._starts[at - 1]]) if at else (0, b"")
 
     def add(self, start: int, data: bytes) -> None:
-        """Keep a run; another that begins there is forgotten, and all are when they are too many bytes."""
+        """Add a run. It replaces a run with the same start; if the cache would get too large, it is emptied first."""
         with self._lock:
             if self._size + len(data) > _KEPT:
                 self._starts.clear()
@@ -204,11 +204,11 @@ def _version(found: Mapping[str, Any]) -> object:
 
 
 def look_at(url: Url) -> tuple[Store, Mapping[str, Any]]:
-    """Find what a URL names: its file system, and what that records of it (`type` is "file" or "directory").
+    """Return the store of a URL, and what its file system records (`type` is "file" or "directory").
 
     Raises:
         UnreadableError: it is missing, forbidden, or its host cannot be reached.
-        UsageError: no such protocol, or its package is not installed.
+        UsageError: the protocol is unknown, or its package is not installed.
     """
     store = connect(url)
     return store, _look(store)
@@ -223,7 +223,7 @@ def _look(store: Store) -> Mapping[str, Any]:
 
 
 def open_found(store: Store, found: Mapping[str, Any]) -> RemoteSource:
-    """Open a file that was looked at; nothing is fetched yet, and nothing has to be closed.
+    """Return a source for a file that `look_at` found; it fetches nothing yet, and need not be closed.
 
     Raises:
         UnreadableError: it is a folder, or its size is not known.
@@ -239,7 +239,7 @@ def open_remote(place: Url | Store) -> Iterator[RemoteSource]:
 
     Raises:
         UnreadableError: it is missing, forbidden, or a folder.
-        UsageError: as `look_at`.
+        UsageError: as for `look_at`.
     """
     store = connect(place) if isinstance(place, Url) else place
     yield open_found(store, _look(store))

@@ -1,4 +1,4 @@
-"""Where the chunks of an output go."""
+"""The targets to which the chunks of an output are written."""
 
 import os
 import threading
@@ -8,7 +8,7 @@ __all__ = ["FileSink", "NullSink", "PipeSink", "Sink"]
 
 
 class Sink(Protocol):
-    """Where chunks go."""
+    """A target for chunks."""
 
     ordered: bool
     """Whether chunks must be written in the order of the file."""
@@ -24,7 +24,7 @@ class FileSink:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        # The kernel writes one file for one thread at a time anyhow; the others would burn their processor waiting.
+        # The kernel lets only one thread at a time write to a file; waiting threads would waste their processors.
         self._writing = threading.Lock()
 
     def write(self, data: memoryview, offset: int) -> None:
@@ -33,8 +33,8 @@ class FileSink:
         with self._writing:
             while done < len(data):
                 done += os.pwrite(self._descriptor, data[done:], offset + done)
-        # Linux takes this advice on dirty pages as a request to start writing them to the disk now. The disk then
-        # works while the next chunks are made, and the fsync at the end finds next to nothing left to do.
+        # For dirty pages, Linux takes this advice as a request to start writing them to the disk now. The disk then
+        # works while the next chunks are made, and little is left for the fsync at the end.
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
 
@@ -48,14 +48,14 @@ class PipeSink:
         self._descriptor = descriptor
 
     def write(self, data: memoryview, offset: int) -> None:
-        """Append all of `data`; `offset` is where the stream stands."""
+        """Append all of `data`; `offset` is the current position of the stream."""
         done = 0
         while done < len(data):
             done += os.write(self._descriptor, data[done:])
 
 
 class NullSink:
-    """Nowhere: pieces are only looked at."""
+    """A sink that drops its data, for pieces that are only examined."""
 
     ordered = False
 

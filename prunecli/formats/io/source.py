@@ -1,4 +1,4 @@
-"""The input: opened once, read at offsets, never mapped and never changed."""
+"""The input: a file that is opened once and read at offsets, never memory-mapped and never changed."""
 
 import errno
 import functools
@@ -26,7 +26,7 @@ _Read = TypeVar("_Read")
 
 
 def in_source(read: Callable[Concatenate[_Of, _More], _Read]) -> Callable[Concatenate[_Of, _More], _Read]:
-    """Let the errors of a function that reads a source, its first argument, name that source."""
+    """Return a wrapper for a function whose first argument is a source: its errors name that source."""
 
     @functools.wraps(read)
     def reading(source: _Of, /, *more: _More.args, **options: _More.kwargs) -> _Read:
@@ -37,9 +37,9 @@ def in_source(read: Callable[Concatenate[_Of, _More], _Read]) -> Callable[Concat
 
 
 class ByteSource(Protocol):
-    """Bytes that can be read at offsets: a file, or what else has a layout.
+    """Bytes that can be read at offsets: a file, or anything else with a layout.
 
-    `label` is how messages name it; `name` is what the user called it, None for a stream and for what has no name.
+    `label` is its name in messages; `name` is the user's name for it, None for a stream or anything else without one.
     """
 
     @property
@@ -54,7 +54,7 @@ class ByteSource(Protocol):
 
 
 class Source(ABC):
-    """A file to read a checkpoint from, wherever it lies."""
+    """A file from which a checkpoint is read, on this machine or elsewhere."""
 
     label: str
     name: str | None
@@ -62,21 +62,21 @@ class Source(ABC):
 
     @property
     def location(self) -> Location | None:
-        """Where it lies, None for a stream."""
+        """The location of the file, None for a stream."""
         return None if self.name is None else Path(self.name)
 
     @property
     def mode(self) -> int | None:
-        """Its permissions, None if it has none that mean anything on this machine."""
+        """Its permissions, None if they have no meaning on this machine."""
         return None
 
     @property
     @abstractmethod
     def state(self) -> str:
-        """What changes when the file does, as far as its file system records it."""
+        """A string that changes if the file does, as far as its file system records changes."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read exactly `length` bytes at `offset`."""
+        """Return exactly `length` bytes from `offset` on."""
         data = bytearray(length)
         self.read_into(offset, memoryview(data))
         return bytes(data)
@@ -86,22 +86,22 @@ class Source(ABC):
         """Fill `buffer` from `offset` on.
 
         Raises:
-            DamagedError: the file ends before, now or since it was opened.
+            DamagedError: the file ends too early, from the start or because it was truncated since it was opened.
             UnreadableError: it cannot be read.
         """
 
     def prefetch(self, runs: Iterable[tuple[int, int]]) -> None:  # noqa: B027  (as below)
-        """Learn that runs of the file (offset and length) will be read soon: where each look takes time, all at once.
+        """Announce runs of the file (offset and length) to be read soon; slow sources fetch them all at once.
 
         Raises:
             UnreadableError: they cannot be read.
         """
 
     def check_unchanged(self) -> None:  # noqa: B027  (most sources have nothing to do)
-        """Look, once all is read, whether it came from one state of the file, where that is not a matter of course.
+        """Check, after everything has been read, that the file has not changed; for sources where that needs a check.
 
         Raises:
-            UnreadableError: it was changed meanwhile.
+            UnreadableError: the file has changed.
         """
 
 
@@ -129,7 +129,7 @@ class FileSource(Source):
         """Fill `buffer` from `offset` on.
 
         Raises:
-            DamagedError: the file ends before, now or since it was opened.
+            DamagedError: the file ends too early, from the start or because it was truncated since it was opened.
             UnreadableError: the device failed.
         """
         done = 0
@@ -153,7 +153,7 @@ def _read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
 
 @dataclass(frozen=True)
 class Window(Source):
-    """The `size` bytes from `start` on of another source, as a file of their own."""
+    """A part of another source, presented as a file: the `size` bytes from `start` on."""
 
     base: Source
     start: int
@@ -163,15 +163,15 @@ class Window(Source):
 
     @property
     def state(self) -> str:
-        """That of the other source."""
+        """The state of the other source."""
         return self.base.state
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` from `offset` on.
 
         Raises:
-            DamagedError: the window ends before, or the source does.
-            UnreadableError: as the source.
+            DamagedError: the window or the source ends too early.
+            UnreadableError: as for the source.
         """
         if offset + len(buffer) > self.size:
             raise DamagedError(f"{self.label} ends at byte {self.size}, in the middle of its data")
@@ -180,7 +180,7 @@ class Window(Source):
 
 @contextmanager
 def open_source(path: Path) -> Iterator[FileSource]:
-    """Open a regular file for reading; a pipe, a device or a folder in its place is refused, never waited for.
+    """Open a regular file for reading; refuse a pipe, a device or a folder at once, without waiting for it.
 
     Raises:
         UnreadableError: it is missing, forbidden, or not a regular file.
@@ -206,10 +206,10 @@ def open_source(path: Path) -> Iterator[FileSource]:
 
 @contextmanager
 def open_stdin(descriptor: int = 0) -> Iterator[FileSource]:
-    """Use standard input as the source: in place if it is a regular file, through an unnamed temporary file if not.
+    """Open standard input as a source: directly if it is a regular file, else through an unnamed temporary file.
 
     Raises:
-        UnreadableError: nothing is piped in, or the temporary folder cannot hold it.
+        UnreadableError: standard input is a terminal, or the temporary folder cannot hold the data.
     """
     status = os.fstat(descriptor)
     if os.isatty(descriptor):

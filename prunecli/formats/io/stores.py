@@ -1,4 +1,4 @@
-"""The file systems behind URLs, through fsspec: found by protocol, and their errors put into words in one place."""
+"""The file systems behind URLs, through fsspec: connections by protocol, and messages for their errors."""
 
 import sys
 import threading
@@ -25,7 +25,7 @@ _EXTRAS = {
     "ssh": ("paramiko", "paramiko"),
     "smb": ("smbprotocol", "smbprotocol"),
 }
-"""The package that reads a protocol, and what pip calls it."""
+"""For each protocol, the package that reads it, and its name for pip."""
 
 _LAYERS = frozenset(
     {
@@ -48,7 +48,7 @@ _LAYERS = frozenset(
         "zip",
     }
 )
-"""What fsspec stacks on another file system, often that of this machine: some go wherever a file says."""
+"""Protocols that fsspec layers over another file system, often that of this machine; some open paths named in files."""
 
 _READ_ONLY = frozenset({"gist", "github", "http", "https"})
 
@@ -65,16 +65,16 @@ _ERRORS = (
     ("paramiko", "SSHException"),
     ("smbprotocol.exceptions", "SMBException"),
 )
-"""What drivers raise beside OSError, by the module that has it."""
+"""Errors that drivers raise in addition to OSError, by module and name."""
 
-# A connection of ftp or ssh takes one request after the other; those that are asynchronous inside take many.
+# A connection of ftp or ssh handles one request at a time; file systems that are asynchronous inside handle many.
 _one_at_a_time = threading.RLock()
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Return the classes of what a file system raises when it fails: of those drivers that are loaded.
+    """Return the classes of errors that the loaded drivers raise if their file systems fail.
 
-    With ValueError, which drivers raise for paths that they do not take.
+    ValueError is one of them: drivers raise it for paths that they do not accept.
     """
     loaded = [(sys.modules.get(module), name) for module, name in _ERRORS]
     own = [getattr(module, name) for module, name in loaded if hasattr(module, name)]
@@ -83,7 +83,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def translated(url: Url, kind: type[PrunecliError], doing: str) -> Iterator[None]:
-    """Make what a driver raises in the block one error of ours: "cannot DOING URL: reason"."""
+    """Turn errors of a driver in the block into one of prunecli's `kind`: "cannot DOING URL: reason"."""
     try:
         yield
     except failures() as error:
@@ -98,7 +98,7 @@ def _reason(error: Exception, url: Url) -> str:
     if isinstance(error, NotImplementedError):
         return "its file system does not offer that"
     text = str(getattr(error, "strerror", None) or error or type(error).__name__)
-    if isinstance(status := getattr(error, "status", None), int):  # of aiohttp, whose text has the URL in it
+    if isinstance(status := getattr(error, "status", None), int):  # aiohttp's error, whose text contains the URL
         text = f"status {status}, {getattr(error, 'message', '')}"
     for secret in url.secrets:
         for spelt in (secret, quote(secret), unquote(secret)):
@@ -108,7 +108,7 @@ def _reason(error: Exception, url: Url) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """A URL with the file system that it names; `path` is what that file system calls it."""
+    """A URL with the file system that it names; `path` is its path in that file system."""
 
     url: Url
     files: Any
@@ -116,47 +116,47 @@ class Store:
 
     @property
     def turn(self) -> AbstractContextManager[object]:
-        """Hold this while the file system is used, from whichever thread."""
+        """The lock that each thread must hold while it uses the file system."""
         return nullcontext() if self.files.async_impl else _one_at_a_time
 
     def child(self, name: str) -> "Store":
-        """Return what lies below, by its name relative to this."""
+        """Return the store for a name below this one."""
         return Store(self.url / name, self.files, f"{self.path.rstrip('/')}/{name}")
 
     def look(self) -> dict[str, Any] | None:
-        """Ask for size, type and version as they are now; None if there is nothing.
+        """Return the current size, type and version, as the file system reports them; None if nothing is there.
 
         Raises:
-            OSError and its like (`failures`): it cannot be found out.
+            OSError and the others of `failures`: the file system cannot be asked.
         """
         with self.turn:
             self.files.invalidate_cache()
             try:
                 return dict(self.files.info(self.path))
             except FileNotFoundError as error:
-                cause = error.__cause__  # of http: a host that cannot be reached, or a status
+                cause = error.__cause__  # for http: a host that cannot be reached, or a status
                 if isinstance(cause, OSError | ValueError) or getattr(cause, "status", 404) != 404:
                     raise cause from None  # type: ignore[misc]
                 return None
 
     def listed(self) -> list[dict[str, Any]]:
-        """List what lies directly below, each with its `name` (as the file system calls it), `type` and `size`.
+        """Return the entries directly below, each with its `name` (a path in the file system), `type` and `size`.
 
         Raises:
-            OSError and its like (`failures`): it cannot be listed.
+            OSError and the others of `failures`: the folder cannot be listed.
         """
         with self.turn:
             return [dict(each) for each in self.files.ls(self.path, detail=True)]
 
 
 def connect(url: Url) -> Store:
-    """Find the file system of a URL.
+    """Return the store for a URL.
 
     Raises:
-        UsageError: no such protocol, its package is not installed, or it needs more than a URL contains.
+        UsageError: the protocol is unknown, its package is not installed, or it needs more than a URL contains.
         UnreadableError: the host cannot be reached.
     """
-    # Only here: fsspec takes a tenth of a second to import, which files on this machine need not wait for.
+    # Imported only here: fsspec takes a tenth of a second to import, and files on this machine do not need it.
     from fsspec import available_protocols, get_filesystem_class
     from fsspec.registry import registry
 
@@ -168,7 +168,7 @@ def connect(url: Url) -> Store:
         raise UsageError(f"{show(url)}: no file system is called {show(protocol, 40)}; known are {known}")
     try:
         with translated(url, UnreadableError, "open {}"):
-            # As `url_to_fs`, for which `::` in the name of an object would be a file system below.
+            # As `url_to_fs` does, except that it would take `::` in the name of an object for a chained file system.
             kind = get_filesystem_class(protocol)
             files, path = kind(**kind._get_kwargs_from_urls(url.address)), kind._strip_protocol(url.address)
     except TypeError as error:
@@ -183,11 +183,11 @@ def connect(url: Url) -> Store:
 
 
 def connect_to_write(url: Url, option: str = "-o") -> Store:
-    """Find the file system of an output, which `option` names.
+    """Return the store for an output; `option` is the option that names outputs, for messages.
 
     Raises:
-        OutputError: it can only be read.
-        PrunecliError: as `connect`.
+        OutputError: the protocol can only be read.
+        PrunecliError: as for `connect`.
     """
     if url.protocol in _READ_ONLY:
         raise OutputError(

@@ -1,8 +1,8 @@
-"""Carry out a list of pieces: cut it into chunks, let threads fill them, write each where it belongs.
+"""Run a list of pieces: cut it into chunks, let threads fill them, write each at its place in the output.
 
-A chunk is a contiguous run of the output of a few MiB. Large pieces are cut at their content's block, small ones are
-gathered, so a file of 20,000 tiny tensors costs as many reads and writes as one of the same size with ten. Each thread
-owns one buffer; memory is threads x chunk, whatever the size of the file.
+A chunk is a contiguous run of a few MiB of the output. Large pieces are cut at multiples of their content's block, and
+small ones are gathered, so a file of 20,000 tiny tensors costs as many reads and writes as a file of the same size with
+ten. Each thread owns one buffer: memory is threads x chunk, whatever the size of the file.
 """
 
 import os
@@ -26,13 +26,13 @@ __all__ = ["Span", "default_jobs", "deferred", "run_pieces", "sum_up"]
 Progress = Callable[[int], None]
 
 Span = tuple[int, int]
-"""A part of an output: all chunks that begin from the first byte on and before the second."""
+"""A part of an output, as two offsets: all chunks that begin at or after the first and before the second."""
 
 _WHOLE = (0, 1 << 63)
 
 
 def default_jobs() -> int:
-    """Threads worth using: the processors this process may run on, at most 8 (a disk keeps no more busy)."""
+    """Return the number of threads worth using: the processors of this process, at most 8 (enough for a disk)."""
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -64,12 +64,12 @@ def run_pieces(
 ) -> None:
     """Make the output that `pieces` describe, or a span of it, and write it to `sink`, with `jobs` threads.
 
-    What waits for checksums (`Deferred`) is written as soon as they are complete; if they are not within a span, it is
-    for the caller to write. `digest` sums all other bytes that are written. `progress` is called with the bytes just
-    done, and `found` with what contents find, by one thread at a time.
+    Pieces that depend on checksums (`Deferred`) are written as soon as these are complete; the caller must write those
+    whose checksums a span leaves incomplete. `digest` sums all other bytes that are written. `progress` is called with
+    the number of bytes just written, and `found` with what contents find, by one thread at a time.
 
     Raises:
-        PrunecliError: whatever a content, a checksum or the source finds; the first one stops all threads.
+        PrunecliError: a content, a checksum or the source raised it; the first error stops all threads.
         OSError: the sink cannot be written.
     """
     work = _Work(_chunks(pieces, span), source, sink, progress, digest, found)
@@ -82,7 +82,7 @@ def run_pieces(
                 future.result()
         except BaseException as error:
             work.stop()
-            # A signal has come for the process: a thread that is stuck in a pipe nobody reads must not keep it alive.
+            # After a signal to the process, a thread that is blocked by a pipe without a reader must not keep it alive.
             pool.shutdown(wait=isinstance(error, Exception) or not sink.ordered)
             raise
         pool.shutdown()
@@ -90,7 +90,7 @@ def run_pieces(
 
 
 def sum_up(pieces: Iterable[Piece], output: ByteSource, span: Span) -> int:
-    """Read a span of an output again, and return what `run_pieces` found as its digest if it is undamaged."""
+    """Return the digest of a span of an output, read again: that of `run_pieces` if the output is undamaged."""
     digest = Checksum(0)
     buffer = np.empty(CHUNK, dtype=np.uint8)
     for chunk in _chunks(pieces, span):
@@ -104,7 +104,7 @@ def sum_up(pieces: Iterable[Piece], output: ByteSource, span: Span) -> int:
 
 
 def deferred(pieces: Iterable[Piece]) -> Iterator[tuple[int, Deferred]]:
-    """Yield what depends on checksums, with its place in the output."""
+    """Yield the pieces that depend on checksums, each with its offset in the output."""
     at = 0
     for piece in pieces:
         if isinstance(piece, Deferred):
@@ -113,7 +113,7 @@ def deferred(pieces: Iterable[Piece]) -> Iterator[tuple[int, Deferred]]:
 
 
 def _chunks(pieces: Iterable[Piece], span: Span) -> Iterator[_Chunk]:
-    """Cut and gather pieces into chunks, in the order of the output; of all of them those of the span."""
+    """Yield the chunks of the span, cut and gathered from pieces, in the order of the output."""
     index = 0
     for offset, length, parts in _gathered(pieces):
         if offset >= span[1]:
@@ -145,14 +145,14 @@ def _cut(piece: Piece) -> Iterator[_Part]:
 
 @dataclass(slots=True)
 class _Findings:
-    """What one thread found in a chunk: runs for checksums, and what contents say."""
+    """What one thread found in a chunk: runs for checksums, and the findings of contents."""
 
     sums: list[tuple[Checksum, CrcRun]] = field(default_factory=list)
     found: list[Any] = field(default_factory=list)
 
 
 class _Workspaces:
-    """The memory of one thread: a buffer for its chunk, and what contents work in, by what makes that."""
+    """The memory of one thread: a buffer for its chunk, and the workspaces of contents by their makers."""
 
     def __init__(self) -> None:
         self._buffer = np.empty(0, dtype=np.uint8)
@@ -165,14 +165,14 @@ class _Workspaces:
         return self._buffer[:length]
 
     def of(self, make: Callable[[], Any]) -> Any:
-        """Return what `make` has made for this thread."""
+        """Return the workspace that `make` makes for this thread, made once."""
         if make not in self._made:
             self._made[make] = make()
         return self._made[make]
 
 
 class _Work:
-    """What the threads share: the chunks still to do, whose turn it is to write, and what must wait for the end."""
+    """The state that the threads share: the remaining chunks, the next chunk to write, and pieces left for the end."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class _Work:
         self._late: list[tuple[int, Deferred]] = []
 
     def run(self) -> None:
-        """Take chunks until there are none left, or another thread has failed."""
+        """Process chunks until none are left, or another thread has failed."""
         spaces = _Workspaces()
         try:
             while (chunk := self._take()) is not None:
@@ -205,13 +205,13 @@ class _Work:
             raise
 
     def stop(self) -> None:
-        """Let every thread end after the chunk it is at."""
+        """Make every thread end after its current chunk."""
         with self._turn:
             self._stopped = True
             self._turn.notify_all()
 
     def finish(self) -> None:
-        """Write what had to wait for checksums, once every chunk is done."""
+        """Write the pieces that had to wait for checksums; called once every chunk is done."""
         for offset, piece in self._late:
             if piece.ready:
                 self._sink.write(memoryview(piece.render()), offset)
@@ -268,7 +268,7 @@ class _Work:
 
 
 def _runs(chunk: _Chunk, data: NDArray[np.uint8]) -> Iterator[CrcRun]:
-    """Sum the chunk's bytes, but for what depends on other checksums."""
+    """Yield the CRC-32 runs of the chunk's bytes, without pieces that depend on other checksums."""
     start = at = 0
     for part in chunk.parts:
         if isinstance(part.piece, Deferred):
@@ -279,9 +279,9 @@ def _runs(chunk: _Chunk, data: NDArray[np.uint8]) -> Iterator[CrcRun]:
 
 
 def _read(source: ByteSource, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
-    """Read what the chunk takes from the source: one read for all parts that keep their distance to each other.
+    """Read the copied parts of a chunk: one read for all parts with the same distance between source and output.
 
-    What lies between them there is read along; the parts that are made, not copied, overwrite it.
+    The bytes between them are read, too; the parts that are made, not copied, overwrite them.
     """
     at = start = stop = shift = 0
     for part in chunk.parts:

@@ -163,7 +163,7 @@ def _call(kind: Literal["reduce", "newobj", "newobj_ex"]) -> _Handler:
     def push(machine: Machine) -> None:
         kwargs = machine.stack.pop() if kind == "newobj_ex" else None
         args, function = machine.stack.pop(), machine.stack.pop()
-        # A Call can be valid, too: arguments that are an instance of a subclass of tuple.
+        # A Call can be valid, too: arguments in a subclass of tuple, or a function that another call returned.
         if not isinstance(args, TupleNode | Call) or not isinstance(kwargs, DictNode | Call | None):
             raise machine.damaged("has arguments that are not a tuple")
         _push_call(machine, Call(kind, function, args, kwargs))

@@ -51,7 +51,7 @@ class TorchContainer(SingleFile):
         return self.objects.notes
 
     def pieces(self, edit: Edit) -> Iterator[Piece]:
-        """Describe the rewritten file."""
+        """Return the pieces of the rewritten file."""
         return self._relaid(edit) if edit.structural else self._in_place(edit)
 
     @abstractmethod
