@@ -1,4 +1,4 @@
-"""The request of `apply`: from options, from a recipe with options over it, or from a report that is reproduced."""
+"""The request of `apply`: from options, from a recipe that options override, or from a report to reproduce."""
 
 from dataclasses import dataclass, replace
 
@@ -45,7 +45,7 @@ class RequestOverrides:
     with_state: bool = False
 
     def changing_masks(self) -> str | None:
-        """Return the first option that would give other masks than a report records, None without one."""
+        """Return the first option that would give masks other than those recorded in a report, or None."""
         if self.seed is not None:
             return SEED
         if self.key_prefix is not None:
@@ -53,7 +53,7 @@ class RequestOverrides:
         return ZEROS_ARE_PRUNED if self.zeros_are_pruned else None
 
     def over(self, prune: PruneRequest) -> PruneRequest:
-        """Return a request with these options in place of its own."""
+        """Return a copy of a request in which these options replace its own."""
         return replace(
             prune,
             seed=prune.seed if self.seed is None else self.seed,
@@ -68,7 +68,7 @@ class RequestOverrides:
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """The options of `apply` that say what is pruned, as given; `recipe` and `report` are files to read, or `-`."""
+    """The options of `apply` that say what to prune, as given; `recipe` and `report` are files to read, or `-`."""
 
     selection: Selection | None
     amount: Amount | None
@@ -81,7 +81,7 @@ class ApplyOptions:
 
 @dataclass(frozen=True, slots=True)
 class ApplyRequest:
-    """A request, and the report whose masks it reproduces, if it does."""
+    """A request, and the report whose masks it reproduces, if any."""
 
     prune: PruneRequest
     report: Report | None = None
@@ -115,12 +115,12 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
 
 
 def read_request(options: ApplyOptions) -> ApplyRequest:
-    """Return the request that checked options make; reads the recipe or the report.
+    """Return the request that checked options describe; reads the recipe or the report.
 
     Raises:
-        UsageError: the recipe is wrong, or the report is of another command.
+        UsageError: the recipe is wrong, or another command wrote the report.
         UnreadableError: the recipe or the report cannot be read.
-        DamagedError: the report is not one of prunecli.
+        DamagedError: the file is not a report of prunecli.
     """
     if options.report is not None:
         report = read_report(input_location(options.report, FROM_REPORT))

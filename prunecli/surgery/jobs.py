@@ -46,16 +46,16 @@ __all__ = [
 
 
 class Listener:
-    """Receives what a job has to say while it runs: this one drops notes, and passes progress to a callback."""
+    """Receives the notes and the progress of a job: this one drops notes, and passes progress to a callback."""
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
 
     def note(self, text: str) -> None:
-        """Receive a sentence worth knowing."""
+        """Receive a note."""
 
     def progress(self, checkpoint: AnyCheckpoint, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
-        """Return a context with the callback for bytes done; `delayed` if most often it is over at once."""
+        """Return a context with the callback for bytes done; `delayed` for work that is usually over at once."""
         return nullcontext(self._progress)
 
 
@@ -66,7 +66,7 @@ def open_for_ranks(
     run: Run,
     listener: Listener,
 ) -> Iterator[AnyCheckpoint]:
-    """Open a checkpoint, each rank for itself, and pass on its notes; a `reading` to be found is found by the leader.
+    """Open a checkpoint on each rank, and pass on its notes; a callable `reading` is called by the leader only.
 
     Raises:
         UsageError: several ranks would read standard input.
@@ -90,7 +90,7 @@ def with_progress(run: Run, checkpoint: AnyCheckpoint, listener: Listener) -> It
 
 
 def with_recorded_key(reading: ReadOptions, report: Report | None) -> ReadOptions:
-    """Return how to read the checkpoint of a report: by the key that the report records, unless another is given."""
+    """Return read options with the key that the report records, unless a key is given."""
     if reading.key is not None or report is None or report.key is None:
         return reading
     return replace(reading, key=report.key, recorded=True)
@@ -98,7 +98,7 @@ def with_recorded_key(reading: ReadOptions, report: Report | None) -> ReadOption
 
 @dataclass(frozen=True, slots=True)
 class PreparedRewrite:
-    """An open checkpoint, the plan for it, and where the result goes."""
+    """An open checkpoint, the plan for it, and the destination of the result."""
 
     checkpoint: AnyCheckpoint
     plan: Plan
@@ -107,12 +107,12 @@ class PreparedRewrite:
     listener: Listener
 
     def rewrite(self) -> Report:
-        """Carry the plan out; raises as `rewrite.rewrite`."""
+        """Carry out the plan; raises as `rewrite.rewrite`."""
         with self.listener.progress(self.checkpoint) as ticks:
             return rewrite(self.checkpoint, self.plan, self.destination, replace(self.run, progress=ticks))
 
     def rehearse(self) -> None:
-        """Check that the plan could be carried out; raises as `rewrite.rehearse`."""
+        """Check that the plan can be carried out; raises as `rewrite.rehearse`."""
         rehearse(self.checkpoint, self.plan, self.destination, self.run)
 
 
@@ -125,7 +125,7 @@ def prepare_apply(
     run: Run,
     listener: Listener,
 ) -> Iterator[PreparedRewrite]:
-    """Open a checkpoint and plan what checked options of `apply` ask for.
+    """Open a checkpoint and plan an `apply` with checked options.
 
     Raises:
         PrunecliError: as `read_request`, `open_for_ranks` and `plan_request`.
@@ -163,7 +163,7 @@ def prepare_remove(
 def _with_resumed_seed(
     prune: PruneRequest, checkpoint: AnyCheckpoint, destination: Destination, run: Run
 ) -> PruneRequest:
-    """Return a request without a seed with that of the unfinished output, if the run resumes one."""
+    """Return the request; if it has no seed and the run resumes an output, with the seed of that output."""
     if prune.seed is None and run.resume:
         return replace(prune, seed=run.ranks.from_leader(lambda: unfinished(checkpoint, destination)))
     return prune
@@ -172,7 +172,7 @@ def _with_resumed_seed(
 def measure_checkpoint(
     checkpoint: AnyCheckpoint, selection: Selection | None, run: Run, *, key: str | None, pictures: bool
 ) -> Report:
-    """Return the report of an open checkpoint, which nobody changed meanwhile.
+    """Return the report of an open checkpoint, after a check that the file did not change meanwhile.
 
     Raises:
         PrunecliError: as `measure` and `check_unchanged`.
@@ -201,7 +201,7 @@ def compare_with(
 
 
 def report_reader(source: Location | None, text: str | None) -> Callable[[], Report]:
-    """Return a function that reads a report: the one named, else the one next to the checkpoint.
+    """Return a function that reads the named report, or the one next to the checkpoint if none is named.
 
     Raises:
         UsageError: checkpoint and report would both come from standard input, or neither has a name.
@@ -217,7 +217,7 @@ def report_reader(source: Location | None, text: str | None) -> Callable[[], Rep
 
 
 def report_beside(source: Location | None) -> Report | None:
-    """Return the report next to a checkpoint, None without a readable one."""
+    """Return the report next to a checkpoint, None if there is none that can be read."""
     if source is None:
         return None
     try:
@@ -227,7 +227,7 @@ def report_beside(source: Location | None) -> Report | None:
 
 
 def list_parameters(checkpoint: AnyCheckpoint, selection: Selection | None) -> list[InventoryEntry]:
-    """Return the tensors of the state dict under their parameters' names, or those that a selection takes.
+    """Return the tensors of the state dict under their parameters' names: all, or those that a selection takes.
 
     Raises:
         PrunecliError: as `check_absent` and `select`.
@@ -240,7 +240,7 @@ def list_parameters(checkpoint: AnyCheckpoint, selection: Selection | None) -> l
 
 
 def list_tensors(checkpoint: AnyCheckpoint, selection: Selection | None) -> list[InventoryEntry]:
-    """Return every tensor of the file, or those that a selection matches, whatever their roles.
+    """Return the tensors of the file, with any role: all, or those that a selection matches.
 
     Raises:
         UsageError: as `matching`.

@@ -13,11 +13,11 @@ __all__ = ["checkpoint_location", "destination_of", "input_location", "output_lo
 
 
 def checkpoint_location(text: str) -> Location | None:
-    """Return the location of a checkpoint, None for `-`, which is standard input.
+    """Return the location of a checkpoint, None for `-` (standard input).
 
     Raises:
         UsageError: it is empty.
-        UnreadableError: it is the root folder, beside which nothing can be written.
+        UnreadableError: it is the root folder, next to which nothing can be written.
     """
     if not text:
         raise UsageError("the checkpoint's name is empty; give a path, or - for standard input")
@@ -30,7 +30,7 @@ def checkpoint_location(text: str) -> Location | None:
 
 
 def input_location(text: str, option: str) -> Location | None:
-    """Return the location that an option names to read from, None for standard input.
+    """Return the location from which an option reads, None for standard input.
 
     Raises:
         UsageError: it is empty.
@@ -41,7 +41,7 @@ def input_location(text: str, option: str) -> Location | None:
 
 
 def output_location(text: str, option: str) -> Location:
-    """Return the location that an output option names.
+    """Return the location of an output option.
 
     Raises:
         UsageError: it is empty, for example because a script's variable is not set.
@@ -56,10 +56,10 @@ def output_location(text: str, option: str) -> Location:
 
 
 def selection_of(params: Sequence[str] | None, exclude: Sequence[str] | None, min_dim: int = 0) -> Selection | None:
-    """Return the selection that patterns describe, None without any.
+    """Return the selection that patterns describe, None without patterns.
 
     Raises:
-        UsageError: something is excluded from no selection.
+        UsageError: there is an exclude, but no selection.
     """
     if params:
         return Selection(tuple(params), tuple(exclude or ()), min_dim)
@@ -71,10 +71,10 @@ def selection_of(params: Sequence[str] | None, exclude: Sequence[str] | None, mi
 def destination_of(
     source: Location | None, command: str, output: str | None, report: str | None, *, no_report: bool, force: bool
 ) -> Destination:
-    """Return where a checkpoint and its report are written: next to the input, unless given.
+    """Return where to write a checkpoint and its report: next to the input, unless given.
 
     Raises:
-        UsageError: the input has no name to derive one from, or a report is both named and unwanted.
+        UsageError: the input has no name to derive one from, or a report is both named and declined.
         OutputError: as `output_location`.
     """
     if no_report and report is not None:

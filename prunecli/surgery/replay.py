@@ -26,10 +26,11 @@ def plan_replay(
     """Return a plan for the masks that a report of `apply` records.
 
     `prune` is the report's request, perhaps with other options for how masks are written. Nothing is selected or chosen
-    again: each parameter that the report pruned gets the same choice. So it must have as many candidates as then.
+    again: each parameter that the report lists as pruned gets the same choice. So it must have as many candidates as
+    then.
 
     Raises:
-        UsageError: the report is of another command, or a parameter is missing, or has another shape, or other
+        UsageError: another command wrote the report, or a parameter is missing, or has another shape, or other
             candidates.
         PrunecliError: as `plan_prune`.
     """
@@ -68,7 +69,7 @@ def check_masks(plan: Plan, counts: Counts) -> None:
 def _recorded(
     checkpoint: Layout, parameters: Mapping[str, Parameter], drawn: list[ParameterReport]
 ) -> dict[str, ParameterReport]:
-    """Return the report's row for each parameter that it pruned, by the checkpoint's names."""
+    """Return the report's row for each parameter that was pruned, by the checkpoint's names."""
     keys = {name: parameter.key for name, parameter in parameters.items()}
     names = pair_names({each.name: canonical(each.name) for each in drawn}, keys)
     found = {}
@@ -103,7 +104,7 @@ def _replayed(planned: PlannedParameter, row: ParameterReport, prune: PruneReque
 
 
 def _check_ties(planned: Mapping[str, PlannedParameter]) -> None:
-    """Refuse tied parameters that the report did not prune together."""
+    """Refuse tied parameters that were not pruned together."""
     for name, each in planned.items():
         for partner in each.tied_to:
             if partner in planned and _identity(planned[partner]) != _identity(each):
@@ -114,5 +115,5 @@ def _check_ties(planned: Mapping[str, PlannedParameter]) -> None:
 
 
 def _identity(planned: PlannedParameter) -> object:
-    """Return what is equal for equal choices."""
+    """Return a key that is equal for equal choices."""
     return planned.key, planned.pruned_now, planned.choice and planned.choice.as_dict()

@@ -1,4 +1,4 @@
-"""Carry a plan out: write the checkpoint to its new place, and report what was counted on the way."""
+"""Carry out a plan: write the new checkpoint, and report the counts made on the way."""
 
 from dataclasses import dataclass
 
@@ -23,14 +23,14 @@ __all__ = ["rehearse", "rewrite", "unfinished"]
 
 @dataclass(frozen=True, slots=True)
 class _Outputs:
-    """Outputs found fit to be written; no report if None."""
+    """The outputs, after the check that they can be written; `report` is None if no report is to be written."""
 
     checkpoint: Output
     report: FileOutput | None
 
 
 def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run: Run | None = None) -> Report:
-    """Write the checkpoint that the plan describes, then its report; nothing is begun before both are found writable.
+    """Write the checkpoint that the plan describes, then its report; first check that both can be written.
 
     Raises:
         OutputError: an output exists, cannot be written, or is the input; or as `carry_out`.
@@ -55,10 +55,10 @@ def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run
 
 
 def rehearse(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run: Run | None = None) -> None:
-    """Look whether `rewrite` could begin: whether outputs can be written, and the container takes the edit.
+    """Check that `rewrite` can begin: that the outputs can be written, and that the container supports the edit.
 
     Raises:
-        UnsupportedError: it does not.
+        UnsupportedError: the container does not support the edit.
         OutputError: an output exists, is the input, or cannot be written.
         UsageError: both outputs would be one file, or the output cannot be streamed, resumed, linked or made by ranks.
     """
@@ -111,7 +111,7 @@ def _check_report(checkpoint: AnyCheckpoint, output: Output, destination: Destin
 
 
 def _contents(checkpoint: AnyCheckpoint, plan: Plan, edit: Edit) -> OutputContents:
-    """Describe each file: anew if something in it changes, else what there is to count in it."""
+    """Describe the content of each file that changes, and the ranges to count in each of the others."""
     changed, tensors = _changed_files(checkpoint, plan), _tensors_by_file(checkpoint)
     patches: dict[str, dict[str, list[Patch]]] = {name: {} for name in checkpoint.sources}
     for key, found in edit.patches.items():

@@ -1,1 +1,1 @@
-"""Two checkpoints compared."""
+"""The comparison of two checkpoints."""

@@ -36,9 +36,10 @@ _Pair = tuple[Parameter | None, Parameter | None]
 def compare(before: Layout, after: Layout, selection: Selection | None = None, run: Run | None = None) -> Comparison:
     """Compare all tensors of two checkpoints, or the parameters that are selected in either.
 
-    Ordinary parameters, those with a mask, and selected ones are compared by their effective values; every other
-    tensor of the state dict, and those outside of it, by their bytes. Only tensors are compared. Those outside the
-    state dict are not if there is a selection, or if the two formats differ and only one has tensors there.
+    Ordinary parameters, those with a mask, and selected ones are compared by their effective values. All other
+    tensors, inside and outside the state dict, are compared by their bytes; nothing but tensors is compared. Tensors
+    outside the state dict are skipped if there is a selection, or if the two formats differ and only one has such
+    tensors.
 
     Raises:
         UsageError: a pattern matches nothing in either, or there are several ranks.
@@ -83,7 +84,7 @@ def _pairs(before: Layout, after: Layout, selection: Selection | None) -> list[_
 def _chosen(parameters: Mapping[str, Parameter], selection: Selection) -> set[str] | UsageError:
     try:
         return {parameter.name for parameter in select(parameters, selection)}
-    except UsageError as error:  # what is missing here may be there on the other side
+    except UsageError as error:  # what is missing here may exist on the other side
         return error
 
 
@@ -103,10 +104,10 @@ def _as_parameter(tensor: TensorInfo) -> Parameter:
 
 @dataclass
 class _Task:
-    """A tensor to compare, and what was found so far; both sides are None if it cannot be compared.
+    """A tensor to compare, and the counts so far; both sides are None if it cannot be compared.
 
-    In a pass in which nothing is written, it is a content that reads both sides by itself, `width` bytes an element.
-    Tensors of one `place`, the same memory before and after, are compared once. With `state`, it is optimizer state,
+    It is the content of a piece in a pass that writes nothing, and reads both sides itself, `width` bytes per element.
+    Tensors with the same `place` (the same memory before and after) are compared once. `state` marks optimizer state,
     which `--with-state` zeroes with the parameters.
     """
 
@@ -122,7 +123,7 @@ class _Task:
     left: int = 0
 
     def change(self) -> Change:
-        """Return what was found."""
+        """Return the row with its counts."""
         zeros_before, zeros, newly_zero, revived, changed = (self.same_as or self).found
         return replace(
             self.row,
@@ -136,12 +137,12 @@ class _Task:
 
     @property
     def block(self) -> int:
-        """Bytes that are read for a block."""
+        """The number of bytes to read per block."""
         return BLOCK * self.width
 
     @property
     def workspace(self) -> "type[_BothWorkspaces]":
-        """The memory of a thread."""
+        """The class of a thread's workspace."""
         return _BothWorkspaces
 
     def fill(self, data: NDArray[np.uint8], start: int, workspace: "_BothWorkspaces") -> Outcome:
@@ -150,7 +151,7 @@ class _Task:
         return Outcome(False, (self, self._compared(first, count, workspace), count))
 
     def add(self, found: "_Differences", elements: int) -> None:
-        """Add what was found in so many elements."""
+        """Add the counts of a block of `elements`."""
         self.found = [old + new for old, new in zip(self.found, found, strict=True)]
         self.left -= elements
         if not self.left and self.before is not None and self.after is not None:
@@ -170,11 +171,11 @@ class _Task:
 
 
 _Differences = tuple[int, int, int, int, int]
-"""Zeros before and after, newly zero, revived and otherwise changed elements."""
+"""The numbers of zeros before, zeros after, newly zero, revived and otherwise changed elements."""
 
 
 class _BothWorkspaces:
-    """The memory of a thread, for each side."""
+    """The workspaces of a thread, one for each side."""
 
     def __init__(self) -> None:
         self.before = Workspace()
@@ -218,7 +219,7 @@ def _described(before: Layout, after: Layout, pair: _Pair, kind: Literal["parame
     if weights is None:
         return _Task(replace(row, state="incomparable"))
     if row.kind == "parameter" and weights[0].elements != row.elements:
-        row = replace(row, kind="tensor")  # expanded: its stored elements say nothing of how many are zero
+        row = replace(row, kind="tensor")  # expanded: the number of its zeros does not follow from its stored elements
     elements = weights[1].elements
     read = (*weights, old.mask, new.mask)
     return _Task(
@@ -244,7 +245,7 @@ def _row(
 
 
 def _without_repetitions(tasks: Sequence[_Task]) -> list[_Task]:
-    """Return the tasks to do; one that reads the same memory as another uses the result of that one."""
+    """Return the tasks to carry out; a task that reads the same memory as an earlier one uses its result."""
     first: dict[object, _Task] = {}
     own = []
     for task in tasks:

@@ -17,14 +17,14 @@ _ABSENT = {"missing": "is missing", "added": "was added", "incomparable": "has a
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One tensor before and after, by its name after (before, if it is missing).
+    """One tensor before and after, under its later name (or its earlier one, if it is missing later).
 
-    The effective values (weight times mask) of a "parameter" are compared. Any other "tensor" of the state dict, and
-    those "carried" outside of it, are compared by their bytes. Of a parameter, `newly_zero` elements became zero,
-    `revived` ones were zero and are not now, and `changed` ones differ and are zero neither before nor after. Of the
-    others, `changed` counts all elements that differ, except those of optimizer state that became zero, which are
-    `newly_zero` (`apply --with-state` zeroes them). Tensors that are "missing", "added" or "incomparable" (of another
-    shape or type, or expanded in another way) were not compared.
+    A "parameter" is compared by its effective values (weight times mask). Any other "tensor" of the state dict, and
+    those "carried" outside it, are compared by their bytes. In a parameter, `newly_zero` elements became zero,
+    `revived` ones were zero and no longer are, and `changed` ones differ and are zero neither before nor after. In all
+    other tensors, `changed` counts the elements that differ. An exception is optimizer state: its elements that became
+    zero are `newly_zero`, since `apply --with-state` zeroes them. Tensors that are "missing", "added" or
+    "incomparable" (with another shape or type, or expanded in another way) were not compared.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Change:
     revived: int = 0
     changed: int = 0
     shared_with: str | None = None
-    """The earlier row with the same memory before and after; the totals count that one only."""
+    """The earlier row with the same memory before and after; the totals count only that row."""
 
     @property
     def differs(self) -> bool:
@@ -48,10 +48,10 @@ class Change:
         return self.state != "compared" or bool(self.newly_zero or self.revived or self.changed)
 
     def fault(self, *, allow_changes: bool = False) -> str | None:
-        """Return the first change that is not an element becoming zero, in words; None if there is none.
+        """Return a description of the first change other than an element becoming zero, or None.
 
-        Training changes values, statistics and optimizer state: `allow_changes` permits that, but neither revived
-        elements nor tensors of the state dict that are missing, added, or of another shape or type.
+        Training changes values, statistics and optimizer state. `allow_changes` permits these changes, but not revived
+        elements, nor tensors of the state dict that are missing, added, or have another shape or type.
         """
         if allow_changes and self.kind == "carried":
             return None
@@ -100,7 +100,7 @@ class Comparison:
 
     @property
     def state_zeroed(self) -> int:
-        """How many elements of optimizer state became zero."""
+        """The number of elements of optimizer state that became zero."""
         return sum(row.newly_zero for row in self.rows if row.kind != "parameter" and row.shared_with is None)
 
     @property
@@ -135,7 +135,7 @@ def check_comparison(comparison: Comparison, *, allow_changes: bool = False) -> 
 
 
 def comparison_as_dict(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as plain dicts and lists, by the published names."""
+    """Return a comparison as plain dicts and lists with the published names."""
     totals = comparison.totals
     return {
         "schema": COMPARISON_SCHEMA,

@@ -1,1 +1,1 @@
-"""Bytes on their way from input to output: masks, elements zeroed, elements counted."""
+"""What is done to data between input and output: make masks, zero elements, count elements."""

@@ -1,4 +1,4 @@
-"""Contents for parts of a tensor, each of which has some elements of the blocks of the mask, cut where those end."""
+"""Contents for tensors stored in parts: each part is cut where the blocks of the mask end."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ __all__ = ["part_patches"]
 
 
 def part_patches(job: TensorPass, box: Box, *, scaled: bool, cleared: bool) -> Iterator[Patch]:
-    """Cut a row-major part into patches of one mask block each, so that no block is made twice."""
+    """Cut a row-major part into patches, one for each mask block, so that no block is computed twice."""
     itemsize, start = job.tensor.dtype.itemsize, job.tensor.view.start
     first, last = (int(box.spread(np.array([own]))[0]) for own in (0, box.elements - 1))
     for block in range(first // BLOCK, last // BLOCK + 1):
@@ -29,7 +29,7 @@ def part_patches(job: TensorPass, box: Box, *, scaled: bool, cleared: bool) -> I
 
 
 class _Run:
-    """The elements of one mask block in a part: `count` of the part's own elements from `first` on."""
+    """The elements of a part that lie in one mask block: `count` of the part's own elements, starting at `first`."""
 
     workspace = Workspace
 
@@ -45,7 +45,7 @@ class _Run:
         self._cleared = cleared
 
     def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
-        """Handle all of them."""
+        """Count and edit all of these elements."""
         job, mask = self._job, self._job.mask
         raw = job.elements(data)
         whole = workspace.keep.flags(min(BLOCK, mask.parameter.weight.elements - self._base))
@@ -81,7 +81,7 @@ class _Run:
 
 
 def _window(box: Box) -> Window | None:
-    """Return which part of a matrix a box is, None if it is of a tensor of other than two dimensions."""
+    """Return which part of a matrix a box covers, None if its tensor does not have two dimensions."""
     if len(box.shape) != 2:
         return None
     (top, left), (_, wide) = box.offsets, box.sizes

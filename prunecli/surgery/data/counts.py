@@ -1,4 +1,4 @@
-"""What a pass over a checkpoint finds of its parameters."""
+"""Counts, checksums and digests of parameters, gathered in a pass over a checkpoint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = ["Counting", "Counts", "ParameterCounts", "ZeroCounts"]
 
 
 class ZeroCounts:
-    """The zeros of a parameter, before and after."""
+    """The numbers of zeros in a parameter, before and after."""
 
     __slots__ = ("after", "before")
 
@@ -23,13 +23,13 @@ class ZeroCounts:
         self.after = 0
 
     def add(self, found: Sequence[int]) -> None:
-        """Add the zeros of a block, before and after."""
+        """Add a block's numbers of zeros, before and after."""
         before, after = found
         self.before += before
         self.after += after
 
     def drain(self) -> list[int] | None:
-        """Return both counts, and start anew; None if there are no zeros."""
+        """Return both counts and reset them; None if there are no zeros."""
         drained = [self.before, self.after]
         self.before = self.after = 0
         return drained if any(drained) else None
@@ -41,11 +41,11 @@ class ZeroCounts:
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """What is to be found of a parameter beside its zeros.
+    """What to gather for a parameter besides its number of zeros.
 
-    With `cells`, where they are, as a picture of so many cells a side; with `summed`, the checksum of its values as
-    they come out; with `along`, which of its slices along these dimensions have nothing but zeros; with `masked`, the
-    digest of its mask.
+    With `cells`: where the zeros are, as a picture with that number of cells per side. With `summed`: the checksum of
+    the final values. With `along`: which slices along these dimensions contain only zeros. With `masked`: the digest of
+    the mask.
     """
 
     weight: TensorInfo
@@ -56,17 +56,17 @@ class Counting:
 
     @property
     def structure(self) -> StructureCounter | None:
-        """A new counter of where its zeros are."""
+        """A new counter for the positions of its zeros, None if they are not requested."""
         return None if self.cells is None else StructureCounter(self.weight.shape, self.cells)
 
     @property
     def slices(self) -> SliceCounter | None:
-        """A new counter of its slices."""
+        """A new counter for its zero slices, None if they are not requested."""
         return None if self.along is None else SliceCounter(self.weight.shape, self.along)
 
 
 class ParameterCounts(Accumulators):
-    """What is found of one parameter: each of them an accumulator, None if it is not asked for."""
+    """The results for one parameter: each is an accumulator, None if it is not requested."""
 
     __slots__ = ("mask", "slices", "structure", "values", "zeros")
 
@@ -82,20 +82,20 @@ class ParameterCounts(Accumulators):
 
     @property
     def crc32(self) -> str | None:
-        """The checksum of all values; None if some have not been seen, or are not summed."""
+        """The checksum of all values; None if some have not been seen, or no checksum is requested."""
         return f"{self.values.value:08x}" if self.values is not None and self.values.ready else None
 
     @property
     def mask_sha256(self) -> str | None:
-        """The digest of the mask; None where everything is kept."""
+        """The digest of the mask; None if every element is kept."""
         return None if self.mask is None else self.mask.hexdigest()
 
 
 class Counts(Accumulators):
-    """What is found of all parameters in one pass.
+    """The results for all parameters in one pass.
 
-    It is added by the name of the parameter that was looked at. `by_name` has the counts of every parameter: of those
-    that are `shared`, the ones of another.
+    Results are added under the name of the parameter that was read. `by_name` has the counts of every parameter; those
+    in `shared` have the counts of the parameter that they map to.
     """
 
     def __init__(self, counted: Mapping[str, Counting], shared: Mapping[str, str]) -> None:

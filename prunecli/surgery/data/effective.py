@@ -14,11 +14,11 @@ from prunecli.surgery.names.parameters import Parameter
 __all__ = ["EffectiveValues", "comparable"]
 
 _WIDTHS = (1, 2, 4, 8)
-"""Bytes of the elements that are read as integers."""
+"""The element sizes in bytes that can be read as integers."""
 
 
 class EffectiveValues:
-    """One side of a comparison: the values of a parameter, or with `exact` its bytes, seen as integers."""
+    """One side of a comparison: the elements of a parameter as raw integers."""
 
     def __init__(self, layout: Layout, parameter: Parameter, weight: TensorInfo) -> None:
         self._parameter = parameter
@@ -29,14 +29,14 @@ class EffectiveValues:
         self._one = 1 if mask is None else mask.dtype.one
 
     def read(self, start: int, count: int, workspace: Workspace) -> Unsigned:
-        """Return the elements `start .. start + count - 1` as they are stored, shape `(count,)`; not to be changed."""
+        """Return the elements `start .. start + count - 1` as they are stored, shape `(count,)`; do not change them."""
         return self._weight.read(start, count, workspace.weight)
 
     def effective(self, start: int, count: int, workspace: Workspace) -> tuple[Unsigned, Flags]:
-        """Return elements times their mask, where that is not zero, and which of them are zero; shapes `(count,)`.
+        """Return elements times their mask (valid where that is not zero), and which are zero; shapes `(count,)`.
 
         Raises:
-            UnsupportedError: the mask holds more than 0 and 1, and is not of the weight's type.
+            UnsupportedError: the mask has values other than 0 and 1, and is not of the weight's type.
         """
         raw, zero = self.read(start, count, workspace), workspace.zero.flags(count)
         if self._mask is None:
@@ -51,23 +51,23 @@ class EffectiveValues:
         return raw, np.logical_or(zero, dropped, out=zero)
 
     def release(self) -> None:
-        """Free the memory of tensors that were gathered whole."""
+        """Free the memory of gathered tensors."""
         self._weight.release()
         if self._mask is not None:
             self._mask.release()
 
 
 def comparable(one: TensorInfo, other: TensorInfo) -> tuple[TensorInfo, TensorInfo] | None:
-    """Return two tensors of one shape and type so that their elements can be read one by one, None if they cannot.
+    """Return two tensors of one shape and type in a form that can be read element by element, None if there is none.
 
-    What is expanded in the same way on both sides is read without the repetitions.
+    Tensors that are expanded in the same way on both sides are returned without the repetitions.
     """
     readable = one.dtype.itemsize in _WIDTHS or one.dtype.paired
     return _stored_once(one, other) if readable and _is_stored(one) and _is_stored(other) else None
 
 
 def _is_stored(tensor: TensorInfo) -> bool:
-    """Whether the elements are in one storage; those of a sparse or quantised tensor are not."""
+    """Whether all elements lie in one storage; those of a sparse or quantised tensor do not."""
     return not tensor.elements or tensor.span[1] <= tensor.storage.nbytes
 
 

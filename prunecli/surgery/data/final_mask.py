@@ -1,4 +1,4 @@
-"""The mask that a parameter ends up with, made block by block from the mask in the file and a method's choice."""
+"""The final mask of a parameter, made block by block from the mask in the file and a method's choice."""
 
 import numpy as np
 
@@ -16,14 +16,14 @@ from prunecli.surgery.names.parameters import Parameter
 __all__ = ["Elements", "FinalMask", "check_scalable"]
 
 _MULTIPLIES = ("float64", "float32", "float16", "bfloat16")
-"""Types whose masks are multiplied in if they hold more than 0 and 1, and complex numbers of two of them."""
+"""Types in which masks with values other than 0 and 1 can be multiplied in, as can complex numbers of two of them."""
 
 
 class Elements:
     """A tensor's elements in logical, row-major order, read from the file in runs.
 
-    Row-major tensors, all but a few, are read where they lie. Others are gathered whole once and kept until
-    `release`: that costs memory of their own size, for one tensor at a time.
+    Row-major tensors (nearly all) are read in place. Others are gathered once and kept until `release`: that takes
+    memory of their own size, for one tensor at a time.
     """
 
     def __init__(self, source: ByteSource, tensor: TensorInfo) -> None:
@@ -32,9 +32,9 @@ class Elements:
         self._gathered = Once(self._gather)
 
     def read(self, start: int, count: int, buffer: Buffer) -> Unsigned:
-        """Return the raw elements `start .. start + count - 1`, shape `(count,)`, to be read only.
+        """Return the raw elements `start .. start + count - 1`, shape `(count,)`, read-only.
 
-        They lie in the buffer, unless they were gathered.
+        They are in the buffer, unless the tensor was gathered.
         """
         if self.tensor.view.row_major:
             return self._stored(self.tensor.view.start + start, count, buffer)
@@ -45,7 +45,7 @@ class Elements:
         return self._gathered.get()
 
     def release(self) -> None:
-        """Forget what was gathered."""
+        """Free the gathered elements."""
         self._gathered.release()
 
     def _stored(self, first: int, count: int, buffer: Buffer) -> Unsigned:
@@ -73,15 +73,15 @@ _everything = np.ones(BLOCK, dtype=np.bool_)
 
 
 def _all(count: int) -> Flags:
-    """Return so many true flags, to be read only."""
+    """Return `count` true flags, read-only."""
     return _everything[:count] if count <= BLOCK else np.ones(count, dtype=np.bool_)
 
 
 def check_scalable(parameter: Parameter) -> None:
-    """Refuse a mask that holds more than 0 and 1 and cannot be multiplied in.
+    """Refuse a mask that has values other than 0 and 1 and cannot be multiplied in.
 
     Raises:
-        UnsupportedError: it is of another type than the weight, or of one that is not multiplied here.
+        UnsupportedError: its type differs from the weight's, or cannot be multiplied here.
     """
     mask, weight = parameter.mask, parameter.weight
     if mask is not None and (mask.dtype != weight.dtype or (weight.dtype.half or weight.dtype.name) not in _MULTIPLIES):
@@ -92,10 +92,10 @@ def check_scalable(parameter: Parameter) -> None:
 
 
 class FinalMask:
-    """A parameter's mask after the prune: kept before (by its mask, or all), and not dropped now.
+    """A parameter's mask after the prune: it keeps what the file's mask kept (all without one) and is not dropped now.
 
-    Without a `choice` nothing is dropped: the mask as it stands in the file. The method that made the choice may have
-    to see values (`reads_values`) and whole groups of elements (`granule`).
+    Without a `choice` nothing is dropped: the mask is that of the file. The method that made the choice may need to
+    see values (`reads_values`) and whole groups of elements (`granule`).
     """
 
     def __init__(
@@ -126,13 +126,13 @@ class FinalMask:
 
     @property
     def old(self) -> Elements:
-        """The mask that the file has."""
+        """The elements of the mask in the file."""
         if self._old is None:
             raise ValueError(f"{self.parameter.name} has no mask in the file")
         return self._old
 
     def before(self, start: int, count: int, workspace: Workspace) -> Flags | None:
-        """Return what the file's mask keeps; None where there is no mask."""
+        """Return which elements the file's mask keeps; None without a mask."""
         if self._old is None:
             return None
         signed_zero = self._old.tensor.dtype.signed_zero
@@ -142,7 +142,7 @@ class FinalMask:
         return out
 
     def bounds(self, index: int) -> tuple[int, int]:
-        """Return where block `index` of the method begins and ends: at multiples of the granule."""
+        """Return where block `index` of the method begins and ends; both are multiples of the granule."""
         low, high = (-(-edge * BLOCK // self._granule) * self._granule for edge in (index, index + 1))
         return min(low, self.parameter.weight.elements), min(high, self.parameter.weight.elements)
 
@@ -161,7 +161,7 @@ class FinalMask:
         return Block(index, start, candidates, weight if self._reads_values else None), before
 
     def keep(self, start: int, out: Flags, workspace: Workspace) -> Flags | None:
-        """Write into `out` what is kept of the elements from `start`, a multiple of `BLOCK`, on.
+        """Write into `out` which elements are kept, beginning at `start`, a multiple of `BLOCK`.
 
         Returns what `before` returns for them.
         """
@@ -186,26 +186,26 @@ class FinalMask:
         return self.before(start, out.size, workspace)
 
     def _keep(self, choice: Choice, index: int, out: Flags, workspace: Workspace) -> Flags | None:
-        """Write into `out` what is kept of block `index` of the method; return what `before` returns for it."""
+        """Write into `out` which elements of the method's block `index` are kept; return what `before` returns."""
         block, before = self.block(index, workspace)
         choice.drop(block, out)
         np.greater(block.candidates, out, out=out)
         return before
 
     def whole(self) -> Flags:
-        """Return the mask of all elements, in logical order; made once, for tensors that are not row-major."""
+        """Return the mask of all elements in logical order, computed once; for tensors that are not row-major."""
         return self._whole.get() if self._held is None else self._held
 
     def hold(self) -> None:
-        """Make the mask of all elements now, and keep it whatever is released."""
+        """Compute the mask of all elements now, and keep it even after `release`."""
         self._held = self.whole()
 
     def whole_before(self) -> Flags | None:
-        """Return what the file's mask keeps of all elements, made once; None where there is no mask."""
+        """Return which of all elements the file's mask keeps, computed once; None without a mask."""
         return None if self._old is None else self._whole_before.get()
 
     def release(self) -> None:
-        """Forget what was made whole."""
+        """Free the masks of all elements."""
         for each in (self._whole, self._whole_before, self.weight, self._old):
             if each is not None:
                 each.release()

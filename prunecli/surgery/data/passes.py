@@ -1,8 +1,8 @@
-"""Contents for the bytes of tensors on their way from input to output: zero what is dropped, make masks, count.
+"""Contents that work on the bytes of tensors between input and output: zero dropped elements, make masks, count.
 
-A piece of a storage is seen in one of two ways. Nearly every tensor is row-major and alone in its bytes: its piece is
-cut at the blocks of the mask, and each block of the mask is made once, where it is needed. The others (transposed,
-channels_last, several views of one storage) are found element by element, with the whole mask in memory meanwhile.
+A piece of a storage is handled in one of two ways. Nearly every tensor is row-major and shares no bytes: its piece is
+cut at the blocks of the mask, and each block of the mask is computed once, where it is needed. The others (transposed,
+channels_last, several views of one storage) are handled element by element, with the whole mask in memory meanwhile.
 """
 
 import threading
@@ -39,12 +39,12 @@ __all__ = [
 ]
 
 Findings = list[tuple[str, Any]]
-"""What is found in a block of a parameter, with the name of the accumulator among its counts."""
+"""The results of a block of a parameter, each with the name of its accumulator in `ParameterCounts`."""
 
 
 @dataclass(frozen=True)
 class TensorPass:
-    """A tensor that is edited or counted in a pass, the final mask of its parameter, and what is to be found of that.
+    """A tensor that is edited or counted in a pass, the final mask of its parameter, and what to gather for that.
 
     With `box`, the tensor is only that part of the parameter.
     """
@@ -55,7 +55,7 @@ class TensorPass:
     box: Box | None = None
 
     def parts(self) -> "Sequence[TensorPass]":
-        """Return a pass for each part of a tensor that is stored in several, else this one."""
+        """Return a pass for each part of a tensor that is stored in parts, else only this one."""
         return [
             replace(
                 self,
@@ -66,7 +66,7 @@ class TensorPass:
         ] or [self]
 
     def elements(self, data: NDArray[np.uint8]) -> Unsigned:
-        """Return bytes as elements of the tensor; shares memory."""
+        """Return bytes as elements of the tensor, in the same memory."""
         dtype, swapped = self.tensor.dtype, self.tensor.storage.big_endian
         return unsigned(data, dtype.itemsize, big_endian=swapped, paired=dtype.paired)
 
@@ -85,10 +85,10 @@ class TensorPass:
         times: int = 1,
         window: Window | None = None,
     ) -> Findings:
-        """Return the zeros that the parameter has with the old mask and with the new one; overwrites `zero`.
+        """Return the numbers of zeros with the old mask and with the new one; overwrites `zero`.
 
-        `where` is the first of the elements, or the place of each, in the row-major order of the parameter, or of
-        the `window` of it seen as a matrix; each of them counts `times` times.
+        `where` is the index of the first element, or the index of each, in the row-major order of the parameter, or of
+        the `window` of the parameter as a matrix. Each element counts `times` times.
         """
         if before is not None:
             _or_not(zero, before)
@@ -104,30 +104,30 @@ class TensorPass:
         return found
 
     def sum_up(self, raw: Unsigned, first: int) -> Findings:
-        """Return the checksum of the parameter's elements from `first` on, as they come out."""
+        """Return the checksum of the parameter's final elements from `first` on."""
         if not self.counting.summed:
             return []
         return [("values", (first * raw.itemsize, crc32(raw.view(np.uint8).data), raw.nbytes))]
 
     def digest(self, keep: Flags, first: int) -> Findings:
-        """Return the leaves of the mask's digest for elements from `first`, a multiple of `BLOCK`, on."""
+        """Return the leaves of the mask's digest for the elements that begin at `first`, a multiple of `BLOCK`."""
         if not self.counting.masked:
             return []
         starts = range(0, keep.size, BLOCK)
         return [("mask", MaskDigest.look(first + start, keep[start : start + BLOCK])) for start in starts]
 
     def outcome(self, changed: bool, found: Findings) -> Outcome:
-        """Return what was found under the parameter's name."""
+        """Return the results under the parameter's name."""
         return Outcome(changed, [(self.mask.parameter.name, found)] if found else None)
 
 
 def _or_not(flags: Flags, others: Flags) -> None:
-    """Set `flags` where `others` are not, in place."""
+    """Set `flags` in place where `others` are false."""
     np.greater_equal(flags, others, out=flags)
 
 
 class _Blocks(ABC):
-    """The common part of contents that handle a row-major tensor block by block."""
+    """The base of contents that handle a row-major tensor block by block."""
 
     workspace = Workspace
     changes = True
@@ -147,11 +147,11 @@ class _Blocks(ABC):
 
     @abstractmethod
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
-        """Do what this content is for, and return what was found."""
+        """Carry out this content's edit of a block, and return the results."""
 
 
 class CountZeros(_Blocks):
-    """A weight that passes unchanged, its zeros counted."""
+    """A weight that is copied unchanged while its zeros are counted."""
 
     changes = False
 
@@ -160,7 +160,7 @@ class CountZeros(_Blocks):
 
 
 class ZeroDropped(_Blocks):
-    """A weight whose dropped elements become +0.0; a mask that holds more than 0 and 1 is multiplied in first."""
+    """A weight whose dropped elements become +0.0; a mask with values other than 0 and 1 is multiplied in first."""
 
     def __init__(self, job: TensorPass, *, binary: bool) -> None:
         super().__init__(job)
@@ -195,7 +195,7 @@ class Cleared:
 
 
 class UpdateMask(_Blocks):
-    """A mask in the file, zero from now on where the final mask drops; its weight is read beside it to be counted."""
+    """A mask in the file that becomes zero where the final mask drops; its weight is read alongside to be counted."""
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         clear_dropped(raw, keep)
@@ -203,7 +203,7 @@ class UpdateMask(_Blocks):
 
 
 class WriteMask(_Blocks):
-    """A new mask, in the type of its tensor."""
+    """A new mask with the type of its tensor."""
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         fill_mask(raw, keep, self.job.tensor.dtype.one)
@@ -211,7 +211,7 @@ class WriteMask(_Blocks):
 
 
 def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
-    """Count a row-major weight's zeros beside a block of its mask; another one is counted in its own storage."""
+    """Count a row-major weight's zeros along with a block of its mask; other weights are counted in their storage."""
     weight = job.mask.weight
     if not weight.tensor.view.row_major:
         return []
@@ -220,9 +220,9 @@ def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None
 
 
 class StridedRegion:
-    """A run of a storage with tensors that are not row-major, or not alone, handled element by element.
+    """A run of a storage whose tensors are not row-major or share bytes; they are handled element by element.
 
-    `origin` is where the run begins in the storage, in bytes, a multiple of every element size.
+    `origin` is the byte offset of the run in the storage, a multiple of every element size.
     """
 
     block = CHUNK
@@ -252,7 +252,7 @@ class StridedRegion:
         return Outcome(changed, found)
 
     def _note(self, done: int) -> None:
-        """Release what was made whole once all of the run is done."""
+        """Free the whole masks when the entire run is done."""
         with self._lock:
             self._left -= done
             if not self._left:
@@ -293,9 +293,9 @@ class StridedRegion:
 
 @dataclass(frozen=True, slots=True)
 class StridedSteps:
-    """What is done to a tensor in a strided region: multiply its mask in, count its zeros, clear what is dropped.
+    """What to do to a tensor in a strided region: multiply its mask in, count its zeros, clear dropped elements.
 
-    With `beside`, it is a row-major mask, and the zeros of its row-major weight are counted on the way.
+    With `beside`, the tensor is a row-major mask, and the zeros of its row-major weight are counted along with it.
     """
 
     scaled: bool = False

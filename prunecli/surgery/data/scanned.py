@@ -1,4 +1,4 @@
-"""Parameters looked at before anything is dropped, block by block: candidates counted, a method's scans fed."""
+"""Passes over parameters before anything is dropped, block by block: count candidates, and feed a method's scans."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ __all__ = ["BlockScan", "CandidateCount", "CandidateCounter", "MethodScan", "add
 
 @dataclass(frozen=True, slots=True)
 class CandidateCount:
-    """What is known of a parameter's mask, and if asked of its zeros, before anything is chosen.
+    """The number of a parameter's candidates (elements that can still be dropped), before anything is chosen.
 
-    `before[b]` of the candidates lie before block b; without it all elements are candidates. `binary` means that the
-    mask contains nothing but 0 and 1. `digest` is equal for equal candidates.
+    `before[b]` candidates lie before block b; without `before`, all elements are candidates. `binary` means that the
+    mask contains only 0 and 1. `digest` is equal for equal candidates.
     """
 
     candidates: int
@@ -35,19 +35,19 @@ class CandidateCount:
 
 
 class _Look(Protocol):
-    """A scan, as the pass sees it: of blocks by number."""
+    """A scan that a pass can feed with blocks by number."""
 
     def look(self, mask: FinalMask, index: int, workspace: Workspace) -> Any:
-        """Return what is found in a block, changing nothing."""
+        """Return the result of a block without changing the scan."""
 
     def add(self, found: Any) -> None:
-        """Add what was found in a block."""
+        """Add the result of a block."""
 
     def drain(self) -> Any:
-        """Return all that was added, and start anew; None if nothing was."""
+        """Return everything added so far and reset; None if nothing was added."""
 
     def merge(self, drained: Any) -> None:
-        """Add what was drained."""
+        """Add a drained result."""
 
 
 class CandidateCounter:
@@ -57,7 +57,7 @@ class CandidateCounter:
         self._blocks: dict[int, tuple[int, bool, bytes]] = {}
 
     def look(self, mask: FinalMask, index: int, workspace: Workspace) -> tuple[int, tuple[int, bool, bytes]]:
-        """Return the block's candidates, whether its mask has nothing but 0 and 1, and a hash of which they are."""
+        """Return the block's index, its number of candidates, whether its mask is binary, and a hash of candidates."""
         block, _ = mask.block(index, workspace)
         binary = True
         if mask.parameter.mask is not None:
@@ -71,7 +71,7 @@ class CandidateCounter:
         self._blocks[found[0]] = found[1]
 
     def drain(self) -> dict[int, tuple[int, bool, bytes]] | None:
-        """Return the blocks, and start anew."""
+        """Return the blocks and reset."""
         blocks, self._blocks = self._blocks, {}
         return blocks or None
 
@@ -81,7 +81,7 @@ class CandidateCounter:
 
     def count(self) -> CandidateCount:
         """Return the sum of all blocks."""
-        none = 0, True, b""  # a block that lies within a granule that began before it is empty
+        none = 0, True, b""  # a block inside a granule that began before the block is empty
         blocks = [self._blocks.get(index, none) for index in range(max(self._blocks, default=-1) + 1)]
         ends = np.cumsum([count for count, _, _ in blocks], dtype=np.int64).tolist()
         digest = hashlib.sha256(b"".join(leaf for _, _, leaf in blocks)).hexdigest()
@@ -89,20 +89,20 @@ class CandidateCounter:
 
 
 class MethodScan:
-    """A scan of a method."""
+    """A method's scan, fed with blocks of the final mask."""
 
     def __init__(self, scan: Scan) -> None:
         self._scan = scan
         self.add, self.drain, self.merge = scan.add, scan.drain, scan.merge
 
     def look(self, mask: FinalMask, index: int, workspace: Workspace) -> Any:
-        """Return what the method finds in a block."""
+        """Return the method's result of a block."""
         return self._scan.look(mask.block(index, workspace)[0])
 
 
 @dataclass(frozen=True, slots=True)
 class BlockScan:
-    """A scan of a parameter, and what it has to see: elements that are zero as pruned ones, values, whole groups."""
+    """A scan of a parameter, and what it needs: zero elements treated as pruned, values, whole groups."""
 
     parameter: Parameter
     scan: _Look
@@ -112,7 +112,7 @@ class BlockScan:
 
     @property
     def width(self) -> int:
-        """Bytes that are read of each element; 1 if none are, since a pass is as long as its bytes."""
+        """The number of bytes to read per element; 1 if none are read, since the length of a pass is in bytes."""
         mask = self.parameter.mask
         reads_weight = self.zeros_are_pruned or self.reads_values
         found = (self.parameter.weight.dtype.itemsize if reads_weight else 0) + (mask.dtype.itemsize if mask else 0)
@@ -120,7 +120,7 @@ class BlockScan:
 
 
 class _ScannedBlocks:
-    """A content that reads its blocks by itself, each whole, wherever they are stored, and fills nothing."""
+    """A content that reads its blocks itself, each as a whole, wherever they are stored, and writes nothing."""
 
     workspace = Workspace
 
@@ -138,14 +138,14 @@ class _ScannedBlocks:
         self._left = self.length
 
     def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
-        """Look at one block."""
+        """Scan one block."""
         index = start // self.block
         low, high = self._mask.bounds(index)
         found = self._scan.look(self._mask, index, workspace) if low < high else None
         return Outcome(False, (self, data.size, found))
 
     def add(self, size: int, found: Any) -> None:
-        """Add what was found in a block; after the last one, let go of what was gathered."""
+        """Add the result of a block; after the last block, free gathered tensors."""
         if found is not None:
             self._scan.add(found)
         self._left -= size
@@ -154,12 +154,12 @@ class _ScannedBlocks:
 
 
 def scan_pieces(scans: Sequence[BlockScan], checkpoint: Layout) -> list[Generated]:
-    """Return scans as pieces of a pass in which nothing is written; what it finds is for `add_found`."""
+    """Return scans as pieces of a pass that writes nothing; pass its results to `add_found`."""
     contents = [_ScannedBlocks(scan, checkpoint) for scan in scans]
     return [Generated(content.length, content) for content in contents]
 
 
 def add_found(found: tuple[_ScannedBlocks, int, Any]) -> None:
-    """Add what was found in a block to its scan."""
+    """Add the result of a block to its scan."""
     content, size, of_block = found
     content.add(size, of_block)

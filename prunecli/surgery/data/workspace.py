@@ -6,22 +6,22 @@ __all__ = ["Workspace"]
 
 
 class Workspace:
-    """A buffer for each thing that is needed of a block, so that none takes the place of another.
+    """A separate buffer for each array that a block needs, so that none overwrites another.
 
-    What a function returns in one of them is valid until the next call that is given the same workspace.
+    An array that a function returns in one of them is valid until the next call with the same workspace.
     """
 
     def __init__(self) -> None:
         self.weight = Buffer()
         self.mask = Buffer()
         self.before = Buffer()
-        """What the mask in the file keeps."""
+        """Which elements the mask in the file keeps."""
         self.candidates = Buffer()
         self.keep = Buffer()
-        """What the final mask keeps."""
+        """Which elements the final mask keeps."""
         self.block = Buffer()
-        """What the final mask keeps of a block of the method, where that is not one of the mask."""
+        """Which elements of a method's block the final mask keeps, where that block is not one of the mask's blocks."""
         self.zero = Buffer()
         """Which elements of the weight are zero."""
         self.room = Buffer()
-        """For a step of a calculation, within one function."""
+        """Intermediate results within one function."""

@@ -1,1 +1,1 @@
-"""Names: the parameters of a checkpoint, which of them a command takes, which of them are one."""
+"""Names: the parameters of a checkpoint, which of them a command selects, and which of them are tied."""

@@ -1,4 +1,4 @@
-"""Tensors that are selected and not in the state dict: they lie elsewhere in the file, or in no shard of a folder."""
+"""Checks for selected tensors that are not in the state dict: they lie elsewhere in the file, or in no shard."""
 
 from collections.abc import Mapping
 
@@ -12,13 +12,13 @@ __all__ = ["check_absent"]
 
 
 def check_absent(checkpoint: Layout, parameters: Mapping[str, Parameter], selection: Selection) -> None:
-    """Refuse to pass over a tensor that is named, or a pattern that matches nothing else.
+    """Refuse a selection that names an absent tensor, or has a pattern that matches only absent tensors.
 
-    Other patterns take what is there; a note says what is not.
+    Other patterns take the tensors that exist; a note reports the absent ones.
 
     Raises:
         DamagedError: such a tensor is selected.
-        UsageError: a pattern is not a regular expression, or the name of a tensor outside the state dict.
+        UsageError: a pattern is not a valid regular expression, or is the name of a tensor outside the state dict.
     """
     _check_outside(checkpoint, parameters, selection)
     if not checkpoint.absent:
@@ -43,5 +43,5 @@ def check_absent(checkpoint: Layout, parameters: Mapping[str, Parameter], select
 def _check_outside(checkpoint: Layout, parameters: Mapping[str, Parameter], selection: Selection) -> None:
     named = {pattern for pattern in selection.patterns if pattern not in parameters}
     for tensor in checkpoint.carried if named and hasattr(checkpoint, "wrapper") else ():
-        if tensor.name in named and ": " not in tensor.name:  # not a shard's that its index does not name
+        if tensor.name in named and ": " not in tensor.name:  # not a tensor of a shard that the index does not list
             raise UsageError(f"{show(tensor.name)} lies outside the state dict; {KEY} '' makes it a part of that")

@@ -1,4 +1,4 @@
-"""Whether a tensor holds nothing but 0 and 1, as masks do: a look at its values that ends with the first other one."""
+"""Whether a tensor contains only 0 and 1, as masks do; reading stops at the first other value."""
 
 import weakref
 from dataclasses import dataclass, field
@@ -14,26 +14,26 @@ from prunecli.formats.io.source import ByteSource
 __all__ = ["is_binary"]
 
 _LOOKS = 2
-"""How often, on the average, each byte of a source is looked at: a small file can name one stretch very often."""
+"""How often each byte of a source may be read, on average: in a small file, very many tensors can share one range."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """What was found in a source, and how many bytes may still be looked at."""
+    """The answers for a source, and how many bytes may still be read."""
 
     left: int
     answers: dict[object, bool] = field(default_factory=dict)
 
 
 _seen: dict[int, tuple["weakref.ref[ByteSource]", _Known]] = {}
-"""What was found, by the identity of the source: a command asks several times, and a mask may be large."""
+"""The answers by the identity of the source, kept because a command asks several times, and a mask may be large."""
 
 
 def is_binary(checkpoint: Layout, tensor: TensorInfo) -> bool:
     """Return whether all elements of a tensor are 0 or 1.
 
-    Booleans are, without a look. Of others a block is held at a time. Where too many tensors share their memory to look
-    at each, it is not known, and the answer is no.
+    Booleans are not read, since they always are. Other types are read one block at a time. If too many tensors share
+    memory to read each of them, the answer is False.
 
     Raises:
         DamagedError: the file ends early.
@@ -50,7 +50,7 @@ def is_binary(checkpoint: Layout, tensor: TensorInfo) -> bool:
 
 
 def _known(source: ByteSource) -> _Known:
-    """Return what was found in a source, until it is gone."""
+    """Return the answers for a source; they are kept as long as the source exists."""
     number = id(source)
     reference, known = _seen.get(number, (None, None))
     if known is None or reference is None or reference() is not source:

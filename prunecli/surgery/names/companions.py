@@ -1,4 +1,4 @@
-"""What goes with a parameter elsewhere in a checkpoint: averages of it (EMA, SWA), optimizer state, other copies."""
+"""Tensors that belong to a parameter elsewhere in a checkpoint: averages (EMA, SWA), optimizer state, other copies."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,25 +14,25 @@ _STATE = re.compile(r"(?P<optimizer>.*?\bstate)\.(?P<key>-?\d+)\.[^.]+")
 
 
 def outside_tensors(checkpoint: Layout) -> list[TensorInfo]:
-    """Return the tensors outside the state dict, and those in it that are there because a key forces it."""
+    """Return the tensors outside the state dict, and those that are part of it only because a key forces that."""
     return [*(tensor for tensor in checkpoint.tensors.values() if tensor.within), *checkpoint.carried]
 
 
 def wrapper_of(checkpoint: Layout) -> str:
-    """Return where the state dict lies in a file; a module in memory has no such place."""
+    """Return the path of the state dict in a file; it is empty for a module in memory."""
     return str(getattr(checkpoint, "wrapper", ""))
 
 
 def holds_values(tensor: TensorInfo) -> bool:
-    """Whether a tensor of optimizer state holds values of elements; counters and random states do not."""
+    """Whether a tensor of optimizer state contains one value per element; counters and random states do not."""
     return tensor.elements > 1 and tensor.dtype.kind not in ("int", "bool")
 
 
 def find_companions(parameters: Mapping[str, Parameter], checkpoint: Layout) -> dict[str, tuple[TensorInfo, ...]]:
-    """Return, by parameter, the other tensors of a checkpoint that are companions of it, in the order of the file.
+    """Return, by parameter, its companions among the other tensors of a checkpoint, in the order of the file.
 
-    Such a tensor has the parameter's shape, and its path ends in the parameter's name (with the name of a statistic
-    behind it, or not); or it is what an optimizer keeps of it: proven, or by its number, if all shapes agree.
+    A companion has the parameter's shape, and its path ends in the parameter's name (perhaps followed by the name of a
+    statistic). Or it is the parameter's optimizer state: proven, or matched by number if all shapes agree.
     """
     outside = outside_tensors(checkpoint)
     found: dict[str, dict[str, TensorInfo]] = {}  # by name, in order
@@ -70,7 +70,7 @@ def _named_in(tensor: TensorInfo, by_key: Mapping[str, Parameter]) -> Parameter 
 
 
 def _numbered(model: Sequence[Parameter], carried: Iterable[TensorInfo]) -> Iterator[tuple[Parameter, TensorInfo]]:
-    """Match optimizer state by number, if all shapes agree; ids of objects, as before torch 1.0, say nothing."""
+    """Match optimizer state by number, if all shapes agree; object ids, used before torch 1.0, cannot be matched."""
     optimizers: dict[str, dict[int, list[TensorInfo]]] = {}
     for tensor in carried:
         named = _STATE.fullmatch(tensor.name)

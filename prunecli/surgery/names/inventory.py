@@ -1,4 +1,4 @@
-"""Every tensor of a checkpoint with its role: those of the state dict, masks among them, and those beside it."""
+"""Every tensor of a checkpoint with its role: those of the state dict (including masks), and those outside it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ __all__ = ["InventoryEntry", "inventory", "matching", "state_of"]
 
 @dataclass(frozen=True, slots=True)
 class InventoryEntry:
-    """A tensor under its name in the file, and the name of the parameter that it is a part of, if it is one.
+    """A tensor under its name in the file, and the name of the parameter that it is a part of, if any.
 
-    A name in the state dict stands without the path to that, one beside it with its whole path.
+    A name in the state dict excludes the path to the state dict; a name outside it is the whole path.
     """
 
     name: str
@@ -35,7 +35,7 @@ class InventoryEntry:
 
 
 def state_of(parameter: Parameter) -> str:
-    """Return "dense" or "masked" for a parameter, "not prunable" if it cannot be, and its role for all else."""
+    """Return "dense", "masked" or "not prunable" for a parameter, and the role of any other tensor."""
     if parameter.role is not Role.PARAMETER:
         return parameter.role.value
     if parameter.unprunable_reason() is not None:
@@ -44,7 +44,7 @@ def state_of(parameter: Parameter) -> str:
 
 
 def inventory(checkpoint: Layout) -> list[InventoryEntry]:
-    """Return all tensors of a checkpoint, in the order of the file, those beside the state dict last."""
+    """Return all tensors of a checkpoint in the order of the file, those outside the state dict last."""
     found: dict[str, InventoryEntry] = {}
     for parameter in parameters_of(checkpoint).values():
         weight = parameter.weight
@@ -61,9 +61,9 @@ def inventory(checkpoint: Layout) -> list[InventoryEntry]:
 
 
 def matching(entries: Sequence[InventoryEntry], selection: Selection) -> list[InventoryEntry]:
-    """Return the tensors whose names a selection matches, whatever their roles.
+    """Return the tensors whose names a selection matches, with any role.
 
-    A name that a tensor has is that name; else it is a pattern, which takes at least `min_dim` dimensions.
+    Text that equals a tensor's name is that name; other text is a pattern for tensors of at least `min_dim` dimensions.
 
     Raises:
         UsageError: a pattern or an exclude matches nothing, or nothing is left.

@@ -1,4 +1,4 @@
-"""What of a checkpoint a report does not count, and what patterns matched and did not take, summed up by role."""
+"""Tensors that a report does not count, and tensors that patterns matched but did not take, summed up by role."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,16 +14,16 @@ from prunecli.surgery.roles.table import Role, roles_of
 __all__ = ["SHARDS", "WEIGHTS", "LeftOut", "PassedOver", "left_out", "masks_left", "passed_over", "roles_beside"]
 
 _WEIGHTS = frozenset({Role.PACKED, Role.QUANTISED, Role.OPAQUE})
-"""Roles of a state dict's tensors that hold weights, so that a broad pattern is about them even if it misses them."""
+"""Roles of a state dict's tensors that contain weights: a broad pattern is meant for them even if it misses them."""
 
 SHARDS = (".safetensors", ".bin", ".pt", ".pth")
-"""How a key ends that is the name of a shard, which no `--key` takes."""
+"""The suffixes of keys that are names of shards; `--key` does not accept those."""
 
 WEIGHTS = _WEIGHTS | {Role.AVERAGE, Role.OTHER}
-"""Roles that hold weights, wherever the tensors lie: of these a user should hear first."""
+"""Roles of tensors that contain weights, inside or outside the state dict: notes list these first."""
 
 _BESIDE = WEIGHTS | {Role.OPTIMIZER}
-"""Roles of tensors outside the state dict that are worth a word; counters, generators and settings are not."""
+"""Roles of tensors outside the state dict that notes mention; they do not mention counters, generators and settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """What patterns matched and did not take and what else holds weights, with the bytes of all tensors."""
+    """Tensors that patterns matched but did not take, others that contain weights, and the bytes of all tensors."""
 
     groups: tuple[LeftOut, ...] = ()
     bytes: int = 0
@@ -58,16 +58,16 @@ class _Item:
 
 
 def left_out(checkpoint: Layout, parameters: Mapping[str, Parameter], counted: Collection[str]) -> tuple[LeftOut, ...]:
-    """Return what `counted` parameters of a checkpoint are not, the largest first."""
+    """Return the tensors of a checkpoint that are not among the `counted` parameters, the largest groups first."""
     taken = {_place(parameters[name].weight) for name in counted}
     inside = [_Item(each.weight, each.role) for each in parameters.values() if each.name not in counted]
     return _summed_up([*inside, *_beside(checkpoint, taken)], taken)
 
 
 def passed_over(checkpoint: Layout, parameters: Mapping[str, Parameter], choices: Sequence[Selected]) -> PassedOver:
-    """Return what a user should hear of: nothing where all was named exactly.
+    """Return the passed-over tensors that a note should mention: none if every parameter was named exactly.
 
-    What an exclude matches was left out on purpose, and so was what has too few dimensions.
+    Tensors that an exclude matches, or that have too few dimensions, were left out on purpose and are not included.
     """
     if not any(choice.by_pattern for choice in choices):
         return PassedOver()
@@ -82,13 +82,13 @@ def passed_over(checkpoint: Layout, parameters: Mapping[str, Parameter], choices
 
 
 def masks_left(checkpoint: Layout, parameters: Mapping[str, Parameter], baked: Collection[str]) -> PassedOver:
-    """Return the masks that stay when others are baked: soft ones, those of no weight, those outside the state dict."""
+    """Return the masks that remain when others are baked: soft, without a weight, or outside the state dict."""
     groups = left_out(checkpoint, parameters, baked)
     return PassedOver(tuple(group for group in groups if group.role in (Role.MASK, Role.SOFT_MASK)))
 
 
 def _beside(checkpoint: Layout, taken: Collection[object]) -> Iterator[_Item]:
-    """Yield the tensors outside the state dict, but for other names of what was taken."""
+    """Yield the tensors outside the state dict, except those in the same memory as the taken ones."""
     carried = {tensor.name: tensor for tensor in checkpoint.carried}
     above = wrapper_of(checkpoint).split(".")
     for name, role in roles_beside(checkpoint).items():
@@ -97,14 +97,14 @@ def _beside(checkpoint: Layout, taken: Collection[object]) -> Iterator[_Item]:
 
 
 def roles_beside(checkpoint: Layout) -> dict[str, Role]:
-    """Return the roles of the tensors outside the state dict, by name: a parameter there is another network's."""
+    """Return the roles of the tensors outside the state dict, by name; a parameter there belongs to another network."""
     roles = roles_of({tensor.name: tensor for tensor in checkpoint.carried})
     return {name: Role.OTHER if role is Role.PARAMETER else role for name, role in roles.items()}
 
 
 def _key_of(name: str, above: Sequence[str]) -> str:
-    """Return the part of a path at which it leaves the path to the state dict."""
-    file, colon, _ = name.partition(": ")  # a shard that holds what its folder's index does not name
+    """Return the first part of a path that is not on the path to the state dict."""
+    file, colon, _ = name.partition(": ")  # a shard with tensors that its folder's index does not list
     if colon and file.endswith(SHARDS):
         return file
     parts = name.split(".")
@@ -115,7 +115,7 @@ def _key_of(name: str, above: Sequence[str]) -> str:
 
 
 def _place(tensor: TensorInfo) -> object:
-    """Return what tensors of the same memory have in common."""
+    """Return a key that is equal for tensors in the same memory."""
     return (tensor.storage.key, tensor.view.start, tensor.shape) if tensor.elements else tensor.name
 
 

@@ -1,4 +1,4 @@
-"""Which library's `from_pretrained` reads a checkpoint, by the configuration that lies beside the weights."""
+"""Which library's `from_pretrained` reads a checkpoint, according to the configuration next to the weights."""
 
 import json
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from prunecli.formats.io.locations import Location
 __all__ = ["loader_of"]
 
 _CONFIGS = ("adapter_config.json", "model_index.json", "config.json")
-"""The files that say it, the most particular first."""
+"""The configuration files that identify a library, the most specific first."""
 
 _LIMIT = 1 << 20
 _WEIGHTS = ("model", "pytorch_model", "adapter_model", "diffusion_pytorch_model")
-"""How the names of files begin that the libraries look for."""
+"""The prefixes of the file names that the libraries look for."""
 _SUFFIXES = (".safetensors", ".bin")
 
 
 def loader_of(checkpoint: Layout) -> str | None:
-    """Return "transformers", "diffusers" or "peft", None if no configuration of theirs lies beside the weights."""
+    """Return "transformers", "diffusers" or "peft", None without a configuration of theirs next to the weights."""
     for name, location in sorted(_configurations(checkpoint), key=lambda each: _CONFIGS.index(each[0])):
         found = _loader(name, location)
         if found is not None:
@@ -30,7 +30,7 @@ def loader_of(checkpoint: Layout) -> str | None:
 
 
 def _configurations(checkpoint: Layout) -> Iterator[tuple[str, Location]]:
-    """Yield the configurations in a folder, at any depth, or beside a file that is named as libraries name it."""
+    """Yield the configurations in a folder, at any depth, or next to a file with a name that the libraries use."""
     if checkpoint.is_folder:
         for each in checkpoint.passthrough:
             name = PurePosixPath(each.name).name

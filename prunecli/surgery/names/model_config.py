@@ -1,8 +1,9 @@
-"""The configuration beside a checkpoint (`config.json`), as far as it says which embeddings its library ties.
+"""The configuration next to a checkpoint (`config.json`), and whether it says that embeddings are tied.
 
-Measured with transformers 5.24, which ties by the top configuration's `tie_word_embeddings`, and those of models within
-by their own: it writes the value for all 390 classes that have one but for one. Older versions left out what was the
-default, which was to tie. Composed models disagree with themselves: 14 say true at the top and false below, and tie.
+Measured with transformers 5.24: it ties according to `tie_word_embeddings` of the top configuration, and inner models
+according to their own. It writes the value for all but one of the 390 classes that have one. Older versions left out
+the default, which was to tie. Composed models can contradict themselves: 14 say true at the top and false below, and
+do tie.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,20 +19,20 @@ __all__ = ["may_tie", "read_config", "vocabularies"]
 
 _NAME = "config.json"
 _LIMIT = 1 << 20
-"""Bytes; a configuration has a few thousand."""
+"""The largest configuration in bytes; a usual one has a few thousand."""
 
 _DEEPEST = 8
-"""Levels of configurations within each other; Qwen's talkers and thinkers have three."""
+"""The most levels of nested configurations; Qwen's talkers and thinkers have three."""
 
 _VOCABULARY = "vocab_size"
 _OTHER_VOCABULARIES = frozenset({"n_words", "n_vocab"})
-"""What XLM and Flaubert, and early ports of GPT, call it."""
+"""The names of the vocabulary size in XLM and Flaubert, and in early ports of GPT."""
 
 
 def read_config(checkpoint: Layout, component: str = "") -> Mapping[str, Any] | None:
-    """Return the configuration that lies beside a checkpoint's file, or in its folder; None if none can be read.
+    """Return the configuration next to a checkpoint's file, or in its folder; None if none can be read.
 
-    `component` is that of a checkpoint that has several: the folder below, with a slash.
+    `component` is the subfolder of one component, with a slash at the end, in a checkpoint of several components.
     """
     place = _place(checkpoint, component)
     if place is None:
@@ -53,18 +54,18 @@ def _place(checkpoint: Layout, component: str) -> Location | None:
 
 
 def vocabularies(config: Mapping[str, Any]) -> frozenset[int]:
-    """Return the sizes of all vocabularies that a configuration names, at the top or in one within."""
+    """Return the sizes of all vocabularies in a configuration and its nested ones."""
     return frozenset(size for each in _within(config) for size in _sizes(each))
 
 
 def may_tie(config: Mapping[str, Any]) -> bool:
-    """Whether the embeddings may be tied: some configuration says so, or none that has a vocabulary says otherwise."""
+    """Whether the embeddings may be tied: some configuration says so, or none with a vocabulary says otherwise."""
     settings = [each.get("tie_word_embeddings") for each in _within(config) if each is config or any(_sizes(each))]
     return True in settings or False not in settings
 
 
 def _within(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield a configuration, and those within it."""
+    """Yield a configuration and its nested ones."""
     todo = [(config, 0)]
     while todo:
         each, depth = todo.pop()

@@ -1,9 +1,9 @@
-"""Whose each tensor of an optimizer's state is: proven by the names in the file, or by order and shapes.
+"""Which parameter each tensor of an optimizer's state belongs to, proven by the names in the file, or order and shapes.
 
-Without names, an optimizer knows its parameters by number, in the order in which they were given to it. That is the
-order of the model's parameters, group by group; but torch's pruning moves a masked weight behind the other parameters
-of its module, in the file or in both. So an assignment counts as proven only if it is the only one that keeps the order
-of the modules and agrees with all shapes.
+Without names, an optimizer numbers its parameters in the order in which it was given them. That is the order of the
+model's parameters, group by group; but torch's pruning moves a masked weight behind the other parameters of its module,
+in the file or in both. So an assignment counts as proven only if it is the only one that keeps the order of the modules
+and agrees with all shapes.
 """
 
 from collections import Counter
@@ -18,16 +18,17 @@ from prunecli.surgery.roles.table import Role
 __all__ = ["OptimizerState", "optimizer_states", "trained"]
 
 _TRAINED = frozenset({Role.PARAMETER, Role.SETTING, Role.AUXILIARY})
-_VECTORS = ("_u", "_v", "base")  # of spectral norm, which estimates them; the magnitudes of weight norm are trained
+_VECTORS = ("_u", "_v", "base")  # estimated by spectral norm, not trained; the magnitudes of weight norm are trained
 
 _Shape = tuple[int, ...]
 
 
 @dataclass
 class OptimizerState:
-    """An optimizer's tensors by the name of the parameter that they are proven to be of.
+    """An optimizer's tensors, by the name of the parameter that they are proven to belong to.
 
-    `unknown` says why the others are nobody's, by parameters that they may be of; "" stands for any parameter.
+    `unknown` gives the reason why other tensors are not assigned, by the parameters that they may belong to; "" stands
+    for any parameter.
     """
 
     path: str
@@ -37,21 +38,21 @@ class OptimizerState:
 
 @dataclass
 class _MomentSlot:
-    """A parameter as its optimizer has it: where it stands, and its tensors."""
+    """A parameter as its optimizer records it: its position and its tensors."""
 
     moment: Moment
     tensors: list[TensorInfo] = field(default_factory=list)
 
     @property
     def shape(self) -> _Shape | None:
-        """The parameter's shape, if the tensors agree on one; statistics of a single number have none."""
+        """The parameter's shape, None if the tensors disagree; statistics that are a single number are ignored."""
         shapes = {tensor.shape for tensor in self.tensors}
         shapes = {shape for shape in shapes if shape} or shapes
         return next(iter(shapes)) if len(shapes) == 1 else None
 
 
 def trained(parameters: Iterable[Parameter]) -> list[Parameter]:
-    """Return the parameters that an optimizer may have; tied ones once, as `parameters()` of a module has them."""
+    """Return the parameters that an optimizer may have, tied ones once, as in a module's `parameters()`."""
     seen: dict[object, Parameter] = {}
     for parameter in parameters:
         weight = parameter.weight
@@ -65,10 +66,10 @@ def trained(parameters: Iterable[Parameter]) -> list[Parameter]:
 def optimizer_states(
     parameters: Mapping[str, Parameter], others: Iterable[TensorInfo], wrapper: str
 ) -> list[OptimizerState]:
-    """Find out whose the tensors of each optimizer are.
+    """Return the state of each optimizer, with its tensors assigned to parameters.
 
-    `others` are all tensors that are not parameters, `wrapper` is where the parameters lie in the file. Where another
-    network has tensors of a shape, order and shapes prove nothing for that shape.
+    `others` are all tensors that are not parameters; `wrapper` is the path of the parameters in the file. If another
+    network has tensors of some shape, order and shapes prove nothing for that shape.
     """
     tensors = list(others)
     elsewhere = {tensor.shape for tensor in tensors if not tensor.within and tensor.dtype.kind not in ("int", "bool")}
@@ -85,7 +86,7 @@ def optimizer_states(
 
 
 class _Scopes:
-    """Which parameters an optimizer may have: those in the nearest place around it where there are any."""
+    """The parameters that an optimizer may have: those under the same first path component, or else all of them."""
 
     def __init__(self, candidates: Sequence[Parameter], wrapper: str) -> None:
         self._below: dict[str, list[Parameter]] = {"": list(candidates)}
@@ -96,7 +97,7 @@ class _Scopes:
                 self._below.setdefault(first, []).append(parameter)
 
     def of(self, path: str) -> list[Parameter]:
-        """Return the parameters beside an optimizer, in the order of the file."""
+        """Return the parameters that the optimizer at a path may have, in the order of the file."""
         first, dot, _ = path.partition(".")
         return self._below[first] if dot and first in self._below else self._below[""]
 
@@ -133,7 +134,7 @@ def _assign_by_name(state: OptimizerState, slots: Sequence[_MomentSlot], candida
 def _assign_by_order(
     state: OptimizerState, slots: Sequence[_MomentSlot], candidates: Sequence[Parameter], elsewhere: Collection[_Shape]
 ) -> None:
-    """Assign shape by shape: those of one group keep their order, whatever happened within a module."""
+    """Assign shape by shape: parameters of one shape and group keep their order, whatever moved within a module."""
     groups: dict[_Shape, list[_MomentSlot]] = {}
     for slot in slots:
         shape = slot.shape
@@ -173,9 +174,9 @@ def _give(state: OptimizerState, slots: Sequence[_MomentSlot], parameters: Seque
 
 
 def _reordered(candidates: Sequence[Parameter]) -> Iterator[_Shape]:
-    """Yield the shapes of parameters that may have changed places with one of their shape in the same module.
+    """Yield the shapes of parameters that may have changed places with another of that shape in their module.
 
-    That is where one of them has a mask, or stands behind the bias, where torch's pruning leaves what it has baked.
+    They may have if one of them has a mask, or follows the bias, where torch's pruning leaves a baked weight.
     """
     modules: dict[tuple[str, _Shape], list[Parameter]] = {}
     for parameter in candidates:
@@ -190,7 +191,7 @@ def _reordered(candidates: Sequence[Parameter]) -> Iterator[_Shape]:
 def _assign_by_neighbours(
     state: OptimizerState, slots: Sequence[_MomentSlot], candidates: Sequence[Parameter], shapes: Collection[_Shape]
 ) -> None:
-    """Assign the slots of some shapes where only one way through all parameters keeps the order; else say why not."""
+    """Assign the slots of some shapes if only one assignment of all slots keeps the order; else record why not."""
     groups: dict[int | None, list[_MomentSlot]] = {}
     for slot in slots:
         groups.setdefault(slot.moment.group, []).append(slot)
@@ -213,7 +214,7 @@ def _assign_by_neighbours(
 
 
 def _embed(slots: Sequence[_MomentSlot], candidates: Sequence[Parameter]) -> list[Parameter] | None:
-    """Return the earliest parameter that each slot can be of, in order; None if there are not enough."""
+    """Return the earliest parameter for each slot that keeps the order; None if there are not enough parameters."""
     found: list[Parameter] = []
     ahead = iter(candidates)
     before = None

@@ -1,4 +1,4 @@
-"""The parameters of a checkpoint: its state dict's tensors, with weight and mask of a pruned one taken together."""
+"""The parameters of a checkpoint: the tensors of its state dict, where a weight and its mask are one parameter."""
 
 import re
 from collections import Counter
@@ -13,25 +13,25 @@ from prunecli.surgery.roles.table import Role, roles_of
 __all__ = ["DEEPEST", "Parameter", "canonical", "is_among_averages", "parameters_of"]
 
 _PREFIXES = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""Path components that wrappers of torch put in, wherever they stand."""
+"""Path components that torch's wrappers insert anywhere in a name."""
 
 _AVERAGE = re.compile(r"(?i)(.*_)?(ema|swa)(_.*)?")
-"""A component of a name below which averages lie; only if their originals are there, too: `ema` has other meanings."""
+"""A component of a name below which averages lie, if their originals exist, too: `ema` has other meanings."""
 
 _FLAT = "ema_"
-"""What mmcv (1.x) puts before a parameter's name with its dots as underscores: its averages are buffers at the top."""
+"""The prefix of averages in mmcv (1.x): top-level buffers, with underscores for the dots of the parameter's name."""
 
 DEEPEST = 128
-"""Components of a name that averages and other copies are looked for by: all ends of it, so more would take long."""
+"""The most components of a name to search averages and other copies for: every suffix of the name is tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A tensor of the state dict under its name, with its mask if it has one.
 
-    `weight` holds its values (under `name`, or under `name_orig`), `role` says what it is. `key` is the canonical name
-    that the random stream goes by. `average_of` names the parameter that this one is a running average of, under the
-    same state dict (`model_ema.fc.weight`). `leftovers` are tensors that go away with the mask.
+    `weight` contains its values (stored as `name` or `name_orig`); `role` says what it is. `key` is the canonical name,
+    from which the random stream is derived. `average_of` names the parameter of the same state dict that this one is a
+    running average of (`model_ema.fc.weight`). `leftovers` are tensors that are removed together with the mask.
     """
 
     name: str
@@ -49,17 +49,17 @@ class Parameter:
 
     @property
     def matches_globs(self) -> bool:
-        """Whether a pattern may select it: a parameter by its role, of a type whose elements can be zero."""
+        """Whether a pattern may select it: its role is parameter, and the elements of its type can be zero."""
         return self.role is Role.PARAMETER and self.weight.dtype.prunable
 
     @property
     def countable(self) -> bool:
-        """Whether its zeros can be counted: its elements can be read one by one, and those of its mask."""
+        """Whether its zeros can be counted: its elements, and those of its mask, can be read one by one."""
         weight, mask = self.weight, self.mask
         return weight.dtype.prunable and weight.view.nested and (mask is None or _is_plain(mask))
 
     def unprunable_reason(self) -> str | None:
-        """Say why single elements of it cannot be zeroed, None if they can."""
+        """The reason why single elements of it cannot be zeroed, None if they can."""
         if self.role is Role.PACKED:
             return "it is a packed weight, whose elements are codes or hold several numbers each: 0 is not zero there"
         if not self.weight.dtype.prunable:
@@ -79,7 +79,7 @@ def _is_plain(mask: TensorInfo) -> bool:
 
 
 def canonical(name: str) -> str:
-    """Strip what wrappers add to a parameter's name: a leading `module.` and `_orig_mod.`, `_fsdp_...` anywhere."""
+    """Return a name without what wrappers add: a leading `module.`, and `_orig_mod.` and `_fsdp_...` anywhere."""
     parts = [part for part in name.split(".") if part not in _PREFIXES]
     while len(parts) > 1 and parts[0] == "module":
         parts = parts[1:]
@@ -87,7 +87,7 @@ def canonical(name: str) -> str:
 
 
 def is_among_averages(name: str) -> bool:
-    """Whether a name, or a pattern for names, goes through a component that averages usually lie below."""
+    """Whether a name, or a pattern for names, contains a component below which averages usually lie."""
     return _place_of_average(name.split(".")) is not None or name.startswith(_FLAT)
 
 
@@ -98,9 +98,9 @@ def _place_of_average(parts: list[str]) -> int | None:
 def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
     """Return the tensors of the state dict by the names of their parameters, in the order of the file.
 
-    A weight and its mask (`mask_layouts`) are one parameter. Each component of a folder of components is looked at by
-    itself, under the names that it has there. Where only names and shapes say that something is a mask, its values are
-    looked at.
+    A weight and its mask (`mask_layouts`) are one parameter. Each component of a folder of components is examined
+    separately, under the names within that component. If only names and shapes suggest that a tensor is a mask, its
+    values are read.
 
     Raises:
         DamagedError: the file ends early.
@@ -121,7 +121,7 @@ def parameters_of(checkpoint: Layout) -> dict[str, Parameter]:
 
 
 def _within(parameter: Parameter, prefix: str, tensors: Mapping[str, TensorInfo]) -> Parameter:
-    """Return a parameter of a component by the names that it has in the whole."""
+    """Return a component's parameter with the names that it has in the whole checkpoint."""
     return replace(
         parameter,
         name=prefix + parameter.name,
@@ -156,7 +156,7 @@ def _parameters(checkpoint: Layout, tensors: Mapping[str, TensorInfo]) -> dict[s
 
 
 def _masked(checkpoint: Layout, tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, MaskedWeight], set[str]]:
-    """Return the weights that have masks, and the names of masks that hold more than 0 and 1 and may be anything."""
+    """Return the weights that have masks, and the names of uncertain masks that have values other than 0 and 1."""
     masked = masked_weights(tensors, hooked=_has_code(checkpoint))
     doubtful = [(name, each.mask) for name, each in masked.items() if not each.certain]
     soft = {name: mask.name for name, mask in doubtful if not is_binary(checkpoint, mask)}
@@ -164,19 +164,19 @@ def _masked(checkpoint: Layout, tensors: Mapping[str, TensorInfo]) -> tuple[dict
 
 
 def _has_code(checkpoint: Layout) -> bool:
-    """Whether a checkpoint is a module or a program, whose code applies the masks that it was written with."""
+    """Whether a checkpoint is a module or a program: its own code applies the masks that it was saved with."""
     return checkpoint.format == "module" or bool(checkpoint.no_masks_because and "folder" not in checkpoint.format)
 
 
 def _keys(names: list[str]) -> Mapping[str, str]:
-    """Choose the canonical names, but keep those apart that would collide."""
+    """Return the canonical name of each name; names whose canonical names would collide stay distinct."""
     keys = {name: canonical(name) for name in names}
     count = Counter(keys.values())
     return {name: key if count[key] == 1 else name for name, key in keys.items()}
 
 
 def _averages(weights: Mapping[str, TensorInfo]) -> dict[str, str]:
-    """Find the averages in a state dict, and what they are averages of; names below them may have lost their dots."""
+    """Return the averages in a state dict, with their originals; the names of averages may have lost their dots."""
     rests: dict[str, str] = {}
     for name in weights:
         parts = name.split(".")
@@ -192,7 +192,7 @@ def _averages(weights: Mapping[str, TensorInfo]) -> dict[str, str]:
 
 
 def _nested(weights: Mapping[str, TensorInfo], rests: Mapping[str, str]) -> dict[str, str]:
-    """Find what averages below a component are averages of, by what follows that."""
+    """Return the originals of averages below a component, matched by the rest of the name after that component."""
     if not rests:
         return {}
     wanted = set(rests.values())

@@ -17,14 +17,14 @@ from prunecli.terms import EXCLUDE, LISTING, PARAM, SUBJECT
 __all__ = ["LONGEST", "Selected", "Selection", "choose", "matcher", "select"]
 
 LONGEST = 1000
-"""Characters of a name that a list of parameters shows."""
+"""The most characters of a name in a list of parameters."""
 
 _REGEX = "re:"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the user asked for: patterns to take, patterns to leave out, and the fewest dimensions patterns take."""
+    """The user's selection: patterns to take, patterns to exclude, and the fewest dimensions that patterns match."""
 
     patterns: Sequence[str]
     excludes: Sequence[str] = ()
@@ -33,10 +33,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What a selection takes, in the order of the file, and the names that it left out.
+    """The parameters that a selection takes, in the order of the file, and the names that it leaves out.
 
-    `passed` are names that a pattern matched and that patterns do not take, whatever their number of dimensions;
-    `excluded` those that an exclude matched. `by_pattern` means that a pattern was not an exact name.
+    `passed` are names that a pattern matched, but that patterns do not take, regardless of their number of dimensions;
+    `excluded` are names that an exclude matched. `by_pattern` means that at least one pattern was not an exact name.
     """
 
     taken: Sequence[Parameter]
@@ -55,10 +55,10 @@ def select(parameters: Mapping[str, Parameter], selection: Selection) -> list[Pa
 
 
 def choose(parameters: Mapping[str, Parameter], selection: Selection) -> Selected:
-    """Return what a selection takes, and what it leaves out.
+    """Return the parameters that a selection takes, and those that it leaves out.
 
-    An exact name takes any parameter whose elements can be zeroed; a glob (`*` crosses dots) or `re:REGEX` (matched
-    in full) takes parameters by their role, of at least `min_dim` dimensions.
+    An exact name takes any parameter whose elements can be zeroed. A glob (`*` crosses dots) or `re:REGEX` (matched
+    in full) takes only tensors whose role is parameter and that have at least `min_dim` dimensions.
 
     Raises:
         UsageError: a pattern matches nothing, or a named parameter cannot be pruned, or nothing is left.
@@ -88,7 +88,7 @@ def choose(parameters: Mapping[str, Parameter], selection: Selection) -> Selecte
 
 
 class _Names:
-    """The names of a checkpoint, and what else they are called by; lists of 90,000 of them are looked up here."""
+    """The names of a checkpoint, indexed by their other forms, since lists of 90,000 names are looked up here."""
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
         self.parameters = parameters
@@ -108,7 +108,7 @@ class _Names:
 
     @functools.cached_property
     def _by_look(self) -> dict[str, list[str]]:
-        """Names that `prunecli params` does not print as they are, by what it prints."""
+        """The names that `prunecli params` prints in another form, by that form."""
         found: dict[str, list[str]] = {}
         for name in self.parameters:
             look = show(name, LONGEST) or "''"
@@ -117,10 +117,10 @@ class _Names:
         return found
 
     def exact(self, pattern: str) -> str | None:
-        """Resolve a name as it stands, as it is shown, as the file's `_orig` tensor, or with other wrapper prefixes.
+        """Return the name that equals a pattern: as is, as shown, as stored (`_orig`), or with other wrapper prefixes.
 
         Raises:
-            UsageError: several names are shown like this.
+            UsageError: several names are shown in this form.
         """
         alike = self._by_look.get(pattern, []) if "\\" in pattern or "…" in pattern or pattern == "''" else []
         if pattern in self.parameters:
@@ -152,7 +152,7 @@ def _named(parameter: Parameter) -> str:
 
 
 def _take(names: _Names, pattern: str, min_dim: int) -> tuple[set[str], set[str]]:
-    """Return which parameters a pattern takes, and which it matches without taking them, whatever their dimensions.
+    """Return the parameters that a pattern takes, and those that it matches but does not take, with any dimensions.
 
     Raises:
         UsageError: it takes none.
@@ -175,7 +175,7 @@ def _take(names: _Names, pattern: str, min_dim: int) -> tuple[set[str], set[str]
 
 
 def _why_none(passed: Sequence[Parameter], flat: int, min_dim: int) -> str:
-    """Say why a pattern takes nothing of what it matches: the roles of that, or its dimensions."""
+    """Return the reason why a pattern takes none of the tensors that it matches: their roles or dimensions."""
     if not passed:
         return f"none of {min_dim} dimensions or more; ask for fewer dimensions, or name a tensor exactly"
     roles = Counter(each.role for each in passed if each.role is not Role.PARAMETER)
@@ -189,7 +189,7 @@ def _why_none(passed: Sequence[Parameter], flat: int, min_dim: int) -> str:
 
 
 def _is_meant(parameter: Parameter, pattern: str) -> bool:
-    """Whether a pattern that matches a parameter takes it: an average only where the pattern says that it wants one."""
+    """Whether a pattern takes a parameter that it matches: an average only if the pattern asks for averages."""
     return parameter.matches_globs or (parameter.role is Role.AVERAGE and is_among_averages(pattern))
 
 

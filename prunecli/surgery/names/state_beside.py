@@ -1,7 +1,7 @@
-"""Files of optimizer state beside a checkpoint, which hold what a prune of the checkpoint does not touch.
+"""Files of optimizer state next to a checkpoint, which a prune of the checkpoint does not change.
 
-Trainer of transformers 5.24 writes `optimizer.pt`, accelerate 1.15 `optimizer.bin` and `optimizer_1.bin` or folders
-`optimizer_0`, DeepSpeed 0.19 a `*_optim_states.pt` for each rank.
+The Trainer of transformers 5.24 writes `optimizer.pt`; accelerate 1.15 writes `optimizer.bin` and `optimizer_1.bin`, or
+folders `optimizer_0`; DeepSpeed 0.19 writes one `*_optim_states.pt` per rank.
 """
 
 import re
@@ -15,11 +15,11 @@ __all__ = ["state_beside"]
 
 _STATE = re.compile(r"(.*_optim_states|optimizer)\.pt|optimizer(_\d+)?\.bin|optimizer_\d+")
 _MOST = 10_000
-"""Entries of a folder that are looked at."""
+"""The most entries of a folder to check."""
 
 
 def state_beside(opened: AnyCheckpoint) -> list[str]:
-    """Return the names of files beside a checkpoint that hold optimizer state by their names, in order."""
+    """Return the files next to a checkpoint that contain optimizer state, judged by their names, in order."""
     names: Iterable[str] = ()
     if opened.is_folder:
         names = [each.name.partition("/")[0] for each in opened.passthrough]

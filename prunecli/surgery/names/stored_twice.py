@@ -1,9 +1,9 @@
-"""Embeddings that a model ties, and a checkpoint stores twice: one matrix under two names, to be pruned as one.
+"""Embeddings that a model ties but a checkpoint stores twice: one matrix under two names, to be pruned as one.
 
-Libraries tie the output embedding to the input embedding only if both are equal: two masks would part them. Trainers
-store both, and so does whoever clones what shares memory for a safetensors file. Which tensors these are follows from
-their bytes and the model's configuration, not from their names. Other equal tensors are left apart: experts may be
-copies of each other on purpose.
+Libraries tie the output embedding to the input embedding only if both are equal; different masks would untie them.
+Trainers store both, and so do programs that clone shared tensors for a safetensors file. These tensors are recognised
+by their bytes and the model's configuration, not by their names. Other equal tensors are pruned separately: experts
+may be copies of each other on purpose.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,19 +19,19 @@ from prunecli.surgery.names.parameters import Parameter
 __all__ = ["StoredTwice", "find_stored_twice"]
 
 StoredTwice = Mapping[str, tuple[str, ...]]
-"""For each parameter that is stored more than once, the names of its equals."""
+"""For each parameter that is stored more than once, the names of its equal copies."""
 
 _HEAD = 4096
 _MOST = 8
-"""T5 and its like store one matrix four times; more equals are matrices that hold nothing yet."""
+"""The most equal copies: T5 and similar models store one matrix four times. Larger groups are not filled yet."""
 
 
 def find_stored_twice(checkpoint: Layout, parameters: Mapping[str, Parameter]) -> StoredTwice:
-    """Return, for each embedding that is stored more than once, the names of its equals.
+    """Return, for each embedding that is stored more than once, the names of its equal copies.
 
-    Equal are a few of one shape and type, with as many rows as the configuration's vocabulary and the same bytes,
-    unless the configuration says that they are not tied; BERT ties the biases of its output, too. Only such candidates
-    are read, and no further than they begin alike.
+    Copies have one shape and type, as many rows as the configuration's vocabulary, and the same bytes; they are few,
+    and the configuration does not say that they are untied. BERT also ties the biases of its output. Only tensors
+    that meet the conditions on shape and type are read, and read in full only if their beginnings are equal.
     """
     found: dict[str, tuple[str, ...]] = {}
     for component, group in _by_component(parameters.values()).items():
@@ -48,7 +48,7 @@ def find_stored_twice(checkpoint: Layout, parameters: Mapping[str, Parameter]) -
 
 
 def _by_component(parameters: Iterable[Parameter]) -> dict[str, list[Parameter]]:
-    """Return what could be an embedding or its bias, by the component of the checkpoint; most have no components."""
+    """Return the parameters that may be embeddings or their biases, by component; most checkpoints have only one."""
     found: dict[str, list[Parameter]] = {}
     for each in parameters:
         weight = each.weight
@@ -58,7 +58,7 @@ def _by_component(parameters: Iterable[Parameter]) -> dict[str, list[Parameter]]
 
 
 def _alike(group: Sequence[Parameter], rows: frozenset[int]) -> list[list[Parameter]]:
-    """Return those with as many rows as a vocabulary has, by shape and type, where several storages hold them."""
+    """Return parameters with as many rows as a vocabulary, grouped by shape and type, if in several storages."""
     alike: dict[object, list[Parameter]] = {}
     for each in group:
         if each.weight.shape[0] in rows:
@@ -67,7 +67,7 @@ def _alike(group: Sequence[Parameter], rows: frozenset[int]) -> list[list[Parame
 
 
 def _sorted_out(source: ByteSource, group: Sequence[Parameter]) -> Iterator[list[Parameter]]:
-    """Part parameters of one shape and type by their bytes: those that begin alike are compared, and no others."""
+    """Yield groups of parameters with equal bytes; only those with equal beginnings are compared in full."""
     by_head: dict[bytes, list[list[Parameter]]] = {}
     for each in group:
         start, stop = each.weight.span

@@ -1,4 +1,4 @@
-"""The names and words that a user probably meant, for "did you mean"."""
+"""Suggestions for mistyped names and words ("did you mean")."""
 
 import difflib
 import heapq
@@ -13,14 +13,14 @@ _PART = re.compile(r"\d+|[^\W\d_]+")
 """A part of a name: letters or digits in a row. Separators are ignored, as they are often mistyped."""
 
 _SHORTLIST = 40
-"""How many names are compared letter by letter."""
+"""The most names to compare letter by letter."""
 
 _MOST_PARTS = 20_000
-"""With more different parts than this, a mistyped one is compared only with those of similar length and beginning."""
+"""With more distinct parts than this, a mistyped part is compared only with parts of similar length and beginning."""
 
 _ALIKE = 0.65
 _LONGEST = 400
-"""Characters of a name that count."""
+"""The number of characters of a name that are compared."""
 
 _SHOWN = 3
 
@@ -37,7 +37,7 @@ def nearest_words(word: str, known: Sequence[str], most: int) -> list[str]:
 
 
 def suggested_names(pattern: str, names: Sequence[str]) -> str:
-    """Return the names most like a pattern that matches nothing, for a message; the first names if none is like it."""
+    """Return, for a message, the names most like a pattern that matches nothing; the first names if none is similar."""
     near = nearest_names(pattern.removeprefix("re:"), names, _SHOWN) or names[:_SHOWN]
     return ", ".join(show(name, 80) for name in near)
 
@@ -45,8 +45,8 @@ def suggested_names(pattern: str, names: Sequence[str]) -> str:
 def nearest_names(wanted: str, names: Sequence[str], most: int) -> list[str]:
     """Return the names most like a mistyped one, or like a pattern that matches nothing; the likeliest first.
 
-    Names are compared by their parts, which takes a moment for 90,000 of them. A wrong letter in a part, another
-    separator, a missing or an additional part cost a little each. Names without a common part are never returned.
+    Names are compared part by part, which is fast even for 90,000 names. A wrong letter in a part, another separator,
+    and a missing or additional part reduce the likeness a little. Names without a common part are never returned.
 
     >>> nearest_names("encoder/layer/0/wieght", ["encoder.layer.0.weight", "encoder.layer.1.weight", "head.bias"], 1)
     ['encoder.layer.0.weight']
@@ -92,7 +92,7 @@ def _similar(part: str, known: set[str]) -> list[str]:
 
 
 def _score(found: Sequence[str], weights: dict[str, float], wanted: int) -> float:
-    """Sum up the weights of the wanted parts; numbers alone do not count, and a part more or less costs little."""
+    """Return the sum of the wanted parts' weights; numbers alone do not count, and an extra part costs little."""
     total = sum(weights.get(part, 0.0) for part in dict.fromkeys(found))
     words = any(part in weights for part in found if not part.isdigit())
     return total - 0.05 * abs(len(found) - wanted) if words or not any(not part.isdigit() for part in weights) else 0.0

@@ -1,4 +1,4 @@
-"""Parameters that share memory: edited together, or not at all."""
+"""Parameters that share memory: they are edited together, or not at all."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,10 +13,10 @@ __all__ = ["check_baked_masks", "check_shared_masks", "find_ties"]
 
 
 _CROWD = 1000
-"""Tensors in one stretch of memory. Each pair of them is compared, and a small file can name one tensor very often."""
+"""The most tensors that may share a range of memory: each pair is compared, and a small file can list very many."""
 
 _Entry = tuple[str, TensorInfo, Parameter | None]
-"""A tensor by its name, and the parameter that it is the weight of; None outside the state dict."""
+"""A name, its tensor, and the parameter to find neighbours for; None if the tensor can only be a neighbour."""
 
 
 def find_ties(
@@ -28,13 +28,13 @@ def find_ties(
     *,
     untie: bool = False,
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return, for each selected parameter, the name of its stream and the parameters that share its elements.
+    """Return, for each selected parameter, the name of its random stream and the parameters that share its elements.
 
-    Its equals among those that are `stored_twice` are partners as well. With `untie`, only those that are selected too
-    are; `remedy` is what messages offer for the others.
+    Equal copies in `stored_twice` count as sharing; with `untie`, only selected copies do. `remedy` is what error
+    messages suggest for copies that are not selected.
 
     Raises:
-        UsageError: a tensor that is not selected would change along, or overlaps without being equal.
+        UsageError: a tensor that is not selected would change too, or overlaps without being equal.
         UnsupportedError: too many tensors share memory to compare them all.
     """
     everything: list[_Entry] = [(each.name, each.weight, each) for each in parameters.values()]
@@ -67,7 +67,7 @@ def _stored_twice_of(
     *,
     untie: bool,
 ) -> list[Parameter]:
-    """Return the selected parameters that are stored as equals of this one, for the model to tie."""
+    """Return the selected parameters that are equal copies of this one, which the model ties."""
     names = stored_twice.get(parameter.name, ())
     apart = next((name for name in names if name not in chosen), None)
     if apart is not None and not untie:
@@ -79,7 +79,7 @@ def _stored_twice_of(
 
 
 def _neighbours(entries: Sequence[_Entry]) -> dict[str, list[_Entry]]:
-    """Return, for every parameter, the tensors whose bytes reach into a common stretch of its storage, itself too."""
+    """Return, for every parameter, the tensors whose bytes lie in the same range of its storage, including its own."""
     found: dict[str, list[_Entry]] = {}
     group: list[_Entry] = []
     place, reach = "", 0
@@ -104,7 +104,7 @@ def _near(neighbours: Mapping[str, list[_Entry]], name: str, checkpoint: Layout)
 
 
 def _share(one: TensorInfo, other: TensorInfo) -> bool:
-    """Whether two tensors of one storage share memory; elements of two widths do where their ranges meet."""
+    """Whether two tensors of one storage share memory; with different element sizes, whether their ranges overlap."""
     if one.dtype.itemsize == other.dtype.itemsize:
         return overlap(one.view, other.view)
     low, high = max(one.span[0], other.span[0]), min(one.span[1], other.span[1])
@@ -131,7 +131,7 @@ def check_shared_masks(
     parameters: Mapping[str, Parameter],
     ties: Mapping[str, tuple[str, tuple[str, ...]]],
 ) -> None:
-    """Refuse to edit a mask that holds for something else, too, or is something else as well."""
+    """Refuse to edit a mask whose memory is also that of another mask or tensor."""
     everything: list[_Entry] = [(each.name, each.mask, each) for each in parameters.values() if each.mask]
     everything += [(each.weight.name, each.weight, None) for each in parameters.values()]
     everything += [(tensor.name, tensor, None) for tensor in checkpoint.carried]
@@ -152,7 +152,7 @@ def check_baked_masks(
     parameters: Mapping[str, Parameter],
     ties: Mapping[str, tuple[str, tuple[str, ...]]],
 ) -> None:
-    """Refuse to zero a weight that is the mask of something else as well, and stays that."""
+    """Refuse to zero a weight whose memory is also the mask of a parameter that is not baked."""
     everything: list[_Entry] = [(name, parameters[name].weight, parameters[name]) for name in ties]
     everything += [(each.name, each.mask, None) for each in parameters.values() if each.mask and each.name not in ties]
     neighbours = _neighbours(everything)

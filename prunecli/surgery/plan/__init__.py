@@ -1,1 +1,1 @@
-"""What is to be done, described before it is done: request, recipe, plan."""
+"""Descriptions of what to do: request, recipe, plan."""

@@ -1,4 +1,4 @@
-"""Prunes that prune nothing: refused where there is nothing to prune, and said where no element was asked for."""
+"""Prunes that drop nothing: an error if no selected tensor has elements, a note if the amount is zero elements."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from prunecli.surgery.names.parameters import Parameter
 __all__ = ["check_elements", "nothing_notes"]
 
 _PLACEHOLDER = (0,)
-"""The shape that DeepSpeed (0.19) gives the weights in the model files of stage 3."""
+"""The shape of the weights in the model files of DeepSpeed (0.19), stage 3."""
 
 _ZERO_3 = "DeepSpeed's stage 3 keeps them in its *_optim_states.pt; put them together with its zero_to_fp32 first"
 
@@ -29,9 +29,9 @@ def check_elements(checkpoint: Layout, selected: Sequence[Parameter]) -> None:
 
 
 def nothing_notes(selected: Sequence[Parameter], *, pruned: int | None) -> Iterator[str]:
-    """Yield what is to be said of selected tensors without elements, and of a prune that drops nothing.
+    """Yield notes on selected tensors without elements, and on a prune that drops nothing.
 
-    `pruned` is how many elements are dropped, None if none were to be drawn.
+    `pruned` is the number of dropped elements, None if the command does not draw any.
     """
     empty = [each for each in selected if not each.weight.elements]
     if empty:

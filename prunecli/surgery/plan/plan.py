@@ -1,6 +1,6 @@
-"""A prune described before it is done: which parameters, how many elements of each, from which streams.
+"""The plan of a prune: which parameters, how many elements of each, and from which random streams.
 
-A plan is checked whole before the first byte is written, and `--dry-run` prints it.
+The whole plan is checked before the first byte is written; `--dry-run` prints it.
 """
 
 import secrets
@@ -40,14 +40,14 @@ __all__ = [
 Command = Literal["apply", "remove", "report"]
 
 SEEDS = 1 << 32
-"""Drawn seeds stay this small so that they can be read out and typed in."""
+"""The limit of drawn seeds: small enough to be read out and typed in."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedParameter:
-    """A parameter to work on. `target` is what a method sees of it; all of a tied group have one key.
+    """A parameter to work on. `target` is its description for the method; all members of a tied group have one key.
 
-    `binary` means that its mask contains nothing but 0 and 1. Without a `choice`, nothing more is dropped.
+    `binary` means that its mask contains only 0 and 1. Without a `choice`, nothing more is dropped.
     """
 
     parameter: Parameter
@@ -60,20 +60,20 @@ class PlannedParameter:
 
     @property
     def key(self) -> str:
-        """The canonical name, shared by all of a tied group."""
+        """The canonical name, the same for all members of a tied group."""
         return self.target.key
 
     @property
     def pruned_now(self) -> int:
-        """Elements that this run drops."""
+        """The number of elements that this run drops."""
         return self.choice.pruned if self.choice else 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that will be done. `bake` tells that masks are multiplied in and vanish.
+    """Everything that a run will do. With `bake`, masks are multiplied into the weights and removed.
 
-    `expected` are digests that the final masks must have, by parameter: those of a report that is replayed.
+    `expected` maps parameters to the digests that their final masks must have, taken from the report to reproduce.
     """
 
     command: Command
@@ -86,19 +86,19 @@ class Plan:
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Entries for the container's metadata: the stamp."""
     passed: PassedOver = field(default_factory=PassedOver)
-    """What patterns matched and did not take, and what else holds weights."""
+    """Tensors that patterns matched but did not take, and others that contain weights."""
     key: str | None = None
-    """Where the user said that the state dict lies."""
+    """The path of the state dict as the user gave it."""
     state: Mapping[str, Sequence[TensorInfo]] = field(default_factory=dict)
-    """Optimizer state, by the planned parameters whose dropped elements are zeroed in it, too."""
+    """Optimizer state in which dropped elements are zeroed too, by the planned parameter."""
 
     @property
     def seed(self) -> int | None:
-        """The seed of the masks that are drawn."""
+        """The seed from which masks are drawn."""
         return self.prune.seed if self.prune else None
 
     def counted(self, parameter: Parameter) -> bool:
-        """Whether the report says how many zeros a parameter has."""
+        """Whether the report contains a parameter's number of zeros."""
         return self.command == "report" or parameter.matches_globs or parameter.name in self.planned
 
 
@@ -108,13 +108,13 @@ def plan_prune(checkpoint: Layout, prune: PruneRequest, scanner: Scanner = THIS_
     Raises:
         UsageError: nothing is selected, or nothing that has elements, the amount is more than is left, or a tie needs a
             decision.
-        UnsupportedError: two tied parameters carry different masks, or the container has no place for masks.
+        UnsupportedError: two tied parameters have different masks, or the container has no place for masks.
     """
     return carry_out_steps(checkpoint, _prune_steps(checkpoint, prune), scanner)
 
 
 def _prune_steps(checkpoint: Layout, prune: PruneRequest) -> Steps[Plan]:
-    """Survey headers, count candidates, let the method scan and choose."""
+    """Read headers, count candidates, and let the method scan and choose."""
     if prune.seed is None:
         prune = replace(prune, seed=secrets.randbelow(SEEDS))
     check_request(checkpoint, prune)
@@ -146,11 +146,11 @@ def plan_parameters(
     selected: Sequence[Parameter],
     prune: PruneRequest,
 ) -> Steps[tuple[list[PlannedParameter], StoredTwice]]:
-    """Find out all that there is to know of selected parameters before elements are chosen: ties, candidates.
+    """Return the selected parameters with their ties and candidates, before elements are chosen.
 
     Raises:
-        UsageError: a tie needs a decision, or a new name is taken.
-        UnsupportedError: two tied parameters carry different masks, or a mask holds what cannot be worked with.
+        UsageError: a tie needs a decision, or a new name is already in use.
+        UnsupportedError: two tied parameters have different masks, or a mask has values that cannot be handled.
     """
     _check_names(parameters, selected, prune)
     dense = f"keep the other dense with {UNTIE} (masks only)"
@@ -164,7 +164,7 @@ def plan_parameters(
 
 
 def check_request(checkpoint: Layout, prune: PruneRequest) -> None:
-    """Refuse what no checkpoint, or none of this kind, can be asked for.
+    """Refuse a request that no checkpoint, or none in this format, can meet.
 
     Raises:
         UsageError: the seed is out of range, or the request contradicts itself.
@@ -183,7 +183,7 @@ def check_request(checkpoint: Layout, prune: PruneRequest) -> None:
 
 
 def _grouped(selections: Sequence[Selected]) -> dict[str, int]:
-    """Return the number of each selected parameter's group."""
+    """Return the index of each selected parameter's group."""
     found: dict[str, int] = {}
     for number, selection in enumerate(selections):
         for parameter in selection.taken:
@@ -196,10 +196,10 @@ def _grouped(selections: Sequence[Selected]) -> dict[str, int]:
 
 
 def plan_bake(checkpoint: Layout, selection: Selection | None, scanner: Scanner = THIS_PROCESS) -> Plan:
-    """Plan a `remove`: bake the masks that are there, all of them or those selected.
+    """Plan a `remove`: bake the existing masks, all or the selected ones.
 
     Raises:
-        UsageError: no selected parameter has a mask, or nothing has, or a tie needs a decision.
+        UsageError: no parameter, or no selected one, has a mask; or a tie needs a decision.
         UnsupportedError: a mask cannot be baked, since its weight (or itself) has no elements that can be zeroed.
     """
     return carry_out_steps(checkpoint, _bake_steps(checkpoint, selection), scanner)
@@ -231,7 +231,7 @@ def _bake_steps(checkpoint: Layout, selection: Selection | None) -> Steps[Plan]:
 
 
 def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter]) -> None:
-    """Refuse to drop a mask whose weight would stay as it is."""
+    """Refuse to remove a mask that cannot be multiplied into its weight."""
     for parameter in selected:
         reason = parameter.unprunable_reason()
         if reason is not None:
@@ -248,7 +248,7 @@ def _counted(
     *,
     zeros_are_pruned: bool = False,
 ) -> Steps[list[PlannedParameter]]:
-    """Count the candidates of parameters, by blocks of the method: all elements of those without a mask, unread."""
+    """Count the candidates of parameters in the method's blocks; without a mask all elements are, and none are read."""
     targets, counters, scans = {}, {}, []
     for parameter in selected:
         name, weight = parameter.name, parameter.weight
@@ -274,9 +274,10 @@ def _counted(
 def _choose(
     planned: Sequence[PlannedParameter], groups: Mapping[str, int], prune: PruneRequest
 ) -> Steps[dict[str, Choice]]:
-    """Let the method scan each group as often as it wants to, and choose; a tied group is one target.
+    """Let the method scan each group as often as it needs to, and choose; a tied group is one target.
 
-    Global groups with equally many candidates get different names: with one, draws for them would be alike.
+    Global groups get different names, since with one name the draws for groups with equally many candidates would be
+    the same.
     """
     method = parse_method(prune.method)
     by_key = {each.key: each for each in reversed(planned)}
@@ -329,7 +330,7 @@ def _check_tied_groups(planned: Sequence[PlannedParameter], groups: Mapping[str,
 
 
 def _check_names(parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: PruneRequest) -> None:
-    """Refuse new names that are taken."""
+    """Refuse new names that are already in use."""
     for parameter in selected:
         taken = [name for name in (f"{parameter.name}_orig", f"{parameter.name}_mask") if name in parameters]
         if parameter.mask is None and not prune.remove and taken:
@@ -337,7 +338,7 @@ def _check_names(parameters: Mapping[str, Parameter], selected: Sequence[Paramet
 
 
 def _check_tied_masks(planned: Sequence[PlannedParameter]) -> None:
-    """Refuse a tied group whose members carry different masks: one storage cannot hold two results."""
+    """Refuse a tied group whose members have different masks: one storage cannot contain two results."""
     seen: dict[str, PlannedParameter] = {}
     for each in planned:
         first = seen.setdefault(each.key, each)

@@ -39,15 +39,15 @@ _SEEDS = 1 << 128
 
 T = TypeVar("T")
 Path = tuple[str | int, ...]
-"""Where a value lies in a recipe: `("group", 1, "amount")`."""
+"""The path of a value in a recipe: `("group", 1, "amount")`."""
 
 
 def read_recipe(place: Location | None) -> PruneRequest:
-    """Read a recipe from a file, or from standard input.
+    """Return the request of a recipe in a file or on standard input.
 
     Raises:
         UnreadableError: it cannot be read.
-        UsageError: as `parse_recipe`, or it is larger than any recipe.
+        UsageError: as `parse_recipe`, or it is too large for a recipe.
     """
     with open_location(place) as source:
         label = source.label
@@ -58,10 +58,10 @@ def read_recipe(place: Location | None) -> PruneRequest:
 
 
 def parse_recipe(raw: bytes, label: str) -> PruneRequest:
-    """Read a recipe's text; `label` names it in messages.
+    """Return the request of a recipe's text; `label` names it in messages.
 
     Raises:
-        UsageError: it is no TOML, or has a key or a value that means nothing here; the message names the line.
+        UsageError: it is not TOML, or has an unknown key or a wrong value; the message names the line.
     """
     try:
         text = raw.decode("utf-8")
@@ -158,14 +158,14 @@ _GROUP: _Checks = {
 
 
 class _RecipeReader:
-    """Checks what a recipe says, and knows on which line it says it."""
+    """Checks the values of a recipe, and finds their lines for error messages."""
 
     def __init__(self, text: str, label: str) -> None:
         self._lines = text.splitlines(keepends=True)
         self._label = label
 
     def prune(self, content: Mapping[str, Any]) -> PruneRequest:
-        """Return the request that a whole recipe makes."""
+        """Return the request of a whole recipe."""
         groups = content.get("group")
         top = self._checked({key: value for key, value in content.items() if key != "group"}, _TOP, ())
         if groups is None:
@@ -207,7 +207,7 @@ class _RecipeReader:
         return f"{self._label}:{self._line_of(place)}" if place else self._label
 
     def _line_of(self, place: Path) -> int:
-        """Find the line on which a value begins: the one after the longest beginning that is TOML and lacks it."""
+        """Return the line on which a value begins: after the longest valid beginning that does not contain it yet."""
         whole = bisect_left(range(len(self._lines)), True, key=lambda count: self._has(place, count))
         return min(self._valid(whole - 1)[0] + 1 if whole else 1, len(self._lines))
 
@@ -221,7 +221,7 @@ class _RecipeReader:
         return True
 
     def _valid(self, count: int) -> tuple[int, Mapping[str, Any]]:
-        """Return how many of the first `count` lines are TOML by themselves, and what they say."""
+        """Return how many of the first `count` lines are valid TOML by themselves, and their content."""
         for lines in range(count, 0, -1):
             try:
                 return lines, tomllib.loads("".join(self._lines[:lines]))
@@ -231,7 +231,7 @@ class _RecipeReader:
 
 
 def render_recipe(prune: PruneRequest) -> str:
-    """Render a request as a recipe: `parse_recipe` makes the same of it."""
+    """Return a request as a recipe's text, for which `parse_recipe` returns the same request."""
     head: dict[str, object] = {} if prune.seed is None else {"seed": prune.seed}
     head |= {"remove": prune.remove}
     if not prune.remove:

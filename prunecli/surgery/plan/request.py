@@ -1,4 +1,4 @@
-"""What a user asks of `apply`, whether by options, a recipe or a report."""
+"""A request to `apply`, made by options, a recipe or a report."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,18 +12,18 @@ __all__ = ["PruneGroup", "PruneRequest", "request_as_dict"]
 
 @dataclass(frozen=True, slots=True)
 class PruneGroup:
-    """Parameters that are pruned by one amount: each by itself, or with `everywhere` all of them together."""
+    """Parameters to prune by one amount: each separately, or with `everywhere` all of them together."""
 
     selection: Selection
     amount: Amount
     everywhere: bool = False
     where: str = field(default="", compare=False)
-    """The file and line that it was read from, for messages."""
+    """The file and line of its source, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class PruneRequest:
-    """What a user asks of `apply`. Without a seed, one is drawn; the plan and the report tell it."""
+    """A request to `apply`. Without a seed, one is drawn; the plan and the report record it."""
 
     groups: tuple[PruneGroup, ...]
     seed: int | None = None
@@ -33,7 +33,7 @@ class PruneRequest:
     mask_dtype: str = "bool"
     """Type of new masks: "bool", or "same" for the weight's."""
     key_prefix: str = ""
-    """What the names that the random stream goes by begin with, where the checkpoint is a component of a larger one."""
+    """The prefix of the names from which random streams are derived, for a component of a larger checkpoint."""
     with_state: bool = False
     """Whether optimizer state is zeroed where elements are dropped."""
     method: str = DEFAULT_METHOD
@@ -41,7 +41,7 @@ class PruneRequest:
 
 
 def request_as_dict(prune: PruneRequest) -> dict[str, Any]:
-    """Return a request by the names that reports and stamps have for it."""
+    """Return a request under the field names of reports and stamps."""
     groups = [
         {
             "params": list(group.selection.patterns),

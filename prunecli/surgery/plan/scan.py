@@ -1,4 +1,4 @@
-"""Passes over data while a plan is made: planned in steps, each carried out by whoever shares the work."""
+"""Passes over data while a plan is made: each step of the plan yields scans, which a `Scanner` carries out."""
 
 from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, TypeVar
@@ -13,21 +13,21 @@ __all__ = ["THIS_PROCESS", "Scanner", "Steps", "carry_out_steps"]
 T = TypeVar("T")
 
 Steps = Generator[Sequence[BlockScan], None, T]
-"""A plan in the making: it yields the scans that it needs next, and returns what is planned."""
+"""A plan in the making: it yields the scans that it needs next, and returns its result."""
 
 
 class Scanner(Protocol):
     """Carries scans out, in this process or in several."""
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        """Let the process that plans make something, and return it in all of them."""
+        """Return, in all processes, what the leading process makes."""
 
     def scan(self, checkpoint: Layout, scans: Sequence[BlockScan]) -> None:
-        """Let the scans see all blocks; those of the process that plans have added everything up."""
+        """Feed all blocks to the scans; those of the leading process then contain the sums of all processes."""
 
 
 class _ThisProcess:
-    """Threads of this process."""
+    """A scanner that uses the threads of this process."""
 
     def from_leader(self, make: Callable[[], T]) -> T:
         return make()
@@ -41,7 +41,7 @@ THIS_PROCESS: Scanner = _ThisProcess()
 
 
 def carry_out_steps(checkpoint: Layout, steps: Steps[T], scanner: Scanner) -> T:
-    """Go through the steps of a plan, and return it; all processes do so, and the steps are taken in one of them."""
+    """Return the result of a plan's steps; all processes call this, and the leading one runs the steps."""
 
     def step() -> tuple[Sequence[BlockScan], T | None]:
         try:

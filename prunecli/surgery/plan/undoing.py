@@ -1,4 +1,4 @@
-"""What can undo a prune when training goes on: fp32 masters, an optimizer's moments, averages, other copies."""
+"""State that can undo a prune when training continues: fp32 masters, optimizer moments, averages, other copies."""
 
 from collections.abc import Sequence
 
@@ -13,20 +13,20 @@ from prunecli.terms import WITH_STATE
 __all__ = ["undoing"]
 
 _MASTERS = MASTERS | {"fp32_param"}
-"""Components of a path below which DeepSpeed and Megatron have weights in full precision."""
+"""Components of a path below which DeepSpeed and Megatron store weights in full precision."""
 
 
 def undoing(checkpoint: Layout, plan: Plan, beside: Sequence[str]) -> str | None:
-    """Return a sentence on what is left as it was, and brings dropped elements back if training goes on from it.
+    """Return a sentence on unchanged state that brings dropped elements back if training continues, None without any.
 
-    `beside` are files of optimizer state in the same folder. None if there is nothing of the kind.
+    `beside` are files of optimizer state in the same folder.
     """
     if not plan.planned:
         return None
     zeroed = {tensor.name for own in plan.state.values() for tensor in own}
     state = [each for each in outside_tensors(checkpoint) if each.within == OPTIMIZER and holds_values(each)]
     state = [each for each in state if each.name not in zeroed]
-    if zeroed:  # what is left is of other parameters, but for masters
+    if zeroed:  # all that is left belongs to other parameters, except masters
         state = [each for each in state if _is_master(each) and plan.bake]
     found = find_companions(plan.parameters, checkpoint)
     companions = [each for name in plan.planned for each in found.get(name, ())]
@@ -48,7 +48,7 @@ def undoing(checkpoint: Layout, plan: Plan, beside: Sequence[str]) -> str | None
         parts.append(f"optimizer state in {show(beside[0], 60)}{_more(beside)} beside it")
     if not parts:
         return None
-    if not plan.bake:  # the masks hold whatever becomes of the weights
+    if not plan.bake:  # the masks stay in force, whatever happens to the weights
         return f"left as they were: {', '.join(parts)}"
     remedy = f"; {WITH_STATE} zeroes the moments of dropped elements" if moments and not zeroed and plan.prune else ""
     return f"not pruned, and able to undo the prune when training goes on: {', '.join(parts)}{remedy}"

@@ -1,4 +1,4 @@
-"""Optimizer state zeroed with the weights that it is of, where the file proves whose it is (`--with-state`)."""
+"""Zeroing of optimizer state together with its weights, where the file proves which are its (`--with-state`)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -19,13 +19,14 @@ _REMEDY = f"leave {WITH_STATE} out, and reset the optimizer before training goes
 
 
 def with_state(checkpoint: Layout, plan: Plan) -> Plan:
-    """Return a plan that also zeroes what optimizers keep of the dropped elements.
+    """Return a plan that also zeroes the optimizer state of the dropped elements.
 
-    That is every tensor of the parameter's shape in the state of an optimizer; of fp32 masters only where weights are
-    baked, since with masks the weights keep their values, too.
+    It covers every tensor of the parameter's shape in the state of an optimizer. It covers fp32 masters only if weights
+    are baked, since with masks the weights keep their values too.
 
     Raises:
-        UsageError: there is no optimizer state, or the file does not prove whose it is, or it cannot be zeroed.
+        UsageError: there is no optimizer state, the file does not prove which parameters it belongs to, or it cannot be
+            zeroed.
     """
     label = checkpoint.source.label
     if plan.prune is not None and plan.prune.untie:
@@ -50,7 +51,7 @@ def with_state(checkpoint: Layout, plan: Plan) -> Plan:
 
 
 def _own(label: str, state: OptimizerState, parameter: Parameter, *, bake: bool) -> Iterator[TensorInfo]:
-    """Yield the tensors of an optimizer that are zeroed with a parameter."""
+    """Yield the tensors of an optimizer to zero with a parameter."""
     where = f"{label}: the optimizer state{f' in {show(state.path, 60)}' if state.path else ''}"
     tensors = state.tensors.get(parameter.name)
     if tensors is None:
@@ -77,7 +78,7 @@ def _holds_zeros(tensor: TensorInfo) -> bool:
 
 
 def _check_alone(checkpoint: Layout, chosen: Sequence[TensorInfo]) -> None:
-    """Refuse to zero memory that another tensor has, too."""
+    """Refuse to zero memory that another tensor shares."""
     own = {tensor.name for tensor in chosen}
     reach, last = ("", 0), ""
     for name, key, low, high in sorted(
@@ -91,7 +92,7 @@ def _check_alone(checkpoint: Layout, chosen: Sequence[TensorInfo]) -> None:
 
 
 def _spans(tensors: Iterable[TensorInfo]) -> Iterator[tuple[str, str, int, int]]:
-    """Yield the names, storages, first bytes and last ones of tensors, and of their parts."""
+    """Yield the name, storage, first byte and end of each tensor and of its parts."""
     for tensor in tensors:
         places = [(part.storage.key, part.view) for part in tensor.parts] or [(tensor.storage.key, tensor.view)]
         for key, view in places:

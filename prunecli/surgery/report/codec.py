@@ -102,7 +102,7 @@ class ReportDocument:
 def write_report(
     checkpoint: Layout, plan: Plan, counts: Counts, place: CheckpointRef, target: FileOutput | None
 ) -> Report:
-    """Return the report of a finished run, written to `target` if there is one.
+    """Return the report of a finished run, after writing it to `target`, if given.
 
     Raises:
         OutputError: it cannot be written.
@@ -119,7 +119,7 @@ def render_json(report: Report) -> bytes:
 
 
 def _text(report: Report) -> Iterator[str]:
-    """Yield a report's text row by row: the encoder takes several kB for each while it works."""
+    """Yield a report's text row by row, since the encoder takes several kB of memory per row."""
     head, rows, tail = _indented(_as_dict(report, ()), 0).partition('\n  "parameters": [')
     yield head + rows
     for number, each in enumerate(report.parameters):
@@ -133,7 +133,7 @@ def _indented(content: object, levels: int) -> str:
 
 
 def as_dict(report: Report) -> dict[str, Any]:
-    """Return a report as plain dicts and lists, by the published names."""
+    """Return a report as plain dicts and lists with the published names."""
     return _as_dict(report, tuple(report.parameters))
 
 
@@ -159,11 +159,11 @@ def _as_dict(report: Report, parameters: tuple[ParameterReport, ...]) -> dict[st
 
 
 def parse_report(raw: bytes, label: str) -> Report:
-    """Read a report's JSON; `label` names it in messages.
+    """Return the report in a JSON text; `label` names it in messages.
 
     Raises:
         DamagedError: it is not JSON, or a field is missing or has a wrong value.
-        UnsupportedError: it has another schema, or its masks are of an unknown method or version of the random stream.
+        UnsupportedError: it has another schema, or its masks come from an unknown method or random stream version.
     """
     content = parse_object(raw, label)
     with raised_in(label):
@@ -189,7 +189,7 @@ def parse_report(raw: bytes, label: str) -> Report:
 
 
 def _check_versions(content: Mapping[str, Any]) -> None:
-    """Refuse what another version of prunecli may have written."""
+    """Refuse a report that only another version of prunecli can read."""
     schema, tool, method = (content.get(key) for key in ("schema", "tool", "method"))
     if schema != SCHEMA:
         raise UnsupportedError(f"{HERE} is not a {SCHEMA}; its schema is {show(repr(schema), 60)}")

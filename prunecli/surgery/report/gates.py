@@ -30,7 +30,7 @@ class Gate:
 
 
 def parse_gate(kind: Literal["under", "over"], text: str) -> Gate:
-    """Return the gate that a text describes: `0.5`, `50%` or `PATTERN=0.5`. The bound follows the last equals sign.
+    """Return the gate that a text describes: `0.5`, `50%` or `PATTERN=0.5`; the bound follows the last equals sign.
 
     Raises:
         UsageError: the bound is not a fraction from 0 to 1.

@@ -1,4 +1,4 @@
-"""Measure a checkpoint: count its zeros in the data, and make a report of the counts."""
+"""Measure a checkpoint: count the zeros in its data, and make a report from the counts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _PICTURES = ((128, 256), (64, 1024), (32, 4096))
-"""Cells per side of a picture, and the most parameters for which pictures have so many."""
+"""Pairs of cells per side of a picture, and the largest number of parameters for which pictures have that size."""
 
 
 def measure(
@@ -38,13 +38,13 @@ def measure(
     structure: bool = False,
     pictures: bool = False,
 ) -> Report:
-    """Return a report on all ordinary parameters, or the selected ones: their zeros, counted in one pass.
+    """Return a report on all ordinary parameters, or the selected ones, with their zeros counted in one pass.
 
-    With several ranks, each looks at its share, and the leader's report has the sums. With `structure`, it is also
-    gathered where the zeros lie, with `pictures` as pictures, too: the more parameters, the smaller ones.
+    With several ranks, each reads its share, and the leader's report has the sums. With `structure`, the report also
+    describes where the zeros lie; with `pictures`, also as pictures, which are smaller for more parameters.
 
     Raises:
-        DamagedError: a weight that fills its storage has another checksum than the file tells.
+        DamagedError: the checksum of a weight that fills its storage differs from the one in the file.
     """
     parameters = parameters_of(checkpoint)
     if selection is not None:
@@ -91,9 +91,9 @@ def _check_sum(checkpoint: Layout, parameter: Parameter, counts: ParameterCounts
 
 
 def picture_cells(parameters: Sequence[Parameter]) -> dict[str, int]:
-    """Return how many cells per side each parameter's picture has, so that all together take a few MiB.
+    """Return the number of cells per side of each parameter's picture, so that all pictures together take a few MiB.
 
-    Of very many, only the largest have one.
+    With very many parameters, only the largest have a picture.
     """
     cells = next((cells for cells, most in _PICTURES if len(parameters) <= most), _PICTURES[-1][0])
     largest = sorted(parameters, key=lambda each: each.weight.elements, reverse=True)

@@ -124,7 +124,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole report. `prune` is the request of an `apply`, with the seed that was used; else None."""
+    """A whole report. `prune` is the request of an `apply` with the seed that was used; None for other commands."""
 
     command: Command
     source: CheckpointRef
@@ -136,13 +136,13 @@ class Report:
     stamps: Sequence[Mapping[str, Any]] = ()
     """What earlier runs recorded in the input's metadata (`--stamp`), as it was found."""
     left_out: tuple[LeftOut, ...] = ()
-    """The checkpoint's tensors that are not among `parameters`, nor in the totals, by role."""
+    """The checkpoint's tensors that are neither among `parameters` nor in the totals, by role."""
     key: str | None = None
     """The path of the state dict as the user gave it (`--key`); None where it was found."""
 
     @property
     def seed(self) -> int | None:
-        """The seed that the masks were drawn with."""
+        """The seed from which the masks were drawn."""
         return self.prune.seed if self.prune else None
 
     @property
@@ -152,13 +152,13 @@ class Report:
 
 
 def counted_of(parameters: Sequence[ParameterReport]) -> list[ParameterReport]:
-    """Return the parameters that the totals add up: those with counted zeros, of equal tied ones only the first."""
+    """Return the parameters in the totals: those with counted zeros; of tied ones with equal masks only the first."""
     repeated = earlier_equals(parameters)
     return [each for each in parameters if each.zeros is not None and not repeated[each.name]]
 
 
 def earlier_equals(parameters: Sequence[ParameterReport]) -> dict[str, list[str]]:
-    """Return for each counted parameter the tied ones with the same mask whose names come before: it repeats them."""
+    """Return, for each counted parameter, the earlier tied ones with the same mask, which it repeats."""
     masks = {each.name: each.mask_sha256 for each in parameters if each.zeros is not None}
     return {
         each.name: [
@@ -170,7 +170,7 @@ def earlier_equals(parameters: Sequence[ParameterReport]) -> dict[str, list[str]
 
 
 def totals_of(parameters: Sequence[ParameterReport]) -> Totals:
-    """Sum up some parameters of a report, each tied group once."""
+    """Return the sums over some parameters of a report; a tied group counts once."""
     counted = counted_of(parameters)
     return Totals(
         len(counted),

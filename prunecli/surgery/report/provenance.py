@@ -1,6 +1,6 @@
 """Stamps: how masks were made, recorded in a safetensors file's `__metadata__`.
 
-The entry `prunecli` is a JSON list with one object for each run with --stamp, the latest last.
+The entry `prunecli` is a JSON list with one object for each run with `--stamp`, the latest last.
 """
 
 import json
@@ -24,14 +24,15 @@ STREAM = 1
 _SCHEMA = "prunecli.stamp/1"
 
 _DEEPEST = 8
-"""How deeply lists and objects in a stamp may be nested; prunecli writes four levels."""
+"""The deepest permitted nesting of lists and objects in a stamp; prunecli writes four levels."""
 
 
 def stamped(checkpoint: Layout, plan: Plan) -> Plan:
-    """Return the plan with a stamp of its own, after those that the checkpoint has.
+    """Return the plan with its own stamp after the stamps that the checkpoint already has.
 
     Raises:
-        UnsupportedError: the format has no metadata, or an entry of that name that is not a list of stamps.
+        UnsupportedError: the format has no metadata, or the metadata have an entry `prunecli` that is not a list of
+            stamps.
     """
     if checkpoint.metadata is None:
         raise UnsupportedError(
@@ -49,7 +50,7 @@ def stamped(checkpoint: Layout, plan: Plan) -> Plan:
 
 
 def stamps_of(checkpoint: Layout) -> Sequence[Mapping[str, Any]]:
-    """Return the stamps that a checkpoint has, oldest first; none if the entry is not a list of objects."""
+    """Return the stamps in a checkpoint, oldest first; empty if the entry is not a list of objects."""
     try:
         found = json.loads((checkpoint.metadata or {}).get(ENTRY, "[]"), parse_constant=_refuse)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Reports in files: one that is named, or the one beside a checkpoint."""
+"""Reports read from files: a named one, or the one next to a checkpoint."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def read_report(place: Location | None) -> Report:
 
     Raises:
         UnreadableError: it cannot be read.
-        DamagedError: as `parse_report`, or it is larger than any report.
+        DamagedError: as `parse_report`, or it is too large for a report.
     """
     with open_location(place) as source:
         if source.size > _LIMIT:
@@ -28,10 +28,10 @@ def read_report(place: Location | None) -> Report:
 
 
 def read_report_beside(checkpoint: Location) -> Report:
-    """Return the report beside a checkpoint.
+    """Return the report next to a checkpoint.
 
-    A report with an older name may be that of another file, which had the same name but for its suffix: it counts if
-    it names this file as its output.
+    A report named as in earlier versions may describe another file, whose name differs only in its suffix. It is used
+    only if it names this file as its output.
 
     Raises:
         UsageError: there is none.

@@ -34,7 +34,7 @@ _BY_COMMAND = {
         }
     },
 }
-"""Which fields only the report of an `apply` has."""
+"""The fields that only the report of an `apply` has."""
 
 
 def schema_text() -> str:
@@ -48,12 +48,12 @@ def schema_text() -> str:
 
 
 def _definitions() -> dict[str, dict[str, Any]]:
-    """Return the schema of each record by its name, as pydantic describes the type."""
+    """Return the schema that pydantic generates for each record, by the record's name."""
     from pydantic import ConfigDict, TypeAdapter  # takes longer to import than most commands to run
     from pydantic.json_schema import GenerateJsonSchema
 
     class Plain(GenerateJsonSchema):
-        """Neither titles nor defaults: a field's name and description are enough."""
+        """A generator without titles and defaults: a field's name and description are enough."""
 
         def field_title_should_be_set(self, schema: object) -> bool:
             return False
@@ -67,7 +67,7 @@ def _definitions() -> dict[str, dict[str, Any]]:
 
 
 def _complete(schema: dict[str, Any], record: type) -> None:
-    """Close a record's schema: exactly its fields, by their keys, and those that are always there."""
+    """Complete a record's schema: it permits only the record's fields, and lists the required ones."""
     fields = record_fields(record)
     schema["properties"] = {each.key: schema["properties"][each.name] for each in fields}
     schema["required"] = [each.key for each in fields if each.required]
