@@ -276,8 +276,7 @@ def _choose(
 ) -> Steps[dict[str, Choice]]:
     """Let the method scan each group as often as it needs to, and choose; a tied group is one target.
 
-    Global groups get different names, since with one name the draws for groups with equally many candidates would be
-    the same.
+    Global groups with equally many candidates get different names: with the same name, their draws would be the same.
     """
     method = parse_method(prune.method)
     by_key = {each.key: each for each in reversed(planned)}

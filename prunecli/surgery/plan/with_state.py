@@ -1,4 +1,4 @@
-"""Zeroing of optimizer state together with its weights, where the file proves which are its (`--with-state`)."""
+"""Zero optimizer state together with its weights, where the file proves which weights those are (`--with-state`)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace

@@ -1,1 +1,1 @@
-"""What a tensor is: a table of roles, and the evidence for each."""
+"""The roles of tensors: a table of rules, and the evidence for each."""

@@ -1,4 +1,4 @@
-"""Evidence of statistics and settings: what training measures, and what a model was built with."""
+"""Evidence of statistics and settings: values that training measures, and values that a model was built with."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _CONSTANT = re.compile(
 
 
 def buffers(module: Module) -> Iterator[str]:
-    """Yield what the file says is a buffer."""
+    """Yield the tensors that the file marks as buffers."""
     return (last for last, tensor in module.own.items() if tensor.buffer)
 
 
@@ -27,7 +27,7 @@ def named_statistics(module: Module) -> Iterator[str]:
 
 
 def quantiser_statistics(module: Module) -> Iterator[str]:
-    """Yield the counts and sums that a codebook's running average is made from."""
+    """Yield the counts and sums from which a codebook's running average is computed."""
     own = module.own
     if ("cluster_size" in own or "cluster_usage" in own) and ("embed_avg" in own or "embed_sum" in own):
         yield from (last for last in own if last in _CODEBOOK)
@@ -41,7 +41,7 @@ def scalars(module: Module) -> Iterator[str]:
 
 
 def constants(module: Module) -> Iterator[str]:
-    """Yield tables that a model is built with, in checkpoints that hold them all the same."""
+    """Yield fixed tables that a model is built with, in checkpoints that contain them nevertheless."""
     for last, tensor in module.own.items():
         named = _CONSTANT.fullmatch(last) and tensor.dtype.kind in ("float", "complex")
         if named or (last == "freqs" and module.tail == "rope") or (last == "version" and tensor.elements == 1):

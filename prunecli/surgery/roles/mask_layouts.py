@@ -1,17 +1,17 @@
-"""Which tensors of a checkpoint are masks, of which weights, and what is left when they are baked.
+"""Which tensors of a checkpoint are masks, which weights they belong to, and what remains after baking.
 
 | writer | weight | mask | after baking |
 |---|---|---|---|
 | torch.nn.utils.prune, coremltools | `x_orig` | `x_mask` | `x`: the plain module loads it |
-| SynFlow and its kin | `x` | `x_mask` | `x` |
+| SynFlow and similar methods | `x` | `x_mask` | `x` |
 | ModelOpt | `x` | `_x_mask` | `x` |
 | DeepSpeed | `weight` | `sparse_pruning_mask` | `weight` |
 | masked layers of tutorials, MADE, PixelCNN | `weight` | `mask` | `weight` |
 | a parametrization | `parametrizations.x.original` | `parametrizations.x.0.mask` | `x`: the plain module loads it |
 | NNCF | `x` | `__nncf_hooks.post_hooks.x__0.0.binary_mask` | `x`: the model before NNCF wrapped it loads it |
 
-In all but the first layout, weight and mask are known by names and shapes alone, so that a mask has to hold nothing
-but 0 and 1 (`binary.py` looks at the values).
+In all layouts except the first, weight and mask are identified only by names and shapes, so a mask must also contain
+only 0 and 1 (`binary.py` reads the values).
 """
 
 import bisect
@@ -29,10 +29,10 @@ _HOOKED = re.compile(r"(?P<module>(?:.*\.)?)__nncf_hooks\.post_hooks\.(?P<node>[
 
 @dataclass(frozen=True, slots=True)
 class MaskedWeight:
-    """A weight with its mask. `name` is what the weight is called once the mask is baked.
+    """A weight with its mask. `name` is the weight's name after baking.
 
-    `leftovers` are other tensors that exist for the mask alone and go away with it. `certain` means that the names
-    leave no doubt; where they do, a mask is one only if it holds nothing but 0 and 1.
+    `leftovers` are other tensors that exist only for the mask and are removed with it. `certain` means that the names
+    leave no doubt; otherwise the tensor counts as a mask only if it contains only 0 and 1.
     """
 
     name: str
@@ -43,10 +43,10 @@ class MaskedWeight:
 
 
 def masked_weights(tensors: Mapping[str, TensorInfo], *, hooked: bool = False) -> dict[str, MaskedWeight]:
-    """Return the weights that have masks, or what by names and shapes may be one, by the names of their tensors.
+    """Return the weights with masks, certain or possible by names and shapes, by the names of the weights' tensors.
 
-    With `hooked`, only those of torch.nn.utils.prune: the code of a module that has its mask in another way needs it.
-    Of some opaque tensors (a pickled DTensor) the shape is not known.
+    With `hooked`, return only those of torch.nn.utils.prune: a module with another kind of mask needs it in its code.
+    The shape of some opaque tensors (a pickled DTensor) is not known.
     """
     found: dict[str, MaskedWeight] = {}
     for name, mask in tensors.items():
@@ -62,7 +62,7 @@ def masked_weights(tensors: Mapping[str, TensorInfo], *, hooked: bool = False) -
 
 
 def _pruned(tensors: Mapping[str, TensorInfo], name: str, mask: TensorInfo) -> MaskedWeight | None:
-    """Return `x_orig` and `x_mask` of one shape, with no `x` beside them; coremltools has a 0-d `x_amount` as well."""
+    """Return `x_orig` and `x_mask` of one shape, if there is no `x`; coremltools also writes a 0-d `x_amount`."""
     base = name.removesuffix("_mask")
     weight = tensors.get(f"{base}_orig")
     if base == name or weight is None or base in tensors or not _may_cover(mask, weight):
@@ -78,7 +78,7 @@ def _may_cover(mask: TensorInfo, weight: TensorInfo) -> bool:
 
 
 def _beside(tensors: Mapping[str, TensorInfo], name: str, mask: TensorInfo) -> Iterator[MaskedWeight]:
-    """Yield the weight that a mask lies beside, by name and shape."""
+    """Yield the weights next to a mask that match it by name and shape."""
     for weight, baked in _weights_of(name):
         tensor = tensors.get(weight)
         if (
@@ -91,7 +91,7 @@ def _beside(tensors: Mapping[str, TensorInfo], name: str, mask: TensorInfo) -> I
 
 
 def _weights_of(name: str) -> Iterator[tuple[str, str]]:
-    """Yield the names of the weights that a mask of this name may belong to, as stored and once it is baked."""
+    """Yield the names of the weights to which a mask of this name may belong: as stored, and after baking."""
     cut = name.rfind(".") + 1
     module, last = name[:cut], name[cut:]
     if last in ("mask", "sparse_pruning_mask"):
@@ -111,13 +111,13 @@ def _weights_of(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _covers(mask: TensorInfo, weight: TensorInfo) -> bool:
-    """Whether a mask can be that of a weight: a number for each of its elements, of a type that has 0 and 1."""
+    """Whether a mask can belong to a weight: it has one number per element, of a type that can represent 0 and 1."""
     plain = all(each.dtype.prunable and each.view.nested and each.view.repeats <= 1 for each in (mask, weight))
     return plain and mask.shape == weight.shape != () and weight.dtype.kind in ("float", "complex")
 
 
 def _drop_entangled(tensors: Mapping[str, TensorInfo], found: dict[str, MaskedWeight]) -> None:
-    """Leave masks alone whose parametrization has other parts: those would miss what is baked."""
+    """Drop masks whose parametrization has other parts, which would lack their original after baking."""
     prefixes = [
         name.removesuffix("original") for name, own in found.items() if own.name != name and name.endswith(".original")
     ]

@@ -1,4 +1,4 @@
-"""Evidence of masks that no weight could be given, and of what masks are computed from."""
+"""Evidence of masks that could not be assigned to a weight, and of the scores from which masks are computed."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ __all__ = ["masks", "scores"]
 
 
 def masks(module: Module) -> Iterator[str]:
-    """Yield masks by their names, where something of their shape lies beside them that they can be masks of."""
+    """Yield tensors named like masks, if a tensor of the same shape that they may mask lies next to them."""
     own = module.own
     for last, tensor in own.items():
         if not last.endswith("mask") or not tensor.shape:
@@ -22,7 +22,7 @@ def masks(module: Module) -> Iterator[str]:
 
 
 def scores(module: Module) -> Iterator[str]:
-    """Yield the numbers that masks are computed from."""
+    """Yield the scores from which masks are computed."""
     for last, tensor in module.own.items():
         weight = module.own.get("weight")
         trained = last == "sparse_mask_scores" and weight is not None and weight.shape == tensor.shape

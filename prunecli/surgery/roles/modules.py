@@ -1,4 +1,4 @@
-"""The modules of a checkpoint as roles see them: the tensors of one module, and what lies right above and below it."""
+"""The modules of a checkpoint as rules of roles see them: a module's tensors, and those right above and below it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ Siblings = Mapping[str, TensorInfo]
 
 _NOTHING: Siblings = {}
 _NOWHERE = "nowhere"
-"""What no module's prefix is: they end in a dot."""
+"""A text that is not the prefix of any module, since prefixes end in a dot."""
 _MARKS = ("__nncf_hooks", "lora_magnitude_vector", "centroids")
-"""Components that say of everything below them what it is."""
+"""Components of a name that determine the role of everything below them."""
 
 _TAILS = ("_fake_quant.", "_quantizer.", "quant_state.", "scaling_impl.", "rope.", "_data.")
-"""Ends of modules' names that rules go by; to them, all others are the same."""
+"""The ends of module names that rules distinguish."""
 
 _PLAIN = frozenset({"weight", "bias"})
 _FRACTIONS = frozenset({"float64", "float32", "float16", "bfloat16"})
-"""Names and types of tensors that are claimed only for the sake of a sibling."""
+"""Names and types of tensors that rules claim only because of a sibling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Module:
     """A module with its neighbourhood.
 
     `tail` is the last component of its name if that ends in one of `_TAILS`, else empty; `own` are its tensors.
-    `above` is the tensor that has the module's name (`weight` of `weight.absmax`), `parent` are the tensors of the
-    module around it, `inner` those of its submodule `weight`, and `data` those of its submodule `_data`: tensor
-    subclasses are taken apart into such submodules. `marks` are those of `_MARKS` that its name has.
+    `above` is the tensor that has the module's name (`weight` for `weight.absmax`), `parent` are the tensors of the
+    enclosing module, `inner` those of its submodule `weight`, and `data` those of its submodule `_data`; tensor
+    subclasses are stored as such submodules. `marks` are the `_MARKS` that its name contains.
     """
 
     tail: str
@@ -44,9 +44,9 @@ class Module:
 
 
 def modules_of(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[list[str], Module]]:
-    """Yield modules, each once with what the names of its tensors, and of all modules that look alike, begin with.
+    """Yield each distinct module once, with the prefixes of all modules that look the same to the rules.
 
-    Modules of nothing but plain weights and biases, which are most, are left out: no rule claims anything there.
+    Modules that contain only plain weights and biases (most of them) are left out: no rule claims anything there.
     """
     grouped, notable = _grouped(tensors)
     numbered = _Numbers(grouped)
@@ -71,14 +71,14 @@ def modules_of(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[list[str], M
 
 
 def _places(prefix: str) -> tuple[str, list[str]]:
-    """Return a module's tail, and the prefixes of the module around it and of two inside it."""
+    """Return a module's tail, and the prefixes of the enclosing module and of two submodules."""
     start = prefix.rfind(".", 0, -1) + 1
     around = prefix[:start] if prefix else _NOWHERE
     return prefix[start:-1] if prefix.endswith(_TAILS) else "", [around, f"{prefix}weight.", f"{prefix}_data."]
 
 
 def _grouped(tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, dict[str, TensorInfo]], dict[str, None]]:
-    """Group tensors by all that their names begin with, dot included; return those groups that rules must look at."""
+    """Return the tensors grouped by prefix (up to the last dot), and the prefixes of groups that rules must check."""
     grouped: dict[str, dict[str, TensorInfo]] = {}
     notable: dict[str, None] = {}  # a set that keeps the order
     for name, tensor in tensors.items():
@@ -98,12 +98,12 @@ def _grouped(tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, dict[str, Ten
 
 
 def marks_of(name: str) -> tuple[str, ...]:
-    """Return the marks that a name has."""
+    """Return the `_MARKS` that a name contains."""
     return tuple([mark for mark in _MARKS if mark in name])
 
 
 class _Numbers(dict[str, int]):
-    """A number for each group of tensors, equal for those that look alike; -1 where there are none."""
+    """A number for each prefix, equal for groups of tensors that look the same to the rules; -1 without tensors."""
 
     def __init__(self, grouped: Mapping[str, Siblings]) -> None:
         super().__init__()
@@ -121,5 +121,5 @@ class _Numbers(dict[str, int]):
 
 
 def _look(tensor: TensorInfo) -> tuple[object, ...]:
-    """Return everything that a rule may look at."""
+    """Return all properties of a tensor that a rule may use."""
     return tensor.dtype.name, tensor.view.shape, tensor.buffer, tensor.within

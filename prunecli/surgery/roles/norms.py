@@ -1,7 +1,7 @@
-"""Evidence of norms of weights: the vectors and copies that they keep, and the directions that they normalise.
+"""Evidence of norms of weights: the vectors and copies that they store, and the directions that they normalise.
 
-A weight under a norm is stored in parts. One part is the parameter; the others scale whole rows of it, estimate its
-largest singular value, or are what the norm made of it.
+A weight with a norm is stored in parts. One part is the parameter; the others scale whole rows of it, estimate its
+largest singular value, or are its normalised copy.
 """
 
 import re
@@ -31,7 +31,7 @@ def spectral_vectors(module: Module) -> Iterator[str]:
 
 
 def magnitudes(module: Module) -> Iterator[str]:
-    """Yield the magnitudes of weight norms, and of low-rank adapters that have some: each scales a whole row."""
+    """Yield the magnitudes of weight norms, and of low-rank adapters that have them: each scales a whole row."""
     for _, magnitude in _weight_norms(module.own):
         yield magnitude
     if "lora_magnitude_vector" in module.marks:
@@ -42,7 +42,7 @@ def magnitudes(module: Module) -> Iterator[str]:
 
 
 def derived_copies(module: Module) -> Iterator[str]:
-    """Yield weights that are computed from another tensor of their module at each forward."""
+    """Yield weights that each forward computes from another tensor of their module."""
     own = module.own
     for base, original in _spectral(own):
         if base in own and own[base].shape == own[original].shape:
@@ -56,8 +56,8 @@ def derived_copies(module: Module) -> Iterator[str]:
 def directions_of(tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[int, ...]]:
     """Return the directions of weight norms by name, with the dimensions that the norm keeps, () for none.
 
-    Where the elements at one index of those dimensions (a whole row of a linear layer) all become zero, the norm is
-    zero, and the first forward divides by it.
+    If all elements at one index of those dimensions (a whole row of a linear layer) become zero, the norm is zero,
+    and the first forward divides by it.
     """
     found = {}
     for name, tensor in tensors.items():
@@ -75,7 +75,7 @@ def _magnitude_of(name: str) -> str:
 
 
 def _weight_norms(own: Siblings) -> Iterator[tuple[str, str]]:
-    """Yield direction and magnitude of each weight norm."""
+    """Yield the direction and the magnitude of each weight norm."""
     for last, tensor in own.items():
         magnitude = _magnitude_of(last)
         if magnitude in own and f"{last[:-2]}_orig" not in own and _normalises(own[magnitude], tensor):
@@ -83,12 +83,12 @@ def _weight_norms(own: Siblings) -> Iterator[tuple[str, str]]:
 
 
 def _is_base(shape: Sequence[int], original: Sequence[int]) -> bool:
-    """Whether a shape is that of the base of an orthogonal weight: square, as long as the longer side of that."""
+    """Whether a shape is that of the base of an orthogonal weight: square, with the weight's longer side."""
     return len(shape) == len(original) > 1 and tuple(shape) == (*original[:-2], *2 * (max(original[-2:]),))
 
 
 def _normalises(magnitude: TensorInfo, direction: TensorInfo) -> bool:
-    """Whether the shapes are those of a norm over some dimensions, or all: each is 1, or as long as before."""
+    """Whether the shapes fit a norm over some or all dimensions: each dimension is 1, or has its full length."""
     sizes, all_sizes = magnitude.shape, direction.shape
     if magnitude.dtype.kind != "float" or direction.dtype.kind != "float" or not all_sizes:
         return False
@@ -102,7 +102,7 @@ def _normalises(magnitude: TensorInfo, direction: TensorInfo) -> bool:
 
 
 def _spectral(own: Siblings) -> Iterator[tuple[str, str]]:
-    """Yield the name of each weight under a spectral norm, and that of its parameter: `x_u` fits a dimension of it."""
+    """Yield the names of each weight with a spectral norm and of its parameter, one dimension of which `x_u` fits."""
     for original, tensor in own.items():
         base = re.sub("_(orig|bar)$", "", original)
         vector = own.get(f"{base}_u") if base != original else None

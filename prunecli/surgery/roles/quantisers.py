@@ -1,7 +1,7 @@
-"""Evidence of quantised weights, and of the tensors that say what their numbers stand for.
+"""Evidence of quantised weights, and of the tensors that define the values of their numbers.
 
-A quantised weight is found by its element type and by a tensor beside it, or below its name, that scales it. Only a
-module with such a weight has quantiser state: `scale` beside nothing is the parameter of a norm.
+A quantised weight is recognised by its element type and by a tensor that scales it, next to it or below its name. Only
+a module with such a weight has quantiser state: a `scale` on its own is the parameter of a norm.
 """
 
 import re
@@ -16,18 +16,18 @@ _STATE = re.compile(
     r"(?i)(.*_)?q?(scales?|scaling|zeros?|absmax|amax|shift|smooth|zp|shape|biases|lut|scb|codebooks?)(?![a-z])"
     r"|.*(scale|absmax|quant_map|quant_state|zero_?point|weight_q?bias$|g_idx)"
 )
-"""Names of what goes with a quantised weight; never enough by themselves."""
+"""Names of tensors that accompany a quantised weight; a name alone is not sufficient evidence."""
 
 _TRAINED = re.compile(r"(.*_)?bias|lora_.*|proj_(down|up)|.*norm.*|.*weight(_[gv])?|.*embed.*")
-"""Names of parameters of their own in the module of a quantised weight: biases, low-rank branches, fused norms."""
+"""Names of independent parameters in the module of a quantised weight: biases, low-rank branches, fused norms."""
 
 _WHOLE = re.compile(
     r"(q_?)?weight(_q|_packed|_int\w+)?|_?weight_q?data|W_?q|B|codes|trellis|indices|Qidxs\w*|_?q?data|int_data"
 )
-"""Names of the one weight of a module, so that everything else in the module is there for it."""
+"""Names of a module's only weight, which everything else in the module serves."""
 
 _WEIGHT = re.compile(r"(?i).*(weight|blocks|packed|q?data|proj)(_q|_int\w+)?")
-"""Names of weights in types that indices have as well."""
+"""Names of weights, needed for types that indices can also have."""
 
 _NO_WEIGHT = re.compile(r"(?i)(.*_)?(bias|mask|ids?|index|position\w*|perm|invperm|idx|offsets?|map|groups?)(_.*)?")
 
@@ -35,14 +35,14 @@ _OF_CACHE = re.compile(r"(q|k|v|kv|prob)(_cache|_proj)?_(scale|zero_point)")
 
 _STEM = re.compile(r"_?(q_?weight|weight|blocks|packed|quantized|q?data|q)$")
 _PARTS = 4
-"""Parts of a name, set apart by `_`, that may follow the name of the weight."""
+"""The most parts of a name, separated by `_`, that may follow the name of the weight."""
 
 _DISTINCT = ("int8", "uint8", "uint32")
 _SHARED = ("int32", "int16", "uint16")
 
 
 def packed(module: Module) -> Iterator[str]:
-    """Yield weights whose elements are codes, or several numbers each: in most of them the byte 0 is not zero."""
+    """Yield weights whose elements are codes or contain several numbers each: in most, a byte of 0 does not mean 0."""
     for last in _weights(module):
         tensor = module.own[last]
         if tensor.dtype.kind in ("int", "opaque") and not _has_plain_zero(module, last):
@@ -50,14 +50,14 @@ def packed(module: Module) -> Iterator[str]:
 
 
 def quantised(module: Module) -> Iterator[str]:
-    """Yield weights of plain 8-bit integers with one scale a row, or one in all, and no zero point: 0 is zero."""
+    """Yield weights of plain 8-bit integers with one scale per row or in all, and no zero point: 0 means 0."""
     for last in _weights(module):
         if _has_plain_zero(module, last):
             yield last
 
 
 def state_beside(module: Module) -> Iterator[str]:
-    """Yield what lies in the module of a quantised weight and is there for it."""
+    """Yield the tensors in the module of a quantised weight that serve it."""
     if "centroids" in module.marks and "indices" in module.parent:
         yield from module.own
     weights = set(_weights(module))
@@ -74,14 +74,14 @@ def state_beside(module: Module) -> Iterator[str]:
 
 
 def state_below(module: Module) -> Iterator[str]:
-    """Yield everything whose name continues that of a packed weight (`weight.absmax`)."""
+    """Yield all tensors whose names continue that of a packed weight (`weight.absmax`)."""
     below = module.above is not None and module.above.dtype.name in _DISTINCT and _is_nested_state(module.own)
     if below or (module.tail == "quant_state" and _is_nested_state(module.parent)):
         yield from module.own
 
 
 def fake_quantisers(module: Module) -> Iterator[str]:
-    """Yield the state of observers and of modules that imitate quantisation while training."""
+    """Yield the state of observers and of modules that simulate quantisation during training."""
     own = module.own
     if ("min_val" in own and "max_val" in own) or "fake_quant_enabled" in own or module.tail.endswith("_fake_quant"):
         yield from own
@@ -96,7 +96,7 @@ def fake_quantisers(module: Module) -> Iterator[str]:
 
 
 def cache_scales(module: Module) -> Iterator[str]:
-    """Yield the scales of an attention's quantised cache, one number each, and what Transformer Engine keeps."""
+    """Yield the scales of an attention's quantised cache, one number each, and the state of Transformer Engine."""
     for last, tensor in module.own.items():
         of_cache = tensor.elements == 1 and _OF_CACHE.fullmatch(last)
         if of_cache or (last.endswith("_extra_state") and tensor.dtype.name == "uint8"):
@@ -104,7 +104,7 @@ def cache_scales(module: Module) -> Iterator[str]:
 
 
 def _weights(module: Module) -> Iterator[str]:
-    """Yield quantised weights: of a type that weights have when quantised, with a tensor that scales them."""
+    """Yield quantised weights: those of a type that quantised weights have, with a tensor that scales them."""
     own = module.own
     likely = [last for last, tensor in own.items() if _may_be_quantised(last, tensor)]
     if not likely:
@@ -129,15 +129,15 @@ def _may_be_quantised(last: str, tensor: TensorInfo) -> bool:
 
 
 def _is_state_of_module(last: str, tensor: TensorInfo) -> bool:
-    """Whether a tensor beside the only weight of a module scales it: any, but for parameters of their own."""
+    """Whether a tensor next to the only weight of a module serves it: any does, except independent parameters."""
     return _STATE.match(last) is not None or (tensor.dtype.kind == "float" and not _TRAINED.fullmatch(last))
 
 
 def _has_plain_zero(module: Module, last: str) -> bool:
-    """Whether 0 is the number zero: 8-bit integers, a scale a row, and no zero point.
+    """Whether the integer 0 means the number 0: 8-bit integers, one scale per row, and no zero point.
 
-    Only names that are known for it count: others (EETQ's `weight_scales`, TensorRT-LLM's `per_channel_scale`) go with
-    integers that are shuffled and moved by 128.
+    Only names known for this count. Other names (EETQ's `weight_scales`, TensorRT-LLM's `per_channel_scale`) accompany
+    integers that are reordered and offset by 128.
     """
     weight, own = module.own[last], module.own
     if weight.dtype.name != "int8" or weight.shape[-1] < 2:
@@ -158,7 +158,7 @@ def _is_state_of_data(module: Module) -> bool:
 
 
 def _is_subclass(module: Module, *, inner: bool = False) -> bool:
-    """Whether a module is a weight of a tensor subclass, taken apart; with `inner`, whether it has such a weight."""
+    """Whether a module is a weight of a tensor subclass stored in parts; with `inner`, whether it has such a weight."""
     if inner:
         return "_scale" in module.inner and ("_data" in module.inner or "_shift" in module.inner)
     return "_scale" in module.own and "_data" in module.data
@@ -173,7 +173,7 @@ def _stem(last: str) -> str:
 
 
 def _begins(last: str) -> Iterator[str]:
-    """Yield the names that a name continues after `_`, as stems."""
+    """Yield the stems of a name's beginnings: the name without its last part, without its last two parts, and so on."""
     for _ in range(_PARTS):
         last, underscore, _ = last.rpartition("_")
         if not underscore:

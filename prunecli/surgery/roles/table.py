@@ -1,8 +1,8 @@
-"""What each tensor of a checkpoint is: one role each, from structure and siblings first, from names last.
+"""The role of each tensor of a checkpoint, from structure and siblings first, and from names last.
 
-`RULES` is a table: the first rule that claims a tensor gives the role, and what no rule claims is a parameter.
-Patterns take parameters only. Evidence is what a header says (names, shapes, element types, nesting), so a hostile
-file can at most give its own tensors wrong roles.
+`RULES` is a table: the first rule that claims a tensor gives its role; a tensor that no rule claims is a parameter.
+Patterns select only parameters. All evidence comes from the header (names, shapes, element types, nesting), so a
+hostile file can at most give its own tensors wrong roles.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,10 +39,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A row of the table: `claims` yields the tensors of a module, by the last components, that have the role.
+    """A row of the table: `claims` yields the last name components of those tensors of a module that have the role.
 
-    `evidence` says in words what is looked for; `writers` names the libraries that write it, with the versions looked
-    at; `source` says where that was seen.
+    `evidence` describes the evidence in words; `writers` names the libraries that write such tensors, with the versions
+    examined; `source` says where that was seen.
     """
 
     role: Role
@@ -223,7 +223,7 @@ RULES: tuple[Rule, ...] = (
 def roles_of(tensors: Mapping[str, TensorInfo]) -> dict[str, Role]:
     """Return the role of each tensor by its name, from the first rule that claims it; `Role.PARAMETER` if none does.
 
-    Modules that look alike, as most of a large model do, are put to the rules once.
+    The rules are applied once to modules that look the same, as most modules of a large model do.
     """
     found = dict.fromkeys(tensors, Role.PARAMETER)
     for prefixes, module in modules_of(tensors):

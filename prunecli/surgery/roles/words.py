@@ -1,11 +1,11 @@
-"""Numbers of tensors of a role, in words."""
+"""The number of tensors with a role, as text."""
 
 from prunecli.surgery.roles.table import Role
 
 __all__ = ["in_words"]
 
 _COLLECTIVE = frozenset({Role.OPTIMIZER, Role.QUANTISER})
-"""Roles that are called by what they are part of."""
+"""Roles that are named after what their tensors are part of."""
 _PLURALS = {
     Role.DERIVED: "derived copies",
     Role.OTHER: "tensors of another network",

@@ -1,1 +1,1 @@
-"""A plan carried out: edits, units of work, threads, ranks, resumption."""
+"""The execution of a plan: edits, units of work, threads, ranks, resumption."""

@@ -1,4 +1,4 @@
-"""Where results go, what outputs are called that the user did not name, and how far a run is."""
+"""The destination of results, the default names of outputs, and the progress of a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ _SUFFIXES = (
     ".th",
     ".model",
 )
-"""What counts as a suffix; in `model.v1.5` the 5 does not."""
+"""The pattern of a suffix; in `model.v1.5`, `.5` is not one."""
 
 _NOT_BESIDE = frozenset({"gist", "github", "hf", "http", "https"})
-"""Where nothing can be written, or is a commit to a repository, most often another's."""
+"""The protocols that cannot be written to, or where a write is a commit to a repository, usually somebody else's."""
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all."""
+"""A callback that receives the bytes done and the total bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where the result goes. A `path` of None is standard output; a `report` of None writes no report file."""
+    """Where a result goes. A `path` of None is standard output; with a `report` of None, no report is written."""
 
     path: Location | None
     report: Location | None = None
@@ -41,12 +41,12 @@ class Destination:
 
 
 def default_output(source: Location, command: str) -> Location:
-    """Return the output's name beside the input: `m.pt` -> `m.pruned.pt`; what `remove` makes of that is `m.baked.pt`.
+    """Return the output's location next to the input: `m.pt` -> `m.pruned.pt`, from which `remove` makes `m.baked.pt`.
 
-    A folder `m` becomes `m.pruned`, and so it does if its index is named.
+    The output of a folder `m` is `m.pruned`, even if the input was given as the folder's index.
 
     Raises:
-        ValueError: the input is a URL without a name, such as a whole bucket, or one where nothing is put unasked.
+        ValueError: the input is a URL without a name (a whole bucket), or one to which nothing is written by default.
     """
     if protocol_of(source) in _NOT_BESIDE:
         raise ValueError("an output there would be refused, or published")
@@ -58,12 +58,12 @@ def default_output(source: Location, command: str) -> Location:
 
 
 def default_report(output: Location) -> Location:
-    """Return the name of the report beside the output: `m.pruned.pt` -> `m.pruned.pt.report.json`."""
+    """Return the location of the report next to the output: `m.pruned.pt` -> `m.pruned.pt.report.json`."""
     return output.with_name(f"{output.name}.report.json")
 
 
 def older_report(output: Location) -> Location:
-    """Return the name of the report as earlier versions chose it: `m.pruned.pt` -> `m.pruned.report.json`."""
+    """Return the location of the report in earlier versions: `m.pruned.pt` -> `m.pruned.report.json`."""
     return output.with_name(f"{_split(output)[0]}.report.json")
 
 
@@ -73,7 +73,7 @@ def _split(path: Location) -> tuple[str, str]:
 
 
 def cumulative(progress: Progress | None, size: int) -> Callable[[int], None] | None:
-    """Return a callback for the bytes just done, which reports the bytes done so far, out of `size`."""
+    """Return a callback for the bytes just done, which reports the sum so far out of `size` to `progress`."""
     if progress is None:
         return None
     done = 0

@@ -1,4 +1,4 @@
-"""Turn a plan into an edit of the file: which bytes pass through what, which tensors come and go."""
+"""Turn a plan into an edit of the file: which contents change or count which bytes, and which tensors come and go."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,18 +30,18 @@ from prunecli.surgery.roles.norms import directions_of
 __all__ = ["PreparedEdit", "build_edit", "read_only_pieces"]
 
 _RUNS, _LONG_RUN = 4096, 1 << 16
-"""How many runs a checksum is made from, however short they are; of more, each needs so many bytes on average."""
+"""The number of runs from which a checksum is always computed, and the average bytes per run that more runs need."""
 
 _ALIGN = 16
-"""No element is wider, so a run cut here cuts no element."""
+"""The largest element size: a cut at its multiples never splits an element."""
 
 
 @dataclass(frozen=True)
 class PreparedEdit:
-    """An edit, which can be carried out any number of times, and what each pass is to find.
+    """An edit, which can be carried out any number of times, and what each pass counts.
 
-    `counted` are the parameters that are looked at, `shared` those whose counts are the ones of another: a tied one.
-    `masks` are the masks of all of them.
+    `counted` are the parameters that are read. `shared` maps tied parameters to the one whose counts they share.
+    `masks` are the final masks of all parameters.
     """
 
     edit: Edit
@@ -56,14 +56,14 @@ class PreparedEdit:
 
 @dataclass(frozen=True, slots=True)
 class _EditedTensor:
-    """A tensor to look at or edit in its storage."""
+    """A tensor to count or edit in its storage."""
 
     job: TensorPass
     action: StridedSteps
     content: Callable[[TensorPass], Content]
 
     def patches(self) -> Iterator[Patch]:
-        """Cover a row-major tensor that lies alone in its bytes."""
+        """Yield the patches for a row-major tensor that shares no bytes."""
         if self.job.box is None:
             low, high = self.span(rounded=False)
             yield Patch(low, high - low, self.content(self.job))
@@ -93,9 +93,9 @@ class _Draft:
 
 
 def build_edit(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = None) -> PreparedEdit:
-    """Make the edit that carries out a plan; the parameters that it leaves alone are counted on the way.
+    """Return the edit that carries out a plan; it also counts the parameters that stay unchanged.
 
-    With `cells`, it is also gathered where their zeros lie, as a picture of so many cells a side for those named.
+    With `cells`, it also records where zeros lie; `cells` gives the cells per side of the pictures, by parameter.
     """
     weights = {each.name: each.weight for each in plan.parameters.values()}
     draft = _Draft(checkpoint, plan, cells, directions_of({**checkpoint.tensors, **weights}))
@@ -120,7 +120,7 @@ def build_edit(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None =
 
 
 def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
-    """Return the patched ranges of an edit as pieces by themselves; `tensors` are those that it works on."""
+    """Return only the patched ranges of an edit as pieces; `tensors` are the tensors in those ranges."""
     storages = {storage.key: storage for tensor in tensors for storage in tensor.storages}
     return [
         Copy(storages[key].offset + patch.start, patch.length, patch.content)
@@ -146,7 +146,7 @@ def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Plann
 
 
 def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
-    """Return what is to be found of a parameter."""
+    """Return what to gather for a parameter besides its number of zeros."""
     name, weight, cells = parameter.name, parameter.weight, None
     if draft.cells is not None and (weight.view.row_major or weight.view.repeats == 1):
         cells = draft.cells.get(name, 0)
@@ -157,7 +157,7 @@ def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
 
 
 def _comes_in_runs(weight: TensorInfo) -> bool:
-    """Whether a checksum of row-major values can be put together from not too many runs."""
+    """Whether a checksum of row-major values can be combined from a reasonable number of runs."""
     if not weight.parts:
         return True
     if not all(part.view.row_major for part in weight.parts):
@@ -167,7 +167,7 @@ def _comes_in_runs(weight: TensorInfo) -> bool:
 
 
 def _visit(draft: _Draft, whole: _EditedTensor, identity: object) -> None:
-    """Put a tensor on the list, part by part; a tied one that is there already shares its counts."""
+    """Add a tensor to the visits, part by part; if a tied one is there already, share its counts."""
     for job in whole.job.parts():
         _visit_one(draft, replace(whole, job=job), identity)
 
@@ -184,7 +184,7 @@ def _visit_one(draft: _Draft, visit: _EditedTensor, identity: object) -> None:
 def _look_at(draft: _Draft, parameter: Parameter) -> None:
     job = _job(draft, parameter, parameter.weight, None)
     identity = parameter.mask.name if parameter.mask else "dense"
-    # Seen as matrices, tensors of one memory may differ.
+    # Tensors in the same memory may differ as matrices.
     rows = parameter.weight.shape[:1] if draft.cells is not None and len(parameter.weight.shape) > 1 else ()
     _visit(draft, _EditedTensor(job, StridedSteps(), CountZeros), (identity, rows))
 
@@ -230,7 +230,7 @@ def _edit_mask(draft: _Draft, planned: PlannedParameter) -> None:
 
 
 def _clear_state(draft: _Draft, planned: PlannedParameter, tensor: TensorInfo) -> None:
-    """Zero optimizer state where its parameter is dropped; what is counted on the way is nobody's."""
+    """Zero optimizer state where its parameter's elements are dropped; nothing is counted."""
     mask = draft.masks[planned.parameter.name]
     job = TensorPass(tensor, mask, Counting(tensor))
     whole = _EditedTensor(job, StridedSteps(cleared=True, counted=False), Cleared)
@@ -239,7 +239,7 @@ def _clear_state(draft: _Draft, planned: PlannedParameter, tensor: TensorInfo) -
 
 
 def _count_woven_weight(draft: _Draft, planned: PlannedParameter, job: TensorPass) -> None:
-    """Count a weight where it lies if it cannot be read beside its mask, block by block."""
+    """Count a weight in its own storage if it cannot be read block by block along with its mask."""
     weight = planned.parameter.weight
     mask_is_woven = planned.parameter.mask is not None and not job.tensor.view.row_major
     if not weight.view.row_major or mask_is_woven:
@@ -259,7 +259,7 @@ def _patches(visits: Iterable[_EditedTensor]) -> dict[str, list[Patch]]:
 
 
 def _clusters(visits: Sequence[_EditedTensor]) -> Iterator[list[_EditedTensor]]:
-    """Group the tensors of one storage whose byte ranges touch each other."""
+    """Yield groups of tensors of one storage whose byte ranges overlap."""
     group: list[_EditedTensor] = []
     reach = 0
     rounded = any(not visit.job.tensor.view.row_major for visit in visits)
