@@ -1,7 +1,7 @@
 """Verify a checkpoint: measure it, and compare the result with its report.
 
-Compared are each parameter's shape, type, zeros, mask and the checksum of its values. Other tensors (statistics,
-optimizer state) are not in a report, and are not compared.
+The shape, type, zeros, mask and checksum of each parameter are compared. Other tensors (statistics, optimizer state)
+are not in a report, and are not compared.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result: how many `parameters`, `elements` and `zeros` were compared, and how many checksums (`summed`)."""
+    """The result: the numbers of compared `parameters`, `elements`, `zeros` and checksums (`summed`)."""
 
     parameters: int
     elements: int
@@ -45,8 +45,9 @@ class Verification:
 def verify_checkpoint(checkpoint: Layout, report: Report, run: Run | None = None) -> Verification:
     """Compare a checkpoint with a report. The masks are scanned first, then everything is counted in one pass.
 
-    A report of `apply` or `remove` lists all ordinary parameters, so any other one is a difference. One of `report` may
-    list only selected parameters. The result is valid on the leader; the other ranks only measure their share.
+    A report of `apply` or `remove` lists all ordinary parameters, so an unlisted one is a difference. A report of
+    `report` may list only selected parameters. The result is valid on the leader; the other ranks only measure their
+    share.
 
     Raises:
         DamagedError: the report lists a parameter twice, or the checkpoint is damaged.
@@ -83,7 +84,7 @@ def check_verification(verification: Verification) -> None:
     """Raise an error if a verification found differences.
 
     Raises:
-        ThresholdError: there are some; the message contains the first, and how many parameters differ.
+        ThresholdError: there are differences; the message contains the first, and how many parameters differ.
     """
     if not verification.differences:
         return
@@ -103,7 +104,7 @@ def _paired(report: Report, parameters: Mapping[str, Parameter]) -> dict[str, Pa
 
 
 def _differences(recorded: ParameterReport, own: ParameterReport) -> Iterator[str]:
-    """Yield the differences between a row of the report and a measured one, the most informative first."""
+    """Yield the differences between a row of the report and a measured row, the most informative first."""
     if recorded.shape != own.shape:
         yield f"has the shape {_shape(own.shape)}, and {_shape(recorded.shape)} in the report"
     if recorded.dtype != own.dtype:
@@ -120,7 +121,7 @@ def _differences(recorded: ParameterReport, own: ParameterReport) -> Iterator[st
 
 
 def _not_binary(checkpoint: Layout, parameters: Sequence[Parameter], run: Run) -> set[str]:
-    """Return the names of the parameters whose masks contain other values than 0 and 1."""
+    """Return the names of the parameters whose masks contain values other than 0 and 1."""
     counters = {
         each.name: (each, CandidateCounter()) for each in parameters if each.mask is not None and each.countable
     }

@@ -22,7 +22,7 @@ _SUFFIXES = (
     ".th",
     ".model",
 )
-"""The pattern of a suffix; in `model.v1.5`, `.5` is not one."""
+"""The texts that count as suffixes; in `model.v1.5`, `.5` does not."""
 
 _NOT_BESIDE = frozenset({"gist", "github", "hf", "http", "https"})
 """The protocols that cannot be written to, or where a write is a commit to a repository, usually somebody else's."""

@@ -1,10 +1,10 @@
-"""The processes that share a piece of work: one alone, or the ranks that a launcher such as torchrun started.
+"""The processes that share a piece of work: a single one, or the ranks that a launcher such as torchrun started.
 
-Every rank runs the same program. Masks need no communication, being functions of (seed, name); what the ranks send each
-other is the plan, and at the end what each has counted.
+Every rank runs the same program. Masks need no communication, since they are functions of (seed, name). The ranks
+exchange only the plan, and at the end their counts.
 """
 
-from __future__ import annotations  # torch's names are only there for the type checker
+from __future__ import annotations  # torch's names are imported for the type checker only
 
 import hashlib
 import os
@@ -28,21 +28,21 @@ __all__ = ["SINGLE_PROCESS", "Ranks", "SingleProcess", "ranks_of_launcher"]
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=30)
-"""How long ranks wait for each other: the largest share of the work takes as long as it takes."""
+"""How long ranks wait for each other: long, since the largest share of the work can take any time."""
 
 _JOINING = timedelta(minutes=10)
-"""How long a rank waits for the others to join: one that was lost before, or has another address, never does."""
+"""How long a rank waits for the others to join: a rank that was lost before, or has another address, never joins."""
 
 
 class Ranks(ABC):
-    """The ranks of a run. Rank 0 leads: it plans, gives the output its name, and prints."""
+    """The ranks of a run. Rank 0 is the leader: it plans, gives the output its name, and prints."""
 
     rank: int
     size: int
     restarts: int = 0
     """How often the launcher has started this run again."""
     restartable: bool = False
-    """Whether the launcher may start it again, should a rank be lost."""
+    """Whether the launcher may start the run again if a rank is lost."""
 
     @property
     def is_leader(self) -> bool:
@@ -51,7 +51,7 @@ class Ranks(ABC):
 
     @abstractmethod
     def from_leader(self, make: Callable[[], T]) -> T:
-        """Return what the leader makes, on all ranks.
+        """Return, on all ranks, what `make` returns on the leader.
 
         Raises:
             PrunecliError: what the leader raised; on the other ranks a `PeerError`.
@@ -60,22 +60,22 @@ class Ranks(ABC):
 
     @abstractmethod
     def to_leader(self, make: Callable[[], T]) -> list[T]:
-        """Return, on the leader, what every rank makes, in the order of the ranks; on the others an empty list.
+        """Return, on the leader, what `make` returns on each rank, in rank order; on the others an empty list.
 
         Raises:
-            PrunecliError: what `make` raised here; or a `PeerError`, if it did elsewhere, or on the leader as well.
+            PrunecliError: what `make` raised here; or a `PeerError`, if it failed elsewhere, or on the leader as well.
             OutputError: a rank was lost.
         """
 
     def on_all(self, make: Callable[[], T]) -> T:
-        """Return what this rank makes; all fail if one does, raising what `to_leader` raises."""
+        """Return what `make` returns on this rank; if it fails on one, all ranks raise as `to_leader` does."""
         made: list[T] = []
         self.to_leader(lambda: made.append(make()))
         return made[0]
 
 
 class SingleProcess(Ranks):
-    """One process."""
+    """A single process."""
 
     rank = 0
     size = 1
@@ -98,7 +98,7 @@ SINGLE_PROCESS = SingleProcess()
 
 
 class _TorchRanks(Ranks):
-    """The ranks of a process group of torch.distributed. What they unpickle is what they have sent each other."""
+    """The ranks of a process group of torch.distributed. They unpickle only what they have sent each other."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
@@ -106,7 +106,7 @@ class _TorchRanks(Ranks):
         self.restarts, self.restartable = _restarts()
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        """Let the leader make it, and broadcast it."""
+        """Call `make` on the leader, and broadcast the result."""
         from torch import distributed
 
         made: list[Any] = [None, None]
@@ -125,7 +125,7 @@ class _TorchRanks(Ranks):
         return value
 
     def to_leader(self, make: Callable[[], T]) -> list[T]:
-        """Let every rank make it; codes of failures go to all, what was made to the leader."""
+        """Call `make` on every rank; failure codes go to all ranks, results to the leader."""
         from torch import distributed
 
         made: T | None = None
@@ -137,7 +137,7 @@ class _TorchRanks(Ranks):
         codes: list[Any] = [None] * self.size
         own = None if failure is None else failure.exit_code
         _together(lambda: distributed.all_gather_object(codes, own))
-        if failure is not None and (self.is_leader or codes[0] != own):  # the leader reports what it fails at itself
+        if failure is not None and (self.is_leader or codes[0] != own):  # the leader reports its own failure
             raise failure
         for code in codes:
             if code is not None:
@@ -148,7 +148,7 @@ class _TorchRanks(Ranks):
 
 
 def _restarts() -> tuple[int, bool]:
-    """Return how often torchrun has started this run again, and whether it may at all."""
+    """Return how often torchrun has restarted this run, and whether it may restart it at all."""
     return _number("TORCHELASTIC_RESTART_COUNT"), _number("TORCHELASTIC_MAX_RESTARTS") > 0
 
 
@@ -158,14 +158,14 @@ def _number(variable: str) -> int:
 
 
 def _together(call: Callable[[], object]) -> None:
-    """Make a call that waits for other ranks; an OutputError says that one was lost."""
+    """Make a call that waits for other ranks; raise an OutputError if a rank was lost."""
     failure = _interruptibly(call)
     if failure is not None:
         raise OutputError("another rank was lost in the middle; run it again") from failure
 
 
 def _interruptibly(call: Callable[[], object]) -> Exception | None:
-    """Make a call in a thread and wait for it: within torch, a signal would wait for all that the other ranks do.
+    """Make a call in a thread and wait for it: inside torch, a signal would have to wait for the other ranks.
 
     Returns an error raised by torch.distributed itself.
     """
@@ -185,7 +185,7 @@ def _interruptibly(call: Callable[[], object]) -> Exception | None:
 
 @contextmanager
 def ranks_of_launcher() -> Iterator[Ranks]:
-    """Join the ranks that the environment names, as torchrun sets it; alone without a launcher.
+    """Join the ranks described by torchrun's environment variables; yield a single process without a launcher.
 
     Raises:
         UsageError: the environment names ranks, but they cannot be joined.
@@ -212,7 +212,7 @@ def ranks_of_launcher() -> Iterator[Ranks]:
 
 
 def _join() -> None:
-    """Make the process group, under a name of its own: torchrun keeps one store over all of its restarts."""
+    """Create the process group under a new name, since torchrun keeps one store across all restarts."""
     from torch import distributed
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
@@ -223,10 +223,10 @@ def _join() -> None:
 
 
 def _agreed_name(store: Store, rank: int, size: int) -> str:
-    """Return a name that all ranks have agreed on, and that no earlier attempt of theirs has used.
+    """Return a name that all ranks have agreed on, and that no earlier attempt has used.
 
-    Every rank draws an id and publishes it; the name is made of all ids. It is agreed on once all ranks have seen the
-    same ids: no earlier attempt can have, since it did not know this one's.
+    Every rank draws an id and publishes it; the name is made of all ids. It is agreed on when all ranks have seen the
+    same ids. An earlier attempt cannot have seen them, since this attempt's ids did not exist then.
     """
     store.set(f"prunecli/id/{rank}", secrets.token_hex(8))
     latest = time.monotonic() + _JOINING.total_seconds()
@@ -242,7 +242,7 @@ def _agreed_name(store: Store, rank: int, size: int) -> str:
 
 @contextmanager
 def _standard_output_aside() -> Iterator[None]:
-    """Send standard output to standard error: gloo greets there, and standard output is for data."""
+    """Redirect standard output to standard error: gloo prints a greeting, and standard output is for data."""
     sys.stdout.flush()
     kept = os.dup(1)
     try:

@@ -1,7 +1,7 @@
-"""Carry a rewrite out: in one go, or in units by several ranks, and again from where an earlier run stopped.
+"""Carry out a rewrite: in one go, or in units by several ranks, and resume it where an earlier run stopped.
 
-In units, the leader makes a hidden folder beside the output, all ranks fill its files, each its share of the units, and
-note in its journal what is finished; then the leader adds up what they have counted, and gives the output its name.
+In units, the leader creates a hidden folder next to the output. Each rank writes its share of the units to the files
+there, and records finished units in the journal. Then the leader adds up the counts, and gives the output its name.
 """
 
 import hashlib
@@ -52,15 +52,15 @@ _OTHER_JOBS = {
     "plan": "was made with other options",
     "passthrough": "was made from another state of the input, which has changed since",
 }
-"""What it means that an unfinished output's description differs from the job's."""
+"""What a difference between an unfinished output's description and the job's means, by field."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a command is carried out: threads, ranks, a callback for progress, and whether it can be resumed.
+    """Execution options: threads, ranks, a callback for progress, and resumability.
 
-    With `resume`, the units that an interrupted run finished are not done again; with `keep`, those that this one
-    finishes can be resumed, should it fail. With `link`, passthrough files may be hard links to those of the input.
+    With `resume`, units that an interrupted run finished are not done again. With `keep`, units that this run finishes
+    are kept for a resumption if it fails. With `link`, passthrough files may be hard links to those of the input.
     """
 
     jobs: int | None = None
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def threads(self) -> int:
-        """Threads of this process: with several ranks on a machine, each has its part of the processors."""
+        """The number of threads of this process; several ranks on a machine share its processors."""
         if self.jobs is not None:
             return self.jobs
         local = os.environ.get("LOCAL_WORLD_SIZE", "1") if self.ranks.size > 1 else "1"
@@ -80,7 +80,7 @@ class Run:
 
     @property
     def in_units(self) -> bool:
-        """Whether the output is made in units, since it can be resumed or is made by several ranks."""
+        """Whether the output is made in units, because it must be resumable or is made by several ranks."""
         return self.keep or self.ranks.size > 1
 
     def transfer(self, size: int) -> Transfer:
@@ -90,9 +90,9 @@ class Run:
 
 @dataclass(frozen=True)
 class RewriteJob:
-    """What is to be carried out: a plan for a checkpoint, what is counted, and the output with its contents.
+    """A rewrite to carry out: a plan for a checkpoint, the counts, and the output with its contents.
 
-    `check` looks, once all is read, whether the output may get its name.
+    `check` is called after all data have been read, and raises if the output must not get its name.
     """
 
     checkpoint: AnyCheckpoint
@@ -104,11 +104,11 @@ class RewriteJob:
 
 
 def carry_out(job: RewriteJob, run: Run) -> None:
-    """Make the output. The leader's counts then hold what all ranks have found.
+    """Write the output; the leader's counts then contain the results of all ranks.
 
     Raises:
         OutputError: an output cannot be written, the ranks share no file system, or one was lost.
-        UsageError: the unfinished output that is to be resumed is another one, or would replace the input.
+        UsageError: the unfinished output to resume belongs to another job, or would replace the input.
         DamagedError: the input's data contradict its checksums.
     """
     if run.in_units and is_resumable(job.output):
@@ -136,11 +136,11 @@ def _in_one_go(job: RewriteJob, run: Run) -> None:
 
 
 def _in_units(job: RewriteJob, output: ResumableOutput, run: Run) -> None:
-    """Make the output by all ranks, which meet four times; where one of them fails, all do.
+    """Write the output with all ranks, which synchronise four times; if one of them fails, all fail.
 
-    1. From the leader: it locks the unfinished output, resumes or empties it, looks for space, and leaves a token.
-    2. To the leader: every rank checks in, if it sees that token, and the leader's input.
-    3. To the leader: every rank does its share, and hands over what it has counted.
+    1. From the leader: it locks the unfinished output, resumes or empties it, checks for space, and writes a token.
+    2. To the leader: every rank checks in, if it sees that token and the leader's input.
+    3. To the leader: every rank does its share, and returns its counts.
     4. From the leader: it adds up the counts, and gives the output its name.
     """
     ranks, units = run.ranks, split_into_units(job.contents.files)
@@ -159,7 +159,7 @@ def _in_units(job: RewriteJob, output: ResumableOutput, run: Run) -> None:
 
 @dataclass(frozen=True)
 class _Start:
-    """What the leader found and began: what earlier runs `finished`, and a `job` description with a token."""
+    """The leader's start of a rewrite: the units that earlier runs `finished`, and the `job` with a token."""
 
     partial: Partial
     finished: Mapping[int, Entry]
@@ -187,7 +187,7 @@ def _start(job: RewriteJob, output: ResumableOutput, run: Run, stack: ExitStack)
 
 
 def _check_in(job: RewriteJob, start: _Start, ranks: Ranks, stack: ExitStack) -> None:
-    """Begin to work in the leader's folder, if this rank sees it, and sees the leader's input."""
+    """Enter the leader's folder, after a check that this rank sees it and the leader's input."""
     here = f"rank {ranks.rank} on {show(socket.gethostname())}"
     partial, token = start.partial, start.job["token"]
     sees_it = partial.has_token(token)
@@ -207,7 +207,7 @@ def _check_in(job: RewriteJob, start: _Start, ranks: Ranks, stack: ExitStack) ->
 def _work(
     share: Share, writer: UnitWriter, transfer: Transfer, counts: UnitCounts, output: ResumableOutput
 ) -> list[Entry]:
-    """Do a share; should it fail, the other ranks stop."""
+    """Do a share of the work; if it fails, make the other ranks stop."""
     try:
         with output_errors(output.path, writer.partial.root):
             return do_share(share, writer, transfer, counts)
@@ -223,7 +223,7 @@ def _complete(
     counts: UnitCounts,
     entries: Sequence[Sequence[Entry]],
 ) -> None:
-    """Add up what the ranks have counted, and give the output its name."""
+    """Add up the counts of all ranks, and give the output its name."""
     root = writer.partial.root
     if sum(map(len, entries)) != len(split_into_units(job.contents.files)):
         raise OutputError(f"cannot write {show(output.path)}: another run disturbed this one in {show(root)}")
@@ -236,7 +236,7 @@ def _complete(
 
 @contextmanager
 def _advising_resume(run: Run) -> Iterator[None]:
-    """Add to an error in the middle how to go on."""
+    """Add advice on how to resume to errors raised meanwhile."""
     try:
         yield
     except PrunecliError as error:
@@ -246,7 +246,7 @@ def _advising_resume(run: Run) -> Iterator[None]:
 
 
 def count(counts: Counts, files: Sequence[OutputFile], run: Run) -> None:
-    """Count what is in files that are not written, by all ranks; the leader's counts hold the sum."""
+    """Count the contents of files that are not written, with all ranks; the leader's counts contain the sums."""
     unit_counts = UnitCounts(counts, files)
     mine = assign_units(split_into_units(files), {}, run.ranks.size)[run.ranks.rank]
     transfer = run.transfer(sum(unit.size for unit in mine))
@@ -254,7 +254,7 @@ def count(counts: Counts, files: Sequence[OutputFile], run: Run) -> None:
     def look() -> list[dict[str, Any]]:
         for unit in mine:
             look_at(unit, transfer, unit_counts)
-        # What one process counts by itself is where it belongs.
+        # A single process has already added its counts where they belong.
         return [unit_counts.drain(file.name) for file in files] if run.ranks.size > 1 else []
 
     for entries in run.ranks.to_leader(look):
@@ -270,7 +270,7 @@ def unfinished_seed(final: Path) -> int | None:
 
 
 def _describe(job: RewriteJob) -> dict[str, Any]:
-    """Describe what is done, so that another run can find out whether it would do the same."""
+    """Return a description of the job, by which another run finds out whether it would do the same."""
     plan, digest = job.plan, hashlib.blake2b(digest_size=16)
     options = plan.prune and (plan.prune.method, plan.prune.untie, plan.prune.mask_dtype, plan.prune.with_state)
     _add(digest, (plan.bake, options, sorted(plan.metadata.items())))
@@ -298,7 +298,7 @@ def _add(digest: "hashlib.blake2b", what: object) -> None:
 
 
 def _resumed(partial: Partial, job: Mapping[str, Any]) -> dict[int, Entry]:
-    """Return what an earlier run of the same job finished.
+    """Return the units that an earlier run of the same job finished.
 
     Raises:
         UsageError: the earlier run had another job.

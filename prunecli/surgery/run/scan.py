@@ -20,16 +20,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunScanner:
-    """Carries scans out as a run does its work: each rank looks at its share, and the leader adds it up."""
+    """Carries out scans with the threads and ranks of a run: each rank reads its share, and the leader adds them up."""
 
     run: Run
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        """Let the leader make something, and return it on all ranks."""
+        """Return, on all ranks, what the leader makes."""
         return self.run.ranks.from_leader(make)
 
     def scan(self, checkpoint: Layout, scans: Sequence[BlockScan]) -> None:
-        """Let the scans see all blocks."""
+        """Feed all blocks to the scans."""
         own = [replace(scan, scan=copy.deepcopy(scan.scan)) for scan in scans]
         pieces = scan_pieces(own, checkpoint)
         file = OutputFile("", pieces, checkpoint.source, changes=False)

@@ -1,7 +1,7 @@
-"""A rewrite cut into units of work, and what each of them adds to counts and checksums.
+"""The units of work of a rewrite, and what each of them adds to counts and checksums.
 
-The cut depends on the files alone, not on the number of ranks: a unit that one run finished can be kept by another, and
-what all units found, merged in any order, is what one pass would have found.
+The division depends only on the files, not on the number of ranks, so another run can reuse a finished unit. The
+results of all units, merged in any order, equal those of a single pass.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,15 +17,15 @@ __all__ = ["Unit", "UnitCounts", "assign_units", "split_into_units"]
 
 _SMALLEST, _LARGEST = 64 << 20, 1 << 30
 _UNITS = 64
-"""About as many units as a large rewrite is cut into, if they do not become too small or too large by that."""
+"""The approximate number of units of a large rewrite, unless that makes them too small or too large."""
 
 _VERIFYING = 4
-"""How many times faster a finished unit is verified than made, about."""
+"""Roughly how many times faster it is to verify a finished unit than to make it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """A part of one file, done by one rank in one go; `number` names it in the journal."""
+    """A part of one file, processed by one rank in one go; `number` identifies it in the journal."""
 
     number: int
     file: OutputFile
@@ -45,7 +45,7 @@ def split_into_units(files: Sequence[OutputFile]) -> list[Unit]:
 
 
 def assign_units(units: Sequence[Unit], finished: Mapping[int, object], ranks: int) -> list[list[Unit]]:
-    """Give each rank neighbouring units, of about as many bytes as the others get."""
+    """Return the units of each rank: consecutive ones, with about equal work for all ranks."""
     weights = [unit.size // (_VERIFYING if unit.number in finished else 1) + 1 for unit in units]
     shares: list[list[Unit]] = [[] for _ in range(ranks)]
     total, before = sum(weights), 0
@@ -56,9 +56,9 @@ def assign_units(units: Sequence[Unit], finished: Mapping[int, object], ranks: i
 
 
 class UnitCounts:
-    """The counts and checksums of a run, drained unit by unit and merged again, in this process or another.
+    """The counts and checksums of a run, drained after each unit and merged again, in this process or another.
 
-    An entry is JSON data: it goes into the journal, and from rank to rank.
+    An entry is JSON data: it is written to the journal and sent between ranks.
     """
 
     def __init__(self, counts: Counts, files: Sequence[OutputFile]) -> None:
@@ -66,11 +66,11 @@ class UnitCounts:
         self._checksums = {file.name: list(_checksums(file.pieces)) for file in files}
 
     def add(self, found: Iterable[tuple[str, Any]]) -> None:
-        """Add what a content found."""
+        """Add the results of a content."""
         self._counts.add(found)
 
     def drain(self, file: str) -> dict[str, Any]:
-        """Return what has been counted since the last time, all of it in one file."""
+        """Return everything counted since the last call, all of it in one file."""
         sums = [checksum.drain() for checksum in self._checksums[file]]
         return {
             "file": file,
@@ -79,10 +79,10 @@ class UnitCounts:
         }
 
     def merge(self, entry: Mapping[str, Any]) -> None:
-        """Add what was drained.
+        """Add a drained entry.
 
         Raises:
-            DamagedError: that completes a checksum, and it is wrong.
+            DamagedError: the entry completes a checksum, and the checksum is wrong.
         """
         self._counts.merge(entry["counts"])
         for place, drained in entry["sums"].items():

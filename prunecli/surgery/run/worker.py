@@ -1,4 +1,4 @@
-"""The share of one process in a rewrite in units: unit after unit, each synced and noted when it is done."""
+"""The share of one process in a rewrite in units: each unit is synced and recorded when it is done."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +20,7 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Share:
-    """What one process does: units, of which some are `finished` by their numbers, and passthrough files."""
+    """The work of one process: units, some of them already `finished` (by number), and passthrough files."""
 
     units: Sequence[Unit]
     passthrough: Sequence[PassthroughFile]
@@ -28,12 +28,12 @@ class Share:
 
     @property
     def bytes(self) -> int:
-        """The bytes of all of it."""
+        """The total number of bytes."""
         return sum(unit.size for unit in self.units) + sum(file.size for file in self.passthrough)
 
 
 def do_share(share: Share, writer: UnitWriter, transfer: Transfer, counts: UnitCounts) -> list[Entry]:
-    """Do all but those units that are finished and undamaged; return the entries of all.
+    """Return the entries of all units, after doing those that are not finished or are damaged.
 
     Raises:
         OutputError, OSError: the output cannot be written.
@@ -61,7 +61,7 @@ def do_share(share: Share, writer: UnitWriter, transfer: Transfer, counts: UnitC
 
 
 class _UnitSyncer:
-    """Syncs units that were written and notes them in the journal, while the next ones are being made."""
+    """Syncs written units and records them in the journal, while the next ones are being made."""
 
     def __init__(self, writer: UnitWriter) -> None:
         self._writer = writer
@@ -72,20 +72,20 @@ class _UnitSyncer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # After an error nothing may write any more, as the folder is given up; a signal waits for no disk.
+        # After an error nothing may write any more, since the folder is given up; a signal does not wait for the disk.
         self._pool.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=kind is not None)
         if kind is None and self._last is not None:
             self._last.result()
 
     def finish(self, unit: Unit, entry: Entry) -> None:
-        """Begin with a unit once the one before is synced: what is not synced yet stays less than two."""
+        """Begin to sync a unit once the previous one is synced, so that less than two units are unsynced."""
         if self._last is not None:
             self._last.result()
         self._last = self._pool.submit(self._writer.finish_unit, unit.number, unit.file, entry)
 
 
 def _do(unit: Unit, writer: UnitWriter, transfer: Transfer, counts: UnitCounts) -> Entry:
-    """Do a unit, and return its entry in the journal."""
+    """Make a unit, and return its entry in the journal."""
     file, digest = unit.file, Checksum(0)
     with sink_of(writer, file) as sink:
         _run(unit, sink, transfer, counts, digest if file.changes else None)
@@ -93,7 +93,7 @@ def _do(unit: Unit, writer: UnitWriter, transfer: Transfer, counts: UnitCounts) 
 
 
 def look_at(unit: Unit, transfer: Transfer, counts: UnitCounts) -> None:
-    """Count what is in a unit."""
+    """Count the contents of a unit."""
     _run(unit, NullSink(), transfer, counts, None)
 
 
@@ -111,7 +111,7 @@ def _run(unit: Unit, sink: Sink, transfer: Transfer, counts: UnitCounts, digest:
 
 
 def _is_sound(unit: Unit, writer: UnitWriter, entry: Entry) -> bool:
-    """Whether a finished unit is in the file as the journal records it."""
+    """Whether the file contains a finished unit as the journal records it."""
     expected = unit.file.name, list(unit.span), unit.file.size
     recorded = tuple(entry.get(field) for field in ("file", "span", "size"))
     return recorded == expected and writer.is_sound(unit.file, unit.span, entry.get("crc32"))
