@@ -1,1 +1,1 @@
-"""Reports as people read them: text for a terminal, CSV, Markdown, a page, a figure. No files are read here."""
+"""Reports in formats for people: text for a terminal, CSV, Markdown, HTML, a figure. Nothing here reads files."""

@@ -35,12 +35,12 @@ _COLUMNS = (
 
 
 def _as_json(comparison: Comparison) -> str:
-    """Render as `prunecli.comparison/1`: ASCII only, so that no name in it can do anything to a terminal."""
+    """Return the JSON `prunecli.comparison/1`: ASCII only, so that no name in it can affect a terminal."""
     return json.dumps(comparison_as_dict(comparison), indent=2, ensure_ascii=True) + "\n"
 
 
 def _as_csv(comparison: Comparison) -> str:
-    """Render all tensors as CSV, a line each, with the names of the JSON as headings."""
+    """Return all tensors as CSV, one per line, with the names of the JSON as headings."""
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -52,7 +52,7 @@ def _as_csv(comparison: Comparison) -> str:
 
 
 def _as_table(comparison: Comparison) -> str:
-    """Render the tensors that differ, the totals, and a sentence on the result."""
+    """Return a table of the tensors that differ, the totals, and a sentence on the result."""
     rows = [Row(_label(row), _cells(row)) for row in comparison.differing]
     rows.append(_sums(comparison))
     columns = [Column(heading, right=heading != "what") for heading in _HEADINGS]
@@ -60,7 +60,7 @@ def _as_table(comparison: Comparison) -> str:
 
 
 def _as_markdown(comparison: Comparison) -> str:
-    """Render what `_as_table` does for a pull request."""
+    """Return the content of `_as_table` as Markdown for a pull request."""
     sums = _sums(comparison)
     rows = [[code(row.name), *_cells(row)] for row in comparison.differing]
     lines = [["tensor", *_HEADINGS], ["---", *["---:"] * 6, "---"], *rows, [sums.name, *sums.cells]]

@@ -23,7 +23,7 @@ _STRUCTURE = {
     "halved_eights": "groups_of_8_with_4_zeros",
     "grouped_by": "group_dimension",
 }
-"""Headings, which are older than the names of the JSON report, and those names."""
+"""The headings, which are older than the JSON report's names, and the corresponding names."""
 _FORMULA = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 """Characters that start a formula in a spreadsheet, and their full-width forms."""
 _LONGEST = 100_000
@@ -50,8 +50,8 @@ COLUMNS = (
 def as_csv(report: Report) -> str:
     """Return a report as CSV with a line of headings. All text is quoted, and lines end in a newline.
 
-    A name is written as it is, but that what cannot be shown (controls, bidirectional marks) is an escape, and that
-    one which a spreadsheet would take for a formula has a quote before it. The JSON has all names exactly.
+    Names are unchanged with two exceptions: characters that cannot be shown (controls, bidirectional marks) become
+    escapes, and a name that a spreadsheet would take for a formula starts with a quote. The JSON has the exact names.
     """
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
@@ -85,7 +85,7 @@ def _line(each: ParameterReport) -> Sequence[object]:
 
 
 def safe_cell(text: str) -> str:
-    """Return a text that is safe in a cell: everything in it is printable, and it is not a formula.
+    """Return a text in a form that is safe in a cell: all of it is printable, and it is not a formula.
 
     >>> safe_cell("encoder.weight"), safe_cell("=1+1"), safe_cell(" @x")
     ('encoder.weight', "'=1+1", "' @x")

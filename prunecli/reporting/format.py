@@ -33,7 +33,7 @@ def form_of(name: str) -> ReportFormat:
     """Return the format for a file's suffix.
 
     Raises:
-        UsageError: for none.
+        UsageError: the suffix has no format.
     """
     suffix = PurePosixPath(name).suffix.lower()
     if suffix not in _SUFFIXES:
@@ -48,7 +48,7 @@ def rendered(report: Report, form: ReportFormat, screen: Screen = PAGE, view: Ta
         return render_json(report)
     if form is ReportFormat.TABLE:
         return as_text(report, screen, view).encode("utf-8")
-    module, _, function = _RENDERERS[form].partition(".")  # few runs need one of them, and none needs all
+    module, _, function = _RENDERERS[form].partition(".")  # few runs need one of these modules, and none needs all
     render = getattr(importlib.import_module(f"prunecli.reporting.{module}"), function)
     text: str = render(report)
     return text.encode("utf-8")

@@ -1,7 +1,7 @@
 """A report as one self-contained HTML page: totals, histogram, modules, a table, and maps of the zeros.
 
-What comes from a checkpoint is JSON in the page, and its script puts it there as text only. The page's policy allows
-no network at all, and no script but its own, by digest.
+Data from a checkpoint are JSON in the page, and the page's script displays them only as text. The page's policy blocks
+all network access, and all scripts except its own, which it identifies by digest.
 """
 
 import base64
@@ -28,7 +28,7 @@ _SCRIPTS = ("data.js", "tree.js", "table.js", "detail.js")
 _NAME = 1000
 """The most characters of a name; longer ones are clipped."""
 _PAGE, _EACH = 18_000_000, 170
-"""Characters of a page, and of one parameter in it; the rest of the page is for pictures."""
+"""Characters of a page, and characters per parameter; the rest of the page is for pictures."""
 _PICTURES = (2_000_000, 8_000_000)
 """The least and the most characters for all pictures together."""
 _SIDES = (128, 64, 32)
@@ -70,13 +70,13 @@ def _digest(text: str) -> str:
 
 
 def _in_script(content: object) -> str:
-    """Return JSON that cannot end a script element or start a comment: `<`, `>`, `&` are escapes; ASCII only."""
+    """Return content as ASCII JSON that cannot end a script element or start a comment: `<`, `>`, `&` are escaped."""
     text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def page_data(report: Report) -> dict[str, Any]:
-    """Return the data of the page's script, by position of the parameter; all its text went through `show`."""
+    """Return the data of the page's script, by position of the parameter; `show` has made all its text safe."""
     parameters, source = report.parameters, report.output or report.source
     shapes, shape = _coded(shape_of(each.shape) for each in parameters)
     dtypes, dtype = _coded(each.dtype for each in parameters)
@@ -113,7 +113,7 @@ def _coded(texts: Iterable[str]) -> tuple[list[str], list[int]]:
 
 
 def _front_coded(names: Sequence[str]) -> list[int | str]:
-    """Return each name as the length of its prefix shared with the name before, and the rest: names fill a page."""
+    """Return each name as the length of the prefix shared with the previous name, and the rest, to save space."""
     coded: list[int | str] = []
     before = ""
     for name in names:

@@ -30,7 +30,7 @@ class Column:
 class Row:
     """A row: a `lead` (the lines of a tree) and a name, then the cells.
 
-    Where the name is too long, `short` takes its place, if there is one, clipped where it must be.
+    If the name is too long, `short` replaces it, if given, clipped if necessary.
     """
 
     name: str
@@ -91,7 +91,7 @@ def _line(
     head: bool = False,
 ) -> str:
     lead = row.lead
-    if cells(lead) + min(cells(row.name), _LEAST) > width:  # deep in a narrow tree, the name is worth more
+    if cells(lead) + min(cells(row.name), _LEAST) > width:  # deep in a narrow tree, the name matters more
         lead = lead[: max(0, width - _LEAST)]
     room = width - cells(lead)
     name = clip_middle(row.short if row.short and cells(row.name) > room else row.name, room, screen.mark)

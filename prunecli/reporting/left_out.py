@@ -14,7 +14,7 @@ __all__ = ["left_out_text"]
 _SHOWN = 4
 """Roles that are named; the others together are "and N more"."""
 _MUCH = 0.1
-"""The share of bytes from which on it is stated."""
+"""The smallest share of bytes that is stated."""
 _ANYWHERE = frozenset({Role.OPTIMIZER, Role.STATISTIC, Role.INTEGER, Role.SETTING, Role.MASK})
 """Roles whose place in the file is not stated: nobody selects them with --key."""
 _KEY = 40
@@ -64,13 +64,13 @@ def _part(group: LeftOut) -> str:
     if group.role is Role.OTHER and group.key is not None:
         return f"{group.tensors:,} in {show(group.key, _KEY)}"
     words = in_words(group.tensors, group.role)
-    if group.role is Role.PARAMETER:  # of those that the report is about
+    if group.role is Role.PARAMETER:  # a parameter of the reported model
         return words.replace("parameter", "other parameter")
     return words if group.key is None or group.role in _ANYWHERE else f"{words} in {show(group.key, _KEY)}"
 
 
 def _hint(group: LeftOut) -> str:
-    """Return the option that includes them, if there is one."""
+    """Return the option that includes the group, if there is one."""
     if group.key is not None and group.key.endswith(SHARDS):
         return ""
     if group.role is Role.OTHER and group.key is not None:

@@ -11,7 +11,7 @@ _SHOWN = 2
 
 
 def zero_norms_text(parameters: Sequence[ParameterReport]) -> str:
-    """Return how many slices of weight-norm directions are all zero, and of which; "" if none is."""
+    """Return a sentence on the number of all-zero slices of weight-norm directions, and which; "" without any."""
     broken = [each for each in parameters if each.zero_norms]
     if not broken:
         return ""

@@ -12,7 +12,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def percent(part: float, whole: float, digits: int = 2) -> str:
-    """Return a share as a percentage; only none is 0%, and only all is 100%.
+    """Return a share as a percentage; it is 0% only for nothing, and 100% only for everything.
 
     >>> percent(1, 4), percent(1, 10**9), percent(10**9 - 1, 10**9), percent(0, 0)
     ('25.00%', '<0.01%', '>99.99%', '0.00%')
@@ -48,12 +48,12 @@ def shape_of(shape: Sequence[int]) -> str:
 
 
 def label_of(name: str, limit: int = 200) -> str:
-    """Return a name, or a part of one, as it can be shown; '' if it is empty."""
+    """Return a name, or a part of one, in a form that is safe to show; '' if it is empty."""
     return show(name, limit) or "''"
 
 
 def bar(share: float | None, width: int, *, blocks: bool = True) -> str:
-    """Return a share as a bar of `width` cells, full only for all and empty only for none.
+    """Return a share as a bar of `width` cells, which is full only for everything and empty only for nothing.
 
     >>> bar(0.5, 3), bar(0.001, 3), bar(0.999, 3), bar(0.5, 4, blocks=False)
     ('█▌ ', '▏  ', '██▉', '##..')
@@ -73,7 +73,7 @@ def bar(share: float | None, width: int, *, blocks: bool = True) -> str:
 
 
 def cells(text: str) -> int:
-    """Return how many columns a text takes in a terminal: wide characters take two, combining ones none."""
+    """Return the number of columns that a text takes in a terminal: wide characters take two, combining ones none."""
     return len(text) if text.isascii() else sum(map(_cell, text))
 
 

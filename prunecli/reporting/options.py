@@ -1,4 +1,4 @@
-"""The choices of how a report is written. Nothing is imported here, so that `prunecli --help` starts fast."""
+"""The choices for how to write a report. This module imports nothing slow, so that `prunecli --help` starts fast."""
 
 import enum
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Sort = Literal["name", "sparsity", "size"]
 
 
 class ReportFormat(enum.StrEnum):
-    """How a report is written."""
+    """The format of a report."""
 
     TABLE = "table"
     JSON = "json"
@@ -21,7 +21,7 @@ class ReportFormat(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """What a table shows: modules down to a depth, their order, or only the first parameters in that order."""
+    """The content of a table: modules down to a depth, their order, or only the first parameters in that order."""
 
     depth: int | None = None
     sort: Sort = "name"

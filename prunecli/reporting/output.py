@@ -1,4 +1,4 @@
-"""Where a report is written, and in which format: checked before the checkpoint is read, written when it is counted."""
+"""The files and formats of a report: checked before the checkpoint is read, written after it has been counted."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class ReportOutput:
 
     @property
     def pictures(self) -> bool:
-        """Whether it shows where the zeros of single parameters lie."""
+        """Whether the output shows the positions of zeros in single parameters."""
         return self.format is ReportFormat.HTML or self.figure is not None
 
     def write(self, report: Report) -> None:
@@ -44,11 +44,11 @@ class ReportOutput:
 def plan_report_output(
     form: ReportFormat | None, output: str | None, plot: str | None, table: TableOptions, *, force: bool
 ) -> ReportOutput:
-    """Return a report's output; an `output` of None writes no file.
+    """Return a report's output; with an `output` of None, it writes no file.
 
     Raises:
-        UsageError: a file's suffix stands for no format, the format is not a table and has options of one, or
-            matplotlib is not installed.
+        UsageError: a file's suffix has no format, options for tables are used with another format, or matplotlib is not
+            installed.
         OutputError: a file exists (without `force`), or cannot be written.
     """
     file = None if output is None else output_location(output, OUTPUT)

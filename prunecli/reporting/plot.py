@@ -72,7 +72,7 @@ def draw(report: Report, kind: str) -> bytes:
         if each.structure is not None and each.structure.density is not None
     ]
     pictured = sorted(pictured, key=lambda each: -each.elements)[:_MAPS]
-    style: Any = {**dict(mpl.rcParamsDefault), **_STYLE}  # whatever the user's own matplotlibrc says
+    style: Any = {**dict(mpl.rcParamsDefault), **_STYLE}  # independent of the user's matplotlibrc
     with mpl.rc_context(style):
         figure = Figure(figsize=(7.0, 5.2 if pictured else 3.4))
         FigureCanvasAgg(figure)
@@ -88,7 +88,7 @@ def draw(report: Report, kind: str) -> bytes:
 
 
 def _metadata(kind: str) -> dict[str, str | None]:
-    """Metadata without dates, and in a PNG without the version of matplotlib."""
+    """Return metadata without dates, and for a PNG without the version of matplotlib."""
     kinds: dict[str, dict[str, str | None]] = {
         "png": {"Software": "prunecli"},
         "svg": {"Date": None},
@@ -166,6 +166,6 @@ def _maps(figure: Any, pictured: Sequence[ParameterReport]) -> None:
 
 
 def _label(name: str, width: int) -> str:
-    """Return a name in letters of the figure's font: others than Latin, Greek and Cyrillic become escapes."""
+    """Return a name in letters of the figure's font: all except Latin, Greek and Cyrillic become escapes."""
     plain = "".join(char if char < "\u0530" else f"\\u{ord(char):04x}" for char in label_of(name, 1000))
     return clip_middle(plain, width)

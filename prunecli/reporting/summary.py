@@ -12,7 +12,7 @@ from prunecli.surgery.report.model import ParameterReport, Report, counted_of
 __all__ = ["Remark", "StorageRows", "facts", "storage"]
 
 _FEW = 0.01
-"""The share of elements below which removing them is not worth it."""
+"""The smallest share of elements that is worth removing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +25,16 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class StorageRows:
-    """Bytes of the values if all are stored, or only one bit for each element and the non-zero values."""
+    """Bytes of the values if all are stored, or if one bit per element and the non-zero values are stored."""
 
     dense: int
     bitmask: int
     bits: int
-    """Bytes of the bits only."""
+    """Bytes of the bits alone."""
 
 
 def storage(parameters: Iterable[ParameterReport]) -> StorageRows:
-    """Sum up the bytes of parameters whose zeros are counted."""
+    """Return the sums of the bytes of parameters whose zeros are counted."""
     dense = bitmask = bits = 0
     for each in parameters:
         if each.zeros is not None:
@@ -45,14 +45,14 @@ def storage(parameters: Iterable[ParameterReport]) -> StorageRows:
 
 
 def facts(report: Report) -> list[Remark]:
-    """Return the remarks on a report, without those that need something it did not measure."""
+    """Return the remarks on a report, without those that need unmeasured data."""
     counted = counted_of(report.parameters)
     whole = sum(each.bytes for each in counted) + sum(group.bytes for group in report.left_out)
     found = [Remark("left out", left_out_text(report.left_out, whole))] if report.left_out else []
     if text := zero_norms_text(report.parameters):
         found.append(Remark("weight norm", text))
     found += [Remark("storage", _of_storage(storage(counted)))] if report.totals.elements else []
-    # A vector is one row: that it is empty, or each of its columns, tells nothing.
+    # A vector is a single row: whether it or its columns are empty is not informative.
     matrices = [each.structure for each in counted if each.structure is not None and len(each.shape) > 1]
     matrices = [each for each in matrices if each.rows and each.columns]
     if matrices:
@@ -94,10 +94,10 @@ def _of_blocks(matrices: Sequence[Structure]) -> str:
 
 
 def _of_fours(matrices: Sequence[Structure]) -> list[Remark]:
-    """Return a remark on how close the groups of four are to what hardware supports, and along which dimension.
+    """Return a remark on how close the groups of four are to the pattern that hardware supports, per dimension.
 
-    Hardware sums over the inputs, which are dimension 1 of a linear layer's weight and of a convolution's. Whether a
-    stack of matrices is multiplied from the left or from the right is not known.
+    Hardware sums over the inputs, which are dimension 1 of the weights of linear layers and convolutions. It is not
+    known whether a stack of matrices is multiplied from the left or from the right.
     """
     grouped = [each for each in matrices if each.groups_of_4]
     groups_of_4 = sum(each.groups_of_4 or 0 for each in grouped)

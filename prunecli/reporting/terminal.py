@@ -14,8 +14,8 @@ _SAMPLE = "█▏…├│└×"
 class Screen:
     """The width and height that text has to fit; None is unlimited.
 
-    `live`: a terminal, with bars and modules drawn as a tree. `colour`: escape sequences are welcome. `blocks`: the
-    encoding has block and line characters.
+    `live`: it is a terminal, for which bars and a tree of modules are drawn. `colour`: escape sequences for colours are
+    allowed. `blocks`: the encoding has block and line characters.
     """
 
     width: int | None = None
@@ -39,9 +39,9 @@ PAGE = Screen()
 
 
 def screen_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
-    """Return the screen of a stream: a terminal of its own size, or of that in `COLUMNS` and `LINES`.
+    """Return the screen of a stream: a terminal has its own size, or that in `COLUMNS` and `LINES`.
 
-    `NO_COLOR` and `TERM=dumb` keep colours off. What is no terminal has no width: there, nothing is ever clipped.
+    `NO_COLOR` and `TERM=dumb` turn colours off. A stream that is not a terminal has no width, so nothing is clipped.
     """
     if not stream.isatty():
         return Screen(blocks=_encodes(stream))

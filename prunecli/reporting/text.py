@@ -19,7 +19,7 @@ _LEAST_ROWS = 5
 _MOST_DONE = 200
 """The most rows of a run's summary in a log; the JSON report contains all of them."""
 _PIPE_WIDTH = 100
-"""Width of sentences on a screen without a width."""
+"""The width of sentences on a screen of unlimited width."""
 BOLD, DIM, CYAN, YELLOW = "1", "2", "36", "33"
 
 
@@ -129,7 +129,7 @@ def _drawn(root: Node, depth: int | None, screen: Screen) -> list[tuple[Node, st
     bend, tee, beam, gap = ("└ ", "├ ", "│ ", "  ") if screen.blocks else ("` ", "|-", "| ", "  ")
     drawn = []
     for node, lasts in outline(root, depth):
-        # The topmost have no lines to their left: they hang on nothing.
+        # The topmost nodes have no lines to their left, since they have no parent.
         beams = "".join(gap if last else beam for last in lasts[1:-1])
         drawn.append((node, beams + ((bend if lasts[-1] else tee) if len(lasts) > 1 else "")))
     return drawn
@@ -151,7 +151,7 @@ def _columns(*, pruned: bool) -> list[Column]:
 def _row(node: Node, lead: str, screen: Screen, *, flat: bool, pruned: bool) -> Row:
     each = node.parameter
     name = label_of(node.label if screen.live and not flat else node.path, 1000)
-    if node.copies > 1 and "{" in node.label:  # said once, not for all that lies below
+    if node.copies > 1 and "{" in node.label:  # stated once, not again for everything below
         name += f" {'×' if screen.blocks else 'x'}{node.copies}"
     sums = node.sums
     elements = sums.elements if each is None or each.zeros is not None else each.elements

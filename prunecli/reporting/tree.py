@@ -23,17 +23,17 @@ __all__ = [
 _DEEPEST = 32
 """The most levels. Further dots are part of the last label, so no name makes the tree too deep to walk."""
 _ALIKE = 0.01
-"""How much the sparsity of numbered siblings may differ if one row represents them all."""
+"""The largest difference in sparsity between numbered siblings that one row may represent."""
 _LOOK_BACK = 8
-"""How many earlier groups a sibling is compared with."""
+"""The number of earlier groups with which a sibling is compared."""
 _WORTH_IT = 3
-"""If fewer rows than this fit below a module, none is shown."""
+"""The fewest rows to show below a module; if fewer fit, none is shown."""
 _NUMBERED = re.compile(r"([0-9]{1,9})(\..*)?", re.DOTALL)
 
 
 @dataclass(slots=True)
 class Sums:
-    """Sums over the parameters below a node; equal tied parameters count once."""
+    """The sums over the parameters below a node; equal tied parameters count once."""
 
     parameters: int = 0
     elements: int = 0
@@ -55,7 +55,7 @@ class Sums:
 
 @dataclass(slots=True)
 class Node:
-    """A module, or with `parameter` a leaf. It represents `copies` siblings; the sums are those of all of them."""
+    """A module, or with `parameter` a leaf. It represents `copies` siblings; its sums cover all of them."""
 
     label: str
     path: str
@@ -102,7 +102,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _module(path: str, modules: dict[str, Node], made: list[tuple[Node, Node]]) -> Node:
-    """Return the node of a module, which is created with its parents if needed."""
+    """Return the node of a module, after creating it and its parents if needed."""
     missing = []
     while path not in modules:
         missing.append(path)
@@ -248,7 +248,7 @@ def _alike(one: Node, other: Node) -> bool:
 
 
 def heights(root: Node) -> list[int]:
-    """Return how many rows the tree takes if it is shown to a depth of 0, 1, 2, ..., up to its full depth."""
+    """Return the numbers of rows that the tree takes if shown to a depth of 0, 1, 2, ..., up to its full depth."""
     counts, level = [0], root.children
     while level:
         counts.append(counts[-1] + len(level))
@@ -259,8 +259,8 @@ def heights(root: Node) -> list[int]:
 def fit(root: Node, room: int) -> Node:
     """Return the tree, or a copy of at most `room` rows.
 
-    Such a copy ends at a depth, and below it, where there is room left, has the first children of each module, and a
-    row for the others together. `sort_tree` before it says which are first.
+    Such a copy contains all nodes down to some depth. If there is room left, it also contains the first children of
+    each module at that depth, and one row for all others. Call `sort_tree` before, since it decides which come first.
     """
     rows = heights(root)
     depth = max(depth for depth, count in enumerate(rows) if count <= room)
@@ -297,7 +297,7 @@ def _first(node: Node, quota: int) -> list[Node]:
 def outline(root: Node, depth: int | None = None) -> Iterator[tuple[Node, tuple[bool, ...]]]:
     """Yield the nodes down to a depth, each module before its contents.
 
-    Beside a node stands, for itself and all that it lies in, whether it is the last child.
+    Each node comes with flags that say, for every module around it and for itself, whether that is the last child.
     """
     left: list[tuple[Node, tuple[bool, ...]]] = [(root, ())]
     while left:
