@@ -1,4 +1,4 @@
-"""The program around the commands: prints errors as one line, returns exit codes, cleans up at signals.
+"""The program around the commands: it prints errors as one line, returns exit codes, and cleans up after signals.
 
 Nothing slow is imported before a command runs, so that `--help` starts fast.
 """
@@ -31,10 +31,10 @@ __all__ = ["Shell", "app", "run"]
 
 _PREFIX = "prunecli: error: "
 _LINE = 300
-"""Characters of an error line, with the prefix."""
+"""The most characters of an error line, including the prefix."""
 
 _OPEN_MAX = 10_240
-"""Files that a process can have open on macOS."""
+"""The most files that a process can have open on macOS."""
 
 app = typer.Typer(
     name="prunecli",
@@ -42,7 +42,7 @@ app = typer.Typer(
     # With rich's markup, names from a file could style, link or break the output.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    # Ours completes names of parameters. The shell evaluates what typer's scripts print, and names come from files.
+    # Our own completes parameter names. Shells evaluate what typer's scripts print, and names come from files.
     add_completion=False,
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -157,7 +157,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         return _fail(_with_help(error), error.exit_code, debug=debug)
     except (BrokenPipeError, Interrupted):
         raise
-    except SystemExit as leaving:  # typer and rich turn a broken pipe into this
+    except SystemExit as leaving:  # typer and rich turn a broken pipe into SystemExit
         if isinstance(leaving.__context__, BrokenPipeError):
             raise leaving.__context__ from None
         raise

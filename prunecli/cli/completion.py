@@ -1,7 +1,7 @@
-"""Answer the shell that asks, as somebody presses TAB, how a line may go on.
+"""Answer a shell's request for completions, made when a user presses TAB.
 
-What comes from a checkpoint reaches a prompt here, so that names which a terminal would not show as they are do not
-count as candidates, and whatever is wrong with a checkpoint, the answer is empty. `completion_scripts` asks.
+Names from a checkpoint reach a prompt here. So names that a terminal would not show unchanged are not candidates, and
+any problem with a checkpoint gives an empty answer. The scripts in `completion_scripts` make the requests.
 """
 
 import os
@@ -28,17 +28,17 @@ from prunecli.surgery.roles.mask_layouts import masked_weights
 __all__ = ["Answer", "answer", "complete", "in_steps"]
 
 _SECONDS = 4.0
-"""How long a shell waits at most; then there are no candidates."""
+"""The longest time that a shell waits; after that there are no candidates."""
 
 _MANY = 100
-"""Names beyond which they are offered module by module; bash asks before it lists more."""
+"""The most names to offer at once; more are offered module by module, since bash asks before it lists more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a word may go on. `kind` is "words", "steps" (no blank after them) or "files" (which the shell knows itself).
+    """The completions of a word. `kind` is "words", "steps" (no space after them) or "files" (left to the shell).
 
-    A candidate is the whole word, and what it is. `start` is how much of it belongs to an option before a `=`.
+    A candidate is a whole word and its description. `start` is the length of an option and `=` at its beginning.
     """
 
     kind: str = "words"
@@ -50,11 +50,11 @@ _FILES = Answer("files")
 
 
 def answer(group: Any, shell: str, arguments: Sequence[str]) -> int:
-    """Print the answer to a shell: a line with its kind, then a line each of candidate and description.
+    """Print the answer to a shell: a line with its kind, then one line per candidate, with its description.
 
-    Bash gives its line up to the cursor and the part of the last word that it will replace, the others give the words;
-    the last of fish has its quotes.
-    Always 0, and never a word on standard error.
+    Bash passes its line up to the cursor and the part of the last word that it will replace; the others pass the words,
+    of which fish leaves the last one quoted.
+    Returns always 0, and prints nothing on standard error.
     """
     signal.signal(signal.SIGALRM, _give_up)
     signal.setitimer(signal.ITIMER_REAL, _SECONDS)
@@ -87,7 +87,7 @@ def _bash_lines(found: Answer, typed: Typed) -> list[str]:
 
 
 def complete(group: Any, before: Sequence[str], word: str) -> Answer:
-    """Return how the last word of a command line may go on, after the words before it."""
+    """Return the completions of the last word of a command line, given the words before it."""
     scan = _Scan(group)
     for each in before:
         scan.take(each)
@@ -107,7 +107,7 @@ def complete(group: Any, before: Sequence[str], word: str) -> Answer:
 
 
 class _Scan:
-    """Where in a command line the cursor is: which command, which option waits for a value, what was given."""
+    """The position of the cursor in a command line: the command, the option that needs a value, the values given."""
 
     def __init__(self, group: Any) -> None:
         self.arguments: list[str] = []
@@ -122,7 +122,7 @@ class _Scan:
         self.options = {name: each for each in params for name in (*each.opts, *each.secondary_opts)}
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """Return the long names of the options that may still be given."""
+        """Yield the long names of the options that may still be given, with their summaries."""
         given = [option for option, _ in self.given]
         for name, option in self.options.items():
             if name.startswith("--") and (option.multiple or option not in given):
@@ -130,11 +130,11 @@ class _Scan:
         yield "--help", "Show this message and exit"
 
     def value_of(self, name: str) -> str | None:
-        """Return what was given to an option, None if it was not."""
+        """Return the value given to an option, None if it was not given."""
         return next((value for option, value in self.given if name in option.opts), None)
 
     def take(self, word: str) -> None:
-        """Read a word that stands before the cursor."""
+        """Read a word before the cursor."""
         if self.waiting is not None:
             self.given.append((self.waiting, word))
             self.waiting = None
@@ -175,7 +175,7 @@ def _summary(text: str | None) -> str:
 
 
 def _value(scan: _Scan, option: TyperOption, word: str, start: int) -> Answer:
-    """Complete an option's value, which begins at `start` of the word: choices, names or files, told by the metavar."""
+    """Complete an option's value, which begins at `start` of the word: choices, names or files, as its metavar says."""
     typed, before = word[start:], word[:start]
     metavar = metavar_of(option)
     if option.type_descriptor.is_choice:
@@ -189,7 +189,7 @@ def _value(scan: _Scan, option: TyperOption, word: str, start: int) -> Answer:
 
 
 def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
-    """Return the names of the parameters that the command could take, or the modules to go on with."""
+    """Return the names of the parameters that the command accepts, or modules to complete further."""
     path = _checkpoint(scan)
     if path is None:
         return [], True
@@ -209,7 +209,7 @@ def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
 
 
 def _beginning(tensors: Mapping[str, TensorInfo], typed: str) -> Iterator[Parameter]:
-    """Return the parameters whose names begin so; `parameters_of` tells more of each, and takes longer for 90,000."""
+    """Yield the parameters whose names begin with the typed text; faster for 90,000 names than `parameters_of`."""
     masked = masked_weights(tensors)
     masks = {each.mask.name for each in masked.values()}
     for name, tensor in tensors.items():
@@ -220,7 +220,7 @@ def _beginning(tensors: Mapping[str, TensorInfo], typed: str) -> Iterator[Parame
 
 
 def _checkpoint(scan: _Scan) -> Path | None:
-    """Return the checkpoint that was named, if it lies on this machine; pipes and devices are not opened."""
+    """Return the named checkpoint, if it is on this machine; pipes and devices are not opened."""
     for text in scan.arguments[:1]:
         for path in (Path(text), Path(os.path.expandvars(text)).expanduser()):
             if path.is_file() or path.is_dir():
@@ -229,7 +229,7 @@ def _checkpoint(scan: _Scan) -> Path | None:
 
 
 def _speakable(name: str) -> bool:
-    """Whether a name stands for itself on a terminal and in an option's place."""
+    """Whether a terminal shows a name unchanged, and an option accepts it as an exact name."""
     return bool(name) and not name.startswith(("-", "re:")) and show(name, len(name)) == name
 
 
@@ -239,7 +239,7 @@ def _what(parameter: Parameter) -> str:
 
 
 def in_steps(names: Sequence[str], typed: str, many: int = _MANY) -> tuple[list[str], bool]:
-    """Return names that begin with what was typed, of many the modules in which they part, and whether all are names.
+    """Return the names that begin with the typed text (if many, the modules where they differ), and if all are names.
 
     >>> in_steps(["a.x.w", "a.x.b", "a.y.w"], "a", many=2)
     (['a.x.', 'a.y.'], False)

@@ -1,4 +1,4 @@
-"""The scripts by which shells ask for completion, and where they go. None evaluates what the program answers."""
+"""The scripts with which shells request completions, and where they go. None evaluates the program's answers."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from prunecli.errors import OutputError, show
 __all__ = ["ASKED", "SCRIPTS", "install"]
 
 ASKED = "_PRUNECLI_COMPLETE"
-"""The environment variable that makes the program answer instead of working; its value is the shell's name."""
+"""The environment variable that makes the program answer a completion request; its value is the shell's name."""
 
 _BASH = r"""# Completion of prunecli in bash.
 _prunecli() {
@@ -72,7 +72,7 @@ SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def install(shell: str) -> tuple[Path, str]:
-    """Write a shell's script to the place where it looks for such, and return that, and what else has to be done.
+    """Install a shell's script where the shell looks for it; return the path, and any remaining step as text.
 
     Raises:
         OutputError: it cannot be written.

@@ -24,7 +24,7 @@ __all__ = ["Diff", "plan_diff"]
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """The earlier checkpoint (None: standard input), and how the comparison is written and judged."""
+    """The earlier checkpoint (None: standard input), and how to write and check the comparison."""
 
     baseline: Location | None
     format: ReportFormat
@@ -48,10 +48,10 @@ class Diff:
 
 
 def plan_diff(baseline: str | None, output: ReportOutput, gates: Sequence[Gate], *, allow_changes: bool) -> Diff | None:
-    """Return what `--baseline` asks for, None without it.
+    """Return the comparison that `--baseline` requests, None without it.
 
     Raises:
-        UsageError: it is empty, or other options contradict it, or comparisons are not written in this format.
+        UsageError: it is empty, other options contradict it, or comparisons cannot be written in this format.
     """
     if baseline is None:
         if allow_changes:

@@ -51,4 +51,4 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("print only the names of matrices", "prunecli params model.pt -p '*' --min-dim 2 | cut -f 1"),
     ),
 }
-"""For each command: what an example does, and its lines."""
+"""The examples of each command: a description, and the lines."""

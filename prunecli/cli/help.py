@@ -44,11 +44,11 @@ OTHER = "Other"
 ORDER = (SELECTION, AMOUNT, INPUT, CONTENT, GATE, OUTPUT, REPORT, RUN)
 
 _TYPES = {"int": "N", "int range": "N", "float": "X", "float range": "X", "str": "TEXT"}
-"""Metavars of options without one, by typer's name of their type."""
+"""The placeholders of options without a metavar, by typer's name of their type."""
 
 
 class _Formatter(Protocol):
-    """The methods of typer's formatter that are used here."""
+    """The methods of typer's formatter that this module uses."""
 
     def section(self, name: str) -> AbstractContextManager[None]: ...
     def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30) -> None: ...
@@ -81,11 +81,11 @@ def metavar_of(param: TyperOption) -> str:
 
 
 _NO_CONTEXT: Any = None
-"""Names of types need no context, but typer's signature asks for one."""
+"""An unused context: names of types do not depend on it, but typer's signature requires one."""
 
 
 def record(param: TyperOption) -> tuple[str, str]:
-    """Return an option as help shows it: its names with the placeholder of its value, and its text."""
+    """Return an option as shown in help: its names with the placeholder of its value, and its text."""
     names = sorted((*param.opts, *param.secondary_opts), key=lambda name: name.startswith("--"))
     head = " ".join(filter(None, (", ".join(names), metavar_of(param))))
     text = param.help or ""
@@ -104,7 +104,7 @@ def _options(params: Iterable[Any], formatter: _Formatter) -> None:
 
 
 class Command(TyperCommand):
-    """A command whose help has groups and examples, and whose errors suggest the option that was meant."""
+    """A command whose help has groups and examples, and whose errors suggest the intended option."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the usage with the metavars of arguments."""
@@ -131,7 +131,7 @@ class Command(TyperCommand):
 
 
 class CommandGroup(TyperGroup):
-    """The program, whose help lists the commands, and whose errors suggest the command that was meant."""
+    """The program: its help lists the commands, and its errors suggest the intended command."""
 
     def format_options(self, ctx: Any, formatter: _Formatter) -> None:
         """Write the commands, then the options."""

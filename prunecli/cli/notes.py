@@ -1,4 +1,4 @@
-"""Notes of a run, one line each on standard error: what is left out, what is not pruned, what undoes a prune."""
+"""The notes of a run, one line each on standard error: what is left out, what is not pruned, what undoes a prune."""
 
 import sys
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ from prunecli.terms import render
 __all__ = ["closing_notes", "plan_notes", "print_note", "result_notes"]
 
 _LINE = 300
-"""Characters of a note, without its prefix."""
+"""The most characters of a note, without its prefix."""
 
 _LOADERS = {
     "transformers": "transformers starts layers with masks (weight_orig, weight_mask) at random",
     "diffusers": "diffusers leaves layers with masks (weight_orig, weight_mask) on the meta device, without values",
     "peft": "peft starts layers with masks (weight_orig, weight_mask) untrained, lora_B at zero",
 }
-"""What `from_pretrained` does with masks, observed in transformers 5.24, diffusers 0.42, peft 0.21."""
+"""How `from_pretrained` treats masks, observed in transformers 5.24, diffusers 0.42, peft 0.21."""
 
 
 def print_note(text: str) -> None:
@@ -47,13 +47,13 @@ def plan_notes(job: PreparedRewrite) -> Iterator[str]:
 
 
 def result_notes(report: Report) -> Iterator[str]:
-    """Yield the notes on a result, before its table: layers that its zeros break."""
+    """Yield the notes on a result, before its table: layers that break because of its zeros."""
     if text := zero_norms_text(report.parameters):
         yield f"{text}; prune fewer of their elements, or leave them out with -x"
 
 
 def closing_notes(job: PreparedRewrite) -> Iterator[str]:
-    """Yield the notes after the table: what brings pruned elements back if training continues."""
+    """Yield the notes after the table: state that brings pruned elements back if training continues."""
     if text := undoing(job.checkpoint, job.plan, state_beside(job.checkpoint)):
         yield text
 
@@ -65,13 +65,13 @@ def _amount_of_one(plan: Plan) -> str:
 
 
 def _other_weights(job: PreparedRewrite) -> str:
-    """Warn of other files with weights in a folder: a library may load those, and they are not pruned."""
+    """Return a warning about a folder's other files with weights, which are not pruned but which a library may load."""
     names = ", ".join(show(name, 60) for name in job.checkpoint.other_weight_files[:3])
     return f"copied unchanged, although they contain weights: {names}" if names else ""
 
 
 def _left_out(plan: Plan) -> str:
-    """Say what patterns left out; optimizer state has a note of its own with --with-state."""
+    """Return a note on tensors that patterns left out; with --with-state, optimizer state has a note of its own."""
     groups = [each for each in plan.passed.groups if not (plan.state and each.role is Role.OPTIMIZER)]
     text = left_out_text(groups, plan.passed.bytes)
     return f"left out: {text}" if text else ""

@@ -14,10 +14,10 @@ from prunecli.surgery.run.destination import Destination
 __all__ = ["destination_of", "params_from", "selection_of"]
 
 _NOT_MATCHED = {"by exact name only", "not prunable", *(role.value for role in Role if role is not Role.PARAMETER)}
-"""States in the fourth column of `params` (the first is from an earlier version) that patterns do not select."""
+"""The states in the fourth column of `params` that patterns do not select; the first is from an earlier version."""
 
 _LONGEST = 64 << 20
-"""Bytes of a list: the names of a million tensors."""
+"""The most bytes of a list: enough for the names of a million tensors."""
 
 
 def selection_of(
@@ -27,7 +27,7 @@ def selection_of(
     exclude: Sequence[str] | None,
     min_dim: int = 0,
 ) -> Selection | None:
-    """Return the selection of `-p`, `--params-from`, `-x` and `--min-dim`, None without the first two.
+    """Return the selection described by `-p`, `--params-from`, `-x` and `--min-dim`, None without the first two.
 
     Raises:
         PrunecliError: as `params_from` and `places.selection_of`.
@@ -38,10 +38,10 @@ def selection_of(
 def destination_of(
     source: Location | None, command: str, output: str | None, report: str | None, *, no_report: bool, force: bool
 ) -> Destination:
-    """Return where a checkpoint and its report are written.
+    """Return where to write a checkpoint and its report.
 
     Raises:
-        UsageError: standard output is asked for twice, or is a terminal; or as `places.destination_of`.
+        UsageError: standard output is requested twice, or is a terminal; or as `places.destination_of`.
     """
     if output != "-":
         to_stdout = report == "-" and not no_report
@@ -60,11 +60,11 @@ def destination_of(
 def params_from(params: Sequence[str] | None, listed: str | None, checkpoint: str) -> list[str] | None:
     """Return the patterns of `-p` and those of a list, None without either.
 
-    The text of a line before its first tab counts like an argument of `-p`. Lines of `params` whose state says that
-    patterns do not select the tensor are left out, as by a pattern.
+    The text of a line before its first tab counts like an argument of `-p`. Lines of `params` with a state that
+    patterns do not select are ignored.
 
     Raises:
-        UsageError: the list is empty or not text, or standard input is needed twice.
+        UsageError: the list is empty or not text, or standard input is used twice.
         UnreadableError: it cannot be read.
     """
     if listed is None:
@@ -95,7 +95,7 @@ def _read(place: str, what: str) -> bytes:
             return source.read(0, min(source.size, _LONGEST + 1))
     if place != "-":
         try:
-            with location.open("rb") as file:  # also a pipe of the shell: <(grep ...)
+            with location.open("rb") as file:  # the file may be a pipe of the shell: <(grep ...)
                 return file.read(_LONGEST + 1)
         except (OSError, ValueError) as error:
             raise UnreadableError(f"cannot read --params-from {what}: {getattr(error, 'strerror', error)}") from None

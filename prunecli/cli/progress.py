@@ -18,7 +18,7 @@ __all__ = ["Lines", "progress"]
 
 _FIRST = 4.0
 _EVERY = 5.0
-"""Seconds before the first line, and between lines: a short run prints none."""
+"""Seconds before the first line, and between lines; a short run prints none."""
 
 _SHORT = 0.5
 """Seconds before a delayed bar appears, for runs that write nothing."""
@@ -28,9 +28,9 @@ _SHORT = 0.5
 def progress(
     checkpoint: AnyCheckpoint, *, quiet: bool, delayed: bool = False
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a callback for the bytes done and the bytes in all that shows them on standard error; None if `quiet`.
+    """Yield a callback that shows the bytes done and the total bytes on standard error; None if `quiet`.
 
-    On a terminal it shows a bar, if `delayed` after half a second; elsewhere a line every few seconds.
+    On a terminal it shows a bar (after half a second if `delayed`), elsewhere a line every few seconds.
     """
     if quiet:
         yield None
@@ -42,7 +42,7 @@ def progress(
 
 
 class _Bar:
-    """A bar of rich, made when it is first shown: rich takes long to import."""
+    """A progress bar of rich, created when first shown, since rich takes long to import."""
 
     def __init__(self, label: str, stack: ExitStack, delay: float) -> None:
         self._label = label
@@ -86,7 +86,7 @@ class Lines:
         self._next = self._began + _FIRST
 
     def __call__(self, done: int, total: int) -> None:
-        """Write a line if it is time for one; the reader of standard error may have gone."""
+        """Write a line if it is time for one; ignore a closed standard error."""
         now = self._clock()
         if now < self._next or done >= total:
             return
@@ -99,7 +99,7 @@ class Lines:
 
 
 def _state(done: int, total: int, seconds: float) -> str:
-    """Return the progress in words.
+    """Return the progress as text.
 
     >>> _state(1_190_000_000, 3_400_000_000, 2.9)
     '35 % (1.2 of 3.4 GB), 410 MB/s, 6 s left'
@@ -119,7 +119,7 @@ _UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("bytes",
 
 
 def _duration(seconds: float) -> str:
-    """Return a time in its two largest units.
+    """Return a time as text in its two largest units.
 
     >>> _duration(4.2), _duration(200), _duration(7800)
     ('5 s', '3 min 20 s', '2 h 10 min')

@@ -1,4 +1,4 @@
-"""The reference of the command line, docs/cli.md: `python -m prunecli.cli.reference > docs/cli.md` writes it anew."""
+"""The reference of the command line, docs/cli.md: `python -m prunecli.cli.reference > docs/cli.md` regenerates it."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The table of roles in docs/checkpoints.md: `python -m prunecli.cli.role_table docs/checkpoints.md` writes it anew."""
+"""The table of roles in docs/checkpoints.md: `python -m prunecli.cli.role_table docs/checkpoints.md` regenerates it."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ END = "<!-- end of the table of roles -->"
 
 
 def role_table() -> str:
-    """Return the rules as a table of Markdown, in order of precedence."""
+    """Return the rules as a Markdown table, in order of precedence."""
     return "\n".join(_lines()) + "\n"
 
 
@@ -30,7 +30,7 @@ def _cell(text: str) -> str:
 
 
 def with_role_table(page: str) -> str:
-    """Return a page with the table between its two marks written anew."""
+    """Return a page with the table between its two marks regenerated."""
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return f"{head}{BEGIN}\n{role_table()}{END}{tail}"

@@ -1,4 +1,4 @@
-"""What the commands share when they run: ranks, notes, a plan carried out or only printed, results."""
+"""The common parts of running commands: ranks, notes, carrying out or printing a plan, results."""
 
 import os
 import sys
@@ -39,19 +39,19 @@ __all__ = [
 ]
 
 _DIFFERENCES = 10
-"""Differences that `verify` prints."""
+"""The most differences that `verify` prints."""
 
 
 @contextmanager
 def run_options(jobs: int | None = None, *, resume: bool = False, link: bool = False) -> Iterator[Run]:
-    """Join the ranks of a launcher, if there are any, and yield how to run."""
+    """Join the ranks of a launcher, if there are any, and yield the execution options."""
     with ranks_of_launcher() as ranks:
         yield Run(jobs, None, ranks, resume or ranks.restarts > 0, resume or ranks.restartable, link)
 
 
 @dataclass(frozen=True, slots=True)
 class Verbosity(Listener):
-    """What a run prints: errors alone if `quiet`; `report_to_stdout` prints the report instead of the output's path."""
+    """What a run prints: only errors if `quiet`; with `report_to_stdout`, the report instead of the output's path."""
 
     quiet: bool
     report_to_stdout: bool = False
@@ -67,7 +67,7 @@ class Verbosity(Listener):
 
 
 def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool) -> None:
-    """Carry a plan out and show the result, or print the plan and check that it could be carried out."""
+    """Carry out a plan and show the result; with `dry_run`, print the plan and check that it can be carried out."""
     for text in plan_notes(job):
         verbosity.note(text)
     if dry_run:
@@ -86,7 +86,7 @@ def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool) -> N
 
 
 def _print_result(report: Report, destination: Destination, verbosity: Verbosity) -> None:
-    """Print the table on standard error, and on standard output the path of the output, or the report."""
+    """Print the table on standard error, and the output's path or the report on standard output."""
     if not verbosity.quiet:
         if report.seed is not None:
             sys.stderr.write(f"seed {report.seed}\n")
@@ -94,12 +94,12 @@ def _print_result(report: Report, destination: Destination, verbosity: Verbosity
     if verbosity.report_to_stdout:
         sys.stdout.write(render_json(report).decode("ascii"))
     elif destination.path is not None:
-        # As bytes: a path may have any bytes, and must reach the next command of a script unchanged.
+        # As bytes: a path may contain any bytes, and must reach the next command of a script unchanged.
         sys.stdout.buffer.write(os.fsencode(str(destination.path)) + b"\n")
 
 
 def _print_plan(plan: Plan, destination: Destination) -> None:
-    """Print on standard error what a run would do, and on standard output a recipe that does the same."""
+    """Print a description of what a run would do on standard error, and an equivalent recipe on standard output."""
     rows = []
     for name, planned in plan.planned.items():
         figures = (planned.parameter.weight.elements, planned.target.candidates, planned.pruned_now)
@@ -127,7 +127,7 @@ def print_report(report: Report, output: ReportOutput) -> None:
 
 
 def print_inventory(checkpoint: AnyCheckpoint, entries: Sequence[InventoryEntry], *, tensors: bool) -> None:
-    """Print the list of `params`: a table on a terminal, else a line of fields separated by tabs for each entry."""
+    """Print the list of `params`: a table on a terminal, else one line per entry with fields separated by tabs."""
     rows = [
         (label_of(each.name, LONGEST), each.tensor.dtype.name, shape_of(each.tensor.shape), each.state)
         for each in entries
@@ -144,7 +144,7 @@ def print_inventory(checkpoint: AnyCheckpoint, entries: Sequence[InventoryEntry]
 
 
 def verification_text(label: str, found: Verification) -> str:
-    """Return a verification in words; `label` names the checkpoint and is safe to print."""
+    """Return a verification as text; `label` names the checkpoint and is safe to print."""
     differences = found.differences
     if not differences:
         unsummed = found.parameters - found.summed

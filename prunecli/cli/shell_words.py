@@ -1,4 +1,4 @@
-"""Words of a shell's line as it is being typed: taken apart, and quoted again."""
+"""The words of a shell's line as it is being typed: split, and quoted again."""
 
 import re
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 __all__ = ["Typed", "last_word", "quoted", "typed_words"]
 
 _SPECIAL = re.compile(r"[^\w./:=@%+,-]")
-"""What bash might take for more than a letter."""
+"""The characters that may be special to bash outside quotes."""
 
 _HARMFUL = {"'": "'", '"': '"$`\\!'}
-"""What has a meaning inside quotes."""
+"""The characters that are special inside quotes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Typed:
     """A line up to the cursor: the words before the last, and the last one, without their quotes.
 
-    `quote` is one that is still open. The first `kept` characters of the word are not for the shell to replace.
+    `quote` is the quote that is still open, if any. The shell does not replace the first `kept` characters of the word.
     """
 
     before: Sequence[str]
@@ -27,7 +27,7 @@ class Typed:
 
 
 def typed_words(line: str, replaced: str) -> Typed:
-    """Take a line of bash apart, from the command to the cursor; `replaced` is the end that a candidate will replace.
+    """Return the words of a bash line up to the cursor; `replaced` is the end that a candidate will replace.
 
     >>> typed_words("prunecli params 'my model.pt' -p re:f", "f")
     Typed(before=['params', 'my model.pt', '-p'], word='re:f', quote='', kept=3)
@@ -41,7 +41,7 @@ def typed_words(line: str, replaced: str) -> Typed:
 
 
 def last_word(text: str) -> str:
-    """Return what a word says that may have quotes and backslashes, an open one included.
+    """Return the text of a word that may contain quotes and backslashes, including an open quote.
 
     >>> last_word("'my mod")
     'my mod'
@@ -50,7 +50,7 @@ def last_word(text: str) -> str:
 
 
 def _split(line: str) -> tuple[list[str], str]:
-    """Return the words of a line, the last of which may be empty, and the quote that is open at its end."""
+    """Return the words of a line (the last may be empty), and the quote that is open at its end."""
     words, quote, escaped = [""], "", False
     for char in line:
         if escaped:
@@ -73,7 +73,7 @@ def _split(line: str) -> tuple[list[str], str]:
 
 
 def quoted(word: str, quote: str) -> str | None:
-    r"""Write a word as bash reads it, inside an open quote or outside of any; None if it cannot stand there.
+    r"""Return a word quoted for bash, inside an open quote or outside quotes; None if it cannot be written there.
 
     >>> quoted("a b", ""), quoted("a b", "'"), quoted("it's", "'")
     ('a\\ b', 'a b', None)

@@ -1,4 +1,4 @@
-"""Signals that end a command: clean up as after any exception, then die of the same signal."""
+"""Signals that end a command: clean up as after any exception, then end the process by the same signal."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """A signal asked the command to end. No `Exception`, so that no handler for errors takes it for one."""
+    """A signal asked the command to end. This is not an `Exception`, so that error handlers do not catch it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -23,7 +23,7 @@ class Interrupted(BaseException):
 
 
 class _Catcher:
-    """Raises on the first signal only: a second Ctrl-C must not strike while the first one is cleaning up."""
+    """Raises only on the first signal: a second Ctrl-C must not interrupt the clean-up after the first."""
 
     def __init__(self) -> None:
         self.first: int | None = None
@@ -40,11 +40,11 @@ class _Catcher:
 def interruptible() -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP raise `Interrupted` in the main thread while the block runs.
 
-    A signal that was ignored (SIGHUP under nohup) stays ignored. In another thread than the main one the block runs
-    as it would without. The old handlers are put back at the end.
+    A signal that was ignored (SIGHUP under nohup) stays ignored. In threads other than the main one, this does nothing.
+    The old handlers are restored at the end.
 
     Raises:
-        Interrupted: a signal came. At most once for a block, also when something in it swallowed the first.
+        Interrupted: a signal came. At most one leaves a block, even if something in the block swallowed the first.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -57,8 +57,8 @@ def interruptible() -> Iterator[None]:
             signal.signal(signum, catcher)
         yield
     except Interrupted as exc:
-        # A signal between the lines of contextlib leaves a context manager suspended, held by the traceback alone.
-        # Letting go of the frames closes it now, and so runs its clean-up.
+        # A signal inside contextlib can leave a context manager suspended, referenced only by the traceback.
+        # Clearing the frames closes it now, and so runs its clean-up.
         traceback.clear_frames(exc.__traceback__)
         raise
     finally:
@@ -70,9 +70,9 @@ def interruptible() -> Iterator[None]:
 
 
 def die_of(signum: int) -> NoReturn:
-    """End this process by the signal itself, so that the shell sees 128+N and a script's loop stops, too.
+    """End this process by the signal itself, so that the shell sees 128+N and a script's loop stops too.
 
-    For the main thread, after all clean-up: nothing runs after it, and nothing is flushed.
+    Call it in the main thread after all clean-up: nothing runs after it, and nothing is flushed.
     """
     signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})

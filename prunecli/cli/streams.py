@@ -1,4 +1,4 @@
-"""The standard streams of a command: none is closed, no name is beyond their encoding, and a full disk is one line."""
+"""The standard streams of a command: always open, able to encode any name, and a full disk is a one-line error."""
 
 import os
 import sys
@@ -19,23 +19,23 @@ __all__ = ["standard_streams"]
 def standard_streams() -> Iterator[None]:
     """Make standard output and standard error safe to write to while the block runs.
 
-    Standard output that cannot be written (a full disk) raises an OutputError at the write or the flush that meets it.
-    Standard error that cannot be written ends nothing: the work is done, and its exit code says how.
-    A pipe that nobody reads raises BrokenPipeError in both.
+    If standard output cannot be written (a full disk), the write or flush that fails raises an OutputError.
+    If standard error cannot be written, the command goes on, and its exit code gives the result.
+    A pipe without a reader raises BrokenPipeError in both.
     """
-    # A file of ours that got the number of a closed stream would receive what is meant for that stream.
+    # A file opened under the number of a closed stream would receive the data meant for that stream.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
     out, err = sys.stdout or os.fdopen(1, "w"), sys.stderr or os.fdopen(2, "w")
     with redirect_stdout(_on(_Output, out)), redirect_stderr(_on(_Messages, err)):
         yield
-        with suppress(OutputError, BrokenPipeError):  # what was printed before an error, which has been reported
+        with suppress(OutputError, BrokenPipeError):  # for text printed before an error that has already been reported
             sys.stdout.flush()
 
 
 class _Output(FileIO):
-    """Standard output: what cannot be written is an error."""
+    """Standard output: a failed write is an error."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
         """Write bytes, and return how many were written."""
@@ -50,10 +50,10 @@ class _Output(FileIO):
 
 
 class _Messages(FileIO):
-    """Standard error: what cannot be written is lost, as nobody can be told."""
+    """Standard error: a failed write is ignored, since there is nowhere to report it."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write bytes, and return how many there were."""
+        """Write bytes, and return their number, even if the write fails."""
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -63,9 +63,9 @@ class _Messages(FileIO):
 
 
 def _on(kind: type[FileIO], stream: TextIO) -> TextIO:
-    """Return a stream like another one, on the same file; the same one where it is not on a file (in tests)."""
+    """Return a stream like another one, on the same file; the same stream if it is not on a file (in tests)."""
     buffer = getattr(stream, "buffer", None)
-    unbuffered = isinstance(buffer, FileIO)  # as python -u has it
+    unbuffered = isinstance(buffer, FileIO)  # as with python -u
     if not isinstance(stream, TextIOWrapper) or not (unbuffered or isinstance(getattr(buffer, "raw", None), FileIO)):
         return stream
     stream.flush()

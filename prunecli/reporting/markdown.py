@@ -36,9 +36,9 @@ def as_markdown(report: Report) -> str:
 
 
 def code(name: str) -> str:
-    r"""Return a name as a code span, in which it is not markup, a link or a mention.
+    r"""Return a name as a code span, so that it is not markup, a link or a mention.
 
-    What would end the span or a table's cell is written as an escape.
+    Characters that would end the span or a table's cell are written as escapes.
 
     >>> code("encoder.weight"), code("a|b`c")
     ('`encoder.weight`', '`a\\x7cb\\x60c`')
