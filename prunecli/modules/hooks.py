@@ -1,7 +1,8 @@
-"""What pruning leaves in a module beside the parameter: found, refreshed, taken away, rolled back.
+"""Masks, products and hooks that pruning adds to a module: find, refresh, remove and restore them.
 
-A pruned parameter `name` is four things in its module: the parameter `name + "_orig"`, the buffer `name + "_mask"`, the
-plain attribute `name` that is their product, and a forward pre-hook that makes the product anew before every forward.
+A pruned parameter `name` consists of four things in its module: the parameter `name + "_orig"`, the buffer
+`name + "_mask"`, the plain attribute `name`, which is their product, and a forward pre-hook that computes the product
+again before every forward.
 """
 
 import contextlib
@@ -28,10 +29,10 @@ __all__ = [
 
 
 def find_hook(module: nn.Module, name: str) -> tuple[int, BasePruningMethod | None]:
-    """Return the pruning hook of a parameter and its key among the hooks, `(-1, None)` if there is none.
+    """Return the key of a parameter's pruning hook among the hooks, and the hook; `(-1, None)` if there is none.
 
     Raises:
-        UsageError: there is more than one.
+        UsageError: there are several.
     """
     hooks = module._forward_pre_hooks.items()
     found = [(key, hook) for key, hook in hooks if isinstance(hook, BasePruningMethod) and hook._tensor_name == name]
@@ -41,13 +42,13 @@ def find_hook(module: nn.Module, name: str) -> tuple[int, BasePruningMethod | No
 
 
 def attach(module: nn.Module, method: BasePruningMethod, mask: Tensor) -> BasePruningMethod:
-    """Mask a parameter of a module, or mask it anew, and register the hook that keeps its product fresh.
+    """Mask a parameter of a module, or replace its mask, and register the hook that keeps its product up to date.
 
-    `mask` is of the parameter's shape and dtype; `method` knows the parameter's name. Whatever fails, the module stays
-    as it was.
+    `mask` has the parameter's shape and dtype; `method` contains the parameter's name. If anything fails, the module
+    is unchanged.
 
     Returns:
-        The hook that is now registered: the method, or the container that holds it and those before it.
+        The registered hook: the method, or the container with it and the earlier methods.
     """
     name = method._tensor_name
     handle, earlier = find_hook(module, name)
@@ -72,7 +73,7 @@ def attach(module: nn.Module, method: BasePruningMethod, mask: Tensor) -> BasePr
 
 
 class GivenMask(BasePruningMethod):
-    """The hook of a parameter whose mask was made before: it keeps the product fresh, and drops nothing by itself."""
+    """The hook of a parameter with an existing mask: it keeps the product up to date, and does not drop elements."""
 
     PRUNING_TYPE = "unstructured"
 
@@ -80,7 +81,7 @@ class GivenMask(BasePruningMethod):
         self._tensor_name = name
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        """Return the mask as it is."""
+        """Return the mask unchanged."""
         return default_mask
 
     def apply_mask(self, module: nn.Module) -> Tensor:
@@ -91,7 +92,7 @@ class GivenMask(BasePruningMethod):
 
 
 def put_first(module: nn.Module, name: str) -> None:
-    """Let the pruning hook of a parameter run before all other hooks: that of `spectral_norm` reads the product."""
+    """Move a parameter's pruning hook before all other hooks, because the hook of `spectral_norm` reads the product."""
     handle, _ = find_hook(module, name)
     hooks = module._forward_pre_hooks
     for key in [each for each in hooks if each != handle]:
@@ -99,9 +100,9 @@ def put_first(module: nn.Module, name: str) -> None:
 
 
 def unmask(module: nn.Module, name: str) -> None:
-    """Give a parameter its name back, the same object with the values that it holds; mask, product and hook go.
+    """Move a parameter back to its name, the same object with its current values; remove mask, product and hook.
 
-    Unlike torch's `remove` nothing is multiplied: the mask must have been baked in before.
+    Unlike torch's `remove`, this does not multiply: the mask must have been baked before.
 
     Raises:
         UsageError: as `find_hook`.
@@ -111,7 +112,7 @@ def unmask(module: nn.Module, name: str) -> None:
     delattr(module, name + "_orig")
     delattr(module, name + "_mask")
     if isinstance(original, nn.Parameter):
-        setattr(module, name, original)  # the product gives way, in the list that a recurrent layer computes with, too
+        setattr(module, name, original)  # replaces the product, also in the list that a recurrent layer computes with
     else:
         vars(module).pop(name, None)
         module.register_buffer(name, original)
@@ -120,18 +121,18 @@ def unmask(module: nn.Module, name: str) -> None:
 
 
 class ProductRefresh:
-    """A forward pre-hook for a module that reads weights of another one without calling it.
+    """A forward pre-hook for a module that reads the weights of another module without calling it.
 
-    `nn.MultiheadAttention` does so: it takes `out_proj.weight` as it stands, the hook on `out_proj` never runs, and
-    after an optimizer step the product would be that of the step before. `path` leads to the module that is read; it
-    is all that is kept, so that copies and pickles of the module refresh their own.
+    `nn.MultiheadAttention` is an example: it reads `out_proj.weight`, so the hook on `out_proj` never runs, and after
+    an optimizer step the product would be outdated. `path` leads to the module that is read. Only the path is kept, so
+    that copies and pickles of the module refresh their own products.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def __call__(self, module: nn.Module, inputs: object) -> None:
-        """Make the products below anew."""
+        """Compute the products in the module at `path` again."""
         read = module.get_submodule(self.path)
         for hook in list(read._forward_pre_hooks.values()):
             if isinstance(hook, BasePruningMethod):
@@ -139,14 +140,14 @@ class ProductRefresh:
 
 
 def keep_fresh(reader: nn.Module, path: str) -> None:
-    """Let `reader` refresh the products of the module at `path` below it before every forward."""
+    """Register a hook on `reader` that refreshes the products of the module at `path` below it before every forward."""
     hooks = reader._forward_pre_hooks.values()
     if not any(isinstance(hook, ProductRefresh) and hook.path == path for hook in hooks):
         reader.register_forward_pre_hook(ProductRefresh(path), prepend=True)
 
 
 def stop_refreshing(reader: nn.Module, path: str) -> None:
-    """Take the hook of `keep_fresh` away, unless something at `path` is still pruned."""
+    """Remove the hook of `keep_fresh`, unless a parameter at `path` is still pruned."""
     if any(isinstance(hook, BasePruningMethod) for hook in reader.get_submodule(path)._forward_pre_hooks.values()):
         return
     for key, hook in list(reader._forward_pre_hooks.items()):
@@ -156,8 +157,8 @@ def stop_refreshing(reader: nn.Module, path: str) -> None:
 
 @contextlib.contextmanager
 def untouched_on_failure(module: nn.Module) -> Iterator[None]:
-    """Put the attributes of a module and of its pruning hooks, and what lies directly in their dicts, lists and sets,
-    back if the body raises.
+    """Restore the attributes of a module and of its pruning hooks, and the items of their dicts, lists and sets, if the
+    body raises.
 
     The containers are refilled, not replaced: handles that remove hooks refer to them.
     """

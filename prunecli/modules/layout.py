@@ -1,4 +1,4 @@
-"""A module in memory, laid out like a checkpoint: named tensors in storages, and their bytes."""
+"""The layout of a module in memory, like that of a checkpoint: named tensors in storages, and their bytes."""
 
 import bisect
 import contextlib
@@ -26,7 +26,7 @@ __all__ = ["LiveModule", "ModuleMemory", "WriteThrough"]
 
 
 class ModuleMemory:
-    """The storages of a module as one run of bytes, on whatever device each of them lies."""
+    """The storages of a module, on any devices, as one run of bytes."""
 
     name: str | None = None
 
@@ -38,22 +38,22 @@ class ModuleMemory:
         self._undo: list[tuple[int, NDArray[np.uint8]]] = []
 
     def add(self, storage: torch.UntypedStorage) -> int:
-        """Append a storage; return where its bytes begin."""
+        """Append a storage, and return the offset of its bytes."""
         start = self.size
         if storage.nbytes():
             self._starts.append(start)
-            with torch.inference_mode(False):  # a tensor made there could not be written by other threads
+            with torch.inference_mode(False):  # other threads could not write to an inference tensor
                 self._runs.append(torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage))
             self.size += storage.nbytes()
         return start
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` from `offset` on."""
+        """Fill `buffer` with the bytes from `offset` on."""
         for run, there, here in self._cut(offset, len(buffer)):
             torch.frombuffer(buffer[here], dtype=torch.uint8).copy_(run[there])
 
     def write(self, offset: int, data: NDArray[np.uint8]) -> None:
-        """Put bytes in their place; within `restored_on_failure`, what was there is kept."""
+        """Write bytes at `offset`; within `restored_on_failure`, the old bytes are kept."""
         before = np.empty_like(data)
         self.read_into(offset, before.data)
         if np.array_equal(before, data):
@@ -63,7 +63,7 @@ class ModuleMemory:
 
     @contextlib.contextmanager
     def restored_on_failure(self) -> Iterator[None]:
-        """Put back what `write` overwrote if the body raises."""
+        """Restore the bytes that `write` overwrote, if the body raises."""
         try:
             yield
         except BaseException:
@@ -78,7 +78,7 @@ class ModuleMemory:
             run[there].copy_(torch.from_numpy(data[here]))
 
     def _cut(self, offset: int, length: int) -> Iterator[tuple[Tensor, slice, slice]]:
-        """Name, for each storage that a range meets, the part of the storage and the part of the range."""
+        """Yield each storage that overlaps a range, with the overlapping part of the storage and of the range."""
         done = 0
         while done < length:
             index = bisect.bisect_right(self._starts, offset + done) - 1
@@ -89,7 +89,7 @@ class ModuleMemory:
 
 
 class WriteThrough:
-    """What a content makes of a range of memory, put in the range's place."""
+    """A content that edits a range of memory and writes the result back to it."""
 
     def __init__(self, content: Content, memory: ModuleMemory, offset: int) -> None:
         self.block = content.block
@@ -99,7 +99,7 @@ class WriteThrough:
         self._offset = offset
 
     def fill(self, data: NDArray[np.uint8], start: int, workspace: Any) -> Outcome:
-        """Edit the bytes, and write them where they came from."""
+        """Edit the bytes, and write them back."""
         filled = self._content.fill(data, start, workspace)
         if filled.changed:
             self._memory.write(self._offset + start, data)
@@ -107,12 +107,12 @@ class WriteThrough:
 
 
 class LiveModule:
-    """The layout of a module, as `torch.save(module.state_dict())` would have it: names, order, views and all.
+    """The layout of a module, with the names, order and views of a file by `torch.save(module.state_dict())`.
 
-    Beyond what that file tells, it is known which tensors are buffers; those that no state dict holds are carried.
-    Of a `DTensor`, the layout has the whole shape and the part that lies on this rank. `shards` are those parts by
-    name, where there is more elsewhere, `meshes` the names of those on each mesh that holds any tensor, and `refused`
-    says of others why they cannot be worked with.
+    In addition, the layout records which tensors are buffers; buffers outside the state dict are in `carried`. For a
+    `DTensor`, it has the whole shape and the part on this rank. `shards` are these parts by name, if they are not the
+    whole tensor. `meshes` are the names of the shards on each mesh that has tensors. `refused` are the reasons, by
+    name, why a `DTensor` cannot be used.
 
     Raises:
         UnsupportedError: a tensor has no values (on the meta device, or of a lazy module), or a module is TorchScript,
@@ -155,7 +155,7 @@ class LiveModule:
         self.carried = [info(name, tensor, buffer=True) for name, tensor in transient.items()]
 
     def _stored(self, name: str, tensor: Tensor) -> Tensor:
-        """Return the tensor whose memory holds the elements that are here: itself, but for a `DTensor`."""
+        """Return the tensor with the elements on this rank: the tensor itself, or the local part of a `DTensor`."""
         if not is_spread(tensor):
             return tensor
         shard = shard_of(tensor)
@@ -171,7 +171,7 @@ class LiveModule:
     def _info(self, name: str, tensor: Tensor, stored: Tensor, storages: Mapping[str, Storage]) -> TensorInfo:
         dtype, shape = _dtype(stored), () if tensor.is_nested else tuple(tensor.shape)
         if dtype.name not in DTYPES:
-            return TensorInfo(name, dtype, View.of(shape), Storage(name, 0, 0))  # it lies nowhere that is known
+            return TensorInfo(name, dtype, View.of(shape), Storage(name, 0, 0))  # the place of its bytes is unknown
         view = View(int(stored.storage_offset()), tuple(stored.shape), tuple(stored.stride()))
         storage = storages[_key(stored)]
         shard = self.shards.get(name)
@@ -185,7 +185,7 @@ class LiveModule:
 
 
 def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Go through what a state dict holds, in its order: a shared module under each of its names."""
+    """Yield the tensors of the state dict, in its order; those of a shared module under each of its names."""
     for path, owner in module.named_modules(remove_duplicate=False):
         passed = owner._non_persistent_buffers_set
         buffers = ((leaf, buffer) for leaf, buffer in owner._buffers.items() if leaf not in passed)
@@ -214,13 +214,13 @@ def _check_values(name: str, tensor: Tensor) -> None:
 
 
 def _is_meta(tensor: Tensor) -> bool:
-    """Whether a tensor has no values; a `FakeTensor` says that it lies elsewhere, and has none all the same."""
+    """Whether a tensor lacks values; a `FakeTensor` lacks them, too, although it reports another device."""
     wrapper: bool = is_traceable_wrapper_subclass(tensor)
     return tensor.is_meta or (not wrapper and tensor.untyped_storage().device.type == "meta")
 
 
 def _dtype(tensor: Tensor) -> DType:
-    """Name the element type; what is no plain run of elements (sparse, quantised, sharded) is opaque."""
+    """Return the element type; a tensor that is not a plain run of elements (sparse, quantised, sharded) is opaque."""
     name = str(tensor.dtype).removeprefix("torch.")
     wrapper: bool = is_traceable_wrapper_subclass(tensor)
     if tensor.is_nested:
@@ -232,13 +232,13 @@ def _dtype(tensor: Tensor) -> DType:
 
 
 def _key(tensor: Tensor) -> str:
-    """Tell memory from other memory: two storages may share it, as two tensors made from one numpy array do."""
+    """Return a key for the memory of a tensor; storages may share memory, as for two tensors from one numpy array."""
     storage = tensor.untyped_storage()
     return f"{storage.device}:{storage.data_ptr()}"
 
 
 def _storages(tensors: Mapping[str, Tensor], memory: ModuleMemory) -> dict[str, Storage]:
-    """Lay out the memory of all tensors; of two storages that begin at one place, the longer one."""
+    """Return the storages of all tensors by key; of two storages that begin at the same address, the longer one."""
     longest: dict[str, torch.UntypedStorage] = {}
     for tensor in tensors.values():
         if _dtype(tensor).name in DTYPES:

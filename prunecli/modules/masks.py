@@ -1,4 +1,4 @@
-"""Masks as torch tensors: made in pieces, of any dtype, with little memory beside the mask itself."""
+"""Masks as torch tensors of any dtype, made in pieces, with little memory besides the mask itself."""
 
 from typing import Any
 
@@ -24,29 +24,29 @@ __all__ = [
 ]
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
-"""By element size: integers to move elements as bits, whatever arithmetic torch has for their dtype; two for 16."""
+"""Integer types by element size, to copy elements as bits whatever their dtype; 16 bytes are two integers."""
 
 
 def ones_like(like: Tensor) -> Tensor:
-    """Return a mask of ones that takes the memory of one element."""
+    """Return a mask of ones that uses the memory of one element."""
     return like.detach().new_ones(()).expand(like.shape)
 
 
 def has_values(tensor: Tensor) -> bool:
-    """Whether there are elements to look at: not on the meta device, nor in a `FakeTensor`, which lies there."""
+    """Whether a tensor has values: not on the meta device, nor in a `FakeTensor`, whose storage is on that device."""
     return tensor.untyped_storage().device.type != "meta"
 
 
 def kept_ones(like: Tensor) -> Tensor:
-    """Return a mask of ones with all its memory, where that is none."""
+    """Return a mask of ones with memory for every element; for tensors on the meta device, which take none."""
     return like.detach().new_ones(like.shape)
 
 
 def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Return a new tensor on the CPU, its values arbitrary.
+    """Return a new tensor on the CPU with arbitrary values.
 
-    Numpy asks the kernel for huge pages and torch does not. First touches then cost a sixth, and would else be half
-    of the time that a mask takes.
+    Numpy asks the kernel for huge pages, and torch does not. With huge pages, first accesses cost a sixth; without
+    them, they would be half of the time that a mask takes.
     """
     if not shape.numel():
         return torch.empty(shape, dtype=dtype, device="cpu")
@@ -55,7 +55,7 @@ def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
 
 
 def all_ones(mask: Tensor) -> bool:
-    """Tell whether a mask is seen to hold nothing but ones, at little cost: False where a look would take memory."""
+    """Whether a mask is known at little cost to contain only ones; False if a check would take memory."""
     if mask.numel() and not any(mask.stride()):  # one element, expanded
         return bool(mask.flatten()[:1].to(torch.complex64 if mask.is_complex() else torch.float32) == 1)
     if mask.device.type != "cpu" or not mask.is_contiguous():
@@ -68,7 +68,7 @@ def all_ones(mask: Tensor) -> bool:
 
 
 def mask_from_flags(keep: NDArray[np.bool_], like: Tensor) -> Tensor:
-    """Return a new mask of the shape, dtype and device of `like`: 1 where `keep`, in row-major order, else 0."""
+    """Return a new mask with the shape, dtype and device of `like`: 1 where `keep`, in row-major order, else 0."""
     mask = _empty(like.shape, like.dtype)
     raw = _bits(mask)
     np.multiply(_beside(keep, raw), _bits(torch.ones(1, dtype=like.dtype, device="cpu"))[0], out=raw)
@@ -76,7 +76,7 @@ def mask_from_flags(keep: NDArray[np.bool_], like: Tensor) -> Tensor:
 
 
 def mask_from_ones(subset: Subset, like: Tensor) -> Tensor:
-    """Return a new mask of the shape, dtype and device of `like`: 0 where `subset` chooses, else 1."""
+    """Return a new mask with the shape, dtype and device of `like`: 0 for elements in `subset`, else 1."""
     mask = _empty(like.shape, like.dtype)
     raw = _bits(mask)
     one = _bits(torch.ones(1, dtype=like.dtype, device="cpu"))[0]
@@ -90,29 +90,29 @@ def mask_from_ones(subset: Subset, like: Tensor) -> Tensor:
 
 
 def _bits(tensor: Tensor) -> NDArray[Any]:
-    """See a contiguous tensor on the CPU, of any dtype, as integers of its element size: `(n,)`, or `(n, 2)` of 16."""
+    """Return a view of a contiguous CPU tensor as integers of its element size: `(n,)`, or `(n, 2)` for 16 bytes."""
     integers: NDArray[Any] = tensor.view(-1).view(_BITS[tensor.element_size()]).numpy()
     return integers.reshape(-1, 2) if tensor.element_size() > integers.itemsize else integers
 
 
 def _beside(keep: NDArray[np.bool_], bits: NDArray[Any]) -> NDArray[np.uint8]:
-    """See flags as numbers that multiply what `_bits` gave."""
+    """Return a view of flags as numbers in a shape that can multiply the result of `_bits`."""
     numbers = keep.view(np.uint8)
     return numbers if bits.ndim == 1 else numbers[:, np.newaxis]
 
 
 def nonzero_flags(tensor: Tensor) -> Tensor:
-    """Return which elements are not zero: a new bool tensor on the CPU, of the same shape, contiguous."""
+    """Return which elements are not zero, as a new contiguous bool tensor of the same shape on the CPU."""
     return _empty(tensor.shape, torch.bool).copy_(tensor)
 
 
 def clear_chosen(subset: Subset, keep: NDArray[np.bool_]) -> None:
-    """Set what `subset` chooses among the true elements to false, in place."""
+    """Set the true elements that are in `subset` to false, in place."""
     ranks, drawn = keep[:0], 0
     for start in range(0, keep.size, BLOCK):
         piece = keep[start : start + BLOCK]
         places = np.flatnonzero(piece)
-        if ranks.size < places.size:  # whole blocks of ranks, so that each is drawn once
+        if ranks.size < places.size:  # whole blocks of ranks, so that each block is drawn once
             ranks = np.concatenate([ranks, subset.span(drawn, min(drawn + BLOCK, subset.candidates))])
             drawn += BLOCK
         piece[places] = ~ranks[: places.size]
@@ -120,10 +120,10 @@ def clear_chosen(subset: Subset, keep: NDArray[np.bool_]) -> None:
 
 
 def masked(tensor: Tensor, keep: Tensor) -> Tensor:
-    """Return a contiguous copy of a tensor of any dtype, +0.0 where `keep`, on the CPU and contiguous, is false.
+    """Return a contiguous copy of a tensor of any dtype, +0.0 where `keep` is false; `keep` is contiguous on the CPU.
 
-    A product with zero or one of the bits as integers: exact, and known for every dtype. On the CPU it is numpy's;
-    torch would widen all of `keep` first, and wait for threads that a busy machine may not give it.
+    The bits, as integers, are multiplied by zero or one, which is exact and works for every dtype. On the CPU, numpy
+    multiplies: torch would widen all of `keep` first, and wait for threads, which may be late on a busy machine.
     """
     if tensor.device.type != "cpu":
         numbers = tensor.contiguous().view(-1).view(_BITS[tensor.element_size()])
@@ -136,7 +136,7 @@ def masked(tensor: Tensor, keep: Tensor) -> Tensor:
     result = _empty(tensor.shape, tensor.dtype)
     try:
         source = _bits(tensor)
-    except RuntimeError:  # not row-major: put in order first, without a second copy
+    except RuntimeError:  # not row-major: copied in order into the result, without a second copy
         source = _bits(result.copy_(tensor))
     np.multiply(source, _beside(keep.view(-1).numpy(), source), out=_bits(result))
     return result

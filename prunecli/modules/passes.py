@@ -1,4 +1,4 @@
-"""The pass over a module's data, here and on the other ranks that hold parts of it; what ranks must agree on before."""
+"""The pass over a module's data, on this rank and all others with parts of it, and what ranks must agree on before."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ __all__ = ["agreed_seed", "check_refused", "pass_over"]
 
 
 def check_refused(live: LiveModule, selection: Selection) -> None:
-    """Refuse to leave out in silence what a pattern matches, and what is spread over ranks in an unknown way."""
+    """Refuse matching tensors that are spread over ranks in an unknown way, so that none is left out silently."""
     takes, leaves = ([matcher(each) for each in patterns] for patterns in (selection.patterns, selection.excludes))
     for name, reason in live.refused.items():
         key = canonical(name.removesuffix("_orig"))
@@ -32,7 +32,7 @@ def check_refused(live: LiveModule, selection: Selection) -> None:
 
 
 def agreed_seed(live: LiveModule, seed: int | None) -> int:
-    """Return the seed that all ranks use: the one that is asked for, or one that the first of them draws."""
+    """Return the seed that all ranks use: the requested seed, or one that the first rank draws."""
     drawn = int(torch.randint(SEEDS, (), device="cpu")) if seed is None else check_seed(seed)
     for mesh in live.meshes:
         told = exchange(mesh, (seed, drawn))
@@ -43,7 +43,7 @@ def agreed_seed(live: LiveModule, seed: int | None) -> int:
 
 
 def pass_over(live: LiveModule, plan: Plan, surgery: PreparedEdit, counts: Counts) -> None:
-    """Let the data pass on every rank, and add up what all of them found; if one fails, all do."""
+    """Run the pass on every rank, and add up the findings of all ranks; if one rank fails, all fail."""
     failure: BaseException | None = None
     try:
         _pass_over_here(live, plan, surgery, counts)
@@ -69,7 +69,7 @@ def pass_over(live: LiveModule, plan: Plan, surgery: PreparedEdit, counts: Count
 
 
 def _pass_over_here(live: LiveModule, plan: Plan, surgery: PreparedEdit, counts: Counts) -> None:
-    """Let the data pass once, to be counted, and to be written back where the plan bakes."""
+    """Run one pass over the data on this rank, which counts, and writes the data back if the plan bakes."""
     parameters = plan.parameters.values()
     tensors = [tensor for each in parameters for tensor in (each.weight, each.mask) if tensor is not None]
     pieces: list[Piece] = []

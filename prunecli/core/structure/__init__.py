@@ -1,1 +1,1 @@
-"""Where zeros lie: rows, columns, blocks and groups that hold nothing else."""
+"""The structure of zeros: rows, columns, blocks and groups that contain only zeros."""

@@ -1,7 +1,7 @@
-"""The structure of a parameter's zeros, gathered from flags that come run by run, in any order.
+"""The structure of a parameter's zeros, computed from flags that arrive in runs, in any order.
 
-Until all have come, a flag is kept for each row, column and block of the matrix, and a count for each cell of the
-picture.
+Until all flags have arrived, a flag is kept for each row, column and block of the matrix, and a count for each cell of
+the picture.
 """
 
 import base64
@@ -24,18 +24,18 @@ Flags = Flags
 Counts = NDArray[np.int64]
 
 Window = tuple[int, int, int]
-"""Part of a matrix: its first row, its first column, and how many columns it has."""
+"""Part of a matrix: its first row, its first column, and its number of columns."""
 
 _ROWS = 255
-"""Flags that one byte can add up."""
+"""The number of flags whose sum fits into one byte."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What is known of a matrix while its elements come: where something is kept, and the counts of zeros.
+    """The state of a matrix while its elements arrive: where a nonzero element is, and the counts of zeros.
 
     Row flags are not kept for one-column matrices, nor column flags for one-row ones: the zero count determines them.
-    `straddling` has a bit an element, set where it is zero, for groups that came in pieces.
+    `straddling` has a bit per element, set where it is zero, for groups whose elements arrive in several runs.
     """
 
     rows: Flags
@@ -51,9 +51,9 @@ class _Seen:
 
 @dataclass(slots=True)
 class _FoundZeros:
-    """What a run of elements adds: where in flags and counts, and what.
+    """The contribution of a run of elements to flags and counts: places and values.
 
-    `kept` has, for some rows and columns and the blocks in which they meet, the places and the flags.
+    `kept` contains, for some rows, some columns and the blocks at their intersections, the places and the flags.
     """
 
     elements: int
@@ -66,10 +66,10 @@ class _FoundZeros:
 
 
 class StructureCounter:
-    """Gathers the structure of one parameter from its elements' zeros, each element once, in any order.
+    """A counter of the structure of one parameter's zeros, which takes each element once, in any order.
 
-    `cells` is how many cells a side of the picture has at most; with 0 there is none. Once the last element has come,
-    only the result is held.
+    `cells` is the largest number of cells on a side of the picture; with 0 there is no picture. After the last element,
+    the counter keeps only the result.
 
     >>> counter = StructureCounter((2, 4), cells=2)
     >>> counter.add(counter.look(0, np.array([True, True, False, False, True, True, True, False])))
@@ -89,9 +89,9 @@ class StructureCounter:
         self._result: Structure | None = None if self._elements else self._concluded(self._nothing())
 
     def look(self, first: int, zero: Flags, window: Window | None = None) -> _FoundZeros:
-        """Return what is found in a run of elements in row-major order from `first` on, changing nothing.
+        """Return the findings in a run of elements in row-major order from `first` on, without changing the counter.
 
-        The flags, shape `(n,)`, are True where elements are zero. With a `window`, they are those of that part of the
+        The flags, shape `(n,)`, are True where elements are zero. With a `window`, the run lies in that part of the
         matrix, and `first` counts within it.
         """
         top, left, wide = window or (0, 0, self._width)
@@ -109,7 +109,7 @@ class StructureCounter:
         return found
 
     def look_at(self, logical: NDArray[np.int64], zero: Flags) -> _FoundZeros:
-        """Return what is found in elements by their places in row-major order; shapes `(n,)`."""
+        """Return the findings in elements, given by their row-major indices; shapes `(n,)`."""
         found = _FoundZeros(zero.size, int(np.count_nonzero(zero)))
         row, column = np.divmod(logical, max(self._width, 1))
         down, across = row[~zero], column[~zero]
@@ -122,7 +122,7 @@ class StructureCounter:
         return found
 
     def add(self, found: _FoundZeros) -> None:
-        """Add what was found in some elements."""
+        """Add the findings in some elements."""
         if not found.elements:
             return
         seen = self._begun()
@@ -139,7 +139,7 @@ class StructureCounter:
         self._note(found.elements, found.zeros)
 
     def drain(self) -> dict[str, Any] | None:
-        """Return what was added as JSON data, and start anew; None if that is nothing."""
+        """Return the sum as JSON data, and reset the counter; None if nothing was added."""
         if not self._elements:
             return None
         seen, result = self._seen, self._result
@@ -159,7 +159,7 @@ class StructureCounter:
         }
 
     def merge(self, drained: Mapping[str, Any]) -> None:
-        """Add what a counter of the same shape and cells returned from `drain`."""
+        """Add the result of `drain` of a counter with the same shape and cells."""
         if "result" in drained:
             self._result = _merged_result(drained["result"])
             return
@@ -175,7 +175,7 @@ class StructureCounter:
         self._note(drained["elements"], drained["zeros"])
 
     def result(self) -> Structure | None:
-        """Return what was found, None before every element has come."""
+        """Return the structure, None until every element has arrived."""
         return self._result
 
     @property
@@ -203,7 +203,7 @@ class StructureCounter:
             self._look_at_picture(found, self._grid, row, column, zero)
 
     def _look_at_groups(self, found: _FoundZeros, first: int, zero: Flags) -> None:
-        """Count the groups that lie in a run, and note the elements at its ends that others have their groups with."""
+        """Count the groups that lie in a run, and note the zeros at its ends whose groups extend beyond the run."""
         last, unit = first + zero.size == self._elements, 8 * self._stride
         begin = min(-first % unit, zero.size)
         end = zero.size if last else max(begin, zero.size - (first + zero.size) % unit)
@@ -213,7 +213,7 @@ class StructureCounter:
             found.straddling.append(ends + first)
 
     def _look_at_groups_of_rectangle(self, found: _FoundZeros, row: int, column: int, zero: Flags) -> None:
-        """Count the groups in a part of some rows, if no group reaches out of it; else note its zeros."""
+        """Count the groups in a part of some rows, if no group extends beyond it; else note its zeros."""
         wide, unit = zero.shape[1], 8 * self._stride
         if self._width % unit == 0 and column % unit == 0 and wide % unit == 0:
             groups_of_4, eights = halved_groups(zero.reshape(-1), self._stride)
@@ -224,7 +224,7 @@ class StructureCounter:
             found.straddling.append((row + down) * self._width + column + across)
 
     def _look_at_picture(self, found: _FoundZeros, grid: tuple[int, int], row: int, column: int, zero: Flags) -> None:
-        """Count zeros by cells: added up over the rows of a cell first, then cut at the columns."""
+        """Count zeros by cell: sum over the rows of each cell first, then cut at the columns."""
         high, wide = zero.shape
         left, right = (int(self._cell(at, 1)) for at in (column, column + wide - 1))
         cuts = np.arange(left, right + 1) * self._width // grid[1] - column
@@ -241,7 +241,7 @@ class StructureCounter:
             at = stop
 
     def _cell(self, at: Any, axis: int) -> Any:
-        """Return the line of cells that rows (axis 0), or columns, belong to."""
+        """Return the line of cells to which rows (axis 0) or columns (axis 1) belong."""
         size, cells = ((self._height, self._width)[axis], (self._grid or (0, 0))[axis])
         return ((at + 1) * cells - 1) // size
 
@@ -251,7 +251,7 @@ class StructureCounter:
         np.bitwise_or.at(seen.straddling, zeros >> 3, np.uint8(0x80) >> (zeros & 7).astype(np.uint8))
 
     def _note(self, elements: int, zeros: int) -> None:
-        """Note how many elements came, and conclude if those were the last."""
+        """Count the elements that arrived, and compute the result after the last of them."""
         seen = self._begun()
         seen.elements += elements
         seen.zeros += zeros
@@ -291,7 +291,7 @@ class StructureCounter:
 
 
 def _rectangles(first: int, zero: Flags, width: int) -> Iterator[tuple[int, int, Flags]]:
-    """Cut a run into rectangles: the end of a row, whole rows, the beginning of another one."""
+    """Yield a run as rectangles: the end of a row, whole rows, the beginning of another row."""
     at = 0
     while at < zero.size:
         row, column = divmod(first + at, width)

@@ -1,4 +1,4 @@
-"""Quick looks at flags of zeros: bands and blocks of a matrix that hold nothing else, groups of which half are."""
+"""Fast functions on flags of zeros: bands and blocks of a matrix that are all zero, groups that are half zero."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +11,16 @@ __all__ = ["bands_all_zero", "blocks_all_zero", "halved_groups", "halved_packed_
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.int64)
 _EIGHTS = (_BITS.sum(axis=1) >= 4).astype(np.int64)
 _FOURS = (_BITS[:, :4].sum(axis=1) >= 2).astype(np.int64) + (_BITS[:, 4:].sum(axis=1) >= 2)
-"""How many groups of 8, and of 4, a byte of eight flags has in which half are zeros."""
+"""For a byte of eight flags: the number of its groups (of 8, of 4) in which at least half are zeros."""
 
 _AT_ONCE = 1 << 20
-"""Flags that are looked at in one step where groups are strided."""
+"""The number of flags handled in one step if groups are strided."""
 
 _EIGHT_ZEROS = np.uint64(0x0101010101010101)
 
 
 def bands_all_zero(zero: Flags, row: int) -> Flags:
-    """Return for each column of each band of blocks whether all is zero; fastest where the band is whole."""
+    """Return for each column of each band of blocks whether it is all zero; fastest for whole bands."""
     side = BLOCK_SIDE
     head = min(-row % side, zero.shape[0])
     whole = (zero.shape[0] - head) // side * side
@@ -37,7 +37,7 @@ def bands_all_zero(zero: Flags, row: int) -> Flags:
 
 
 def blocks_all_zero(bands: Flags, column: int) -> Flags:
-    """Return for each block of each band whether all is zero, eight flags at a time; the bands begin at `column`."""
+    """Return for each block of each band whether it is all zero, eight flags at a time; bands begin at `column`."""
     wide = bands.shape[1]
     left, right = column % BLOCK_SIDE, -(column + wide) % BLOCK_SIDE
     padded = bands
@@ -50,10 +50,10 @@ def blocks_all_zero(bands: Flags, column: int) -> Flags:
 
 
 def halved_groups(flags: Flags, stride: int = 1) -> tuple[int, int]:
-    """Return in how many groups of 4, and of 8, half of the flags or more are set.
+    """Return the number of groups of 4, and of groups of 8, in which at least half of the flags are set.
 
-    The members of a group lie `stride` apart: each run of 4 (8) times the stride holds as many groups as the stride
-    says. The last run for a group of 8 may be half of one, which is not counted.
+    The members of a group lie `stride` apart, so each run of 4 (or 8) times `stride` flags contains `stride` groups. A
+    last half run for groups of 8 is not counted.
     """
     if stride == 1:
         return halved_packed_groups(np.packbits(flags), 1, flags.size)
@@ -69,7 +69,7 @@ def halved_groups(flags: Flags, stride: int = 1) -> tuple[int, int]:
 
 
 def halved_packed_groups(packed: NDArray[np.uint8], stride: int, count: int) -> tuple[int, int]:
-    """Return what `halved_groups` does of `count` flags that are packed, eight in a byte."""
+    """Return the result of `halved_groups` for `count` packed flags, eight in a byte."""
     if stride == 1:
         found = np.bincount(packed, minlength=256)
         return int(found @ _FOURS), int(found @ _EIGHTS)

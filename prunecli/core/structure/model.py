@@ -1,7 +1,7 @@
-"""Where the zeros of a parameter lie: whether rows, columns, blocks or groups of neighbours are empty, and a picture.
+"""Where the zeros of a parameter lie: which rows, columns, blocks and groups of neighbours are empty, and a picture.
 
-A parameter is seen as a matrix: its first dimension makes the rows, the others together the columns. One of a single
-dimension is one row, and a scalar one element.
+A parameter is treated as a matrix: its first dimension makes the rows, all others together make the columns. A
+parameter with one dimension is one row, and a scalar is one element.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from prunecli.core.records import ALWAYS, HIDDEN, Count
 __all__ = ["BLOCK_SIDE", "Density", "Structure", "group_dimension"]
 
 BLOCK_SIDE = 16
-"""Rows and columns of the blocks that are looked at; those at the edges may be smaller."""
+"""The number of rows and columns of a block; blocks at the edges may be smaller."""
 
 
 _LARGEST_KERNEL = 32
-"""The last dimension of a convolution over sequences has at most so many elements, that of a stack of matrices more."""
+"""The largest last dimension that is taken for a convolution over sequences, not for a stack of matrices."""
 
 
 def group_dimension(shape: Sequence[int]) -> int | None:
     """Return the dimension along which groups of neighbours are counted: the inputs, over which a product is summed.
 
-    Those of a linear layer are the columns of its weight, those of a convolution its input channels. A tensor of three
-    dimensions with a long last one is taken for a stack of matrices, each counted along its rows.
+    The inputs of a linear layer are the columns of its weight, those of a convolution its input channels. A tensor with
+    three dimensions and a long last one is treated as a stack of matrices, each counted along its rows.
 
     >>> group_dimension((64, 512)), group_dimension((64, 32, 3, 3)), group_dimension((64, 32, 5))
     (1, 1, 1)

@@ -1,4 +1,4 @@
-"""The slices of a tensor that are all zero, found from flags that come run by run, in any order."""
+"""The slices of a tensor that are all zero, computed from flags that arrive in runs, in any order."""
 
 import base64
 import math
@@ -14,9 +14,10 @@ __all__ = ["SliceCounter"]
 
 
 class SliceCounter:
-    """Counts the slices of a tensor that are all zero; a slice is the elements with the same index in `kept`.
+    """A counter of the slices of a tensor that are all zero.
 
-    `kept` are the dimensions by which slices differ: (0,) for the rows of a matrix, () for the tensor as a whole.
+    A slice is the elements with the same index in the dimensions `kept`: (0,) for the rows of a matrix, () for the
+    whole tensor.
 
     >>> counter = SliceCounter((2, 3), (1,))
     >>> counter.add(counter.look(0, np.array([True, True, False, True, False, False])))
@@ -25,7 +26,7 @@ class SliceCounter:
     """
 
     def __init__(self, shape: Sequence[int], kept: Sequence[int]) -> None:
-        # For each such dimension: how many elements a step is in the tensor, its size, how many slices a step is.
+        # For each of these dimensions: the elements per step in the tensor, the size, and the slices per step.
         self._steps = [
             (math.prod(shape[at + 1 :]), shape[at], math.prod(shape[other] for other in kept if other > at))
             for at in sorted(kept)
@@ -36,11 +37,11 @@ class SliceCounter:
 
     @property
     def empty(self) -> int:
-        """How many slices are all zero, once every element has come."""
+        """The number of slices that are all zero, valid after every element has arrived."""
         return self._slices - (0 if self._alive is None else int(np.count_nonzero(self._alive)))
 
     def look(self, first: int, zero: Flags, window: Window | None = None) -> NDArray[np.int64] | Flags:
-        """Return what is found in a run of elements, given as to `StructureCounter.look`, changing nothing."""
+        """Return the findings in a run of elements, without changing the counter; see `StructureCounter.look`."""
         kept = np.flatnonzero(~zero) + first
         if window is not None:
             top, left, wide = window
@@ -49,27 +50,27 @@ class SliceCounter:
         return self._of(kept)
 
     def look_at(self, logical: NDArray[np.int64], zero: Flags) -> NDArray[np.int64] | Flags:
-        """Return what is found in elements by their places in row-major order; shapes `(n,)`."""
+        """Return the findings in elements, given by their row-major indices; shapes `(n,)`."""
         return self._of(logical[~zero])
 
     def add(self, found: NDArray[np.int64] | Flags) -> None:
-        """Add slices that have an element that is not zero, by number or as flags."""
+        """Add slices with a nonzero element, given as numbers or as flags."""
         if self._alive is None:
             self._alive = np.zeros(self._slices, dtype=np.bool_)
         self._alive[found] = True
 
     def drain(self) -> str | None:
-        """Return what was added as JSON data, and start anew; None if that is nothing."""
+        """Return the sum as JSON data, and reset the counter; None if nothing was added."""
         alive, self._alive = self._alive, None
         return None if alive is None else base64.b64encode(np.packbits(alive).tobytes()).decode("ascii")
 
     def merge(self, drained: str) -> None:
-        """Add what a counter of the same tensor returned from `drain`."""
+        """Add the result of `drain` of a counter for the same tensor."""
         packed = np.frombuffer(base64.b64decode(drained), dtype=np.uint8)
         self.add(np.unpackbits(packed, count=self._slices).view(np.bool_))
 
     def _of(self, kept: NDArray[np.int64]) -> NDArray[np.int64] | Flags:
-        """Return the slices of elements: as flags if they are fewer than the elements."""
+        """Return the slices of elements, as flags if there are fewer slices than elements."""
         place = np.zeros(kept.size, dtype=np.int64)
         for step, size, slices in self._steps:
             place += kept // step % size * slices

@@ -1,4 +1,4 @@
-"""A checkpoint in a folder of files: the interface of all kinds of them to plans, rewrites and reports."""
+"""A checkpoint in a folder of files: the interface that plans, rewrites and reports use for every kind of folder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +12,10 @@ __all__ = ["Folder"]
 
 
 class Folder(ABC):
-    """A layout over several files, and its rewrite file by file.
+    """A layout over several files, which are rewritten file by file.
 
-    `sources` are the files that hold tensors, by their names below `path`; `passthrough` are all the rest.
-    `source` is what the layout's storages lie in: all files as one run of bytes.
+    `sources` are the files that contain tensors, by their names below `path`; `passthrough` are all other files.
+    `source` is all files with tensors as one run of bytes; the storages of the layout lie in it.
     """
 
     is_folder = True
@@ -29,45 +29,45 @@ class Folder(ABC):
     @property
     @abstractmethod
     def format(self) -> str:
-        """What the report calls it."""
+        """The name of the format in reports."""
 
     @property
     @abstractmethod
     def wrapper(self) -> str:
-        """Where the state dict lies."""
+        """The place of the state dict in each file."""
 
     @property
     @abstractmethod
     def no_masks_because(self) -> str | None:
-        """Why masks have no place here, None if they have."""
+        """The reason why masks cannot be stored here; None if they can."""
 
     @property
     def metadata(self) -> Mapping[str, str] | None:
-        """Strings that the files hold beside their tensors, None if they have no place for any."""
+        """The string entries of the files, None if the format has none."""
         return None
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences on how it was read that its user should see."""
+        """Sentences for the user on how the folder was read."""
         return ()
 
     @property
     def absent(self) -> Mapping[str, str]:
-        """The names that an index puts into a file (the value) that lacks them."""
+        """The tensor names that an index lists for a file (the value) that does not contain them."""
         return {}
 
     @property
     @abstractmethod
     def other_weight_files(self) -> Sequence[str]:
-        """Other files with weights, which a library might load instead, and which stay as they are."""
+        """Other files with weights, which a library might load instead; they stay as they are."""
 
     @abstractmethod
     def file_of(self, storage: str) -> str:
-        """Return the file in which the storage of that key lies."""
+        """Return the file that contains the storage with this key."""
 
     @abstractmethod
     def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
-        """Describe what an edit of the whole makes of one file, in pieces over that file's own source.
+        """Return the pieces, over the file's own source, that an edit of the whole checkpoint makes of one file.
 
         Raises:
             UnsupportedError: the container cannot hold what the edit asks for.
@@ -75,4 +75,4 @@ class Folder(ABC):
 
     @abstractmethod
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
-        """Return the small files that are written last, by name: without them the folder is not a checkpoint."""
+        """Return the small files that are written last, by name; without them the folder is not a checkpoint."""

@@ -1,11 +1,11 @@
 """Which folders below a folder are the components of one model.
 
-- diffusers: `model_index.json` (of modular pipelines `modular_model_index.json`) maps each component to its class; the
-  component lies in the folder of its name. Of several ControlNets or T2I adapters, the further ones lie in folders
-  with a number (`controlnet_1`), which are not listed.
-- sentence-transformers and what builds on it: `modules.json` lists modules with their `path`, which may be empty. A
+- diffusers: `model_index.json` (`modular_model_index.json` for modular pipelines) maps each component to its class; the
+  folder of a component has its name. If there are several ControlNets or T2I adapters, all but the first lie in
+  numbered folders (`controlnet_1`), which the index does not list.
+- sentence-transformers and libraries based on it: `modules.json` lists modules with their `path`, which may be empty. A
   module with `router_config.json` (Router) has modules of its own, in the folders that its `types` names.
-- peft: adapters that are saved together lie in folders of their names, the one called `default` at the top.
+- peft: adapters that are saved together lie in folders with their names; the one called `default` lies at the top.
 """
 
 import re
@@ -24,18 +24,19 @@ _PIPELINES = ("model_index.json", "modular_model_index.json")
 _MODULES = "modules.json"
 _ROUTER = "router_config.json"
 _LARGEST = 1 << 20
-"""Bytes of a list of components; real ones have a few thousand."""
+"""The largest list of components, in bytes; real ones have a few thousand."""
 
 _ADAPTER = "adapter_model."
 _EARLIER = re.compile(r"checkpoint-\d+")
-"""Where a trainer puts states of the adapter at the top, which are not further adapters."""
+"""Folders in which a trainer saves earlier states of the adapter at the top; they are not further adapters."""
 
 
 @dataclass(frozen=True)
 class Components:
-    """The folders of components below a folder, "" for itself.
+    """The component folders below a folder; "" is the folder itself.
 
-    `names` hold weights, `bare` hold none that prunecli finds, and `absent` are named by a list but are not there.
+    `names` contain weights, `bare` contain none that prunecli finds, and `absent` are listed but do not exist. The list
+    is the file `named_by`, "" if there is none.
     """
 
     names: Sequence[str]
@@ -52,12 +53,12 @@ class _Found:
 
 
 def find_components(listing: Listing) -> Components | None:
-    """Return the components of a folder that hold weights; None if it has none but itself.
+    """Return the components of a folder; None if no component contains weights.
 
     Raises:
         UnsafeError: a component's name leads out of the folder, or a list of components is larger than any model's.
-        DamagedError: a list of components is not what its library writes.
-        UnreadableError: such a list cannot be read.
+        DamagedError: a list of components is not in the form that its library writes.
+        UnreadableError: a list of components cannot be read.
     """
     weights = _folders_with_weights(listing)
     found = _listed(listing, weights)
@@ -76,7 +77,7 @@ def _listed(listing: Listing, weights: Mapping[str, Sequence[str]]) -> _Found:
 
 
 def _folders_with_weights(listing: Listing) -> dict[str, list[str]]:
-    """Return the indexes and whole files of weights by their folder."""
+    """Return the names of the indexes and whole files of weights in each folder."""
     files: dict[str, list[str]] = {}
     for path in listing.files:
         folder, _, name = path.rpartition("/")
@@ -90,17 +91,17 @@ def _pipeline(listing: Listing, index: str) -> _Found:
     found = _Found(index)
     for name, entry in parse_object(_text(listing, index), show(listing.location / index)).items():
         if name.startswith("_") or not isinstance(entry, list) or not any(isinstance(each, str) for each in entry):
-            continue  # a setting, or a component that the pipeline does without
+            continue  # a setting, or an optional component that this pipeline does not have
         _check_name(name, listing, index)
         if name in folders:
             found.names += [name, *_further(name, folders)]
-        elif index == _PIPELINES[0]:  # those of a modular pipeline may lie elsewhere
+        elif index == _PIPELINES[0]:  # the components of a modular pipeline may lie elsewhere
             found.absent.append(name)
     return found
 
 
 def _further(name: str, folders: set[str]) -> Iterator[str]:
-    """Yield the folders of a component's further models: `controlnet_1`, `controlnet_2`; `adapter_1`, `adapter_1_2`."""
+    """Yield the numbered folders of a component: `controlnet_1`, `controlnet_2`; `adapter_1`, `adapter_1_2`."""
     last = name
     for number in range(1, len(folders)):
         last = next((each for each in (f"{name}_{number}", f"{last}_{number}") if each in folders), "")
@@ -143,7 +144,7 @@ def _routes(listing: Listing, path: str) -> Iterator[str]:
 
 
 def _adapters(weights: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the folders of adapters, if there is one below the top, and no other model at the top."""
+    """Return the folders of adapters, if there is an adapter below the top and not another model at the top."""
     folders = {name for name, files in weights.items() if "/" not in name and files[0].startswith(_ADAPTER)}
     named = sorted(name for name in folders if name and not _EARLIER.fullmatch(name))
     if weights.get("") and "" not in folders:

@@ -1,7 +1,7 @@
-"""A folder of components, each a folder with weights of its own: one checkpoint, whose names begin with the component.
+"""A folder of components, each a folder with its own weights, read as one checkpoint.
 
-Each component is read as the folder that it is, and keeps its own index. `unet/conv_in.weight` is the parameter
-`conv_in.weight` of the component `unet`; what lies at the top has no prefix.
+Each component is read as a folder and keeps its own index. Tensor names begin with the component:
+`unet/conv_in.weight` is the parameter `conv_in.weight` of the component `unet`. Tensors at the top have no prefix.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ __all__ = ["ComponentsFolder", "open_components"]
 
 @dataclass(frozen=True)
 class ComponentsFolder(Folder):
-    """A folder of components, by their prefixes: "unet/", or "" for what lies at the top."""
+    """A folder of components by prefix: "unet/", or "" for the component at the top."""
 
     path: Location
     parts: Mapping[str, ShardedFolder]
@@ -40,30 +40,30 @@ class ComponentsFolder(Folder):
 
     @property
     def format(self) -> str:
-        """What the components are."""
+        """The format of the components."""
         kinds = dict.fromkeys(part.format.removeprefix("folder of ") for part in self.parts.values())
         return f"folder of components of {' and '.join(kinds)}"
 
     @property
     def wrapper(self) -> str:
-        """Where the state dict lies in each component, if that is one place."""
+        """The place of the state dict in each component, if it is the same in all."""
         places = {part.wrapper for part in self.parts.values()}
         return places.pop() if len(places) == 1 else ""
 
     @property
     def no_masks_because(self) -> str | None:
-        """Why masks have no place here."""
+        """The reason why masks cannot be stored here; None if they can."""
         return next((part.no_masks_because for part in self.parts.values() if part.no_masks_because), None)
 
     @property
     def metadata(self) -> Mapping[str, str] | None:
-        """That of the first component, None if one has no place for any."""
+        """The metadata of the first component, None if the format of a component has none."""
         found = [part.metadata for part in self.parts.values()]
         return None if None in found else found[0]
 
     @property
     def other_weight_files(self) -> list[str]:
-        """Other files with weights, in components as well."""
+        """Other files with weights, including those in components."""
         below = [prefix + name for prefix, part in self.parts.items() if prefix for name in part.other_weight_files]
         bare = {f"{name}/" if name else "" for name in self.components.bare}
         files = [each for each in self.passthrough if each.name.rpartition("/")[0] + "/" in bare]
@@ -72,7 +72,7 @@ class ComponentsFolder(Folder):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What components say, and which are not there."""
+        """The notes of the components, and which components are missing."""
         notes = [
             f"{prefix}: {sentence}" if prefix else sentence
             for prefix, part in self.parts.items()
@@ -86,7 +86,7 @@ class ComponentsFolder(Folder):
 
     @property
     def absent(self) -> Mapping[str, str]:
-        """The names that an index puts into a shard that lacks them, and that shard."""
+        """The tensor names that an index lists for a shard (the value) that does not contain them."""
         return {
             prefix + name: prefix + file for prefix, part in self.parts.items() for name, file in part.absent.items()
         }
@@ -98,7 +98,7 @@ class ComponentsFolder(Folder):
 
     @cached_property
     def _held(self) -> Mapping[str, Sequence[TensorInfo]]:
-        """The tensors in each file, those outside the state dicts too: optimizer state can be edited."""
+        """The tensors in each file, including those outside the state dicts: optimizer state can be edited."""
         found: dict[str, list[TensorInfo]] = {file: [] for file in self.sources}
         for tensor in (*self.tensors.values(), *self.carried):
             found[self.file_of(tensor.storage.key)].append(tensor)
@@ -114,11 +114,11 @@ class ComponentsFolder(Folder):
         }
 
     def file_of(self, storage: str) -> str:
-        """Return the file in which a storage lies."""
+        """Return the file that contains a storage."""
         return self._files[storage]
 
     def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
-        """Describe a rewritten file as its component does."""
+        """Return the pieces of a rewritten file, as its component describes it."""
         prefix = self._homes[file]
         return self.parts[prefix].file_pieces(file.removeprefix(prefix), _within(edit, prefix, self._held[file]))
 
@@ -135,7 +135,7 @@ class ComponentsFolder(Folder):
 
 
 def _within(edit: Edit, prefix: str, tensors: Iterable[TensorInfo]) -> Edit:
-    """Return what an edit of the whole does to some tensors of a component, by the names that they have there."""
+    """Return the part of an edit that concerns these tensors of a component, with their names in the component."""
     patches, renames, removals = {}, {}, []
     additions: list[Addition] = []
     for tensor in tensors:
@@ -154,7 +154,7 @@ def _within(edit: Edit, prefix: str, tensors: Iterable[TensorInfo]) -> Edit:
 
 
 class _Below(FolderFiles):
-    """The files of a component, read through the folder that it lies in."""
+    """The files of a component, read through the folder that contains it."""
 
     def __init__(self, whole: FolderFiles, prefix: str, files: Sequence[PassthroughFile]) -> None:
         self._whole = whole
@@ -177,7 +177,7 @@ def open_components(
     """Open the components of a folder.
 
     Raises:
-        DamagedError: a name at the top is that of a tensor in a component.
+        DamagedError: a tensor at the top has the same name as one in a component.
         PrunecliError: as `open_folder`.
     """
     with ExitStack() as stack:
@@ -188,7 +188,7 @@ def open_components(
 
 
 def _listings(listing: Listing, names: Sequence[str]) -> Iterator[tuple[str, Listing]]:
-    """Yield the prefix and the files of each component: of one within another, only the inner has them."""
+    """Yield the prefix and the files of each component; the files of a nested component belong to it alone."""
     held: dict[str, list[PassthroughFile]] = {name: [] for name in names}
     for path, file in listing.files.items():
         folder = path.rpartition("/")[0]

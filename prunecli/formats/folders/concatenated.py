@@ -1,4 +1,4 @@
-"""Several files read as one run of bytes, so that what is planned and counted over one file is over many."""
+"""Several files read as one run of bytes, so that code that plans and counts over one file works for many."""
 
 import bisect
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ __all__ = ["Concatenated"]
 
 
 class Concatenated:
-    """Sources one behind the other; `starts` says where each begins."""
+    """Sources one after the other; `starts` are the offsets at which they begin."""
 
     def __init__(self, sources: Sequence[ByteSource], label: str, name: str | None) -> None:
         self.label = label
@@ -17,15 +17,15 @@ class Concatenated:
         self.size = 0
         self.starts: list[int] = []
         self._sources = sources
-        for source in sources:  # none is empty: each holds a header
+        for source in sources:  # no source is empty: each has a header
             self.starts.append(self.size)
             self.size += source.size
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` from `offset` on.
+        """Fill `buffer` with the bytes from `offset` on.
 
         Raises:
-            DamagedError: as the source, if it has become shorter.
+            DamagedError: a source has become shorter.
         """
         done = 0
         while done < len(buffer):

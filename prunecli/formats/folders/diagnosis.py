@@ -1,6 +1,6 @@
-"""What a folder is that holds no checkpoint at its top, by the names in it, and what to name instead.
+"""The diagnosis of a folder without a checkpoint at its top: what it is, by the file names in it, and what to name.
 
-Each situation that people meet has its own message: what it is, and what to do.
+Each common situation has its own message, with a remedy.
 """
 
 import re
@@ -16,15 +16,15 @@ from prunecli.terms import SEED
 __all__ = ["no_checkpoint"]
 
 _SNAPSHOT = re.compile(r"((?:models--[^/]+/)?snapshots/[^/]+)/.+")
-"""Below the hub's cache, or below one model in it."""
+"""Files in snapshots of a Hugging Face cache, seen from the cache or from one model in it."""
 
 _CONSOLIDATED = re.compile(r"consolidated(\.\d+)?\.(safetensors|pth)")
-"""The original layout of Mistral and of Llama; those with numbers are slices of every tensor."""
+"""Files in the original layout of Mistral and Llama; each numbered file contains a slice of every tensor."""
 
 _UNPACKED = re.compile(r"(?:[^/]+/)?data\.pkl")
 
 _STEP = re.compile(r"(?:checkpoint|ckpt|global_step|step|iter|epoch|version)[-_=]?(\d+)")
-"""Folders that trainers number: transformers and accelerate, DeepSpeed, torchtitan, Megatron, Lightning."""
+"""Numbered folders of trainers: transformers and accelerate, DeepSpeed, torchtitan, Megatron, Lightning."""
 
 _LOOSE = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 """Suffixes of files that a user may name."""
@@ -33,7 +33,7 @@ _PATH, _PLACE, _OTHER, _SHOWN = 70, 90, 40, 3
 
 
 def no_checkpoint(path: Location, names: Iterable[str]) -> PrunecliError:
-    """Return the error for a folder in which no index and no whole file was found, by the names of its files."""
+    """Return the error for a folder without an index or a whole file of weights; `names` are those of its files."""
     listed = list(names)
     for diagnose in (_distributed, _cache, _consolidated, _unpacked, _steps):
         found = diagnose(path, listed)
@@ -118,7 +118,7 @@ def _steps(path: Location, names: Sequence[str]) -> PrunecliError | None:
 
 
 def _places(names: Iterable[str]) -> list[str]:
-    """Return what could be named: folders that hold a checkpoint, and files in other folders, in the order of names."""
+    """Return the paths a user could name: folders with a checkpoint, and files in other folders, sorted by folder."""
     below: dict[str, list[str]] = {}
     for name in names:
         folder, _, file = name.rpartition("/")

@@ -1,4 +1,4 @@
-"""What is in a folder: its files, and none that lie elsewhere."""
+"""The files of a folder, without those outside it that links lead to."""
 
 import os
 import stat
@@ -15,27 +15,27 @@ from prunecli.terms import FOLLOW_LINKS
 __all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "entry_names", "list_files", "too_many", "weight_files"]
 
 METADATA = ".metadata"
-"""What makes a folder one of torch.distributed.checkpoint."""
+"""The file by which a folder is recognised as one of torch.distributed.checkpoint."""
 
 NOT_THE_MODEL = (".git", ".cache")
-"""Where git (in a file, for a worktree) and huggingface_hub keep their books, and other copies of the weights."""
+"""The records of git (a file in a worktree) and huggingface_hub, which can contain other copies of the weights."""
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 
 _SAME_WEIGHTS = ("", "consolidated", "sharded", "original")
-"""The top, and folders in which the same weights lie once more: those of torch's and transformers' distributed
+"""The top, and folders with another copy of the same weights: those of torch's and transformers' distributed
 checkpoints, and Llama's."""
 
 DEEP = 16
 ENTRIES = 100_000
-"""Levels and entries of a folder, more than any checkpoint's."""
+"""Limits on the levels and entries of a folder; no checkpoint has more."""
 
 
 def list_files(root: Path, *, follow_links: bool = False) -> Iterator[PassthroughFile]:
-    """List the regular files below a folder, by their names relative to it; `follow_links` admits links out of it.
+    """Yield the regular files below a folder, with names relative to it; `follow_links` allows links out of the folder.
 
     Raises:
-        UnreadableError: a folder cannot be listed, is very large, or holds a pipe or a device.
+        UnreadableError: a folder cannot be listed, is very large, or contains a pipe or a device.
         UnsafeError: a link leads out of it, other than into the blobs of the same repository of a Hugging Face cache.
     """
     todo, seen = [(root, "")], 0
@@ -55,7 +55,7 @@ def list_files(root: Path, *, follow_links: bool = False) -> Iterator[Passthroug
             if entry.is_symlink() and not follow_links:
                 _check_link(inside, Path(entry.path))
             if stat.S_ISDIR(status.st_mode):
-                todo.append((Path(entry.path), f"{name}/"))  # a loop of links ends at the levels
+                todo.append((Path(entry.path), f"{name}/"))  # the limit on levels ends a loop of links
             elif stat.S_ISREG(status.st_mode):
                 yield PassthroughFile(name, Path(entry.path), status.st_size)
             else:
@@ -63,14 +63,14 @@ def list_files(root: Path, *, follow_links: bool = False) -> Iterator[Passthroug
 
 
 def entry_names(folder: Path, most: int) -> list[str]:
-    """Return the names of the first `most` entries of a folder, in no order; none if it cannot be listed."""
+    """Return the names of up to `most` entries of a folder, in any order; an empty list if it cannot be listed."""
     with suppress(OSError), os.scandir(folder) as entries:
         return [entry.name for entry in islice(entries, most)]
     return []
 
 
 def too_many(root: Location) -> UnreadableError:
-    """Return the error of a folder with more than `ENTRIES` or `DEEP` levels."""
+    """Return the error for a folder with more than `ENTRIES` entries or `DEEP` levels."""
     return UnreadableError(f"{show(root)} holds more files or levels than any checkpoint; name a file in it")
 
 
@@ -96,7 +96,7 @@ def _check_link(root: Path, link: Path) -> None:
 
 
 def weight_files(files: Iterable[PassthroughFile]) -> list[str]:
-    """Return the names of those that a library may take for a folder's weights: at its top, or once more below."""
+    """Return the names of files that a library may load as the folder's weights, at the top or as copies below it."""
     return [
         each.name for each in files if each.name.endswith(_WEIGHTS) and each.name.rpartition("/")[0] in _SAME_WEIGHTS
     ]

@@ -1,7 +1,7 @@
-"""The index of a sharded checkpoint: which tensor lies in which file of the folder.
+"""The index of a sharded checkpoint: which file of the folder contains which tensor.
 
-Format: `*.index.json` as transformers writes it (`save_pretrained`, `max_shard_size`): `weight_map` from names to file
-names, and `metadata.total_size`, the bytes of all tensors.
+Format: `*.index.json` as transformers writes it (`save_pretrained`, `max_shard_size`): `weight_map` from tensor names
+to file names, and `metadata.total_size`, the bytes of all tensors.
 """
 
 import json
@@ -16,12 +16,12 @@ from prunecli.formats.json_text import parse_object
 __all__ = ["Index", "read_index", "render_index"]
 
 _LARGEST = 64 << 20
-"""Bytes; the index of a model of a trillion parameters has about 10 MB."""
+"""The largest index, in bytes; that of a model of a trillion parameters has about 10 MB."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """An index as it was read: `name` is its file's, `raw` its bytes, `content` the whole JSON object."""
+    """An index: `name` is the name of its file, `raw` its bytes, `content` the whole JSON object."""
 
     name: str
     raw: bytes
@@ -29,7 +29,7 @@ class Index:
 
     @property
     def weight_map(self) -> Mapping[str, str]:
-        """The shard's file name by tensor name."""
+        """The file name of the shard of each tensor, by tensor name."""
         found: Mapping[str, str] = self.content["weight_map"]
         return found
 
@@ -57,7 +57,7 @@ def read_index(source: Source, name: str) -> Index:
 
 
 def render_index(index: Index, weight_map: Mapping[str, str], total_size: int) -> bytes:
-    """Write an index with another map and size, everything else as it was, in the layout of transformers."""
+    """Return the bytes of an index with another map and size, all other entries kept, in the layout of transformers."""
     names = list(index.weight_map)
     if names == sorted(names):
         weight_map = dict(sorted(weight_map.items()))

@@ -1,6 +1,6 @@
-"""Files that hold slices of tensors, one for each rank of a parallel run, with nothing in them that says which slices.
+"""Files with slices of tensors, one for each rank of a parallel run, that do not record which slices they contain.
 
-They are known by their names, if the files or folders of other ranks lie beside them, or by DTensors in the pickle.
+They are recognised by name, if files or folders of other ranks lie beside them, or by DTensors in the pickle.
 """
 
 import re
@@ -23,7 +23,7 @@ _FILES = re.compile(
     r"|.*-model_part-(?P<metaseq>\d+)\.pt"  # metaseq: OPT
     r"|model_world_size_\d+_rank_(?P<verl>\d+)\.pt"  # verl and other trainers with FSDP
 )
-"""Names of files; the one group that takes part is the number of the rank."""
+"""Names of files; the one group that matches is the number of the rank."""
 
 _FOLDERS = re.compile(r"mp_rank_(?P<megatron>\d+)(?:_\d+)*|tp_rank_(?P<nemo>\d+)(?:_pp_rank_\d+)?")
 """Names of folders with the files of one rank: Megatron-LM, NeMo."""
@@ -34,7 +34,7 @@ _REMEDY = f"merge or convert them into one checkpoint first, or give each file a
 
 
 def slices_note(location: Location | None, checkpoint: Layout) -> str:
-    """Return a sentence that says that a file holds slices, and what to do; "" if nothing says so."""
+    """Return a note that a file contains slices, with the remedy; "" if nothing indicates slices."""
     if isinstance(location, Path) and SHARDING_INFO in (checkpoint.metadata or {}) and location.is_file():
         return (
             f"{show(location.name, 60)} is one of several files of slices, and one seed gives each slice the same "
@@ -55,7 +55,7 @@ def slices_note(location: Location | None, checkpoint: Layout) -> str:
 
 
 def _ranks(location: Path) -> int:
-    """Return how many ranks left files like this one beside it; 0 if its name is not that of one rank's file."""
+    """Return the number of ranks with a file like this one beside it; 0 if its name is not that of a rank's file."""
     place = location.absolute()
     for each, names in ((place, _FILES), (place.parent, _FOLDERS)):
         own = names.fullmatch(each.name)
@@ -67,7 +67,7 @@ def _ranks(location: Path) -> int:
 
 
 def _rank(name: str, names: re.Pattern[str], own: re.Match[str]) -> int | None:
-    """Return the rank in a name that differs from another name in its number only, or in numbers behind that."""
+    """Return the rank in a name; None if the name differs from `own` in anything before the number of the rank."""
     found = names.fullmatch(name)
     if found is None or found.lastgroup != own.lastgroup or found.lastgroup is None:
         return None

@@ -1,4 +1,4 @@
-"""Which tensor of which shard is the checkpoint's: the index decides, and what it does not name is carried along."""
+"""Which tensors of which shards belong to the checkpoint: the index decides, and all others are carried along."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ _SHOWN = 80
 
 @dataclass(frozen=True)
 class Placement:
-    """The shard of each tensor by its name, in the order of the index, and what index and shards do not agree on.
+    """The shard of each tensor by name, in the order of the index, and the differences between index and shards.
 
-    `surplus` are tensors, by shard and name, that the index does not name or puts into another shard; `moved` lie in
-    one shard, which is not the one that the index names; `absent` are names that the index puts into a shard (the
-    value) and that no shard has, or several other shards have.
+    `surplus` are tensors, as (shard, name), that the index does not name or lists for another shard. `moved` are
+    tensors in exactly one shard, which is not the one that the index names. `absent` are names that the index lists
+    for a shard (the value) that does not contain them, and that no other shard contains, or more than one.
     """
 
     files: Mapping[str, str]
@@ -59,10 +59,10 @@ class Placement:
 
 
 def place_tensors(index: Index | None, shards: Mapping[str, Checkpoint]) -> Placement:
-    """Find the shard of every tensor. Without an index, there is one shard.
+    """Return the shard of every tensor. Without an index, there is one shard.
 
     Raises:
-        DamagedError: index and shards have no name in common, or of a pruned parameter only one half is there.
+        DamagedError: index and shards have no name in common, or a pruned parameter lacks its mask or its weight.
     """
     holders: dict[str, list[str]] = {}
     for file, shard in shards.items():
@@ -88,7 +88,7 @@ def place_tensors(index: Index | None, shards: Mapping[str, Checkpoint]) -> Plac
 
 
 def _check_halves(files: Mapping[str, str], absent: Mapping[str, str]) -> None:
-    """Refuse a weight without its mask, which would pass for a dense one, and a mask without its weight."""
+    """Refuse a weight without its mask, which would look like a dense weight, and a mask without its weight."""
     for name, file in absent.items():
         for one, other in (("_mask", "_orig"), ("_orig", "_mask")):
             if name.endswith(one) and name.removesuffix(one) + other in files:

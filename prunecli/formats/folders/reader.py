@@ -1,4 +1,4 @@
-"""The files of a folder, on this machine or behind a URL: listed, and opened by name."""
+"""The files of a folder, on this machine or at a URL: listed, and opened by name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -19,14 +19,14 @@ __all__ = ["FolderFiles", "Listing", "files_in", "list_folder"]
 
 
 class FolderFiles(ABC):
-    """What reads a folder."""
+    """A reader of the files in a folder."""
 
     @abstractmethod
     def listed(self) -> Iterator[PassthroughFile]:
-        """List the regular files below, by their names relative to the folder.
+        """Yield the regular files below the folder, with names relative to it.
 
         Raises:
-            UnreadableError: a folder cannot be listed, is very large, or holds a pipe or a device.
+            UnreadableError: a folder cannot be listed, is very large, or contains a pipe or a device.
             UnsafeError: a link or a name leads out of it.
         """
 
@@ -40,17 +40,17 @@ class FolderFiles(ABC):
 
 
 def files_in(location: Location, *, follow_links: bool = False) -> FolderFiles:
-    """Return what reads a folder at this place; `follow_links` admits links that lead out of it.
+    """Return the reader of a folder; `follow_links` allows links that lead out of it.
 
     Raises:
-        UsageError: a URL's protocol is not known, or not installed.
+        UsageError: the protocol of a URL is unknown, or its package is not installed.
     """
     return _RemoteFiles(connect(location)) if isinstance(location, Url) else _LocalFiles(location, follow_links)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A folder that has been listed: where it is, what reads it, and its files by their names below it."""
+    """A listed folder: its location, its reader, and its files by name relative to it."""
 
     location: Location
     folder: FolderFiles
@@ -73,7 +73,7 @@ class _LocalFiles(FolderFiles):
         self._follow_links = follow_links
 
     def listed(self) -> Iterator[PassthroughFile]:
-        """List the files. A link may lead into the blobs of the same repository of a Hugging Face cache."""
+        """Yield the files. A link may lead into the blobs of the same repository of a Hugging Face cache."""
         return list_files(self._root, follow_links=self._follow_links)
 
     def open(self, name: str) -> AbstractContextManager[Source]:
@@ -90,7 +90,7 @@ class _RemoteFiles(FolderFiles):
         return open_remote(self._store.child(name))
 
     def listed(self) -> Iterator[PassthroughFile]:
-        """List the files; object stores know no others."""
+        """Yield the files; object stores have only regular ones."""
         root = self._store
         todo, seen = [(root, "")], 0
         while todo:
@@ -105,12 +105,12 @@ class _RemoteFiles(FolderFiles):
                 if entry["type"] == "directory":
                     if name not in (*NOT_THE_MODEL, ""):
                         todo.append((folder.child(name), f"{prefix}{name}/"))
-                elif name:  # without one, it is the mark that some tools leave for a folder
+                elif name:  # an entry without a name marks a folder; some tools leave such entries
                     yield PassthroughFile(prefix + name, folder.child(name).url, int(entry["size"]))
 
 
 def _own_name(folder: Store, entry: dict[str, Any]) -> str:
-    """Return the name of an entry below its folder, which is more than a name if the store has keys with `//`."""
+    """Return the name of an entry within its folder, and check it: keys with `//` in a store give more than a name."""
     place = str(entry["name"]).rstrip("/")
     name = place.removeprefix(folder.path.rstrip("/")).removeprefix("/")
     if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:

@@ -1,7 +1,7 @@
-"""A folder with a checkpoint in shards, as transformers and its relatives save one: read as one layout.
+"""A folder with a checkpoint in shards, as transformers and related libraries save one, read as one layout.
 
-Every shard is a file that prunecli reads by itself; the index says which tensor lies where. What else is in the folder
-(configuration, tokenizer) is carried along.
+Every shard is a file that prunecli can read alone; the index records which shard contains which tensor. All other files
+in the folder (configuration, tokenizer) are carried along.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ __all__ = ["ShardedFolder", "open_folder"]
 
 @dataclass(frozen=True)
 class ShardedFolder(Folder):
-    """A folder of shards. Storages are keyed by shard and key, and lie in the shards' bytes one behind the other."""
+    """A folder of shards. Storages are keyed by shard and key; `source` is the shards' bytes one after the other."""
 
     path: Location
     index: Index | None
@@ -46,22 +46,22 @@ class ShardedFolder(Folder):
 
     @property
     def format(self) -> str:
-        """What the shards are."""
+        """The format of the shards."""
         return f"folder of {self._first.format}"
 
     @property
     def wrapper(self) -> str:
-        """Where the state dict lies in each shard."""
+        """The place of the state dict in each shard."""
         return self._first.wrapper
 
     @property
     def no_masks_because(self) -> str | None:
-        """Why masks have no place here."""
+        """The reason why masks cannot be stored here; None if they can."""
         return next((shard.no_masks_because for shard in self.shards.values() if shard.no_masks_because), None)
 
     @property
     def metadata(self) -> Mapping[str, str] | None:
-        """That of the first shard."""
+        """The metadata of the first shard."""
         return self._first.metadata
 
     @property
@@ -71,7 +71,7 @@ class ShardedFolder(Folder):
 
     @property
     def notes(self) -> Sequence[str]:
-        """How the first shard was read, what index and shards do not agree on, and indexes that were passed over."""
+        """The notes on the first shard, the differences between index and shards, and the indexes that were ignored."""
         found = [*self._first.notes, *self.placement.notes()]
         if self.passed_over:
             named = ", ".join(show(name, 80) for name in self.passed_over)
@@ -80,12 +80,12 @@ class ShardedFolder(Folder):
 
     @property
     def absent(self) -> Mapping[str, str]:
-        """The names that the index puts into a shard that lacks them, and that shard."""
+        """The tensor names that the index lists for a shard (the value) that does not contain them."""
         return self.placement.absent
 
     @cached_property
     def _names(self) -> Mapping[str, Sequence[str]]:
-        """The names of the checkpoint's tensors by shard; what else a shard holds stays as it is."""
+        """The names of the checkpoint's tensors in each shard; other tensors in a shard stay as they are."""
         found: dict[str, list[str]] = {file: [] for file in self.shards}
         for name, file in self.placement.files.items():
             found[file].append(name)
@@ -96,13 +96,13 @@ class ShardedFolder(Folder):
         return next(iter(self.shards.values()))
 
     def file_of(self, storage: str) -> str:
-        """Return the shard in which a storage lies."""
+        """Return the shard that contains a storage."""
         return storage.partition("/")[0]
 
     def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
-        """Describe a rewritten shard: masks stand in the shard of their weight."""
+        """Return the pieces of a rewritten shard; a mask goes into the shard of its weight."""
         shard = self.shards[file]
-        # Looked up name by name, not filtered: an edit holds all shards' parts, and is asked for by each of them.
+        # Looked up by name, not filtered: an edit contains the parts of all shards, and this runs for every shard.
         names = self._names[file]
         keys = dict.fromkeys(shard.tensors[name].storage.key for name in names)
         keys |= dict.fromkeys(tensor.storage.key for tensor in shard.carried)
@@ -123,7 +123,7 @@ class ShardedFolder(Folder):
         return shard.pieces(own)
 
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
-        """Return the index: as it was, unless names change."""
+        """Return the index, unchanged unless names change."""
         if self.index is None:
             return {}
         return {self.index.name: self._edited_index(self.index, edit) if edit.structural else self.index.raw}
@@ -137,7 +137,7 @@ class ShardedFolder(Folder):
                 weight_map[edit.renames.get(name, name)] = shard
             weight_map |= {addition.name: shard for addition in edit.behind.get(name, ())}
         kept = [tensor for name, tensor in self.tensors.items() if name not in edit.removals]
-        # Tied tensors are one and count once, as the libraries have it.
+        # Tied tensors count once, as in the libraries.
         sizes = {(each.storage.key, each.span): each.elements * each.dtype.itemsize for each in kept}
         size = sum(sizes.values()) + sum(addition.nbytes for addition in edit.additions)
         return render_index(index, weight_map, size)
@@ -147,12 +147,13 @@ class ShardedFolder(Folder):
 def open_folder(
     location: Location, reading: ReadOptions = AS_FOUND, listing: Listing | None = None, index: str | None = None
 ) -> Iterator[ShardedFolder]:
-    """Open a folder of shards, or with a single file of weights, and read its layout; it may have been listed before.
+    """Open a folder with shards or a single file of weights, and read its layout.
 
-    `index` is the name of the one to read, if the user named one.
+    `listing` is given if the folder has been listed before. `index` is the name of the index to read, if the user
+    named one.
 
     Raises:
-        UnreadableError: a file is missing or cannot be read, or the folder holds no checkpoint.
+        UnreadableError: a file is missing or cannot be read, or the folder does not contain a checkpoint.
         DamagedError: the index and the shards contradict each other.
         UnsafeError: the index or a link leads out of the folder; or as for a single file.
         UnsupportedError: as for a single file.
@@ -177,10 +178,10 @@ def open_folder(
 
 
 def _without_shards(listing: Listing) -> list[str]:
-    """Return the indexes none of whose shards are there, where there are other weights.
+    """Return the indexes whose shards are all missing, if the folder contains other weights.
 
-    Such are left over: a download of one variant takes the `*.json` of all, and transformers 5.24 removes the shards of
-    a variant, and not its index, when it saves the plain model into the same folder.
+    They are left over: a download of one variant includes the `*.json` files of all variants, and transformers 5.24
+    removes the shards of a variant, but not its index, when it saves the plain model into the same folder.
     """
     names = weights_among(listing.files)
     found = []
@@ -198,7 +199,7 @@ def _join(
     shards: Mapping[str, Checkpoint],
     others: Sequence[PassthroughFile],
 ) -> ShardedFolder:
-    """Put the shards together; `named` is what the user named, the folder at `path` or an index in it."""
+    """Return the folder of these shards; `named` is what the user named, the folder at `path` or an index in it."""
     label = show(named)
     joined = Concatenated([shard.source for shard in shards.values()], label, str(named))
     first = next(iter(shards.values()))

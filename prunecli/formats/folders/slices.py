@@ -1,9 +1,9 @@
-"""A folder that torch's HuggingFaceStorageWriter wrote: tensors in slices, a safetensors file for each rank.
+"""A folder that torch's HuggingFaceStorageWriter wrote: tensors in slices, one safetensors file for each rank.
 
 Format: torch 2.13, `torch/distributed/checkpoint/hf_storage.py`. The `__metadata__` of each file has DCP_SHARDING_INFO,
-a JSON object that gives for every tensor of the file where its slice begins in the whole (`saved_offsets`). The size
-of the whole is written nowhere: it is where the last slices end. transformers writes such folders with
-`save_pretrained(distributed_checkpoint=True)`.
+a JSON object that records for every tensor of the file where its slice begins in the whole tensor (`saved_offsets`).
+The size of the whole tensor is not recorded: it follows from the ends of the last slices. transformers writes these
+folders with `save_pretrained(distributed_checkpoint=True)`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from prunecli.formats.views import View
 __all__ = ["SHARDING_INFO", "SlicesFolder", "holds_slices", "offsets_of", "open_slices", "slice_files"]
 
 SHARDING_INFO = "DCP_SHARDING_INFO"
-"""The entry of a file's `__metadata__` that says where its slices lie."""
+"""The entry of a file's `__metadata__` that records where its slices begin."""
 
 _OFFSETS = "saved_offsets"
 _SUFFIX = ".safetensors"
@@ -55,17 +55,17 @@ class SlicesFolder(Folder):
 
     @property
     def format(self) -> str:
-        """What the report calls it."""
+        """The name of the format in reports."""
         return "folder of safetensors slices"
 
     @property
     def no_masks_because(self) -> str:
-        """Why masks have no place here."""
+        """The reason why masks cannot be stored here."""
         return "each file says which slices of which tensors it holds, and has no place for new ones"
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """That of the first file."""
+        """The metadata of the first file."""
         return next(iter(self.shards.values())).metadata
 
     @property
@@ -74,11 +74,11 @@ class SlicesFolder(Folder):
         return weight_files(self.passthrough)
 
     def file_of(self, storage: str) -> str:
-        """Return the file in which a storage lies."""
+        """Return the file that contains a storage."""
         return storage.partition("/")[0]
 
     def file_pieces(self, file: str, edit: Edit) -> Iterable[Piece]:
-        """Describe a rewritten file: its header as it was, some elements of its slices changed."""
+        """Return the pieces of a rewritten file: the header is unchanged, some elements of the slices change."""
         if edit.structural:
             raise UnsupportedError(
                 f"{show(self.path)} takes no masks and loses none: {self.no_masks_because}; make one folder of whole "
@@ -90,18 +90,18 @@ class SlicesFolder(Folder):
         return shard.pieces(Edit(patches, metadata=edit.metadata))
 
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
-        """Return nothing: there is no index."""
+        """Return an empty mapping: there is no index."""
         return {}
 
 
 def slice_files(listing: Listing) -> list[str]:
-    """Return the names of the files that hold slices, none if this is another kind of folder.
+    """Return the names of the files with slices; an empty list if this is another kind of folder.
 
-    torch takes every safetensors file at the top for one. A single file is looked at for where its slices lie, one that
-    is named as torch names it if there is such a file.
+    torch reads every safetensors file at the top as a file of slices. One file is checked for the entry that records
+    where its slices begin: one with a name as torch gives it, if there is one.
 
     Raises:
-        UnsupportedError: there is a file of whole tensors, too.
+        UnsupportedError: there is also a file of whole tensors.
         UnreadableError: the file cannot be opened.
     """
     names = sorted(name for name in listing.files if name.endswith(_SUFFIX) and "/" not in name)
@@ -122,7 +122,7 @@ def slice_files(listing: Listing) -> list[str]:
 
 
 def holds_slices(source: Source) -> bool:
-    """Whether a file says where slices lie in their wholes: looked up in its header without reading that."""
+    """Whether a file records where its slices begin: the entry is searched in the header, which is not parsed."""
     head = source.read(0, min(9, source.size))
     if not looks_like_safetensors(head):
         return False
@@ -132,7 +132,7 @@ def holds_slices(source: Source) -> bool:
 
 @contextmanager
 def open_slices(listing: Listing, names: Sequence[str], reading: ReadOptions = AS_FOUND) -> Iterator[SlicesFolder]:
-    """Open the files of slices in a folder, and put the tensors together.
+    """Open the files of slices in a folder, and assemble the tensors.
 
     Raises:
         UnreadableError: a file cannot be opened or read.
@@ -152,14 +152,14 @@ def open_slices(listing: Listing, names: Sequence[str], reading: ReadOptions = A
 
 
 class _SliceReader:
-    """Puts tensors together from the slices in the files of one folder."""
+    """A reader that assembles tensors from the slices in the files of one folder."""
 
     def __init__(self, path: Location, shards: Mapping[str, SafetensorsFile]) -> None:
         self._path = path
         self._shards = shards
         self._sources = {name: shard.source for name, shard in shards.items()}
         self._joined = Concatenated(list(self._sources.values()), show(path), str(path))
-        self._end = self._joined.size  # where the next tensor in slices will be put together
+        self._end = self._joined.size  # the offset of the next assembled tensor
         self._assembled: list[TensorInfo] = []
 
     def folder(self, others: Sequence[PassthroughFile]) -> SlicesFolder:
@@ -191,7 +191,7 @@ class _SliceReader:
         return tensor
 
     def _shape(self, name: str, parts: Sequence[Part]) -> tuple[int, ...]:
-        """Return the shape of the whole: it ends where the last slices end."""
+        """Return the shape of the whole tensor, which ends where the last slices end."""
         ends = [[at + size for at, size in zip(part.offsets, part.view.shape, strict=True)] for part in parts]
         if len({len(each) for each in ends}) != 1:
             raise self._damaged(f"slices of {show(name)} have different numbers of dimensions")
@@ -202,13 +202,13 @@ class _SliceReader:
 
 
 def offsets_of(shard: SafetensorsFile) -> Offsets:
-    """Return where the slices in a file begin in their wholes; without an entry that says it, at the beginning.
+    """Return where the slices in a file begin in their whole tensors; without the entry, all begin at 0.
 
     Raises:
-        DamagedError: the entry does not say it of every tensor.
+        DamagedError: the entry does not record it for every tensor.
     """
     text = shard.metadata.get(SHARDING_INFO)
-    if not text:  # as torch has it
+    if not text:  # as in torch
         return {name: (0,) * len(tensor.shape) for name, tensor in shard.tensors.items()}
     label = f"{shard.source.label}: {SHARDING_INFO} in its metadata"
     info = parse_object(text.encode("utf-8", "surrogatepass"), label)

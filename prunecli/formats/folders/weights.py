@@ -1,6 +1,6 @@
-"""Which files of a folder are its weights, by their names: an index with its shards, or one whole file.
+"""Which files of a folder are its weights, by name: an index with its shards, or one whole file.
 
-Names are those of transformers, diffusers and peft. A variant (`fp16`, `bf16`, `non_ema`) stands before the last part:
+Names are those of transformers, diffusers and peft. A variant (`fp16`, `bf16`, `non_ema`) comes before the last part:
 `model.safetensors.index.fp16.json`, `diffusion_pytorch_model.fp16.safetensors`.
 """
 
@@ -20,26 +20,26 @@ _WHOLE = re.compile(
     r"|(pytorch_model|diffusion_pytorch_model|adapter_model)(\.\w+)?\.bin)"
 )
 _OWN = re.compile(r".*\.(pruned|baked)\.[^.]+")
-"""Not a variant, but what `apply` and `remove` make of a file of the folder."""
+"""Not variants, but the outputs of `apply` and `remove` for a file of the folder."""
 
 _KINDS = ("safetensors", "bin")
-"""The order in which the libraries look for them."""
+"""Kinds of files, in the order in which the libraries look for them."""
 
 
 def is_index(name: str) -> bool:
-    """Whether a file in a folder is an index of shards by its name, that of a variant too."""
+    """Whether a file name is that of an index of shards, also of a variant."""
     return _INDEX.fullmatch(name) is not None
 
 
 def is_whole(name: str) -> bool:
-    """Whether a file in a folder is called as a folder's only file of weights is, that of a variant too."""
+    """Whether a file name is that of a single file with all weights of a folder, also of a variant."""
     return _WHOLE.fullmatch(name) is not None and _OWN.fullmatch(name) is None
 
 
 def folder_of_index(location: Location) -> Location | None:
-    """Return the folder whose checkpoint is meant if an index is named; None if something else is.
+    """Return the folder of the checkpoint if the location is an index; None if it is something else.
 
-    A folder with such a name is not an index.
+    A folder with the name of an index is not an index.
     """
     if not is_index(location.name) or (isinstance(location, Url) and location.is_dir()):
         return None
@@ -57,7 +57,7 @@ def weights_among(names: Iterable[str]) -> list[str]:
 
 
 def find_weights(names: Iterable[str]) -> str | None:
-    """Return the name of a folder's index or only file of weights; safetensors go before torch's files.
+    """Return the name of a folder's index or only file of weights; safetensors take precedence over torch's files.
 
     Raises:
         UnsupportedError: there are several of one kind.
@@ -73,7 +73,7 @@ def find_weights(names: Iterable[str]) -> str | None:
 
 
 def plain_weights(names: Iterable[str]) -> str | None:
-    """Return the index or whole file that a library takes if no variant is asked for; None if it is not just one."""
+    """Return the index or whole file that a library loads if no variant is asked for; None unless it is exactly one."""
     plain = [name for name in weights_among(names) if name.endswith(".index.json") or name.count(".") == 1]
     first = [name for name in plain if _kind_of(name) == _kind_of(plain[0])]
     return first[0] if len(first) == 1 else None

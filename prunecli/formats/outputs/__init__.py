@@ -1,1 +1,1 @@
-"""Outputs appear whole under their names, or not at all: files, folders, here and behind URLs."""
+"""Outputs: files and folders, local or at URLs, that appear complete under their names or not at all."""

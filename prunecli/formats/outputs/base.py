@@ -1,6 +1,7 @@
-"""What all outputs have in common: a file here, a folder here, either of them behind a URL, or standard output.
+"""The interface of all outputs: a local file or folder, a file or folder at a URL, or standard output.
 
-An output is looked at first, begun, and filled file by file; it has its name when that ends, or leaves nothing behind.
+An output is checked first, then begun, and filled file by file. At the end it gets its name; if anything fails, it
+leaves nothing behind.
 """
 
 from abc import ABC, abstractmethod
@@ -31,10 +32,10 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class OutputFile:
-    """A file of the output: its pieces over a source. If it does not change, its pieces are only looked at.
+    """A file of the output: its pieces over a source. If it does not change, its pieces are only read.
 
-    `mode` are its permissions, None for those of any new file. One that is `closing` is put in place last: it makes a
-    checkpoint of a folder.
+    `mode` are its permissions, None for those of any new file. A `closing` file is put in place last, because it makes
+    the folder a checkpoint.
     """
 
     name: str
@@ -46,57 +47,60 @@ class OutputFile:
 
     @property
     def size(self) -> int:
-        """Bytes of the pieces: of the file, if it changes."""
+        """The bytes of the pieces, which are those of the file if it changes."""
         return sum(piece.length for piece in self.pieces)
 
 
 @dataclass(frozen=True)
 class OutputContents:
-    """All files of an output: those that are made or looked at, and those that come along as they are."""
+    """All files of an output: those that are written or only read, and those that are carried along unchanged."""
 
     files: Sequence[OutputFile]
     passthrough: Sequence[PassthroughFile] = ()
 
     @property
     def written(self) -> list[OutputFile]:
-        """The files that are made."""
+        """The files that are written."""
         return [file for file in self.files if file.changes]
 
     @property
     def bytes(self) -> int:
-        """The bytes that are made, looked at or copied."""
+        """The number of bytes that are written, read or copied."""
         return sum(file.size for file in self.files) + sum(file.size for file in self.passthrough)
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """How bytes are moved: by how many threads, and what counts them; with `link`, passthrough files may be links."""
+    """How bytes are moved: the number of threads, and a callback that counts bytes.
+
+    With `link`, passthrough files may be hard links.
+    """
 
     threads: int = 1
     progress: Callable[[int], None] | None = None
     link: bool = False
 
     def count(self, size: int) -> None:
-        """Count bytes that were moved without being read."""
+        """Report bytes that were moved without being read."""
         if self.progress is not None:
             self.progress(size)
 
 
 class OutputWriter(Protocol):
-    """An output that was begun."""
+    """A writer of an output that has been begun."""
 
     def sink(self, file: OutputFile) -> AbstractContextManager[Sink]:
-        """Give a sink for one of its files."""
+        """Return a sink for one of its files."""
 
     def keep(self, file: PassthroughFile) -> None:
-        """Put a file into it that comes along as it is."""
+        """Put a file into the output unchanged."""
 
 
 class Output(Protocol):
-    """A place that was looked at and found fit to be written.
+    """A location that has been checked and can be written.
 
-    One that is `resumable` can be made in units, by several ranks, and in several runs. `final` is where it will stand,
-    links resolved, None for standard output.
+    A `resumable` output can be written in units, by several ranks, and in several runs. `final` is its final location
+    with links resolved, None for standard output.
     """
 
     @property
@@ -105,15 +109,15 @@ class Output(Protocol):
     def final(self) -> Location | None: ...
 
     def begin(self, contents: OutputContents, transfer: Transfer) -> AbstractContextManager[OutputWriter]:
-        """Give a writer to fill; the output gets its name when the block ends without an exception.
+        """Return a writer to fill; the output gets its name when the block ends without an exception.
 
         Raises:
-            OutputError: it was not written; what stood under its name is as it was.
+            OutputError: it was not written; an earlier file or folder with its name is unchanged.
         """
 
 
 class ResumableOutput(Output, Protocol):
-    """An output on this machine. `path` is what the user named; it may replace the very input."""
+    """An output on this machine. `path` is as the user gave it; with `replaces_input`, it is the input."""
 
     @property
     def path(self) -> Path: ...
@@ -123,16 +127,16 @@ class ResumableOutput(Output, Protocol):
     def replaces_input(self) -> bool: ...
 
     def publish(self, made: Path) -> None:
-        """Give what was made in a folder on the same disk its final name.
+        """Give the output, written into the folder `made` on the same disk, its final name.
 
         Raises:
-            OutputError: something appeared there meanwhile.
-            OSError: anything else; what stood there is as it was.
+            OutputError: something else got this name meanwhile.
+            OSError: anything else failed; an earlier file or folder with this name is unchanged.
         """
 
 
 def is_resumable(output: Output) -> TypeGuard[ResumableOutput]:
-    """Whether an output can be made in units."""
+    """Whether an output can be written in units."""
     return output.resumable
 
 
@@ -148,20 +152,20 @@ class _SingleFileWriter:
 
 
 class SingleFileOutput(ABC):
-    """An output that is one file."""
+    """An output that consists of one file."""
 
     @abstractmethod
     def new(self, size: int) -> AbstractContextManager[Sink]:
-        """Give a sink for a file of `size` bytes, by the rules of `Output.begin`."""
+        """Return a sink for a file of `size` bytes, by the rules of `Output.begin`."""
 
     @contextmanager
     def begin(self, contents: OutputContents, transfer: Transfer) -> Iterator[OutputWriter]:
-        """Give a writer for the only file."""
+        """Return a writer for the only file."""
         (only,) = contents.files
         with self.new(only.size) as sink:
             yield _SingleFileWriter(sink)
 
 
 def sink_of(writer: OutputWriter, file: OutputFile) -> AbstractContextManager[Sink]:
-    """Give the sink of a file; a file that does not change has one that drops all."""
+    """Return the sink of a file; for a file that does not change, it discards everything."""
     return writer.sink(file) if file.changes else nullcontext(NullSink())

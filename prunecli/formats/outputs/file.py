@@ -1,7 +1,8 @@
-"""An output file on this machine: it appears whole under its name, or not at all.
+"""An output file on this machine, which appears complete under its name or not at all.
 
-Look first (`check_file`), write into a hidden sibling (`new_file`), sync it, and give it its name in one step. Every
-way out before that removes the sibling; what SIGKILL leaves is removed by the next run for the same output.
+`check_file` checks the location first. `new_file` writes into a hidden file beside it, syncs that, and gives it its
+name in one step. If anything fails before that, the hidden file is removed; after a SIGKILL, the next run for the same
+output removes it.
 """
 
 import errno
@@ -53,20 +54,20 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class LocalFile(SingleFileOutput):
-    """An output file that was looked at and found fit to be written; `owner` is the replaced file's user and group."""
+    """An output file that has been checked and can be written; `owner` is the user and group of the replaced file."""
 
-    path: Path  # as the user named it
-    final: Path  # symlinks resolved: what will be created or replaced
-    mode: int  # of the file it replaces, else 0666 & ~umask
+    path: Path  # as the user gave it
+    final: Path  # the file to create or replace, with symlinks resolved
+    mode: int  # the mode of the replaced file, else 0666 & ~umask
     owner: tuple[int, int] | None
     force: bool
-    option: str = OUTPUT  # that names it, for messages
+    option: str = OUTPUT  # the option that names it, for messages
     replaces_input: bool = False
     resumable: ClassVar[bool] = True
 
     @contextmanager
     def new(self, size: int) -> Iterator[FileSink]:
-        """Give a sink for it; what an earlier run left unfinished is removed.
+        """Return a sink for the file; an unfinished output of an earlier run is removed.
 
         Raises:
             OutputError: as `new_file`.
@@ -76,10 +77,10 @@ class LocalFile(SingleFileOutput):
             yield FileSink(descriptor)
 
     def publish(self, made: Path) -> None:
-        """Give the only file in a folder on the same disk its owner, its mode and its final name.
+        """Give the only file in the folder `made` on the same disk its owner, its mode and its final name.
 
         Raises:
-            OutputError: another file appeared there meanwhile.
+            OutputError: another file got this name meanwhile.
         """
         file = made / ONLY_FILE
         fd = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -94,12 +95,12 @@ class LocalFile(SingleFileOutput):
 
 
 def check_file(path: Path, *, force: bool, source: os.stat_result | None = None, option: str = OUTPUT) -> LocalFile:
-    """Look, before anything is written, whether an output can stand at `path`; `source` is the input's stat.
+    """Check, before anything is written, that an output can be written to `path`; `source` is the stat of the input.
 
-    `option` is the one that names this output, for the message.
+    `option` is the option that names this output, for messages.
 
     Raises:
-        OutputError: it exists (or is the input) and `force` is not given, it is not a regular file, its folder is
+        OutputError: it exists (or is the input) and `force` is not given, it is not a regular file, or its folder is
             missing or not writable.
     """
     try:
@@ -113,21 +114,21 @@ def check_file(path: Path, *, force: bool, source: os.stat_result | None = None,
         raise OutputError(f"cannot write {show(path)}: its folder is not writable; {_ELSEWHERE} {option}")
     if old is None:
         return LocalFile(path, final, 0o666 & ~umask(), None, force, option)
-    # Without setuid and setgid: a write in place would clear them, too.
+    # Without setuid and setgid, which a write in place would clear as well.
     mode, owner = old.st_mode & 0o777, (old.st_uid, old.st_gid)
     return LocalFile(path, final, mode, owner, force, option, source is not None and os.path.samestat(old, source))
 
 
 @contextmanager
 def new_file(target: LocalFile, size: int | None) -> Iterator[int]:
-    """Give a descriptor (read and write) to fill; the file gets its name when the block ends without an exception.
+    """Return a descriptor (read and write) to fill; the file gets its name when the block ends without an exception.
 
-    Whoever fills it leaves the descriptor open. A known `size` is reserved at once, so that a full disk shows before
-    the work. Any exception leaves the old output as it was and no temp file.
+    The caller must not close the descriptor. A known `size` is reserved at once, so that a full disk is noticed before
+    the work. After any exception the old output is unchanged and the temp file is gone.
 
     Raises:
-        OutputError: instead of an OSError in the block or in here. Only a broken pipe, and an OSError that names
-            another file, go on as they are: they are not about this output.
+        OutputError: instead of an OSError in the block or in this function. A broken pipe, and an OSError that names
+            another file, are raised unchanged: they are not about this output.
     """
     remove_stale(target.final)
     with temp_beside(target.final) as temp:
@@ -153,10 +154,10 @@ def new_file(target: LocalFile, size: int | None) -> Iterator[int]:
 
 @contextmanager
 def output_errors(target: Path, root: Path) -> Iterator[None]:
-    """Turn an OSError about files below `root`, or about none, into the error that says why `target` was not written.
+    """Turn an OSError about a file below `root`, or without a file, into the error that `target` was not written.
 
     Raises:
-        OutputError: instead of such an OSError.
+        OutputError: instead of that OSError.
     """
     try:
         yield
@@ -168,13 +169,13 @@ def output_errors(target: Path, root: Path) -> Iterator[None]:
 
 
 def _resolve(path: Path) -> tuple[Path, os.stat_result | None]:
-    """Follow the links of the last component one by one: the end of the chain need not exist."""
+    """Return the end of the chain of links in the last component, which need not exist, and its stat."""
     spot = path
-    for _ in range(40):  # as many as the kernel follows
+    for _ in range(40):  # the kernel follows as many links
         folder = Path(os.path.realpath(spot.parent, strict=True))
         if folder.is_relative_to("/proc") or folder.is_relative_to("/dev/fd"):
-            # /dev/stdout (/dev/fd/1 on macOS) may lead to a regular file: replacing it would not be what a redirection
-            # asked for.
+            # /dev/stdout (/dev/fd/1 on macOS) may lead to a regular file. A redirection asks for a write into that
+            # file, not for a new file in its place.
             raise OutputError(f"cannot write {show(path)}: it leads to an open descriptor; stream with {OUTPUT} -")
         spot = folder / spot.name
         try:
@@ -210,11 +211,11 @@ def _ignoring(errnos: Collection[int]) -> Iterator[None]:
 
 
 def reserve(fd: int, size: int) -> None:
-    """Give a new file its size, so that a full disk shows before the work.
+    """Give a new file its size, so that a full disk is noticed before the work.
 
     Raises:
-        OutputError: there is no room for it.
-        OSError: anything else.
+        OutputError: the disk has too little space.
+        OSError: anything else failed.
     """
     check_space(fd, size - os.fstat(fd).st_blocks * 512)
     allocate(fd, size)
@@ -222,10 +223,10 @@ def reserve(fd: int, size: int) -> None:
 
 
 def reserve_once(fd: int, size: int) -> None:
-    """Reserve a file that several processes fill, unless one of them has done so: whoever comes first.
+    """Reserve the space of a file that several processes fill; only the first of them does so.
 
-    Where the file system cannot reserve, the C library writes a zero into each block that it has just found empty. By
-    then another process may have filled it.
+    If the file system cannot reserve space, the C library writes a zero into each block that it finds empty. Without
+    the lock, another process might have filled the block in between.
 
     Raises:
         OutputError, OSError: as `reserve`.
@@ -241,23 +242,23 @@ def reserve_once(fd: int, size: int) -> None:
 
 
 def check_space(place: int | Path, size: int, remedy: str = _FREE_SOME) -> None:
-    """Look whether the disk that an open file or a folder lies on has `size` bytes free.
+    """Check that the disk of an open file or a folder has `size` bytes free.
 
     Raises:
-        OutputError: it has not; `remedy` is how the message ends.
+        OutputError: it does not; the message ends with `remedy`.
     """
     disk = os.statvfs(place)
     free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
-    if disk.f_blocks and size > free:  # some network file systems report no sizes at all
+    if disk.f_blocks and size > free:  # some network file systems do not report sizes
         raise OutputError(f"cannot write {HERE}: it needs {size} bytes, its disk has {free}; {remedy}")
 
 
 def _set_owner_and_mode(fd: int, target: LocalFile) -> None:
-    mode, (user, group) = target.mode, target.owner or (-1, -1)  # -1: leave it
+    mode, (user, group) = target.mode, target.owner or (-1, -1)  # -1: unchanged
     with _ignoring(_NO_SUCH_OWNER):
         os.fchown(fd, -1, group)
     if group not in (-1, os.fstat(fd).st_gid):
-        mode &= ~0o070 | (mode & 0o007) << 3  # another group gets no more than everybody has
+        mode &= ~0o070 | (mode & 0o007) << 3  # another group gets at most the permissions of everybody
     with _ignoring({errno.EPERM}):  # a file system whose mount fixes the modes (vfat)
         os.fchmod(fd, mode)
     with _ignoring(_NO_SUCH_OWNER):
@@ -265,7 +266,7 @@ def _set_owner_and_mode(fd: int, target: LocalFile) -> None:
 
 
 def _publish(temp: Path, target: LocalFile) -> None:
-    """Give the file its name. A link, unlike a rename, fails when a file appeared there meanwhile."""
+    """Give the file its name. Unlike a rename, a link fails if another file got this name meanwhile."""
     if not target.force:
         try:
             os.link(temp, target.final)
@@ -279,10 +280,10 @@ def _publish(temp: Path, target: LocalFile) -> None:
 
 
 def finish(descriptor: int, mode: int | None) -> None:
-    """Sync a file that is whole, and give it its permissions, None for those of any new file.
+    """Sync a complete file and set its permissions; `mode` None means those of any new file.
 
     Raises:
-        OSError: it could not be done.
+        OSError: it failed.
     """
     with _ignoring({errno.EPERM}):  # a file system whose mount fixes the modes (vfat)
         os.fchmod(descriptor, 0o666 & ~umask() if mode is None else mode)
@@ -290,10 +291,10 @@ def finish(descriptor: int, mode: int | None) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Sync a file, data and size, or the names in a folder.
+    """Sync the data and size of a file, or the names in a folder.
 
     Raises:
-        OSError: it could not be done.
+        OSError: it failed.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -306,7 +307,7 @@ def sync_folder(folder: Path) -> None:
     """Sync the folder in which an output got its name.
 
     Raises:
-        OutputError: it could not be done; what was written is there.
+        OutputError: it failed; the output exists under its name all the same.
     """
     try:
         with _ignoring(UNSUPPORTED | {errno.EACCES}):  # EACCES: a folder that may be written but not read
@@ -316,11 +317,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_failure(path: Path, exc: OSError, option: str = OUTPUT) -> OutputError:
-    """Make the error that says why an output, which an option names, was not written."""
+    """Return the error for an output that was not written; `option` names the output."""
     remedy = _REMEDIES.get(exc.errno or 0, "") + f"{_ELSEWHERE} {option}"
     return OutputError(f"cannot write {show(path)}: {show(exc.strerror or exc)}; {remedy}")
 
 
 def stdout_failure(exc: OSError) -> OutputError:
-    """Make the error that says why standard output was not written."""
+    """Return the error for a failed write to standard output."""
     return OutputError(f"cannot write to standard output: {show(exc.strerror or exc)}")

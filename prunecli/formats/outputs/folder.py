@@ -1,7 +1,7 @@
-"""An output folder on this machine: it appears whole under its name, or not at all.
+"""An output folder on this machine, which appears complete under its name or not at all.
 
-It is made in a hidden place beside it (`partial`), synced, and gets its name in one step, or in two where the system
-does not let two folders change places.
+The output is written into a hidden folder beside its final place (`Partial`), synced, and gets its name in one step, or
+in two steps if the system cannot exchange two folders.
 """
 
 import errno
@@ -29,10 +29,10 @@ __all__ = ["LocalFolder", "check_folder"]
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder that was looked at and found fit to be written; `mode` is that of the one it replaces, or new."""
+    """A folder that has been checked and can be written; `mode` is that of the replaced folder, or of a new one."""
 
-    path: Path  # as the user named it
-    final: Path  # symlinks resolved: what will be created or replaced
+    path: Path  # as the user gave it
+    final: Path  # the folder to create or replace, with symlinks resolved
     mode: int
     replaces: bool
     replaces_input: bool = False
@@ -40,7 +40,7 @@ class LocalFolder:
 
     @contextmanager
     def begin(self, contents: OutputContents, transfer: Transfer) -> Iterator[OutputWriter]:
-        """Give a writer for it; what an earlier run left unfinished is removed.
+        """Return a writer for the folder; an unfinished output of an earlier run is removed.
 
         Raises:
             OutputError: it was not written, or another run is writing it.
@@ -55,11 +55,11 @@ class LocalFolder:
             writer.commit()
 
     def publish(self, made: Path) -> None:
-        """Sync a folder and all below it, and give it its mode and its final name; what stood there is gone then.
+        """Sync a folder and everything below it, and give it its mode and its final name; it replaces the old folder.
 
         Raises:
-            OutputError: another folder appeared there meanwhile.
-            OSError: anything else; what stood there is as it was.
+            OutputError: another folder got this name meanwhile.
+            OSError: anything else failed; the old folder is unchanged.
         """
         _sync_tree(made)
         made.chmod(self.mode)
@@ -69,14 +69,14 @@ class LocalFolder:
 
 
 def check_folder(path: Path, *, force: bool, source: Location | None, replaceable: bool) -> LocalFolder:
-    """Look, before anything is written, whether a folder can stand at `path`; `source` is the input folder.
+    """Check, before anything is written, that a folder can be written to `path`; `source` is the input folder.
 
-    `replaceable` means that what stands there is a checkpoint: nothing else is ever replaced, as it goes with all that
-    is in it.
+    `replaceable` means that the existing folder is a checkpoint. Other folders are never replaced, because replacing
+    removes everything in them.
 
     Raises:
-        OutputError: something is there and may not be replaced, it lies in the input or around it, or its parent is
-            missing or not writable.
+        OutputError: something exists there and may not be replaced, it lies in the input or contains it, or its parent
+            is missing or not writable.
     """
     final = Path(os.path.realpath(path))
     inside = Path(os.path.realpath(source)) if isinstance(source, Path) else None
@@ -112,7 +112,7 @@ def _sync_tree(root: Path) -> None:
 
 
 def _publish(made: Path, target: LocalFolder) -> None:
-    """Give the folder its name; what stood there has the old name then, and is for the caller to remove."""
+    """Give the folder its name; a replaced folder then lies at `made` or beside it, and the caller removes it."""
     if target.replaces:
         if not swap(made, target.final):
             _replace(made, target.final)
@@ -127,15 +127,16 @@ def _publish(made: Path, target: LocalFolder) -> None:
 
 
 def _replace(made: Path, final: Path) -> None:
-    """Replace a folder in two steps: the old one aside, the new one in. Only a kill between them leaves neither there.
+    """Replace a folder in two steps: move the old one aside, then move the new one in.
 
-    The old one then lies in the unfinished output, from where the next run takes it back (`Partial.restore`).
+    Only a kill between the steps leaves neither in place. The old folder is then in the unfinished output, and the next
+    run moves it back (`Partial.restore`).
     """
     aside = made.with_suffix(".old")
     try:
         final.rename(aside)
         made.rename(final)
-    except BaseException:  # a signal as well: it may strike between the two
+    except BaseException:  # including a signal between the two steps
         if aside.exists() and not os.path.lexists(final):
             aside.rename(final)
         raise

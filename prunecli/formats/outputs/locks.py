@@ -1,4 +1,4 @@
-"""The lock of a folder in the making: one run at a time, and no folder left behind by one that was stopped early."""
+"""The lock of a folder under construction: one run at a time, and a run that stops early leaves no folder behind."""
 
 import errno
 import fcntl
@@ -13,10 +13,10 @@ from prunecli.terms import HERE
 __all__ = ["LOCK", "NO_LOCKS", "WORKERS", "lock_folder", "locked_by_another", "remove_unused"]
 
 LOCK, WORKERS = "lock", "workers"
-"""Files in the folder: the lock of the run that leads, and that of the processes that work for it."""
+"""Files in the folder: the lock of the run's leader, and that of its worker processes."""
 
 NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
-"""What file systems say that have no locks."""
+"""Errors of file systems without locks."""
 
 
 def locked_by_another() -> OutputError:
@@ -24,17 +24,19 @@ def locked_by_another() -> OutputError:
 
 
 def lock_folder(root: Path) -> int:
-    """Make the folder and lock it; again if the run that had it removed it meanwhile. Returns the lock's descriptor.
+    """Create the folder, lock it, and return the descriptor of the lock.
+
+    If the run that had the lock removes the folder meanwhile, create it again.
 
     Raises:
-        OutputError: another run has it, or it is somebody else's. `HERE` stands for the output.
-        OSError: it cannot be made or locked; it is gone then, unless it was there before.
+        OutputError: another run has the lock, or the folder belongs to another user. `HERE` stands for the output.
+        OSError: it cannot be created or locked; a folder created here is removed.
     """
     while True:
         try:
             _make(root)
             lock = _try_lock(root)
-        except OutputError:  # it is another's
+        except OutputError:  # the folder belongs to another run or user
             raise
         except BaseException:
             _give_back(root)
@@ -44,7 +46,7 @@ def lock_folder(root: Path) -> int:
 
 
 def _give_back(root: Path) -> None:
-    """Remove a folder that we may have made, wherever an interrupt struck, unless another run has it by now."""
+    """Remove a folder that this run may have created before an interrupt, unless another run has locked it."""
     with suppress(OSError):
         root.rmdir()
     with suppress(OSError):
@@ -54,20 +56,20 @@ def _give_back(root: Path) -> None:
 
 
 def _make(root: Path) -> None:
-    """Make the folder, unless it is there and ours."""
+    """Create the folder, unless it exists and belongs to this user."""
     made = False
     with suppress(FileExistsError):
         root.mkdir(0o700)
         made = True
     status = root.lstat()
     ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
-    # One that we have just made is ours, whatever a file system says that fixes owners and modes (vfat, WSL).
+    # A folder that was just created is ours, even if the file system reports a fixed owner and mode (vfat, WSL).
     if not stat.S_ISDIR(status.st_mode) or not (ours or made):
         raise OutputError(f"cannot write {HERE}: {show(root)} is in the way and not ours; remove it first")
 
 
 def _try_lock(root: Path) -> int | None:
-    """Lock the folder; None if it was removed meanwhile."""
+    """Lock the folder and return the descriptor of the lock; None if the folder was removed meanwhile."""
     try:
         lock = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
@@ -96,14 +98,14 @@ def _take(lock: int) -> None:
 
 
 def _is_there(root: Path, lock: int) -> bool:
-    """Whether a lock is still the folder's."""
+    """Whether a lock is still the lock file in the folder."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(lock), (root / LOCK).stat())
     return False
 
 
 def remove_unused(root: Path, lock: int) -> None:
-    """Remove a folder in which nothing was begun, if its lock, a descriptor, is ours or can be had."""
+    """Remove a folder without work in it, if this process has or gets the lock, of which `lock` is a descriptor."""
     with suppress(OSError):
         _take(lock)
         names = {each.name for each in root.iterdir()}

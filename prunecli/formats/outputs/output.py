@@ -1,4 +1,4 @@
-"""Whatever a user names as an output: looked at before anything is written."""
+"""The output for a location that a user names, checked before anything is written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ class StandardOutput(SingleFileOutput):
 
     @contextmanager
     def new(self, size: int) -> Iterator[PipeSink]:
-        """Give a sink for it. A broken pipe goes on as it is."""
+        """Return a sink for standard output. A broken pipe is raised unchanged."""
         try:
             yield PipeSink(1)
         except BrokenPipeError:
@@ -41,13 +41,13 @@ class StandardOutput(SingleFileOutput):
 
 
 def check_output(location: Location, *, force: bool, source: Source | None = None, option: str = OUTPUT) -> FileOutput:
-    """Look, before anything is written, whether an output file can stand at a place; `source` is the input.
+    """Check, before anything is written, that an output file can be written to a location; `source` is the input.
 
-    `option` is the one that names this output, for the message.
+    `option` is the option that names this output, for messages.
 
     Raises:
-        OutputError: it exists (or is the input) and `force` is not given, or cannot be written.
-        UsageError: no such protocol, or its package is not installed.
+        OutputError: it exists (or is the input) and `force` is not given, or it cannot be written.
+        UsageError: the protocol is unknown, or its package is not installed.
     """
     if isinstance(location, Url):
         return check_remote_file(location, force=force, source=source.location if source else None, option=option)
@@ -56,13 +56,13 @@ def check_output(location: Location, *, force: bool, source: Source | None = Non
 
 
 def check_checkpoint_output(checkpoint: AnyCheckpoint, location: Location | None, *, force: bool) -> Output:
-    """Look, before anything is written, whether a checkpoint made of another can stand at a place.
+    """Check, before anything is written, that the rewritten checkpoint can be written to a location.
 
-    None is standard output.
+    A `location` of None is standard output.
 
     Raises:
-        OutputError: it exists, is the input, or cannot be written.
-        UsageError: a folder was asked for on standard output; or as `check_output`.
+        OutputError: it exists (or is the input) and may not be replaced, or it cannot be written.
+        UsageError: the checkpoint is a folder and the location standard output; or as `check_output`.
     """
     if not checkpoint.is_folder:
         source = checkpoint.sources[ONLY_FILE]
@@ -76,10 +76,10 @@ def check_checkpoint_output(checkpoint: AnyCheckpoint, location: Location | None
 
 
 def write_output(target: FileOutput, data: bytes) -> None:
-    """Write a file that is in memory already, such as a report.
+    """Write a file that is already in memory, for example a report.
 
     Raises:
-        OutputError: it was not written; what stood under its name is as it was.
+        OutputError: it was not written; an earlier file with its name is unchanged.
     """
     with target.new(len(data)) as sink:
         sink.write(memoryview(data), 0)

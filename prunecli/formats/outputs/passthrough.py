@@ -1,7 +1,7 @@
-"""Files that come along into an output folder as they are: sharing blocks with the input, or copied, or linked.
+"""Files that are carried into an output folder unchanged: as a reflink (shared blocks), a copy or a hard link.
 
-An output is the user's own: writing into it must not change the input. A reflink and a copy see to that. A hard link
-does not, and is made only if it is asked for.
+Users may write into an output, and that must not change the input. A reflink and a copy ensure this. A hard link does
+not, and is made only on request.
 """
 
 import errno
@@ -29,9 +29,9 @@ _NO_LINK = UNSUPPORTED | {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES}
 
 
 def carry(file: PassthroughFile, place: Path, output: Path, transfer: Transfer) -> None:
-    """Put a file into its place, synced; one that an earlier run has put there is kept, if it was on this machine.
+    """Put a file into its place, and sync it; if an earlier run has put a local file there, keep that.
 
-    `output` is what messages call the folder.
+    `output` is the name of the output in messages.
 
     Raises:
         UnreadableError: the file cannot be read.
@@ -53,7 +53,7 @@ def carry(file: PassthroughFile, place: Path, output: Path, transfer: Transfer) 
 
 def _is_done(location: Location, place: Path, link: bool) -> bool:
     if isinstance(location, Url):
-        return False  # whether it is still the same is not known
+        return False  # the file at the URL may have changed
     try:
         return place.lstat().st_nlink == 1 or link
     except FileNotFoundError:
@@ -74,14 +74,17 @@ def _copy(source: Source, place: Path, output: Path, transfer: Transfer) -> None
 
 
 def bytes_to_copy(files: Iterable[PassthroughFile], folder: Path, *, link: bool) -> int:
-    """Count the bytes of files that will need space in a folder, not sharing any: one of each file system is tried."""
+    """Return the bytes of the files that will need space in a folder, because they cannot share blocks or be linked.
+
+    One file of each file system is tried.
+    """
     shared: dict[int, bool] = {}
     size = 0
     for each in files:
         if isinstance(each.path, Url):
             size += each.size
             continue
-        with suppress(OSError):  # whoever carries it along says what is wrong
+        with suppress(OSError):  # `carry` will report it
             device = each.path.stat().st_dev
             if device not in shared:
                 shared[device] = _can_share(each.path, folder / "probe", link)

@@ -1,7 +1,7 @@
-"""Outputs behind a URL: every file is sent first, and then all get their names, the index of a folder last.
+"""Outputs at a URL: all files are sent first, then all get their names, the index of a folder last.
 
-An object store cannot name many objects in one step. What stands between the first and the last of these names is a
-folder without its index, which readers take for no checkpoint; a failure there removes what was named already.
+An object store cannot name many objects in one step. Between the first and the last of these names, the folder lacks
+its index, so readers do not treat it as a checkpoint; a failure there removes the files that already have their names.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +27,7 @@ __all__ = ["RemoteFile", "RemoteFolder", "check_remote_file", "check_remote_fold
 
 @dataclass(frozen=True)
 class RemoteFile(SingleFileOutput):
-    """A URL that was looked at and found fit to be written."""
+    """A URL that has been checked and can be written."""
 
     final: Url
     store: Store
@@ -36,7 +36,7 @@ class RemoteFile(SingleFileOutput):
 
     @contextmanager
     def new(self, size: int) -> Iterator[Upload]:
-        """Give a sink for the file, in order.
+        """Return a sink for the file, to be written in order.
 
         Raises:
             OutputError: it was not written.
@@ -49,11 +49,11 @@ class RemoteFile(SingleFileOutput):
 
 
 def check_remote_file(url: Url, *, force: bool, source: Location | None = None, option: str = OUTPUT) -> RemoteFile:
-    """Look, before anything is written, whether a file can stand behind a URL, as `check_output` does.
+    """Check, before anything is written, that a file can be written to a URL; arguments as for `check_output`.
 
     Raises:
-        OutputError: it exists (or is the input) and `force` is not given, or cannot be written.
-        UsageError: the protocol is not known, or its package is not installed.
+        OutputError: it exists (or is the input) and `force` is not given, or it cannot be written.
+        UsageError: the protocol is unknown, or its package is not installed.
     """
     store = connect_to_write(url, option)
     with translated(url, OutputError, "look whether {} exists"):
@@ -68,7 +68,7 @@ def check_remote_file(url: Url, *, force: bool, source: Location | None = None, 
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """A place behind a URL that was looked at and found fit to hold a folder; `old` are the files it replaces."""
+    """A URL that has been checked and to which a folder can be written; `old` are the files it replaces."""
 
     final: Url
     store: Store
@@ -77,7 +77,7 @@ class RemoteFolder:
 
     @contextmanager
     def begin(self, contents: OutputContents, transfer: Transfer) -> Iterator[OutputWriter]:
-        """Give a writer for the folder.
+        """Return a writer for the folder.
 
         Raises:
             OutputError: it was not written.
@@ -89,14 +89,14 @@ class RemoteFolder:
 
 
 def check_remote_folder(url: Url, *, force: bool, source: Location | None, replaceable: bool) -> RemoteFolder:
-    """Look, before anything is written, whether a folder can stand behind a URL; `source` is the input folder.
+    """Check, before anything is written, that a folder can be written to a URL; `source` is the input folder.
 
-    `replaceable` means that what stands there is a checkpoint: nothing else is ever replaced, as it goes with all that
-    is in it.
+    `replaceable` means that the existing folder is a checkpoint. Other folders are never replaced, because replacing
+    removes everything in them.
 
     Raises:
-        OutputError: something is there and may not be replaced, or it lies in the input or around it.
-        UsageError: the protocol is not known, or not installed.
+        OutputError: something exists there and may not be replaced, or it lies in the input or contains it.
+        UsageError: the protocol is unknown, or its package is not installed.
     """
     store = connect_to_write(url)
     here, there = f"{store.path.rstrip('/')}/", _path_in(store, source)
@@ -119,13 +119,13 @@ def check_remote_folder(url: Url, *, force: bool, source: Location | None, repla
 
 
 def _path_in(store: Store, source: Location | None) -> str | None:
-    """Return what a store calls the input, with a slash behind it, None if it lies elsewhere."""
+    """Return the path of the input in a store, with a slash at the end; None if it lies elsewhere."""
     origin = None if source is None else _store_of(source)
     return f"{origin.path.rstrip('/')}/" if origin is not None and origin.files is store.files else None
 
 
 class _FolderWriter:
-    """Sends the files of a folder, or has its store copy them."""
+    """A writer that sends the files of a folder, or has the store copy them."""
 
     def __init__(self, target: RemoteFolder, uploads: Uploads, transfer: Transfer) -> None:
         self._target = target
@@ -138,7 +138,7 @@ class _FolderWriter:
 
     @contextmanager
     def sink(self, file: OutputFile) -> Iterator[Upload]:
-        """Give a sink, in order, for one of its files; one that is closing is named when all others are."""
+        """Return a sink for one of its files, to be written in order; a closing file gets its name after all others."""
         with self._upload(file.name, file.size) as upload:
             yield upload
         if file.closing:
@@ -152,28 +152,28 @@ class _FolderWriter:
         self._made[name] = upload
 
     def keep(self, file: PassthroughFile) -> None:
-        """Put a file into it: copied by the store itself where it lies in the same, else sent like the others."""
+        """Put a file into the folder: if it lies in the same store, the store copies it; else it is sent."""
         store = _store_of(file.path)
         if store is not None and store.files is self._target.store.files:
             self._copies[file.name] = store
             self._transfer.count(file.size)
             return
-        # Its size is asked for again: what a listing says of a link is the link's own.
+        # The size is read again: for a link, the listing contains the size of the link itself.
         with open_location(file.path) as source, self._upload(file.name, source.size) as upload:
             run_pieces([Copy(0, source.size)], source, upload, jobs=1, progress=self._transfer.progress)
             source.check_unchanged()
 
     def commit(self) -> None:
-        """Give all files their names, and remove what else stood in the folder.
+        """Give all files their names, and remove all other files from the folder.
 
         Raises:
-            OutputError: not all could be named. Those that were are removed again, unless they replaced others.
+            OutputError: not all files could be named. Those with names are removed again, unless they replaced others.
         """
         target, files = self._target, {**self._made, **self._closing}
         try:
             with translated(target.final, OutputError, "write {}"):
                 if target.old:
-                    # Without its index, the old folder is none from here on, and no reader mixes it with the new one.
+                    # From here on the old folder lacks its index, so readers do not mix it with the new one.
                     self._remove(name for name in self._closing if name in target.old)
                 elif target.store.look() is not None and self._listed(files):
                     raise OutputError(f"{show(target.final)} appeared meanwhile; replace it with {FORCE}")
@@ -192,7 +192,7 @@ class _FolderWriter:
             self._remove(name for name in target.old if name not in files and name not in self._copies)
 
     def _listed(self, files: Mapping[str, Upload]) -> bool:
-        """Whether there is anything but what this run has put there under other names."""
+        """Whether the folder contains anything but this run's files, which still have temporary names."""
         own = {upload.aside for upload in files.values()}
         listed = files_in(self._target.final).listed()
         return any(self._target.store.child(each.name).path not in own for each in listed)
@@ -216,5 +216,5 @@ class _FolderWriter:
 
 
 def _store_of(location: Location) -> Store | None:
-    """Return the store that a file lies in, None if it lies on this machine."""
+    """Return the store that contains a file, None if the file is on this machine."""
     return connect(location) if isinstance(location, Url) else None

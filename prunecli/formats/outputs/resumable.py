@@ -1,8 +1,8 @@
-"""An output in the making that can outlive its makers: a hidden folder beside it, with a journal of what is finished.
+"""An unfinished output that a later run can resume: a hidden folder beside the output, with a journal of finished work.
 
-The folder has one name for one output, so that a later run finds what an earlier one left, and is locked by the run
-that works in it. It holds `output/` (what will get the final name), `journal/` (one small file for each finished unit
-of work, put there by a rename after the unit's bytes were synced) and `job.json` (what is being done).
+The name of the folder depends only on the output, so that a later run finds what an earlier one left. The run that
+works in the folder locks it. It contains `output/` (which will get the final name), `journal/` (one small file for each
+finished unit of work, renamed into place after the unit's bytes were synced) and `job.json` (a description of the job).
 """
 
 import fcntl
@@ -27,21 +27,21 @@ _REMOVE = "remove"
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A folder, `root`, that holds an unfinished output, which will be `final`."""
+    """A folder, `root`, with an unfinished output, which will get the name `final`."""
 
     root: Path
     final: Path
 
     @property
     def output(self) -> Path:
-        """Where the output's files lie."""
+        """The path of the output within the folder."""
         return self.root / "output"
 
     def path_of(self, name: str) -> Path:
-        """Return where a file of the output is made. Folders within the output are made, never the output itself.
+        """Return the path at which a file of the output is written. Create its folders, but never the output itself.
 
         Raises:
-            OSError: they cannot be; above all, the leader has removed the output meanwhile.
+            OSError: a folder cannot be created, usually because the leader has removed the output meanwhile.
         """
         place = self.output / name
         for parent in reversed(Path(name).parents[:-1]):
@@ -50,19 +50,19 @@ class Partial:
 
     @property
     def replaced(self) -> Path:
-        """Where the folder that the output replaces lies for a moment, where two cannot change places in one step."""
+        """The temporary path of the replaced folder, used if the system cannot exchange two folders in one step."""
         return self.output.with_suffix(".old")
 
     def restore(self, final: Path) -> None:
-        """Give a replaced folder its name back, if a run was killed before the new one got it."""
+        """Move a replaced folder back to its name, if a run was killed before the new folder got that name."""
         if self.replaced.exists() and not os.path.lexists(final):
             self.replaced.rename(final)
 
     def job(self) -> Mapping[str, Any] | None:
-        """Return what the earlier run wrote of its job, None if there was none, or it is unreadable, or published.
+        """Return the earlier run's description of its job; None if there is none, or it is unreadable or published.
 
-        A run that is killed right after it has published leaves in `output/` what stood there before: that folder is
-        another one than the job was begun in, and may share its files with the input.
+        A run that is killed right after publishing leaves the replaced folder in `output/`. That is not the folder in
+        which the job was begun, and it may share its files with the input.
         """
         noted = _read_json(self.root / "job.json")
         if noted is None or noted.get("folder") != self._folder():
@@ -79,21 +79,21 @@ class Partial:
         _write_json(self.root / "job.json", {**job, "folder": self._folder()})
 
     def _folder(self) -> int | None:
-        """Return what sets this output folder apart from others."""
+        """Return the inode of the output folder, which distinguishes it from other folders; None if it is missing."""
         try:
             return self.output.lstat().st_ino
         except OSError:
             return None
 
     def break_links(self, names: Iterable[str]) -> None:
-        """Remove those files of the output that have another name as well: writing into them would change that file."""
+        """Remove the files of the output with other hard links: writing to them would change another file, too."""
         for name in names:
             with suppress(FileNotFoundError):
                 if (self.output / name).lstat().st_nlink != 1:
                     (self.output / name).unlink()
 
     def entries(self) -> dict[int, Mapping[str, Any]]:
-        """Return the journal: what was noted of each finished unit."""
+        """Return the journal: the entry of each finished unit, by number."""
         found = {}
         with suppress(OSError):
             for path in sorted((self.root / "journal").iterdir()):
@@ -103,28 +103,28 @@ class Partial:
         return found
 
     def record_unit(self, number: int, entry: Mapping[str, Any]) -> None:
-        """Write a unit into the journal; its bytes have been synced before."""
+        """Write a unit into the journal; the caller has synced its bytes."""
         _write_json(self.root / "journal" / f"{number}.json", entry)
 
     def write_token(self, token: str) -> None:
-        """Leave a token here, by which other processes recognise this very folder."""
+        """Write a token by which other processes recognise this folder."""
         (self.root / "token").write_text(token)
 
     def has_token(self, token: str) -> bool:
-        """Whether this is the folder in which the token was left."""
+        """Whether this folder contains the token."""
         try:
             return (self.root / "token").read_text() == token
         except OSError:
             return False
 
     def announce_failure(self) -> None:
-        """Make the other processes that work here stop."""
+        """Make the other processes that work in this folder stop."""
         with suppress(OSError):
             (self.root / "failed").touch()
 
     @contextmanager
     def worker_lock(self) -> Iterator[None]:
-        """Show later runs that another process than the leader is at work here: it may outlive the leader.
+        """Hold the lock that shows later runs that a worker, which may outlive the leader, is active in this folder.
 
         Raises:
             OSError: a later run has begun, or the folder is gone.
@@ -137,10 +137,10 @@ class Partial:
             self.remove_abandoned()
 
     def exclude_workers(self) -> None:
-        """Make sure that nobody is at work here but the leader, and that nobody of an earlier run begins any more.
+        """Ensure that only the leader works in this folder, and that no worker of an earlier run can begin any more.
 
         Raises:
-            BlockingIOError: somebody is.
+            BlockingIOError: a worker is active.
         """
         workers = self._workers(fcntl.LOCK_EX)
         (self.root / "token").unlink(missing_ok=True)
@@ -148,12 +148,12 @@ class Partial:
         os.close(workers)
 
     def abandon(self) -> None:
-        """Have the folder removed by whoever is the last to leave it."""
+        """Mark the folder for removal by the last process that leaves it."""
         with suppress(OSError):
             (self.root / "failed").write_text(_REMOVE)
 
     def remove_abandoned(self) -> None:
-        """Remove the folder that was given up, unless somebody is at work in it."""
+        """Remove an abandoned folder, unless a process works in it."""
         if not self._given_up:
             return
         with suppress(OSError, OutputError):
@@ -187,20 +187,20 @@ class Partial:
 
 
 def partial_of(final: Path) -> Partial:
-    """Return where an unfinished output that will be `final` lies, or would lie."""
+    """Return the folder of the unfinished output that will be `final`, whether it exists or not."""
     digest = hashlib.blake2b(os.fsencode(final.name), digest_size=4).hexdigest()
     return Partial(final.with_name(f"{hidden_prefix(final)}{digest}.partial"), final)
 
 
 @contextmanager
 def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
-    """Make, or find, the folder of an unfinished output and lock it; it is gone at the end.
+    """Create or find the folder of an unfinished output, and lock it; it is removed at the end.
 
-    With `keep`, what is in it stays if the block ends with an exception. `path` is what messages call the output.
+    With `keep`, the folder stays if the block ends with an exception. Messages name the output `path`.
 
     Raises:
-        OutputError: another run is working in it, or somebody else's folder has its name.
-        OSError: it cannot be made.
+        OutputError: another run works in the folder, or a folder of another user has its name.
+        OSError: it cannot be created.
     """
     remove_stale(final)
     partial = partial_of(final)
@@ -223,7 +223,7 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
         try:
             _leave(partial, done=done, keep=keep)
         finally:
-            _leave(partial, done=done, keep=keep)  # twice: an interrupt may strike before the first has done its work
+            _leave(partial, done=done, keep=keep)  # twice: an interrupt may stop the first call
             os.close(lock)
             if not done and not keep:
                 try:
@@ -233,7 +233,7 @@ def partial_output(final: Path, path: Path, *, keep: bool) -> Iterator[Partial]:
 
 
 def discard_partial(final: Path) -> None:
-    """Remove what an earlier run left of an output that is written anew, unless a run is at work in it."""
+    """Remove the unfinished output of an earlier run, unless a run works in it; the output will be written anew."""
     if os.path.lexists(partial_of(final).root):
         with suppress(OSError, OutputError), partial_output(final, final, keep=False):
             pass
@@ -269,10 +269,10 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _remove_whole(partial: Partial) -> None:
-    """Remove the folder, under another name: a thread that is still at work must not put anything into it again.
+    """Rename the folder and remove it; after the rename, a thread that still works cannot write into it again.
 
     Raises:
-        OSError: a folder that was to be replaced lies in it, and cannot be given its name back.
+        OSError: it contains a replaced folder, which cannot be moved back to its name.
     """
     partial.restore(partial.final)
     with temp_beside(partial.final) as gone:

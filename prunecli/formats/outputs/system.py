@@ -1,7 +1,7 @@
-"""What operating systems do in different ways: syncing, reserving space, sharing blocks, renaming on a condition.
+"""System calls that differ between operating systems: sync, reserve space, share blocks, rename on a condition.
 
-Everything else in this package is POSIX. Linux has calls of its own for these; where they are not there, on macOS, or
-the file system does not know them, the caller is told so and goes another way.
+Everything else in this package is POSIX. Linux has its own calls for these operations. If a call is missing (on macOS)
+or the file system does not support it, `clone`, `swap` and `rename_new` return False, and the caller uses another way.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["UNSUPPORTED", "allocate", "clone", "rename_new", "swap", "sync"]
 
 UNSUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY})
-"""What file systems say of what they do not know. On macOS, EOPNOTSUPP and ENOTSUP are two."""
+"""Errors for operations that a file system does not support. On macOS, EOPNOTSUPP and ENOTSUP differ."""
 
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
 _NOREPLACE, _EXCHANGE = 1, 2  # linux/fs.h: flags of renameat2
@@ -22,10 +22,10 @@ _AT_FDCWD = -100  # linux/fcntl.h
 
 
 def sync(descriptor: int) -> None:
-    """Put a file, or the names in a folder, on the disk: on macOS, fsync alone leaves them in the drive's cache.
+    """Write a file, or the names in a folder, to the disk: on macOS, fsync alone leaves them in the drive's cache.
 
     Raises:
-        OSError: it could not be done.
+        OSError: it failed.
     """
     full = getattr(fcntl, "F_FULLFSYNC", None)
     if full is not None:
@@ -40,10 +40,10 @@ def sync(descriptor: int) -> None:
 
 
 def allocate(descriptor: int, size: int) -> None:
-    """Reserve the space of a file, if the system and the file system can do that.
+    """Reserve the space of a file, if the system and the file system support that.
 
     Raises:
-        OSError: there is not enough.
+        OSError: the disk has too little space.
     """
     if hasattr(os, "posix_fallocate"):
         try:
@@ -54,7 +54,7 @@ def allocate(descriptor: int, size: int) -> None:
 
 
 def clone(source: int, copy: int) -> bool:
-    """Make an empty file share the blocks of another (a reflink); False if that cannot be."""
+    """Make an empty file share the blocks of another (a reflink); return False if that is not possible."""
     if not sys.platform.startswith("linux"):
         return False
     try:
@@ -65,25 +65,25 @@ def clone(source: int, copy: int) -> bool:
 
 
 def swap(one: Path, other: Path) -> bool:
-    """Let two paths change places in one step; False if the system cannot do that.
+    """Exchange two paths in one step; return False if the system does not support that.
 
     Raises:
-        OSError: it failed otherwise.
+        OSError: it failed for another reason.
     """
     return _rename(one, other, _EXCHANGE)
 
 
 def rename_new(old: Path, new: Path) -> bool:
-    """Rename, unless there is something under the new name; False if the system cannot do that.
+    """Rename, unless the new name exists; return False if the system does not support that.
 
     Raises:
-        OSError: there is something, or it failed otherwise.
+        OSError: the new name exists, or it failed for another reason.
     """
     return _rename(old, new, _NOREPLACE)
 
 
 def _rename(old: Path, new: Path, flags: int) -> bool:
-    """Rename with flags that Python does not know."""
+    """Rename with flags that Python does not support; return False if the system does not either."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
         return False

@@ -1,4 +1,4 @@
-"""The files of an unfinished output on this machine: written in any number of units, by any number of processes."""
+"""The files of an unfinished output on this machine, written in any number of units by any number of processes."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -21,9 +21,9 @@ __all__ = ["UnitWriter"]
 
 
 class UnitWriter:
-    """Writes into `partial` what will be `output`. Every process that takes part has one.
+    """A writer of the files in `partial`, which will become `output`. Every process that takes part has its own.
 
-    All methods but `is_sound` raise an OutputError or an OSError where something cannot be written.
+    All methods except `is_sound` raise an OutputError or an OSError if something cannot be written.
     """
 
     def __init__(self, partial: Partial, output: ResumableOutput, contents: OutputContents, transfer: Transfer) -> None:
@@ -33,7 +33,7 @@ class UnitWriter:
         self._transfer = transfer
 
     def begin(self, job: Mapping[str, Any]) -> None:
-        """Empty the folder for a job, and look whether what is written and copied will fit on the disk."""
+        """Empty the folder for a job, and check that everything written and copied will fit on the disk."""
         self.partial.begin(job)
         link = self._transfer.link
         copied = bytes_to_copy(self._contents.passthrough, self.partial.root, link=link)
@@ -44,12 +44,12 @@ class UnitWriter:
             check_space(self.partial.root, written + copied, remedy)
 
     def resume(self) -> None:
-        """Make sure that what an earlier run left can be written into."""
+        """Make the files that an earlier run left safe to write into."""
         self.partial.break_links(file.name for file in self._contents.written)
 
     @contextmanager
     def sink(self, file: OutputFile) -> Iterator[FileSink]:
-        """Give a sink for a file, or for a unit of it."""
+        """Return a sink for a file, or for a unit of it."""
         place = self.partial.path_of(file.name)
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -60,7 +60,7 @@ class UnitWriter:
             os.close(descriptor)
 
     def keep(self, file: PassthroughFile) -> None:
-        """Put a file into its place that comes along as it is.
+        """Put a file into its place unchanged.
 
         Raises:
             UnreadableError: the file cannot be read.
@@ -69,13 +69,13 @@ class UnitWriter:
         carry(file, self.partial.path_of(file.name), self._output.path, self._transfer)
 
     def finish_unit(self, number: int, file: OutputFile, entry: Mapping[str, Any]) -> None:
-        """Sync what was written of a unit, and note it in the journal."""
+        """Sync the bytes of a unit, and record the unit in the journal."""
         if file.changes:
             sync_path(self.partial.output / file.name)
         self.partial.record_unit(number, entry)
 
     def is_sound(self, file: OutputFile, span: Span, crc: object) -> bool:
-        """Whether a unit is in the file as it was written: by the file's size, and the digest of the unit's bytes."""
+        """Whether the file still contains a unit as written, by the size of the file and the checksum of the unit."""
         if not file.changes:
             return True
         try:
@@ -92,7 +92,7 @@ class UnitWriter:
 
 
 def _complete(file: OutputFile, path: Path) -> None:
-    """Write the fields that depend on checksums, which several units may have summed; set the mode, and sync all."""
+    """Write the fields that depend on checksums (one may span several units), set the mode, and sync the file."""
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         for offset, piece in deferred(file.pieces):

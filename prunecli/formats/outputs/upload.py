@@ -1,7 +1,8 @@
-"""Files in the making behind URLs: sent in blocks, and nothing stands under their names before the commit.
+"""Uploads to URLs: files are sent in blocks, and do not exist under their names before the commit.
 
-File systems differ in how they hold a file back. S3 and Google's take it in parts and put these together when asked to;
-Azure and Hugging Face do so when it is closed; on all that are not known here it has another name first.
+File systems differ in how they hold back a file. S3 and Google Cloud Storage take parts and join them on request; Azure
+and Hugging Face join them when the file is closed. On file systems that are not listed here, the file has another name
+before the commit.
 """
 
 import secrets
@@ -19,29 +20,29 @@ __all__ = ["Upload", "Uploads"]
 
 _BLOCK = 16 << 20
 _MOST_BLOCKS = 9_000
-"""S3 takes 10,000 parts."""
+"""The most blocks of a file; S3 takes 10,000 parts."""
 
 _HELD = frozenset({"ftp", "gcs", "gs", "memory", "s3", "s3a", "sftp", "smb", "ssh"})
-"""Protocols whose files can be whole and not yet named: they have a commit and a discard of their own."""
+"""Protocols whose files can be complete without a name: they have their own commit and discard."""
 
 _LATE = frozenset({"abfs", "az", "hf", "oci", "oss"})
 """Protocols that name a file when it is closed."""
 
 _PATIENCE = 60.0
-"""Seconds that undoing may take when the command has failed or was interrupted."""
+"""The most seconds for discarding files after a failure or an interrupt."""
 
 
 class Upload:
-    """One file: a sink that takes its bytes in order. Only the thread of its `Uploads` touches the file itself.
+    """A sink for one file that takes its bytes in order. Only the thread of its `Uploads` accesses the file itself.
 
-    `aside` is what its file system calls it before the commit, None if it has no name until then.
+    `aside` is the path of the file before the commit, None if it has no name until then.
     """
 
     ordered = True
 
     def __init__(self, store: Store, size: int, run: Callable[[Callable[[], None]], None]) -> None:
         self.store = store
-        # In blocks of one size: some stores take no others (Cloudflare R2).
+        # All blocks have the same size, because some stores require that (Cloudflare R2).
         self._block = max(_BLOCK, -(-size // (_MOST_BLOCKS << 20)) << 20)
         self._run = run
         self._held = store.url.protocol in _HELD
@@ -52,7 +53,7 @@ class Upload:
         self.aside: str | None = None
 
     def write(self, data: memoryview, offset: int) -> None:
-        """Append all of `data`; `offset` is where the file stands.
+        """Append all of `data`; `offset` is the number of bytes written so far.
 
         Raises:
             OutputError: it could not be sent.
@@ -60,7 +61,7 @@ class Upload:
         self._run(lambda: self._append(data))
 
     def begin(self) -> None:
-        """Open the file; nothing is sent yet."""
+        """Open the file, without sending anything."""
         files, path = self.store.files, self.store.path
         with translated(self.store.url, OutputError, "write {}"), self.store.turn:
             if self._held:
@@ -72,10 +73,9 @@ class Upload:
             self._file = files.open(path, "wb", block_size=self._block)
 
     def _open_held(self) -> Any:
-        """Open the file as in a transaction: that is how fsspec is asked for one that is not committed.
+        """Open the file in a transaction, which is how fsspec opens files that it does not commit.
 
-        The rest of a transaction, that all its files are committed one after the other, knows no order and no undoing,
-        and is done here.
+        The commit of a transaction has no defined order and cannot be undone, so this module commits the files itself.
         """
         files = self.store.files
         files.start_transaction()
@@ -86,7 +86,7 @@ class Upload:
             files.end_transaction()
 
     def finish(self) -> None:
-        """Send what is left; the file is whole then, and nowhere to be seen."""
+        """Send the remaining bytes; the file is then complete, but not visible yet."""
         with translated(self.store.url, OutputError, "write {}"), self.store.turn:
             if not self._late:
                 self._file.close()
@@ -95,7 +95,7 @@ class Upload:
         """Give the file its name.
 
         Raises:
-            OutputError: it could not be done, or without `force`, something has the name already.
+            OutputError: it failed, or the name exists and `force` is not given.
         """
         store = self.store
         with translated(store.url, OutputError, "write {}"):
@@ -111,7 +111,7 @@ class Upload:
         self._done = True
 
     def discard(self) -> None:
-        """Forget the file, and what was sent of it. What fails here leaves nothing under the name either."""
+        """Discard the file and the bytes that were sent. Nothing gets the name of the file even if this fails."""
         done, self._done = self._done, True
         if done or self._file is None:
             return
@@ -120,11 +120,11 @@ class Upload:
                 self._file.close()
                 self.store.files.rm_file(self.aside)
                 return
-            with suppress(AttributeError):  # an io.BytesIO; the others would send the rest when they are collected
+            with suppress(AttributeError):  # of an io.BytesIO; other files would send the rest when garbage-collected
                 self._file.closed = True
             if self._held:
                 self._file.discard()
-            aside = getattr(self._file, "temp_file", None)  # where hf keeps what it has not sent
+            aside = getattr(self._file, "temp_file", None)  # the local file with the bytes that hf has not sent
             if aside is not None:
                 aside.close()
                 Path(aside.name).unlink(missing_ok=True)
@@ -140,9 +140,9 @@ class Upload:
 
 
 class Uploads:
-    """The files of one output. All that touches them is done by one thread, one thing after the other.
+    """The files of one output. One thread performs all operations on them, one after the other.
 
-    So a signal, which strikes the main thread, never leaves a request half done whose answer says what to undo.
+    Signals interrupt the main thread, so they never interrupt a request whose answer is needed to undo it.
     """
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class Uploads:
         """Begin a file of `size` bytes.
 
         Raises:
-            OutputError: its file system takes none.
+            OutputError: the file system does not accept files.
         """
         upload = Upload(store, size, self.run)
         self._files.append(upload)
@@ -161,7 +161,7 @@ class Uploads:
         return upload
 
     def run(self, act: Callable[[], None]) -> None:
-        """Do something in the thread of the files, and wait for it."""
+        """Run a function in the thread of the files, and wait for it."""
         self._worker.submit(act).result()
 
     def commit(self, upload: Upload, *, force: bool) -> None:
@@ -176,7 +176,7 @@ class Uploads:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Discard what was not committed, and end the thread."""
+        """Discard the files that were not committed, and end the thread."""
         with suppress(TimeoutError, PrunecliError):
             self._worker.submit(self._discard).result(_PATIENCE)
         self._worker.shutdown(wait=False)

@@ -1,7 +1,8 @@
 """safetensors: an 8-byte length, a JSON header, then the tensors' bytes back to back.
 
-Format: https://github.com/huggingface/safetensors#format. The library's own validation is the arbiter; the header is
-read once more here for the offsets, which the library does not report, and for what it lets pass (repeated names).
+Format: https://github.com/huggingface/safetensors#format. The library's own validation decides whether a file is valid.
+This module also reads the header, for the offsets, which the library does not report, and for errors that the library
+accepts (repeated names).
 """
 
 import tempfile
@@ -28,13 +29,13 @@ _FIELDS = {"dtype", "shape", "data_offsets"}
 
 
 def looks_like_safetensors(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of safetensors: a plausible length, then the brace of the header."""
+    """Whether a file begins like a safetensors file: with a plausible length, then the brace of the header."""
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= HEADER_LIMIT
 
 
 @dataclass(frozen=True)
 class SafetensorsFile(SingleFile):
-    """A safetensors file's layout. `tensors` is in the order of the header."""
+    """The layout of a safetensors file. `tensors` is in the order of the header."""
 
     source: Source
     tensors: Mapping[str, TensorInfo]
@@ -48,11 +49,11 @@ class SafetensorsFile(SingleFile):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The header's `__metadata__`; the library takes null for none."""
+        """The header's `__metadata__`; as in the library, null means that there is none."""
         return self.header.get(METADATA) or {}
 
     def pieces(self, edit: Edit) -> Iterator[Piece]:
-        """Describe the rewritten file: header byte for byte if only bytes of tensors change, a new one otherwise."""
+        """Return the pieces of the rewritten file; the header is copied if only tensor bytes change, else it is new."""
         if not edit.structural and not edit.metadata:
             yield Copy(0, self.data_offset)
             for tensor in sorted(self.tensors.values(), key=lambda tensor: tensor.storage.offset):
@@ -65,7 +66,7 @@ class SafetensorsFile(SingleFile):
         return {METADATA: {**self.metadata, **edit.metadata}} if edit.metadata else found
 
     def _order(self, edit: Edit) -> list[NewTensor]:
-        """Order the output as the library does: wider elements first, so that each tensor lies aligned."""
+        """Return the tensors in the library's order: wider elements first, so that each tensor is aligned."""
         order: list[NewTensor] = []
         for name, tensor in sorted(self.tensors.items(), key=lambda item: item[1].storage.offset):
             if name not in edit.removals:
@@ -82,7 +83,7 @@ def read_safetensors(source: Source) -> SafetensorsFile:
 
     Raises:
         DamagedError: the header and the file contradict each other.
-        UnsupportedError: it holds an element type that has no bytes of its own per element.
+        UnsupportedError: it contains an element type that prunecli does not know.
         UnreadableError: no more files can be opened.
     """
     length = int.from_bytes(source.read(0, 8), "little")
@@ -106,7 +107,7 @@ def _check_metadata(metadata: object) -> None:
 
 def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorInfo:
     where = f"{HERE}: tensor {show(name)}"
-    if not isinstance(entry, dict) or not _FIELDS.issubset(entry):  # others are passed over, as by the library
+    if not isinstance(entry, dict) or not _FIELDS.issubset(entry):  # other fields are ignored, as in the library
         raise DamagedError(f"{where} is not described by dtype, shape and data_offsets")
     shape, offsets, code = entry["shape"], entry["data_offsets"], entry["dtype"]
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2 or len(shape) > 64:
@@ -127,7 +128,7 @@ def _element_type(code: object, name: str) -> tuple[DType, int]:
         return dtype, dtype.itemsize * 8
     if isinstance(code, str) and code in PACKED_BITS:
         return DType(code, 1, "opaque"), PACKED_BITS[code]
-    # A list or a dict may be too deep to spell.
+    # A list or a dict may be nested too deeply for repr.
     named = f"a {type(code).__name__}" if isinstance(code, list | dict) else show(code)
     raise UnsupportedError(f"{HERE}: tensor {show(name)} has the element type {named}, which prunecli does not know")
 
@@ -147,7 +148,7 @@ def _check_coverage(tensors: Mapping[str, TensorInfo], source: Source, data_offs
 
 
 def _ask_library(source: Source, data_offset: int) -> None:
-    """Let the library judge the file in place, or, where it lies elsewhere, its header before as many holes."""
+    """Let the library validate the file; for a remote file, validate its header followed by a hole of the same size."""
     with ExitStack() as stack:
         if isinstance(source, FileSource):
             descriptor = source.descriptor
@@ -160,9 +161,9 @@ def _ask_library(source: Source, data_offset: int) -> None:
         try:
             with safetensors.safe_open(f"/dev/fd/{descriptor}", framework="numpy"):
                 pass
-        except FileNotFoundError:  # what the library makes of any descriptor that it cannot open once more
+        except FileNotFoundError:  # the library raises this for every descriptor that it cannot open again
             raise UnreadableError(
                 f"cannot open {source.label} once more for the safetensors library; allow more files with 'ulimit -n'"
             ) from None
-        except (safetensors.SafetensorError, OSError):  # what it says of a file is not shown: it may hold anything
+        except (safetensors.SafetensorError, OSError):  # its message is not shown: it may contain text from the file
             raise DamagedError(f"{source.label} is refused by the safetensors library; fetch it again") from None

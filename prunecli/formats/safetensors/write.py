@@ -33,16 +33,16 @@ CODES = {
     "I64": "int64",
     "U64": "uint64",
 }
-"""Names of element types in the header, and ours; in the order of the library, which writes the last ones first."""
+"""Our names of element types by their codes in the header, in the library's order; it writes the last ones first."""
 
 PACKED_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
-"""Bits of the element types without a whole byte an element: carried along, never pruned."""
+"""Bits per element of the types with less than a byte per element: carried along, never pruned."""
 
 HEADER_LIMIT = 100_000_000
-"""Bytes of the longest header that the library reads."""
+"""The longest header that the library reads, in bytes."""
 
 METADATA = "__metadata__"
-"""The name in the header that is not a tensor's."""
+"""The one name in the header that is not the name of a tensor."""
 
 _CODE_OF = {name: code for code, name in CODES.items()}
 _RANK = {name: rank for rank, name in enumerate(CODES.values())}
@@ -50,9 +50,9 @@ _RANK = {name: rank for rank, name in enumerate(CODES.values())}
 
 @dataclass(frozen=True, slots=True)
 class NewTensor:
-    """A tensor to write, row-major: the pieces that make its bytes, in order.
+    """A row-major tensor to write; `pieces` make its bytes, in order.
 
-    `fields` are entries of its description in the header that a reader passes over.
+    `fields` are further entries of its description in the header, which readers ignore.
     """
 
     name: str
@@ -63,28 +63,28 @@ class NewTensor:
 
     @property
     def elements(self) -> int:
-        """The product of the shape."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensor."""
+        """The size of the tensor in bytes."""
         return sum(piece.length for piece in self.pieces)
 
 
 def safetensors_pieces(tensors: Sequence[NewTensor], metadata: Mapping[str, str] | None = None) -> Iterator[Piece]:
-    """Return the pieces of a new file, the same bytes as the library writes: wide element types first, then by name.
+    """Return the pieces of a new file with the bytes that the library writes: wide element types first, then by name.
 
     Raises:
         UnsupportedError: safetensors does not have an element type, or the header is longer than the library reads.
-        UsageError: two tensors have one name, or the pieces of one have another length than its elements.
+        UsageError: two tensors have the same name, or the pieces of a tensor do not have the length of its elements.
     """
     order = sorted(tensors, key=lambda tensor: (-_RANK.get(tensor.dtype.name, -1), tensor.name))
     return pieces_in_order(order, {} if metadata is None else {METADATA: dict(metadata)})
 
 
 def pieces_in_order(tensors: Sequence[NewTensor], header: Mapping[str, Any]) -> Iterator[Piece]:
-    """Return the pieces of a file with its tensors in this order; their descriptions follow what `header` contains.
+    """Return the pieces of a file with the tensors in this order; their descriptions follow the entries of `header`.
 
     Raises:
         PrunecliError: as `safetensors_pieces`.

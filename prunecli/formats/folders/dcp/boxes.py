@@ -1,7 +1,7 @@
-"""A box of a larger tensor, as a shard is one: which elements of the whole it holds, and in which order.
+"""A box of a larger tensor, for example a shard: which elements of the whole tensor it contains, and in which order.
 
-A box's own row-major order is that of the whole with other elements left out, so what a run of the whole and a box have
-in common is one run of the box.
+The row-major order of a box is that of the whole tensor with other elements left out. So the elements that a run of the
+whole tensor shares with a box are one run of the box.
 """
 
 import math
@@ -17,10 +17,10 @@ from prunecli.formats.views import View
 __all__ = ["Box", "tile"]
 
 _LONG = 4096
-"""Elements in a row from which on rows are worth a step each."""
+"""Rows of at least this many elements are handled one by one."""
 
 _CUT = 8
-"""Dimensions in which a tensor may be cut; meshes of devices have up to five."""
+"""The most dimensions in which a tensor may be cut; meshes of devices have up to five."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class Box:
 
     @property
     def run(self) -> int:
-        """How many of its elements lie together in the whole, too."""
+        """The number of consecutive elements of the box that are consecutive in the whole tensor, too."""
         return self._rows()[0]
 
     def below(self, index: int) -> int:
-        """Return how many elements of the box come before element `index` of the whole, both in row-major order."""
+        """Return the number of elements of the box before element `index` of the whole, both in row-major order."""
         count, inner, step = 0, self.elements, math.prod(self.shape)
         for size, first, own in zip(self.shape, self.offsets, self.sizes, strict=True):
             if not inner or not step:
@@ -63,9 +63,9 @@ class Box:
         return count
 
     def place(self, first: int, count: int, base: int = 0) -> slice | NDArray[np.int64]:
-        """Return the indices in the whole of the box's elements `first .. first + count - 1`, less `base`.
+        """Return the indices in the whole of the box's elements `first .. first + count - 1`, minus `base`.
 
-        A slice where they are consecutive, else an array of shape `(count,)`.
+        The result is a slice if they are consecutive, else an array of shape `(count,)`.
         """
         run, outer = self._rows()
         row, last = first // run, (first + count - 1) // run
@@ -82,12 +82,12 @@ class Box:
         return np.concatenate([np.arange(start + low, start + high) for start, low, high in rows])
 
     def spread(self, own: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Turn indices of the box's own row-major order into those of the whole; shapes `(n,)`."""
+        """Return the row-major indices in the whole for row-major indices in the box; shapes `(n,)`."""
         run, outer = self._rows()
         return self._starts(own // run, outer) + own % run
 
     def _rows(self) -> tuple[int, int]:
-        """Return how many elements lie together in the whole, too, and how many dimensions count such rows."""
+        """Return the length of a row that is consecutive in the whole, and the number of dimensions that count rows."""
         run = 1
         for dim in range(len(self.shape) - 1, -1, -1):
             run *= self.sizes[dim]
@@ -96,7 +96,7 @@ class Box:
         return run, 0
 
     def _starts(self, rows: NDArray[np.int64], outer: int) -> NDArray[np.int64]:
-        """Return where in the whole each row begins."""
+        """Return the index in the whole at which each row begins."""
         strides = View.of(self.shape).stride
         starts = np.full(rows.shape, sum(at * step for at, step in zip(self.offsets, strides, strict=True)), np.int64)
         rest = rows
@@ -107,10 +107,10 @@ class Box:
 
 
 def tile(shape: tuple[int, ...], boxes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> bool:
-    """Whether boxes, as pairs of offsets and sizes, cover a tensor exactly: each element once.
+    """Whether boxes, given as pairs of offsets and sizes, cover each element of a tensor exactly once.
 
-    A function on a grid follows from its mixed differences, and those of a box are the signs of its corners: so the
-    corners of boxes that tile the whole add up to the corners of the whole, and only theirs do.
+    A function on a grid is determined by its mixed differences. The mixed differences of a box are the signs of its
+    corners. So the corners of boxes add up to the corners of the whole if, and only if, the boxes tile it.
     """
     if 0 in shape:
         return not boxes

@@ -1,7 +1,7 @@
 """A folder that torch.distributed.checkpoint wrote: tensors in chunks, each a small torch zip inside a large file.
 
-A bake copies each file with some elements of its zips zeroed, so that all offsets stay and `.metadata` holds as it is.
-Tensors that shared their storage were written once for each name, so here they are tensors of their own.
+A bake copies each file and zeroes some elements in its zips, so all offsets stay, and `.metadata` stays valid without a
+change. Tensors that shared their storage were written once for each name, so here they are separate tensors.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,14 +31,14 @@ __all__ = ["DcpFolder", "open_dcp_folder"]
 
 _MAGIC = 16
 _COMMON = "common.pt"
-"""Where Megatron-Core puts what is not a tensor: iteration, arguments."""
+"""The file in which Megatron-Core stores everything but tensors: iteration, arguments."""
 
 
 @dataclass(frozen=True)
 class DcpFolder(Folder):
-    """A folder of distributed checkpoint files. Storages are keyed by file and place of the zip that they lie in.
+    """A folder of distributed checkpoint files. Storages are keyed by the file and offset of the zip with their bytes.
 
-    `lies_under` is where the state dict lies, `found` what is to be said of that.
+    `lies_under` is the place of the state dict, `found` are the notes on it.
     """
 
     path: Path
@@ -53,22 +53,22 @@ class DcpFolder(Folder):
 
     @property
     def format(self) -> str:
-        """What the report calls it."""
+        """The name of the format in reports."""
         return "folder of torch.distributed.checkpoint"
 
     @property
     def wrapper(self) -> str:
-        """Where the state dict lies."""
+        """The place of the state dict."""
         return self.lies_under
 
     @property
     def no_masks_because(self) -> str:
-        """Why masks have no place here."""
+        """The reason why masks cannot be stored here."""
         return "its metadata says where every tensor lies, and has no place for new ones"
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences on how it was read that its user should see."""
+        """Sentences for the user on how the folder was read."""
         return self.found
 
     @property
@@ -77,11 +77,11 @@ class DcpFolder(Folder):
         return [name for name in weight_files(self.passthrough) if name != _COMMON]
 
     def file_of(self, storage: str) -> str:
-        """Return the file in which a storage lies."""
+        """Return the file that contains a storage."""
         return storage.rpartition(":")[0]
 
     def file_pieces(self, file: str, edit: Edit) -> Iterator[Piece]:
-        """Describe a rewritten file: its zips as they lie, some elements of theirs changed."""
+        """Return the pieces of a rewritten file: the zips keep their places, and some of their elements change."""
         if edit.structural:
             raise UnsupportedError(
                 f"{show(self.path)} takes no masks and loses none: {self.no_masks_because}; make one file of it with "
@@ -98,7 +98,7 @@ class DcpFolder(Folder):
         yield Copy(at, source.size - at)
 
     def closing(self, edit: Edit) -> Mapping[str, bytes]:
-        """Return the metadata, as it was."""
+        """Return the metadata, unchanged."""
         return {METADATA: self.listing.raw}
 
     @cached_property
@@ -113,7 +113,7 @@ class DcpFolder(Folder):
 
 
 def _placed(named: NamedNode, tensors: Mapping[int, TensorInfo]) -> TensorInfo | None:
-    """Return the stored tensor that a node stands for."""
+    """Return the stored tensor that a node represents."""
     if not isinstance(named.ref, TensorRef):
         return None
     stored = tensors[int(named.ref.storage.key)]
@@ -147,7 +147,8 @@ def open_dcp_folder(path: Path, reading: ReadOptions = AS_FOUND) -> Iterator[Dcp
     Raises:
         UnreadableError: a file is missing or cannot be read.
         DamagedError: metadata and files contradict each other.
-        UnsafeError: the metadata or an object names a class that loading would import, or leads out of the folder.
+        UnsafeError: the metadata or an object names a class that loading would import, or the metadata leads out of
+            the folder.
         UnsupportedError: tensors are stored in a way that prunecli cannot edit.
         UsageError: the key of `reading` leads nowhere.
     """
@@ -155,7 +156,7 @@ def open_dcp_folder(path: Path, reading: ReadOptions = AS_FOUND) -> Iterator[Dcp
     with ExitStack() as stack:
         metadata = read_metadata(stack.enter_context(open_source(path / METADATA)), foreign=reading.foreign)
         names = sorted({item.file for item in _items(metadata)})
-        if METADATA in names:  # the output's would be the input's again, whatever was pruned in it
+        if METADATA in names:  # the output gets a copy of this file, without what was pruned in it
             raise DamagedError(
                 f"{show(path / METADATA)} says that tensors are stored in it itself; copy the folder again"
             )
@@ -176,7 +177,7 @@ def _items(metadata: Metadata) -> Iterator[Item]:
 
 
 class _Opening:
-    """Reads the zips that the metadata names, and checks that they hold what it says."""
+    """A reader of the zips that the metadata names, which checks that they match the metadata."""
 
     def __init__(self, path: Path, metadata: Metadata, sources: Mapping[str, Source], reading: ReadOptions) -> None:
         self._path = path
@@ -186,7 +187,7 @@ class _Opening:
         self._key = reading.key
         self._joined = Concatenated(list(sources.values()), show(path), str(path))
         self._starts = dict(zip(sources, self._joined.starts, strict=True))
-        self._end = self._joined.size  # where the next tensor in parts will be put together
+        self._end = self._joined.size  # the offset of the next assembled tensor
         self._assembled: list[TensorInfo] = []
 
     def folder(self, others: Sequence[PassthroughFile]) -> DcpFolder:
@@ -224,7 +225,7 @@ class _Opening:
             reach[item.file] = item.offset + item.length
 
     def _check_object(self, item: Item, name: str) -> None:
-        """Check that loading an object would run nothing that is not admitted."""
+        """Check that loading an object would run only code that is allowed."""
         window = _window(self._sources[item.file], item, _label(self._path, item, name))
         if looks_like_zip(window.read(0, min(_MAGIC, window.size))):
             check_torch_zip(window, self._reading)

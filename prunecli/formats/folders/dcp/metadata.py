@@ -20,19 +20,19 @@ from prunecli.terms import ALLOW_FOREIGN, HERE
 __all__ = ["Chunk", "Item", "KeyPath", "Metadata", "StoredBytes", "StoredTensor", "read_metadata"]
 
 _LARGEST = 256 << 20
-"""Bytes; a chunk takes about 300, so this is the metadata of a million of them."""
+"""The largest `.metadata`, in bytes; a chunk takes about 300, so this is enough for a million chunks."""
 
 _DEEP = 256
 _FIELDS = 64
-"""No class of torch's there has more than a few; very many objects can share the state of one."""
+"""The most fields of an object; torch's classes there have only a few, but very many objects can share one state."""
 
 _SHOWN = 3
 _CHECKPOINT = "torch.distributed.checkpoint"
 _OLDER = "torch.distributed._shard.sharded_tensor.metadata"
-"""Where the properties of tensors were before torch 2.3; with the same state."""
+"""The module of TensorProperties before torch 2.3; its state was the same."""
 
-# The planner's classes are in what Megatron-Core writes: it keeps the plans of all ranks (`all_local_plans`) for the
-# next save. Like the others they are data classes and enumerations of torch's own, and making one runs nothing.
+# Megatron-Core writes the planner's classes, too: for the next save it keeps all ranks' plans (`all_local_plans`).
+# Like the others they are dataclasses and enumerations of torch, and creating an instance runs no other code.
 _CLASSES = frozenset(
     {
         *(
@@ -65,17 +65,17 @@ _CLASSES = frozenset(
     }
 )
 KeyPath = tuple[str | int, ...]
-"""Where something hung in the state dict: the keys of dicts, and places in lists."""
+"""The path of an object in the state dict: the keys of dicts, and indices in lists."""
 
 _Where = tuple[str, tuple[int, ...] | None]
-"""A name and, of tensors, a chunk's offsets."""
+"""A name and, for tensors, the offsets of a chunk."""
 
 _QUANTISED = frozenset({"qint8", "quint8", "qint32", "quint4x2", "quint2x4"})
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A run of bytes in one of the folder's files: what one torch.save wrote."""
+    """A run of bytes in one of the folder's files, written by one torch.save."""
 
     file: str
     offset: int
@@ -93,7 +93,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor in chunks that cover it exactly; an empty one may have none."""
+    """A tensor in chunks that cover it exactly; an empty tensor may have no chunks."""
 
     name: str
     path: KeyPath
@@ -104,7 +104,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class StoredBytes:
-    """Any other object of the state dict, pickled by itself."""
+    """Any other object of the state dict, in a pickle of its own."""
 
     name: str
     path: KeyPath
@@ -113,7 +113,7 @@ class StoredBytes:
 
 @dataclass(frozen=True)
 class Metadata:
-    """A `.metadata` as it was read: `raw` are its bytes, `entries` what it lists, in its order."""
+    """A `.metadata` file: `raw` are its bytes, `entries` the tensors and objects that it lists, in its order."""
 
     raw: bytes
     entries: Sequence[StoredTensor | StoredBytes]
@@ -124,7 +124,7 @@ def read_metadata(source: Source, *, foreign: bool = False) -> Metadata:
     """Read a `.metadata`; with `foreign`, it may name classes that torch does not write there.
 
     Raises:
-        UnsafeError: unpickling it would import something else than torch's own few classes, a file's name leads out of
+        UnsafeError: unpickling it would import anything other than a few classes of torch, a file's name leads out of
             the folder, or it is larger than any checkpoint's.
         DamagedError: it contradicts itself.
         UnsupportedError: tensors are stored in a way that prunecli cannot edit.
@@ -157,7 +157,7 @@ def _is_dtype(module: str, name: str) -> bool:
 
 
 class _MetadataReader:
-    """Turns the graph's nodes into values."""
+    """A reader that turns the graph's nodes into values."""
 
     def __init__(self) -> None:
         self._lists: set[int] = set()
@@ -167,7 +167,7 @@ class _MetadataReader:
         stored = self._mapping(state.get("state_dict_metadata"))
         known = self._paths(state.get("planner_data"))
         items = self._items(state.get("storage_data"))
-        # Ranks list what each of them wrote; the planner lists everything as it hung in the state dict.
+        # Ranks list what each of them wrote; the planner lists everything in the order of the state dict.
         for name in [*(name for name in known if name in stored), *(name for name in stored if name not in known)]:
             node = stored[name]
             kind = node.function.name if isinstance(node, Call) and isinstance(node.function, Global) else ""
@@ -185,7 +185,7 @@ class _MetadataReader:
         listed = state.get("chunks")
         if not isinstance(listed, ListNode) or id(listed) in self._lists:
             raise self._damaged(f"{show(name)} has no list of chunks of its own")
-        if len(set(map(id, listed.items))) != len(listed.items):  # before they are read: it may be very often
+        if len(set(map(id, listed.items))) != len(listed.items):  # before they are read: one may be listed very often
             raise self._damaged(f"{show(name)} lists a chunk twice")
         self._lists.add(id(listed))
         boxes = []
@@ -194,7 +194,7 @@ class _MetadataReader:
             offsets, sizes = (read_sizes(chunk.get(key)) for key in ("offsets", "sizes"))
             if len(offsets) != len(shape) or len(sizes) != len(shape):
                 raise self._damaged(f"a chunk of {show(name)} has not as many dimensions as the tensor")
-            if 0 not in sizes or (name, offsets) in items:  # of shards without elements, torch keeps one at most
+            if 0 not in sizes or (name, offsets) in items:  # torch stores at most one shard without elements
                 boxes.append((offsets, sizes))
         if not tile(shape, [box for box in boxes if 0 not in box[1]]):
             raise self._damaged(f"the chunks of {show(name)} overlap, or leave gaps")
@@ -217,7 +217,7 @@ class _MetadataReader:
         return DTYPES[dtype.name]
 
     def _items(self, node: Node) -> dict[_Where, Item]:
-        """Read storage_data: what is stored where, by name and, of tensors, offsets of the chunk."""
+        """Read storage_data: the place of each stored object, by name and, for tensors, the offsets of the chunk."""
         if not isinstance(node, DictNode):
             raise self._damaged("it says of nothing where it is stored")
         found: dict[_Where, Item] = {}
@@ -252,7 +252,7 @@ class _MetadataReader:
         return items[where]
 
     def _paths(self, node: Node) -> dict[str, KeyPath]:
-        """Read planner_data: the paths of names that the planner flattened. Of others, the name is the path."""
+        """Read planner_data: the paths of names that the planner flattened. For other names, the name is the path."""
         known = self._mapping(node) if isinstance(node, DictNode) else {}
         read: dict[int, KeyPath] = {}  # very many names can share one
         for name, path in known.items():
@@ -286,7 +286,7 @@ class _MetadataReader:
         return self._mapping(state)
 
     def _state(self, node: Node, modules: Sequence[str], name: str) -> Node:
-        """Return the state that an object of that class is built from."""
+        """Return the state from which an object of the class `name` is built."""
         function = node.function if isinstance(node, Call) else None
         if not isinstance(node, Call) or not isinstance(function, Global) or len(node.states) > 1:
             raise self._damaged(f"where a {name} should be, there is nothing of the kind")
@@ -299,7 +299,7 @@ class _MetadataReader:
 
 
 def _is_place(node: Node) -> TypeGuard[int]:
-    """Whether it is a number of bytes or of items that a file can have; of longer ones, Python writes no digits."""
+    """Whether a node is a possible number of bytes or items in a file; Python refuses to print much larger ones."""
     return type(node) is int and 0 <= node < 1 << 63
 
 

@@ -1,7 +1,7 @@
-"""The state dict in a torch.distributed.checkpoint folder: found and named as in a file of torch.save.
+"""The state dict in a torch.distributed.checkpoint folder, found and named as in a file of torch.save.
 
-From the paths by which things hung in the saved objects, those objects are made again as nodes, with tensors that stand
-for the stored ones; then the same rules hold for both.
+The metadata records the path of each tensor in the saved objects. From these paths the objects are rebuilt as nodes,
+with stand-ins for the stored tensors, so that the same rules apply to both formats.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ __all__ = ["find_stored"]
 
 
 def find_stored(entries: Sequence[StoredTensor | StoredBytes], key: str | None) -> StateDict:
-    """Find the state dict among the entries; the storage's key of each named tensor is its place in `entries`.
+    """Return the state dict in the entries; the storage key of each named tensor is its index in `entries`.
 
     Raises:
         UsageError: `key` leads nowhere.
@@ -46,7 +46,7 @@ def find_stored(entries: Sequence[StoredTensor | StoredBytes], key: str | None) 
 
 
 class _Level:
-    """A dict or a list in the making: one of strings, or one of places, as its `first` key is."""
+    """A dict or a list under construction: a dict if its `first` key is a string, a list if it is an index."""
 
     def __init__(self, first: str | int) -> None:
         self.node: DictNode | ListNode = DictNode() if isinstance(first, str) else ListNode()
@@ -70,7 +70,7 @@ class _Level:
 
 
 def _split(path: KeyPath) -> KeyPath:
-    """Part optimizer state from the rest in names that were flattened before they were saved.
+    """Return the path with optimizer state as its first part, if its name was flattened before it was saved.
 
     Megatron-Core (0.16) numbers chained optimizers: `chained_0.optimizer.state.exp_avg.decoder.weight`.
     """

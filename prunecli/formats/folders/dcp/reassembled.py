@@ -1,4 +1,4 @@
-"""Files and, behind them, the tensors that lie in parts in them: each as one row-major run of bytes."""
+"""Files, followed by the tensors that are stored in parts in them, each as one row-major run of bytes."""
 
 import bisect
 import threading
@@ -17,15 +17,15 @@ _STEP = 1 << 20
 
 
 def box_of(tensor: TensorInfo, part: Part) -> Box:
-    """Return which elements of a tensor lie in a part of it."""
+    """Return the elements of a tensor that a part of it contains."""
     return Box(tensor.shape, part.offsets, part.view.shape)
 
 
 class Reassembled:
-    """Files one behind the other, then tensors put together from their parts; `size` is that of the files.
+    """Files one after the other, then tensors assembled from their parts; `size` is that of the files.
 
-    `tensors` have their storages, in order, behind the end of the files. Parts that are not row-major are gathered
-    whole when they are met, and kept until another tensor is read.
+    The storages of `tensors` lie, in order, after the end of the files. A part that is not row-major is gathered as a
+    whole at the first read, and kept until another tensor is read.
     """
 
     def __init__(self, files: Concatenated, tensors: Sequence[TensorInfo]) -> None:
@@ -40,10 +40,10 @@ class Reassembled:
         self._lock = threading.Lock()
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` from `offset` on, from the files or from one tensor.
+        """Fill `buffer` with the bytes from `offset` on, all of them in the files or in one tensor.
 
         Raises:
-            DamagedError: as the files, if one has become shorter.
+            DamagedError: a file has become shorter.
         """
         if offset < self.size or not self._tensors:
             self._files.read_into(offset, buffer)
