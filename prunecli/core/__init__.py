@@ -1,1 +1,1 @@
-"""Pruning: arrays and tensors, no files, no console."""
+"""Pruning of arrays and tensors, without files or a console."""

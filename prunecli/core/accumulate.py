@@ -1,8 +1,8 @@
 """Counts gathered from blocks of data: in any order, by many threads, by several runs and ranks.
 
-The work on a block and the sum are apart. Threads compute what is *found* in a block, each by itself, from things that
-do not change. What they found is then added to accumulators by one thread at a time, so that no accumulator needs a
-lock, and an edit that holds none can be carried out any number of times.
+The work on a block and the sum are separate. Each thread computes what it *found* in a block from data that do not
+change. One thread at a time then adds the findings to accumulators. So accumulators do not need locks, and an edit,
+which does not contain any, can run any number of times.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,22 +14,22 @@ Found = TypeVar("Found", contravariant=True)
 
 
 class Accumulator(Protocol[Found]):
-    """A sum of what was found in blocks, whatever their order; not for several threads at once."""
+    """A sum of findings in blocks, independent of their order; only one thread at a time may use it."""
 
     def add(self, found: Found) -> None:
-        """Add what was found in one block."""
+        """Add the findings of one block."""
 
     def drain(self) -> Any:
-        """Return all that was added, as JSON data, and start anew; None if nothing was."""
+        """Return the sum as JSON data, and reset it; None if nothing was added."""
 
     def merge(self, drained: Any) -> None:
-        """Add what an accumulator of the same kind returned from `drain`, here or in another process."""
+        """Add the result of `drain` of an accumulator of the same kind, in this or another process."""
 
 
 class Accumulators:
-    """Several accumulators by name as one, which drains into an object with an entry for each that has something.
+    """Several accumulators by name, used as one; it drains into an object with an entry for each that is not empty.
 
-    Only what was added through it is drained: of very many, a block concerns few.
+    Only accumulators that were added to through it are drained: there can be very many, and a block concerns only few.
     """
 
     __slots__ = ("_parts", "_touched")
@@ -39,19 +39,19 @@ class Accumulators:
         self._touched: dict[str, None] = {}
 
     def add(self, found: Iterable[tuple[str, Any]]) -> None:
-        """Add what was found, each with the name of its accumulator."""
+        """Add findings, given as pairs with the name of the accumulator."""
         for name, each in found:
             self._parts[name].add(each)
             self._touched[name] = None
 
     def drain(self) -> dict[str, Any] | None:
-        """Drain all of them; None if none has anything."""
+        """Return the drained accumulators by name; None if all are empty."""
         touched, self._touched = self._touched, {}
         drained = {name: self._parts[name].drain() for name in touched}
         return {name: each for name, each in drained.items() if each is not None} or None
 
     def merge(self, drained: Mapping[str, Any]) -> None:
-        """Add what accumulators of the same names were drained into."""
+        """Add the result of `drain` of accumulators with the same names."""
         for name, each in drained.items():
             self._parts[name].merge(each)
             self._touched[name] = None

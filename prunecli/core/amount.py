@@ -12,7 +12,7 @@ Amount = int | float
 
 
 def check_amount(amount: object) -> Amount:
-    """Return the amount as a plain int or float if it can be one for some tensor.
+    """Return the amount as a plain int or float, if it is valid for some tensor.
 
     Raises:
         TypeError: it is not a real number, or a bool.
@@ -31,10 +31,10 @@ def check_amount(amount: object) -> Amount:
 
 
 def to_count(amount: Amount, candidates: int, parameter: str) -> int:
-    """Return how many of a parameter's `candidates` an amount prunes: fractions are rounded half to even, as in torch.
+    """Return how many of a parameter's `candidates` an amount prunes; fractions are rounded half to even, as in torch.
 
     Raises:
-        UsageError: a count is larger than what is left to prune.
+        UsageError: a count is larger than the number of candidates.
     """
     if isinstance(amount, float):
         return round(amount * candidates)
@@ -44,14 +44,14 @@ def to_count(amount: Amount, candidates: int, parameter: str) -> int:
 
 
 def parse_amount(text: str) -> Amount:
-    """Read an amount as people write it: `0.5`, `5e-1` and `50%` are fractions, `1000` is a count.
+    """Return the amount in a text: `0.5`, `5e-1` and `50%` are fractions, `1000` is a count.
 
     Raises:
-        UsageError: it is not a number, or not an amount.
+        UsageError: it is not a number, or not a valid amount.
     """
     stripped = text.strip()
     try:
-        if "_" in stripped:  # float() would take 0_1 for 1.0
+        if "_" in stripped:  # float() would read 0_1 as 1.0
             raise ValueError(stripped)
         if stripped.endswith("%"):
             return check_amount(float(stripped[:-1]) / 100)

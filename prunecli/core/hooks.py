@@ -1,4 +1,4 @@
-"""The old home of `ProductRefresh`: modules that torch pickled whole name it here, and still load."""
+"""The old module of `ProductRefresh`: pickles of whole torch modules refer to it, and still load."""
 
 import importlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Values that are made once, when they are first asked for."""
+"""Values that are computed once, on first use."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Once(Generic[T]):
-    """A value that the first thread to ask for it makes, while others wait, and that is kept until it is released."""
+    """A value that the first thread to need it computes, while others wait; it is kept until it is released."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
@@ -25,6 +25,6 @@ class Once(Generic[T]):
             return self._made[0]
 
     def release(self) -> None:
-        """Forget the value; it is made again if it is asked for again."""
+        """Drop the value; the next `get` computes it again."""
         with self._lock:
             self._made.clear()

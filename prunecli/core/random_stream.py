@@ -1,16 +1,17 @@
-"""Exact uniform k-subsets, drawn block by block from a stream that (seed, name, candidates) alone determine.
+"""Exact uniform k-subsets, drawn block by block from a stream that only (seed, name, candidates) determine.
 
-This is the random stream, version 1, and a promise: golden values in the tests pin it. A subset of the ranks
+This is version 1 of the random stream. It never changes: golden values in the tests pin it. A subset of the ranks
 `0 .. candidates - 1` is drawn in three steps.
 
 1. A 128-bit key is hashed from (seed, name, candidates).
 2. The ranks are cut into blocks of `BLOCK`. How many of the k fall into each block is a chain of hypergeometric draws.
-3. Within a block: a Bernoulli set from one random byte a rank, then a few uniform repairs until its size is right.
-   Conditioned on its size a Bernoulli set is uniform, and adding or removing a uniform subset keeps it so.
+3. Within a block, a Bernoulli set is drawn from one random byte per rank; then ranks are added or removed at random
+   until its size is right. Conditioned on its size, a Bernoulli set is uniform, and adding or removing a uniform subset
+   keeps it uniform.
 
-Blocks are independent once allocated, so any of them can be drawn in any order, by any thread, on any machine. Only
-raw 64-bit words of numpy's SFC64 are consumed, whose stream numpy guarantees; integers and fractions are made from
-them here, with operations that IEEE 754 fixes to the bit, so no numpy or libm version can move a mask.
+Blocks are independent after step 2, so they can be drawn in any order, by any thread, on any machine. Only raw 64-bit
+words of numpy's SFC64 are used, a stream that numpy guarantees. Integers and fractions are computed from them here with
+operations that IEEE 754 defines to the bit, so numpy and libm versions cannot change a mask.
 """
 
 import functools
@@ -30,20 +31,20 @@ from prunecli.errors import UsageError
 __all__ = ["Subset", "allocate", "check_seed", "split", "stream_key"]
 
 _RARE = 256
-"""Below one pruned (or kept) rank in this many, drawing positions beats drawing bytes. Part of the definition."""
+"""If fewer than one rank in this many is pruned (or kept), positions are drawn, not bytes. Part of the definition."""
 
 _CLOSE = 1 << 30
-"""A quarter of a 256th, in units of 2**-40: how far off the probability of a rank may be. Part of the definition."""
+"""The largest error of a rank's probability: a quarter of a 256th, in units of 2**-40. Part of the definition."""
 
 _LARGE = 256
-"""Standard deviations from which on it pays to look at the middle of a distribution first."""
+"""If the standard deviation is at least this, looking at the middle of the distribution first saves time."""
 
 
 def check_seed(seed: object) -> int:
-    """Return a seed as an int, whatever kind of integer it is.
+    """Return a seed, an integer of any type, as an int.
 
     Raises:
-        TypeError: it is not an integer, or it is a truth value.
+        TypeError: it is not an integer, or it is a bool.
         UsageError: it is negative, or has more than 128 bits.
     """
     if isinstance(seed, bool | np.bool_) or not hasattr(seed, "__index__"):
@@ -55,10 +56,10 @@ def check_seed(seed: object) -> int:
 
 
 def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecli/1") -> int:
-    """Hash what a mask depends on into the 128-bit key of its stream.
+    """Return the 128-bit key of a mask's stream, a hash of everything that the mask depends on.
 
-    Fields are length-prefixed, so that no two different triples share an encoding. `purpose` separates streams that
-    serve different ends (masks, the split of a global amount) and carries the stream's version.
+    Fields are length-prefixed, so that two different triples never share an encoding. `purpose` separates streams with
+    different uses (masks, the split of a global amount) and contains the version of the stream.
 
     Raises:
         TypeError, UsageError: as `check_seed`.
@@ -72,9 +73,9 @@ def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecl
 
 @dataclass(frozen=True)
 class Subset:
-    """A uniform `amount`-subset of the ranks `0 .. candidates - 1`: the ones to prune.
+    """A uniform `amount`-subset of the ranks `0 .. candidates - 1`: the ranks to prune.
 
-    Nothing is drawn until it is asked for; memory is that of the blocks asked for.
+    Blocks are drawn on request, and only the requested blocks take memory.
 
     >>> subset = Subset(stream_key(7, "layer1.weight", 10), candidates=10, amount=4)
     >>> subset.span(0, 10).shape, int(subset.span(0, 10).sum())
@@ -91,14 +92,14 @@ class Subset:
 
     @functools.cached_property
     def allocation(self) -> Sequence[int]:
-        """How many of the pruned ranks lie in each block."""
+        """The number of pruned ranks in each block."""
         full, rest = divmod(self.candidates, BLOCK)
         return allocate(_words(self.key), [BLOCK] * full + ([rest] if rest else []), self.amount)
 
     def draw(self, start: int, out: NDArray[np.bool_]) -> None:
         """Draw the ranks from `start` on into `out`, shape `(count,)`: True where pruned.
 
-        Whole blocks are drawn straight into `out`; one that `out` covers in part is drawn beside it.
+        Whole blocks are drawn directly into `out`; a block that `out` covers only in part is drawn into other memory.
         """
         stop = start + out.size
         if not 0 <= start <= stop <= self.candidates:
@@ -120,16 +121,16 @@ class Subset:
 
 
 def split(seed: int, counts: Sequence[int], amount: int, *, name: str = "") -> list[int]:
-    """Split a global amount over parameters with `counts` candidates, as if all of them were one tensor.
+    """Return the shares of a global amount for parameters with `counts` candidates, as if they were one tensor.
 
-    The order of `counts` is part of the draw: sort the parameters by name first. Amounts that are to be split
-    independently of each other need different names.
+    The result depends on the order of `counts`: sort the parameters by name first. Use a different `name` for each
+    amount whose split should be independent of the others.
     """
     return allocate(_words(stream_key(seed, name, sum(counts), purpose="prunecli/1/global")), counts, amount)
 
 
 def allocate(words: "_RawStream", counts: Sequence[int], amount: int) -> list[int]:
-    """Draw how many of `amount` uniformly pruned candidates fall into each of the consecutive `counts`."""
+    """Return how many of `amount` uniformly pruned candidates fall into each of the consecutive `counts`."""
     left, draws, shares, room = sum(counts), amount, [], _Room()
     if not 0 <= draws <= left:
         raise ValueError(f"cannot draw {draws} of {left}")
@@ -152,10 +153,11 @@ class _RawStream:
         return words
 
     def below(self, bound: int, count: int) -> NDArray[np.uint64]:
-        """Draw `count` uniform integers below `bound` <= 2**32, exactly.
+        """Return `count` integers below `bound` <= 2**32 with an exactly uniform distribution.
 
-        Lemire's multiply and reject: the high half of a 32-bit word times the bound, rejecting the few low halves
-        that would favour some values ("Fast Random Integer Generation in an Interval", ACM TOMACS 29(1), 2019).
+        Lemire's multiply and reject: each integer is the high half of a 32-bit word times the bound. A few low halves
+        are rejected that would favour some values ("Fast Random Integer Generation in an Interval", ACM TOMACS 29(1),
+        2019).
         """
         drawn = np.empty(0, dtype=np.uint64)
         while drawn.size < count:
@@ -171,7 +173,7 @@ def _words(key: int, *path: int) -> _RawStream:
 
 @dataclass(frozen=True, slots=True)
 class _Room:
-    """Memory for the steps of draws: memory of its own for each of them would cost more than the step."""
+    """Memory for the steps of draws, which is reused: allocating it would cost more than the step itself."""
 
     at: Buffer = field(default_factory=Buffer)
     divisor: Buffer = field(default_factory=Buffer)
@@ -184,11 +186,11 @@ class _Room:
 
 
 def _hypergeometric(word: int, total: int, good: int, draws: int, room: _Room) -> int:
-    """Turn one 64-bit word into how many of `draws` out of `total` are among the `good` ones.
+    """Return how many of `draws` out of `total` are among the `good` ones, determined by one 64-bit word.
 
-    Inversion over the probabilities around the mode, which follow from each other by a ratio; only + - * / of floats
-    is used, so the result is the same everywhere. The window of 8 standard deviations and the rounding leave an error
-    below 1e-11 in total variation: no experiment can see it.
+    The method is inversion over the probabilities around the mode, each of which follows from its neighbour by a ratio.
+    Only + - * / of floats are used, so the result is the same everywhere. The window of 8 standard deviations and the
+    rounding leave an error below 1e-11 in total variation, too small for any experiment to detect.
     """
     low, high = max(0, draws - (total - good)), min(good, draws)
     if low == high:
@@ -197,7 +199,7 @@ def _hypergeometric(word: int, total: int, good: int, draws: int, room: _Room) -
     variance = draws * good * (total - good) * (total - draws) // (total * total * (total - 1))
     deviation = math.isqrt(variance)
     fraction = (word >> 11) * 2.0**-53
-    if deviation >= _LARGE:  # then the support reaches further than that on both sides
+    if deviation >= _LARGE:  # then the support extends beyond this reach on both sides
         reach = 11 * deviation // 2
         offset = _quick_offset(fraction, *_ratios(total, good, draws, mode, mode - reach, mode + reach, room), room)
         if offset is not None:
@@ -214,9 +216,9 @@ _Floats = NDArray[np.float64]
 
 
 def _ratios(total: int, good: int, draws: int, mode: int, low: int, high: int, room: _Room) -> tuple[_Floats, _Floats]:
-    """Return the ratio of each probability to its neighbour nearer the mode, for what lies below it and above.
+    """Return the ratio of each probability to its neighbour nearer the mode, below the mode and above it.
 
-    They lie in `room.falling` and `room.rising`.
+    The arrays lie in `room.falling` and `room.rising`.
     """
     rest = total - good - draws
     at, divisor, factor = (each.floats(max(mode - low, high - mode)) for each in (room.at, room.divisor, room.factor))
@@ -240,21 +242,21 @@ def _ratios(total: int, good: int, draws: int, mode: int, low: int, high: int, r
 
 
 def _quick_offset(fraction: float, falling: _Floats, rising: _Floats, room: _Room) -> int | None:
-    """Return what inversion over the full window finds, counted from the mode, or None if that takes a closer look.
+    """Return the result of inversion over the full window, counted from the mode; None if only the full window decides.
 
-    The weights here are the same floats; what is missing is the weights further out. Ratios fall with the distance
-    from the mode, so a geometric series bounds their sum. That bound (doubled, for rounded ratios) and the most that
-    rounding can do to either way of adding up are the `doubt`: how far the target and the sums may be from those of
-    the full window, taken together. Where no sum is that close to the target, both find the same.
+    The weights here are the same floats, but those further out are missing. Ratios fall with the distance from the
+    mode, so a geometric series bounds the sum of the missing weights. The `doubt` is this bound (doubled, because the
+    ratios are rounded) plus the largest rounding error of either order of summation: the target and the sums together
+    differ by at most that from those of the full window. If no sum is that close to the target, both results are equal.
     """
     below = np.multiply.accumulate(falling, out=room.below.floats(falling.size))
-    upward = room.upward.floats(1 + rising.size)  # the mode, too
+    upward = room.upward.floats(1 + rising.size)  # including the mode
     upward[0], above = 1.0, np.multiply.accumulate(rising, out=upward[1:])
     lower = below.sum()
     total = lower + upward.sum()
     beyond = sum(side[-1] * ratio[-1] / (1.0 - ratio[-1]) for side, ratio in ((below, falling), (above, rising)))
     doubt = 2.0 * beyond + falling.size * 2.0**-49 * total
-    place = fraction * total - lower  # of the target: how much lies between it and the lower end of the mode
+    place = fraction * total - lower  # of the target: the weight between it and the lower end of the mode
     if abs(place) <= doubt:
         return None
     weights = below if place < 0 else upward
@@ -280,10 +282,10 @@ def _choose(words: _RawStream, amount: int, chosen: NDArray[np.bool_]) -> None:
 
 
 def _bernoulli(words: _RawStream, amount: int, chosen: NDArray[np.bool_]) -> None:
-    """Choose every rank with about the probability `amount / size`: its byte decides, a further word settles ties.
+    """Choose every rank with about the probability `amount / size`: its byte decides, and another word decides ties.
 
-    The probability need not be exact: conditioned on the number chosen, any Bernoulli set is uniform. So where 256ths
-    come close, the few repairs more cost less than looking for ties.
+    The probability need not be exact: conditioned on the number chosen, any Bernoulli set is uniform. So if a multiple
+    of 1/256 is close enough, a few more repairs cost less than finding ties.
     """
     level = (amount << 40) // chosen.size
     drawn = _bytes(words, chosen.size)
@@ -298,14 +300,14 @@ def _bernoulli(words: _RawStream, amount: int, chosen: NDArray[np.bool_]) -> Non
 
 
 def _bytes(words: _RawStream, count: int) -> NDArray[np.uint8]:
-    """Draw `count` bytes, the low byte of each word first; the rest of the last word is thrown away."""
+    """Return `count` random bytes, the low byte of each word first; the rest of the last word is discarded."""
     return words.take(-(-count // 8)).astype("<u8", copy=False).view(np.uint8)[:count]
 
 
 def _flip(words: _RawStream, chosen: NDArray[np.bool_], value: bool, count: int) -> None:
-    """Flip `count` of the ranks whose state is `value`, a uniform choice among them, in place.
+    """Flip a uniform choice of `count` of the ranks whose state is `value`, in place.
 
-    Uniform positions in order of drawing, skipping the wrong ones and repetitions, until enough have been met.
+    Uniform positions are drawn until there are enough; those in the other state and repetitions are skipped.
     """
     ones = int(np.count_nonzero(chosen))
     eligible = ones if value else chosen.size - ones

@@ -1,4 +1,4 @@
-"""The old home of `RandomUnstructured`: modules that torch pickled whole name it here, and still load."""
+"""The old module of `RandomUnstructured`: pickles of whole torch modules refer to it, and still load."""
 
 import importlib
 from typing import Any

@@ -1,9 +1,9 @@
-"""Raw elements of any type: find zeros and ones, clear, scale, make masks.
+"""Raw elements of any type: find zeros and ones, clear, scale, fill masks.
 
-Elements are seen as unsigned integers of their width, so that bf16 and the fp8 family, which numpy does not know, cost
-what fp16 and int8 cost, and what is kept is kept to the bit. A complex number is a pair of them, as a structured
-element (numpy has no integer of 16 bytes, and a file of the other byte order swaps the halves one by one). A mask is an
-array of booleans, True where kept.
+Elements are handled as unsigned integers of their width. So bf16 and the fp8 family, which numpy does not support, cost
+as much as fp16 and int8, and kept elements stay the same to the bit. A complex number is a structured element of two
+integers (numpy does not have 16-byte integers, and a file in the other byte order swaps each half by itself). A mask is
+an array of booleans, True where kept.
 """
 
 from typing import Any
@@ -23,9 +23,9 @@ _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def unsigned(data: NDArray[np.uint8], itemsize: int, *, big_endian: bool = False, paired: bool = False) -> Unsigned:
-    """See raw bytes as unsigned integers of `itemsize` bytes, in the byte order of the file; shares memory.
+    """Return a view of raw bytes as unsigned integers of `itemsize` bytes, in the byte order of the file.
 
-    With `paired`, as pairs of integers of half that size.
+    With `paired`, the view has pairs of integers of half that size.
     """
     dtype = np.dtype(_UNSIGNED[itemsize // 2 if paired else itemsize]).newbyteorder(">" if big_endian else "<")
     viewed: Unsigned = data.view(np.dtype([("real", dtype), ("imag", dtype)]) if paired else dtype)
@@ -33,7 +33,7 @@ def unsigned(data: NDArray[np.uint8], itemsize: int, *, big_endian: bool = False
 
 
 def _halves(raw: Unsigned) -> NDArray[Any]:
-    """See pairs as integers, two a row; shapes `(n,)` and `(n, 2)`."""
+    """Return a view of pairs, shape `(n,)`, as integers of shape `(n, 2)`."""
     pairs: NDArray[Any] = raw
     return pairs.view(pairs.dtype[0]).reshape(-1, 2)
 
@@ -41,7 +41,7 @@ def _halves(raw: Unsigned) -> NDArray[Any]:
 def clear_dropped(raw: Unsigned, keep: Flags) -> None:
     """Set every element that is not kept to all zero bits (+0.0), in place; shapes `(n,)`.
 
-    One multiplication by 0 or 1 an element, several times faster than numpy's masked assignments.
+    This takes one multiplication by 0 or 1 per element, several times faster than numpy's masked assignments.
     """
     if raw.dtype.names is None:
         np.multiply(raw, keep.view(np.uint8), out=raw)
@@ -53,9 +53,9 @@ def clear_dropped(raw: Unsigned, keep: Flags) -> None:
 
 
 def is_zero(raw: Unsigned, *, signed_zero: bool, out: Flags, room: Buffer) -> Flags:
-    """Find which elements are zero, into `out`; with `signed_zero`, the lone sign bit (-0.0) is one too.
+    """Write into `out` which elements are zero, and return it; with `signed_zero`, a lone sign bit (-0.0) is zero, too.
 
-    Adding an element to itself shifts the sign bit out. A pair is zero if both of its numbers are.
+    Adding an element to itself shifts the sign bit out. A pair is zero if both of its numbers are zero.
     """
     pairs = raw.dtype.names is not None
     numbers: NDArray[Any] = _halves(raw).reshape(-1) if pairs else raw
@@ -71,13 +71,13 @@ def is_zero(raw: Unsigned, *, signed_zero: bool, out: Flags, room: Buffer) -> Fl
 
 
 def is_one(raw: Unsigned, one: int) -> Flags:
-    """Find which elements are the number one, whose bit pattern is `one`; of a pair, the first number is."""
+    """Return which elements are the number one, with the bit pattern `one`; in a pair, this is the first number."""
     found: Flags = raw == (one if raw.dtype.names is None else np.array((one, 0), dtype=raw.dtype))
     return found
 
 
 def fill_mask(raw: Unsigned, keep: Flags, one: int) -> None:
-    """Make elements the number one where kept, else zero; `one` is its bit pattern, in a pair of the first number."""
+    """Set elements to one where kept, else to zero; `one` is the bit pattern of one, in a pair of its first number."""
     numbers: NDArray[Any] = raw
     if raw.dtype.names is not None:
         numbers, imaginary = _halves(raw).T
@@ -86,16 +86,16 @@ def fill_mask(raw: Unsigned, keep: Flags, one: int) -> None:
 
 
 def scale(raw: Unsigned, mask: Unsigned, kind: str) -> None:
-    """Multiply elements by a mask of their own type that holds more than 0 and 1, in place, rounding as torch does.
+    """Multiply elements by a mask of the same type with values other than 0 and 1, in place, and round as torch does.
 
-    `kind` is the element type's name (float64, float32, float16 or bfloat16), that of the halves for complex numbers.
-    What the mask drops is for the caller to clear: a masked infinity has become NaN here.
+    `kind` is the name of the element type (float64, float32, float16 or bfloat16); for complex numbers, of the halves.
+    The caller must clear the elements that the mask drops: a masked infinity becomes NaN here.
     """
     with np.errstate(all="ignore"):
         if raw.dtype.names is None:
             raw[:] = _narrowed(_widened(raw, kind) * _widened(mask, kind), kind, raw.dtype)
             return
-        # As torch does it: the products are rounded before they are added, 16-bit types not before the end.
+        # As in torch: the products are rounded before they are added; 16-bit types are rounded only at the end.
         halves = _halves(raw)
         (real, imaginary), (by_real, by_imaginary) = (_widened(_halves(each), kind).T for each in (raw, mask))
         products = real * by_real - imaginary * by_imaginary, real * by_imaginary + imaginary * by_real
@@ -104,7 +104,7 @@ def scale(raw: Unsigned, mask: Unsigned, kind: str) -> None:
 
 
 def _widened(raw: NDArray[Any], kind: str) -> NDArray[Any]:
-    """Return numbers in a type that they are multiplied in: the 16-bit ones exactly, as float32."""
+    """Return numbers in the type for multiplication: 16-bit types are converted exactly to float32."""
     if kind == "bfloat16":
         widened: NDArray[np.uint32] = raw.astype(np.uint32) << np.uint32(16)
         return widened.view(np.float32)
@@ -113,7 +113,7 @@ def _widened(raw: NDArray[Any], kind: str) -> NDArray[Any]:
 
 
 def _narrowed(values: NDArray[Any], kind: str, like: np.dtype[Any]) -> NDArray[Any]:
-    """Return numbers as integers of their own width again: rounded to nearest, ties to even; NaNs stay NaNs."""
+    """Return numbers as integers of their original width, rounded to nearest, ties to even; NaNs stay NaNs."""
     if kind != "bfloat16":
         return values.astype(np.dtype(kind).newbyteorder(like.byteorder)).view(like)
     bits = values.view(np.uint32)

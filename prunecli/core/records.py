@@ -1,9 +1,9 @@
 """Records: dataclasses that are written as JSON objects, and read back strictly.
 
 A field without a default, or marked `REQUIRED`, is always written, and required when read. A field with a default is
-written where it has another value, or always if it is marked `ALWAYS` (earlier versions did not write it). A field with
-`init=False` is computed: written, and not read. One marked `HIDDEN` is not part of the record. Unknown keys of the JSON
-are ignored. The name of a field may end in an underscore that its key does not have (`global_`).
+written if it has another value, or always if it is marked `ALWAYS` (earlier versions did not write it). A field with
+`init=False` is computed: it is written, but not read. A field marked `HIDDEN` is not part of the record. Unknown keys
+in the JSON are ignored. The name of a field may end in an underscore that its key does not have (`global_`).
 """
 
 import enum
@@ -31,25 +31,25 @@ Reader = Callable[[Any], Any]
 
 
 class RecordError(ValueError):
-    """JSON that is not the record it should be; the message is what follows the name of the file."""
+    """JSON that is not the expected record; the message follows the name of the file."""
 
 
 @dataclass(frozen=True, eq=False)
 class ValueRule:
-    """What a value has to be beside its type: checked by the reader if there is a `kind`, and stated in the schema."""
+    """A condition on a value besides its type: the reader checks it if there is a `kind`, and the schema states it."""
 
     kind: str = ""
     is_right: Callable[[Any], object] = bool
     schema: Mapping[str, Any] | None = None
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Return the schema of the type, with what the rule adds."""
+        """Return the schema of the type with the additions of the rule."""
         return {**handler(core), **(self.schema or {})}
 
 
 class _Hidden:
     def __get_pydantic_json_schema__(self, core: Any, handler: object) -> dict[str, Any]:
-        from pydantic_core import PydanticOmit  # a schema is made by few runs
+        from pydantic_core import PydanticOmit  # imported here: few runs make a schema
 
         raise PydanticOmit
 
@@ -63,7 +63,7 @@ _KINDS = {str: "text", bool: "true or false"}
 
 @dataclass(frozen=True, slots=True)
 class RecordField:
-    """A field of a record. `required`: it is always there. `read` is None where it is computed."""
+    """A field of a record. A `required` field is always present. `read` is None for a computed field."""
 
     name: str
     key: str
@@ -112,7 +112,7 @@ def read_record(record: type[T], content: Any) -> T:
     """Read a record from parsed JSON.
 
     Raises:
-        RecordError: a field is missing, or is not what it has to be.
+        RecordError: a field is missing, or its value is not valid.
     """
     if not isinstance(content, dict):
         raise RecordError(" is not an object")

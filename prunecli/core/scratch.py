@@ -1,4 +1,4 @@
-"""Memory to work in, kept from block to block: fresh memory costs more than what is done in it here."""
+"""Working memory that is reused from block to block: new memory costs more than the work done in it here."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,9 +7,9 @@ __all__ = ["Buffer"]
 
 
 class Buffer:
-    """Memory for one thing at a time, of any size; not for several threads.
+    """Memory for one array at a time, of any size; only for one thread.
 
-    Whoever asks for it again gets the same memory, so what must last beside it needs a buffer of its own.
+    Every request returns the same memory, so an array that must outlive the next request needs its own buffer.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Pruning methods, by name: a new one is a module of its own and a row in `METHODS`."""
+"""Pruning methods by name; a new method is a module of its own and a row in `METHODS`."""
 
 from prunecli.core.methods.base import Method
 from prunecli.core.methods.random import Random
@@ -12,10 +12,10 @@ DEFAULT_METHOD = Random.name
 
 
 def parse_method(name: str) -> Method:
-    """Return the method of a name.
+    """Return the method with a name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the name is unknown.
     """
     if name not in METHODS:
         raise UsageError(f"{show(name, 60)} is not a method; known are {', '.join(METHODS)}")

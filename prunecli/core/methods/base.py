@@ -1,8 +1,8 @@
-"""What a pruning method is: it decides which elements of tensors are dropped, from blocks of them.
+"""The interface of pruning methods, which decide block by block which elements of tensors are dropped.
 
-A method knows nothing of files, threads, ranks and containers. The engine asks it for the scans that it needs, shows
-these the blocks of every tensor, in any order and on any machine, and lets the method choose. A choice is plain data,
-which drops the elements of any block.
+A method does not deal with files, threads, ranks or containers. The engine asks it for the scans that it needs, passes
+the blocks of every tensor to them, in any order and on any machine, and then asks the method for a choice. A choice is
+plain data from which the dropped elements of any block follow.
 """
 
 from abc import ABC, abstractmethod
@@ -19,10 +19,10 @@ __all__ = ["Block", "Choice", "Method", "Scan", "Target", "TargetGroup"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A tensor to prune: all that is known before its values are read. Tied parameters are one target.
+    """A tensor to prune, with everything known before its values are read. Tied parameters are one target.
 
-    `key` is its canonical name, `name` the one for messages; `candidates` elements are still unpruned, `before[index]`
-    of them before the block of that number. Without `before`, all elements are candidates.
+    `key` is its canonical name, `name` its name in messages. `candidates` is the number of elements that are still
+    unpruned, `before[index]` the number of them before block `index`. Without `before`, all elements are candidates.
     """
 
     key: str
@@ -35,10 +35,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TargetGroup:
-    """Targets by key, with one amount: for each by itself, or with `global_` for all of them together.
+    """Targets by key with one amount, which applies to each target or, with `global_`, to all of them together.
 
-    `seed` is for methods that draw. `name` tells a draw for the group from that for an earlier group with as many
-    candidates.
+    `seed` is for methods that draw. `name` distinguishes a draw for the group from that for an earlier group with the
+    same number of candidates.
     """
 
     targets: Mapping[str, Target]
@@ -49,24 +49,24 @@ class TargetGroup:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many elements of each target the amount prunes, where it is not a global one."""
+        """The number of elements of each target that the amount prunes, if it is not global."""
         return {
             key: to_count(self.amount, target.candidates, show(target.name)) for key, target in self.targets.items()
         }
 
     @property
     def global_count(self) -> int:
-        """How many elements of all targets together the amount prunes."""
+        """The number of elements of all targets together that the amount prunes."""
         candidates = sum(target.candidates for target in self.targets.values())
         return to_count(self.amount, candidates, f"the {len(self.targets)} selected parameters together")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The elements of a target from `start` on, in row-major order.
+    """Consecutive elements of a target from `start` on, in row-major order.
 
-    `index` is its number: a target is cut in the same way whenever its blocks are shown. `candidates` are the elements
-    that are still unpruned. `weight` has the elements as they are stored, if the method reads values.
+    `index` is the number of the block: every pass cuts a target into the same blocks. `candidates` are True for the
+    elements that are still unpruned. `weight` contains the elements as stored, if the method reads values.
     """
 
     index: int
@@ -76,47 +76,47 @@ class Block:
 
 
 class Scan(Protocol):
-    """What a method finds out about a target in one pass: `look` at each block, then add up what was found."""
+    """The findings of a method about a target in one pass: `look` examines each block, `add` sums the findings."""
 
     def look(self, block: Block) -> Any:
-        """Return what is found in a block, changing nothing: several threads look at the same time."""
+        """Return the findings in a block, without changing the scan: several threads look at the same time."""
 
     def add(self, found: Any) -> None:
-        """Add what was found in a block."""
+        """Add the findings of a block."""
 
     def drain(self) -> Any:
-        """Return all that was added, as plain data, and start anew; None if nothing was."""
+        """Return the sum as plain data, and reset it; None if nothing was added."""
 
     def merge(self, drained: Any) -> None:
-        """Add what a scan of the same target returned from `drain`, here or in another process."""
+        """Add the result of `drain` of a scan of the same target, in this or another process."""
 
 
 class Choice(Protocol):
-    """The elements of a target that are dropped, as frozen plain data."""
+    """The dropped elements of a target, as frozen plain data."""
 
     @property
     def pruned(self) -> int:
-        """How many they are."""
+        """The number of dropped elements."""
 
     def drop(self, block: Block, out: Flags) -> None:
-        """Write into `out` which elements of a block are dropped; those that are not candidates do not matter."""
+        """Write into `out` which elements of a block are dropped; the values for non-candidates do not matter."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return as JSON what a report must record to replay the choice, beside seed, key, candidates and `pruned`."""
+        """Return the JSON data that a report needs to replay the choice, besides seed, key, candidates and `pruned`."""
 
 
 class Method(ABC):
-    """A pruning method. `name` is what requests and reports call it; values are only read for it if `reads_values`."""
+    """A pruning method. `name` is its name in requests and reports; it gets values only if `reads_values` is set."""
 
     name: ClassVar[str]
     reads_values: ClassVar[bool] = False
 
     def granule(self, target: Target) -> int:
-        """Return how many elements, counted from the first on, no block may part."""
+        """Return the size of the groups of elements, counted from the first element, that blocks must not split."""
         return 1
 
     def scans(self, group: TargetGroup, earlier: Sequence[Mapping[str, Scan]]) -> Mapping[str, Scan]:
-        """Return the scans of the next pass by key, given those of the `earlier` passes; none if it needs no more."""
+        """Return the scans of the next pass by key, given those of the `earlier` passes; empty if no pass is needed."""
         return {}
 
     @abstractmethod
@@ -129,8 +129,8 @@ class Method(ABC):
 
     @abstractmethod
     def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
-        """Return a choice again from what a report records of it; `recorded` is what `as_dict` returned.
+        """Return a choice from its record in a report; `recorded` is the result of its `as_dict`.
 
         Raises:
-            ValueError, KeyError, TypeError: it is not such a record.
+            ValueError, KeyError, TypeError: `recorded` is not a record of this method.
         """

@@ -1,4 +1,4 @@
-"""The random method: a uniform choice of exactly so many elements, drawn from the random stream by seed and key."""
+"""The random method: a uniform choice of an exact number of elements, drawn from the random stream by seed and key."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Random"]
 
 @dataclass(frozen=True)
 class _RandomChoice:
-    """A subset of the candidates, and how many of these lie before each block; None if all elements are candidates."""
+    """A subset of the candidates, with the number of candidates before each block (None if all are candidates)."""
 
     subset: Subset
     before: Sequence[int] | None
@@ -37,12 +37,12 @@ class _RandomChoice:
 
 
 class Random(Method):
-    """Random pruning: all sets of so many candidates are equally likely."""
+    """Random pruning: all sets of candidates with the requested size are equally likely."""
 
     name = "random_unstructured"
 
     def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
-        """Draw; a global amount is split over the targets as if they were one tensor."""
+        """Return the drawn choices; a global amount is split over the targets as if they were one tensor."""
         counts = self._split(group) if group.global_ else group.counts
         return {key: self.replay(target, group.seed, counts[key], {}) for key, target in group.targets.items()}
 
@@ -52,6 +52,6 @@ class Random(Method):
         return dict(zip(keys, split(group.seed, candidates, group.global_count, name=group.name), strict=True))
 
     def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
-        """Draw so many elements of a target."""
+        """Return a draw of `pruned` elements of a target."""
         key = stream_key(seed, target.key, target.candidates)
         return _RandomChoice(Subset(key, target.candidates, pruned), target.before)
