@@ -106,11 +106,11 @@ def test_a_dry_run_writes_nothing(cli: Cli, folder: Path, m: Path) -> None:
     assert sorted(folder.rglob("*")) == before
 
 
-def test_other_weights_in_the_folder_are_told(cli: Cli, m: Path) -> None:
+def test_a_note_names_other_weights_in_the_folder(cli: Cli, m: Path) -> None:
     save_shard({"a.weight": torch.ones(3)}, m / "pytorch_model.bin")
     outcome = cli("apply", "m", *BAKE)
     assert outcome.code == 0
-    assert "note: carried along as they are, weights and all: pytorch_model.bin" in outcome.err
+    assert "note: copied unchanged, although they contain weights: pytorch_model.bin" in outcome.err
     assert (m / "pytorch_model.bin").read_bytes() == Path("m.pruned/pytorch_model.bin").read_bytes()
 
 

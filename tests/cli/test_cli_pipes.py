@@ -250,7 +250,7 @@ def test_params_as_a_table_on_a_terminal() -> None:
     lines = [re.sub(r"\x1b\[\d*m", "", line).split() for line in seen.splitlines()]
     assert ["parameter", "type", "shape", "state"] in lines
     assert ["fc1.weight", "float32", "64x512", "dense"] in lines
-    assert "prunecli: note: the state dict lies under state_dict" in seen
+    assert "prunecli: note: the key of the state dict is state_dict" in seen
     assert "\t" not in seen
 
 

@@ -163,7 +163,7 @@ def test_a_consolidated_file_beside_shards_is_carried_along(cli: Cli) -> None:
     place("m/consolidated.safetensors")
     outcome = cli("apply", "m", *BAKE)
     assert outcome.code == 0
-    assert "carried along as they are, weights and all: consolidated.safetensors" in outcome.err
+    assert "copied unchanged, although they contain weights: consolidated.safetensors" in outcome.err
 
 
 # --- a .pt that was unpacked

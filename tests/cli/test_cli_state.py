@@ -126,7 +126,7 @@ def test_with_state_zeroes_moments_and_is_part_of_reports_and_recipes(capsys: py
     notes = capsys.readouterr().err
     assert "able to undo" not in notes
     assert "left out" not in notes
-    assert "note: --with-state zeroes dropped elements in 1 tensor of optimizer state, too\n" in notes
+    assert "note: --with-state also zeroes pruned elements in 1 tensor of optimizer state\n" in notes
     assert zeros("out.pt", "optimizer", "state", 0, "exp_avg") == 8
     told = json.loads(Path("out.pt.report.json").read_text())
     assert (told["with_state"], told["parameters"][0]["zeroed"]) == (True, ["optimizer.state.0.exp_avg"])

@@ -221,7 +221,7 @@ def test_what_is_no_file() -> None:
 
 def test_a_file_without_a_size_is_not_read() -> None:
     store = connect(put("a", b"x"))
-    with pytest.raises(UnreadableError, match="does not tell its size"):
+    with pytest.raises(UnreadableError, match="does not report its size"):
         RemoteSource(store, {"size": None})
 
 

@@ -400,7 +400,7 @@ def test_space_is_looked_for_before_anything_is_copied(
             raise OSError(errno.EOPNOTSUPP, "Operation not supported")
         return 0
 
-    def look(place: Path, size: int, path: Path, remedy: str) -> None:
+    def look(place: Path, size: int, remedy: str) -> None:
         assert not [each for each in (place / "output").rglob("*") if each.is_file()]
         asked.append(size)
         assert ("link what does not change with --link" in render(remedy)) is (way == "copied")

@@ -38,6 +38,8 @@ EVERYWHERE = {
         "fchown",
         "fdopen",
         "fsdecode",
+        "PathLike",
+        "fspath",
         "fsencode",
         "fstat",
         "fsync",

@@ -27,7 +27,7 @@ from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report
 from prunecli.surgery.report.provenance import STREAM
 from prunecli.terms import HERE
 
-__all__ = ["SCHEMA", "ReportDocument", "as_dict", "parse_report", "render_json", "write_report"]
+__all__ = ["SCHEMA", "GroupRecord", "ReportDocument", "Tool", "as_dict", "parse_report", "render_json", "write_report"]
 
 SCHEMA: Literal["prunecli.report/1"] = "prunecli.report/1"
 

@@ -13,7 +13,7 @@ from prunecli.formats.outputs.base import Transfer, sink_of
 from prunecli.formats.outputs.unit_files import UnitWriter
 from prunecli.surgery.run.units import Unit, UnitCounts
 
-__all__ = ["Share", "do_share", "look_at"]
+__all__ = ["Entry", "Share", "do_share", "look_at"]
 
 Entry = Mapping[str, Any]
 
