@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code each kind ends a command with.
+"""The errors that prunecli raises, and the exit code of a command for each kind.
 
 ::
 
@@ -6,14 +6,14 @@
     |-- UsageError                 2  a bad option or amount, a pattern that matches nothing, an undecided tie
     |-- UnreadableError            3  the input is missing, forbidden, or not a regular file
     |-- DamagedError               4  the input contradicts itself, or ends early
-    |   `-- UnsupportedError       4  the input is sound, and nothing prunecli can operate on
+    |   `-- UnsupportedError       4  the input may be valid, but prunecli cannot operate on it
     |-- UnsafeError                5  the input would run code, leave its folder, or exceed the limits
     |-- OutputError                6  the output was not written: no space, no permission, it exists
     |-- ThresholdError             7  a threshold or a verification was not met
-    `-- PeerError                  *  another rank failed, and says why; the code is that rank's
+    `-- PeerError                  *  another rank failed and reports why; the code is that rank's
 
-A message is one line that says what, where, and the remedy. It names options by `prunecli.terms`. Every string in it
-that comes from a file has gone through `show` first, so that a hostile name can neither move the cursor nor add a line.
+A message is one line that says what failed, where, and the remedy. It names options by `prunecli.terms`. Every string
+in it that comes from a file has gone through `show` first, so a hostile name cannot move the cursor or add a line.
 """
 
 import re
@@ -43,28 +43,28 @@ __all__ = [
 
 
 class PrunecliError(Exception):
-    """The root: `except PrunecliError` catches everything that prunecli raises on purpose."""
+    """The base class: `except PrunecliError` catches everything that prunecli raises on purpose."""
 
     exit_code = 1
     interface = Interface.COMMAND_LINE
-    """The interface that the user called; `str` gives the message in its terms."""
+    """The interface that the user called; `str` returns the message in its terms."""
 
     def __str__(self) -> str:
         return render(super().__str__(), self.interface)
 
     def inside(self, place: str) -> Self:
-        """Put the place in front of the message: what raised the error did not know it."""
+        """Put the place, which was unknown where the error was raised, before the message, and return the error."""
         self.args = (f"{place}: {self.args[0]}",)
         return self
 
     def advising(self, remedy: str) -> Self:
-        """Put a remedy behind the message."""
+        """Add a remedy to the end of the message, and return the error."""
         self.args = (f"{self.args[0]}; {remedy}",)
         return self
 
 
 class UsageError(PrunecliError, ValueError):
-    """The request cannot be carried out as it was put. Also a `ValueError`, as torch raises for a bad amount."""
+    """The request cannot be carried out as given. Also a `ValueError`, as torch raises for a bad amount."""
 
     exit_code = 2
 
@@ -82,7 +82,7 @@ class DamagedError(PrunecliError):
 
 
 class UnsupportedError(DamagedError):
-    """The input may be sound, but it is nothing that prunecli can operate on."""
+    """The input may be valid, but prunecli cannot operate on it."""
 
 
 class UnsafeError(PrunecliError):
@@ -92,19 +92,19 @@ class UnsafeError(PrunecliError):
 
 
 class OutputError(PrunecliError):
-    """The output was not written. Whatever stood under its name is as it was."""
+    """The output was not written. An earlier file or folder with its name is unchanged."""
 
     exit_code = 6
 
 
 class ThresholdError(PrunecliError):
-    """A threshold the user set, or a verification, was not met."""
+    """A threshold that the user set was not met, or a verification failed."""
 
     exit_code = 7
 
 
 class PeerError(PrunecliError):
-    """Another process of a spread run failed. That one has the message; this one has its exit code."""
+    """Another process of a run with several ranks failed. It has the message; this process has its exit code."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__("another rank failed; its message says why")
@@ -113,7 +113,7 @@ class PeerError(PrunecliError):
 
 @contextmanager
 def raised_in(place: str) -> Iterator[None]:
-    """Let errors from within say where they were raised: `place` replaces `HERE` in their messages."""
+    """Replace `HERE` by `place` in the messages of errors raised in the block."""
     try:
         yield
     except PrunecliError as error:
@@ -124,7 +124,7 @@ def raised_in(place: str) -> Iterator[None]:
 
 @contextmanager
 def messages_for(interface: Interface) -> Iterator[None]:
-    """Let errors from within use the terms of an interface in their messages."""
+    """Use the terms of an interface in the messages of errors raised in the block."""
     try:
         yield
     except PrunecliError as error:
@@ -138,10 +138,10 @@ _UNSHOWABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def show(text: object, limit: int = 200) -> str:
-    r"""Make a string that came from a file (or a command line) fit for a terminal, a log, a table.
+    r"""Return a string from a file (or a command line) in a form that is safe in a terminal, a log or a table.
 
     Control, bidirectional, zero-width and unassigned characters and lone surrogates are written as escapes
-    (`\x1b`, `\u202e`), and what is longer than `limit` characters loses its middle: both ends of a path or a name
+    (`\x1b`, `\u202e`). A text longer than `limit` characters loses its middle, because both ends of a path or a name
     matter more.
 
     >>> show("layer\x1b[2J.weight")
@@ -150,42 +150,42 @@ def show(text: object, limit: int = 200) -> str:
     '/scratch/r…el.safetensors'
     """
     clipped = _without_middle(str(text), limit)
-    if clipped.isprintable():  # nearly every name is, and then it has no character of these categories
+    if clipped.isprintable():  # true for nearly all names; then it has no characters of these categories
         return clipped
     shown = "".join(_escape(char) if unicodedata.category(char) in _UNSHOWABLE else char for char in clipped)
     return _without_middle(shown, limit)
 
 
 def fit_line(message: str, limit: int) -> str:
-    """Make a message one printable line of at most `limit` characters.
+    """Return a message as one printable line of at most `limit` characters.
 
-    Long words, which are paths and names, lose their middles first, and then what stands before the remedy does. The
-    remedy, which follows the last semicolon, is kept whole unless it alone is too long.
+    Long words, which are paths and names, lose their middles first; then the text before the remedy does. The remedy,
+    which follows the last semicolon, is kept whole unless it alone is too long.
 
     >>> fit_line("cannot write /data/a-very-long-path-to-a-checkpoint.pt: no space left; free some", 60)
     'cannot write /data/a-ver…kpoint.pt: no space left; free some'
     """
-    # Escaped first (an escape has ten characters at most), so that what is cut is what is shown.
+    # Escaped first (an escape has at most ten characters), so that the limit applies to the text as shown.
     line = show(" ".join(message.split()), 10 * len(message))
     if len(line) <= limit:
         return line
     head, mark, remedy = line.rpartition("; ") if "; " in line else (line, "", "")
     remedy = _shorten_words(remedy, limit - len(mark) - min(_LEAST, len(head)))
     room = limit - len(mark) - len(remedy)
-    if room < min(_LEAST, len(head)):  # that semicolon stood in a name, or the like
+    if room < min(_LEAST, len(head)):  # the semicolon was not before a remedy but, for example, in a name
         return _without_middle(line, limit)
     return _without_middle(_shorten_words(head, room), room) + mark + remedy
 
 
 _LEAST = 60
-"""Characters of a message that are kept before its remedy."""
+"""The least number of characters that are kept before the remedy of a message."""
 
 _SHORTEST = 24
-"""What a long word is shortened to at most."""
+"""The length below which long words are not shortened."""
 
 
 def _shorten_words(text: str, limit: int) -> str:
-    """Take middles out of the longest words, until the text has `limit` characters if that is enough for it."""
+    """Return a text with the longest words cut in the middle, so that it has `limit` characters if this is enough."""
     words = re.split(r"( )", text)
     lengths = sorted({_SHORTEST, *(len(word) for word in words if len(word) > _SHORTEST)}, reverse=True)
     for longest, shorter in pairwise(lengths):

@@ -1,10 +1,11 @@
 """Terms in messages that differ between interfaces: `--untie` on a command line is `untie=True` in Python.
 
-A message is composed where something fails; which interface the user called is known at the edge only. So messages
-contain the terms below, each of which holds its text for every interface, and `render` keeps the right one.
+A message is composed where something fails, and the interface that the user called is known only in the outermost
+layer. So messages contain the terms below. Each term contains its text for every interface, and `render` keeps the
+right one.
 `PrunecliError` renders its own message when it is converted to a string.
 
-The marks around a term are private-use characters. `errors.show` escapes these, so no text from a file makes a term.
+The marks around a term are private-use characters. `errors.show` escapes them, so text from a file is never a term.
 """
 
 import enum
@@ -53,19 +54,19 @@ class Interface(enum.IntEnum):
 
     COMMAND_LINE = 0
     FILES = 1
-    """The functions on checkpoints, whose arguments have the names of the options."""
+    """The functions on checkpoints; their arguments are named like the options."""
     MODULES = 2
     """The functions on modules in memory."""
 
 
 _START, _BETWEEN, _END = "\ue000", "\ue001", "\ue002"
 HERE = "\ue003"
-"""Where an error was raised: `errors.raised_in` replaces it by the file, or the part of a file, that is being read."""
+"""The place of an error: `errors.raised_in` replaces it by the file, or the part of a file, that is being read."""
 _TERM = re.compile(f"{_START}([^{_END}]*){_END}")
 
 
 def render(message: str, interface: Interface = Interface.COMMAND_LINE) -> str:
-    """Return a message with each term as an interface calls it.
+    """Return a message with each term in the wording of an interface.
 
     >>> render(f"{SUBJECT} has masks; bake with {REMOVE}")
     'the checkpoint has masks; bake with --remove'
@@ -88,7 +89,7 @@ CLONE = _term(
     "save the checkpoint with clones",
     "give one of them memory of its own by clone()",
 )
-"""What to do about memory that is shared by chance."""
+"""The remedy for memory that tensors share by chance."""
 
 ALLOW_FOREIGN = _term("--allow-foreign-objects", "allow_foreign_objects=True")
 AMOUNT = _term("--amount", "amount")

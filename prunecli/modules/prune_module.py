@@ -1,7 +1,7 @@
-"""Prune a module in memory as a checkpoint on disk is pruned: the same patterns, plan, random stream and report.
+"""Prune a module in memory like a checkpoint on disk, with the same patterns, plan, random stream and report.
 
-A module is one more layout. Which parameters are meant, who is tied to whom, how many elements go, and the counts in
-the report come from the functions that work on files; only the last step differs, and is undone if anything fails.
+A module is one more layout. The functions for files select the parameters, find ties, compute the amounts and count for
+the report. Only the last step differs, and it is undone if anything fails.
 """
 
 import contextlib
@@ -58,34 +58,35 @@ def prune_module(
 ) -> Report:
     """Prune parameters of a module in place, to the masks that `prunecli apply` gives its state dict.
 
-    Each selected parameter becomes, as by `RandomUnstructured.apply`, `NAME_orig` and `NAME_mask` (of the parameter's
-    shape and dtype), and its module gets a hook that keeps the product fresh. Where a module reads the weights of
-    another one without calling it (`nn.MultiheadAttention` those of `out_proj`), the reader gets a hook for that.
-    Optimizers stay valid: the `Parameter` objects are the same, whatever is asked for. As after torch's own pruning,
-    `copy.deepcopy` needs products without gradients: prune, or run the module once, under `torch.no_grad()` before.
+    As with `RandomUnstructured.apply`, each selected parameter becomes `NAME_orig` and `NAME_mask` (with the
+    parameter's shape and dtype), and its module gets a hook that keeps the product up to date. If a module reads the
+    weights of another module without calling it (`nn.MultiheadAttention` reads those of `out_proj`), the reader gets a
+    hook, too. Optimizers stay valid: the `Parameter` objects are the same, with every option. As after torch's own
+    pruning, `copy.deepcopy` needs products without gradients: prune under `torch.no_grad()`, or run the module once
+    under it before the copy.
 
-    Whatever fails, and be it an interrupt, the module is as before.
+    If anything fails, including by an interrupt, the module is unchanged.
 
     Args:
-        module: its tensors may lie on any device, wrapped (`module.`, `_orig_mod.`) or not.
-        params: names, globs or `re:REGEX`, as for `--param`: a name without the wrapper's prefix does.
+        module: a module with tensors on any device, wrapped (`module.`, `_orig_mod.`) or not.
+        params: names, globs or `re:REGEX`, as for `--param`; names do not need the wrapper's prefix.
         amount: an int is a number of elements of each parameter, a float a fraction of those still unpruned.
-        seed: fixes the masks. Without one, it is drawn from torch's global CPU generator; the report tells it.
+        seed: determines the masks. If not given, it is drawn from torch's global CPU generator; the report records it.
         exclude: patterns to leave out of what `params` selects.
-        min_dim: patterns take parameters of at least so many dimensions.
+        min_dim: patterns match only parameters with at least this many dimensions.
         everywhere: one amount over all selected parameters together, as `--global`.
-        remove: bake at once. The parameters are overwritten, +0.0 where pruned, and neither mask nor hook is left.
-            What is overwritten is held until all is done.
+        remove: bake at once. The parameters are overwritten, +0.0 where pruned, without masks or hooks. The overwritten
+            values are kept in memory until the end.
         untie: mask a tied parameter and keep its partners dense.
         zeros_are_pruned: elements that are zero already count as pruned.
 
     Returns:
-        The report, its numbers counted from the data as for a file.
+        The report, with numbers counted from the data as for a file.
 
     Raises:
-        TypeError: the amount is no real number, or the seed not an integer.
-        UsageError: a pattern matches nothing, an amount is out of range, a tie needs a decision.
-        UnsupportedError: a tensor has no values (meta device), a mask holds what cannot be worked with, or a module is
+        TypeError: the amount is not a real number, or the seed is not an integer.
+        UsageError: a pattern matches nothing, an amount is out of range, or a tie needs a decision.
+        UnsupportedError: a tensor has no values (meta device), a mask has values that are not supported, or a module is
             TorchScript.
 
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -109,7 +110,7 @@ def prune_module(
 
 
 def _pruned(live: LiveModule, prune: PruneRequest) -> Report:
-    """Plan a request, whose seed may have to be drawn, and carry it out."""
+    """Plan a request, after drawing a seed if it has none, and carry it out."""
     if live.shards and parse_method(prune.method).reads_values:
         raise UnsupportedError(
             f"{show(next(iter(live.shards)))} is spread over ranks, and {prune.method} has to see all of it on one; "
@@ -123,11 +124,11 @@ def _pruned(live: LiveModule, prune: PruneRequest) -> Report:
 def bake_module(
     module: nn.Module, params: str | Sequence[str] | None = None, exclude: str | Sequence[str] = ()
 ) -> Report:
-    """Make masks permanent in place, as `prunecli remove` does on a file: all, or those of selected parameters.
+    """Make masks permanent in place, all or those of selected parameters, as `prunecli remove` does for a file.
 
-    The parameters, the same objects, have their names back and hold +0.0 where they were pruned; masks, products and
-    hooks are gone. Whichever of torch's pruning methods made a mask, it is baked; one of other values than 0 and 1 is
-    multiplied in. Whatever fails, the module is as before; what is overwritten is held until then.
+    The parameters, the same objects, get their names back and are +0.0 where they were pruned; masks, products and
+    hooks are removed. Masks of all pruning methods of torch are baked; a mask with values other than 0 and 1 is
+    multiplied in. If anything fails, the module is unchanged; the overwritten values are kept in memory until the end.
 
     Args:
         module: as for `prune_module`.
@@ -135,10 +136,10 @@ def bake_module(
         exclude: patterns to leave out of what `params` selects.
 
     Returns:
-        The report, its numbers counted from the data as for a file.
+        The report, with numbers counted from the data as for a file.
 
     Raises:
-        UsageError: nothing selected has a mask, or a partner that is not selected would change along.
+        UsageError: no selected parameter has a mask, or a tied partner that is not selected would change, too.
         UnsupportedError: as `prune_module`.
     """
     excludes = _patterns(exclude)
@@ -157,7 +158,7 @@ def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _ParameterSite:
-    """Where a parameter lives: its own module, and the modules that read it there uncalled, each with the path down."""
+    """The place of a parameter: its module, and the modules that read it without a call, each with the path down."""
 
     owner: nn.Module
     leaf: str
@@ -166,7 +167,7 @@ class _ParameterSite:
 
 
 def _carry_out(live: LiveModule, plan: Plan) -> Report:
-    """Do what a plan says: count, and write if it bakes; then change names, masks and hooks."""
+    """Carry out a plan: count, and write if it bakes; then change names, masks and hooks."""
     sites = _sites(live.module, plan)
     records = fsdp_records(live.module)
     surgery = build_edit(live, plan)
@@ -193,10 +194,10 @@ def _carry_out(live: LiveModule, plan: Plan) -> Report:
 
 
 def _sites(module: nn.Module, plan: Plan) -> list[_ParameterSite]:
-    """Find the modules of the planned parameters; one that a shared module has under several names comes once.
+    """Return the places of the planned parameters; a parameter of a shared module, with several names, occurs once.
 
     Raises:
-        UsageError: such a parameter is selected under some of its names only; or one cannot take a mask.
+        UsageError: a parameter with several names is selected under some of them only, or one cannot take a mask.
     """
     sites: dict[tuple[int, str], _ParameterSite] = {}
     for name, planned in plan.planned.items():
@@ -218,7 +219,7 @@ def _sites(module: nn.Module, plan: Plan) -> list[_ParameterSite]:
 
 
 def _check_maskable(planned: PlannedParameter, owner: nn.Module, leaf: str) -> None:
-    """Refuse what a hook could not keep pruned, and names that would push aside what is no tensor of the state dict."""
+    """Refuse parameters that a hook cannot keep pruned, and names that would replace attributes other than tensors."""
     parameter = planned.parameter
     name = show(parameter.name)
     if parameter.weight.buffer:
@@ -238,7 +239,7 @@ def _check_maskable(planned: PlannedParameter, owner: nn.Module, leaf: str) -> N
 
 
 def _readers(module: nn.Module, path: str) -> Iterator[tuple[nn.Module, str]]:
-    """Find who above a module reads its parameters without calling it: attention, and the owners of parameter lists."""
+    """Yield the modules above a module that read its parameters without a call: attention, parameter lists' owners."""
     parts = path.split(".") if path else []
     called = _has_forward(module.get_submodule(path))
     for depth in reversed(range(len(parts))):
@@ -253,9 +254,9 @@ def _has_forward(module: nn.Module) -> bool:
 
 
 def _held_masks(plan: Plan, surgery: PreparedEdit) -> list[FinalMask]:
-    """Return the masks that are made whole before the pass: those that the module gets.
+    """Return the masks that are computed completely before the pass.
 
-    Also those that depend on values which are overwritten on the way.
+    These are the masks that the module gets, and those that depend on values which the pass overwrites.
     """
     prune = plan.prune
     if prune is None or (plan.bake and not (prune.zeros_are_pruned or parse_method(prune.method).reads_values)):
@@ -285,7 +286,7 @@ def _bake(site: _ParameterSite) -> None:
 
 
 def _tell_fsdp(sites: Sequence[_ParameterSite], records: Sequence[Any]) -> None:
-    """Tell FSDP2 by which name it finds a parameter that has its own name back."""
+    """Restore the names in FSDP2's records of parameters that got their own names back."""
     back = {
         (id(site.owner), f"{site.leaf}_orig"): site.leaf for site in sites if site.planned.parameter.mask is not None
     }
@@ -296,7 +297,7 @@ def _tell_fsdp(sites: Sequence[_ParameterSite], records: Sequence[Any]) -> None:
 
 
 def _tell_autograd(sites: Sequence[_ParameterSite]) -> None:
-    """Let a backward pass that still needs the old values say so, instead of computing with the new ones."""
+    """Make a backward pass that still needs the old values raise an error, instead of computing with the new ones."""
     weights = [getattr(site.owner, site.leaf) for site in sites]
     weights += [weight.to_local().detach() for weight in weights if is_spread(weight)]
     for weight in weights:

@@ -1,9 +1,9 @@
 """Random unstructured pruning of a module's parameter: torch's protocol, prunecli's random stream.
 
-A drop-in for `torch.nn.utils.prune.RandomUnstructured`: what torch offers for pruned modules (`is_pruned`, `remove`,
-`global_unstructured`, `PruningContainer`, pickling, the names in a state dict) works on as before. What differs is
-the draw. It is exact and uniform for every dtype that has a zero, and fixed by a seed, a key and the number of elements
-that are still unpruned; so the file rewriter and this class prune the same elements.
+It replaces `torch.nn.utils.prune.RandomUnstructured`. All of torch's features for pruned modules (`is_pruned`,
+`remove`, `global_unstructured`, `PruningContainer`, pickling, the names in a state dict) work as before. Only the draw
+differs: it is exact and uniform for every dtype that has a zero, and a seed, a key and the number of elements that are
+still unpruned determine it. So the file rewriter and this class prune the same elements.
 
 >>> layer = random_unstructured(nn.Linear(4, 2), "weight", 0.5, seed=7)
 >>> layer.weight_mask.shape, int((layer.weight_mask == 0).sum())
@@ -40,11 +40,11 @@ __all__ = ["RandomAmongNonzero", "RandomUnstructured", "random_unstructured", "r
 _Module = TypeVar("_Module", bound=nn.Module)
 
 _SEEDS = 1 << 53
-"""Seeds drawn here lie below: any JSON reader keeps such an integer exactly."""
+"""The bound of seeds drawn here: every JSON reader keeps smaller integers exactly."""
 
 
 class _ShapeError(UsageError, AssertionError):
-    """Two tensors differ in shape. Also an `AssertionError`, as torch raises."""
+    """An error for two tensors with different shapes. Also an `AssertionError`, as torch raises."""
 
 
 class RandomUnstructured(BasePruningMethod):
@@ -52,17 +52,17 @@ class RandomUnstructured(BasePruningMethod):
 
     Args:
         amount: an int is a number of elements, a float a fraction of those still unpruned (rounded half to even).
-        seed: fixes the draw. Without one, it is drawn here from torch's global CPU generator, so that
-            `torch.manual_seed` rules; the attribute `seed` has it.
-        key: tells apart tensors that share a seed. `apply` sets it to the parameter's name, so two layers with the
-            same seed need two keys: the dotted name in the model (`"layer1.weight"`) is the usual one, and the one
-            that the command line goes by. Otherwise `""`.
+        seed: determines the draw. If not given, it is drawn here from torch's global CPU generator, which
+            `torch.manual_seed` controls; the attribute `seed` has the value.
+        key: distinguishes tensors with the same seed. `apply` sets it to the parameter's name, so two layers with the
+            same seed need two keys. The dotted name in the model (`"layer1.weight"`) is usual, and the command line
+            uses it. The default is `""`.
 
-    Equal seed, key and number of unpruned elements choose the same elements in row-major order, whatever the dtype,
-    strides or device. A method is therefore a fixed draw: calling it twice on one input gives one result.
+    The same seed, key and number of unpruned elements choose the same elements in row-major order, whatever the dtype,
+    strides or device. So a method is a fixed draw: two calls on the same input return the same result.
 
     Raises:
-        TypeError: the amount is not a real number, or the seed not an integer.
+        TypeError: the amount is not a real number, or the seed is not an integer.
         UsageError: the amount or the seed is out of range. It is a `ValueError`.
 
     >>> RandomUnstructured(3, seed=7).prune(torch.ones(2, 4)).count_nonzero()
@@ -79,7 +79,7 @@ class RandomUnstructured(BasePruningMethod):
         self.key = "" if key is None else key
 
     @classmethod
-    def apply(  # type: ignore[override]  # torch's takes *args for its subclasses to narrow, as they do
+    def apply(  # type: ignore[override]  # torch's takes *args, which its own subclasses narrow, too
         cls,
         module: nn.Module,
         name: str,
@@ -91,27 +91,28 @@ class RandomUnstructured(BasePruningMethod):
     ) -> BasePruningMethod:
         """Prune the parameter `name` of `module` in place, and keep it pruned before every forward.
 
-        The parameter, the same object, moves to `name + "_orig"`; the mask becomes the buffer `name + "_mask"`, of
-        the parameter's shape and dtype; `name` is their product. On a parameter that is pruned already, `amount`
-        counts among what is left, and the methods are joined in a `PruningContainer`.
+        The parameter, the same object, moves to `name + "_orig"`; the mask becomes the buffer `name + "_mask"`, with
+        the parameter's shape and dtype; `name` is their product. If the parameter is already pruned, `amount` applies
+        to the elements that are left, and the methods are joined in a `PruningContainer`.
 
-        Whatever fails, the module stays as it was.
+        If anything fails, the module is unchanged.
 
         Args:
-            module: owns the parameter itself, not through a submodule.
-            name: of the parameter, of any dtype that has a zero; a complex element is zero if both of its parts are.
+            module: the owner of the parameter itself, not the owner of a submodule with it.
+            name: the name of the parameter, which has a dtype with a zero; a complex element is zero if both of its
+                parts are.
             amount: see the class.
             seed: see the class.
             key: see the class; `name` if not given.
-            importance_scores: of the parameter's shape; a random choice does not look at them.
+            importance_scores: scores of the parameter's shape; a random choice ignores their values.
 
         Returns:
-            The hook that is now registered: the method, or the container that holds it.
+            The registered hook: the method, or the container with it.
 
         Raises:
             TypeError: as the class, or as `compute_mask`.
-            UsageError: as the class; no such parameter, or it has no shape yet; more elements asked for than are left;
-                or scores of another shape (an `AssertionError` too, as in torch).
+            UsageError: as the class; the parameter does not exist or has no shape yet; the amount is more than the
+                elements that are left; or the scores have another shape (also an `AssertionError`, as in torch).
         """
         method = cls(amount, seed=seed, key=name if key is None else key)
         method._tensor_name = name
@@ -125,7 +126,7 @@ class RandomUnstructured(BasePruningMethod):
         return attach(module, method, mask)
 
     def apply_mask(self, module: nn.Module) -> Tensor:
-        """Return the parameter times its mask: shape, dtype and strides are the parameter's.
+        """Return the parameter times its mask, with the parameter's shape, dtype and strides.
 
         Raises:
             UsageError: the method has not been applied to this module.
@@ -134,12 +135,12 @@ class RandomUnstructured(BasePruningMethod):
         return parameter * mask.to(parameter.dtype)
 
     def prune(self, t: Tensor, default_mask: Tensor | None = None, importance_scores: Tensor | None = None) -> Tensor:
-        """Return a pruned copy of a bare tensor: `t` times the mask that `compute_mask` gives for it.
+        """Return a pruned copy of a tensor: `t` times the mask that `compute_mask` returns for it.
 
         Args:
-            t: any shape, any dtype that has a zero.
-            default_mask: of the same shape; what is zero in it is pruned already. All ones if not given.
-            importance_scores: of the same shape; a random choice does not look at them.
+            t: a tensor of any shape and any dtype that has a zero.
+            default_mask: a mask of the same shape; its zeros are already pruned. All ones if not given.
+            importance_scores: scores of the same shape; a random choice ignores their values.
 
         Raises:
             TypeError, UsageError: as `compute_mask`; or the scores have another shape.
@@ -151,9 +152,9 @@ class RandomUnstructured(BasePruningMethod):
         return t * mask.to(t.dtype)
 
     def remove(self, module: nn.Module) -> None:
-        """Bake the mask into the parameter and put it back under its name; mask and `name + "_orig"` are gone.
+        """Bake the mask into the parameter and move it back to its name; remove the mask and `name + "_orig"`.
 
-        As in torch, the hook stays registered: the function `remove` takes both away.
+        As in torch, the hook stays registered; the function `remove` also removes the hook.
 
         Raises:
             UsageError: the method has not been applied to this module.
@@ -164,19 +165,19 @@ class RandomUnstructured(BasePruningMethod):
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         """Return `default_mask` with `amount` of its nonzero elements, chosen at random, set to zero.
 
-        Beyond the result it takes one byte of memory an element, and none if nothing was pruned before. On the meta
-        device, and for a `FakeTensor`, nothing is drawn: the mask has its shape and dtype, and no values either.
+        Besides the result, this takes one byte of memory per element, and none if nothing was pruned before. On the
+        meta device, and for a `FakeTensor`, nothing is drawn: the mask has a shape and a dtype, but no values either.
 
         Args:
-            t: the tensor to prune, of a dtype that has a zero. Its values do not matter.
-            default_mask: of the shape of `t`, any dtype. What is zero was pruned before.
+            t: the tensor to prune, with a dtype that has a zero. Its values do not matter.
+            default_mask: a mask with the shape of `t` and any dtype. Its zeros were pruned before.
 
         Returns:
-            A new contiguous tensor of the shape, dtype and device of `default_mask`.
+            A new contiguous tensor with the shape, dtype and device of `default_mask`.
 
         Raises:
             TypeError: a dtype has no zero, or a tensor is sparse, quantised, nested or a `DTensor`.
-            UsageError: the shapes differ, or more elements are asked for than are left.
+            UsageError: the shapes differ, or the amount is more than the elements that are left.
         """
         _check_tensors(t, default_mask)
         _check_shape("default_mask", default_mask, t)
@@ -196,12 +197,12 @@ class RandomUnstructured(BasePruningMethod):
 
 
 class RandomAmongNonzero(RandomUnstructured):
-    """The same where what is zero already counts as pruned: for a further round on weights that were baked."""
+    """The same method, but elements that are already zero count as pruned: for another round on baked weights."""
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        """Return `default_mask` without the zeros of `t` (-0.0 is one), and `amount` of what is left set to zero.
+        """Return `default_mask`, set to zero where `t` is zero (or -0.0), and for `amount` of the elements left.
 
-        Args, shapes, dtypes and errors are those of the base class; here the values of `t` matter.
+        Arguments, shapes, dtypes and errors are those of the base class; here the values of `t` matter.
         """
         _check_tensors(t, default_mask)
         _check_shape("default_mask", default_mask, t)
@@ -216,22 +217,22 @@ def random_unstructured(
     """Prune `amount` random, still unpruned elements of the parameter `name`; see `RandomUnstructured.apply`.
 
     Returns:
-        The module, which is changed in place: `name + "_orig"`, `name + "_mask"` and a hook are added.
+        The module, changed in place: `name + "_orig"`, `name + "_mask"` and a hook are added.
 
     Raises:
-        TypeError, UsageError: as `RandomUnstructured.apply`; the module is then as before.
+        TypeError, UsageError: as `RandomUnstructured.apply`; the module is then unchanged.
     """
     RandomUnstructured.apply(module, name, amount, seed=seed, key=key)
     return module
 
 
 def remove(module: _Module, name: str) -> _Module:
-    """Make the pruning of the parameter `name` permanent, whichever of torch's methods it came from.
+    """Make the pruning of the parameter `name` permanent, for all pruning methods of torch.
 
-    The parameter, the same object, holds its pruned values under its old name; mask, original and hook are gone.
+    The parameter, the same object, gets its pruned values and its old name; mask, original and hook are removed.
 
     Returns:
-        The module, which is changed in place.
+        The module, changed in place.
 
     Raises:
         UsageError: the parameter is not pruned. It is a `ValueError`, as in torch.
@@ -246,7 +247,7 @@ def remove(module: _Module, name: str) -> _Module:
 
 def _drawn_seed() -> int:
     drawn = torch.randint(_SEEDS, (), device="cpu")
-    return int(drawn) if has_values(drawn) else 0  # under a mode of fake tensors, nothing will be drawn from it either
+    return int(drawn) if has_values(drawn) else 0  # in FakeTensorMode, no mask is drawn from it either
 
 
 def _check_shape(what: str, tensor: Tensor, like: Tensor) -> None:
@@ -255,7 +256,7 @@ def _check_shape(what: str, tensor: Tensor, like: Tensor) -> None:
 
 
 def _check_tensors(*tensors: Tensor) -> None:
-    """Refuse tensors without elements that a mask can keep or drop one by one."""
+    """Refuse tensors whose elements a mask cannot keep or drop one by one."""
     for tensor in tensors:
         kind = _special_kind(tensor)
         if kind is not None:
@@ -293,7 +294,7 @@ def _find_parameter(module: nn.Module, name: str) -> nn.Parameter:
 
 
 def _original_and_mask(method: BasePruningMethod, module: nn.Module) -> tuple[nn.Parameter, Tensor]:
-    """Return what `apply` stored; raise if the method was not applied to this module, or is no longer."""
+    """Return what `apply` stored; raise if the method was not applied to this module or has been removed."""
     name = method._tensor_name
     parameter, mask = module._parameters.get(name + "_orig"), module._buffers.get(name + "_mask")
     if not name or parameter is None or mask is None:

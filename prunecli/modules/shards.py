@@ -1,7 +1,7 @@
-"""Tensors that are spread over ranks (`DTensor`), as one rank sees them: the part that lies here, what others found.
+"""Tensors spread over ranks (`DTensor`), as one rank sees them: the local part, and an exchange with other ranks.
 
-Placements and mesh say where the local part lies in the whole tensor, so its part of the mask is drawn here, and
-no weight travels. What each rank counts is exchanged at the end, so that all of them return the report of the whole.
+Placements and mesh determine where the local part lies in the whole tensor. So each rank draws its part of the mask,
+and weights are not sent. At the end the ranks exchange their counts, so that all return the report on the whole module.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The part of a spread tensor that lies on this rank: the `local` tensor begins at `offsets` of the whole.
+    """The part of a spread tensor on this rank: the `local` tensor begins at `offsets` of the whole tensor.
 
-    `first` holds on one of the ranks that have the same part, the one that counts it; `whole` if all ranks have
-    everything.
+    `first` is True on one of the ranks with the same part; that rank counts it. `whole` is True if every rank has the
+    whole tensor.
     """
 
     local: Tensor
@@ -43,7 +43,7 @@ class Shard:
 
 
 def _loaded(module: str, name: str) -> Any:
-    """Return a class of torch if its module was imported, as it was where there are objects of it."""
+    """Return a class of torch, None if its module is not imported, in which case no instances exist."""
     return getattr(sys.modules.get(module), name, None)
 
 
@@ -54,7 +54,7 @@ def is_spread(tensor: Tensor) -> bool:
 
 
 def shard_of(tensor: Tensor) -> Shard | str:
-    """Return the part of a `DTensor` that lies here, or the reason why that cannot be worked with."""
+    """Return the part of a `DTensor` on this rank, or the reason why it cannot be used."""
     spread: Any = tensor
     mesh, placements = spread.device_mesh, spread.placements
     coordinate = mesh.get_coordinate()
@@ -80,10 +80,10 @@ def shard_of(tensor: Tensor) -> Shard | str:
 
 
 def check_wrappers(module: nn.Module) -> None:
-    """Refuse wrappers that keep parameters in pieces which nothing here can tell apart.
+    """Refuse wrappers that keep parameters in pieces which this module cannot assign to parameters.
 
     Raises:
-        UnsupportedError: the module is, or holds, one of FSDP1 or of DeepSpeed's ZeRO-3.
+        UnsupportedError: the module is, or contains, one of FSDP1 or of DeepSpeed's ZeRO-3.
     """
     flat = _loaded("torch.distributed.fsdp", "FullyShardedDataParallel")
     if flat is not None and any(isinstance(each, flat) for each in module.modules()):
@@ -100,9 +100,9 @@ def check_wrappers(module: nn.Module) -> None:
 
 
 def to_shards(module: nn.Module) -> None:
-    """Put the shards in the place of gathered parameters, as reading the state dict of an FSDP2 module does.
+    """Replace gathered parameters by their shards, as reading the state dict of an FSDP2 module does.
 
-    After a forward the outermost module keeps the gathered copy, which the next step throws away.
+    After a forward the outermost module keeps the gathered copy, which the next step discards.
     """
     for each in _fsdp_modules(module):
         each.reshard()
@@ -115,10 +115,10 @@ def _fsdp_modules(module: nn.Module) -> Iterator[Any]:
 
 
 def fsdp_records(module: nn.Module) -> list[Any]:
-    """Return what FSDP2 has noted of the parameters that it manages: each record's module, and the name there.
+    """Return FSDP2's records of the parameters that it manages, with the module and the name of each.
 
     Raises:
-        UnsupportedError: this torch keeps them elsewhere.
+        UnsupportedError: this version of torch keeps them elsewhere.
     """
     try:
         return [
@@ -136,7 +136,7 @@ def fsdp_records(module: nn.Module) -> list[Any]:
 
 @contextlib.contextmanager
 def names_restored_on_failure(records: Sequence[Any]) -> Iterator[None]:
-    """Put back the names in FSDP2's records if the body raises."""
+    """Restore the names in FSDP2's records if the body raises."""
     before = [(record, record.param_name, list(record.shared_param_names)) for record in records]
     try:
         yield
@@ -154,7 +154,7 @@ def _groups(state: Any) -> list[Any]:
 
 
 def exchange(mesh: Any, told: Any) -> list[Any]:
-    """Return what every rank of a mesh tells, in one order for all of them."""
+    """Return the objects that all ranks of a mesh send, in the same order on every rank."""
     everything = [told]
     for dim in range(mesh.ndim):
         group = mesh.get_group(dim)
