@@ -1,4 +1,4 @@
-"""The files that the benchmark works on, and the checks of what was made from them; one tensor in memory at a time."""
+"""The input files of the benchmark, and checks of the outputs, with one tensor in memory at a time."""
 
 import json
 import os
@@ -42,7 +42,7 @@ _HEADER_NAMES = {"bf16": "BF16", "fp32": "F32"}
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint of `LAYERS` matrices and as many biases, none of whose elements is zero."""
+    """A checkpoint of `LAYERS` matrices and the same number of biases, without zeros."""
 
     path: Path
     format: str
@@ -52,8 +52,8 @@ class Source:
 def write_source(folder: Path, kind: str, dtype: str, megabytes: int) -> Source:
     """Write a checkpoint of about `megabytes` * 2**20 bytes; the tensors are the same in every format.
 
-    It is out of the page cache then. Pages that writing left there are of whatever size the writer's calls made them,
-    and reading small ones takes longer.
+    Afterwards the file is removed from the page cache: the sizes of the pages that a write leaves there depend on the
+    writer's calls, and reading small pages takes longer.
     """
     source = _write(folder, kind, dtype, megabytes)
     with source.path.open("rb") as file:
@@ -68,7 +68,8 @@ def _write(folder: Path, kind: str, dtype: str, megabytes: int) -> Source:
     if kind == "safetensors":
         return Source(path, kind, dtype)
     target = path.with_name(f"{kind.replace(' ', '-')}-{path.stem}.pt")
-    # Mapped, not read: torch then saves 8 GB without holding them. Copy-on-write, as torch warns of read-only arrays.
+    # Mapped, so that torch saves 8 GB without holding them in memory. Copy-on-write, because torch warns about
+    # read-only arrays.
     mapped = {name: _mapped(path, dtype, start, shape) for name, (start, shape) in spans.items()}
     if kind == "TorchScript":
         torch.jit.save(_program(mapped), target)
@@ -79,7 +80,7 @@ def _write(folder: Path, kind: str, dtype: str, megabytes: int) -> Source:
 
 
 def _program(tensors: Mapping[str, Tensor]) -> torch.jit.ScriptModule:
-    """Compile a module that has tensors as its parameters, by their dotted names."""
+    """Return a compiled module with the tensors as parameters, by their dotted names."""
     module = nn.Module()
     module.layers = nn.ModuleList()
     for layer in range(LAYERS):
@@ -90,7 +91,7 @@ def _program(tensors: Mapping[str, Tensor]) -> torch.jit.ScriptModule:
 
 
 def check_bake(source: Path, output: Path, *, negative_zeros: bool = False) -> None:
-    """Raise unless exactly half of every weight is +0.0, or either zero as torch makes them, and the rest unchanged."""
+    """Raise unless exactly half of every weight is +0.0 (or, if allowed, -0.0 as from torch), the rest unchanged."""
     after = tensors(output)
     for name, before in tensors(source).items():
         old, new = _bits(before), _bits(after[name])
@@ -103,7 +104,7 @@ def check_bake(source: Path, output: Path, *, negative_zeros: bool = False) -> N
 
 
 def check_masks(source: Path, output: Path, bake: Path) -> None:
-    """Raise unless the originals are as they were, and the masks those of the bake: true where it is not zero."""
+    """Raise unless the originals are unchanged, and the masks match the bake: true where it is not zero."""
     after, baked = tensors(output), tensors(bake)
     names = set()
     for name, before in tensors(source).items():
@@ -119,7 +120,7 @@ def check_masks(source: Path, output: Path, bake: Path) -> None:
 
 
 def check_equal(one: Path, other: Path) -> None:
-    """Raise unless two checkpoints hold the same tensors, bit by bit."""
+    """Raise unless two checkpoints contain the same tensors, bit by bit."""
     first, second = tensors(one), tensors(other)
     assert set(first) == set(second)
     for name, tensor in first.items():
@@ -127,7 +128,7 @@ def check_equal(one: Path, other: Path) -> None:
 
 
 def check_report(text: bytes, bake: Path) -> None:
-    """Raise unless a JSON report on a bake has the elements and zeros of every parameter."""
+    """Raise unless a JSON report on a bake contains the right counts of elements and zeros for every parameter."""
     found = {each["name"]: (each["elements"], each["zeros"]) for each in json.loads(text)["parameters"]}
     expected = {
         name: (tensor.numel(), tensor.numel() // 2 if name.endswith("weight") else 0)
@@ -137,13 +138,13 @@ def check_report(text: bytes, bake: Path) -> None:
 
 
 def check_zip(path: Path) -> None:
-    """Raise unless Info-ZIP finds every CRC32 right; other files pass."""
+    """Raise unless Info-ZIP finds every CRC32 correct; files other than zips pass."""
     if zipfile.is_zipfile(path):
         subprocess.run(["unzip", "-tqq", str(path)], check=True)
 
 
 def tensors(path: Path) -> Mapping[str, Tensor]:
-    """Return a checkpoint's tensors by name, read when they are looked at where the format allows it."""
+    """Return a checkpoint's tensors by name; if the format allows it, each is read on access."""
     if path.suffix == ".safetensors":
         return _Safetensors(path)
     if not zipfile.is_zipfile(path):
@@ -158,7 +159,7 @@ def tensors(path: Path) -> Mapping[str, Tensor]:
 
 
 class _Safetensors(Mapping[str, Tensor]):
-    """A safetensors file as a mapping; every tensor is read anew."""
+    """A safetensors file as a mapping; every access reads the tensor again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -178,13 +179,13 @@ class _Safetensors(Mapping[str, Tensor]):
 
 
 def _bits(tensor: Tensor) -> Bits:
-    """Return a tensor's elements as integers: numpy has no bf16, and bits compare exactly."""
+    """Return a tensor's elements as integers: numpy does not support bf16, and bits compare exactly."""
     bits: Bits = tensor.view({1: torch.int8, 2: torch.int16, 4: torch.int32}[tensor.element_size()]).numpy()
     return bits
 
 
 def write_folder(folder: Path, shards: int, megabytes: int) -> Path:
-    """Write a folder of safetensors shards in bf16, with an index, of about `megabytes` * 2**20 bytes together."""
+    """Write a folder of safetensors shards in bf16 with an index, about `megabytes` * 2**20 bytes in total."""
     folder.mkdir()
     weight_map: dict[str, str] = {}
     for shard in range(shards):
@@ -209,7 +210,7 @@ def _shapes(dtype: str, megabytes: int, first: int = 0) -> dict[str, tuple[int, 
 def _write_safetensors(
     path: Path, dtype: str, megabytes: int, first: int = 0
 ) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Write random tensors one after another, and return where each starts in the file, and its shape."""
+    """Write random tensors one after another, and return the offset in the file and the shape of each."""
     itemsize, start = DTYPES[dtype].itemsize, 0
     header: dict[str, object] = {}
     spans: dict[str, tuple[int, tuple[int, ...]]] = {}
@@ -229,7 +230,7 @@ def _write_safetensors(
 
 
 def _random_bits(generator: np.random.Generator, count: int, itemsize: int) -> NDArray[Any]:
-    """Return floats between 2**-7 and 2, of either sign, as unsigned integers: any bits but the upper exponent's."""
+    """Return floats between 2**-7 and 2 with random signs, as unsigned integers; only upper exponent bits are fixed."""
     dtype = np.dtype(f"u{itemsize}")
     bits: NDArray[Any] = generator.integers(0, 256**itemsize, count, dtype=dtype)
     shift = 8 * (itemsize - 2)  # bf16 is the upper half of fp32

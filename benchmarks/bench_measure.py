@@ -1,4 +1,4 @@
-"""Time and memory of commands, side by side; goals; the table and the JSON."""
+"""Comparison of commands by time and memory, goals for it, and the results as a table and as JSON."""
 
 import json
 import os
@@ -38,10 +38,10 @@ MEGA = 1e6
 
 @dataclass(frozen=True)
 class Goal:
-    """What a row is to reach. Ratios are ours by theirs, with `faster` theirs by ours.
+    """The goal of a row. Ratios are ours divided by theirs; with `faster`, theirs divided by ours.
 
-    `limit` and `moonshot` bound the median ratio; `highest` bounds each of our values; `spread` allows the median ratio
-    that much on both sides of one.
+    `limit` and `moonshot` bound the median ratio; `highest` bounds each of our values; `spread` is the allowed distance
+    of the median ratio from one, in either direction.
     """
 
     limit: float | None = None
@@ -51,7 +51,7 @@ class Goal:
     spread: float | None = None
 
     def text(self) -> str:
-        """Say it in the table."""
+        """Return the goal as text for the table."""
         parts = [
             "" if self.limit is None else f"{'>=' if self.faster else '<='} {self.limit:g}x",
             "" if self.moonshot is None else f"moonshot {self.moonshot:g}x",
@@ -63,7 +63,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """The measurements of both sides, the i-th of ours right after the i-th of theirs."""
+    """The measurements of both sides; the i-th of ours was made right after the i-th of theirs."""
 
     what: str
     against: str
@@ -98,12 +98,12 @@ class Row:
 
 
 _SETTLE = 2.0
-"""Seconds after which both sides find the memory of the machine in the same state."""
+"""Seconds to wait so that both sides start with the machine's memory in the same state."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command, the file or folder that it finds in the page cache, and the folder it writes to, emptied after it."""
+    """A command, the file or folder to put into the page cache before it, and its output folder, emptied after it."""
 
     argv: Sequence[str]
     out: Path
@@ -111,7 +111,7 @@ class Command:
 
 
 def interleave(rounds: int, ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[list[float], list[float]]:
-    """Measure theirs, ours, theirs, ours, ...; return the values of ours, and of theirs."""
+    """Measure theirs, ours, theirs, ours, ...; return our values and their values."""
     pairs = [(theirs(), ours()) for _ in range(rounds)]
     return [pair[1] for pair in pairs], [pair[0] for pair in pairs]
 
@@ -124,7 +124,7 @@ def stopwatch(work: Callable[[], object]) -> float:
 
 
 def run_command(command: Command) -> float:
-    """Return the wall time of a command that starts warm; a failing one raises `CalledProcessError`."""
+    """Return the wall time of a command after a warm-up; a failing command raises `CalledProcessError`."""
     _warm_up(command)
     try:
         return stopwatch(lambda: _checked(command.argv))
@@ -139,14 +139,14 @@ def clear(folder: Path) -> None:
 
 
 def peak_memory(command: Command, *, ranks: bool = False) -> float:
-    """Return the largest anonymous memory, in MB, that the process of a command was seen to hold.
+    """Return the largest anonymous memory, in MB, in samples of a command's process.
 
-    With `ranks`, the command is a launcher, and its largest rank is what counts.
+    With `ranks`, the command is a launcher, and its largest rank counts.
     """
     _warm_up(command)
     peak = 0
     try:
-        # Popen returns after the exec, so that no sample is of this process.
+        # Popen returns after the exec, so samples never measure this process.
         with subprocess.Popen(command.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None:
                 looked_at = _children(process.pid) if ranks else [process.pid]
@@ -160,7 +160,7 @@ def peak_memory(command: Command, *, ranks: bool = False) -> float:
 
 
 def extra_memory(script: Path, who: str, elements: int) -> float:
-    """Return the bytes an element that one mask takes beyond itself, at the peak; see `mask_once.py`."""
+    """Return the peak memory for one mask, in bytes per element, without the mask itself; see `mask_once.py`."""
     argv = [sys.executable, str(script), who, str(elements)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -169,7 +169,7 @@ def extra_memory(script: Path, who: str, elements: int) -> float:
         before = peak = _anonymous(process.pid)
         process.stdin.write(b"\n")
         process.stdin.flush()
-        while not select.select([process.stdout], [], [], 0.0002)[0]:  # a mask of ours takes only 20 ms
+        while not select.select([process.stdout], [], [], 0.0002)[0]:  # our mask takes only 20 ms
             peak = max(peak, _anonymous(process.pid))
         size = int(process.stdout.readline().split()[1])
         peak = max(peak, _anonymous(process.pid))
@@ -177,7 +177,7 @@ def extra_memory(script: Path, who: str, elements: int) -> float:
 
 
 def machine(folder: Path) -> dict[str, str]:
-    """Name what was measured on."""
+    """Return a description of the machine."""
     model = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?")
     memory = int(next(line for line in _lines("/proc/meminfo") if line.startswith("MemTotal")).split()[1])
     frame = subprocess.run(["df", "--output=fstype", str(folder)], check=True, capture_output=True, text=True)
@@ -197,7 +197,7 @@ def machine(folder: Path) -> dict[str, str]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table whose columns line up as plain text too."""
+    """Return a Markdown table with columns that are aligned as plain text, too."""
     head = ["what", "against", "ours", "theirs", "ratio", "min-max", "to reach", "reached"]
     lines = [head, *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -207,7 +207,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def to_json(about: dict[str, str], rows: Sequence[Row]) -> str:
-    """Return everything, each measurement included."""
+    """Return all results as JSON, including each measurement."""
     results = [
         asdict(row)
         | {
@@ -223,10 +223,10 @@ def to_json(about: dict[str, str], rows: Sequence[Row]) -> str:
 
 
 def _warm_up(command: Command) -> None:
-    """Read the source, then wait until memory that was freed has gone back to the host of a virtual machine.
+    """Read the source, then wait until the host of a virtual machine has taken back freed memory.
 
-    Memory is quick to get right after a file was deleted, and slow a moment later. A command that writes at once, as cp
-    does, would have the better part of it, and one that starts up first the worse.
+    Allocation is fast right after a file was deleted, and slow a moment later. Without the wait, a command that writes
+    at once, such as cp, would have an advantage over one that takes time to start.
     """
     if command.warm is None:
         return

@@ -1,6 +1,6 @@
-"""Measure how long a report takes to be shown, by form, and how large it is: of a made-up report of many tensors.
+"""Measure the time to render a synthetic report on many tensors in each form, and the size of the result.
 
-Counting the zeros is another matter; benchmarks/bench_files.py has that.
+Counting the zeros is not part of this; see benchmarks/main_job.py.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def parameters(count: int) -> Iterator[ParameterReport]:
-    """Make up the parameters of a mixture of experts, each half zero, with pictures of as many as a report has."""
+    """Yield synthetic parameters of a mixture of experts, each half zero, with as many pictures as a report has."""
     random = np.random.default_rng(0)
     for number, tensor in enumerate(islice(mixture_of_experts(LAYERS), count)):
         rows = tensor.shape[0] if len(tensor.shape) > 1 else 1

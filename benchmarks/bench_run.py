@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: their options, the folder they work in, and how they publish their rows."""
+"""Code shared by the benchmark scripts: options, the working folder, and the output of rows."""
 
 import argparse
 import signal
@@ -21,7 +21,7 @@ BAKE = (*MASKS, "--remove")
 
 @dataclass(frozen=True)
 class Bench:
-    """What the options say, and where to work: `out` is emptied after every measurement."""
+    """The values of the options, and the working folder; `out` is emptied after every measurement."""
 
     folder: Path
     size: int
@@ -30,13 +30,13 @@ class Bench:
 
     @property
     def out(self) -> Path:
-        """Where commands write."""
+        """The folder into which commands write."""
         return self.folder / "out"
 
 
 def run_benchmark(description: str, measure: Callable[[Bench], Iterator[Row]]) -> None:
     """Read the options, measure, print the table, and write the JSON."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is removed then, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is removed after a SIGTERM, too
     options = _options(description)
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def run_benchmark(description: str, measure: Callable[[Bench], Iterator[Row]]) -
             for row in measure(bench):
                 print(f"{row.what}: {' '.join(row.cells()[2:])}", file=sys.stderr, flush=True)
                 rows.append(row)
-        finally:  # a failed check late in a long run does not lose what was measured before
+        finally:  # a failed check late in a long run must not lose earlier measurements
             _publish(about, rows, options.json)
 
 
@@ -77,7 +77,7 @@ def apply(bench: Bench, source: Source, how: Sequence[str], stem: str = "ours") 
 
 
 def make(bench: Bench, source: Source, stem: str, how: Sequence[str]) -> Path:
-    """Make an output to be checked, and return its path."""
+    """Write an output for a check, and return its path."""
     argv = apply(bench, source, how, stem)
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return Path(argv[-1])

@@ -1,10 +1,10 @@
-"""How far the code is from the house it is to be: what can be counted in the package, today and at a revision of git.
+"""Count properties of the package's code, today and at a revision of git, and compare them with the goals.
 
-    python benchmarks/house.py                     # beside the commit before the house was built
+    python benchmarks/house.py                     # compared with the commit before the restructuring
     python benchmarks/house.py --base HEAD~20 --rounds 0
 
-Statements are those of the syntax tree without docstrings. A method is named where a module imports it, or has its name
-in an identifier or a text. Starts are medians of `prunecli --help` and of `import torch`, run in turns.
+Statements are those of the syntax tree without docstrings. A module names a method if it imports it, or contains its
+name in an identifier or a string. Start times are medians of `prunecli --help` and of `import torch`, run in turns.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BASE = "af1496a"
-"""The commit before the house was built."""
+"""The commit before the restructuring."""
 
 _CONTEXT = {"words", "terms", "big_endian"}
 _PATHS = {"path", "where", "label"}
@@ -34,12 +34,12 @@ _METHOD_MODULES = ("prunecli.core.methods.random", "prunecli.core.random_stream"
 _HOME = ("core/methods/", "core/random_stream.py", "core/sampling.py")
 
 Sources = Mapping[str, str]
-"""The texts of modules, by their paths below the package."""
+"""The source text of each module, by its path below the package."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A figure: what, at the base, today, and what is to be reached."""
+    """A figure: what it measures, its value at the base and today, and its goal."""
 
     what: str
     base: str
@@ -49,7 +49,7 @@ class Row:
 
 
 def main() -> None:
-    """Print the table, and with --where the places that are counted."""
+    """Print the table, and with --where the counted places."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default=BASE, metavar="REVISION", help=f"what to compare with (default: {BASE})")
     parser.add_argument("--rounds", type=int, default=11, metavar="N", help="starts of each program; 0: none")
@@ -67,13 +67,13 @@ def main() -> None:
 
 
 def today() -> Sources:
-    """Return the package as it lies here."""
+    """Return the package in the working tree."""
     package = ROOT / "prunecli"
     return {path.relative_to(package).as_posix(): path.read_text() for path in sorted(package.rglob("*.py"))}
 
 
 def at(revision: str) -> Sources:
-    """Return the package at a revision; nothing where that is unknown, as in a shallow clone."""
+    """Return the package at a revision; an empty mapping if the revision is unknown, as in a shallow clone."""
     done = subprocess.run(["git", "archive", revision, "prunecli"], cwd=ROOT, capture_output=True)
     if done.returncode:
         return {}
@@ -84,7 +84,7 @@ def at(revision: str) -> Sources:
 
 
 def rows(now: Sources, base: Sources) -> Iterator[Row]:
-    """Yield what is counted in the texts."""
+    """Yield the figures that are counted in the source texts."""
     sizes = [sum(1 for text in each.values() for _ in statements(text)) for each in (base, now)]
     share = f" ({sizes[1] / sizes[0]:.3f})" if base else ""
     yield Row("statements of the package", f"{sizes[0]:,}" if base else "", f"{sizes[1]:,}{share}", "0.86")
@@ -116,7 +116,7 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def naming_a_method(sources: Sources) -> Iterator[str]:
-    """Yield the modules, but for the methods' own."""
+    """Yield the modules that name a method, except those of the methods themselves."""
     for name, text in sources.items():
         if not name.startswith(_HOME) and any(map(_is_of_a_method, _words(text))):
             yield name
@@ -127,7 +127,7 @@ def _is_of_a_method(word: str) -> bool:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Yield the identifiers, imported modules and texts of a module; no docstrings."""
+    """Yield the identifiers, imported modules and strings of a module, without docstrings."""
     for statement in statements(text):
         for node in ast.walk(statement):
             if isinstance(node, ast.ImportFrom):
@@ -149,7 +149,7 @@ def twice(sources: Sources) -> Iterator[str]:
 
 
 def carrying(sources: Sources) -> Iterator[str]:
-    """Yield the functions with a parameter that serves messages alone, or is passed on for them; core has none."""
+    """Yield the functions with a parameter that is used only in messages, or passed on for them; core has none."""
     for name, text in sources.items():
         for node in ast.walk(_tree(text)) if not name.startswith("core/") else ():
             if isinstance(node, ast.FunctionDef):
@@ -163,7 +163,7 @@ def _arguments(node: ast.FunctionDef) -> list[ast.arg]:
 
 
 def _is_for_messages(function: ast.FunctionDef, name: str) -> bool:
-    """Whether a path is used in a raised error, and nowhere but in errors and f-strings."""
+    """Whether a path is used in a raised error, and otherwise only in errors and f-strings."""
     if name not in _PATHS:
         return False
     uses = {node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == name}
@@ -175,7 +175,7 @@ def _is_for_messages(function: ast.FunctionDef, name: str) -> bool:
 
 
 def shared(sources: Sources) -> Iterator[str]:
-    """Yield the places that make what threads share."""
+    """Yield the places that create objects shared by threads."""
     for name, text in sources.items():
         if not name.startswith(_FREE):
             tree = _tree(text)
@@ -184,7 +184,7 @@ def shared(sources: Sources) -> Iterator[str]:
 
 
 def _made(tree: ast.Module, types: set[ast.AST]) -> Iterator[tuple[int, str]]:
-    """Yield the names from `threading`, and those of what is called."""
+    """Yield the line and name of each use of `threading`, except in the annotations `types`, and of each plain call."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "threading" and node not in types:
             yield node.lineno, node.attr
@@ -201,7 +201,7 @@ def _annotations(tree: ast.Module) -> Iterator[ast.expr]:
 
 
 def skips(sources: Sources) -> Iterator[str]:
-    """Yield the lines that the formatter leaves alone."""
+    """Yield the lines that the formatter must not change."""
     for name, text in sources.items():
         yield from (f"{name}:{number}" for number, line in enumerate(text.split("\n"), 1) if "# fmt: skip" in line)
 

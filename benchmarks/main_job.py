@@ -27,7 +27,7 @@ torch_prune: Any = importlib.import_module("torch.nn.utils.prune")  # its functi
 
 @dataclass(frozen=True)
 class Job:
-    """A name to choose by, and what measures it."""
+    """A job: its name for `--only`, and the function that measures it."""
 
     name: str
     run: Callable[[], list[Row]]
@@ -79,7 +79,7 @@ def _mask_rows(bench: Bench) -> list[Row]:
 
 
 def _file_rows(bench: Bench, kind: str, dtype: str) -> Iterator[Row]:
-    """Measure all that works on one file, and write the file only if something is wanted of it."""
+    """Measure all jobs on one file, which is written only if one of these jobs is requested."""
     zipped, where = kind == "torch zip", f"{kind}, {dtype}"
     bake = Goal(2.0, 1.3) if zipped else Goal(1.2, 1.0)
     works: list[tuple[str, Callable[[Bench, Source, str], Row]]] = [
@@ -104,7 +104,7 @@ def _one(work: Callable[[Bench, Source, str], Row], bench: Bench, source: Source
 
 
 def _copy_row(bench: Bench, source: Source, name: str) -> Row:
-    """Measure the noise: both sides are the same copy."""
+    """Measure the noise: both sides make the same copy."""
     copy = partial(run_command, _copy(bench, source))
     return Row(name, "itself", "s", *interleave(bench.rounds, copy, copy), Goal())
 
@@ -151,7 +151,7 @@ def _against_copy(bench: Bench, source: Source, name: str, argv: Sequence[str], 
 
 
 def _memory_rows(bench: Bench, name: str, kind: str, dtype: str) -> list[Row]:
-    """Measure a file of the size asked for, and one four times as large: both low, and about equal."""
+    """Measure a file of the requested size and one four times as large: memory must be low and about equal."""
     small = write_source(bench.folder, kind, dtype, bench.size)
     large = write_source(bench.folder, kind, dtype, 4 * bench.size)
     try:
@@ -190,7 +190,7 @@ def _start_row(bench: Bench, name: str, argv: Sequence[str], expected: str, goal
 
 
 def _copy(bench: Bench, source: Source) -> Command:
-    """Return the copy that is as safe on disk as our output."""
+    """Return the copy command, which syncs so that the copy is as safe on disk as our output."""
     argv = ["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", str(source.path), str(bench.out / "copy")]
     return Command(argv, bench.out, source.path)
 

@@ -1,4 +1,4 @@
-"""One mask, made when told to, so that another process can watch the memory that it takes.
+"""Make one mask on request, so that another process can measure its memory.
 
 Usage: `python mask_once.py torch|prunecli ELEMENTS`. Prints "ready", waits for a line, makes the mask, prints "done"
 and the bytes of the mask, and keeps the mask until standard input ends.
@@ -14,7 +14,7 @@ MODULES = {"torch": "torch.nn.utils.prune", "prunecli": "prunecli.modules.random
 
 
 def main() -> None:
-    """Make a small mask first: what is imported or set up once is not what one mask takes."""
+    """Make the mask, after a small one, so that imports and one-time setup are not measured."""
     torch.set_num_threads(1)
     module: Any = importlib.import_module(MODULES[sys.argv[1]])
     method = module.RandomUnstructured(0.5)

@@ -1,6 +1,7 @@
-"""Measure legacy files and TorchScript programs beside the torch zip of the same tensors: they are to cost the same.
+"""Compare legacy files and TorchScript programs with the torch zip of the same tensors; the goal is the same cost.
 
-Results are checked first, and equal those of the zip; then both sides run in turns. See README.md beside this file.
+Results are checked first, and must equal those of the zip; then both sides run in turns. See README.md beside this
+file.
 """
 
 from collections.abc import Callable, Iterator, Sequence

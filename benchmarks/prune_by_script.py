@@ -1,4 +1,4 @@
-"""The prune as one writes it without prunecli: load, prune every weight with torch, make it permanent, save.
+"""Prune without prunecli, as in a typical script: load, prune every weight with torch, make it permanent, save.
 
 Usage: `python prune_by_script.py SOURCE OUTPUT AMOUNT`. The files are state dicts in torch's zip format.
 """
@@ -14,7 +14,7 @@ torch_prune: Any = importlib.import_module("torch.nn.utils.prune")  # its functi
 
 
 def module_of(state: dict[str, Tensor]) -> nn.Module:
-    """Return a tree of modules whose `state_dict` is `state`."""
+    """Return a tree of modules with `state` as its `state_dict`."""
     root = nn.Module()
     for name, tensor in state.items():
         *path, last = name.split(".")

@@ -1,7 +1,8 @@
 """Measure folders of shards of three sizes, by one process and by ranks: `python benchmarks/spread.py --size 1024`.
 
-The folders have the size asked for, 4 times and 16 times that. Time is to grow with them, the memory of a rank is not,
-and two ranks are to take what two threads of one process take. Results are checked first. See README.md beside this.
+The folders have the requested size, 4 times and 16 times that. The goals: time grows in proportion to the size, the
+memory of a rank does not grow, and two ranks take as long as two threads of one process. Results are checked first. See
+README.md beside this file.
 """
 
 import filecmp
@@ -58,7 +59,7 @@ def _spread(bench: Bench, folder: Path) -> list[str]:
 
 
 def _check(bench: Bench, folder: Path) -> None:
-    """Raise unless every shard is baked as it should be, and ranks write the same bytes as one process."""
+    """Raise unless every shard is baked correctly, and ranks write the same bytes as one process."""
     ours, kept = bench.out / "ours", bench.out / "kept"
     subprocess.run(_alone(bench, folder), check=True, stdout=subprocess.DEVNULL)
     names = sorted(path.name for path in folder.iterdir())
@@ -79,7 +80,7 @@ def _copy_row(bench: Bench, folder: Path, name: str) -> list[Row]:
 
 
 def _growth_row(bench: Bench, folders: Sequence[Path], times: int, name: str) -> list[Row]:
-    """Measure the time a GiB of a larger folder against that of the smallest one."""
+    """Measure the time per GiB of a larger folder against that of the smallest one."""
 
     def time_a_gibibyte(factor: int) -> float:
         folder = folders[TIMES.index(factor)]

@@ -1,8 +1,8 @@
 """Measure planning on a mixture of experts of a trillion parameters: `python benchmarks/trillion.py`.
 
-A folder of 160 shards is made with headers only: the weights are holes, so its 2 TB take about 20 MB of disk. Then
-each command runs on it, and on the same model with fewer layers: time and memory are to grow with the tensors, and no
-faster. Nothing of the weights is read. Linux only.
+The folder has 160 shards with headers only: the weights are holes, so its 2 TB take about 20 MB of disk. Each command
+runs on it, and on the same model with fewer layers. The goal: time and memory grow in proportion to the number of
+tensors, and not faster. The weights are never read. Linux only.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from bench_measure import Command, clear, machine, peak_memory, run_command
 from bench_run import PRUNECLI
 
 LAYERS, SHARDS = (6, 20, 60), 160
-"""Layers of experts in each model; the largest has `SHARDS` shards, the others their part of them."""
+"""Layers of experts in each model; the largest has `SHARDS` shards, the others proportionally fewer."""
 
 HIDDEN, INNER, EXPERTS, VOCABULARY = 7168, 2048, 384, 163_840
 BITS = {"BF16": 16, "F8_E4M3": 8, "F32": 32}
@@ -50,12 +50,12 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in the file."""
+        """The number of bytes in the file."""
         return self.elements * BITS[self.code] // 8
 
 
 def main() -> None:
-    """Make the folders, run the commands, print a line for each."""
+    """Write the folders, run the commands, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="runs of each command")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="scratch folder goes below; default: this one")
@@ -92,13 +92,13 @@ def _measure(root: Path, layers: int, rounds: int, only: str) -> None:
 
 
 def _processor() -> float:
-    """Return the seconds of a processor that ended commands took: what else the machine does weighs less on them."""
+    """Return the processor seconds of ended commands, which other load on the machine affects less than wall time."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def mixture_of_experts(layers: int) -> Iterator[Tensor]:
-    """Name the tensors of a model with one dense layer and `layers` layers of experts, the last third in fp8."""
+    """Yield the tensors of a model with one dense layer and `layers` layers of experts, the last third in fp8."""
     yield Tensor("model.embed_tokens.weight", "BF16", (VOCABULARY, HIDDEN))
     for layer in range(layers + 1):
         place = f"model.layers.{layer}"
@@ -117,7 +117,7 @@ def mixture_of_experts(layers: int) -> Iterator[Tensor]:
 
 
 def _attention(place: str) -> Iterator[Tensor]:
-    """Name the latent attention of a layer, and the layer's norms."""
+    """Yield the tensors of a layer's latent attention and norms."""
     shapes = {
         "input_layernorm": (HIDDEN,),
         "post_attention_layernorm": (HIDDEN,),
@@ -134,7 +134,7 @@ def _attention(place: str) -> Iterator[Tensor]:
 
 
 def _perceptron(place: str, inner: int, code: str) -> Iterator[Tensor]:
-    """Name a gated perceptron; in fp8, each weight has the scales of its blocks of 128 x 128 beside it."""
+    """Yield the tensors of a gated perceptron; in fp8, each weight has a tensor of scales, one per 128 x 128 block."""
     for name, shape in (("gate", (inner, HIDDEN)), ("up", (inner, HIDDEN)), ("down", (HIDDEN, inner))):
         yield Tensor(f"{place}.{name}_proj.weight", code, shape)
         if code == "F8_E4M3":
@@ -143,7 +143,7 @@ def _perceptron(place: str, inner: int, code: str) -> Iterator[Tensor]:
 
 
 def write_folder(folder: Path, tensors: Sequence[Tensor], shards: int) -> None:
-    """Write a folder of about equally large safetensors shards with an index; the data are holes."""
+    """Write a folder of safetensors shards of about equal size, with an index; the data are holes."""
     folder.mkdir()
     total = sum(tensor.nbytes for tensor in tensors)
     parts: list[list[Tensor]] = [[] for _ in range(shards)]

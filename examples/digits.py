@@ -1,7 +1,8 @@
 """The small model that the examples share: a convolutional net for scikit-learn's handwritten digits.
 
-The data come with scikit-learn (`pip install scikit-learn`, part of the `dev` extra), so that nothing is downloaded.
-Not run by itself: `train_digits.py` trains the net, `evaluate_digits.py` tells how well a checkpoint of it reads.
+The data come with scikit-learn (`pip install scikit-learn`, part of the `dev` extra), so nothing is downloaded. This
+module is not run directly: `train_digits.py` trains the net, and `evaluate_digits.py` measures the accuracy of a
+checkpoint.
 """
 
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def load_split() -> tuple[Data, Data]:
 
 
 def accuracy(model: nn.Module, data: Data) -> float:
-    """Return the fraction of the images whose digit the model reads right. Leaves the model in evaluation mode."""
+    """Return the fraction of images that the model classifies correctly. The model stays in evaluation mode."""
     model.eval()
     with torch.inference_mode():
         read = model(data.images).argmax(dim=1)

@@ -2,12 +2,12 @@
 
     python examples/evaluate_digits.py examples/digits.pt examples/digits.pruned.pt
 
-prints one line a file:
+prints one line per file:
 
     examples/digits.pt  98.6 %
 
-A parameter may stand in the file as itself (`fc1.weight`) or under a pruning mask (`fc1.weight_orig` and
-`fc1.weight_mask`, of any dtype), as torch and `prunecli apply` without `--remove` write it.
+A file may contain a parameter directly (`fc1.weight`) or with a pruning mask (`fc1.weight_orig` and `fc1.weight_mask`,
+of any dtype), as torch and `prunecli apply` without `--remove` write it.
 """
 
 import sys
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 def bake(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict of the plain module: every `*_orig` times its `*_mask`, all else as it is."""
+    """Return the state dict of the plain module: every `*_orig` times its `*_mask`, all other tensors unchanged."""
     baked = {}
     for name, tensor in state.items():
         if name.endswith("_orig"):
@@ -30,7 +30,7 @@ def bake(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def main(paths: list[str]) -> None:
-    """Load each checkpoint into a fresh net and print how well it reads the test images."""
+    """Load each checkpoint into a new net, and print its accuracy on the test images."""
     if not paths:
         sys.exit("usage: python examples/evaluate_digits.py CKPT [CKPT ...]")
     _, test = load_split()

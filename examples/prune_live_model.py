@@ -1,8 +1,8 @@
-"""Prune the digits net in memory and on disk, and compare: a training script and the shell give the same masks.
+"""Prune the digits net in memory and on disk, and compare: a training script and the shell produce the same masks.
 
     python examples/prune_live_model.py
 
-prints a line for each pruned layer, how well the net reads with the masks, and that baking changes nothing about it.
+prints a line for each pruned layer, the accuracy with the masks, and whether baking changes the accuracy.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ CHECKPOINT = Path(__file__).with_name("digits.pt")
 
 
 def pruned_on_disk() -> dict[str, Tensor]:
-    """Return the state dict that the command line makes of the checkpoint."""
+    """Return the state dict of the checkpoint after the command line pruned it."""
     with tempfile.TemporaryDirectory() as folder:
         output = f"{folder}/digits.pruned.pt"
         options = ["-p", "fc*.weight", "-a", "0.5", "--seed", "7", "-q", "-o", output]
@@ -31,7 +31,7 @@ def pruned_on_disk() -> dict[str, Tensor]:
 
 
 def main() -> None:
-    """Do both, and say how they compare."""
+    """Prune in memory and on disk, and print the comparison."""
     model = DigitsNet()
     model.load_state_dict(torch.load(CHECKPOINT, weights_only=True)["state_dict"])
     report = prune_module(model, "fc*.weight", 0.5, seed=7)

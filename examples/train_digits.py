@@ -2,9 +2,9 @@
 
     python examples/train_digits.py
 
-writes `examples/digits.pt` beside this file, in some ten seconds on one core: a dictionary as training scripts save
-them, with the state dict, the optimizer's state, the epoch and the test accuracy. The seed and the number of threads
-are fixed; another version of torch may still round differently and end at another accuracy.
+writes `examples/digits.pt` beside this file, in about ten seconds on one core. The file contains a dictionary like
+those of training scripts: the state dict, the optimizer's state, the epoch and the test accuracy. The seed and the
+number of threads are fixed, but another version of torch may round differently and end with another accuracy.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ CHECKPOINT = Path(__file__).with_name("digits.pt")
 
 
 def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, data: Data) -> None:
-    """Show the model every image once, in a random order."""
+    """Train the model on every image once, in a random order."""
     model.train()
     for batch in torch.split(torch.randperm(len(data.labels)), BATCH):
         loss = nn.functional.cross_entropy(model(data.images[batch]), data.labels[batch])
@@ -29,7 +29,7 @@ def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, data: Data) 
 
 
 def main() -> None:
-    """Train, and save what a training run would resume from."""
+    """Train, and save a checkpoint from which a training run could resume."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     train, test = load_split()
