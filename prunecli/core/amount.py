@@ -26,7 +26,7 @@ def check_amount(amount: object) -> Amount:
         return int(amount)
     value = float(amount)
     if math.isnan(value) or not 0.0 <= value <= 1.0:
-        raise UsageError(f"amount {value} is no fraction from 0.0 to 1.0; a count is written in digits alone")
+        raise UsageError(f"amount {value} is not a fraction from 0.0 to 1.0; a count is written in digits alone")
     return value
 
 
@@ -61,5 +61,5 @@ def parse_amount(text: str) -> Amount:
     except UsageError:
         raise
     except ValueError:
-        raise UsageError(f"amount {show(repr(text), 60)} is no number; write 0.5, 50% or a count like 1000") from None
+        raise UsageError(f"amount {show(repr(text), 60)} is not a number; write 0.5, 50% or a count like 1000") from None
     return check_amount(value)

@@ -70,7 +70,7 @@ def test_amounts_are_read(text: str, amount: float) -> None:
     ],
 )
 def test_what_is_no_number_is_refused_by_name(text: str) -> None:
-    with pytest.raises(UsageError, match=r"is no number; write 0\.5, 50% or a count like 1000") as caught:
+    with pytest.raises(UsageError, match=r"is not a number; write 0\.5, 50% or a count like 1000") as caught:
         parse_amount(text)
     assert repr(text) in str(caught.value)
 
@@ -80,7 +80,7 @@ def test_what_is_no_number_is_refused_by_name(text: str) -> None:
     ["1.5", "-0.1", "1e3", "1e999", "-1e999", "nan", "-nan", "inf", "150%", "-5%", "nan%", "inf%", "1000.0"],
 )
 def test_fractions_out_of_range_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"is no fraction from 0\.0 to 1\.0"):
+    with pytest.raises(UsageError, match=r"is not a fraction from 0\.0 to 1\.0"):
         parse_amount(text)
 
 
@@ -98,7 +98,7 @@ def test_a_number_too_long_to_read_is_refused_in_a_short_line() -> None:
 
 @pytest.mark.parametrize("text", ["0_1", "1_000", "1_0%"])
 def test_underscores_are_no_part_of_an_amount(text: str) -> None:
-    with pytest.raises(UsageError, match="is no number"):
+    with pytest.raises(UsageError, match="is not a number"):
         parse_amount(text)
 
 

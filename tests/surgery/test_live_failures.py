@@ -173,7 +173,7 @@ REFUSALS: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"amount": 5},
         r"cannot prune 5 elements of 2\.bias: 4 are left unpruned",
     ),
-    "fraction": ("*", {"amount": 1.5}, r"amount 1\.5 is no fraction"),
+    "fraction": ("*", {"amount": 1.5}, r"amount 1\.5 is not a fraction"),
     "unknown": ("2.weigth", {}, r"params 2\.weigth matches nothing; nearest are .*2\.weight.*named_parameters\(\)"),
     "exclude": ("*", {"exclude": "nothing"}, "exclude nothing matches nothing"),
     "nothing": ((), {}, "nothing is selected; give params"),

@@ -85,15 +85,15 @@ def test_a_rendered_recipe_shows_no_control_characters(prune: PruneRequest) -> N
 
 
 WRONG = {
-    "seed = 7": ('seed = "7"', 1, "seed is no seed"),
+    "seed = 7": ('seed = "7"', 1, "seed must be an integer from 0"),
     "remove = true": ("remove = 1", 2, "remove is not true or false"),
     "# baked": ("\nmask_dtype = 'half'", 3, 'mask_dtype is neither "bool" nor "same"'),
     "exclude = [": ("excluded = [", 9, "excluded means nothing here; did you mean exclude?"),
-    '"*.LayerNorm.*"': ("1", 9, "exclude is no list of names and patterns"),
-    "min_dim = 2": ("min_dim = -1", 11, "min_dim is no whole number from 0 to 64"),
+    '"*.LayerNorm.*"': ("1", 9, "exclude is not a list of names and patterns"),
+    "min_dim = 2": ("min_dim = -1", 11, "min_dim is not a whole number from 0 to 64"),
     "global = true": ('global = "yes"', 12, "global is not true or false"),
-    "amount = 1000": ("amount = 1.5", 16, "amount cannot be taken: amount 1.5 is no fraction"),
-    '"50%"': ('"half"', 10, "amount cannot be taken: amount 'half' is no number"),
+    "amount = 1000": ("amount = 1.5", 16, "amount cannot be taken: amount 1.5 is not a fraction"),
+    '"50%"': ('"half"', 10, "amount cannot be taken: amount 'half' is not a number"),
     '= "50%"': ("= [1]", 10, "amount is no amount"),
     '"pooler.dense.weight"': ("[]", 15, "params is empty"),
     'params = "pooler.dense.weight"\n': ("", 14, "group 2 has no params"),
@@ -141,8 +141,8 @@ def test_what_is_no_toml_is_told_with_its_line(text: str, line: int) -> None:
     [
         (b"seed = 1\n# \xff", "r.toml:2: a recipe is UTF-8 text"),
         (b"seed = 1", "r.toml: the recipe selects nothing"),
-        (b"group = 3", "r.toml:1: group is no group"),
-        (b"seed = 1\n[group]\nparams = 'w'", "r.toml:2: group is no group; write [[group]]"),
+        (b"group = 3", "r.toml:1: group is not a list of groups"),
+        (b"seed = 1\n[group]\nparams = 'w'", "r.toml:2: group is not a list of groups; write [[group]]"),
         (b"a = " + b"[" * 100_000, "r.toml:"),
         (b"\x1b[2Jx = 1", "r.toml:1: no valid TOML"),
         (b'"\\u001b" = 1', r"r.toml:1: \x1b means nothing here"),

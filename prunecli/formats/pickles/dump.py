@@ -284,7 +284,7 @@ def _save_global(dumper: _Dumper, node: Global) -> None:
         lines = b""
     if lines.count(b"\n") != 2:
         name = f"{show(node.module)}.{show(node.name)}"
-        raise DamagedError(f"cannot write the pickle: {name} is no name that protocol {dumper.protocol} can hold")
+        raise DamagedError(f"cannot write the pickle: {name} cannot be a name in protocol {dumper.protocol}")
     dumper.out += b"c" + lines
     dumper.put(node)
 

@@ -90,7 +90,7 @@ def _boolean(value: object) -> bool:
 def _whole(value: object, limit: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < limit:
         raise UsageError(
-            f"is no whole number from 0 to {limit - 1}" if limit < _SEEDS else "is no seed: 0 to 2**128 - 1"
+            f"is not a whole number from 0 to {limit - 1}" if limit < _SEEDS else "must be an integer from 0 to 2**128 - 1"
         )
     return value
 
@@ -116,7 +116,7 @@ def _text(value: object) -> str:
 def _patterns(value: object) -> tuple[str, ...]:
     patterns = [value] if isinstance(value, str) else value
     if not isinstance(patterns, list) or not all(isinstance(each, str) and each for each in patterns):
-        raise UsageError("is no list of names and patterns")
+        raise UsageError("is not a list of names and patterns")
     return tuple(patterns)
 
 
@@ -171,7 +171,7 @@ class _RecipeReader:
         if groups is None:
             raise self._wrong((), "selects nothing; it needs a [[group]] with params and amount")
         if not isinstance(groups, list) or not all(isinstance(each, dict) for each in groups):
-            raise self._wrong(("group",), "is no group; write [[group]], in two brackets")
+            raise self._wrong(("group",), "is not a list of groups; write [[group]], in two brackets")
         return PruneRequest(tuple(self._group(each, number) for number, each in enumerate(groups)), **top)
 
     def _group(self, content: Mapping[str, Any], number: int) -> PruneGroup:
