@@ -61,5 +61,7 @@ def parse_amount(text: str) -> Amount:
     except UsageError:
         raise
     except ValueError:
-        raise UsageError(f"amount {show(repr(text), 60)} is not a number; write 0.5, 50% or a count like 1000") from None
+        raise UsageError(
+            f"amount {show(repr(text), 60)} is not a number; write 0.5, 50% or a count like 1000"
+        ) from None
     return check_amount(value)

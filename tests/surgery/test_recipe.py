@@ -90,7 +90,7 @@ WRONG = {
     "# baked": ("\nmask_dtype = 'half'", 3, 'mask_dtype is neither "bool" nor "same"'),
     "exclude = [": ("excluded = [", 9, "excluded means nothing here; did you mean exclude?"),
     '"*.LayerNorm.*"': ("1", 9, "exclude is not a list of names and patterns"),
-    "min_dim = 2": ("min_dim = -1", 11, "min_dim is not a whole number from 0 to 64"),
+    "min_dim = 2": ("min_dim = -1", 11, "min_dim must be an integer from 0 to 64"),
     "global = true": ('global = "yes"', 12, "global is not true or false"),
     "amount = 1000": ("amount = 1.5", 16, "amount cannot be taken: amount 1.5 is not a fraction"),
     '"50%"': ('"half"', 10, "amount cannot be taken: amount 'half' is not a number"),

@@ -89,9 +89,7 @@ def _boolean(value: object) -> bool:
 
 def _whole(value: object, limit: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < limit:
-        raise UsageError(
-            f"is not a whole number from 0 to {limit - 1}" if limit < _SEEDS else "must be an integer from 0 to 2**128 - 1"
-        )
+        raise UsageError(f"must be an integer from 0 to {limit - 1 if limit < _SEEDS else '2**128 - 1'}")
     return value
 
 

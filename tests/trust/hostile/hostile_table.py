@@ -10,6 +10,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "support"))
 
 from hostile_corpus import COMMANDS, Case, corpus
 from hostile_judge import LETTERS, MEMORY, SECONDS, Outcome, judge, skipped

@@ -77,32 +77,32 @@ def repeated_field() -> bytes:
     return tensors(b'{"w":{"dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8]}}', bytes(8))
 
 
-@refused(4, "no JSON", family="safetensors", kind=TENSORS)
+@refused(4, "not JSON", family="safetensors", kind=TENSORS)
 def no_json() -> bytes:
     return tensors(b"{w}")
 
 
-@refused(4, "no JSON", family="safetensors", kind=TENSORS)
+@refused(4, "not JSON", family="safetensors", kind=TENSORS)
 def json_and_more() -> bytes:
     return tensors(json.dumps(_ONE).encode() + b"x", bytes(8))
 
 
-@refused(4, "no JSON", family="safetensors", kind=TENSORS)
+@refused(4, "not JSON", family="safetensors", kind=TENSORS)
 def not_utf_8() -> bytes:
     return tensors(b'{"\xff":1}')
 
 
-@refused(4, "no JSON", family="safetensors", kind=TENSORS)
+@refused(4, "not JSON", family="safetensors", kind=TENSORS)
 def deep_nesting() -> bytes:
     return tensors(b'{"w":' + b"[" * 200_000)
 
 
-@refused(4, "no JSON|dtype, shape", family="safetensors", kind=TENSORS)
+@refused(4, "not JSON|dtype, shape", family="safetensors", kind=TENSORS)
 def deep_nesting_that_closes() -> bytes:
     return tensors(b'{"w":' + b"[" * 200_000 + b"]" * 200_000 + b"}")
 
 
-@refused(4, "no JSON", family="safetensors", kind=TENSORS)
+@refused(4, "not JSON", family="safetensors", kind=TENSORS)
 def a_number_of_5000_digits() -> bytes:
     return tensors(b'{"w":' + b"9" * 5000 + b"}")
 
@@ -308,7 +308,7 @@ def many_names_and_the_last_one_twice() -> bytes:
     return tensors(f'{{{names},"49999":0}}'.encode())
 
 
-@refused(4, "no JSON|no whole numbers", family="safetensors", kind=TENSORS)
+@refused(4, "not JSON|not whole numbers", family="safetensors", kind=TENSORS)
 def a_shape_of_infinity() -> bytes:
     return tensors(b'{"w":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,8]}}', bytes(8))
 
@@ -339,17 +339,17 @@ def metadata_twice() -> bytes:
     return tensors(b'{"__metadata__":{},"__metadata__":{"a":"b"}}')
 
 
-@refused(4, "no JSON", family="safetensors", kind=TENSORS)
+@refused(4, "not JSON", family="safetensors", kind=TENSORS)
 def a_byte_order_mark_behind_the_brace() -> bytes:
     return tensors(b'{\xef\xbb\xbf"w":1}')
 
 
-@refused(4, "no JSON", family="safetensors", kind=TENSORS)
+@refused(4, "not JSON", family="safetensors", kind=TENSORS)
 def a_nul_behind_the_header() -> bytes:
     return tensors(json.dumps(_ONE).encode() + b"\0\0\0", bytes(8))
 
 
-@refused(4, "no JSON", family="safetensors", kind=TENSORS)
+@refused(4, "not JSON", family="safetensors", kind=TENSORS)
 def a_comment_in_the_header() -> bytes:
     return tensors(b'{/* w */"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', bytes(8))
 

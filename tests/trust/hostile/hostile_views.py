@@ -30,37 +30,37 @@ def more_elements_than_fit_63_bits() -> bytes:
     return checkpoint(mapping(w=view(storage(), shape=sizes(1 << 40, 1 << 40), stride=sizes(0, 0))))
 
 
-@refused(4, "no whole number in range", family="view", foreign=4)
+@refused(4, "not a whole number in range", family="view", foreign=4)
 def negative_offset() -> bytes:
     return checkpoint(mapping(w=view(storage(), -1)))
 
 
-@refused(4, "no whole number in range", family="view", foreign=4)
+@refused(4, "not a whole number in range", family="view", foreign=4)
 def negative_size() -> bytes:
     return checkpoint(mapping(w=view(storage(), shape=sizes(-2, 2))))
 
 
-@refused(4, "no whole number in range", family="view", foreign=4)
+@refused(4, "not a whole number in range", family="view", foreign=4)
 def negative_stride() -> bytes:
     return checkpoint(mapping(w=view(storage(), 3, stride=sizes(-2, -1))))
 
 
-@refused(4, "no whole number in range", family="view", foreign=4)
+@refused(4, "not a whole number in range", family="view", foreign=4)
 def size_of_10_000_digits() -> bytes:
     return checkpoint(mapping(w=view(storage(), shape=TupleNode([10**9999, 1]))))
 
 
-@refused(4, "no whole number in range", family="view", foreign=4)
+@refused(4, "not a whole number in range", family="view", foreign=4)
 def size_is_a_bool() -> bytes:
     return checkpoint(mapping(w=view(storage(), shape=TupleNode([True, 2]))))
 
 
-@refused(4, "no whole number in range", family="view", foreign=4)
+@refused(4, "not a whole number in range", family="view", foreign=4)
 def size_is_a_float() -> bytes:
     return checkpoint(mapping(w=view(storage(), shape=TupleNode([2.0, 2]))))
 
 
-@refused(4, "no whole number in range", family="view", foreign=4)
+@refused(4, "not a whole number in range", family="view", foreign=4)
 def size_is_a_text() -> bytes:
     return checkpoint(mapping(w=view(storage(), shape=TupleNode(["2", 2]))))
 
@@ -120,12 +120,12 @@ def storage_too_short() -> bytes:
     return checkpoint(mapping(w=view(storage(elements=3))))
 
 
-@refused(4, "no whole number in range", family="view", foreign=4)
+@refused(4, "not a whole number in range", family="view", foreign=4)
 def storage_of_no_number() -> bytes:
     return checkpoint(mapping(w=view(storage(elements=None))))
 
 
-@refused(4, "no whole number in range", family="view", foreign=4)
+@refused(4, "not a whole number in range", family="view", foreign=4)
 def storage_of_a_negative_number() -> bytes:
     return checkpoint(mapping(w=view(storage(elements=-4))))
 
@@ -160,7 +160,7 @@ def an_offset_that_wraps_around_64_bits() -> bytes:
     return checkpoint(mapping(w=view(storage(), (1 << 62) - 1, shape=sizes(4), stride=sizes(1 << 61))))
 
 
-@refused(4, "no whole number in range", family="view")
+@refused(4, "not a whole number in range", family="view")
 def an_offset_of_2_to_the_64() -> bytes:
     return checkpoint(mapping(w=view(storage(), 1 << 64)))
 
@@ -204,12 +204,12 @@ def a_weight_that_reads_its_neighbour() -> bytes:
     return checkpoint(mapping(w=view(storage(), 2), v=view(storage("1"))), _0=STORAGE, _1=STORAGE)
 
 
-@refused(4, "no whole number in range", family="view")
+@refused(4, "not a whole number in range", family="view")
 def an_offset_that_is_not_a_number() -> bytes:
     return checkpoint(mapping(w=view(storage(), float("nan"))))
 
 
-@refused(4, "no whole number in range|names no storage", family="view")
+@refused(4, "not a whole number in range|names no storage", family="view")
 def elements_by_the_billion_in_a_float() -> bytes:
     return checkpoint(mapping(w=view(storage(elements=4.0))))
 
