@@ -35,10 +35,10 @@ def agreed_seed(live: LiveModule, seed: int | None) -> int:
     """Return the seed that all ranks use: the requested seed, or one that the first rank draws."""
     drawn = int(torch.randint(SEEDS, (), device="cpu")) if seed is None else check_seed(seed)
     for mesh in live.meshes:
-        told = exchange(mesh, (seed, drawn))
-        if len({asked for asked, _ in told}) > 1:
-            raise UsageError(f"the ranks ask for different seeds: {', '.join(str(asked) for asked, _ in told[:4])}")
-        drawn = told[0][1]
+        requests = exchange(mesh, (seed, drawn))
+        if len({asked for asked, _ in requests}) > 1:
+            raise UsageError(f"the ranks ask for different seeds: {', '.join(str(asked) for asked, _ in requests[:4])}")
+        drawn = requests[0][1]
     return drawn
 
 
@@ -57,9 +57,9 @@ def pass_over(live: LiveModule, plan: Plan, surgery: PreparedEdit, counts: Count
         shards = {by_tensor[each]: live.shards[each] for each in tensors if each in by_tensor}
         counted = {id(counts.by_name[name]): name for name in reversed(shards)}.values()  # tied ones share theirs
         own = {name: (counts.by_name[name].drain() or {}, shards[name].first) for name in counted}
-        for told in exchange(mesh, None if failure else own):
-            others_failed = others_failed or told is None
-            for name, (drained, first) in (told or {}).items():
+        for counted_there in exchange(mesh, None if failure else own):
+            others_failed = others_failed or counted_there is None
+            for name, (drained, first) in (counted_there or {}).items():
                 kinds = drained if first else drained.keys() & {"mask"}
                 counts.by_name[name].merge({kind: drained[kind] for kind in kinds})
     if failure is not None:

@@ -153,9 +153,9 @@ def _groups(state: Any) -> list[Any]:
     return [state._fsdp_param_group] if state._fsdp_param_group is not None else []
 
 
-def exchange(mesh: Any, told: Any) -> list[Any]:
+def exchange(mesh: Any, own: Any) -> list[Any]:
     """Return the objects that all ranks of a mesh send, in the same order on every rank."""
-    everything = [told]
+    everything = [own]
     for dim in range(mesh.ndim):
         group = mesh.get_group(dim)
         answers: list[Any] = [None] * torch.distributed.get_world_size(group)
