@@ -89,7 +89,8 @@ class Child:
         request = marshal.dumps((os.fsencode(folder), 0o022, dict(os.environb), words))
         data = len(request).to_bytes(4, "little") + request
         sent = socket.send_fds(self._server, [data], streams)
-        self._server.sendall(data[sent:])
+        if sent < len(data):  # sending nothing fails, too, if the child has ended by then
+            self._server.sendall(data[sent:])
         self.pid = int.from_bytes(self._receive(4), "little")
 
     def wait(self, seconds: float = 60) -> Ended:
