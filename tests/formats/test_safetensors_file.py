@@ -10,6 +10,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from checkpoint_zoo import DTYPES as ALL_DTYPES
 from format_tools import Filled, Looked, added, assert_same, opened, rewrite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,27 +20,8 @@ from prunecli.formats.base import Edit, Patch
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.views import View
 
-_TORCH_DTYPES = [
-    torch.bool,
-    torch.uint8,
-    torch.int8,
-    torch.int16,
-    torch.uint16,
-    torch.int32,
-    torch.uint32,
-    torch.int64,
-    torch.uint64,
-    torch.float16,
-    torch.bfloat16,
-    torch.float32,
-    torch.float64,
-    torch.float8_e4m3fn,
-    torch.float8_e5m2,
-    torch.float8_e4m3fnuz,
-    torch.float8_e5m2fnuz,
-    torch.float8_e8m0fnu,
-    torch.complex64,
-]
+_TORCH_DTYPES = [each for each in ALL_DTYPES if each not in (torch.float4_e2m1fn_x2, torch.complex128)]
+"""The types that both the library and this format have a name for."""
 
 
 def _bytes(header: object, data: bytes = b"", pad: int = 0) -> bytes:

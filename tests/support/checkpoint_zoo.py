@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-_DTYPES = [
+DTYPES = [
     torch.bool,
     torch.uint8,
     torch.int8,
@@ -123,7 +123,7 @@ def _views() -> dict[str, torch.Tensor]:
 
 def _dtypes() -> dict[str, torch.Tensor]:
     raw = torch.arange(48, dtype=torch.uint8) % 2
-    return {f"d.{str(dtype).removeprefix('torch.')}": raw.clone().view(dtype).reshape(3, -1) for dtype in _DTYPES}
+    return {f"d.{str(dtype).removeprefix('torch.')}": raw.clone().view(dtype).reshape(3, -1) for dtype in DTYPES}
 
 
 def _with_metadata() -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from prunecli.core.accumulate import Accumulator
 from prunecli.core.amount import Amount, to_count
 from prunecli.core.raw_elements import Flags, Unsigned
 from prunecli.errors import show
@@ -75,20 +76,11 @@ class Block:
     weight: Unsigned | None = None
 
 
-class Scan(Protocol):
-    """The findings of a method about a target in one pass: `look` examines each block, `add` sums the findings."""
+class Scan(Accumulator[Any], Protocol):
+    """What a method finds out about a target in one pass: `look` at each block, then add up what was found."""
 
     def look(self, block: Block) -> Any:
-        """Return the findings in a block, without changing the scan: several threads look at the same time."""
-
-    def add(self, found: Any) -> None:
-        """Add the findings of a block."""
-
-    def drain(self) -> Any:
-        """Return the sum as plain data, and reset it; None if nothing was added."""
-
-    def merge(self, drained: Any) -> None:
-        """Add the result of `drain` of a scan of the same target, in this or another process."""
+        """Return what is found in a block, changing nothing: several threads look at the same time."""
 
 
 class Choice(Protocol):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.accumulate import Accumulator
 from prunecli.core.block import BLOCK
 from prunecli.core.methods.base import Scan
 from prunecli.core.raw_elements import is_one
@@ -34,20 +35,11 @@ class CandidateCount:
     digest: str = ""
 
 
-class _Look(Protocol):
+class _Look(Accumulator[Any], Protocol):
     """A scan that a pass can feed with blocks by number."""
 
     def look(self, mask: FinalMask, index: int, workspace: Workspace) -> Any:
         """Return the result of a block without changing the scan."""
-
-    def add(self, found: Any) -> None:
-        """Add the result of a block."""
-
-    def drain(self) -> Any:
-        """Return everything added so far and reset; None if nothing was added."""
-
-    def merge(self, drained: Any) -> None:
-        """Add a drained result."""
 
 
 class CandidateCounter:

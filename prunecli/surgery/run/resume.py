@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prunecli import __version__
 from prunecli.errors import OutputError, PrunecliError, UsageError, raised_in, show
@@ -40,7 +40,9 @@ from prunecli.surgery.run.units import UnitCounts, assign_units, split_into_unit
 from prunecli.surgery.run.worker import Entry, Share, do_share, look_at
 from prunecli.terms import HERE, OUTPUT, RESUME
 
-__all__ = ["RewriteJob", "Run", "carry_out", "count", "unfinished_seed"]
+__all__ = ["RewriteJob", "Run", "carry_out", "count", "read_by_ranks", "unfinished_seed"]
+
+T = TypeVar("T")
 
 _SCHEMA = "prunecli.journal/3"
 
@@ -248,18 +250,33 @@ def _advising_resume(run: Run) -> Iterator[None]:
 def count(counts: Counts, files: Sequence[OutputFile], run: Run) -> None:
     """Count the contents of files that are not written, with all ranks; the leader's counts contain the sums."""
     unit_counts = UnitCounts(counts, files)
-    mine = assign_units(split_into_units(files), {}, run.ranks.size)[run.ranks.rank]
-    transfer = run.transfer(sum(unit.size for unit in mine))
 
-    def look() -> list[dict[str, Any]]:
-        for unit in mine:
-            look_at(unit, transfer, unit_counts)
+    def drain() -> list[dict[str, Any]]:
         # A single process has already added its counts where they belong.
         return [unit_counts.drain(file.name) for file in files] if run.ranks.size > 1 else []
 
-    for entries in run.ranks.to_leader(look):
+    for entries in read_by_ranks(files, run, unit_counts.add, drain):
         for entry in entries:
             unit_counts.merge(entry)
+
+
+def read_by_ranks(
+    files: Sequence[OutputFile], run: Run, add: Callable[[Any], None], drain: Callable[[], list[T]]
+) -> list[list[T]]:
+    """Read the contents of files that are not written, each rank its share of the units.
+
+    Every rank passes the results of its contents to its `add`. Returns, on the leader, what `drain` then returned on
+    each rank.
+    """
+    mine = assign_units(split_into_units(files), {}, run.ranks.size)[run.ranks.rank]
+    transfer = run.transfer(sum(unit.size for unit in mine))
+
+    def look() -> list[T]:
+        for unit in mine:
+            look_at(unit, transfer, add)
+        return drain()
+
+    return run.ranks.to_leader(look)
 
 
 def unfinished_seed(final: Path) -> int | None:

@@ -3,15 +3,12 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from prunecli.formats.base import Layout
-from prunecli.formats.io.sinks import NullSink
-from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.outputs.base import OutputFile
 from prunecli.surgery.data.scanned import BlockScan, add_found, scan_pieces
-from prunecli.surgery.run.resume import Run
-from prunecli.surgery.run.units import assign_units, split_into_units
+from prunecli.surgery.run.resume import Run, read_by_ranks
 
 __all__ = ["RunScanner"]
 
@@ -31,25 +28,8 @@ class RunScanner:
     def scan(self, checkpoint: Layout, scans: Sequence[BlockScan]) -> None:
         """Feed all blocks to the scans."""
         own = [replace(scan, scan=copy.deepcopy(scan.scan)) for scan in scans]
-        pieces = scan_pieces(own, checkpoint)
-        file = OutputFile("", pieces, checkpoint.source, changes=False)
-        units = assign_units(split_into_units([file]), {}, self.run.ranks.size)[self.run.ranks.rank]
-        transfer = self.run.transfer(sum(unit.size for unit in units))
-
-        def look() -> list[Any]:
-            for unit in units:
-                run_pieces(
-                    pieces,
-                    checkpoint.source,
-                    NullSink(),
-                    jobs=transfer.threads,
-                    progress=transfer.progress,
-                    span=unit.span,
-                    found=add_found,
-                )
-            return [scan.scan.drain() for scan in own]
-
-        for entries in self.run.ranks.to_leader(look):
+        file = OutputFile("", scan_pieces(own, checkpoint), checkpoint.source, changes=False)
+        for entries in read_by_ranks([file], self.run, add_found, lambda: [scan.scan.drain() for scan in own]):
             for scan, drained in zip(scans, entries, strict=True):
                 if drained is not None:
                     scan.scan.merge(drained)

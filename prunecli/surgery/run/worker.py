@@ -1,6 +1,6 @@
 """The share of one process in a rewrite in units: each unit is synced and recorded when it is done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -88,16 +88,16 @@ def _do(unit: Unit, writer: UnitWriter, transfer: Transfer, counts: UnitCounts) 
     """Make a unit, and return its entry in the journal."""
     file, digest = unit.file, Checksum(0)
     with sink_of(writer, file) as sink:
-        _run(unit, sink, transfer, counts, digest if file.changes else None)
+        _run(unit, sink, transfer, counts.add, digest if file.changes else None)
     return {**counts.drain(file.name), "span": list(unit.span), "size": file.size, "crc32": digest.value}
 
 
-def look_at(unit: Unit, transfer: Transfer, counts: UnitCounts) -> None:
-    """Count the contents of a unit."""
-    _run(unit, NullSink(), transfer, counts, None)
+def look_at(unit: Unit, transfer: Transfer, add: Callable[[Any], None]) -> None:
+    """Read a unit without writing it, and pass the results of its contents to `add`."""
+    _run(unit, NullSink(), transfer, add, None)
 
 
-def _run(unit: Unit, sink: Sink, transfer: Transfer, counts: UnitCounts, digest: Checksum | None) -> None:
+def _run(unit: Unit, sink: Sink, transfer: Transfer, add: Callable[[Any], None], digest: Checksum | None) -> None:
     run_pieces(
         unit.file.pieces,
         unit.file.source,
@@ -106,7 +106,7 @@ def _run(unit: Unit, sink: Sink, transfer: Transfer, counts: UnitCounts, digest:
         progress=transfer.progress,
         span=unit.span,
         digest=digest,
-        found=counts.add,
+        found=add,
     )
 
 
