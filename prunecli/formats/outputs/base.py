@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeGuard
 
+from prunecli.errors import OutputError
 from prunecli.formats.base import PassthroughFile
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.sinks import NullSink, Sink
 from prunecli.formats.io.source import ByteSource
+from prunecli.terms import FORCE, OUTPUT
 
 __all__ = [
     "Output",
@@ -25,6 +27,7 @@ __all__ = [
     "ResumableOutput",
     "SingleFileOutput",
     "Transfer",
+    "exists_already",
     "is_resumable",
     "sink_of",
 ]
@@ -133,6 +136,12 @@ class ResumableOutput(Output, Protocol):
             OutputError: something else got this name meanwhile.
             OSError: anything else failed; an earlier file or folder with this name is unchanged.
         """
+
+
+def exists_already(place: str, *, is_input: bool, option: str = OUTPUT) -> OutputError:
+    """Return the error for an output, named by an option, that would replace a file or folder without `force`."""
+    what = "is the input itself" if is_input else "exists"
+    return OutputError(f"{place} {what}; name another output with {option}, or replace it with {FORCE}")
 
 
 def is_resumable(output: Output) -> TypeGuard[ResumableOutput]:

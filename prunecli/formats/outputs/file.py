@@ -18,7 +18,7 @@ from typing import ClassVar
 from prunecli.errors import OutputError, raised_in, show
 from prunecli.formats.base import ONLY_FILE
 from prunecli.formats.io.sinks import FileSink
-from prunecli.formats.outputs.base import SingleFileOutput
+from prunecli.formats.outputs.base import SingleFileOutput, exists_already
 from prunecli.formats.outputs.resumable import discard_partial
 from prunecli.formats.outputs.system import UNSUPPORTED, allocate, sync
 from prunecli.formats.outputs.temp_files import remove_stale, temp_beside, umask
@@ -197,8 +197,8 @@ def _check_old(old: os.stat_result, force: bool, source: os.stat_result | None, 
         )
         raise OutputError(f"cannot write {HERE}: it is a {what}")
     if not force:
-        what = "is the input itself" if source is not None and os.path.samestat(old, source) else "exists"
-        raise OutputError(f"{HERE} {what}; name another output with {option}, or replace it with {FORCE}")
+        is_input = source is not None and os.path.samestat(old, source)
+        raise exists_already(HERE, is_input=is_input, option=option)
 
 
 @contextmanager

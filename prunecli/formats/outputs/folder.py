@@ -16,7 +16,7 @@ from typing import ClassVar
 from prunecli.errors import OutputError, raised_in, show
 from prunecli.formats.folders.files import NOT_THE_MODEL
 from prunecli.formats.io.locations import Location
-from prunecli.formats.outputs.base import OutputContents, OutputWriter, Transfer
+from prunecli.formats.outputs.base import OutputContents, OutputWriter, Transfer, exists_already
 from prunecli.formats.outputs.file import output_errors, sync_folder, sync_path, write_failure
 from prunecli.formats.outputs.resumable import partial_of, partial_output
 from prunecli.formats.outputs.system import rename_new, swap
@@ -92,8 +92,7 @@ def check_folder(path: Path, *, force: bool, source: Location | None, replaceabl
         if not stat.S_ISDIR(old.st_mode):
             raise OutputError(f"cannot write {show(path)}: it is not a folder, and the checkpoint is one; name another")
         if not force:
-            what = "is the input itself" if final == inside else "exists"
-            raise OutputError(f"{show(path)} {what}; name another output with {OUTPUT}, or replace it with {FORCE}")
+            raise exists_already(show(path), is_input=final == inside)
         if not replaceable:
             raise OutputError(f"{show(path)} is a folder that holds no checkpoint; it is not replaced, remove it first")
         books = next((name for name in NOT_THE_MODEL if os.path.lexists(final / name)), None)

@@ -18,7 +18,14 @@ from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.pieces import Copy
 from prunecli.formats.io.stores import Store, connect, connect_to_write, failures, translated
 from prunecli.formats.io.stream import run_pieces
-from prunecli.formats.outputs.base import OutputContents, OutputFile, OutputWriter, SingleFileOutput, Transfer
+from prunecli.formats.outputs.base import (
+    OutputContents,
+    OutputFile,
+    OutputWriter,
+    SingleFileOutput,
+    Transfer,
+    exists_already,
+)
 from prunecli.formats.outputs.upload import Upload, Uploads
 from prunecli.terms import FORCE, OUTPUT
 
@@ -61,8 +68,7 @@ def check_remote_file(url: Url, *, force: bool, source: Location | None = None, 
     if found is not None and found.get("type") == "directory":
         raise OutputError(f"cannot write {show(url)}: it is a folder; name a file in it")
     if found is not None and not force:
-        what = "is the input itself" if url == source else "exists"
-        raise OutputError(f"{show(url)} {what}; name another output with {option}, or replace it with {FORCE}")
+        raise exists_already(show(url), is_input=url == source, option=option)
     return RemoteFile(url, store, force)
 
 
@@ -111,8 +117,7 @@ def check_remote_folder(url: Url, *, force: bool, source: Location | None, repla
         raise OutputError(f"cannot write {show(url)}: it is not a folder, and the checkpoint is one; name another")
     old = tuple(each.name for each in files_in(url).listed())
     if old and not force:
-        what = "is the input itself" if itself else "exists"
-        raise OutputError(f"{show(url)} {what}; name another output with {OUTPUT}, or replace it with {FORCE}")
+        raise exists_already(show(url), is_input=itself)
     if old and not replaceable:
         raise OutputError(f"{show(url)} is a folder that holds no checkpoint; it is not replaced, remove it first")
     return RemoteFolder(url, store, old)
