@@ -19,19 +19,16 @@ from prunecli import __version__
 from prunecli.cli.apply import apply
 from prunecli.cli.completion_scripts import ASKED, SCRIPTS, install
 from prunecli.cli.help import Command, CommandGroup
+from prunecli.cli.messages import print_error, print_note
 from prunecli.cli.params import params
 from prunecli.cli.remove import remove
 from prunecli.cli.report import report
 from prunecli.cli.signals import Interrupted, die_of, interruptible
 from prunecli.cli.streams import standard_streams
 from prunecli.cli.verify import verify
-from prunecli.errors import PeerError, PrunecliError, fit_line
+from prunecli.errors import PeerError, PrunecliError
 
 __all__ = ["Shell", "app", "run"]
-
-_PREFIX = "prunecli: error: "
-_LINE = 300
-"""The most characters of an error line, including the prefix."""
 
 _OPEN_MAX = 10_240
 """The most files that a process can have open on macOS."""
@@ -69,7 +66,7 @@ def _install(shell: Shell | None) -> None:
     if shell:
         path, advice = install(shell.value)
         typer.echo(path)
-        typer.echo(f"prunecli: note: {advice}", err=True)
+        print_note(advice)
         raise typer.Exit
 
 
@@ -175,6 +172,5 @@ def _with_help(error: typer.TyperException) -> str:
 def _fail(message: str, code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    line = fit_line(message, _LINE - len(_PREFIX))
-    sys.stderr.write(f"{_PREFIX}{line}\n")
+    print_error(message)
     return code

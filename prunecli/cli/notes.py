@@ -1,9 +1,8 @@
 """The notes of a run, one line each on standard error: what is left out, what is not pruned, what undoes a prune."""
 
-import sys
 from collections.abc import Iterator
 
-from prunecli.errors import fit_line, show
+from prunecli.errors import show
 from prunecli.formats.base import Layout
 from prunecli.reporting.left_out import left_out_text
 from prunecli.reporting.norms import zero_norms_text
@@ -16,12 +15,8 @@ from prunecli.surgery.plan.undoing import undoing
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
-from prunecli.terms import render
 
-__all__ = ["closing_notes", "plan_notes", "print_note", "result_notes"]
-
-_LINE = 300
-"""The most characters of a note, without its prefix."""
+__all__ = ["closing_notes", "plan_notes", "result_notes"]
 
 _LOADERS = {
     "transformers": "transformers starts layers with masks (weight_orig, weight_mask) at random",
@@ -29,11 +24,6 @@ _LOADERS = {
     "peft": "peft starts layers with masks (weight_orig, weight_mask) untrained, lora_B at zero",
 }
 """How `from_pretrained` treats masks, observed in transformers 5.24, diffusers 0.42, peft 0.21."""
-
-
-def print_note(text: str) -> None:
-    """Print a note on standard error."""
-    sys.stderr.write(f"prunecli: note: {fit_line(render(text), _LINE)}\n")
 
 
 def plan_notes(job: PreparedRewrite) -> Iterator[str]:

@@ -42,7 +42,7 @@ An error is one line, and existing files are unchanged.
 
 | variable | effect |
 |---|---|
-| `NO_COLOR` | no colours |
+| `NO_COLOR`, `FORCE_COLOR` | no colours; colours in pipes and logs as well |
 | `COLUMNS`, `TERM` | override the width and the features of the terminal |
 | `RANK`, `WORLD_SIZE`, `LOCAL_WORLD_SIZE`, `MASTER_ADDR`, ... | set by `torchrun`: this process is one of several |
 | `AWS_PROFILE`, `AWS_ENDPOINT_URL`, ... | read by the driver of a bucket |

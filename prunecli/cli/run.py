@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from prunecli.cli.notes import closing_notes, plan_notes, print_note, result_notes
+from prunecli.cli.messages import print_note, print_sentence
+from prunecli.cli.notes import closing_notes, plan_notes, result_notes
 from prunecli.cli.progress import progress
 from prunecli.errors import show
 from prunecli.formats.opening import AnyCheckpoint
@@ -109,7 +110,7 @@ def _print_plan(plan: Plan, destination: Destination) -> None:
     sys.stderr.writelines(f"{line}\n" for line in lay_out("parameter", columns, rows, screen_of(sys.stderr)))
     where = "standard output" if destination.path is None else show(destination.path)
     seed = "" if plan.seed is None else f", seed {plan.seed}"
-    sys.stderr.write(f"would write {where}{seed}; nothing is written\n")
+    print_sentence(f"would write {where}{seed}; nothing is written")
     if plan.prune is not None:
         sys.stdout.write(render_recipe(plan.prune))
 

@@ -41,12 +41,15 @@ PAGE = Screen()
 def screen_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
     """Return the screen of a stream: a terminal has its own size, or that in `COLUMNS` and `LINES`.
 
-    `NO_COLOR` and `TERM=dumb` turn colours off. A stream that is not a terminal has no width, so nothing is clipped.
+    `NO_COLOR` and `TERM=dumb` turn colours off; `FORCE_COLOR` turns them on, except over `NO_COLOR`. A stream that is
+    not a terminal has no width, so nothing is clipped.
     """
-    if not stream.isatty():
-        return Screen(blocks=_encodes(stream))
+    live = stream.isatty()
+    colour = bool(environ.get("FORCE_COLOR")) or (live and environ.get("TERM") != "dumb")
+    colour = colour and not environ.get("NO_COLOR")
+    if not live:
+        return Screen(colour=colour, blocks=_encodes(stream))
     size = _terminal_size(stream)
-    colour = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     return Screen(
         _number(environ, "COLUMNS") or size[0], _number(environ, "LINES") or size[1], True, colour, _encodes(stream)
     )

@@ -1,6 +1,5 @@
 """A report as text: totals, remarks, then the modules: a tree on a terminal, one line each in a pipe."""
 
-import textwrap
 from collections.abc import Sequence
 
 from prunecli.reporting.layout import Column, Row, lay_out
@@ -9,6 +8,7 @@ from prunecli.reporting.options import Sort, TableOptions
 from prunecli.reporting.summary import facts
 from prunecli.reporting.terminal import Screen
 from prunecli.reporting.tree import Node, by_key, fit, fold, grow, heights, outline, sort_tree, sums_of
+from prunecli.reporting.wrap import wrap
 from prunecli.surgery.report.model import ParameterReport, Report
 
 __all__ = ["as_text", "done_as_text"]
@@ -47,7 +47,7 @@ def done_as_text(report: Report, screen: Screen) -> str:
         f"({percent(totals.zeros, totals.elements)}), {totals.pruned_now:,} pruned now"
     )
     note = [f"folded: the report has all {len(touched):,} parameters"] if left else []
-    return "\n".join([*table, *_notes(note, screen), *_wrapped(sums, screen.width or _PIPE_WIDTH)]) + "\n"
+    return "\n".join([*table, *_notes(note, screen), *wrap(sums, screen.width or _PIPE_WIDTH)]) + "\n"
 
 
 def _table(
@@ -58,7 +58,7 @@ def _table(
 
 
 def _notes(notes: Sequence[str], screen: Screen) -> list[str]:
-    lines = [line for note in notes for line in _wrapped(note, screen.width or _PIPE_WIDTH)]
+    lines = [line for note in notes for line in wrap(note, screen.width or _PIPE_WIDTH)]
     return [screen.paint(line, DIM) for line in lines]
 
 
@@ -76,17 +76,13 @@ def _heading(report: Report, screen: Screen) -> list[str]:
     lines += [_topic("elements", screen) + f"{totals.elements:,}"]
     lines += [_topic("zeros", screen) + f"{totals.zeros:,}  {share}"]
     for fact in facts(report):
-        first, *rest = _wrapped(fact.text, max(width - _TOPICS - 2, 20))
+        first, *rest = wrap(fact.text, max(width - _TOPICS - 2, 20))
         lines += [_topic(fact.topic, screen) + first, *(" " * (_TOPICS + 2) + each for each in rest)]
     return lines
 
 
 def _topic(text: str, screen: Screen) -> str:
     return screen.paint(text, DIM) + " " * (_TOPICS + 2 - len(text))
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 20)) or [""]
 
 
 def _chosen(

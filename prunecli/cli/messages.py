@@ -1,0 +1,43 @@
+"""Notes, errors and other sentences on standard error: one line each in a log, wrapped at words on a terminal."""
+
+import sys
+
+from prunecli.errors import fit_line
+from prunecli.reporting.terminal import Screen, screen_of
+from prunecli.reporting.wrap import wrap
+from prunecli.terms import render
+
+__all__ = ["print_error", "print_note", "print_sentence"]
+
+_LINE = 300
+"""The most characters of a note, or of an error line with its prefix."""
+
+_NAME = "prunecli: "
+_INDENT = "  "
+_RED, _DIM = "1;31", "2"
+
+
+def print_note(text: str) -> None:
+    """Print a note on standard error."""
+    _print("note:", fit_line(render(text), _LINE), _DIM)
+
+
+def print_error(text: str) -> None:
+    """Print the error that ends a command on standard error."""
+    _print("error:", fit_line(text, _LINE - len(f"{_NAME}error: ")), _RED)
+
+
+def print_sentence(text: str) -> None:
+    """Print a sentence without a prefix on standard error; the caller has made its names safe to print."""
+    sys.stderr.writelines(f"{line}\n" for line in _lines(text, screen_of(sys.stderr)))
+
+
+def _print(kind: str, text: str, style: str) -> None:
+    screen = screen_of(sys.stderr)
+    first, *rest = _lines(f"{_NAME}{kind} {text}", screen)
+    first = _NAME + screen.paint(kind, style) + first.removeprefix(_NAME + kind)
+    sys.stderr.writelines(f"{line}\n" for line in (first, *rest))
+
+
+def _lines(text: str, screen: Screen) -> list[str]:
+    return [text] if screen.width is None else wrap(text, screen.width, _INDENT)
