@@ -52,6 +52,7 @@ def apply(
     key: str | None = None,
     allow_foreign_objects: bool = False,
     follow_links: bool = False,
+    bake: bool | None = None,
     remove: bool | None = None,
     mask_dtype: Literal["bool", "same"] | None = None,
     with_state: bool = False,
@@ -67,12 +68,15 @@ def apply(
 ) -> Report:
     """Prune random elements of a checkpoint, as `prunecli apply` does, and return the report.
 
+    `remove` is an earlier name of `bake`.
+
     Raises:
         TypeError: the amount is not a number.
         PrunecliError: the checkpoint cannot be read or pruned, or an output cannot be written.
     """
     number = parse_amount(amount) if isinstance(amount, str) else None if amount is None else check_amount(amount)
-    overrides = RequestOverrides(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
+    bake = remove if bake is None else bake
+    overrides = RequestOverrides(seed, bake, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
     selection = _selection(params, exclude, min_dim)
     options = ApplyOptions(selection, number, global_, overrides, _text(recipe), _text(from_report), stamp)
     check_options(options, stdin_is_taken=False)

@@ -14,6 +14,7 @@ import re
 __all__ = [
     "ALLOW_FOREIGN",
     "AMOUNT",
+    "BAKE",
     "CLONE",
     "EXCLUDE",
     "FAIL_OVER",
@@ -35,7 +36,6 @@ __all__ = [
     "PARAM",
     "PLOT",
     "RECIPE",
-    "REMOVE",
     "REPORT",
     "RESUME",
     "SEED",
@@ -68,10 +68,10 @@ _TERM = re.compile(f"{_START}([^{_END}]*){_END}")
 def render(message: str, interface: Interface = Interface.COMMAND_LINE) -> str:
     """Return a message with each term in the wording of an interface.
 
-    >>> render(f"{SUBJECT} has masks; bake with {REMOVE}")
-    'the checkpoint has masks; bake with --remove'
-    >>> render(f"{SUBJECT} has masks; bake with {REMOVE}", Interface.MODULES)
-    'the module has masks; bake with remove=True'
+    >>> render(f"{SUBJECT} has masks; use {BAKE}")
+    'the checkpoint has masks; use --bake'
+    >>> render(f"{SUBJECT} has masks; use {BAKE}", Interface.MODULES)
+    'the module has masks; use bake=True'
     """
     if _START in message:
         message = _TERM.sub(lambda term: term[1].split(_BETWEEN)[interface], message)
@@ -93,6 +93,8 @@ CLONE = _term(
 
 ALLOW_FOREIGN = _term("--allow-foreign-objects", "allow_foreign_objects=True")
 AMOUNT = _term("--amount", "amount")
+BAKE = _term("--bake", "bake=True")
+"""Writing zeros instead of masks; `--remove` and `remove=True` are earlier names of it, and stay."""
 EXCLUDE = _term("--exclude", "exclude")
 FAIL_OVER = _term("--fail-over", "fail_over")
 FAIL_UNDER = _term("--fail-under", "fail_under")
@@ -111,7 +113,6 @@ OUTPUT = _term("-o", "output")
 PARAM = _term("--param", "params")
 PLOT = _term("--plot", "plot")
 RECIPE = _term("--recipe", "recipe")
-REMOVE = _term("--remove", "remove=True")
 REPORT = _term("--report", "report")
 RESUME = _term("--resume", "resume=True")
 SEED = _term("--seed", "seed")

@@ -36,8 +36,8 @@ WITHOUT = {
     "schema": "it prints a file of the package",
 }
 """Options that have no parameter, and why."""
-MORE = {"path", "progress", "check"}
-"""Parameters without an option; `check` is the exit code of verify."""
+MORE = {"path", "progress", "check", "remove"}
+"""Parameters without an option; `check` is the exit code of verify, `remove` an earlier name of `bake`."""
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_errors_have_the_words_of_python(model: Path) -> None:
         ({}, "with params"),
         ({"params": "*"}, "give amount"),
         ({"params": "none", "amount": 1}, "params none matches nothing"),
-        ({"params": "*", "amount": 0.5, "remove": True, "mask_dtype": "bool"}, "remove=True writes no masks"),
+        ({"params": "*", "amount": 0.5, "bake": True, "mask_dtype": "bool"}, "bake=True writes no masks"),
         ({"params": "*", "amount": 0.5, "jobs": 0}, "jobs is 0"),
         ({"params": "*", "amount": 0.5, "recipe": "r.toml"}, "recipe and params both"),
     ):

@@ -4,15 +4,15 @@ The group of an option is its `rich_help_panel`, one of the names here; rich is 
 """
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from prunecli.cli.examples import EXAMPLES
-from prunecli.errors import show
+from prunecli.cli.typos import command_error, extra_error, meant, option_error
 
 __all__ = [
     "AMOUNT",
@@ -126,8 +126,15 @@ class Command(TyperCommand):
                 formatter.write("\n".join(shown))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the options; an unknown option is an error that suggests the nearest one."""
-        return _parsed(lambda: super(Command, self).parse_args(ctx, args), ctx, self.get_params(ctx))
+        """Parse the options; what cannot be parsed is answered with what was probably meant."""
+        typed, ctx.allow_extra_args = list(args), True
+        try:
+            rest = super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            option_error(error, ctx, self.get_params(ctx))
+        if rest and not ctx.resilient_parsing:
+            raise extra_error(rest, typed, ctx)
+        return rest
 
 
 class CommandGroup(TyperGroup):
@@ -142,40 +149,17 @@ class CommandGroup(TyperGroup):
         formatter.write("\n`prunecli COMMAND --help` shows a command's options, with examples.\n")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the options; an unknown option is an error that suggests the nearest one."""
-        return _parsed(lambda: super(CommandGroup, self).parse_args(ctx, args), ctx, self.get_params(ctx))
+        """Parse the options before the command."""
+        try:
+            return super().parse_args(ctx, meant(args))
+        except typer.TyperException as error:
+            option_error(error, ctx, self.get_params(ctx))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command; an unknown command is an error that suggests the nearest one."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
-            near = _nearest(args[0], list(self.commands))
-            guess = f"did you mean {near[0]}?" if near else f"commands are {', '.join(self.commands)}"
-            _fail(ctx, f"no command {show(args[0], 40)}; {guess}")
+            raise command_error(args[0], self.commands)
         return super().resolve_command(ctx, args)
-
-
-def _parsed(parse: Callable[[], list[str]], ctx: Any, params: Iterable[Any]) -> list[str]:
-    try:
-        return parse()
-    except typer.TyperException as error:
-        wrong = getattr(error, "option_name", None)
-        if wrong is None or not hasattr(error, "possibilities"):
-            raise
-        known = [name for param in params if isinstance(param, TyperOption) for name in param.opts if name[:2] == "--"]
-        near = _nearest(wrong, known)
-        message = f"no option {show(wrong, 40)}" + (f"; did you mean {' or '.join(near)}?" if near else "")
-    return _fail(ctx, message)
-
-
-def _nearest(word: str, known: Sequence[str]) -> list[str]:
-    from prunecli.surgery.names.suggest import nearest_words
-
-    return nearest_words(word, known, 2)
-
-
-def _fail(ctx: Any, message: str) -> NoReturn:
-    ctx.fail(message)
-    raise AssertionError
 
 
 def _first_sentence(text: str | None) -> str:

@@ -204,6 +204,7 @@ FollowLinks = Annotated[
 Remove = Annotated[
     bool | None,
     typer.Option(
+        "--bake/--no-bake",
         "--remove/--no-remove",
         help="Write zeros into the weights instead of adding masks.",
         show_default=False,

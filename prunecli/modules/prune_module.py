@@ -52,6 +52,7 @@ def prune_module(
     exclude: str | Sequence[str] = (),
     min_dim: int = 0,
     everywhere: bool = False,
+    bake: bool = False,
     remove: bool = False,
     untie: bool = False,
     zeros_are_pruned: bool = False,
@@ -75,8 +76,9 @@ def prune_module(
         exclude: patterns to leave out of what `params` selects.
         min_dim: patterns match only parameters with at least this many dimensions.
         everywhere: one amount over all selected parameters together, as `--global`.
-        remove: bake at once. The parameters are overwritten, +0.0 where pruned, without masks or hooks. The overwritten
+        bake: bake at once. The parameters are overwritten, +0.0 where pruned, without masks or hooks. The overwritten
             values are kept in memory until the end.
+        remove: an earlier name of `bake`.
         untie: mask a tied parameter and keep its partners dense.
         zeros_are_pruned: elements that are zero already count as pruned.
 
@@ -106,7 +108,7 @@ def prune_module(
             "prune the saved checkpoint with --zeros-are-pruned"
         )
     group = PruneGroup(selection, share, everywhere)
-    return _pruned(live, PruneRequest((group,), seed, remove, untie, zeros_are_pruned))
+    return _pruned(live, PruneRequest((group,), seed, bake or remove, untie, zeros_are_pruned))
 
 
 def _pruned(live: LiveModule, prune: PruneRequest) -> Report:
@@ -223,19 +225,17 @@ def _check_maskable(planned: PlannedParameter, owner: nn.Module, leaf: str) -> N
     parameter = planned.parameter
     name = show(parameter.name)
     if parameter.weight.buffer:
-        raise UsageError(f"{name} is a buffer, and only parameters take a mask; bake it with remove=True")
+        raise UsageError(f"{name} is a buffer, and only parameters take a mask; use bake=True")
     if parameter.mask is not None and find_hook(owner, leaf)[1] is None:
         raise UsageError(f"{name} has a mask and no hook that applies it; bake it first, with bake_module")
     if is_spread(owner.get_parameter(leaf if parameter.mask is None else f"{leaf}_orig")):
         raise UnsupportedError(
             f"{name} is a DTensor, which takes no mask: what spreads it would not know the new name; prune before "
-            "fully_shard or parallelize_module, or bake with remove=True"
+            "fully_shard or parallelize_module, or use bake=True"
         )
     taken = [each for each in (f"{leaf}_orig", f"{leaf}_mask") if hasattr(owner, each)]
     if parameter.mask is None and taken:
-        raise UsageError(
-            f"the module of {name} already has an attribute {show(taken[0])}; bake with remove=True instead"
-        )
+        raise UsageError(f"the module of {name} already has an attribute {show(taken[0])}; use bake=True instead")
 
 
 def _readers(module: nn.Module, path: str) -> Iterator[tuple[nn.Module, str]]:

@@ -273,7 +273,7 @@ def _check_tensors(*tensors: Tensor) -> None:
 def _special_kind(tensor: Tensor) -> str | None:
     spread = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
     if spread is not None and isinstance(tensor, spread):
-        return "a DTensor by itself (prunecli.prune_module can, with remove=True)"
+        return "a DTensor by itself (prunecli.prune_module can, with bake=True)"
     if tensor.layout is not torch.strided:
         return f"a tensor that is {str(tensor.layout).removeprefix('torch.')}"
     if tensor.is_quantized or tensor.is_nested:

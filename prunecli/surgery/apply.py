@@ -18,13 +18,13 @@ from prunecli.surgery.report.provenance import stamped
 from prunecli.surgery.report.reading import read_report
 from prunecli.terms import (
     AMOUNT,
+    BAKE,
     FROM_REPORT,
     GLOBAL,
     KEY_PREFIX,
     MASK_DTYPE,
     PARAM,
     RECIPE,
-    REMOVE,
     SEED,
     ZEROS_ARE_PRUNED,
 )
@@ -96,7 +96,7 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
     given = ((PARAM, options.selection is not None), (AMOUNT, options.amount is not None), (GLOBAL, options.global_))
     conflicting = next((option for option, is_given in given if is_given), None)
     if options.overrides.remove and options.overrides.mask_dtype is not None:
-        raise UsageError(f"{REMOVE} writes no masks, and {MASK_DTYPE} is their type; leave one out")
+        raise UsageError(f"{BAKE} writes no masks, and {MASK_DTYPE} is their type; leave one out")
     if options.recipe is not None and options.report is not None:
         raise UsageError(f"{RECIPE} and {FROM_REPORT} both say what is pruned; leave one out")
     for option, place in ((RECIPE, options.recipe), (FROM_REPORT, options.report)):

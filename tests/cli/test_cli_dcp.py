@@ -61,7 +61,7 @@ def test_a_pruned_folder_replaces_one_with_force_only(cli: Cli, dcp: Path) -> No
 
 
 def test_masks_are_refused_with_the_way_out(refused: Refusal, dcp: Path) -> None:
-    assert "bake with --remove" in refused(4, "apply", "dcp", "-p", "*", "-a", "0.5")
+    assert "use --bake" in refused(4, "apply", "dcp", "-p", "*", "-a", "0.5")
 
 
 def test_masks_that_are_there_cannot_be_taken_away(cli: Cli, refused: Refusal, folder: Path) -> None:

@@ -105,14 +105,14 @@ def test_every_command_has_examples() -> None:
 def test_a_mistyped_command_is_told_its_neighbour(cli: Cli, wrong: str) -> None:
     outcome = cli(wrong, "model.pt")
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err == f"prunecli: error: no command {wrong}; did you mean apply?; see prunecli --help\n"
+    assert outcome.err == f"prunecli: error: no command {wrong}; did you mean apply?\n"
 
 
 def test_a_mistyped_option_is_told_its_neighbour(cli: Cli) -> None:
     assert "no option --amout; did you mean --amount" in cli("apply", "model.pt", "--amout", "1").err
     assert "no option --min_dim; did you mean --min-dim?" in cli("params", "model.pt", "--min_dim=2").err
     assert "no option --qqqq; see prunecli apply --help" in cli("apply", "--qqqq").err
-    assert "no option --verson; did you mean --version?; see prunecli --help" in cli("--verson").err
+    assert "no option --verson; did you mean --version?\n" in cli("--verson").err
 
 
 def test_the_reference_is_up_to_date() -> None:

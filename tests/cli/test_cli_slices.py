@@ -49,7 +49,7 @@ def test_params_verify_and_resume(cli: Cli, slices: Path) -> None:
 
 
 def test_masks_are_refused_with_the_way_out(refused: Refusal, slices: Path) -> None:
-    assert "bake with --remove" in refused(4, "apply", "slices", "-p", "*", "-a", "0.5")
+    assert "use --bake" in refused(4, "apply", "slices", "-p", "*", "-a", "0.5")
 
 
 def test_the_file_of_one_rank_gets_a_note(cli: Cli, folder: Path) -> None:

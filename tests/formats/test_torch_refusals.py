@@ -241,7 +241,7 @@ def test_a_mask_needs_a_name_to_stand_beside(tmp_path: Path, value: Any) -> None
     with opened(path) as checkpoint:
         (name,) = checkpoint.tensors
     edit = Edit(renames={name: f"{name}_orig"}, additions=[added(name, "mask", DTYPES["bool"], (2,), _Unused())])
-    with pytest.raises(UnsupportedError, match=r"lies in a list or under a number.*--remove"):
+    with pytest.raises(UnsupportedError, match=r"lies in a list or under a number.*--bake"):
         rewrite(path, tmp_path / "out", edit)
 
 
@@ -251,7 +251,7 @@ def test_a_mask_does_not_come_beside_something_of_its_name(tmp_path: Path, old: 
     path = tmp_path / "m.pt"
     torch.save({"w": torch.ones(2), "w_mask": "none"}, path, _use_new_zipfile_serialization=not old)
     edit = Edit(renames={"w": "w_orig"}, additions=[added("w", "w_mask", DTYPES["bool"], (2,), _Unused())])
-    with pytest.raises(UnsupportedError, match="w_mask already exists, and is not a tensor; use --remove"):
+    with pytest.raises(UnsupportedError, match="w_mask already exists, and is not a tensor; use --bake"):
         rewrite(path, tmp_path / "out", edit)
 
 

@@ -124,7 +124,7 @@ def test_where_masks_have_no_place_the_reason_is_said(case: Case, capsys: pytest
     assert out == ""
     assert err.count("\n") == 1
     assert case.real.no_masks_because in err
-    assert "--remove" in err
+    assert "--bake" in err
     assert sorted(case.path.parent.iterdir()) == before
 
 

@@ -180,7 +180,7 @@ REFUSALS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "all excluded": ("0.weight", {"exclude": "0.*"}, "with the excludes selects nothing"),
     "no zero": ("power", {}, "power cannot be pruned: it is float8_e8m0fnu"),
     "expanded": ("spread", {}, "spread cannot be pruned: it is expanded"),
-    "buffer": ("table", {}, r"table is a buffer, .*remove=True"),
+    "buffer": ("table", {}, r"table is a buffer, .*bake=True"),
     "seed": ("*", {"seed": -1}, "a seed is a whole number"),
     "untie and remove": ("*", {"untie": True, "remove": True}, r"leave untie=True or remove=True out"),
 }
@@ -266,7 +266,7 @@ def test_names_that_masks_would_take_must_be_free(name: str) -> None:
     persistent.register_buffer(name, torch.ones(2))
     setattr(plain, name, "text")
     for model, match in ((passing, "an attribute"), (persistent, "a tensor"), (plain, "an attribute")):
-        with pytest.raises(UsageError, match=f"already has {match} {name}; bake with remove=True"):
+        with pytest.raises(UsageError, match=f"already has {match} {name}; use bake=True"):
             prune_module(model, "weight", 0.5)
         prune_module(model, "weight", 0.5, remove=True)
         assert int((model.weight == 0).sum()) == 6

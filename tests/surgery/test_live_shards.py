@@ -103,7 +103,7 @@ def test_placements_that_are_not_known_are_refused_before_anything_is_touched(pl
 def test_a_shard_takes_no_mask_of_its_own(mesh: DeviceMesh) -> None:
     module = spread(mesh, Shard(0))
     before = bits_of(module)
-    with pytest.raises(UnsupportedError, match=r"spread is a DTensor, which takes no mask: .* bake with remove=True"):
+    with pytest.raises(UnsupportedError, match=r"spread is a DTensor, which takes no mask: .* use bake=True"):
         prune_module(module, "*", 0.5, seed=1)
     with pytest.raises(
         UnsupportedError, match="spread is spread over ranks, and zeros_are_pruned has to see all of it"

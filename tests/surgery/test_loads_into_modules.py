@@ -136,7 +136,7 @@ def test_there_must_be_a_mask_to_bake(tmp_path: Path) -> None:
 
 def test_names_that_masks_would_take_must_be_free(tmp_path: Path) -> None:
     source = save({"w": noise((4,)), "w_mask": torch.ones(2)}, tmp_path / "model.pt")
-    with pytest.raises(UsageError, match="already has a tensor w_mask; bake with --remove"):
+    with pytest.raises(UsageError, match="already has a tensor w_mask; use --bake"):
         apply(source, tmp_path / "out.pt", ask(0.5, "w"))
     apply(source, tmp_path / "out.pt", ask(0.5, "w", remove=True))
     assert int((load(tmp_path / "out.pt")["w"] == 0).sum()) == 2

@@ -86,7 +86,7 @@ def test_untied_a_masked_one_leaves_its_partner_dense(tmp_path: Path) -> None:
 
 def test_untie_and_remove_contradict_each_other(tmp_path: Path) -> None:
     source = save(tied(), tmp_path / "model.pt")
-    refused(source, 0.5, "head.weight", match="leave --untie or --remove out", untie=True, remove=True)
+    refused(source, 0.5, "head.weight", match="leave --untie or --bake out", untie=True, remove=True)
 
 
 @pytest.mark.parametrize("alias", ["same object", "view"])

@@ -121,7 +121,7 @@ def test_nothing_but_the_dropped_elements_differs(tmp_path: Path, name: str) -> 
 @every_model
 def test_masks_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     CONTAINERS["zip"](model(name)[0], tmp_path / "m.pt")
-    refused = pytest.raises(UnsupportedError, match=r"applies masks by hooks.*bake with --remove")
+    refused = pytest.raises(UnsupportedError, match=r"applies masks by hooks.*use --bake")
     with open_checkpoint(tmp_path / "m.pt", FOREIGN) as checkpoint, refused:
         plan_prune(checkpoint, ask(0.5))
 
@@ -224,7 +224,7 @@ def test_a_program_runs_and_computes_what_the_live_model_does(tmp_path: Path, na
 
 def test_masks_have_no_place_in_a_program(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(model("recurrent")[0]), tmp_path / "m.pt")
-    refused = pytest.raises(UnsupportedError, match=r"the code of a TorchScript program names the tensors.*--remove")
+    refused = pytest.raises(UnsupportedError, match=r"the code of a TorchScript program names the tensors.*--bake")
     with open_checkpoint(tmp_path / "m.pt") as checkpoint, refused:
         plan_prune(checkpoint, ask(0.5))
 

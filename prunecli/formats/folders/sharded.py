@@ -24,7 +24,7 @@ from prunecli.formats.folders.weights import find_weights, is_index, weights_amo
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import Source
-from prunecli.terms import REMOVE
+from prunecli.terms import BAKE
 
 __all__ = ["ShardedFolder", "open_folder"]
 
@@ -118,7 +118,7 @@ class ShardedFolder(Folder):
         if taken is not None:
             raise UnsupportedError(
                 f"{show(self.path / file)} already holds a tensor {show(taken)}, which the index does not put there; "
-                f"take it out, or bake with {REMOVE}"
+                f"take it out, or use {BAKE}"
             )
         return shard.pieces(own)
 

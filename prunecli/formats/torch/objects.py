@@ -19,7 +19,7 @@ from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.state_dict import NamedNode, StateDict, find_state_dict
 from prunecli.formats.torch.tensors import OpaqueTensor, StorageRef, mask_node, storage_ref
 from prunecli.formats.views import View
-from prunecli.terms import ALLOW_FOREIGN, HERE, REMOVE
+from prunecli.terms import ALLOW_FOREIGN, BAKE, HERE
 
 __all__ = ["Edited", "TorchObjects", "check_objects", "edit_objects", "load_objects", "read_objects"]
 
@@ -261,7 +261,7 @@ def _check_keys(home: list[Entry]) -> None:
     for entry in home:
         if isinstance(entry.key, str):
             if entry.key in seen:
-                raise UnsupportedError(f"{HERE}: {show(entry.key)} already exists, and is not a tensor; use {REMOVE}")
+                raise UnsupportedError(f"{HERE}: {show(entry.key)} already exists, and is not a tensor; use {BAKE}")
             seen.add(entry.key)
 
 
@@ -269,7 +269,7 @@ def _home(named: NamedNode) -> tuple[list[Entry], Entry, str]:
     home, entry = named.branch.home, named.branch.entry
     if home is None or entry is None or not isinstance(entry.key, str):
         raise UnsupportedError(
-            f"{HERE}: {show(named.name)} lies in a list or under a number, where a mask cannot be named; use {REMOVE}"
+            f"{HERE}: {show(named.name)} lies in a list or under a number, where a mask cannot be named; use {BAKE}"
         )
     return home, entry, entry.key
 

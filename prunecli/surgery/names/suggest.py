@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from prunecli.errors import show
 
-__all__ = ["nearest_names", "nearest_words", "suggested_names"]
+__all__ = ["nearest_names", "nearest_word", "suggested_names"]
 
 _PART = re.compile(r"\d+|[^\W\d_]+")
 """A part of a name: letters or digits in a row. Separators are ignored, as they are often mistyped."""
@@ -19,21 +19,27 @@ _MOST_PARTS = 20_000
 """With more distinct parts than this, a mistyped part is compared only with parts of similar length and beginning."""
 
 _ALIKE = 0.65
+_ALIKE_WORDS = 0.7
 _LONGEST = 400
 """The number of characters of a name that are compared."""
 
 _SHOWN = 3
 
 
-def nearest_words(word: str, known: Sequence[str], most: int) -> list[str]:
-    """Return the known words most like a mistyped one, the likeliest first; words that start with it come before.
+def nearest_word(word: str, known: Sequence[str]) -> str | None:
+    """Return the known word most like a mistyped one, or else the only one that begins with it; None without either.
 
-    >>> nearest_words("aply", ["apply", "remove", "report"], 1)
-    ['apply']
+    Dashes at the beginning are not compared: they would make all options alike.
+
+    >>> nearest_word("aply", ["apply", "remove", "report"])
+    'apply'
     """
-    begun = [each for each in known if len(word.strip("-")) > 1 and each.startswith(word)]
-    near = difflib.get_close_matches(word, known, n=most, cutoff=0.6)
-    return list(dict.fromkeys((*begun, *near)))[:most]
+    bare = {each.lstrip("-"): each for each in known}
+    word = word.lstrip("-")
+    near = difflib.get_close_matches(word, bare, n=1, cutoff=_ALIKE_WORDS)
+    begun = [each for each in bare if len(word) > 1 and each.startswith(word)]
+    found = near or (begun if len(begun) == 1 else [])
+    return bare[found[0]] if found else None
 
 
 def suggested_names(pattern: str, names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.views import overlap
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.names.stored_twice import StoredTwice
-from prunecli.terms import CLONE, REMOVE
+from prunecli.terms import BAKE, CLONE
 
 __all__ = ["check_baked_masks", "check_shared_masks", "find_ties"]
 
@@ -143,7 +143,7 @@ def check_shared_masks(
             if mask and other is not parameters[name] and name not in partners and _share(mask, tensor):
                 raise UsageError(
                     f"the mask of {show(name)} shares its memory with that of {show(holder)}, which would change "
-                    f"along; bake with {REMOVE}, or {CLONE}"
+                    f"along; use {BAKE}, or {CLONE}"
                 )
 
 

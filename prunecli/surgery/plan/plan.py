@@ -24,7 +24,7 @@ from prunecli.surgery.names.ties import check_baked_masks, check_shared_masks, f
 from prunecli.surgery.plan.nothing import check_elements
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
-from prunecli.terms import CLONE, LISTING, PARAM, REMOVE, SUBJECT, UNTIE
+from prunecli.terms import BAKE, CLONE, LISTING, PARAM, SUBJECT, UNTIE
 
 __all__ = [
     "SEEDS",
@@ -174,12 +174,10 @@ def check_request(checkpoint: Layout, prune: PruneRequest) -> None:
     if prune.untie and prune.remove:
         raise UsageError(
             f"{UNTIE} keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
-            f"{UNTIE} or {REMOVE} out"
+            f"{UNTIE} or {BAKE} out"
         )
     if checkpoint.no_masks_because and not prune.remove:
-        raise UnsupportedError(
-            f"{checkpoint.source.label} takes no masks: {checkpoint.no_masks_because}; bake with {REMOVE}"
-        )
+        raise UnsupportedError(f"{checkpoint.source.label} takes no masks: {checkpoint.no_masks_because}; use {BAKE}")
 
 
 def _grouped(selections: Sequence[Selected]) -> dict[str, int]:
@@ -333,7 +331,7 @@ def _check_names(parameters: Mapping[str, Parameter], selected: Sequence[Paramet
     for parameter in selected:
         taken = [name for name in (f"{parameter.name}_orig", f"{parameter.name}_mask") if name in parameters]
         if parameter.mask is None and not prune.remove and taken:
-            raise UsageError(f"{SUBJECT} already has a tensor {show(taken[0])}; bake with {REMOVE} instead")
+            raise UsageError(f"{SUBJECT} already has a tensor {show(taken[0])}; use {BAKE} instead")
 
 
 def _check_tied_masks(planned: Sequence[PlannedParameter]) -> None:

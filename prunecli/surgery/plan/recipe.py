@@ -29,7 +29,7 @@ from prunecli.errors import UsageError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.surgery.names.select import Selection
-from prunecli.surgery.names.suggest import nearest_words
+from prunecli.surgery.names.suggest import nearest_word
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 
 __all__ = ["parse_recipe", "read_recipe", "render_recipe"]
@@ -139,6 +139,7 @@ _Checks = Mapping[str, Callable[[object], Any]]
 _TOP: _Checks = {
     "seed": partial(_whole, limit=_SEEDS),
     "remove": _boolean,
+    "bake": _boolean,
     "mask_dtype": _mask_dtype,
     "untie": _boolean,
     "zeros_are_pruned": _boolean,
@@ -165,11 +166,15 @@ class _RecipeReader:
     def prune(self, content: Mapping[str, Any]) -> PruneRequest:
         """Return the request of a whole recipe."""
         groups = content.get("group")
+        if "bake" in content and "remove" in content:
+            raise self._wrong(("bake",), "and remove are two names of one setting; leave one out")
         top = self._checked({key: value for key, value in content.items() if key != "group"}, _TOP, ())
         if groups is None:
             raise self._wrong((), "selects nothing; it needs a [[group]] with params and amount")
         if not isinstance(groups, list) or not all(isinstance(each, dict) for each in groups):
             raise self._wrong(("group",), "is not a list of groups; write [[group]], in two brackets")
+        if "bake" in top:
+            top["remove"] = top.pop("bake")
         return PruneRequest(tuple(self._group(each, number) for number, each in enumerate(groups)), **top)
 
     def _group(self, content: Mapping[str, Any], number: int) -> PruneGroup:
@@ -186,8 +191,8 @@ class _RecipeReader:
         for key, value in content.items():
             if key not in checks:
                 known = list(checks) if place else [*checks, "group"]
-                near = nearest_words(key[:40], known, 1)
-                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+                near = nearest_word(key[:40], known)
+                hint = f"did you mean {near}?" if near else f"known are {', '.join(known)}"
                 raise self._wrong((*place, key), f"means nothing here; {hint}")
             try:
                 found[key] = checks[key](value)

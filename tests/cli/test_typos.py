@@ -1,0 +1,88 @@
+"""Mistyped command lines: what was typed is echoed, one near guess or none, no words of the libraries below."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunecli import __version__
+from prunecli.cli import typos
+from prunecli.cli.typos import meant
+
+Cli = Callable[..., Any]
+Refusal = Callable[..., str]
+APPLY = ["apply", "model.pt", "-p", "*", "-a", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ([*APPLY, "--seed", "x"], "--seed x is not a whole number from 0 on"),
+        ([*APPLY, "--seed", "-1"], "--seed -1 is not a whole number from 0 on"),
+        ([*APPLY, "-j", "0"], "--jobs 0 is not a whole number from 1 on"),
+        (["report", "model.pt", "--format", "jsn"], "--format jsn: did you mean json?"),
+        (["report", "model.pt", "--format", "q\x1b"], r"--format q\x1b: choose from table, json, csv, markdown, html"),
+        (["report", "model.pt", "--sort", "siz"], "--sort siz: did you mean size?"),
+        (["apply"], "no CKPT is given; name a file, a folder of shards, a URL, or - for stdin"),
+        (["apply", "model.pt", "-a"], "-a needs a value; write -a 0.5|50%|1000"),
+        ([*APPLY, "--force=yes"], "--force takes no value; write --force alone"),
+        ([*APPLY, "--sparsity", "0.5"], "no option --sparsity; write -a 0.5"),
+        ([*APPLY, "--parm", "x"], "no option --parm; did you mean --param?"),
+        ([*APPLY, "--params", "x"], "no option --params; did you mean --param?"),
+        ([*APPLY, "--version"], "--version is an option of prunecli itself; write prunecli --version"),
+        (["report", "model.pt", "--json"], "no option --json; write --format json"),
+        (["report", "model.pt", "--amount", "1"], "no option --amount here; it belongs to prunecli apply"),
+        (["report", "model.pt", "-z"], "no option -z; see prunecli report --help"),
+        (["apply", "model.pt", "-p", "a", "b", "-a", "1"], "-p takes one name; write -p a -p b"),
+        (["params", "model.pt", "-x", "a", "b"], "-x takes one name; write -x a -x b"),
+        (
+            ["apply", "model.pt", "-p", "model.pt", "model.safetensors", "-a", "1"],
+            "-p model.pt model.safetensors: the shell put files here; quote the pattern: '*'",
+        ),
+        (["params", "model.pt", "more"], "more is one argument too many; see prunecli params --help"),
+        (["re"], "no command re; commands are apply, remove, report, params, verify"),
+        (["ver"], "no command ver; did you mean verify?"),
+        (["model.pt"], "model.pt is not a command; write prunecli report model.pt"),
+        (["help", "aply"], "no command aply; did you mean apply?"),
+        (["--install-completion", "tcsh"], "--install-completion tcsh: choose from bash, zsh, fish"),
+    ],
+)
+def test_a_mistyped_line(refused: Refusal, line: list[str], answer: str) -> None:
+    assert refused(2, *line) == answer
+
+
+def test_other_ways_to_ask_for_version_and_help(cli: Cli) -> None:
+    assert cli("-V").out == cli("version").out == f"prunecli {__version__}\n"
+    assert cli("help") == cli("--help")
+    assert cli("help", "apply") == cli("apply", "--help")
+
+
+def test_bake_and_remove_are_one_option(cli: Cli, folder: Path) -> None:
+    for name in ("bake", "remove"):
+        Path("recipe.toml").write_text(f"seed = 7\n{name} = true\n[[group]]\nparams = ['fc1.weight']\namount = 0.5\n")
+        assert cli("apply", "model.pt", "--recipe", "recipe.toml", "-o", f"{name}.recipe.pt", "-q").code == 0
+        line = ["apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "--seed", "7"]
+        assert cli(*line, f"--{name}", "-o", f"{name}.pt", "-q").code == 0
+    written = [(folder / name).read_bytes() for name in ("bake.pt", "remove.pt", "bake.recipe.pt", "remove.recipe.pt")]
+    assert len(set(written)) == 1
+    Path("recipe.toml").write_text("bake = true\nremove = true\n[[group]]\nparams = ['fc1.weight']\namount = 0.5\n")
+    assert "two names of one setting" in cli("apply", "model.pt", "--recipe", "recipe.toml").err
+
+
+@pytest.mark.parametrize(("parent", "login", "shell"), [("fish", "/bin/bash", "fish"), ("uv", "/usr/bin/zsh", "zsh")])
+def test_the_shell_is_guessed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parent: str, login: str, shell: str
+) -> None:
+    monkeypatch.setattr(typos, "_PARENT", str(tmp_path / "comm"))
+    (tmp_path / "comm").write_text(f"{parent}\n")
+    monkeypatch.setenv("SHELL", login)
+    assert meant(["--install-completion"]) == ["--install-completion", shell]
+    assert meant(["--show-completion", "bash"]) == ["--show-completion", "bash"]
+
+
+def test_a_shell_without_completions(refused: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typos, "_PARENT", os.devnull)
+    monkeypatch.setenv("SHELL", "/bin/tcsh")
+    assert "which shell? name it: --install-completion bash or" in refused(2, "--install-completion")
