@@ -18,8 +18,8 @@ import numpy as np
 from prunecli import __version__
 from prunecli.core.structure.model import Density, Structure
 from prunecli.reporting.numbers import label_of, percent, shape_of, size_of
+from prunecli.reporting.parameters import ParameterNode, grow_parameters
 from prunecli.reporting.summary import facts
-from prunecli.reporting.tree import Node, grow
 from prunecli.surgery.report.model import ParameterReport, Report
 
 __all__ = ["as_html", "page_data", "smaller"]
@@ -129,13 +129,13 @@ def _front_coded(names: Sequence[str]) -> list[int | str]:
 def _tree(report: Report) -> list[Any]:
     places = {each.name: at for at, each in enumerate(report.parameters)}
 
-    def branch(node: Node) -> list[Any]:
+    def branch(node: ParameterNode) -> list[Any]:
         label = label_of(node.label, _NAME)
-        if node.parameter is not None:
-            return [label, places[node.parameter.name]]
+        if node.leaf is not None:
+            return [label, places[node.leaf.name]]
         return [label, node.sums.elements, node.sums.zeros, [branch(child) for child in node.children]]
 
-    return [branch(child) for child in grow(report.parameters).children]
+    return [branch(child) for child in grow_parameters(report.parameters).children]
 
 
 def _structure(found: Structure) -> list[int | None]:

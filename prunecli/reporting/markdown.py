@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from prunecli.reporting.folding import fold
 from prunecli.reporting.numbers import bar, label_of, percent, shape_of
+from prunecli.reporting.parameters import ParameterNode, grow_parameters
 from prunecli.reporting.summary import facts
-from prunecli.reporting.tree import Node, fold, grow, heights, outline
+from prunecli.reporting.tree import heights, outline
 from prunecli.surgery.report.model import ParameterReport, Report
 
 __all__ = ["as_markdown", "code"]
@@ -48,7 +50,7 @@ def code(name: str) -> str:
 
 
 def _modules(report: Report) -> list[str]:
-    nodes = _folded(grow(report.parameters))
+    nodes = _folded(grow_parameters(report.parameters))
     if not nodes:
         return []
     lines = _table(["module", "elements", "zeros", "sparsity", ""], [_module(node) for node in nodes[:_MOST_MODULES]])
@@ -56,7 +58,7 @@ def _modules(report: Report) -> list[str]:
     return [*lines, *(["", f"and {left:,} more"] if left > 0 else [])]
 
 
-def _folded(root: Node) -> list[Node]:
+def _folded(root: ParameterNode) -> list[ParameterNode]:
     """Return the modules without their parameters, folded if there are many."""
     found = _listed(root, None)
     if len(found) <= _MOST_MODULES:
@@ -69,15 +71,15 @@ def _folded(root: Node) -> list[Node]:
     return found
 
 
-def _listed(root: Node, depth: int | None) -> list[Node]:
-    return [node for node, lasts in outline(root, depth) if node.parameter is None or len(lasts) == 1]
+def _listed(root: ParameterNode, depth: int | None) -> list[ParameterNode]:
+    return [node for node, lasts in outline(root, depth) if node.leaf is None or len(lasts) == 1]
 
 
-def _module(node: Node) -> list[str]:
+def _module(node: ParameterNode) -> list[str]:
     times = f" ×{node.copies}" if node.copies > 1 and "{" in node.label else ""
     name, elements = f"{code(node.path)}{times}", f"{node.sums.elements:,}"
     if node.sparsity is None:
-        return [name, f"{node.parameter.elements:,}" if node.parameter else elements, "", "", ""]
+        return [name, f"{node.leaf.content.elements:,}" if node.leaf else elements, "", "", ""]
     drawn = bar(node.sparsity, _BAR, blocks=False).replace("#", "█").replace(".", "░")
     return [name, elements, f"{node.sums.zeros:,}", percent(node.sums.zeros, node.sums.elements), drawn]
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prunecli.errors import UsageError, show
+from prunecli.reporting.folding import fold
 from prunecli.reporting.numbers import clip_middle, label_of, percent, shape_of
-from prunecli.reporting.tree import Node, fold, grow, heights, outline
+from prunecli.reporting.parameters import ParameterNode, grow_parameters
+from prunecli.reporting.tree import heights, outline
 from prunecli.surgery.report.model import ParameterReport, Report, counted_of
 
 if TYPE_CHECKING:
@@ -130,9 +132,9 @@ def _group(path: str) -> str:
     return found[0] if found else path.partition(".")[0]
 
 
-def _modules(report: Report) -> list[Node]:
+def _modules(report: Report) -> list[ParameterNode]:
     """Return the modules that contain parameters, or their parents if there are too many for bars."""
-    root = grow(report.parameters)
+    root = grow_parameters(report.parameters)
     depths = len(heights(root)) - 1
     for depth in range(depths, 0, -1):
         nodes = [node for node, lasts in outline(root, depth) if _is_bar(node, len(lasts), depth)]
@@ -141,10 +143,10 @@ def _modules(report: Report) -> list[Node]:
     return [node for node, lasts in outline(fold(root), 1)][:_MOST_BARS]
 
 
-def _is_bar(node: Node, level: int, depth: int) -> bool:
-    if node.parameter is not None:
+def _is_bar(node: ParameterNode, level: int, depth: int) -> bool:
+    if node.leaf is not None:
         return level == 1
-    return level == depth or any(child.parameter is not None for child in node.children)
+    return level == depth or any(child.leaf is not None for child in node.children)
 
 
 def _maps(figure: Any, pictured: Sequence[ParameterReport]) -> None:

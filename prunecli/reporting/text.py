@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from prunecli.reporting.drawing import drawn, fitted, label_of_node
 from prunecli.reporting.layout import Column, Row, lay_out
 from prunecli.reporting.numbers import bar, clip_middle, label_of, percent, shape_of, size_of
-from prunecli.reporting.options import Sort, TableOptions
+from prunecli.reporting.options import TableOptions
+from prunecli.reporting.parameters import ParameterNode, grow_parameters, parameter_leaf
 from prunecli.reporting.summary import facts
 from prunecli.reporting.terminal import Screen
-from prunecli.reporting.tree import Node, by_key, fit, fold, grow, heights, outline, sort_tree, sums_of
+from prunecli.reporting.tree import Node, by_key, heights, sort_tree
 from prunecli.reporting.wrap import wrap
 from prunecli.surgery.report.model import ParameterReport, Report
 
@@ -39,7 +41,7 @@ def done_as_text(report: Report, screen: Screen) -> str:
     """Return a run's summary: the parameters that it pruned or baked, folded if there are many, and the totals."""
     touched = [each for each in report.parameters if each.state != "dense"]
     room = _MOST_DONE if screen.height is None else screen.height - 4
-    nodes, left = _fitted(grow(touched), screen, "name", max(room, _LEAST_ROWS))
+    nodes, left = fitted(grow_parameters(touched), screen, "name", max(room, _LEAST_ROWS))
     table = _table("parameter", nodes, screen, pruned=True)
     totals = report.totals
     sums = (
@@ -51,7 +53,12 @@ def done_as_text(report: Report, screen: Screen) -> str:
 
 
 def _table(
-    heading: str, nodes: Sequence[tuple[Node, str]], screen: Screen, *, flat: bool = False, pruned: bool = False
+    heading: str,
+    nodes: Sequence[tuple[ParameterNode, str]],
+    screen: Screen,
+    *,
+    flat: bool = False,
+    pruned: bool = False,
 ) -> list[str]:
     rows = [_row(node, lead, screen, flat=flat, pruned=pruned) for node, lead in nodes]
     return lay_out(heading, _columns(pruned=pruned), rows, screen)
@@ -87,48 +94,22 @@ def _topic(text: str, screen: Screen) -> str:
 
 def _chosen(
     parameters: Sequence[ParameterReport], screen: Screen, view: TableOptions, room: int | None
-) -> tuple[list[tuple[Node, str]], list[str]]:
+) -> tuple[list[tuple[ParameterNode, str]], list[str]]:
     """Return the nodes to show, each with the lines of the tree to its left, and notes on those left out."""
     if view.top is not None:
-        leaves = [_leaf(each) for each in parameters]
+        leaves = [Node(each.name, each.name, each, sums=each.sums) for each in map(parameter_leaf, parameters)]
         shown = sorted(leaves, key=by_key(view.sort))[: view.top]
         left = len(leaves) - len(shown)
         return [(node, "") for node in shown], [f"{left:,} more parameters"] if left else []
-    root = grow(parameters)
+    root = grow_parameters(parameters)
     if view.depth is None and room is not None:
-        nodes, left = _fitted(root, screen, view.sort, max(room, _LEAST_ROWS))
+        nodes, left = fitted(root, screen, view.sort, max(room, _LEAST_ROWS))
         if left:
             depth, rows = len(heights(root)) - 1, heights(root)[-1]
             return nodes, [f"folded to fit: --depth {depth} shows all {rows:,} rows"]
         return nodes, []
     sort_tree(root, view.sort)
-    return _drawn(root, view.depth, screen), []
-
-
-def _fitted(root: Node, screen: Screen, sort: Sort, room: int) -> tuple[list[tuple[Node, str]], bool]:
-    """Return the nodes that fit, and whether some were left out: then similar siblings are folded into one row."""
-    if heights(root)[-1] <= room:
-        sort_tree(root, sort)
-        return _drawn(root, None, screen), False
-    folded = fold(root)
-    sort_tree(folded, sort)
-    return _drawn(fit(folded, room - 1), None, screen), True
-
-
-def _leaf(each: ParameterReport) -> Node:
-    return Node(each.name, each.name, each, sums=sums_of(each))
-
-
-def _drawn(root: Node, depth: int | None, screen: Screen) -> list[tuple[Node, str]]:
-    if not screen.live:
-        return [(node, "") for node, _ in outline(root, depth)]
-    bend, tee, beam, gap = ("└ ", "├ ", "│ ", "  ") if screen.blocks else ("` ", "|-", "| ", "  ")
-    drawn = []
-    for node, lasts in outline(root, depth):
-        # The topmost nodes have no lines to their left, since they have no parent.
-        beams = "".join(gap if last else beam for last in lasts[1:-1])
-        drawn.append((node, beams + ((bend if lasts[-1] else tee) if len(lasts) > 1 else "")))
-    return drawn
+    return drawn(root, view.depth, screen), []
 
 
 def _columns(*, pruned: bool) -> list[Column]:
@@ -144,11 +125,9 @@ def _columns(*, pruned: bool) -> list[Column]:
     ]
 
 
-def _row(node: Node, lead: str, screen: Screen, *, flat: bool, pruned: bool) -> Row:
-    each = node.parameter
-    name = label_of(node.label if screen.live and not flat else node.path, 1000)
-    if node.copies > 1 and "{" in node.label:  # stated once, not again for everything below
-        name += f" {'×' if screen.blocks else 'x'}{node.copies}"
+def _row(node: ParameterNode, lead: str, screen: Screen, *, flat: bool, pruned: bool) -> Row:
+    each = None if node.leaf is None else node.leaf.content
+    name = label_of_node(node, screen, whole=flat)
     sums = node.sums
     elements = sums.elements if each is None or each.zeros is not None else each.elements
     zeros, sparsity = (f"{sums.zeros:,}", percent(sums.zeros, sums.elements)) if node.sparsity is not None else ("", "")
