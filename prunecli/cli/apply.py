@@ -36,7 +36,7 @@ def apply(
     jobs: opt.Jobs = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Prune random elements: weight -> weight_orig + weight_mask, or zeros with --remove."""
+    """Prune random elements: add a weight_mask, or write zeros with --bake."""
     from prunecli.cli.parse import destination_of, selection_of
     from prunecli.cli.run import Verbosity, carry_out, run_options
     from prunecli.core.amount import parse_amount

@@ -179,7 +179,8 @@ def _value(scan: _Scan, option: TyperOption, word: str, start: int) -> Answer:
     typed, before = word[start:], word[:start]
     metavar = metavar_of(option)
     if option.type_descriptor.is_choice:
-        choices = [(before + each, "") for each in metavar.split("|") if each.startswith(typed)]
+        known = [str(getattr(each, "value", each)) for each in option.type_descriptor.choices or ()]
+        choices = [(before + each, "") for each in known if each.startswith(typed)]
         return Answer(candidates=choices, start=start)
     if "NAME" in metavar:
         names, whole = _names(scan, typed)

@@ -1,18 +1,20 @@
-"""The text of `--help`: options in groups, and examples, as plain text for 80 columns.
+"""What `--help` says of a command: its options in groups, and examples.
 
 The group of an option is its `rich_help_panel`, one of the names here; rich is not used.
 """
 
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from prunecli.cli.examples import EXAMPLES
+from prunecli.cli.help_page import Section, help_page
 from prunecli.cli.typos import command_error, extra_error, meant, option_error
+from prunecli.reporting.terminal import screen_of
 
 __all__ = [
     "AMOUNT",
@@ -22,8 +24,6 @@ __all__ = [
     "ORDER",
     "OTHER",
     "OUTPUT",
-    "REPORT",
-    "RUN",
     "SELECTION",
     "Command",
     "CommandGroup",
@@ -38,21 +38,11 @@ INPUT = "Input"
 CONTENT = "Content"
 GATE = "Gates"
 OUTPUT = "Output"
-REPORT = "Report"
-RUN = "Run"
 OTHER = "Other"
-ORDER = (SELECTION, AMOUNT, INPUT, CONTENT, GATE, OUTPUT, REPORT, RUN)
+ORDER = (INPUT, SELECTION, AMOUNT, CONTENT, GATE, OUTPUT)
 
 _TYPES = {"int": "N", "int range": "N", "float": "X", "float range": "X", "str": "TEXT"}
 """The placeholders of options without a metavar, by typer's name of their type."""
-
-
-class _Formatter(Protocol):
-    """The methods of typer's formatter that this module uses."""
-
-    def section(self, name: str) -> AbstractContextManager[None]: ...
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30) -> None: ...
-    def write(self, string: str) -> None: ...
 
 
 def grouped(params: Iterable[Any]) -> Iterator[tuple[str, list[TyperOption]]]:
@@ -84,23 +74,44 @@ _NO_CONTEXT: Any = None
 """An unused context: names of types do not depend on it, but typer's signature requires one."""
 
 
-def record(param: TyperOption) -> tuple[str, str]:
-    """Return an option as shown in help: its names with the placeholder of its value, and its text."""
-    names = sorted((*param.opts, *param.secondary_opts), key=lambda name: name.startswith("--"))
+def record(param: TyperOption, *, negations: bool = True) -> tuple[str, str]:
+    """Return an option as shown in help: its names with the placeholder of its value, and its text.
+
+    The first line of the text is complete in itself, and all that `--help` shows. Without `negations`, names such as
+    `--no-bake` are left out.
+    """
+    names = sorted((*param.opts, *(param.secondary_opts if negations else ())), key=lambda name: name.startswith("--"))
     head = " ".join(filter(None, (", ".join(names), metavar_of(param))))
-    text = param.help or ""
+    text, *more = (param.help or "").split("\n")
     default = getattr(param.default, "value", param.default)
     if param.required:
         text += "  [required]"
-    elif not param.is_flag and default is not None and not callable(default) and "default" not in text:
+    elif param.show_default and not (param.is_flag or default is None or callable(default) or "default" in text):
         text += f"  [default: {default}]"
-    return head, text
+    return head, "\n".join((text, *more))
 
 
-def _options(params: Iterable[Any], formatter: _Formatter) -> None:
+def _sections(params: Sequence[Any]) -> list[Section]:
+    """Return the groups of options, with the arguments before the first."""
+    arguments = [
+        (param.metavar or param.name, param.help or "") for param in params if isinstance(param, TyperArgument)
+    ]
+    rows: dict[str, list[tuple[str, str]]] = {INPUT: arguments} if arguments else {}
     for name, options in grouped(params):
-        with formatter.section(name):
-            formatter.write_dl([record(option) for option in options], col_max=26)
+        rows.setdefault(name, []).extend(_row(option) for option in options)
+    return [Section(name, found) for name, found in rows.items()]
+
+
+def _row(option: TyperOption) -> tuple[str, str]:
+    head, text = record(option, negations=False)
+    return head, text.partition("\n")[0]
+
+
+def _write(ctx: Any, formatter: Any, sections: Sequence[Section], closing: str = "") -> None:
+    screen = screen_of(sys.stdout)
+    ctx.color = screen.colour or None  # otherwise typer would remove the colours that FORCE_COLOR asks for in a pipe
+    usage = " ".join((ctx.command_path, *ctx.command.collect_usage_pieces(ctx)))
+    formatter.write(help_page(usage, (ctx.command.help or "").strip(), sections, closing, screen))
 
 
 class Command(TyperCommand):
@@ -111,19 +122,12 @@ class Command(TyperCommand):
         arguments = [param.metavar or param.name for param in self.params if isinstance(param, TyperArgument)]
         return ["[OPTIONS]", *arguments]
 
-    def format_options(self, ctx: Any, formatter: _Formatter) -> None:
-        """Write the arguments, the options in groups, and the examples."""
-        params = self.get_params(ctx)
-        arguments = [param for param in params if isinstance(param, TyperArgument)]
-        if arguments:
-            with formatter.section("Arguments"):
-                formatter.write_dl([(param.metavar or param.name, param.help or "") for param in arguments])
-        _options(params, formatter)
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and the options in groups, and the examples."""
         examples = EXAMPLES.get(self.name or "", ())
-        if examples:
-            with formatter.section("Examples"):
-                shown = (f"  # {what}\n" + textwrap.indent(lines, "  ") + "\n" for what, lines in examples)
-                formatter.write("\n".join(shown))
+        lines = [f"  # {what}\n{textwrap.indent(lines, '  ')}" for what, lines in examples]
+        shown = [Section("Examples", lines="\n".join(lines).split("\n"))] if lines else []
+        _write(ctx, formatter, [*_sections(self.get_params(ctx)), *shown])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options; what cannot be parsed is answered with what was probably meant."""
@@ -140,13 +144,11 @@ class Command(TyperCommand):
 class CommandGroup(TyperGroup):
     """The program: its help lists the commands, and its errors suggest the intended command."""
 
-    def format_options(self, ctx: Any, formatter: _Formatter) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, then the options."""
         rows = [(name, _first_sentence(self.commands[name].help)) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-        _options(self.get_params(ctx), formatter)
-        formatter.write("\n`prunecli COMMAND --help` shows a command's options, with examples.\n")
+        closing = "`prunecli COMMAND --help` shows a command's options, with examples."
+        _write(ctx, formatter, [Section("Commands", rows), *_sections(self.get_params(ctx))], closing)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the command."""

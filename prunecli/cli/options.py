@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from prunecli.cli.help import AMOUNT, CONTENT, GATE, INPUT, OUTPUT, REPORT, RUN, SELECTION
+from prunecli.cli.help import AMOUNT, CONTENT, GATE, INPUT, OTHER, OUTPUT, SELECTION
 from prunecli.reporting.options import ReportFormat, Sort
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Resume",
     "Schema",
     "Seed",
+    "Silent",
     "Stamp",
     "Top",
     "Untie",
@@ -71,28 +72,26 @@ def _print_schema(value: bool) -> None:
         raise typer.Exit
 
 
-_NAMES = "NAME|GLOB|re:REGEX"
+_NAMES = "NAME|GLOB"
 
-Checkpoint = Annotated[
-    str, typer.Argument(metavar="CKPT", help="Checkpoint: a file, a folder of shards, a URL, or - for stdin.")
-]
+Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="A file, a folder of shards, a URL, or - for stdin.")]
 ReportPath = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[REPORT]", help="JSON report to check against, or - for stdin (default: the one next to CKPT)."
-    ),
+    typer.Argument(metavar="[REPORT]", help="Its report, or - for stdin (default: beside CKPT)."),
 ]
 
 Params = Annotated[
     list[str] | None,
-    typer.Option("-p", "--param", metavar=_NAMES, help="Select parameters; repeatable.", rich_help_panel=SELECTION),
+    typer.Option(
+        "-p", "--param", metavar=_NAMES, help="Select by name, glob or re:REGEX; repeatable.", rich_help_panel=SELECTION
+    ),
 ]
 ParamsFrom = Annotated[
     str | None,
     typer.Option(
         "--params-from",
         metavar="FILE|URL|-",
-        help="Read names or patterns from FILE, one per line (- for stdin); accepts the output of `params`.",
+        help="Read patterns from FILE, as `params` prints them.\nOne name or pattern per line; - is standard input.",
         rich_help_panel=SELECTION,
     ),
 ]
@@ -108,13 +107,19 @@ Exclude = Annotated[
 ]
 MinDim = Annotated[
     int,
-    typer.Option("--min-dim", min=0, help="Match only tensors with at least N dimensions.", rich_help_panel=SELECTION),
+    typer.Option(
+        "--min-dim",
+        min=0,
+        show_default=False,
+        help="Match only tensors with at least N dimensions.",
+        rich_help_panel=SELECTION,
+    ),
 ]
 All = Annotated[
     bool,
     typer.Option(
         "--all",
-        help="List every tensor with its role: masks, statistics, optimizer state, ...",
+        help="List every tensor, with its role.\nRoles are mask, statistic, optimizer state, and others.",
         rich_help_panel=SELECTION,
     ),
 ]
@@ -122,7 +127,7 @@ Untie = Annotated[
     bool,
     typer.Option(
         "--untie",
-        help="Mask a tied parameter alone, and leave the parameters tied to it dense.",
+        help="Mask a tied parameter without its partners.\nThe parameters tied to it stay dense.",
         rich_help_panel=SELECTION,
     ),
 ]
@@ -133,20 +138,20 @@ Amount = Annotated[
         "-a",
         "--amount",
         metavar="0.5|50%|1000",
-        help="How much to prune: a fraction, a percentage, or a number of elements.",
+        help="A fraction, a percentage, or a number of elements.",
         rich_help_panel=AMOUNT,
     ),
 ]
 Global = Annotated[
     bool,
-    typer.Option("--global", help="Count the amount over all selected parameters together.", rich_help_panel=AMOUNT),
+    typer.Option("--global", help="Count the amount over the selection as a whole.", rich_help_panel=AMOUNT),
 ]
 Recipe = Annotated[
     str | None,
     typer.Option(
         "--recipe",
         metavar="TOML|-",
-        help="Read groups of parameters, each with its amount, from a file.",
+        help="Read groups of parameters and amounts from a file.",
         rich_help_panel=AMOUNT,
     ),
 ]
@@ -161,14 +166,14 @@ FromReport = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", min=0, help="Seed for the masks (default: random, printed).", rich_help_panel=AMOUNT),
+    typer.Option("--seed", min=0, help="Seed of the masks (default: random, printed).", rich_help_panel=AMOUNT),
 ]
 KeyPrefix = Annotated[
     str | None,
     typer.Option(
         "--key-prefix",
         metavar="TEXT",
-        help="Draw masks as if parameter names began with TEXT: `unet/` gives the masks of the whole pipeline.",
+        help="Draw masks as if names began with TEXT.\n`unet/` gives the masks of the component in its pipeline.",
         rich_help_panel=AMOUNT,
     ),
 ]
@@ -182,7 +187,7 @@ Key = Annotated[
     typer.Option(
         "--key",
         metavar="KEY",
-        help="Key of the state dict in the file (default: found automatically).",
+        help="Key of the state dict (default: found by itself).",
         rich_help_panel=INPUT,
     ),
 ]
@@ -190,15 +195,13 @@ Foreign = Annotated[
     bool,
     typer.Option(
         "--allow-foreign-objects",
-        help="Accept objects that weights-only loading refuses, and copy them without loading them.",
+        help="Copy objects that weights-only loading refuses.\nThey are copied without being loaded.",
         rich_help_panel=INPUT,
     ),
 ]
 FollowLinks = Annotated[
     bool,
-    typer.Option(
-        "--follow-links", help="Read files of a folder through links that lead out of it.", rich_help_panel=INPUT
-    ),
+    typer.Option("--follow-links", help="Read files through links out of the folder.", rich_help_panel=INPUT),
 ]
 
 Remove = Annotated[
@@ -206,29 +209,29 @@ Remove = Annotated[
     typer.Option(
         "--bake/--no-bake",
         "--remove/--no-remove",
-        help="Write zeros into the weights instead of adding masks.",
+        help="Write zeros instead of masks (--no-bake: masks).",
         show_default=False,
         rich_help_panel=OUTPUT,
     ),
 ]
 MaskType = Annotated[
     MaskDtype | None,
-    typer.Option(
-        "--mask-dtype", help="Type of new masks: bool (the default), or the weight's own type.", rich_help_panel=OUTPUT
-    ),
+    typer.Option("--mask-dtype", help="Type of masks: bool (default), or the weight's.", rich_help_panel=OUTPUT),
 ]
 WithState = Annotated[
     bool,
     typer.Option(
         "--with-state",
-        help="Also zero the optimizer state of pruned elements, if the file proves which parameter it belongs to.",
+        help="Also zero the optimizer state of pruned elements.\nOnly if the file proves whose it is.",
         rich_help_panel=OUTPUT,
     ),
 ]
 Stamp = Annotated[
     bool,
     typer.Option(
-        "--stamp", help="Also record how the masks were made in the safetensors metadata.", rich_help_panel=OUTPUT
+        "--stamp",
+        help="Record in the metadata how the masks were made.\nOnly safetensors files have such metadata.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Output = Annotated[
@@ -237,20 +240,20 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="PATH|-",
-        help="Output path, or - for stdout (default: next to the input).",
+        help="Output, or - for stdout (default: beside CKPT).",
         rich_help_panel=OUTPUT,
     ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Print what would be done, without writing anything.", rich_help_panel=OUTPUT),
+    typer.Option("--dry-run", help="Print what would be done, and write nothing.", rich_help_panel=OUTPUT),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.", rich_help_panel=OUTPUT)]
 Link = Annotated[
     bool,
     typer.Option(
         "--link",
-        help="Hard-link unchanged files of a folder if they cannot be cloned; editing a link edits the input.",
+        help="Hard-link unchanged files that cannot be cloned.\nFor folders; editing a link edits the input, too.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -260,31 +263,38 @@ ReportFile = Annotated[
     typer.Option(
         "--report",
         metavar="PATH|-",
-        help="Path of the JSON report, or - for stdout (default: next to the output).",
-        rich_help_panel=REPORT,
+        help="JSON report, or - for stdout (default: beside -o).",
+        rich_help_panel=OUTPUT,
     ),
 ]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write a report.", rich_help_panel=REPORT)]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write a report.", rich_help_panel=OUTPUT)]
 
 Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Continue an interrupted run, and keep finished work if this run is interrupted.",
-        rich_help_panel=RUN,
+        help="Continue an interrupted run; keep finished work.\nIt is also kept if this run is interrupted.",
+        rich_help_panel=OTHER,
     ),
 ]
 Jobs = Annotated[
     int | None,
     typer.Option(
-        "-j", "--jobs", min=1, help="Number of threads (default: one per core, at most 8).", rich_help_panel=RUN
+        "-j", "--jobs", min=1, help="Number of threads (default: a core each, up to 8).", rich_help_panel=OTHER
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors to standard error.", rich_help_panel=RUN)]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Print only errors to standard error.", rich_help_panel=OTHER)
+]
 
+Silent = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Print nothing; the exit code is the result.", rich_help_panel=OTHER)
+]
 Format = Annotated[
     ReportFormat | None,
-    typer.Option("--format", help="Report format (default: by the suffix of -o, else table).", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--format", metavar="FORMAT", help="table, json, csv, markdown, html (default: by -o).", rich_help_panel=OUTPUT
+    ),
 ]
 ReportOutputPath = Annotated[
     str | None,
@@ -292,29 +302,27 @@ ReportOutputPath = Annotated[
         "-o",
         "--output",
         metavar="PATH|-",
-        help="Write the report to a file (default: -, which is stdout).",
+        help="Write the report to a file, and print its path.\n- is standard output, which is the default.",
         rich_help_panel=OUTPUT,
     ),
 ]
 Plot = Annotated[
     str | None,
     typer.Option(
-        "--plot", metavar="FILE", help="Also draw a figure: FILE.png, FILE.svg or FILE.pdf.", rich_help_panel=OUTPUT
+        "--plot", metavar="FILE", help="Also draw a figure: FILE.png, FILE.svg, FILE.pdf.", rich_help_panel=OUTPUT
     ),
 ]
 Depth = Annotated[
     int | None,
-    typer.Option(
-        "--depth", min=0, help="Show N levels of modules in the table (default: what fits).", rich_help_panel=CONTENT
-    ),
+    typer.Option("--depth", min=0, help="Show N levels of modules (default: what fits).", rich_help_panel=CONTENT),
 ]
 Order = Annotated[
-    Sort, typer.Option("--sort", help="Sort the table; name keeps the order of the file.", rich_help_panel=CONTENT)
+    Sort, typer.Option("--sort", help="Sort the table.\nname keeps the order of the file.", rich_help_panel=CONTENT)
 ]
 Top = Annotated[
     int | None,
     typer.Option(
-        "--top", min=1, metavar="N", help="Show only the first N parameters, without modules.", rich_help_panel=CONTENT
+        "--top", min=1, metavar="N", help="Show only the first N parameters, no modules.", rich_help_panel=CONTENT
     ),
 ]
 Schema = Annotated[
@@ -332,7 +340,7 @@ Baseline = Annotated[
     typer.Option(
         "--baseline",
         metavar="CKPT",
-        help="Compare with an earlier checkpoint; exit 7 unless the only change is new zeros.",
+        help="Compare; exit 7 unless the only change is zeros.\nCKPT is the earlier checkpoint; zeros must be new.",
         rich_help_panel=CONTENT,
     ),
 ]
@@ -340,7 +348,7 @@ AllowChanges = Annotated[
     bool,
     typer.Option(
         "--allow-changes",
-        help="With --baseline: allow changed values, but no zeros that became nonzero.",
+        help="With --baseline: allow changed values.\nZeros that became nonzero are still refused.",
         rich_help_panel=CONTENT,
     ),
 ]
@@ -349,7 +357,7 @@ FailUnder = Annotated[
     typer.Option(
         "--fail-under",
         metavar="[PATTERN=]0.5",
-        help="Exit 7 if the sparsity is below this bound; repeatable.",
+        help="Exit 7 if the sparsity is lower; repeatable.",
         rich_help_panel=GATE,
     ),
 ]
@@ -358,7 +366,7 @@ FailOver = Annotated[
     typer.Option(
         "--fail-over",
         metavar="[PATTERN=]0.5",
-        help="Exit 7 if the sparsity is above this bound; repeatable.",
+        help="Exit 7 if the sparsity is higher; repeatable.",
         rich_help_panel=GATE,
     ),
 ]

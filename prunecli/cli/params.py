@@ -16,7 +16,7 @@ def params(
     foreign: opt.Foreign = False,
     follow_links: opt.FollowLinks = False,
 ) -> None:
-    """List the parameters that can be pruned: name, type, shape, state; one per line in a pipe."""
+    """List the parameters that can be pruned: name, type, shape, state."""
     from prunecli.cli.parse import selection_of
     from prunecli.cli.run import Verbosity, print_inventory, run_options
     from prunecli.formats.base import ReadOptions

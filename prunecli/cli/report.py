@@ -27,9 +27,9 @@ def report(
     allow_changes: opt.AllowChanges = False,
     force: opt.Force = False,
     jobs: opt.Jobs = None,
-    quiet: opt.Quiet = False,
+    quiet: opt.Silent = False,
 ) -> None:
-    """Report the sparsity of a checkpoint's parameters, or compare it with an earlier checkpoint."""
+    """Report the sparsity of a checkpoint, or compare it with another."""
     from prunecli.cli.diff import plan_diff
     from prunecli.cli.parse import selection_of
     from prunecli.cli.run import Verbosity, print_report, run_options

@@ -1,6 +1,7 @@
 """Help and version come at once: exit code 0, on standard output, and without importing torch."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -73,7 +74,27 @@ def test_the_help_fits_80_columns(cli: Cli, monkeypatch: pytest.MonkeyPatch, com
     monkeypatch.setenv("COLUMNS", "80")
     text = cli(*command.split(), "--help").out
     assert max(map(len, text.splitlines())) <= 80
+    assert len(text.splitlines()) <= 48, "two screens of 24 lines"
     assert text.isascii()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_texts_of_all_groups_begin_in_one_column(cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = re.findall(r"^(  -.*?  +)\S.*$", cli(command, "--help").out, re.MULTILINE)
+    assert len(rows) > 3
+    assert len({len(row) for row in rows}) == 1
+
+
+def test_colours_where_typer_has_them(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = cli("verify", "--help").out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = cli("verify", "--help").out
+    assert "  \x1b[1;32m-j\x1b[0m, \x1b[1;36m--jobs\x1b[0m \x1b[1;33mN\x1b[0m  " in coloured
+    assert "\n\x1b[1mInput:\x1b[0m\n" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert cli("verify", "--help").out == plain
 
 
 def commands() -> dict[str, Any]:
