@@ -19,7 +19,7 @@ from prunecli import __version__
 from prunecli.cli.apply import apply
 from prunecli.cli.completion_scripts import ASKED, SCRIPTS, install
 from prunecli.cli.help import Command, CommandGroup
-from prunecli.cli.messages import print_error, print_note
+from prunecli.cli.messages import print_error, print_note, print_sentence
 from prunecli.cli.params import params
 from prunecli.cli.remove import remove
 from prunecli.cli.report import report
@@ -119,11 +119,21 @@ def _outcome(arguments: Sequence[str]) -> int:
             code = _run([each for each in arguments if each != "--debug"], debug=debug)
     except Interrupted as interrupted:
         signum = interrupted.signum
+        _tell(interrupted)
     except BrokenPipeError:
         signum = signal.SIGPIPE
     if signum:
         die_of(signum)
     return code
+
+
+def _tell(interrupted: Interrupted) -> None:
+    """Print in one line what an interruption left behind; of several ranks, the first one does."""
+    if os.environ.get("RANK", "0") == "0":
+        with suppress(OSError):
+            notes = getattr(interrupted, "__notes__", None) or ["nothing was written"]
+            print_sentence(f"prunecli: interrupted; {notes[-1]}")
+            sys.stderr.flush()
 
 
 def _answer(shell: str, arguments: Sequence[str]) -> int:

@@ -66,7 +66,9 @@ def interruptible() -> Iterator[None]:
         for signum, handler in caught:
             signal.signal(signum, handler)
     if catcher.first is not None:
-        raise Interrupted(catcher.first)
+        late = Interrupted(catcher.first)
+        late.add_note("the command had come to its end")
+        raise late
 
 
 def die_of(signum: int) -> NoReturn:

@@ -15,6 +15,7 @@ from prunecli.surgery.report.codec import write_report
 from prunecli.surgery.report.model import CheckpointRef, Report
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.edit import build_edit, read_only_pieces
+from prunecli.surgery.run.interruption import noting, written_by_now
 from prunecli.surgery.run.resume import RewriteJob, Run, carry_out, unfinished_seed
 from prunecli.terms import LINK, OUTPUT, REPORT
 
@@ -46,12 +47,17 @@ def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run
         check_masks(plan, counts)
         check_unchanged(checkpoint)
 
-    carry_out(RewriteJob(checkpoint, plan, counts, outputs.checkpoint, contents, check), run)
+    with noting(written_by_now(outputs.checkpoint.final)):
+        carry_out(RewriteJob(checkpoint, plan, counts, outputs.checkpoint, contents, check), run)
+        output = _written(checkpoint, contents, destination)
+        return run.ranks.from_leader(lambda: write_report(checkpoint, plan, counts, output, outputs.report))
+
+
+def _written(checkpoint: AnyCheckpoint, contents: OutputContents, destination: Destination) -> CheckpointRef:
     size = sum(
         file.size if file.changes else checkpoint.sources[file.name].size for file in contents.files if not file.closing
     )
-    output = CheckpointRef(None if destination.path is None else str(destination.path), checkpoint.format, size)
-    return run.ranks.from_leader(lambda: write_report(checkpoint, plan, counts, output, outputs.report))
+    return CheckpointRef(None if destination.path is None else str(destination.path), checkpoint.format, size)
 
 
 def rehearse(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run: Run | None = None) -> None:

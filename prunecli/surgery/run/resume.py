@@ -35,8 +35,9 @@ from prunecli.formats.outputs.unit_files import UnitWriter
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.run.destination import Progress, cumulative
+from prunecli.surgery.run.interruption import noting
 from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
-from prunecli.surgery.run.units import UnitCounts, assign_units, split_into_units
+from prunecli.surgery.run.units import Unit, UnitCounts, assign_units, split_into_units
 from prunecli.surgery.run.worker import Entry, Share, do_share, look_at
 from prunecli.terms import HERE, OUTPUT, RESUME
 
@@ -154,7 +155,7 @@ def _in_units(job: RewriteJob, output: ResumableOutput, run: Run) -> None:
         share = Share(mine, job.contents.passthrough[ranks.rank :: ranks.size], start.finished)
         transfer = run.transfer(share.bytes)
         writer = UnitWriter(start.partial, output, job.contents, transfer)
-        with _advising_resume(run):
+        with _advising_resume(run), noting(lambda: _kept(start.partial, units) if run.keep else ""):
             entries = ranks.to_leader(lambda: _work(share, writer, transfer, counts, output))
             ranks.from_leader(lambda: _complete(job, output, writer, counts, entries))
 
@@ -245,6 +246,11 @@ def _advising_resume(run: Run) -> Iterator[None]:
         if run.keep:
             error.advising(f"what is finished is kept, go on with {RESUME}")
         raise
+
+
+def _kept(partial: Partial, units: Sequence[Unit]) -> str:
+    done, total = sum(units[number].size for number in partial.entries()), sum(unit.size for unit in units)
+    return f"{100 * done // total} % of the output is kept, and the same command goes on" if done else ""
 
 
 def count(counts: Counts, files: Sequence[OutputFile], run: Run) -> None:
