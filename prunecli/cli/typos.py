@@ -84,8 +84,8 @@ def option_error(error: typer.TyperException, ctx: Any, params: Iterable[Any]) -
     if typed is not None:
         raise UsageError(_misused(typed, options.get(typed), ctx)) from None
     if isinstance(param, TyperArgument):
-        forms = (param.help or "").partition(": ")[2].rstrip(".")
-        raise UsageError(f"no {param.metavar or param.name} is given; name {forms}") from None
+        forms = (param.help or "").partition("\n")[0].rstrip(".")
+        raise UsageError(f"no {param.metavar or param.name} is given; name {forms[:1].lower()}{forms[1:]}") from None
     wrong: Any = error.__cause__  # of pydantic
     if isinstance(param, TyperOption) and hasattr(wrong, "errors"):
         raise UsageError(_bad_value(param, str(wrong.errors()[0]["input"]))) from None
