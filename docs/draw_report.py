@@ -1,7 +1,9 @@
-"""Draw docs/report.svg: what `prunecli report` shows in a terminal, of the example with half of its weights pruned."""
+"""Draw docs/report.svg: a terminal with README's first command and the report of its output."""
 
 import os
 import pty
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -13,9 +15,11 @@ from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "report.svg"
-COLUMNS, LINES = 84, 34
-PRUNED = "digits.pruned.pt"
-APPLY = ["apply", "digits.pt", "-p", "*.weight", "--min-dim", "2", "-a", "0.5", "--remove", "--seed", "7", "-q"]
+COLUMNS, LINES = 80, 24
+COMMANDS = (
+    "prunecli apply examples/digits.pt -p fc1.weight -a 0.5 --remove --seed 7 \\\n    -o digits.pruned.pt",
+    "prunecli report digits.pruned.pt",
+)
 
 _THEME = TerminalTheme(
     (21, 23, 27), (221, 224, 229),
@@ -24,8 +28,8 @@ _THEME = TerminalTheme(
 )  # fmt: skip
 # As rich's own, but for the fonts that it would fetch from the network.
 _FORMAT = """\
-<svg viewBox="0 0 {terminal_width} {terminal_height}" xmlns="http://www.w3.org/2000/svg">
-<title>A terminal with the output of prunecli report</title>
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<title>A terminal with the output of prunecli apply and prunecli report</title>
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; \
 font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
@@ -55,20 +59,25 @@ def main() -> None:
 
 
 def shown() -> str:
-    """Return what the command writes to a terminal, with its colours."""
+    """Return what a terminal shows of the commands, with its colours."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "digits.pt").write_bytes((ROOT / "examples" / "digits.pt").read_bytes())
-        program = [sys.executable, "-m", "prunecli"]
-        subprocess.run([*program, *APPLY], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        reading, writing = pty.openpty()
-        environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-        environment |= {"COLUMNS": str(COLUMNS), "LINES": str(LINES), "TERM": "xterm-256color", "PYTHONUTF8": "1"}
-        with subprocess.Popen([*program, "report", PRUNED], cwd=folder, env=environment, stdout=writing) as running:
-            os.close(writing)
-            text = _all_of(reading)
-        if running.returncode:
-            raise RuntimeError(f"prunecli report ended with {running.returncode}")
-    return text.replace("\r\n", "\n")
+        (Path(folder) / "examples").symlink_to(ROOT / "examples")
+        return "".join(f"$ {command}\n{run(command, Path(folder))}\n" for command in COMMANDS).rstrip("\n")
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command of prunecli in a folder, on a terminal; return what stays on it, with its colours."""
+    _, *arguments = shlex.split(command.replace("\\\n", ""))
+    line = [sys.executable, "-m", "prunecli", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment |= {"COLUMNS": str(COLUMNS), "LINES": str(LINES), "TERM": "xterm-256color", "PYTHONUTF8": "1"}
+    reading, writing = pty.openpty()
+    with subprocess.Popen(line, cwd=folder, env=environment, stdout=writing, stderr=writing) as running:
+        os.close(writing)
+        text = _all_of(reading)
+    if running.returncode:
+        raise RuntimeError(f"{command} ended with {running.returncode}: {text}")
+    return re.sub(r"^.*\x1b\[2K", "", text.replace("\r\n", "\n"), flags=re.DOTALL)  # without the bar, which is gone
 
 
 def _all_of(descriptor: int) -> str:
@@ -87,7 +96,7 @@ def draw(text: str) -> str:
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="standard",
                           legacy_windows=False)  # fmt: skip
-        console.print(Text.from_ansi(f"$ prunecli report {PRUNED}\n{text}"), end="")
+        console.print(Text.from_ansi(text), end="")
     return console.export_svg(title="", theme=_THEME, code_format=_FORMAT, unique_id="report")
 
 

@@ -1,4 +1,7 @@
-"""README.md and docs/: every block of code runs, in the order of its page, and every link leads somewhere."""
+"""README.md and docs/: every block of code runs, in the order of its page, and every link leads somewhere.
+
+README's lines are typed in test_first_hour.py.
+"""
 
 import os
 import re
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 from bucket_server import KEYS, serving
-from doc_pages import PAGES, README, ROOT, blocks_of, make_files, run_bash, run_console, run_python
+from doc_pages import DOCS, PAGES, README, ROOT, blocks_of, make_files, run_bash, run_console, run_python
 
 from prunecli.cli.role_table import role_table, with_role_table
 
@@ -35,16 +38,14 @@ def environment(page: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
         yield environment
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_a_page_runs_from_top_to_bottom(
     page: Path, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder with the files that it names; what CI runs by itself is left out."""
+    """In a folder with the files that it names."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in blocks_of(page):
-        if block.mark:
-            continue
         if block.language == "bash":
             run_bash(block.code, tmp_path, environment)
         elif block.language == "console":
@@ -53,7 +54,7 @@ def test_a_page_runs_from_top_to_bottom(
             run_python(block.code, names)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=str)
 def test_every_block_says_what_it_is(page: Path) -> None:
     """So that none is left out of what is run; and every fence belongs to one."""
     blocks = blocks_of(page)
@@ -73,7 +74,7 @@ def links(page: Path) -> list[str]:
     return LINK.findall(re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=str)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in links(page):
         place, _, anchor = link.partition("#")
@@ -82,8 +83,10 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-def test_every_page_is_in_the_table_of_the_readme() -> None:
-    assert {f"docs/{page.name}" for page in PAGES if page != README} <= set(links(README))
+def test_every_page_is_in_the_table_of_contents() -> None:
+    contents = ROOT / "docs" / "README.md"
+    assert {page.name for page in DOCS if page != contents} <= set(links(contents))
+    assert "docs/README.md" in links(README)
 
 
 def test_the_table_of_roles_is_up_to_date() -> None:

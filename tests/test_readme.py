@@ -1,5 +1,6 @@
-"""README.md: what CI takes from it is there. test_docs.py runs the rest."""
+"""README.md: its length, and what CI takes from it. test_first_hour.py types its lines."""
 
+import math
 import re
 import shlex
 import subprocess
@@ -8,6 +9,12 @@ import pytest
 from doc_pages import README, ROOT, blocks_of
 
 MARKED = {block.mark: block.code for block in blocks_of(README) if block.mark}
+
+
+def test_it_fits_four_screens() -> None:
+    """As a pager shows it on a terminal of 80x24."""
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert sum(max(1, math.ceil(len(line) / 80)) for line in lines) <= 4 * 24
 
 
 def test_ci_finds_its_two_command_lines() -> None:

@@ -1,5 +1,6 @@
 """Shells on a terminal of their own: what a person types, and what the line is after a TAB."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -7,6 +8,7 @@ import re
 import select
 import shlex
 import shutil
+import struct
 import subprocess
 import termios
 import time
@@ -22,6 +24,7 @@ class Terminal:
 
     def __init__(self, end: int) -> None:
         self._end = end
+        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self.seen = ""
 
     def send(self, text: str) -> None:
@@ -39,20 +42,24 @@ class Terminal:
             left = until - time.monotonic()
             if left <= 0 or not select.select([self._end], [], [], left)[0]:
                 raise AssertionError(f"{pattern} did not come; there is {self.seen!r}")
-            self.seen += os.read(self._end, 1 << 16).decode(errors="replace")
+            self.seen += self._decode(os.read(self._end, 1 << 16))
 
 
 @contextmanager
-def terminal(line: Sequence[str], environment: Mapping[str, str]) -> Iterator[Terminal]:
-    """Start a process on a new terminal, and end it with the block."""
+def terminal(
+    line: Sequence[str], environment: Mapping[str, str], *, size: tuple[int, int] = (24, 80), folder: Path | None = None
+) -> Iterator[Terminal]:
+    """Start a process on a new terminal of so many lines and columns, and end it with the block."""
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", *size, 0, 0))
 
     def control() -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     with subprocess.Popen(
-        line, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True, preexec_fn=control
-    ) as process:
+        line, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=folder, start_new_session=True,
+        preexec_fn=control,
+    ) as process:  # fmt: skip
         os.close(theirs)
         try:
             yield Terminal(ours)
