@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "report.svg"
 COLUMNS, LINES = 80, 24
 COMMANDS = (
-    "prunecli apply examples/digits.pt -p fc1.weight -a 0.5 --remove --seed 7 \\\n    -o digits.pruned.pt",
+    "prunecli apply examples/digits.pt -p fc1.weight -a 0.5 --bake --seed 7 \\\n    -o digits.pruned.pt",
     "prunecli report digits.pruned.pt",
 )
 

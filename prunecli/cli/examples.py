@@ -8,7 +8,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "apply": (
         (
             "write zeros into half of every matrix, in a copy of the file",
-            "prunecli apply model.safetensors -p '*.weight' --min-dim 2 -a 0.5 --remove",
+            "prunecli apply model.safetensors -p '*.weight' --min-dim 2 -a 0.5 --bake",
         ),
         (
             "mask one layer, to continue training",
