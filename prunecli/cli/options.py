@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from prunecli.cli.help import AMOUNT, CONTENT, GATE, INPUT, OTHER, OUTPUT, SELECTION
-from prunecli.reporting.options import ReportFormat, Sort
+from prunecli.reporting.options import ListFormat, ReportFormat, Sort
 
 __all__ = [
     "All",
@@ -30,14 +30,17 @@ __all__ = [
     "Key",
     "KeyPrefix",
     "Link",
+    "ListFormatOption",
     "MaskDtype",
     "MaskType",
     "MinDim",
+    "NoFold",
     "NoReport",
     "Order",
     "Output",
     "Params",
     "ParamsFrom",
+    "ParamsSchema",
     "Plot",
     "Quiet",
     "Recipe",
@@ -64,11 +67,19 @@ class MaskDtype(enum.StrEnum):
     SAME = "same"
 
 
-def _print_schema(value: bool) -> None:
+def _print_report_schema(value: bool) -> None:
     if value:
-        from prunecli.surgery.report.schema import schema_text
+        from prunecli.surgery.report.schema import report_schema
 
-        sys.stdout.write(schema_text())
+        sys.stdout.write(report_schema())
+        raise typer.Exit
+
+
+def _print_params_schema(value: bool) -> None:
+    if value:
+        from prunecli.surgery.report.schema import params_schema
+
+        sys.stdout.write(params_schema())
         raise typer.Exit
 
 
@@ -329,10 +340,32 @@ Schema = Annotated[
     bool,
     typer.Option(
         "--schema",
-        callback=_print_schema,
+        callback=_print_report_schema,
         is_eager=True,
         help="Print the JSON Schema of --format json, and exit.",
         rich_help_panel=CONTENT,
+    ),
+]
+ListFormatOption = Annotated[
+    ListFormat,
+    typer.Option("--format", help="json, or table (default; tabs in a pipe).", rich_help_panel=OUTPUT),
+]
+NoFold = Annotated[
+    bool,
+    typer.Option(
+        "--no-fold",
+        help="Give each of many similar layers its rows.\nA table folds them if it is longer than the screen.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+ParamsSchema = Annotated[
+    bool,
+    typer.Option(
+        "--schema",
+        callback=_print_params_schema,
+        is_eager=True,
+        help="Print the JSON Schema of --format json, and exit.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Baseline = Annotated[

@@ -1,6 +1,7 @@
 """`prunecli params`."""
 
 from prunecli.cli import options as opt
+from prunecli.reporting.options import ListFormat
 
 __all__ = ["params"]
 
@@ -15,10 +16,14 @@ def params(
     key: opt.Key = None,
     foreign: opt.Foreign = False,
     follow_links: opt.FollowLinks = False,
+    form: opt.ListFormatOption = ListFormat.TABLE,
+    no_fold: opt.NoFold = False,
+    schema: opt.ParamsSchema = False,
 ) -> None:
     """List the parameters that can be pruned: name, type, shape, state."""
+    from prunecli.cli.inventory import print_inventory
     from prunecli.cli.parse import selection_of
-    from prunecli.cli.run import Verbosity, print_inventory, run_options
+    from prunecli.cli.run import Verbosity, run_options
     from prunecli.formats.base import ReadOptions
     from prunecli.surgery.jobs import list_parameters, list_tensors, open_for_ranks
     from prunecli.surgery.places import checkpoint_location
@@ -27,4 +32,5 @@ def params(
     source, reading = checkpoint_location(checkpoint), ReadOptions(key, foreign, follow_links)
     with run_options() as run, open_for_ranks(source, reading, run, Verbosity(not run.ranks.is_leader)) as opened:
         if run.ranks.is_leader:
-            print_inventory(opened, (list_tensors if all_ else list_parameters)(opened, selection), tensors=all_)
+            entries = (list_tensors if all_ else list_parameters)(opened, selection)
+            print_inventory(opened, entries, form, "tensor" if all_ else "parameter", folded=not no_fold)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -13,14 +13,12 @@ from prunecli.errors import show
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.reporting.format import rendered
 from prunecli.reporting.layout import Column, Row, lay_out
-from prunecli.reporting.numbers import label_of, shape_of
+from prunecli.reporting.numbers import label_of
 from prunecli.reporting.options import ReportFormat
 from prunecli.reporting.output import ReportOutput
 from prunecli.reporting.terminal import screen_of
 from prunecli.reporting.text import as_text, done_as_text
 from prunecli.surgery.jobs import Listener, PreparedRewrite
-from prunecli.surgery.names.inventory import InventoryEntry
-from prunecli.surgery.names.select import LONGEST
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.recipe import render_recipe
 from prunecli.surgery.report.codec import render_json
@@ -33,7 +31,6 @@ from prunecli.surgery.verify import Verification
 __all__ = [
     "Verbosity",
     "carry_out",
-    "print_inventory",
     "print_report",
     "run_options",
     "verification_text",
@@ -125,23 +122,6 @@ def print_report(report: Report, output: ReportOutput) -> None:
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(rendered(report, output.format))
-
-
-def print_inventory(checkpoint: AnyCheckpoint, entries: Sequence[InventoryEntry], *, tensors: bool) -> None:
-    """Print the list of `params`: a table on a terminal, else one line per entry with fields separated by tabs."""
-    rows = [
-        (label_of(each.name, LONGEST), each.tensor.dtype.name, shape_of(each.tensor.shape), each.state)
-        for each in entries
-    ]
-    if not sys.stdout.isatty():
-        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
-        return
-    columns = [Column("type", right=False, drop=2), Column("shape", right=False, drop=1), Column("state", right=False)]
-    heading = "tensor" if tensors else "parameter"
-    table = lay_out(heading, columns, [Row(name, rest) for name, *rest in rows], screen_of(sys.stdout))
-    sys.stdout.writelines(f"{line}\n" for line in table)
-    if checkpoint.wrapper:
-        print_note(f"the key of the state dict is {show(checkpoint.wrapper)}")
 
 
 def verification_text(label: str, found: Verification) -> str:

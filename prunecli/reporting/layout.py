@@ -1,7 +1,7 @@
 """Tables of text. Not with rich, which takes 0.25 ms per row: a model may have 90,000 rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunecli.reporting.numbers import cells, clip_middle
 from prunecli.reporting.terminal import Screen
@@ -40,13 +40,19 @@ class Row:
     short: str = ""
 
 
-def lay_out(heading: str, columns: Sequence[Column], rows: Sequence[Row], screen: Screen) -> list[str]:
-    """Return the lines of a table, headings first, which fit the screen's width."""
+def lay_out(
+    heading: str, columns: Sequence[Column], rows: Sequence[Row], screen: Screen, *, whole_names: bool = False
+) -> list[str]:
+    """Return the lines of a table, headings first, which fit the screen's width.
+
+    With `whole_names`, columns are dropped before a name is clipped; a name that is still too long has its own line.
+    """
     widths = [max(map(cells, [column.heading, *(row.cells[at] for row in rows)])) for at, column in enumerate(columns)]
     natural = max([cells(heading), *(cells(row.lead) + cells(row.name) for row in rows)])
     kept = [at for at, width in enumerate(widths) if width and any(row.cells[at].strip() for row in rows)]
     if screen.width is not None:
-        name = min(natural, int(screen.width * _NAME_SHARE))
+        whole = max(cells(row.lead) + cells(row.short or row.name) for row in rows) if rows and whole_names else 0
+        name = whole or min(natural, int(screen.width * _NAME_SHARE))
         kept = _fitting(_order(columns, rows, kept), widths, kept, screen.width - name)
         room = screen.width - sum(len(_GAP) + widths[at] for at in kept)
         natural = min(natural, max(room, _LEAST))
@@ -61,7 +67,13 @@ def lay_out(heading: str, columns: Sequence[Column], rows: Sequence[Row], screen
             head=True,
         )
     ]
-    lines += [_line(row, columns, kept, widths, natural, screen) for row in rows]
+    for row in rows:
+        if whole_names and cells(row.lead) + cells(row.short or row.name) > natural:
+            lines.append(screen.paint(row.lead, DIM) + screen.paint(row.name, row.style))
+            rest = _line(replace(row, lead="", name="", short=""), columns, kept, widths, natural, screen)
+            lines += [rest] if rest else []
+        else:
+            lines.append(_line(row, columns, kept, widths, natural, screen))
     return lines
 
 

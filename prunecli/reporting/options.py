@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ReportFormat", "Sort", "TableOptions"]
+__all__ = ["ListFormat", "ReportFormat", "Sort", "TableOptions"]
 
 Sort = Literal["name", "sparsity", "size"]
 
@@ -17,6 +17,13 @@ class ReportFormat(enum.StrEnum):
     CSV = "csv"
     MARKDOWN = "markdown"
     HTML = "html"
+
+
+class ListFormat(enum.StrEnum):
+    """The format of the list of `params`."""
+
+    TABLE = "table"
+    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)

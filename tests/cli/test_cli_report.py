@@ -19,7 +19,7 @@ from forked import python
 
 from prunecli.reporting.format import form_of
 from prunecli.reporting.options import ReportFormat
-from prunecli.surgery.report.schema import schema_text
+from prunecli.surgery.report.schema import report_schema
 
 Cli = Callable[..., Any]
 Refusal = Callable[..., str]
@@ -70,7 +70,7 @@ def test_every_form_has_a_suffix() -> None:
 
 def test_the_schema_needs_no_checkpoint(cli: Cli) -> None:
     outcome = cli("report", "--schema")
-    assert (outcome.code, outcome.out, outcome.err) == (0, schema_text(), "")
+    assert (outcome.code, outcome.out, outcome.err) == (0, report_schema(), "")
 
 
 def test_a_page_has_pictures_and_json_has_structure(cli: Cli) -> None:

@@ -14,7 +14,7 @@ from real_files import FILES, unpacked
 from safetensors.torch import load_file
 
 from prunecli.cli.app import run
-from prunecli.surgery.report.schema import schema_text
+from prunecli.surgery.report.schema import report_schema
 
 pytestmark = pytest.mark.real
 MINILM = next(real for real in FILES if real.at == "minilm")
@@ -43,7 +43,7 @@ def written(pruned: Path, name: str) -> str:
 
 def test_json(pruned: Path, zeros: dict[str, int]) -> None:
     report = json.loads(written(pruned, "r.json"))
-    jsonschema.Draft202012Validator(json.loads(schema_text())).validate(report)
+    jsonschema.Draft202012Validator(json.loads(report_schema())).validate(report)
     assert {each["name"]: each["zeros"] for each in report["parameters"]} == zeros
     for name, value in load_file(pruned).items():
         found = next((each["structure"] for each in report["parameters"] if each["name"] == name), None)

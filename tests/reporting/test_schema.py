@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from prunecli.cli.app import run
 from prunecli.surgery.report.codec import SCHEMA
-from prunecli.surgery.report.schema import schema_text
+from prunecli.surgery.report.schema import report_schema
 from prunecli.surgery.roles.table import Role
 
-SCHEMA_DICT = json.loads(schema_text())
+SCHEMA_DICT = json.loads(report_schema())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA_DICT)
 COMMANDS = {
     "apply": ["apply", "model.pt", "-p", "*.weight", "-a", "0.5", "--report", "r.json"],
@@ -78,7 +78,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_schema_is_one_and_names_the_version() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA_DICT)
     assert SCHEMA_DICT["properties"]["schema"]["const"] == SCHEMA
-    assert schema_text().isascii()
+    assert report_schema().isascii()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

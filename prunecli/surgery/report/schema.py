@@ -1,17 +1,18 @@
-"""The published JSON Schema (draft 2020-12) of `prunecli.report/1`, generated from the report's records."""
+"""The published JSON Schemas (draft 2020-12) of what commands write, generated from the records."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunecli.core.records import record_fields
 from prunecli.core.structure.model import Structure
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.report.codec import GroupRecord, ReportDocument, Tool
+from prunecli.surgery.report.inventory_json import InventoryDocument, TensorRecord, Writer
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Totals
 
-__all__ = ["schema_text"]
+__all__ = ["params_schema", "report_schema"]
 
-_RECORDS = (ReportDocument, Tool, CheckpointRef, GroupRecord, Totals, ParameterReport, Structure, LeftOut)
 _OF_APPLY = ("remove", "mask_dtype", "untie", "zeros_are_pruned")
 _BY_COMMAND = {
     "if": {"properties": {"command": {"const": "apply"}}},
@@ -37,18 +38,28 @@ _BY_COMMAND = {
 """The fields that only the report of an `apply` has."""
 
 
-def schema_text() -> str:
-    """Return the schema as JSON text."""
-    definitions = _definitions()
-    for record in _RECORDS:
+def report_schema() -> str:
+    """Return the schema of `prunecli.report/1` as JSON text."""
+    records = (Tool, CheckpointRef, GroupRecord, Totals, ParameterReport, Structure, LeftOut)
+    return _schema("report", ReportDocument, records, _BY_COMMAND)
+
+
+def params_schema() -> str:
+    """Return the schema of `prunecli.params/1` as JSON text."""
+    return _schema("params", InventoryDocument, (Writer, CheckpointRef, TensorRecord), {})
+
+
+def _schema(command: str, document: type, records: Sequence[type], conditions: Mapping[str, Any]) -> str:
+    definitions = _definitions(document)
+    for record in (document, *records):
         _complete(definitions[record.__name__], record)
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:prunecli:report:1"}
-    whole = {**head, **definitions.pop(ReportDocument.__name__), "title": "prunecli report"}
-    return json.dumps({**whole, **_BY_COMMAND, "$defs": definitions}, indent=2) + "\n"
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:prunecli:{command}:1"}
+    whole = {**head, **definitions.pop(document.__name__), "title": f"prunecli {command}"}
+    return json.dumps({**whole, **conditions, "$defs": definitions}, indent=2) + "\n"
 
 
-def _definitions() -> dict[str, dict[str, Any]]:
-    """Return the schema that pydantic generates for each record, by the record's name."""
+def _definitions(document: Any) -> dict[str, dict[str, Any]]:
+    """Return the schemas that pydantic generates for a document and its records, by their names."""
     from pydantic import ConfigDict, TypeAdapter  # takes longer to import than most commands to run
     from pydantic.json_schema import GenerateJsonSchema
 
@@ -61,7 +72,7 @@ def _definitions() -> dict[str, dict[str, Any]]:
         def default_schema(self, schema: Any) -> dict[str, Any]:
             return self.generate_inner(schema["schema"])
 
-    adapter = TypeAdapter(list[ReportDocument], config=ConfigDict(use_attribute_docstrings=True))
+    adapter = TypeAdapter(list[document], config=ConfigDict(use_attribute_docstrings=True))
     found: dict[str, dict[str, Any]] = adapter.json_schema(schema_generator=Plain)["$defs"]
     return found
 
