@@ -24,6 +24,10 @@ _SHORT = 0.5
 """Seconds before a delayed bar appears, for runs that write nothing."""
 
 
+_NAME = 28
+"""The most characters of a name before a bar, so that bar and figures fit a line of 80 columns."""
+
+
 @contextmanager
 def progress(
     checkpoint: AnyCheckpoint, *, quiet: bool, delayed: bool = False
@@ -32,13 +36,14 @@ def progress(
 
     On a terminal it shows a bar (after half a second if `delayed`), elsewhere a line every few seconds.
     """
+    name = checkpoint.source.label.rstrip("/").rpartition("/")[2] or checkpoint.source.label
     if quiet:
         yield None
     elif not sys.stderr.isatty():
-        yield Lines(checkpoint.source.label)
+        yield Lines(name)
     else:
         with ExitStack() as stack:
-            yield _Bar(show(checkpoint.source.label, 40), stack, _SHORT if delayed else 0.0)
+            yield _Bar(show(name, _NAME), stack, _SHORT if delayed else 0.0)
 
 
 class _Bar:
@@ -47,7 +52,8 @@ class _Bar:
     def __init__(self, label: str, stack: ExitStack, delay: float) -> None:
         self._label = label
         self._stack = stack
-        self._after = time.monotonic() + delay
+        self._began = time.monotonic()
+        self._after = self._began + delay
         self._shown: tuple[Progress, TaskID] | None = None
         if not delay:
             self._shown = self._show()
@@ -57,23 +63,24 @@ class _Bar:
             self._shown = self._show()
         if self._shown is not None:
             bar, task = self._shown
-            bar.update(task, completed=done, total=total)
+            rate = _rate(done, time.monotonic() - self._began)
+            bar.update(task, completed=done, total=total, rate=rate)
 
     def _show(self) -> tuple[Progress, TaskID]:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(bar_width=None),
             DownloadColumn(),
-            TransferSpeedColumn(),
+            TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
         console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
-        bar = self._stack.enter_context(Bar(*columns, console=console, transient=True))
-        return bar, bar.add_task(self._label, total=None)
+        bar = self._stack.enter_context(Bar(*columns, console=console, transient=True, expand=True))
+        return bar, bar.add_task(self._label, total=None, rate="")
 
 
 class Lines:
@@ -106,13 +113,23 @@ def _state(done: int, total: int, seconds: float) -> str:
     """
     unit, size = next((each for each in _UNITS if total >= each[1]), _UNITS[-1])
     rate = done / seconds if seconds > 0 else 0.0
-    speed_unit, speed = next((each for each in _UNITS if rate >= each[1]), _UNITS[-1])
     left = f", {_duration((total - done) / rate)} left" if rate else ""
     digits = 0 if size == 1 else 1
     return (
         f"{100 * done // total} % ({done / size:.{digits}f} of {total / size:.{digits}f} {unit}), "
-        f"{rate / speed:.0f} {speed_unit}/s{left}"
+        f"{_rate(done, seconds)}{left}"
     )
+
+
+def _rate(done: int, seconds: float) -> str:
+    """Return a rate as text, without decimals.
+
+    >>> _rate(1_230_000_000, 3.0), _rate(0, 0.0)
+    ('410 MB/s', '0 bytes/s')
+    """
+    rate = done / seconds if seconds > 0 else 0.0
+    unit, size = next((each for each in _UNITS if rate >= each[1]), _UNITS[-1])
+    return f"{rate / size:.0f} {unit}/s"
 
 
 _UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("bytes", 1))

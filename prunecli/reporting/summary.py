@@ -52,45 +52,52 @@ def facts(report: Report) -> list[Remark]:
     if text := zero_norms_text(report.parameters):
         found.append(Remark("weight norm", text))
     found += [Remark("storage", _of_storage(storage(counted)))] if report.totals.elements else []
-    # A vector is a single row: whether it or its columns are empty is not informative.
-    matrices = [each.structure for each in counted if each.structure is not None and len(each.shape) > 1]
-    matrices = [each for each in matrices if each.rows and each.columns]
-    if matrices:
-        found += [Remark("rows, columns", _of_lines(matrices)), Remark("16x16 blocks", _of_blocks(matrices))]
-        found += _of_fours(matrices)
+    if report.totals.zeros >= _FEW * report.totals.elements:  # a dense model has nothing for kernels to skip
+        found += _of_kernels(counted)
     return found
 
 
+def _of_kernels(counted: Iterable[ParameterReport]) -> list[Remark]:
+    # A vector is a single row: whether it or its columns are empty is not informative.
+    matrices = [each.structure for each in counted if each.structure is not None and len(each.shape) > 1]
+    matrices = [each for each in matrices if each.rows and each.columns]
+    if not matrices:
+        return []
+    lines, blocks = Remark("rows, columns", _of_lines(matrices)), Remark("16x16 blocks", _of_blocks(matrices))
+    return [lines, blocks, *_of_fours(matrices)]
+
+
 def _of_storage(sizes: StorageRows) -> str:
-    both = f"{size_of(sizes.dense)} dense, {size_of(sizes.bitmask)} as bitmask and kept values"
+    text = f"as bitmask and nonzero values, {size_of(sizes.dense)}"
     if sizes.bitmask < sizes.dense:
-        return f"{both}: {percent(sizes.dense - sizes.bitmask, sizes.dense, 0)} smaller"
-    return f"{both}: no smaller, below {percent(sizes.bits, sizes.dense, 1)} of zeros"
+        less = percent(sizes.dense - sizes.bitmask, sizes.dense, 0)
+        return f"{text} become {size_of(sizes.bitmask)} (-{less})"
+    return f"{text} shrink above {percent(sizes.bits, sizes.dense, 1)} of zeros"
 
 
 def _of_lines(matrices: Sequence[Structure]) -> str:
     rows, columns = sum(each.empty_rows for each in matrices), sum(each.empty_columns for each in matrices)
     if not rows and not columns:
-        return "none is empty: leaving zeros out takes a sparse kernel"
+        return "none is all zeros, so only a sparse kernel could skip the zeros"
     gone = sum(
         each.empty_rows * each.columns + each.empty_columns * each.rows - each.empty_rows * each.empty_columns
         for each in matrices
     )
     whole = sum(each.rows * each.columns for each in matrices)
     all_rows, all_columns = sum(each.rows for each in matrices), sum(each.columns for each in matrices)
-    text = f"{rows:,} of {all_rows:,} rows and {columns:,} of {all_columns:,} columns are empty: "
+    text = f"{rows:,} of {all_rows:,} rows and {columns:,} of {all_columns:,} columns are all zeros; "
     share = percent(gone, whole)
     if gone < _FEW * whole:
-        return f"{text}{share} of the elements, too few to matter"
-    return f"{text}cut out, they take {share} of the elements along"
+        return f"{text}they hold {share} of the elements, too few to matter"
+    return f"{text}without them, the matrices have {share} fewer elements"
 
 
 def _of_blocks(matrices: Sequence[Structure]) -> str:
     empty, blocks = sum(each.empty_blocks_16x16 for each in matrices), sum(each.blocks_16x16 for each in matrices)
     if not empty:
-        return "none is empty: a block-sparse kernel has nothing to skip"
-    text = f"{empty:,} of {blocks:,} are empty ({percent(empty, blocks)})"
-    return f"{text}, too few to matter" if empty < _FEW * blocks else f"{text}: a block-sparse kernel can skip them"
+        return "none is all zeros, so block-sparse kernels have nothing to skip"
+    text = f"{empty:,} of {blocks:,} are all zeros ({percent(empty, blocks)})"
+    return f"{text}, too few to matter" if empty < _FEW * blocks else f"{text}; a block-sparse kernel can skip them"
 
 
 def _of_fours(matrices: Sequence[Structure]) -> list[Remark]:
@@ -110,7 +117,9 @@ def _of_fours(matrices: Sequence[Structure]) -> list[Remark]:
     along = f" along dimension{'s' * (len(dimensions) > 1)} {' and '.join(map(str, dimensions))}" if dimensions else ""
     if halved == groups_of_4:
         text = f"all groups of four{along} have two zeros"
-        more = ", as hardware for 2:4 wants it" if known else "; whether hardware sums over it is not known"
+        more = ", as 2:4 hardware needs" if known else "; whether hardware sums over it is not known"
         return [Remark("2:4", text + (more if dimensions else ""))]
-    text = f"{percent(halved, groups_of_4, 1)} of the groups of four{along} have two zeros; hardware wants all"
-    return [Remark("2:4", f"{text}, as {whole} of {len(grouped)} matrices have" if whole else text)]
+    text = (
+        f"{percent(halved, groups_of_4, 1)} of the groups of four{along} have two zeros; 2:4 hardware needs that in all"
+    )
+    return [Remark("2:4", f"{text}, as {whole} of {len(grouped)} matrices have it" if whole else text)]

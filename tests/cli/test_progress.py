@@ -1,7 +1,9 @@
 """What is told of a run that takes its time: a line now and then, none of a short one."""
 
+import io
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,3 +81,24 @@ def test_commands_tell_it_unless_they_are_to_be_quiet(
     assert told
     quiet = cli(command, "model.pt", *more, "-q", *(["--force"] if more else []))
     assert (quiet.code, quiet.err) == (0, "")
+
+
+class Tty(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_is_one_line_of_80_columns_with_the_name_and_a_whole_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", stream := Tty())
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    source = SimpleNamespace(label="/data/runs/2026-11-29/model-00001-of-00030.safetensors")
+    with progress.progress(SimpleNamespace(source=source), quiet=False) as show:
+        assert show is not None
+        show(12_345_678_901, 29_000_000_000)
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue()))
+    assert max(map(len, lines)) <= 80
+    assert re.search(r"^model-00001\S*\.safetensors ━.* 12\.3/29\.0 GB \d+ [TGMk]B/s ", "\n".join(lines), re.MULTILINE)
