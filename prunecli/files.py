@@ -150,7 +150,7 @@ def report(
     written = plan_report_output(form, _text(output), _text(plot), TableOptions(depth, sort, top), force=force)
     gates = [parse_gate("under", text) for text in _bounds(fail_under)]
     gates += [parse_gate("over", text) for text in _bounds(fail_over)]
-    reading, run = ReadOptions(key, allow_foreign_objects, follow_links), _run(jobs, progress)
+    reading, run = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True), _run(jobs, progress)
     selection = _selection(params, exclude, min_dim)
     with _jobs.open_for_ranks(checkpoint_location(_text(path)), reading, run, _jobs.Listener()) as opened:
         found = _jobs.measure_checkpoint(opened, selection, run, key=key, pictures=written.pictures)
@@ -179,7 +179,7 @@ def compare(
         PrunecliError: a checkpoint cannot be read.
     """
     source, run = checkpoint_location(_text(path)), _run(jobs, progress)
-    reading = ReadOptions(key, allow_foreign_objects, follow_links)
+    reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
     reading = _jobs.with_recorded_key(reading, _jobs.report_beside(source))
     selection = _selection(params, exclude, min_dim)
     with _jobs.open_for_ranks(source, reading, run, _jobs.Listener()) as opened:
@@ -203,7 +203,7 @@ def params(
     Raises:
         PrunecliError: the checkpoint cannot be read.
     """
-    reading = ReadOptions(key, allow_foreign_objects, follow_links)
+    reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
     selection = _selection(params, exclude, min_dim)
     with _jobs.open_for_ranks(checkpoint_location(_text(path)), reading, Run(), _jobs.Listener()) as opened:
         return (_jobs.list_tensors if all_ else _jobs.list_parameters)(opened, selection)
@@ -231,7 +231,7 @@ def verify(
     """
     source, run = checkpoint_location(_text(path)), _run(jobs, progress)
     expected = _jobs.report_reader(source, _text(report))()
-    reading = _jobs.with_recorded_key(ReadOptions(key, allow_foreign_objects, follow_links), expected)
+    reading = _jobs.with_recorded_key(ReadOptions(key, allow_foreign_objects, follow_links, read_only=True), expected)
     with _jobs.open_for_ranks(source, reading, run, _jobs.Listener()) as opened:
         found = verify_checkpoint(opened, expected, run)
         check_unchanged(opened)

@@ -1,5 +1,6 @@
 """The functions of `prunecli.files` do what the commands do, print nothing, and have a parameter for every option."""
 
+import argparse
 import inspect
 import subprocess
 import sys
@@ -117,6 +118,17 @@ def test_report_compare_params_and_verify(model: Path, capfd: pytest.CaptureFixt
         files.report("pruned", fail_under=0.9)
     files.report("pruned", fail_under=["fc.weight=0.25"], fail_over="fc.bias=0.0")
     assert capfd.readouterr() == ("", "")
+
+
+def test_plain_data_beside_the_weights_is_read_and_not_written(model: Path) -> None:
+    torch.save({"model": {"w": torch.ones(4)}, "args": argparse.Namespace(lr=0.1)}, "args.pt")
+    assert [each.name for each in files.params("args.pt")] == ["w"]
+    assert files.report("args.pt").totals.elements == 4
+    assert not files.compare("args.pt", "args.pt").rows[0].changed
+    with pytest.raises(PrunecliError, match="allow_foreign_objects=True"):
+        files.apply("args.pt", params="*", amount=0.5)
+    files.apply("args.pt", params="*", amount=0.5, bake=True, allow_foreign_objects=True, output="out.pt")
+    assert files.verify("out.pt").zeros == 2
 
 
 def test_errors_have_the_words_of_python(model: Path) -> None:

@@ -198,6 +198,7 @@ def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
         scan.value_of("--key"),
         scan.value_of("--allow-foreign-objects") is not None,
         scan.value_of("--follow-links") is not None,
+        read_only=True,
     )
     with open_any(path, reading) as opened:
         found = {each.name: each for each in _beginning(opened.tensors, typed)}

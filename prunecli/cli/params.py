@@ -29,7 +29,7 @@ def params(
     from prunecli.surgery.places import checkpoint_location
 
     selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
-    source, reading = checkpoint_location(checkpoint), ReadOptions(key, foreign, follow_links)
+    source, reading = checkpoint_location(checkpoint), ReadOptions(key, foreign, follow_links, read_only=True)
     with run_options() as run, open_for_ranks(source, reading, run, Verbosity(not run.ranks.is_leader)) as opened:
         if run.ranks.is_leader:
             entries = (list_tensors if all_ else list_parameters)(opened, selection)

@@ -52,7 +52,7 @@ def report(
     gates += [parse_gate("over", text) for text in fail_over or ()]
     diff = plan_diff(baseline, written, gates, allow_changes=allow_changes)
     source = checkpoint_location(checkpoint)
-    reading = ReadOptions(key, foreign, follow_links)
+    reading = ReadOptions(key, foreign, follow_links, read_only=True)
     if diff is not None:
         reading = with_recorded_key(reading, report_beside(source))
     selection = selection_of(checkpoint, param, params_from, exclude, min_dim)

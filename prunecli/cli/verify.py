@@ -27,7 +27,7 @@ def verify(
 
     source = checkpoint_location(checkpoint)
     report_of = cache(report_reader(source, report))
-    reading = ReadOptions(key, foreign, follow_links)
+    reading = ReadOptions(key, foreign, follow_links, read_only=True)
     with run_options(jobs) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader)
         with open_for_ranks(source, lambda: with_recorded_key(reading, report_of()), run, verbosity) as opened:

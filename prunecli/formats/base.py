@@ -41,13 +41,15 @@ class ReadOptions:
 
     `key` is the dotted path of the state dict, which is searched for if it is None. `foreign` admits objects of classes
     that weights-only loading refuses; they are copied, and never run. `follow_links` admits links that lead out of a
-    folder. `recorded` means that the key comes from a report: a container without levels ignores it.
+    folder. `recorded` means that the key comes from a report: a container without levels ignores it. `read_only` means
+    that nothing is written, so that foreign objects that are plain data without tensors are admitted, with a note.
     """
 
     key: str | None = None
     foreign: bool = False
     follow_links: bool = False
     recorded: bool = False
+    read_only: bool = False
 
 
 AS_FOUND = ReadOptions()

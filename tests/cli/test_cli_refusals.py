@@ -166,7 +166,10 @@ class TestInputs:
 
     def test_no_tensors(self, refused: Refusal, command: list[str]) -> None:
         torch.save(argparse.Namespace(lr=0.1), "training_args.bin")
-        assert "argparse.Namespace" in refused(5, *command, "training_args.bin")
+        if command[0] in ("apply", "remove"):
+            assert "argparse.Namespace" in refused(5, *command, "training_args.bin")
+        else:
+            assert "holds no tensors" in refused(4, *command, "training_args.bin")
         line = refused(4, *command, "training_args.bin", "--allow-foreign-objects")
         assert "holds no tensors; it is a pickled argparse.Namespace" in line
 

@@ -7,26 +7,21 @@ describes them.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
+from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, ReadOptions, Storage, TensorInfo
 from prunecli.formats.dtypes import DType
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.graph import load
-from prunecli.formats.pickles.nodes import Call, Entry, Global, ListNode, Persistent, PickleGraph, TupleNode, walk
-from prunecli.formats.torch.globals import admitted, makes_memory
+from prunecli.formats.pickles.nodes import Call, Entry, Global, ListNode, PickleGraph, TupleNode, walk
+from prunecli.formats.torch.foreign import ARRAYS, check_foreign, is_class_id, note_plain_data
 from prunecli.formats.torch.modules import drop_refreshers, restore_parameter
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.state_dict import NamedNode, StateDict, find_state_dict
 from prunecli.formats.torch.tensors import OpaqueTensor, StorageRef, mask_node, storage_ref
 from prunecli.formats.views import View
-from prunecli.terms import ALLOW_FOREIGN, BAKE, HERE
+from prunecli.terms import BAKE, HERE
 
 __all__ = ["Edited", "TorchObjects", "check_objects", "edit_objects", "load_objects", "read_objects"]
-
-_SHOWN = 3
-_FLAG = f"{ALLOW_FOREIGN} carries"
-_ARRAYS = ("_reconstruct", "_frombuffer")
-"""The functions of numpy that make an array when a pickle is loaded, by name."""
 
 _DIGITS = 300  # limit for the key of a storage; torch's counters and addresses are far shorter
 
@@ -101,7 +96,12 @@ def read_objects(
         UsageError: the key leads nowhere.
     """
     tree = tree or Tree()
-    check_objects(graph, reading, tree)
+    note = ""
+    if reading.read_only and not reading.foreign:
+        note = note_plain_data(graph, tree)
+        _check_complete(graph)
+    else:
+        check_objects(graph, reading, tree)
     storages = _storages_of(graph)
     places = place(storages)
     state = find_state_dict(graph.root, reading.key, tree)
@@ -113,7 +113,7 @@ def read_objects(
         wrapper=state.wrapper,
         storages=storages,
         no_masks_because=tree.no_masks_because or _maskless(state),
-        notes=state.notes,
+        notes=(*state.notes, *filter(None, (note,))),
     )
 
 
@@ -121,16 +121,11 @@ def _storages_of(graph: PickleGraph) -> dict[str, StorageRef]:
     """Return the storages that a pickle names, by key, in the order of the pickle."""
     refs: dict[str, StorageRef] = {}
     for node in graph.persistents:
-        if not _is_class(node):
+        if not is_class_id(node):
             ref = storage_ref(node)
             if refs.setdefault(ref.key, ref) != ref:
                 raise DamagedError(f"{HERE}: storage {show(ref.key)} is described in two ways")
     return refs
-
-
-def _is_class(node: Persistent) -> bool:
-    """Whether a persistent id is that of a module's class, which legacy files name together with its source code."""
-    return isinstance(node.id, TupleNode) and len(node.id.items) == 4 and node.id.items[0] == "module"
 
 
 def check_objects(graph: PickleGraph, reading: ReadOptions, tree: Tree) -> None:
@@ -142,46 +137,17 @@ def check_objects(graph: PickleGraph, reading: ReadOptions, tree: Tree) -> None:
         UnsupportedError: the pickle does something that a graph cannot represent.
     """
     if not reading.foreign:
-        _refuse_foreign(graph, tree)
+        check_foreign(graph, tree)
+    _check_complete(graph)
+
+
+def _check_complete(graph: PickleGraph) -> None:
     if graph.lost is not None:
         raise UnsupportedError(f"{graph.lost}, which prunecli could not write back")
 
 
-def _refuse_foreign(graph: PickleGraph, tree: Tree) -> None:
-    named_globals = {(each.module, each.name): None for each in graph.globals}
-    foreign = [each for each in named_globals if not admitted(*each) and not tree.admits(*each)]
-    if foreign:
-        named = ", ".join(show(".".join(each), 60) for each in foreign[:_SHOWN])
-        named += ", ..." if len(foreign) > _SHOWN else ""
-        slices = ("torch.distributed.tensor", "DTensor") in named_globals
-        merge = "; DTensors are slices of one rank, so merge the files of all ranks first" if slices else ""
-        raise UnsafeError(
-            f"{HERE} holds {_kind(foreign)} that weights-only loading refuses ({named}); {_FLAG} them through "
-            f"unread{merge}"
-        )
-    memory = next((each for each in graph.called if makes_memory(each.module, each.name)), None)
-    if memory is not None:
-        raise UnsafeError(
-            f"{HERE} has torch make a weight of memory as it lies ({show(f'{memory.module}.{memory.name}', 60)} is "
-            f"called); {_FLAG} it through unread"
-        )
-    strict = graph.strict
-    if strict is None and any(map(_is_class, graph.persistents)):
-        strict = f"{HERE} names a class by a persistent id"
-    if strict is not None:
-        raise UnsafeError(f"{strict}, which weights-only loading refuses; {_FLAG} it through unread")
-
-
-def _kind(foreign: Sequence[tuple[str, str]]) -> str:
-    """Return the words for objects of these classes; numpy arrays are common enough to be named."""
-    arrays = [module.startswith("numpy") and name in _ARRAYS for module, name in foreign]
-    if not any(arrays):
-        return "objects"
-    return "numpy arrays" if all(module.startswith("numpy") for module, _ in foreign) else "numpy arrays and objects"
-
-
 def _instead(graph: PickleGraph) -> str:
-    if any(each.module.startswith("numpy") and each.name in _ARRAYS for each in graph.called):
+    if any(each.module.startswith("numpy") and each.name in ARRAYS for each in graph.called):
         return "its weights are numpy arrays; save them as tensors (torch.from_numpy)"
     return f"it is {_described(graph.root)}, not a checkpoint"
 
