@@ -27,8 +27,6 @@ from surgery_zoo import (
 )
 from torch import Tensor
 
-SUFFIXES = (".safetensors", ".pt")
-
 
 def small_zoo() -> dict[str, Tensor]:
     """Every prunable element type, and every number of dimensions."""
@@ -125,38 +123,44 @@ def check_masked(tensors: Mapping[str, Tensor], folder: Path, suffix: str, amoun
         assert torch.equal(numbers(mask), numbers(live_mask(tensor, amount, name)))
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 4])
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("zoo", [small_zoo, edge_zoo])
+@pytest.mark.parametrize(
+    ("zoo", "suffix", "jobs"),
+    [
+        (small_zoo, ".safetensors", 1),
+        (small_zoo, ".pt", 2),
+        (small_zoo, ".pt", 4),
+        (edge_zoo, ".safetensors", 4),
+        (edge_zoo, ".pt", 2),
+    ],
+)
 def test_baking_changes_the_dropped_elements_and_nothing_else(
     zoo: Callable[[], dict[str, Tensor]], suffix: str, jobs: int, tmp_path: Path
 ) -> None:
     check_baked(zoo(), tmp_path, suffix, 0.3, jobs)
 
 
-@pytest.mark.parametrize("jobs", [1, 4])
-def test_baking_clears_complex_elements_whole(jobs: int, tmp_path: Path) -> None:
-    check_baked(complex_zoo(), tmp_path, ".pt", 0.3, jobs)
+def test_baking_clears_complex_elements_whole(tmp_path: Path) -> None:
+    check_baked(complex_zoo(), tmp_path, ".pt", 0.3, 4)
     singles = {name: tensor for name, tensor in complex_zoo().items() if name in ("complex64", "more")}
-    check_baked(singles, tmp_path, ".safetensors", 0.3, jobs)
+    check_baked(singles, tmp_path, ".safetensors", 0.3, 1)
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 4])
-@pytest.mark.parametrize("amount", [0.0, 0.001, 0.5, 1.0])
+@pytest.mark.parametrize(("amount", "jobs"), [(0.0, 1), (0.001, 2), (0.5, 4), (1.0, 1)])
 def test_baking_finds_strided_elements_where_they_lie(amount: float, jobs: int, tmp_path: Path) -> None:
     check_baked(strided_zoo(), tmp_path, ".pt", amount, jobs)
 
 
-@pytest.mark.parametrize("mask_dtype", ["bool", "same"])
 @pytest.mark.parametrize(
-    ("zoo", "suffix"),
+    ("zoo", "suffix", "mask_dtype"),
     [
-        (small_zoo, ".safetensors"),
-        (small_zoo, ".pt"),
-        (edge_zoo, ".safetensors"),
-        (edge_zoo, ".pt"),
-        (strided_zoo, ".pt"),
-        (complex_zoo, ".pt"),
+        (small_zoo, ".safetensors", "bool"),
+        (small_zoo, ".safetensors", "same"),
+        (small_zoo, ".pt", "same"),
+        (edge_zoo, ".safetensors", "same"),
+        (edge_zoo, ".pt", "bool"),
+        (strided_zoo, ".pt", "bool"),
+        (strided_zoo, ".pt", "same"),
+        (complex_zoo, ".pt", "same"),
     ],
 )
 def test_masks_are_those_of_the_live_class_and_originals_are_untouched(
@@ -247,10 +251,17 @@ def test_masks_come_beside_their_weights_wherever_the_state_dict_lies(tmp_path: 
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float8_e4m3fn, torch.int16])
+@pytest.mark.parametrize(
+    ("dtype", "suffix"),
+    [
+        (torch.float64, ".pt"),
+        (torch.bfloat16, ".safetensors"),
+        (torch.float8_e4m3fn, ".pt"),
+        (torch.int16, ".safetensors"),
+    ],
+)
 def test_a_mask_does_not_depend_on_wrapping_order_format_or_element_type(
-    prefix: str, suffix: str, dtype: torch.dtype, tmp_path: Path
+    prefix: str, dtype: torch.dtype, suffix: str, tmp_path: Path
 ) -> None:
     reordered = dict(reversed(list(plain().items())))
     tensors = {f"{prefix}{name}": noise(tensor.shape, dtype) for name, tensor in reordered.items()}

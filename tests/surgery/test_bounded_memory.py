@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import python
 from surgery_zoo import save
 
 _SCRIPT = """
@@ -45,7 +46,7 @@ MIB = 1 << 20
 
 def peak_kib(source: Path, *, remove: bool) -> int:
     target = source.with_name("out")
-    command = [sys.executable, "-c", _SCRIPT, str(source), str(target), "remove" if remove else "mask"]
+    command = [*python(), "-c", _SCRIPT, str(source), str(target), "remove" if remove else "mask"]
     peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     target.unlink()
     return peak
@@ -56,9 +57,9 @@ def peak_kib(source: Path, *, remove: bool) -> int:
     ("rounds", "suffix"),
     [("remove", ".pt"), ("remove", ".safetensors"), ("mask", ".pt"), ("mask again", ".safetensors")],
 )
-def test_a_file_eight_times_as_large_takes_no_more_memory(rounds: str, suffix: str, tmp_path: Path) -> None:
+def test_a_file_four_times_as_large_takes_no_more_memory(rounds: str, suffix: str, tmp_path: Path) -> None:
     peaks = []
-    for size in (32 * MIB, 256 * MIB):
+    for size in (16 * MIB, 64 * MIB):
         tensors = {"w": torch.ones(size // 2, dtype=torch.bfloat16)}
         if rounds == "mask again":
             tensors = {"w_orig": tensors["w"], "w_mask": torch.ones(size // 2, dtype=torch.bool)}

@@ -75,8 +75,16 @@ def _column_major(chunk: Tensor) -> Tensor:
     return chunk.T.contiguous().T if chunk.dim() == 2 else chunk.contiguous()
 
 
-@pytest.mark.parametrize("how", ["row-major", COLUMN_MAJOR])
-@pytest.mark.parametrize("more", [{}, {"zeros_are_pruned": True}, {"everywhere": True}], ids=str)
+@pytest.mark.parametrize(
+    ("how", "more"),
+    [
+        ("row-major", {}),
+        ("row-major", {"everywhere": True}),
+        (COLUMN_MAJOR, {}),
+        (COLUMN_MAJOR, {"zeros_are_pruned": True}),
+    ],
+    ids=str,
+)
 def test_a_model_in_chunks_is_pruned_as_in_one_file(tmp_path: Path, how: str, more: dict[str, Any]) -> None:
     assert_equal(*both(tmp_path, {"model": zoo()}, cut(), how=how, **more))
 

@@ -1,6 +1,7 @@
 """Where the result goes, and what is there when something goes wrong: all of it, or what was there before."""
 
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -39,16 +40,16 @@ def flip(source: Path, name: str, at: int) -> None:
     source.write_bytes(data)
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 4])
-@pytest.mark.parametrize("remove", [False, True])
 @pytest.mark.parametrize("record", ["data/0", "data/1"])
-def test_a_flipped_bit_anywhere_leaves_no_output(record: str, remove: bool, jobs: int, tmp_path: Path) -> None:
-    source = save({"a": noise((2 * BLOCK,)), "b": noise((2 * BLOCK,), seed=2)}, tmp_path / "model.pt")
-    flip(source, record, 7 * BLOCK)
+def test_a_flipped_bit_anywhere_leaves_no_output(record: str, tmp_path: Path) -> None:
+    tensors = {"a": noise((2 * BLOCK,), torch.float16), "b": noise((2 * BLOCK,), torch.float16, 2)}
+    source = save(tensors, tmp_path / "model.pt")
+    flip(source, record, 3 * BLOCK)
     destination = Destination(tmp_path / "out.pt", tmp_path / "report.json")
-    with pytest.raises(DamagedError, match=f"model/{record} is damaged: its CRC-32"):
-        run(source, destination, remove=remove, jobs=jobs)
-    assert names(tmp_path) == ["model.pt"]
+    for remove, jobs in product([False, True], [1, 2, 4]):
+        with pytest.raises(DamagedError, match=f"model/{record} is damaged: its CRC-32"):
+            run(source, destination, remove=remove, jobs=jobs)
+        assert names(tmp_path) == ["model.pt"]
 
 
 def test_a_flipped_bit_leaves_an_old_output_as_it_was(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint against its report: every single flipped bit is found, and nothing is said of what is as it was."""
+"""A checkpoint against its report: a flipped bit is found wherever it is, and nothing is said of what is as it was."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -113,15 +113,16 @@ def test_every_flipped_bit_is_found(kind: str, way: str, tmp_path: Path) -> None
     assert verified(target, report).differences == []
     state = load(target)
     parameters = {each.name for each in report.parameters}
+    # Every bit of one element of each tensor and one bit of every element, in one container; a part in the others.
     places = [
         (name, element, bit)
         for name, tensor in state.items()
         if name.removesuffix("_orig").removesuffix("_mask") in parameters
         for element in range(tensor.numel())
         for bit in range(8 * tensor.itemsize)
+        if element == 1 or bit == element % (8 * tensor.itemsize)
     ]
-    # Each is tried in one container, a part of them in the others.
-    for number, (name, element, bit) in enumerate(places[:: 1 if kind == "safetensors" else 29]):
+    for number, (name, element, bit) in enumerate(places[:: 1 if kind == "safetensors" else 15]):
         flat = bits(state[name]).view(-1)
         flipped = 1 << bit if bit < 8 * flat.itemsize - 1 else torch.iinfo(flat.dtype).min
         flat[element] ^= flipped
