@@ -34,6 +34,7 @@ WITHOUT = {
     "help": "docstrings",
     "no_fold": "nothing is folded",
     "params_from": "params takes a list of names",
+    "print_recipe": "it is about a dry run",
     "quiet": "nothing is printed",
     "schema": "it prints a file of the package",
 }

@@ -30,6 +30,7 @@ def apply(
     report: opt.ReportFile = None,
     no_report: opt.NoReport = False,
     dry_run: opt.DryRun = False,
+    print_recipe: opt.PrintRecipe = False,
     force: opt.Force = False,
     resume: opt.Resume = False,
     link: opt.Link = False,
@@ -40,6 +41,7 @@ def apply(
     from prunecli.cli.parse import destination_of, selection_of
     from prunecli.cli.run import Verbosity, carry_out, run_options
     from prunecli.core.amount import parse_amount
+    from prunecli.errors import UsageError
     from prunecli.formats.base import ReadOptions
     from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
     from prunecli.surgery.jobs import prepare_apply
@@ -50,10 +52,12 @@ def apply(
     parsed = None if amount is None else parse_amount(amount)
     options = ApplyOptions(selection, parsed, global_, overrides, recipe, from_report, stamp)
     source = checkpoint_location(checkpoint)
+    if print_recipe and not dry_run:
+        raise UsageError("--print-recipe is an option of --dry-run; add that, or leave it out")
     check_options(options, stdin_is_taken=source is None)
     destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
     reading = ReadOptions(key, foreign, follow_links)
     with run_options(jobs, resume=resume, link=link) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader, report == "-")
         with prepare_apply(source, options, destination, reading, run, verbosity) as job:
-            carry_out(job, verbosity, dry_run=dry_run)
+            carry_out(job, verbosity, dry_run=dry_run, print_recipe=print_recipe)

@@ -42,6 +42,7 @@ __all__ = [
     "ParamsFrom",
     "ParamsSchema",
     "Plot",
+    "PrintRecipe",
     "Quiet",
     "Recipe",
     "Remove",
@@ -258,6 +259,14 @@ Output = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Print what would be done, and write nothing.", rich_help_panel=OUTPUT),
+]
+PrintRecipe = Annotated[
+    bool,
+    typer.Option(
+        "--print-recipe",
+        help="With --dry-run: print its recipe on a terminal, too.\nIn a pipe, --dry-run always prints it.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.", rich_help_panel=OUTPUT)]
 Link = Annotated[

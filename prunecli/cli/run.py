@@ -12,10 +12,9 @@ from prunecli.cli.progress import progress
 from prunecli.errors import show
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.reporting.format import rendered
-from prunecli.reporting.layout import Column, Row, lay_out
-from prunecli.reporting.numbers import label_of
 from prunecli.reporting.options import ReportFormat
 from prunecli.reporting.output import ReportOutput
+from prunecli.reporting.plan import plan_as_text
 from prunecli.reporting.terminal import screen_of
 from prunecli.reporting.text import as_text, done_as_text
 from prunecli.surgery.jobs import Listener, PreparedRewrite
@@ -64,13 +63,16 @@ class Verbosity(Listener):
         return progress(checkpoint, quiet=self.quiet, delayed=delayed)
 
 
-def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool) -> None:
-    """Carry out a plan and show the result; with `dry_run`, print the plan and check that it can be carried out."""
+def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool, print_recipe: bool = False) -> None:
+    """Carry out a plan and show the result; with `dry_run`, print the plan and check that it can be carried out.
+
+    A dry run also prints its recipe, with `print_recipe` or if standard output is not a terminal.
+    """
     for text in plan_notes(job):
         verbosity.note(text)
     if dry_run:
         if job.run.ranks.is_leader:
-            _print_plan(job.plan, job.destination)
+            _print_plan(job.plan, job.destination, recipe=print_recipe or not sys.stdout.isatty())
             job.rehearse()
         return
     report = job.rewrite()
@@ -96,19 +98,13 @@ def _print_result(report: Report, destination: Destination, verbosity: Verbosity
         sys.stdout.buffer.write(os.fsencode(str(destination.path)) + b"\n")
 
 
-def _print_plan(plan: Plan, destination: Destination) -> None:
-    """Print a description of what a run would do on standard error, and an equivalent recipe on standard output."""
-    rows = []
-    for name, planned in plan.planned.items():
-        figures = (planned.parameter.weight.elements, planned.target.candidates, planned.pruned_now)
-        tie = f" = {', '.join(map(label_of, planned.tied_to))}" if planned.tied_to else ""
-        rows.append(Row(label_of(name) + tie, [f"{figure:,}" for figure in figures]))
-    columns = [Column("elements"), Column("left"), Column("to prune")]
-    sys.stderr.writelines(f"{line}\n" for line in lay_out("parameter", columns, rows, screen_of(sys.stderr)))
+def _print_plan(plan: Plan, destination: Destination, *, recipe: bool) -> None:
+    """Print what a run would do on standard error, and an equivalent recipe, if asked for, on standard output."""
+    sys.stderr.write(plan_as_text(plan, screen_of(sys.stderr)))
     where = "standard output" if destination.path is None else show(destination.path)
     seed = "" if plan.seed is None else f", seed {plan.seed}"
     print_sentence(f"would write {where}{seed}; nothing is written")
-    if plan.prune is not None:
+    if recipe and plan.prune is not None:
         sys.stdout.write(render_recipe(plan.prune))
 
 

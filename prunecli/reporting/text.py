@@ -2,22 +2,20 @@
 
 from collections.abc import Sequence
 
-from prunecli.reporting.drawing import drawn, fitted, label_of_node
+from prunecli.reporting.drawing import chosen, fitted, label_of_node
 from prunecli.reporting.layout import Column, Row, lay_out
 from prunecli.reporting.numbers import bar, clip_middle, label_of, percent, shape_of, size_of
 from prunecli.reporting.options import TableOptions
 from prunecli.reporting.parameters import ParameterNode, grow_parameters, parameter_leaf
 from prunecli.reporting.summary import facts
 from prunecli.reporting.terminal import Screen
-from prunecli.reporting.tree import Node, by_key, heights, sort_tree
 from prunecli.reporting.wrap import wrap
-from prunecli.surgery.report.model import ParameterReport, Report
+from prunecli.surgery.report.model import Report, earlier_equals
 
 __all__ = ["as_text", "done_as_text"]
 
 _TOPICS = 14
 """Width of the column of topics above the tree."""
-_LEAST_ROWS = 5
 _MOST_DONE = 200
 """The most rows of a run's summary in a log; the JSON report contains all of them."""
 _PIPE_WIDTH = 100
@@ -32,7 +30,8 @@ def as_text(report: Report, screen: Screen, view: TableOptions | None = None) ->
     room = (
         None if screen.height is None else screen.height - len(above) - 3
     )  # headings, the prompt, and a line before it
-    nodes, note = _chosen(report.parameters, screen, view, room)
+    leaves = [parameter_leaf(each) for each in report.parameters]
+    nodes, note = chosen("parameter", leaves, earlier_equals(report.parameters), screen, view, room)
     table = _table("module" if view.top is None else "parameter", nodes, screen, flat=view.top is not None)
     return "\n".join([*above, *table, *_notes(note, screen)]) + "\n"
 
@@ -41,7 +40,7 @@ def done_as_text(report: Report, screen: Screen) -> str:
     """Return a run's summary: the parameters that it pruned or baked, folded if there are many, and the totals."""
     touched = [each for each in report.parameters if each.state != "dense"]
     room = _MOST_DONE if screen.height is None else screen.height - 4
-    nodes, left = fitted(grow_parameters(touched), screen, "name", max(room, _LEAST_ROWS))
+    nodes, left = fitted(grow_parameters(touched), screen, "name", room)
     table = _table("parameter", nodes, screen, pruned=True)
     totals = report.totals
     sums = (
@@ -90,26 +89,6 @@ def _heading(report: Report, screen: Screen) -> list[str]:
 
 def _topic(text: str, screen: Screen) -> str:
     return screen.paint(text, DIM) + " " * (_TOPICS + 2 - len(text))
-
-
-def _chosen(
-    parameters: Sequence[ParameterReport], screen: Screen, view: TableOptions, room: int | None
-) -> tuple[list[tuple[ParameterNode, str]], list[str]]:
-    """Return the nodes to show, each with the lines of the tree to its left, and notes on those left out."""
-    if view.top is not None:
-        leaves = [Node(each.name, each.name, each, sums=each.sums) for each in map(parameter_leaf, parameters)]
-        shown = sorted(leaves, key=by_key(view.sort))[: view.top]
-        left = len(leaves) - len(shown)
-        return [(node, "") for node in shown], [f"{left:,} more parameters"] if left else []
-    root = grow_parameters(parameters)
-    if view.depth is None and room is not None:
-        nodes, left = fitted(root, screen, view.sort, max(room, _LEAST_ROWS))
-        if left:
-            depth, rows = len(heights(root)) - 1, heights(root)[-1]
-            return nodes, [f"folded to fit: --depth {depth} shows all {rows:,} rows"]
-        return nodes, []
-    sort_tree(root, view.sort)
-    return drawn(root, view.depth, screen), []
 
 
 def _columns(*, pruned: bool) -> list[Column]:
