@@ -9,9 +9,11 @@ from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.formats.outputs.output import FileOutput, write_output
-from prunecli.reporting.comparison import WRITERS
+from prunecli.reporting.comparison import WRITERS, comparison_as_lines
+from prunecli.reporting.comparison_tree import comparison_as_text
 from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.output import ReportOutput
+from prunecli.reporting.terminal import screen_of
 from prunecli.surgery.compare.model import check_comparison
 from prunecli.surgery.jobs import compare_with
 from prunecli.surgery.names.select import Selection
@@ -29,6 +31,7 @@ class Diff:
     baseline: Location | None
     format: ReportFormat
     target: FileOutput | None
+    table: TableOptions
     allow_changes: bool
 
     def compare(self, checkpoint: AnyCheckpoint, reading: ReadOptions, selection: Selection | None, run: Run) -> None:
@@ -39,11 +42,14 @@ class Diff:
             PrunecliError: as `compare_with`; or the comparison cannot be written.
         """
         comparison = compare_with(self.baseline, checkpoint, reading, selection, run)
-        text = WRITERS[self.format](comparison)
-        if self.target is None:
-            sys.stdout.write(text)
+        if self.target is not None:
+            write_output(self.target, WRITERS[self.format](comparison).encode("utf-8"))
+        elif self.format is not ReportFormat.TABLE:
+            sys.stdout.write(WRITERS[self.format](comparison))
+        elif sys.stdout.isatty():
+            sys.stdout.write(comparison_as_text(comparison, screen_of(sys.stdout), self.table))
         else:
-            write_output(self.target, text.encode("utf-8"))
+            sys.stdout.write(comparison_as_lines(comparison))
         check_comparison(comparison, allow_changes=self.allow_changes)
 
 
@@ -61,9 +67,9 @@ def plan_diff(baseline: str | None, output: ReportOutput, gates: Sequence[Gate],
         raise UsageError("--baseline is empty; give the path of the earlier checkpoint")
     if gates:
         raise UsageError("--baseline compares, and checks no --fail-under or --fail-over; leave one of them out")
-    if output.figure is not None or output.table != TableOptions():
-        raise UsageError("a comparison has no figure and no tree; leave --plot, --depth, --sort and --top out")
+    if output.figure is not None:
+        raise UsageError("a comparison has no figure; leave --plot out")
     if output.format not in WRITERS:
         known = ", ".join(WRITERS)
         raise UsageError(f"a comparison is written as {known}, not as {output.format}; choose one with --format")
-    return Diff(checkpoint_location(baseline), output.format, output.target, allow_changes)
+    return Diff(checkpoint_location(baseline), output.format, output.target, output.table, allow_changes)

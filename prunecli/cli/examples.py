@@ -15,11 +15,8 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
             "prunecli apply model.pt -p fc1.weight -a 90% --seed 7 -o masked.pt",
         ),
         (
-            "read names from a pipe, and only print what would be done",
-            (
-                "prunecli params model.pt | grep fc |\n"
-                "  prunecli apply model.pt --params-from - -a 1000 --global -o out.pt --dry-run"
-            ),
+            "only print what would be done, and keep it as a recipe",
+            "prunecli apply model.pt -p 'fc*' -a 1000 --global --dry-run > recipe.toml",
         ),
     ),
     "remove": (

@@ -1,22 +1,32 @@
-"""A comparison of two checkpoints as text: a table, JSON, CSV or Markdown."""
+"""A comparison of two checkpoints as text for files and pipes: a table, JSON, CSV or Markdown."""
 
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prunecli.errors import show
 from prunecli.reporting.csv import safe_cell
-from prunecli.reporting.layout import Column, Row, lay_out
+from prunecli.reporting.layout import Column, Row, lay_out, tabbed
 from prunecli.reporting.markdown import code
 from prunecli.reporting.numbers import percent, shape_of
 from prunecli.reporting.options import ReportFormat
 from prunecli.reporting.terminal import PAGE
 from prunecli.surgery.compare.model import Change, ChangeTotals, Comparison, comparison_as_dict
+from prunecli.surgery.names.select import LONGEST
 
-__all__ = ["WRITERS"]
+__all__ = ["COMPARISON_COLUMNS", "WRITERS", "comparison_as_lines", "verdict"]
 
-_HEADINGS = ("newly zero", "revived", "changed", "elements", "sparsity", "before", "what")
+_RED = "31"
+COMPARISON_COLUMNS = (
+    Column("newly zero"),
+    Column("revived", style=_RED),
+    Column("changed", style=_RED),
+    Column("elements", drop=2),
+    Column("sparsity"),
+    Column("before", drop=1),
+    Column("what", right=False),
+)
 _COLUMNS = (
     "name",
     "name_before",
@@ -52,24 +62,39 @@ def _as_csv(comparison: Comparison) -> str:
 
 
 def _as_table(comparison: Comparison) -> str:
-    """Return a table of the tensors that differ, the totals, and a sentence on the result."""
-    rows = [Row(_label(row), _cells(row)) for row in comparison.differing]
-    rows.append(_sums(comparison))
-    columns = [Column(heading, right=heading != "what") for heading in _HEADINGS]
-    return "".join(f"{line}\n" for line in (*lay_out("tensor", columns, rows, PAGE), _sentence(comparison)))
+    """Return the verdict, then a table of the tensors that differ, as text for a file."""
+    rows = [*map(_row, comparison.differing), _sums(comparison)]
+    return _text([verdict(comparison), "", *lay_out("tensor", COMPARISON_COLUMNS, rows, PAGE)])
+
+
+def comparison_as_lines(comparison: Comparison) -> str:
+    """Return the verdict, then the tensors that differ with tabs between the cells, for a pipe."""
+    return _text([verdict(comparison), *tabbed("tensor", COMPARISON_COLUMNS, map(_row, comparison.differing))])
 
 
 def _as_markdown(comparison: Comparison) -> str:
     """Return the content of `_as_table` as Markdown for a pull request."""
     sums = _sums(comparison)
     rows = [[code(row.name), *_cells(row)] for row in comparison.differing]
-    lines = [["tensor", *_HEADINGS], ["---", *["---:"] * 6, "---"], *rows, [sums.name, *sums.cells]]
-    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), "", f"{_sentence(comparison)}", ""])
+    lines = [
+        ["tensor", *(column.heading for column in COMPARISON_COLUMNS)],
+        ["---", *["---:"] * 6, "---"],
+        *rows,
+        [sums.name, *sums.cells],
+    ]
+    head, colon, rest = verdict(comparison).partition(":")
+    return _text([f"**{head}**{colon}{rest}", "", *(f"| {' | '.join(cells)} |" for cells in lines)])
 
 
-def _label(row: Change) -> str:
-    name = show(row.name) if row.name == row.name_before else f"{show(row.name)} (was {show(row.name_before)})"
-    return name if row.shared_with is None else f"{name} = {show(row.shared_with)}"
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _row(row: Change) -> Row:
+    name = show(row.name, LONGEST)
+    if row.name != row.name_before:
+        name += f" (was {show(row.name_before, LONGEST)})"
+    return Row(name if row.shared_with is None else f"{name} = {show(row.shared_with, LONGEST)}", _cells(row))
 
 
 def _cells(row: Change) -> Sequence[str]:
@@ -83,7 +108,7 @@ def _cells(row: Change) -> Sequence[str]:
 
 def _sums(comparison: Comparison) -> Row:
     totals = comparison.totals
-    return Row(f"{totals.parameters:,} parameters", (*_numbers(totals), "all"))
+    return Row(f"all {totals.parameters:,} parameters", (*_numbers(totals), ""))
 
 
 def _numbers(counts: Change | ChangeTotals) -> Sequence[str]:
@@ -92,22 +117,26 @@ def _numbers(counts: Change | ChangeTotals) -> Sequence[str]:
     return (*(f"{each:,}" for each in numbers), *shares)
 
 
-def _sentence(comparison: Comparison) -> str:
+def verdict(comparison: Comparison) -> str:
+    """Return one sentence on the whole comparison; what matters most stands before its colon."""
     totals = comparison.totals
     parts = [f"{totals.parameters:,} parameters"]
     if totals.others:
-        parts.append(f"{totals.others:,} other tensors")
+        parts.append(f"{totals.others:,} other tensor{'s' * (totals.others != 1)}")
     what = " and ".join(parts)
     if comparison.uncompared:
         what += f" ({comparison.uncompared:,} outside the state dicts were not compared)"
+    if not comparison.differing:
+        return f"nothing differs: {what} are equal"
     zeroed = f"{totals.newly_zero:,} elements became zero"
     if comparison.state_zeroed:
         zeroed += f" (and {comparison.state_zeroed:,} of optimizer state)"
     if comparison.only_zeros_added:
         return f"only zeros were added: of {what}, {zeroed}, none was revived, and no other value differs"
+    revived = f"{totals.revived:,} were" if totals.revived else "none was"
     faulty = sum(row.fault() is not None for row in comparison.rows)
     return (
-        f"not only zeros were added: of {what}, {zeroed}, {totals.revived:,} were revived, {totals.changed:,} changed "
+        f"not only zeros were added: of {what}, {zeroed}, {revived} revived, {totals.changed:,} changed "
         f"otherwise; {faulty:,} tensors differ in more than new zeros"
     )
 
