@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "report.svg"
+PROGRAM: Sequence[str] = (sys.executable, "-m", "prunecli")
 COLUMNS, LINES = 80, 24
 COMMANDS = (
     "prunecli apply examples/digits.pt -p fc1.weight -a 0.5 --bake --seed 7 \\\n    -o digits.pruned.pt",
@@ -68,7 +70,7 @@ def shown() -> str:
 def run(command: str, folder: Path) -> str:
     """Run a command of prunecli in a folder, on a terminal; return what stays on it, with its colours."""
     _, *arguments = shlex.split(command.replace("\\\n", ""))
-    line = [sys.executable, "-m", "prunecli", *arguments]
+    line = [*PROGRAM, *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     environment |= {"COLUMNS": str(COLUMNS), "LINES": str(LINES), "TERM": "xterm-256color", "PYTHONUTF8": "1"}
     reading, writing = pty.openpty()

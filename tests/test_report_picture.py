@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from forked import prunecli
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,6 +18,7 @@ def drawn() -> str:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    module.PROGRAM = prunecli()
     text: str = module.draw(module.shown())
     return text
 
