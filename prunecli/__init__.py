@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunecli.errors import PrunecliError
+    from prunecli.modules.load_masked import load_masked
     from prunecli.modules.prune_module import bake_module, prune_module
     from prunecli.modules.random_unstructured import RandomUnstructured, random_unstructured, remove
 
@@ -17,6 +18,7 @@ __all__ = [
     "RandomUnstructured",
     "__version__",
     "bake_module",
+    "load_masked",
     "prune_module",
     "random_unstructured",
     "remove",
@@ -28,10 +30,14 @@ _HOMES = {
     "PrunecliError": "prunecli.errors",
     "RandomUnstructured": "prunecli.modules.random_unstructured",
     "bake_module": "prunecli.modules.prune_module",
+    "load_masked": "prunecli.modules.load_masked",
     "prune_module": "prunecli.modules.prune_module",
     "random_unstructured": "prunecli.modules.random_unstructured",
     "remove": "prunecli.modules.random_unstructured",
 }
+
+_POSIX = ("prunecli.modules.load_masked", "prunecli.modules.prune_module")
+"""The modules that also work on files."""
 
 
 def __getattr__(name: str) -> Any:
@@ -39,7 +45,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("prunecli.files")
     if name not in _HOMES:
         raise AttributeError(f"module 'prunecli' has no attribute {name!r}")
-    if sys.platform == "win32" and _HOMES[name] == "prunecli.modules.prune_module":
+    if sys.platform == "win32" and _HOMES[name] in _POSIX:
         raise ImportError(f"{name} is not supported on Windows; run it in WSL, or in a container")
     return getattr(importlib.import_module(_HOMES[name]), name)
 

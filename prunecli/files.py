@@ -154,6 +154,7 @@ def report(
     selection = _selection(params, exclude, min_dim)
     with _jobs.open_for_ranks(checkpoint_location(_text(path)), reading, run, _jobs.Listener()) as opened:
         found = _jobs.measure_checkpoint(opened, selection, run, key=key, pictures=written.pictures)
+        written = written.closed_like(opened)
     written.write(found)
     check_gates(found, gates)
     return found

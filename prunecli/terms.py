@@ -30,6 +30,7 @@ __all__ = [
     "LINK",
     "LISTING",
     "MASK_DTYPE",
+    "MATRICES",
     "MIN_DIM",
     "NO_REPORT",
     "OUTPUT",
@@ -107,6 +108,7 @@ KEY = _term("--key", "key")
 KEY_PREFIX = _term("--key-prefix", "key_prefix")
 LINK = _term("--link", "link=True")
 MASK_DTYPE = _term("--mask-dtype", "mask_dtype")
+MATRICES = _term("-p '*.weight' --min-dim 2", "params='*.weight', min_dim=2")
 MIN_DIM = _term("--min-dim", "min_dim")
 NO_REPORT = _term("--no-report", "no_report=True")
 OUTPUT = _term("-o", "output")

@@ -40,11 +40,13 @@ _VERSION = {("surgery", "__init__"), ("cli", "__init__"), ("reporting", "__init_
 _WITH_TORCH = {
     "modules.hooks",
     "modules.layout",
+    "modules.load_masked",
     "modules.masks",
     "modules.passes",
     "modules.prune_module",
     "modules.random_unstructured",
     "modules.shards",
+    "modules.state_file",
     "surgery.run.ranks",
 }
 _MODULES = sorted(_PACKAGE.rglob("*.py"))

@@ -9,6 +9,7 @@ from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.formats.outputs.output import FileOutput, write_output
+from prunecli.formats.outputs.permissions import private_as, readers_of
 from prunecli.reporting.comparison import WRITERS, comparison_as_lines
 from prunecli.reporting.comparison_tree import comparison_as_text
 from prunecli.reporting.options import ReportFormat, TableOptions
@@ -43,7 +44,7 @@ class Diff:
         """
         comparison = compare_with(self.baseline, checkpoint, reading, selection, run)
         if self.target is not None:
-            write_output(self.target, WRITERS[self.format](comparison).encode("utf-8"))
+            write_output(private_as(self.target, readers_of(checkpoint)), WRITERS[self.format](comparison).encode("utf-8"))
         elif self.format is not ReportFormat.TABLE:
             sys.stdout.write(WRITERS[self.format](comparison))
         elif sys.stdout.isatty():

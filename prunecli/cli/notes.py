@@ -1,22 +1,26 @@
 """The notes of a run, one line each on standard error: what is left out, what is not pruned, what undoes a prune."""
 
+import shlex
 from collections.abc import Iterator
 
 from prunecli.errors import show
-from prunecli.formats.base import Layout
 from prunecli.reporting.left_out import left_out_text
 from prunecli.reporting.norms import zero_norms_text
+from prunecli.reporting.numbers import size_of
+from prunecli.reporting.zeros import pruned_zeros_text
 from prunecli.surgery.jobs import PreparedRewrite
 from prunecli.surgery.names.loaders import loader_of
 from prunecli.surgery.names.state_beside import state_beside
 from prunecli.surgery.plan.nothing import nothing_notes
 from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.slips import slip_notes
 from prunecli.surgery.plan.undoing import undoing
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
+from prunecli.terms import BAKE
 
-__all__ = ["closing_notes", "plan_notes", "result_notes"]
+__all__ = ["closing_notes", "masks_note", "plan_notes", "result_notes"]
 
 _LOADERS = {
     "transformers": "transformers starts layers with masks (weight_orig, weight_mask) at random",
@@ -29,29 +33,26 @@ _LOADERS = {
 def plan_notes(job: PreparedRewrite) -> Iterator[str]:
     """Yield the notes on a plan, before it is carried out."""
     plan = job.plan
-    yield from filter(None, (_amount_of_one(plan), _other_weights(job)))
+    yield from slip_notes(plan)
+    if text := _other_weights(job):
+        yield text
     selected = [each.parameter for each in plan.planned.values()]
     pruned = None if plan.prune is None else sum(each.pruned_now for each in plan.planned.values())
     yield from nothing_notes(selected, pruned=pruned)
-    yield from filter(None, (_left_out(plan), _state(plan), _masks(job.checkpoint, plan)))
+    yield from filter(None, (_left_out(plan), _state(plan)))
 
 
-def result_notes(report: Report) -> Iterator[str]:
-    """Yield the notes on a result, before its table: layers that break because of its zeros."""
+def result_notes(job: PreparedRewrite, report: Report) -> Iterator[str]:
+    """Yield the notes on a result, before its table: zeros that were pruned again, layers that break by its zeros."""
+    if not job.plan.expected and (text := pruned_zeros_text(report)):
+        yield text
     if text := zero_norms_text(report.parameters):
         yield f"{text}; prune fewer of their elements, or leave them out with -x"
 
 
 def closing_notes(job: PreparedRewrite) -> Iterator[str]:
-    """Yield the notes after the table: state that brings pruned elements back if training continues."""
-    if text := undoing(job.checkpoint, job.plan, state_beside(job.checkpoint)):
-        yield text
-
-
-def _amount_of_one(plan: Plan) -> str:
-    groups = plan.prune.groups if plan.prune is not None and not plan.expected else ()
-    one = any(group.amount == 1 and isinstance(group.amount, int) for group in groups)
-    return "amount 1 prunes one element; 1.0 prunes all of them" if one else ""
+    """Yield the notes after the table: state that brings pruned elements back if training continues, and masks."""
+    yield from filter(None, (undoing(job.checkpoint, job.plan, state_beside(job.checkpoint)), masks_note(job)))
 
 
 def _other_weights(job: PreparedRewrite) -> str:
@@ -72,8 +73,17 @@ def _state(plan: Plan) -> str:
     return f"--with-state also zeroes pruned elements in {in_words(tensors, Role.OPTIMIZER)}" if tensors else ""
 
 
-def _masks(checkpoint: Layout, plan: Plan) -> str:
-    if plan.command != "apply" or plan.bake:
+def masks_note(job: PreparedRewrite) -> str:
+    """Return the note that an output has masks, what that costs, and how to get zeros instead; "" without masks."""
+    plan, place = job.plan, job.destination.path
+    if plan.prune is None or plan.bake:
         return ""
-    loader = loader_of(checkpoint)
-    return f"in from_pretrained, {_LOADERS[loader]}; --remove writes zeros instead" if loader else ""
+    new = [each.parameter.weight for each in plan.planned.values() if each.parameter.mask is None]
+    same = plan.prune.mask_dtype == "same"
+    added = sum(weight.elements * (weight.dtype.itemsize if same else 1) for weight in new)
+    masks = f"the output has masks{f' (+{size_of(added)})' if added else ''}"
+    zeros = BAKE if place is None else f"{BAKE}, or prunecli remove {show(shlex.quote(str(place)))}"
+    loader = loader_of(job.checkpoint)
+    if loader:
+        return f"{masks}; in from_pretrained, {_LOADERS[loader]}; zeros instead: {zeros}"
+    return f"{masks}, for prunecli.load_masked; plain modules and from_pretrained need zeros: {zeros}"

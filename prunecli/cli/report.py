@@ -66,6 +66,7 @@ def report(
                 diff.compare(opened, reading, selection, shown)
                 return
             found = measure_checkpoint(opened, selection, shown, key=key, pictures=written.pictures)
+            written = written.closed_like(opened)
         if run.ranks.is_leader:
             print_report(found, written)
             check_gates(found, gates)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from prunecli.cli.messages import print_note, print_sentence
-from prunecli.cli.notes import closing_notes, plan_notes, result_notes
+from prunecli.cli.notes import closing_notes, masks_note, plan_notes, result_notes
 from prunecli.cli.progress import progress
 from prunecli.errors import show
 from prunecli.formats.opening import AnyCheckpoint
@@ -71,13 +71,15 @@ def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool, prin
     for text in plan_notes(job):
         verbosity.note(text)
     if dry_run:
+        if text := masks_note(job):
+            verbosity.note(text)
         if job.run.ranks.is_leader:
             _print_plan(job.plan, job.destination, recipe=print_recipe or not sys.stdout.isatty())
             job.rehearse()
         return
     report = job.rewrite()
     if job.run.ranks.is_leader:
-        for text in result_notes(report):
+        for text in result_notes(job, report):
             verbosity.note(text)
         _print_result(report, job.destination, verbosity)
         if not verbosity.quiet:

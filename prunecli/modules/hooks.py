@@ -22,6 +22,7 @@ __all__ = [
     "find_hook",
     "keep_fresh",
     "put_first",
+    "readers_of",
     "stop_refreshing",
     "unmask",
     "untouched_on_failure",
@@ -153,6 +154,21 @@ def stop_refreshing(reader: nn.Module, path: str) -> None:
     for key, hook in list(reader._forward_pre_hooks.items()):
         if isinstance(hook, ProductRefresh) and hook.path == path:
             del reader._forward_pre_hooks[key]
+
+
+def readers_of(module: nn.Module, path: str) -> Iterator[tuple[nn.Module, str]]:
+    """Yield the modules above a module that read its parameters without a call: attention, parameter lists' owners."""
+    parts = path.split(".") if path else []
+    called = _has_forward(module.get_submodule(path))
+    for depth in reversed(range(len(parts))):
+        above = module.get_submodule(".".join(parts[:depth]))
+        if isinstance(above, nn.MultiheadAttention) or (not called and _has_forward(above)):
+            yield above, ".".join(parts[depth:])
+        called = called or _has_forward(above)
+
+
+def _has_forward(module: nn.Module) -> bool:
+    return type(module).forward is not nn.Module.forward
 
 
 @contextlib.contextmanager

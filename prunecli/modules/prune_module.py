@@ -5,7 +5,7 @@ the report. Only the last step differs, and it is undone if anything fails.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from prunecli.modules.hooks import (
     find_hook,
     keep_fresh,
     put_first,
+    readers_of,
     stop_refreshing,
     unmask,
     untouched_on_failure,
@@ -37,7 +38,7 @@ from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.measure import make_report
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.edit import PreparedEdit, build_edit
-from prunecli.terms import Interface
+from prunecli.terms import MATRICES, Interface
 
 __all__ = ["bake_module", "prune_module"]
 
@@ -98,7 +99,7 @@ def prune_module(
     """
     selection = Selection(_patterns(params), _patterns(exclude), min_dim)
     if not selection.patterns:
-        raise UsageError("nothing is selected; give params a name or a pattern like '*.weight'")
+        raise UsageError(f"nothing is selected; give {MATRICES} for all matrices, or names as params")
     share = check_amount(amount)
     live = LiveModule(module)
     check_refused(live, selection)
@@ -208,7 +209,7 @@ def _sites(module: nn.Module, plan: Plan) -> list[_ParameterSite]:
         if not plan.bake:
             _check_maskable(planned, owner, leaf)
         site = sites.setdefault((id(owner), leaf), _ParameterSite(owner, leaf, planned, ()))
-        sites[id(owner), leaf] = replace(site, readers=(*site.readers, *_readers(module, path)))
+        sites[id(owner), leaf] = replace(site, readers=(*site.readers, *readers_of(module, path)))
     for name in plan.parameters:
         path, _, leaf = name.rpartition(".")
         shared = sites.get((id(module.get_submodule(path)), leaf))
@@ -236,21 +237,6 @@ def _check_maskable(planned: PlannedParameter, owner: nn.Module, leaf: str) -> N
     taken = [each for each in (f"{leaf}_orig", f"{leaf}_mask") if hasattr(owner, each)]
     if parameter.mask is None and taken:
         raise UsageError(f"the module of {name} already has an attribute {show(taken[0])}; use bake=True instead")
-
-
-def _readers(module: nn.Module, path: str) -> Iterator[tuple[nn.Module, str]]:
-    """Yield the modules above a module that read its parameters without a call: attention, parameter lists' owners."""
-    parts = path.split(".") if path else []
-    called = _has_forward(module.get_submodule(path))
-    for depth in reversed(range(len(parts))):
-        above = module.get_submodule(".".join(parts[:depth]))
-        if isinstance(above, nn.MultiheadAttention) or (not called and _has_forward(above)):
-            yield above, ".".join(parts[depth:])
-        called = called or _has_forward(above)
-
-
-def _has_forward(module: nn.Module) -> bool:
-    return type(module).forward is not nn.Module.forward
 
 
 def _held_masks(plan: Plan, surgery: PreparedEdit) -> list[FinalMask]:

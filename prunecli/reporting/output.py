@@ -1,9 +1,11 @@
 """The files and formats of a report: checked before the checkpoint is read, written after it has been counted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunecli.errors import UsageError
+from prunecli.formats.opening import AnyCheckpoint
 from prunecli.formats.outputs.output import FileOutput, check_output, write_output
+from prunecli.formats.outputs.permissions import private_as, readers_of
 from prunecli.reporting.format import form_of, rendered
 from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.plot import check_plot, draw
@@ -22,6 +24,13 @@ class ReportOutput:
     table: TableOptions
     target: FileOutput | None
     figure: tuple[FileOutput, str] | None
+
+    def closed_like(self, checkpoint: AnyCheckpoint) -> "ReportOutput":
+        """Return this output, with files that only those can read who may read the checkpoint."""
+        readers = readers_of(checkpoint)
+        target = None if self.target is None else private_as(self.target, readers)
+        figure = None if self.figure is None else (private_as(self.figure[0], readers), self.figure[1])
+        return replace(self, target=target, figure=figure)
 
     @property
     def pictures(self) -> bool:

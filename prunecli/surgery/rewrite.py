@@ -9,6 +9,7 @@ from prunecli.formats.io.pieces import Literal
 from prunecli.formats.opening import check_unchanged
 from prunecli.formats.outputs.base import Output, OutputContents, OutputFile, is_resumable
 from prunecli.formats.outputs.output import FileOutput, check_checkpoint_output, check_output
+from prunecli.formats.outputs.permissions import private_as, readers_of
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
@@ -110,10 +111,10 @@ def _check_report(checkpoint: AnyCheckpoint, output: Output, destination: Destin
         report = check_output(path, force=force, source=source, option=REPORT)
         if report.final == output.final:
             raise UsageError(f"the checkpoint and its report would be one file; give {REPORT} another name")
-        return report
+        return private_as(report, readers_of(checkpoint))
     if destination.path is not None and lies_in(path, destination.path):
         raise UsageError(f"the report would lie in the folder that is written; give {REPORT} a place beside it")
-    return check_output(path, force=force, option=REPORT)
+    return private_as(check_output(path, force=force, option=REPORT), readers_of(checkpoint))
 
 
 def _contents(checkpoint: AnyCheckpoint, plan: Plan, edit: Edit) -> OutputContents:

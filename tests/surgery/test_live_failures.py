@@ -176,7 +176,7 @@ REFUSALS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "fraction": ("*", {"amount": 1.5}, r"amount 1\.5 is not a fraction"),
     "unknown": ("2.weigth", {}, r"params 2\.weigth matches nothing; nearest are .*2\.weight.*named_parameters\(\)"),
     "exclude": ("*", {"exclude": "nothing"}, "exclude nothing matches nothing"),
-    "nothing": ((), {}, "nothing is selected; give params"),
+    "nothing": ((), {}, "nothing is selected; give params='\\*.weight', min_dim=2"),
     "all excluded": ("0.weight", {"exclude": "0.*"}, "with the excludes selects nothing"),
     "no zero": ("power", {}, "power cannot be pruned: it is float8_e8m0fnu"),
     "expanded": ("spread", {}, "spread cannot be pruned: it is expanded"),

@@ -116,9 +116,9 @@ class FileSource(Source):
     status: os.stat_result
 
     @property
-    def mode(self) -> int:
-        """Its permissions, without setuid and setgid."""
-        return self.status.st_mode & 0o777
+    def mode(self) -> int | None:
+        """Its permissions, without setuid and setgid; None for a stream, which may come from a temporary file."""
+        return None if self.name is None else self.status.st_mode & 0o777
 
     @property
     def state(self) -> str:

@@ -58,7 +58,7 @@ class LocalFile(SingleFileOutput):
 
     path: Path  # as the user gave it
     final: Path  # the file to create or replace, with symlinks resolved
-    mode: int  # the mode of the replaced file, else 0666 & ~umask
+    mode: int  # the mode of the replaced file, else 0666 & ~umask; `permissions` makes it that of the input
     owner: tuple[int, int] | None
     force: bool
     option: str = OUTPUT  # the option that names it, for messages
@@ -280,13 +280,13 @@ def _publish(temp: Path, target: LocalFile) -> None:
 
 
 def finish(descriptor: int, mode: int | None) -> None:
-    """Sync a complete file and set its permissions; `mode` None means those of any new file.
+    """Sync a complete file and set its permissions, less the umask; `mode` None means those of any new file.
 
     Raises:
         OSError: it failed.
     """
     with _ignoring({errno.EPERM}):  # a file system whose mount fixes the modes (vfat)
-        os.fchmod(descriptor, 0o666 & ~umask() if mode is None else mode)
+        os.fchmod(descriptor, (0o666 if mode is None else mode) & ~umask())
     sync(descriptor)
 
 

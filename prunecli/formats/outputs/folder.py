@@ -15,9 +15,10 @@ from typing import ClassVar
 
 from prunecli.errors import OutputError, raised_in, show
 from prunecli.formats.folders.files import NOT_THE_MODEL
-from prunecli.formats.io.locations import Location
+from prunecli.formats.io.locations import Location, permissions
 from prunecli.formats.outputs.base import OutputContents, OutputWriter, Transfer, exists_already
 from prunecli.formats.outputs.file import output_errors, sync_folder, sync_path, write_failure
+from prunecli.formats.outputs.permissions import closed_like
 from prunecli.formats.outputs.resumable import partial_of, partial_output
 from prunecli.formats.outputs.system import rename_new, swap
 from prunecli.formats.outputs.temp_files import umask
@@ -29,11 +30,11 @@ __all__ = ["LocalFolder", "check_folder"]
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder that has been checked and can be written; `mode` is that of the replaced folder, or of a new one."""
+    """A folder that has been checked and can be written; `source` is the input folder, None if it is at a URL."""
 
     path: Path  # as the user gave it
     final: Path  # the folder to create or replace, with symlinks resolved
-    mode: int
+    source: Path | None
     replaces: bool
     replaces_input: bool = False
     resumable: ClassVar[bool] = True
@@ -55,17 +56,30 @@ class LocalFolder:
             writer.commit()
 
     def publish(self, made: Path) -> None:
-        """Sync a folder and everything below it, and give it its mode and its final name; it replaces the old folder.
+        """Sync a folder and everything below it, and give it its modes and its final name; it replaces the old folder.
 
         Raises:
             OutputError: another folder got this name meanwhile.
             OSError: anything else failed; the old folder is unchanged.
         """
-        _sync_tree(made)
-        made.chmod(self.mode)
+        for folder, _, _ in os.walk(made, topdown=False):
+            place = Path(folder)
+            place.chmod(self._mode_of(place.relative_to(made)))
+            sync_path(place)
         _publish(made, self)
         with raised_in(show(self.path)):
             sync_folder(self.final.parent)
+
+    def _mode_of(self, inner: Path) -> int:
+        """Return the mode of the folder, or of one below it: as in the input, but the owner can always change it.
+
+        A replaced folder keeps its mode, as far as nobody can read more than before.
+        """
+        like = None if self.source is None else permissions(self.source / inner)
+        if self.replaces and inner == Path():
+            old = stat.S_IMODE(self.final.stat().st_mode)
+            return old if like is None or self.replaces_input else closed_like(old, like)
+        return (0o777 if like is None else like | 0o700) & ~umask()
 
 
 def check_folder(path: Path, *, force: bool, source: Location | None, replaceable: bool) -> LocalFolder:
@@ -101,13 +115,7 @@ def check_folder(path: Path, *, force: bool, source: Location | None, replaceabl
     if not os.access(final.parent, os.W_OK | os.X_OK):
         reason = "its parent folder is not writable" if final.parent.is_dir() else "its parent folder is missing"
         raise OutputError(f"cannot write {show(path)}: {reason}; write elsewhere with {OUTPUT}")
-    mode = 0o777 & ~umask() if old is None else stat.S_IMODE(old.st_mode)
-    return LocalFolder(path, final, mode, old is not None, old is not None and final == inside)
-
-
-def _sync_tree(root: Path) -> None:
-    for folder, _, _ in os.walk(root, topdown=False):
-        sync_path(Path(folder))
+    return LocalFolder(path, final, inside, old is not None, old is not None and final == inside)
 
 
 def _publish(made: Path, target: LocalFolder) -> None:

@@ -12,14 +12,14 @@ from prunecli.formats.io.sinks import PipeSink
 from prunecli.formats.io.source import FileSource, Source
 from prunecli.formats.opening import holds_checkpoint
 from prunecli.formats.outputs.base import Output, SingleFileOutput
-from prunecli.formats.outputs.file import LocalFile, check_file, stdout_failure
+from prunecli.formats.outputs.file import check_file, stdout_failure
 from prunecli.formats.outputs.folder import check_folder
-from prunecli.formats.outputs.remote import RemoteFile, check_remote_file, check_remote_folder
+from prunecli.formats.outputs.permissions import FileOutput, with_mode_of
+from prunecli.formats.outputs.remote import check_remote_file, check_remote_folder
+from prunecli.formats.outputs.suffix import check_suffix
 from prunecli.terms import OUTPUT
 
 __all__ = ["FileOutput", "StandardOutput", "check_checkpoint_output", "check_output", "write_output"]
-
-FileOutput = LocalFile | RemoteFile
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,14 @@ def check_checkpoint_output(checkpoint: AnyCheckpoint, location: Location | None
 
     Raises:
         OutputError: it exists (or is the input) and may not be replaced, or it cannot be written.
-        UsageError: the checkpoint is a folder and the location standard output; or as `check_output`.
+        UsageError: the checkpoint is a folder and the location standard output; or as `check_suffix` or `check_output`.
     """
     if not checkpoint.is_folder:
         source = checkpoint.sources[ONLY_FILE]
-        return StandardOutput() if location is None else check_output(location, force=force, source=source)
+        if location is None:
+            return StandardOutput()
+        check_suffix(location, checkpoint.format, source.location)
+        return with_mode_of(check_output(location, force=force, source=source), source.mode)
     if location is None:
         raise UsageError(f"a folder of shards cannot be streamed; give {OUTPUT} a path")
     replaceable = force and holds_checkpoint(location)

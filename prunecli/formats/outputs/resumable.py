@@ -86,11 +86,13 @@ class Partial:
             return None
 
     def break_links(self, names: Iterable[str]) -> None:
-        """Remove the files of the output with other hard links: writing to them would change another file, too."""
-        for name in names:
+        """Make files of the output writable, and remove those with other hard links, which are other files, too."""
+        for place in (self.output / name for name in names):
             with suppress(FileNotFoundError):
-                if (self.output / name).lstat().st_nlink != 1:
-                    (self.output / name).unlink()
+                if place.lstat().st_nlink != 1:
+                    place.unlink()
+                else:
+                    place.chmod(0o600)  # an interrupted commit may have set the mode of a read-only input
 
     def entries(self) -> dict[int, Mapping[str, Any]]:
         """Return the journal: the entry of each finished unit, by number."""

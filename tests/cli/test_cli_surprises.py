@@ -1,0 +1,139 @@
+"""What would cost a day if nobody said it: notes on likely slips, and suffixes that would lie."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from prunecli import PrunecliError, files
+
+Cli = Callable[..., Any]
+Refusal = Callable[..., str]
+NOTE = "prunecli: note: "
+pytestmark = pytest.mark.usefixtures("folder")
+MATRICES = ("-p", "*.weight", "--min-dim", "2")
+ZEROS = ("-a", "0.5", "--remove", "--dry-run")
+
+
+def notes(text: str) -> list[str]:
+    return [line.removeprefix(NOTE) for line in text.splitlines() if line.startswith(NOTE)]
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "better"),
+    [
+        ("model.pt", "d.safetensors", "d.pt"),
+        ("model.pt", "d.pt.SafeTensors", "d.pt"),
+        ("model.pth", "d.safetensors", "d.pth"),
+        ("checkpoint", "d.safetensors", "d.pt"),
+        ("model.safetensors", "a/out.pt", "out.safetensors"),
+        ("model.safetensors", "out.pth.tar", "out.safetensors"),
+        ("model.safetensors", "memory://a/out.bin", "out.safetensors"),
+    ],
+)
+def test_a_suffix_of_another_format_is_refused(refused: Refusal, source: str, output: str, better: str) -> None:
+    if source.startswith("model.pth") or source == "checkpoint":
+        Path("model.pt").rename(source)
+    line = refused(2, "apply", source, "-p", "fc1.weight", "-a", "0.5", "-o", output)
+    assert line.startswith(f"cannot write {output}: the input is a ")
+    assert line.endswith(f"nothing is converted here; name the output {better} with -o")
+
+
+def test_a_suffix_that_is_not_wrong_is_accepted(cli: Cli) -> None:
+    save_file({"w": torch.ones(4, 4)}, "wrong.bin")  # as its suffix does not say; the output is named alike
+    for source, output in (("model.pt", "a.model"), ("model.safetensors", "b"), ("wrong.bin", "c.bin")):
+        assert cli("apply", source, "-p", "*", "-a", "0.5", "-o", output, "-q").code == 0
+    assert cli("apply", "wrong.bin", "-p", "*", "-a", "0.5", "-q").out == "wrong.pruned.bin\n"
+
+
+def test_a_suffix_of_another_format_is_refused_by_remove_and_in_python(cli: Cli, refused: Refusal) -> None:
+    assert cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "-o", "masked.pt").code == 0
+    assert "name the output x.pt with -o" in refused(2, "remove", "masked.pt", "-o", "x.safetensors")
+    assert "x.pt with -o" in refused(
+        2, "apply", "-", "-p", "*", "-a", "1.0", "-o", "x.safetensors", stdin=Path("model.pt")
+    )
+    with pytest.raises(PrunecliError, match=r"name the output x\.pt with output"):
+        files.remove("masked.pt", output="x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["-a", "90"], "amount 90 is 90 elements of each parameter; 90 % is 90%"),
+        (["-a", "1"], "amount 1 is 1 element of each parameter; all of them are 1.0, and 1 % is 1%"),
+        (["-a", "50", "--global"], "amount 50 is 50 elements of all selected parameters together; 50 % is 50%"),
+        (["-a", "101"], None),
+        (["-a", "90%"], None),
+        (["-a", "1.0"], None),
+    ],
+)
+def test_a_small_count_may_be_meant_as_a_percentage(cli: Cli, options: list[str], text: str | None) -> None:
+    found = notes(cli("apply", "model.pt", "-p", "fc1.weight", *options, "--remove", "--dry-run").err)
+    assert found == ([] if text is None else [text])
+
+
+def test_slips_in_a_recipe(cli: Cli) -> None:
+    Path("r.toml").write_text('remove = true\n[[group]]\nparams = "fc*"\namount = 10\n')
+    outcome = cli("apply", "model.pt", "--recipe", "r.toml", "-o", "a.pt")
+    first, second = notes(outcome.err)[:2]
+    assert first == "amount 10 is 10 elements of each parameter; 10 % is 10%"
+    assert second.startswith("the patterns take 2 tensors of one dimension (norms, biases): fc1.bias, fc2.bias; ")
+    assert second.endswith("; min_dim = 2 leaves them out")
+    assert notes(cli("apply", "model.pt", "--from-report", "a.pt.report.json", "--dry-run").err) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["-p", "*"], "conv1.bias, bn1.weight and "),
+        (["-p", "fc1.*"], "1 tensor of one dimension (norms, biases): fc1.bias; --min-dim 2 leaves them out"),
+        (["-p", "fc1.*", "-p", "fc1.bias"], None),
+        (["-p", "*.bias"], None),
+        ([*MATRICES], None),
+    ],
+)
+def test_a_pattern_that_takes_norms_and_biases_among_others(cli: Cli, options: list[str], named: str | None) -> None:
+    found = [each for each in notes(cli("apply", "model.pt", *options, *ZEROS).err) if not each.startswith("left out")]
+    assert len(found) == (named is not None)
+    assert named is None or named in found[0]
+
+
+def test_what_is_recommended_when_nothing_is_selected(refused: Refusal) -> None:
+    advice = "nothing is selected; give {} for all matrices"
+    assert refused(2, "apply", "model.pt", "-a", "0.5").startswith(advice.format("-p '*.weight' --min-dim 2"))
+    with pytest.raises(PrunecliError) as caught:
+        files.apply("model.pt", amount=0.5)
+    assert str(caught.value).startswith(advice.format("params='*.weight', min_dim=2"))
+
+
+@pytest.mark.parametrize("way", [["--remove"], []])
+def test_zeros_of_an_earlier_run_are_noticed(cli: Cli, way: list[str]) -> None:
+    save_file({"w": torch.ones(64, 64)}, "one.safetensors")
+    assert cli("apply", "one.safetensors", "-p", "w", "-a", "0.5", "--remove").code == 0
+    line = ("apply", "one.pruned.safetensors", "-p", "w", "-a", "0.5", "--seed", "2", *way)
+    outcome = cli(*line, "--report", "-", "-o", "two.safetensors")
+    again = 4096 - outcome.json["totals"]["zeros"]
+    assert notes(outcome.err)[0] == (
+        f"{again:,} of the 2,048 pruned elements were zero already; if an earlier run pruned them, "
+        "--zeros-are-pruned counts them as pruned"
+    )
+    assert 900 < again < 1150
+    assert "zero already" not in cli(*line, "--zeros-are-pruned", "-o", "three.safetensors").err
+    assert "zero already" not in cli("apply", "one.safetensors", "-p", "w", "-a", "0.5", "-o", "four").err
+
+
+def test_a_masking_run_ends_with_what_masks_mean(cli: Cli) -> None:
+    outcome = cli("apply", "model.pt", *MATRICES, "-a", "0.5", "-o", "my masks.pt")
+    assert outcome.err.splitlines()[-1] == (
+        f"{NOTE}the output has masks (+38.2 kB), for prunecli.load_masked; plain modules and from_pretrained need "
+        "zeros: --bake, or prunecli remove 'my masks.pt'"
+    )
+    again = cli("apply", "my masks.pt", *MATRICES, "-a", "0.5", "--mask-dtype", "same", "-o", "b.pt")
+    assert "the output has masks, for" in again.err
+    same = cli("apply", "model.pt", *MATRICES, "-a", "0.5", "--mask-dtype", "same", "-o", "-").err
+    assert "the output has masks (+153 kB)" in same
+    assert same.endswith("need zeros: --bake\n")
+    assert "has masks" not in cli("remove", "b.pt").err + cli("apply", "model.pt", *MATRICES, *ZEROS).err
