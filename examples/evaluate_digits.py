@@ -12,21 +12,9 @@ of any dtype), as torch and `prunecli apply` without `--remove` write it.
 
 import sys
 
-import torch
 from digits import DigitsNet, accuracy, load_split
-from torch import Tensor
 
-
-def bake(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict of the plain module: every `*_orig` times its `*_mask`, all other tensors unchanged."""
-    baked = {}
-    for name, tensor in state.items():
-        if name.endswith("_orig"):
-            plain = name.removesuffix("_orig")
-            baked[plain] = tensor * state[f"{plain}_mask"]
-        elif not name.endswith("_mask"):
-            baked[name] = tensor
-    return baked
+from prunecli import load_masked
 
 
 def main(paths: list[str]) -> None:
@@ -35,9 +23,7 @@ def main(paths: list[str]) -> None:
         sys.exit("usage: python examples/evaluate_digits.py CKPT [CKPT ...]")
     _, test = load_split()
     for path in paths:
-        checkpoint = torch.load(path, weights_only=True)
-        model = DigitsNet()
-        model.load_state_dict(bake(checkpoint["state_dict"]))
+        model = load_masked(DigitsNet(), path)
         print(f"{path}  {100 * accuracy(model, test):.1f} %")
 
 
