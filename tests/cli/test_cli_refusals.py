@@ -177,15 +177,15 @@ class TestInputs:
 @pytest.mark.parametrize("source", ["model.pt", "model.safetensors"])
 class TestOutputs:
     def test_its_folder_does_not_exist(self, refused: Refusal, source: str) -> None:
-        line = refused(6, "apply", source, *APPLY, "-o", "nowhere/out.pt")
+        line = refused(6, "apply", source, *APPLY, "-o", "nowhere/out")
         assert "create its folder first" in line
-        assert "nowhere" in refused(6, "apply", source, *APPLY, "-o", "out.pt", "--report", "nowhere/r.json")
+        assert "nowhere" in refused(6, "apply", source, *APPLY, "-o", "out", "--report", "nowhere/r.json")
 
     def test_it_exists(self, refused: Refusal, source: str) -> None:
-        Path("out.pt").write_text("old")
-        assert "--force" in refused(6, "apply", source, *APPLY, "-o", "out.pt")
+        Path("out").write_text("old")
+        assert "--force" in refused(6, "apply", source, *APPLY, "-o", "out")
         Path("r.json").write_text("old")
-        assert "r.json exists" in refused(6, "apply", source, *APPLY, "-o", "new.pt", "--report", "r.json")
+        assert "r.json exists" in refused(6, "apply", source, *APPLY, "-o", "new", "--report", "r.json")
 
     def test_it_is_no_file(self, refused: Refusal, source: str) -> None:
         Path("dir").mkdir()
@@ -197,7 +197,7 @@ class TestOutputs:
                     assert "cannot write" in refused(6, "apply", source, *APPLY, "-o", name, "--no-report", *force)
 
     def test_its_folder_is_a_file(self, refused: Refusal, source: str) -> None:
-        assert "cannot write" in refused(6, "apply", source, *APPLY, "-o", "model.pt/out.pt")
+        assert "cannot write" in refused(6, "apply", source, *APPLY, "-o", "model.pt/out")
 
 
 @pytest.fixture
