@@ -85,7 +85,7 @@ def load_masked(
         _load(module, state, masks)
         for name in masks:
             owner, leaf = _owner_of(module, name)
-            hook = find_hook(owner, leaf)[1]
+            hook: Any = find_hook(owner, leaf)[1]
             if hook is not None:
                 setattr(owner, leaf, hook.apply_mask(owner))
     return module

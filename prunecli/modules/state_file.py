@@ -44,6 +44,6 @@ def _tensor(opened: AnyCheckpoint, tensor: TensorInfo, memory: dict[str, torch.U
     if storage.key not in memory:
         data = torch.empty(storage.nbytes, dtype=torch.uint8)
         if storage.nbytes:
-            opened.source.read_into(storage.offset, memoryview(data.numpy()))
+            opened.source.read_into(storage.offset, data.numpy().data)
         memory[storage.key] = data.untyped_storage()
     return torch.empty(0, dtype=getattr(torch, name)).set_(memory[storage.key], view.start, view.shape, view.stride)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from prunecli import PrunecliError, bake_module, files, load_masked, prune_module
 
 
-def net(seed: int = 0) -> nn.Sequential:
+def net(seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return nn.Sequential(
         OrderedDict(first=nn.Linear(6, 8), inner=nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8)), last=nn.Linear(8, 3))
@@ -109,14 +109,15 @@ def test_wrappers_make_no_difference(prefix: str, side: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("stored", ["both", "one", "untied"])
 def test_tied_parameters_stay_tied(stored: str, tmp_path: Path) -> None:
-    model, tokens = Tied(), torch.arange(6)
+    model: Any = Tied()
+    tokens = torch.arange(6)
     if stored == "one":
         masked_file(model, tmp_path / "m.pt", lambda state: {"embed.weight": state["embed.weight"]})
     elif stored == "both":
         masked_file(model, tmp_path / "m.pt")
     else:
         masked_file(model, tmp_path / "m.pt", params="embed.weight", untie=True)
-    fresh = load_masked(Tied(), tmp_path / "m.pt")
+    fresh: Any = load_masked(Tied(), tmp_path / "m.pt")
     original = fresh.embed.weight_orig
     assert (fresh.head.weight if stored == "untied" else fresh.head.weight_orig) is original
     prune_module(model, "embed.weight" if stored == "untied" else "*", 0.5, seed=7, untie=stored == "untied")
@@ -125,8 +126,9 @@ def test_tied_parameters_stay_tied(stored: str, tmp_path: Path) -> None:
 
 
 def test_modules_that_read_weights_of_others_get_masked_ones(tmp_path: Path) -> None:
-    model, inputs = Attention(), torch.ones(3, 2, 4)
-    fresh = load_masked(Attention(), masked_file(model, tmp_path / "m.pt"))
+    model: Any = Attention()
+    inputs = torch.ones(3, 2, 4)
+    fresh: Any = load_masked(Attention(), masked_file(model, tmp_path / "m.pt"))
     prune_module(model, "*.weight*", 0.5, min_dim=2, seed=7)
     assert same(fresh, model, inputs)
     with torch.no_grad():
