@@ -54,7 +54,7 @@ def main() -> None:
 def _use_each_command() -> None:
     """So that what is imported or built late is there for all children."""
     with tempfile.TemporaryDirectory() as folder:
-        files = [str(Path(folder, name)) for name in ("m.safetensors", "masked.safetensors", "baked.safetensors")]
+        files = [str(Path(folder, name)) for name in ("m.safetensors", "masked", "baked")]
         header = b'{"w":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}'
         Path(files[0]).write_bytes(len(header).to_bytes(8, "little") + header + bytes(range(16)))
         kept = os.dup(1)
