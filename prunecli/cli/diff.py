@@ -44,7 +44,8 @@ class Diff:
         """
         comparison = compare_with(self.baseline, checkpoint, reading, selection, run)
         if self.target is not None:
-            write_output(private_as(self.target, readers_of(checkpoint)), WRITERS[self.format](comparison).encode("utf-8"))
+            target = private_as(self.target, readers_of(checkpoint))
+            write_output(target, WRITERS[self.format](comparison).encode("utf-8"))
         elif self.format is not ReportFormat.TABLE:
             sys.stdout.write(WRITERS[self.format](comparison))
         elif sys.stdout.isatty():
