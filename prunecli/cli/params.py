@@ -25,12 +25,13 @@ def params(
     from prunecli.cli.parse import selection_of
     from prunecli.cli.run import Verbosity, run_options
     from prunecli.formats.base import ReadOptions
-    from prunecli.surgery.jobs import list_parameters, list_tensors, open_for_ranks
+    from prunecli.surgery.jobs import list_parameters, list_tensors, note_excludes, open_for_ranks
     from prunecli.surgery.places import checkpoint_location
 
     selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
     source, reading = checkpoint_location(checkpoint), ReadOptions(key, foreign, follow_links, read_only=True)
     with run_options() as run, open_for_ranks(source, reading, run, Verbosity(not run.ranks.is_leader)) as opened:
         if run.ranks.is_leader:
+            note_excludes(opened, [selection], Verbosity(quiet=False))
             entries = (list_tensors if all_ else list_parameters)(opened, selection)
             print_inventory(opened, entries, form, "tensor" if all_ else "parameter", folded=not no_fold)

@@ -38,6 +38,7 @@ def report(
     from prunecli.reporting.output import plan_report_output
     from prunecli.surgery.jobs import (
         measure_checkpoint,
+        note_excludes,
         open_for_ranks,
         report_beside,
         with_progress,
@@ -62,6 +63,7 @@ def report(
             open_for_ranks(source, reading, run, verbosity) as opened,
             with_progress(run, opened, verbosity) as shown,
         ):
+            note_excludes(opened, [selection], verbosity)
             if diff is not None:
                 diff.compare(opened, reading, selection, shown)
                 return

@@ -11,8 +11,8 @@ Amount = int | float
 """An int is a number of elements, a float a fraction in [0, 1]: `1` prunes one element, `1.0` all of them."""
 
 
-def check_amount(amount: object) -> Amount:
-    """Return the amount as a plain int or float, if it is valid for some tensor.
+def check_amount(amount: object, typed: str = "") -> Amount:
+    """Return the amount as a plain int or float, if it is valid for some tensor; messages name it as `typed`.
 
     Raises:
         TypeError: it is not a real number, or a bool.
@@ -22,11 +22,15 @@ def check_amount(amount: object) -> Amount:
         raise TypeError(f"amount is an int (elements) or a float (a fraction), not {type(amount).__name__} {amount!r}")
     if isinstance(amount, numbers.Integral):
         if amount < 0:
-            raise UsageError("amount is negative; give a count from 0 on, or a fraction like 0.5")
+            raise UsageError(f"amount {typed or amount} is negative; give a count from 0 on, or a fraction like 0.5")
         return int(amount)
     value = float(amount)
     if math.isnan(value) or not 0.0 <= value <= 1.0:
-        raise UsageError(f"amount {value} is not a fraction from 0.0 to 1.0; a count is written in digits alone")
+        if typed.endswith("%"):
+            raise UsageError(f"amount {typed} is not a percentage from 0% to 100%")
+        raise UsageError(
+            f"amount {typed or value} is not a fraction from 0.0 to 1.0; a count is written in digits alone"
+        )
     return value
 
 
@@ -50,13 +54,14 @@ def parse_amount(text: str) -> Amount:
         UsageError: it is not a number, or not a valid amount.
     """
     stripped = text.strip()
+    shown = show(stripped, 60)
     try:
         if "_" in stripped:  # float() would read 0_1 as 1.0
             raise ValueError(stripped)
         if stripped.endswith("%"):
-            return check_amount(float(stripped[:-1]) / 100)
+            return check_amount(float(stripped[:-1]) / 100, shown)
         if stripped.lstrip("+-").isdecimal():
-            return check_amount(int(stripped))
+            return check_amount(int(stripped), shown)
         value = float(stripped)
     except UsageError:
         raise
@@ -64,4 +69,4 @@ def parse_amount(text: str) -> Amount:
         raise UsageError(
             f"amount {show(repr(text), 60)} is not a number; write 0.5, 50% or a count like 1000"
         ) from None
-    return check_amount(value)
+    return check_amount(value, shown)

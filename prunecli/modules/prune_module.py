@@ -32,7 +32,8 @@ from prunecli.modules.masks import mask_from_flags, masked
 from prunecli.modules.passes import agreed_seed, check_refused, pass_over
 from prunecli.modules.shards import fsdp_records, is_spread, names_restored_on_failure
 from prunecli.surgery.data.final_mask import FinalMask
-from prunecli.surgery.names.select import Selection
+from prunecli.surgery.names.parameters import parameters_of
+from prunecli.surgery.names.select import Selection, unmatched_excludes
 from prunecli.surgery.plan.plan import Plan, PlannedParameter, plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.measure import make_report
@@ -103,6 +104,8 @@ def prune_module(
     share = check_amount(amount)
     live = LiveModule(module)
     check_refused(live, selection)
+    for sentence in unmatched_excludes(parameters_of(live), selection):
+        raise UsageError(sentence)
     if zeros_are_pruned and live.shards:
         raise UnsupportedError(
             f"{show(next(iter(live.shards)))} is spread over ranks, and zeros_are_pruned has to see all of it on one; "

@@ -1,7 +1,7 @@
 """The steps of each command between its options and its result, shared by the command line and `prunecli.files`."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ from prunecli.surgery.compare.model import Comparison
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.inventory import InventoryEntry, inventory, matching, state_of
 from prunecli.surgery.names.parameters import parameters_of
-from prunecli.surgery.names.select import Selection, select
+from prunecli.surgery.names.select import Selection, select, unmatched_excludes
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.plan import Plan, plan_bake
 from prunecli.surgery.plan.request import PruneRequest
@@ -35,6 +35,7 @@ __all__ = [
     "list_parameters",
     "list_tensors",
     "measure_checkpoint",
+    "note_excludes",
     "open_for_ranks",
     "prepare_apply",
     "prepare_remove",
@@ -80,6 +81,15 @@ def open_for_ranks(
         for sentence in filter(None, (*checkpoint.notes, slices_note(source, checkpoint))):
             listener.note(sentence)
         yield checkpoint
+
+
+def note_excludes(checkpoint: AnyCheckpoint, selections: Sequence[Selection | None], listener: Listener) -> None:
+    """Pass on a note for each exclude that matches nothing."""
+    with_excludes = [each for each in selections if each is not None and each.excludes]
+    parameters = parameters_of(checkpoint) if with_excludes else {}
+    for selection in with_excludes:
+        for sentence in unmatched_excludes(parameters, selection):
+            listener.note(sentence)
 
 
 @contextmanager
@@ -133,6 +143,8 @@ def prepare_apply(
     ranks, requested = run.ranks, functools.cache(lambda: read_request(options))
     with open_for_ranks(source, lambda: with_recorded_key(reading, requested().report), run, listener) as checkpoint:
         request = ranks.from_leader(requested)
+        if request.report is None:
+            note_excludes(checkpoint, [group.selection for group in request.prune.groups], listener)
         request = replace(request, prune=_with_resumed_seed(request.prune, checkpoint, destination, run))
         with with_progress(run, checkpoint, listener) as shown:
             plan = plan_request(checkpoint, request, RunScanner(shown), stamp=options.stamp)
@@ -155,6 +167,7 @@ def prepare_remove(
         PrunecliError: as `open_for_ranks` and `plan_bake`.
     """
     with open_for_ranks(source, reading, run, listener) as checkpoint:
+        note_excludes(checkpoint, [selection], listener)
         with with_progress(run, checkpoint, listener) as shown:
             plan = plan_bake(checkpoint, selection, scanner=RunScanner(shown))
         yield PreparedRewrite(checkpoint, replace(plan, key=reading.key), destination, run, listener)

@@ -86,3 +86,28 @@ def test_a_shell_without_completions(refused: Refusal, monkeypatch: pytest.Monke
     monkeypatch.setattr(typos, "_PARENT", os.devnull)
     monkeypatch.setenv("SHELL", "/bin/tcsh")
     assert "which shell? name it: --install-completion bash or" in refused(2, "--install-completion")
+
+
+@pytest.mark.parametrize(
+    ("amount", "answer"),
+    [
+        ("150%", "amount 150% is not a percentage from 0% to 100%"),
+        ("-5%", "amount -5% is not a percentage from 0% to 100%"),
+        ("1.50", "amount 1.50 is not a fraction from 0.0 to 1.0; a count is written in digits alone"),
+        ("-7", "amount -7 is negative; give a count from 0 on, or a fraction like 0.5"),
+    ],
+)
+def test_an_amount_is_echoed_as_typed(refused: Refusal, amount: str, answer: str) -> None:
+    assert refused(2, "apply", "model.pt", "-p", "*", f"--amount={amount}") == answer
+
+
+@pytest.mark.parametrize("command", [APPLY, ["report", "model.pt", "-p", "*"], ["params", "model.pt", "-p", "*"]])
+def test_an_exclude_that_matches_nothing_is_a_note(cli: Cli, folder: Path, command: list[str]) -> None:
+    expected = cli(*command)
+    Path("model.pruned.pt").unlink(missing_ok=True)
+    outcome = cli(*command, "-x", "*.LayerNorm.*", "-x", "fc1", *(["--force"] if command == APPLY else []))
+    assert (outcome.code, outcome.raw) == (0, expected.raw)
+    notes = outcome.err.splitlines()
+    assert "prunecli: note: --exclude *.LayerNorm.* matches nothing; 'prunecli params' lists all names" in notes
+    assert "prunecli: note: --exclude fc1 is a module; for its parameters, write --exclude 'fc1.*'" in notes
+    assert not expected.err.count("--exclude")

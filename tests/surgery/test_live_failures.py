@@ -174,7 +174,7 @@ REFUSALS: dict[str, tuple[Any, dict[str, Any], str]] = {
         r"cannot prune 5 elements of 2\.bias: 4 are left unpruned",
     ),
     "fraction": ("*", {"amount": 1.5}, r"amount 1\.5 is not a fraction"),
-    "unknown": ("2.weigth", {}, r"params 2\.weigth matches nothing; nearest are .*2\.weight.*named_parameters\(\)"),
+    "unknown": ("2.weigth", {}, r"params 2\.weigth matches nothing; did you mean 2\.weight"),
     "exclude": ("*", {"exclude": "nothing"}, "exclude nothing matches nothing"),
     "nothing": ((), {}, "nothing is selected; give params='\\*.weight', min_dim=2"),
     "all excluded": ("0.weight", {"exclude": "0.*"}, "with the excludes selects nothing"),

@@ -8,9 +8,9 @@ from prunecli.formats.base import Layout, TensorInfo
 from prunecli.surgery.names.left_out import roles_beside
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.names.select import LONGEST, Selection, matcher
-from prunecli.surgery.names.suggest import suggested_names
+from prunecli.surgery.names.suggest import no_match
 from prunecli.surgery.roles.table import Role
-from prunecli.terms import EXCLUDE, MIN_DIM, PARAM
+from prunecli.terms import MIN_DIM, PARAM
 
 __all__ = ["InventoryEntry", "inventory", "matching", "state_of"]
 
@@ -66,7 +66,7 @@ def matching(entries: Sequence[InventoryEntry], selection: Selection) -> list[In
     Text that equals a tensor's name is that name; other text is a pattern for tensors of at least `min_dim` dimensions.
 
     Raises:
-        UsageError: a pattern or an exclude matches nothing, or nothing is left.
+        UsageError: a pattern matches nothing, or nothing is left.
     """
     by_name: dict[str, list[int]] = {}
     for at, entry in enumerate(entries):
@@ -75,23 +75,21 @@ def matching(entries: Sequence[InventoryEntry], selection: Selection) -> list[In
         if (look := show(entry.name, LONGEST) or "''") != entry.name:
             by_name.setdefault(look, []).append(at)
 
-    def found(pattern: str, option: str) -> list[int]:
+    def found(pattern: str) -> list[int]:
         if pattern in by_name:
             return by_name[pattern]
         matches = matcher(pattern)
-        hits = [at for at, entry in enumerate(entries) if any(matches(name) for name in entry.names)]
-        if not hits:
-            names = suggested_names(pattern, list(by_name))
-            raise UsageError(f"{option} {show(pattern)} matches none of {len(entries):,} tensors; nearest are {names}")
-        return hits
+        return [at for at, entry in enumerate(entries) if any(matches(name) for name in entry.names)]
 
     chosen: set[int] = set()
     for pattern in selection.patterns:
-        hits = found(pattern, PARAM)
+        hits = found(pattern)
+        if not hits:
+            raise UsageError(no_match(PARAM, pattern, list(by_name)))
         exact = pattern in by_name
         chosen.update(at for at in hits if exact or len(entries[at].tensor.shape) >= selection.min_dim)
     for pattern in selection.excludes:
-        chosen.difference_update(found(pattern, EXCLUDE))
+        chosen.difference_update(found(pattern))
     if not chosen:
         raise UsageError(f"{PARAM} with the excludes and {MIN_DIM} selects nothing; leave some of those out")
     return [entries[at] for at in sorted(chosen)]

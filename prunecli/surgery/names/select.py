@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
 from prunecli.surgery.names.parameters import Parameter, canonical, is_among_averages
-from prunecli.surgery.names.suggest import suggested_names
+from prunecli.surgery.names.suggest import no_match
 from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
-from prunecli.terms import EXCLUDE, LISTING, PARAM, SUBJECT
+from prunecli.terms import EXCLUDE, PARAM, SUBJECT
 
-__all__ = ["LONGEST", "Selected", "Selection", "choose", "matcher", "select"]
+__all__ = ["LONGEST", "Selected", "Selection", "choose", "matcher", "select", "unmatched_excludes"]
 
 LONGEST = 1000
 """The most characters of a name in a list of parameters."""
@@ -76,7 +76,7 @@ def choose(parameters: Mapping[str, Parameter], selection: Selection) -> Selecte
             chosen |= taken
             passed |= left
     for pattern in selection.excludes:
-        excluded.update(_matching(names, pattern, EXCLUDE))
+        excluded.update(_matching(names, pattern))
     if not chosen - excluded:
         raise UsageError(f"{_quoted(selection.patterns)} with the excludes selects nothing; leave some of those out")
     return Selected(
@@ -158,7 +158,11 @@ def _take(names: _Names, pattern: str, min_dim: int) -> tuple[set[str], set[str]
         UsageError: it takes none.
     """
     taken, passed, flat = set(), set(), 0
-    matching = _matching(names, pattern, PARAM)
+    matching = _matching(names, pattern)
+    if not matching:
+        if not names.parameters:
+            raise UsageError(f"{PARAM} {show(pattern)} matches nothing; {SUBJECT}'s state dict holds no tensors")
+        raise UsageError(no_match(PARAM, pattern, list(names.parameters)))
     for name in matching:
         parameter = names.parameters[name]
         if not _is_meant(parameter, pattern) or parameter.unprunable_reason() is not None:
@@ -193,16 +197,20 @@ def _is_meant(parameter: Parameter, pattern: str) -> bool:
     return parameter.matches_globs or (parameter.role is Role.AVERAGE and is_among_averages(pattern))
 
 
-def _matching(names: _Names, pattern: str, option: str) -> list[str]:
+def unmatched_excludes(parameters: Mapping[str, Parameter], selection: Selection) -> list[str]:
+    """Return a sentence on each exclude that matches nothing; a recipe may have some that are for other models."""
+    names = _Names(parameters)
+    wrong = [pattern for pattern in selection.excludes if not _matching(names, pattern)]
+    return [no_match(EXCLUDE, pattern, list(parameters)) for pattern in wrong]
+
+
+def _matching(names: _Names, pattern: str) -> list[str]:
     parameters = names.parameters
     exact = names.exact(pattern)
     if exact is not None:
         return [exact]
     matches = matcher(pattern)
-    found = [name for name, parameter in parameters.items() if matches(name) or matches(parameter.key)]
-    if not found:
-        raise UsageError(f"{option} {show(pattern)} matches nothing; {_nearest(parameters, pattern)}")
-    return found
+    return [name for name, parameter in parameters.items() if matches(name) or matches(parameter.key)]
 
 
 def matcher(pattern: str) -> Callable[[str], object]:
@@ -217,12 +225,6 @@ def matcher(pattern: str) -> Callable[[str], object]:
         return re.compile(pattern.removeprefix(_REGEX)).fullmatch
     except re.error as error:
         raise UsageError(f"{show(pattern)} is not a regular expression: {error}") from None
-
-
-def _nearest(parameters: Mapping[str, Parameter], pattern: str) -> str:
-    if not parameters:
-        return f"{SUBJECT}'s state dict holds no tensors"
-    return f"nearest are {suggested_names(pattern, list(parameters))}; {LISTING} lists all"
 
 
 def _quoted(names: Iterable[str]) -> str:

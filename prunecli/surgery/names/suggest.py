@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from prunecli.errors import show
+from prunecli.terms import LISTING
 
-__all__ = ["nearest_names", "nearest_word", "suggested_names"]
+__all__ = ["nearest_names", "nearest_word", "no_match"]
 
 _PART = re.compile(r"\d+|[^\W\d_]+")
 """A part of a name: letters or digits in a row. Separators are ignored, as they are often mistyped."""
@@ -22,8 +23,6 @@ _ALIKE = 0.65
 _ALIKE_WORDS = 0.7
 _LONGEST = 400
 """The number of characters of a name that are compared."""
-
-_SHOWN = 3
 
 
 def nearest_word(word: str, known: Sequence[str]) -> str | None:
@@ -42,10 +41,18 @@ def nearest_word(word: str, known: Sequence[str]) -> str | None:
     return bare[found[0]] if found else None
 
 
-def suggested_names(pattern: str, names: Sequence[str]) -> str:
-    """Return, for a message, the names most like a pattern that matches nothing; the first names if none is similar."""
-    near = nearest_names(pattern.removeprefix("re:"), names, _SHOWN) or names[:_SHOWN]
-    return ", ".join(show(name, 80) for name in near)
+def no_match(option: str, pattern: str, names: Sequence[str]) -> str:
+    """Return the sentence on a pattern that matches none of the names: what was probably meant, if anything is alike.
+
+    >>> no_match("--param", "fc1", ["fc1.weight", "fc2.weight"])
+    "--param fc1 is a module; for its parameters, write --param 'fc1.*'"
+    """
+    shown = show(pattern, 80) or "''"
+    if pattern and any(name.startswith(f"{pattern}.") for name in names):
+        return f"{option} {shown} is a module; for its parameters, write {option} '{shown}.*'"
+    near = nearest_names(pattern.removeprefix("re:"), names, 1)
+    remedy = f"did you mean {show(near[0], 80)}?" if near else f"{LISTING} lists all names"
+    return f"{option} {shown} matches nothing; {remedy}"
 
 
 def nearest_names(wanted: str, names: Sequence[str], most: int) -> list[str]:
