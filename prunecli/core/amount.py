@@ -22,7 +22,8 @@ def check_amount(amount: object, typed: str = "") -> Amount:
         raise TypeError(f"amount is an int (elements) or a float (a fraction), not {type(amount).__name__} {amount!r}")
     if isinstance(amount, numbers.Integral):
         if amount < 0:
-            raise UsageError(f"amount {typed or amount} is negative; give a count from 0 on, or a fraction like 0.5")
+            named = f"amount {typed}" if typed else "amount"  # an int may have more digits than can be printed
+            raise UsageError(f"{named} is negative; give a count from 0 on, or a fraction like 0.5")
         return int(amount)
     value = float(amount)
     if math.isnan(value) or not 0.0 <= value <= 1.0:

@@ -21,6 +21,7 @@ __all__ = ["open_checkpoint", "open_location", "read_checkpoint"]
 
 _HEAD = 512
 _OLDEST = "in torch's format from before 0.1.10, a tar archive of pickles; load it with torch and save it again"
+_READS = "prunecli reads safetensors files, files of torch.save, and folders with these"
 _FRIENDLY = (
     (re.compile(rb"version https://git-lfs"), "a git-lfs pointer, not the file itself; run 'git lfs pull'"),
     (
@@ -33,12 +34,17 @@ _FRIENDLY = (
     ),
     (re.compile(rb"(?s)(sys_info|pickle|tensors|storages)\0.{248,256}ustar"), _OLDEST),
     (re.compile(rb"(?s).{257}ustar"), "a tar archive; unpack it first"),
-    (re.compile(rb"\x89HDF"), "an HDF5 file, which prunecli does not read"),
-    (re.compile(rb"GGUF"), "a GGUF file, which prunecli does not read"),
-    (re.compile(rb"\x08[\x03-\x1f](\x10.)?\x12[\x01-\x40][\x20-\x7e]"), "an ONNX model, which prunecli does not read"),
-    (re.compile(rb"\x93NUMPY"), "a numpy array, not a checkpoint"),
+    (re.compile(rb"\x89HDF"), f"an HDF5 file; {_READS}"),
+    (re.compile(rb"GGUF"), f"a GGUF file; {_READS}"),
+    (re.compile(rb"\x08[\x03-\x1f](\x10.)?\x12[\x01-\x40][\x20-\x7e]"), f"an ONNX model; {_READS}"),
+    (re.compile(rb"\x93NUMPY"), f"a numpy array; {_READS}"),
     (re.compile(rb"\x80[\x02-\x05]"), "a plain pickle, not a checkpoint; save its state dict with torch.save"),
-    (re.compile(rb"\s*[\[{\"]"), "JSON text, not a checkpoint"),
+    (re.compile(rb"\x89PNG\r\n"), f"a PNG image; {_READS}"),
+    (re.compile(rb"\xff\xd8\xff"), f"a JPEG image; {_READS}"),
+    (re.compile(rb"GIF8[79]a"), f"a GIF image; {_READS}"),
+    (re.compile(rb"%PDF-"), f"a PDF document; {_READS}"),
+    (re.compile(rb"\x7fELF"), f"a program; {_READS}"),
+    (re.compile(rb"\s*[\[{\"]"), f"JSON text, not a checkpoint; {_READS}"),
 )
 
 
@@ -86,5 +92,20 @@ def read_checkpoint(source: Source, reading: ReadOptions = AS_FOUND) -> Checkpoi
                 f"{KEY} {show(reading.key)}: a safetensors file has no levels to choose from; leave it out"
             )
         return read_safetensors(source)
-    what = next((what for pattern, what in _FRIENDLY if pattern.match(head)), "no checkpoint that prunecli knows")
-    raise UnsupportedError(f"{source.label} is {what}")
+    raise UnsupportedError(f"{source.label} is {_description(head)}")
+
+
+def _description(head: bytes) -> str:
+    """Return what a file that is not a checkpoint is, by its first bytes, and a remedy."""
+    known = next((what for pattern, what in _FRIENDLY if pattern.match(head)), None)
+    return known or f"{'a text file' if _is_text(head) else 'not a checkpoint'}; {_READS}"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # the last character may be cut
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(char.isprintable() or char in "\t\n\r\f\ufeff" for char in text)

@@ -111,9 +111,14 @@ def test_a_training_run_with_a_model_at_its_top_is_that_model(cli: Cli) -> None:
 
 def test_other_folders_name_a_file_in_them(refused: Refusal) -> None:
     place("run/more/last.pt")
-    assert refused(3, "params", "run").endswith("; name one checkpoint in it, such as run/more/last.pt")
+    assert refused(3, "params", "run").endswith("; name a checkpoint in it: run/more/last.pt")
     place("run/best.ckpt")
-    assert refused(3, "params", "run").endswith("; name one checkpoint in it, such as run/best.ckpt")
+    assert refused(3, "params", "run").endswith("; name a checkpoint in it: run/best.ckpt, more/last.pt")
+    place("run/more/and/deeper.pt", "run/a.pt", "run/sub/model.safetensors")
+    assert refused(3, "params", "run").endswith(": run/a.pt, best.ckpt, more/last.pt, and 1 more")
+    place("other/and/deeper.pt", "nothing/readme.md")
+    assert refused(3, "params", "other").endswith("; name a checkpoint in it: other/and/deeper.pt")
+    assert refused(3, "params", "nothing").endswith("; no checkpoint lies in it or below")
 
 
 # --- torch.distributed.checkpoint

@@ -68,3 +68,39 @@ def test_a_terminal_is_not_waited_for() -> None:
 def test_arrays_and_models_of_others_are_told_by_their_first_bytes(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones(3))
     refused_bytes(tmp_path / "m.pt", (tmp_path / "a.npy").read_bytes(), UnsupportedError, "a numpy array")
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0", "a PNG image; prunecli reads safetensors files, files of torch.save, and folders"),
+        (b"\xff\xd8\xff\xe0\0", "a JPEG image;"),
+        (b"%PDF-1.7\n\xe2\xe3", "a PDF document;"),
+        (b"# Model card\n\nA model of \xc3\xa9l\xc3\xa8ves.\n", "a text file; prunecli reads"),
+        (b"x" * 511 + "é".encode() + b"more", "a text file;"),
+        (b"GGUF\3\0\0\0", "a GGUF file; prunecli reads"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file; prunecli reads"),
+        (b"\x00\x01\x02\x03", "not a checkpoint; prunecli reads"),
+        (b"text and\0a zero byte", "not a checkpoint;"),
+    ],
+)
+def test_other_files_are_named_as_what_they_are(tmp_path: Path, head: bytes, says: str) -> None:
+    refused_bytes(tmp_path / "m.pt", head, UnsupportedError, f"m.pt is {says}")
+
+
+def test_a_missing_file_has_its_nearest_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "model.pt").touch()
+    (tmp_path / "runs" / "dangling.pt").symlink_to("nowhere")
+    for wrong, near in (
+        ("runs/modle.pt", "runs/model.pt"),
+        ("rusn/model.pt", "runs/model.pt"),
+        ("rusn/other.pt", None),
+        ("runs/quite-different", None),
+        ("runs/dangling.pt", None),
+    ):
+        end = f"; did you mean {tmp_path / near}?" if near else ""
+        message = f"cannot open {tmp_path / wrong}: No such file or directory{end}"
+        with pytest.raises(UnreadableError) as caught, opened(tmp_path / wrong):
+            pass
+        assert str(caught.value) == message

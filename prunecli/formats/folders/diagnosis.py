@@ -40,10 +40,11 @@ def no_checkpoint(path: Location, names: Iterable[str]) -> PrunecliError:
         if found is not None:
             return found
     places = _places(listed)
-    such = f", such as {show(path / places[0], _PLACE)}" if places else ""
+    near = [place for place in places if place.count("/") < 2] or places
+    remedy = f"name a checkpoint in it: {_all(path, near)}" if near else "no checkpoint lies in it or below"
     return UnreadableError(
-        f"{show(path, _PATH)} is a folder without an index of shards (*.safetensors.index.json, *.bin.index.json) and "
-        f"without model.safetensors or pytorch_model.bin; name one checkpoint in it{such}"
+        f"{show(path, _PATH)} is a folder without an index of shards (*.index.json), model.safetensors or "
+        f"pytorch_model.bin; {remedy}"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from prunecli.errors import DamagedError, UnreadableError, raised_in, show
 from prunecli.formats.io.locations import Location
+from prunecli.formats.io.neighbours import nearest_path
 
 __all__ = ["ByteSource", "FileSource", "Source", "Window", "in_source", "open_source", "open_stdin"]
 
@@ -190,6 +191,8 @@ def open_source(path: Path) -> Iterator[FileSource]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         remedy = "; allow more with 'ulimit -n'" if error.errno == errno.EMFILE else ""
+        near = nearest_path(path) if error.errno == errno.ENOENT else None
+        remedy = f"; did you mean {show(near)}?" if near else remedy
         raise UnreadableError(f"cannot open {label}: {error.strerror}{remedy}") from error
     except ValueError:
         raise UnreadableError(f"cannot open {label}: the name holds a NUL byte") from None

@@ -107,17 +107,17 @@ def no_byte() -> bytes:
     return b""
 
 
-@_kind("no checkpoint that prunecli knows")
+@_kind("is not a checkpoint; prunecli reads")
 def one_byte() -> bytes:
     return b"\0"
 
 
-@_kind("no checkpoint that prunecli knows")
+@_kind("is not a checkpoint; prunecli reads")
 def four_kib_of_nothing() -> bytes:
     return bytes(4096)
 
 
-@_kind("no checkpoint that prunecli knows")
+@_kind("is a text file; prunecli reads")
 def some_text() -> bytes:
     return b"just some text, no checkpoint\n"
 
@@ -221,7 +221,7 @@ def onnx() -> bytes:
     return b"\x08\x08\x12\x07pytorch\x1a\x052.0.0:\xff\xff\xff\xff\x0f"
 
 
-@_kind("no checkpoint that prunecli knows")
+@_kind("is not a checkpoint; prunecli reads")
 def any_protobuf() -> bytes:
     return b"\x0a\x05model\x12\xff\xff\xff\xff\x0f"
 
@@ -246,17 +246,17 @@ def an_empty_zip() -> bytes:
     return out.getvalue()
 
 
-@_kind("no checkpoint that prunecli knows|is not (a )?JSON")
+@_kind("is a program; prunecli reads")
 def a_program() -> bytes:
     return b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0\x3e\0" + bytes(64)
 
 
-@_kind("no checkpoint that prunecli knows")
+@_kind("is a PNG image; prunecli reads")
 def a_picture() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + bytes(64)
 
 
-@_kind("no checkpoint that prunecli knows")
+@_kind("is a text file; prunecli reads")
 def a_script() -> bytes:
     return b"#!/bin/sh\ntouch canary\n"
 

@@ -175,7 +175,7 @@ def cut_in_a_storage() -> bytes:
     return legacy(_PLAIN)[:-1]
 
 
-@refused(4, "no checkpoint that prunecli knows|a plain pickle", family="legacy")
+@refused(4, "is not a checkpoint; prunecli reads|a plain pickle|a text file", family="legacy")
 def another_magic_number() -> bytes:
     return MAGIC.replace(b"l", b"m", 1) + legacy(_PLAIN)[len(MAGIC) :]
 

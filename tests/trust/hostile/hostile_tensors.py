@@ -262,27 +262,27 @@ def dtype_is_a_list() -> bytes:
     return tensors({"w": tensors_entry(dtype=["F32"])}, bytes(8))
 
 
-@refused(4, "no checkpoint that prunecli knows", family="safetensors", kind=TENSORS)
+@refused(4, "is not a checkpoint; prunecli reads", family="safetensors", kind=TENSORS)
 def length_cut() -> bytes:
     return tensors(_ONE, bytes(8))[:7]
 
 
-@refused(4, "no checkpoint that prunecli knows", family="safetensors", kind=TENSORS)
+@refused(4, "is not a checkpoint; prunecli reads", family="safetensors", kind=TENSORS)
 def length_alone() -> bytes:
     return tensors(_ONE, bytes(8))[:8]
 
 
-@refused(4, "no checkpoint that prunecli knows", family="safetensors", kind=TENSORS)
+@refused(4, "is not a checkpoint; prunecli reads", family="safetensors", kind=TENSORS)
 def more_than_100_mb_of_header() -> bytes:
     return (100_000_001).to_bytes(8, "little") + b"{}"
 
 
-@refused(4, "no checkpoint that prunecli knows", family="safetensors", kind=TENSORS)
+@refused(4, "is not a checkpoint; prunecli reads", family="safetensors", kind=TENSORS)
 def header_is_a_list() -> bytes:
     return tensors([])
 
 
-@refused(4, "no checkpoint that prunecli knows", family="safetensors", kind=TENSORS)
+@refused(4, "is not a checkpoint; prunecli reads", family="safetensors", kind=TENSORS)
 def header_begins_with_a_space() -> bytes:
     return tensors(b" {}")
 
@@ -354,12 +354,12 @@ def a_comment_in_the_header() -> bytes:
     return tensors(b'{/* w */"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', bytes(8))
 
 
-@refused(4, "no checkpoint that prunecli knows", family="safetensors", kind=TENSORS)
+@refused(4, "is not a checkpoint; prunecli reads", family="safetensors", kind=TENSORS)
 def a_length_of_2_to_the_63() -> bytes:
     return (1 << 63).to_bytes(8, "little") + b"{}" + bytes(64)
 
 
-@refused(4, "no checkpoint that prunecli knows", family="safetensors", kind=TENSORS)
+@refused(4, "is not a checkpoint; prunecli reads", family="safetensors", kind=TENSORS)
 def a_big_endian_length() -> bytes:
     raw = json.dumps(_ONE).encode()
     return len(raw).to_bytes(8, "big") + raw + bytes(8)

@@ -25,7 +25,7 @@ def too_short() -> bytes:
     return b"PK\x05\x06"
 
 
-@refused(4, "no checkpoint that prunecli knows", family="zip")
+@refused(4, "is not a checkpoint; prunecli reads", family="zip")
 def junk_before() -> bytes:
     return b"junk" + PLAIN
 
@@ -35,7 +35,7 @@ def a_zip_before_the_zip() -> bytes:
     return PLAIN + PLAIN
 
 
-@refused(4, "no checkpoint that prunecli knows", family="zip")
+@refused(4, "is not a checkpoint; prunecli reads", family="zip")
 def junk_before_offsets_moved() -> bytes:
     return archive(replace(Made(), before=b"junk"), TWO)
 
