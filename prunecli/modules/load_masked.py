@@ -21,7 +21,7 @@ from prunecli.modules.hooks import (
 from prunecli.modules.layout import LiveModule
 from prunecli.modules.state_file import read_state
 from prunecli.surgery.names.parameters import canonical
-from prunecli.surgery.names.suggest import suggested_names
+from prunecli.surgery.names.suggest import nearest_names
 from prunecli.terms import Interface
 
 __all__ = ["load_masked"]
@@ -120,8 +120,9 @@ def _masks_by_name(live: LiveModule, state: Mapping[str, Any]) -> dict[str, Tens
     for base in _bases(state):
         name = base if base in parameters else by_key.get(canonical(base))
         if name is None:
-            near = suggested_names(base, list(parameters)) if parameters else "none"
-            raise UsageError(f"{show(base)} has a mask, and the module has no such parameter; nearest are {near}")
+            near = nearest_names(base, list(parameters), 1)
+            meant = f"; its nearest is {show(near[0])}" if near else ""
+            raise UsageError(f"{show(base)} has a mask, and the module has no such parameter{meant}")
         mask, shape = state[f"{base}_mask"], parameters[name].shape
         if not isinstance(mask, Tensor) or mask.shape != shape:
             raise UsageError(f"the mask of {show(base)} does not have the shape {tuple(shape)} of the parameter")
