@@ -93,10 +93,10 @@ CLONE = _term(
 """The remedy for memory that tensors share by chance."""
 
 ALLOW_FOREIGN = _term("--allow-foreign-objects", "allow_foreign_objects=True")
-AMOUNT = _term("--amount", "amount")
+AMOUNT = _term("-a", "amount")
 BAKE = _term("--bake", "bake=True")
 """Writing zeros instead of masks; `--remove` and `remove=True` are earlier names of it, and stay."""
-EXCLUDE = _term("--exclude", "exclude")
+EXCLUDE = _term("-x", "exclude")
 FAIL_OVER = _term("--fail-over", "fail_over")
 FAIL_UNDER = _term("--fail-under", "fail_under")
 FOLLOW_LINKS = _term("--follow-links", "follow_links=True")
@@ -112,7 +112,7 @@ MATRICES = _term("-p '*.weight' --min-dim 2", "params='*.weight', min_dim=2")
 MIN_DIM = _term("--min-dim", "min_dim")
 NO_REPORT = _term("--no-report", "no_report=True")
 OUTPUT = _term("-o", "output")
-PARAM = _term("--param", "params")
+PARAM = _term("-p", "params")
 PLOT = _term("--plot", "plot")
 RECIPE = _term("--recipe", "recipe")
 REPORT = _term("--report", "report")

@@ -113,7 +113,7 @@ def test_torchrun_restarts_go_on_by_themselves(model: Path, tmp_path: Path) -> N
 def test_an_error_is_told_once_and_all_ranks_have_its_code(model: Path) -> None:
     outcomes = finish(start(2, ["apply", "m", "-p", "nothing", "-a", "0.5"], model.parent))
     assert [code for code, _, _ in outcomes] == [2, 2]
-    assert outcomes[0][2].startswith("prunecli: error: --param nothing matches nothing")
+    assert outcomes[0][2].startswith("prunecli: error: -p nothing matches nothing")
     assert outcomes[1][1:] == ("", "")
     assert sorted(each.name for each in model.parent.iterdir()) == ["m"]
 

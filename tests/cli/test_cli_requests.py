@@ -84,8 +84,8 @@ def test_a_stamp_is_in_the_report_of_what_has_it(cli: Cli) -> None:
     [
         (["model.pt"], "nothing is selected"),
         (["model.pt", "-p", "*"], "the amount is missing"),
-        (["model.pt", "--recipe", "r.toml", "-p", "*"], "--recipe and --param both say what is pruned"),
-        (["model.pt", "--recipe", "r.toml", "-a", "1"], "and --amount both say"),
+        (["model.pt", "--recipe", "r.toml", "-p", "*"], "--recipe and -p both say what is pruned"),
+        (["model.pt", "--recipe", "r.toml", "-a", "1"], "and -a both say"),
         (["model.pt", "--from-report", "r.json", "--global"], "and --global both say"),
         (["model.pt", "--from-report", "r.json", "--recipe", "r.toml"], "both say what is pruned"),
         (["model.pt", "--from-report", "r.json", "--seed", "1"], "and --seed asks for others"),
@@ -93,7 +93,7 @@ def test_a_stamp_is_in_the_report_of_what_has_it(cli: Cli) -> None:
         (["-", "--recipe", "-", "-o", "x.pt"], "cannot both come from standard input"),
         (["-", "--from-report", "-", "-o", "x.pt"], "cannot both come from standard input"),
         (["model.pt", "--recipe", ""], "--recipe is empty"),
-        (["model.pt", "--recipe", "r.toml"], "r.toml:3: --param nothing matches nothing"),
+        (["model.pt", "--recipe", "r.toml"], "r.toml:3: -p nothing matches nothing"),
         (["model.pt", "--recipe", "twice.toml"], "fc1.weight is in groups 1 and 2"),
     ],
 )

@@ -85,7 +85,7 @@ def test_patterns_match_whatever_the_role(entries: list[InventoryEntry]) -> None
 @pytest.mark.parametrize(
     ("patterns", "excludes", "message"),
     [
-        (("fc.wieght",), (), r"--param fc\.wieght matches nothing; did you mean fc\.weight"),
+        (("fc.wieght",), (), r"-p fc\.wieght matches nothing; did you mean fc\.weight"),
         (("wide",), ("w*",), "selects nothing"),
     ],
 )

@@ -85,7 +85,7 @@ def test_a_selection_takes_exactly(
     [
         (["heat.weight"], {}, r"heat\.weight matches nothing; did you mean head\.weight\?$"),
         (["encoder.layer.0.weight"], {}, r"did you mean encoder\.layers\.0\.weight"),
-        (["*", "decoder.*"], {}, r"--param decoder\.\* matches nothing"),
+        (["*", "decoder.*"], {}, r"-p decoder\.\* matches nothing"),
         (["HEAD.*"], {}, "matches nothing"),
         (["re:weight"], {}, "re:weight matches nothing"),
         (["re:("], {}, "not a regular expression"),

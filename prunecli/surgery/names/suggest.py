@@ -44,8 +44,8 @@ def nearest_word(word: str, known: Sequence[str]) -> str | None:
 def no_match(option: str, pattern: str, names: Sequence[str]) -> str:
     """Return the sentence on a pattern that matches none of the names: what was probably meant, if anything is alike.
 
-    >>> no_match("--param", "fc1", ["fc1.weight", "fc2.weight"])
-    "--param fc1 is a module; for its parameters, write --param 'fc1.*'"
+    >>> no_match("-p", "fc1", ["fc1.weight", "fc2.weight"])
+    "-p fc1 is a module; for its parameters, write -p 'fc1.*'"
     """
     shown = show(pattern, 80) or "''"
     if pattern and any(name.startswith(f"{pattern}.") for name in names):
