@@ -18,7 +18,7 @@ def drawn() -> str:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.PROGRAM = prunecli()
+    vars(module)["PROGRAM"] = prunecli()
     text: str = module.draw(module.shown())
     return text
 
