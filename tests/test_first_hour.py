@@ -112,3 +112,11 @@ def test_the_accuracies_in_readme(hour: list[Screen]) -> None:
     before, one_layer, every_matrix = re.findall(r"([\d.]+ %)$", hour[-1].text, re.MULTILINE)
     said = " ".join(README.read_text(encoding="utf-8").split())
     assert f"{before}, {one_layer} with half of one layer pruned, {every_matrix} with half of every matrix" in said
+
+
+def test_the_screen_shows_what_a_terminal_shows() -> None:
+    screen = Screen(8).show("\x1b[?25la bar\r\x1b[2K\x1b[1mdone\x1b[0m\n12345678\nx\ty")
+    assert screen.text == "done\n12345678\nx      y"
+    assert not screen.broken
+    assert screen.show("z\x1b[1A\rABC").text == "done\n12345678\nABC    y\nz"
+    assert screen.broken == ["x      yz"]
