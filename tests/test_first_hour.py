@@ -115,7 +115,7 @@ def test_the_accuracies_in_readme(hour: list[Screen]) -> None:
 
 
 def test_the_screen_shows_what_a_terminal_shows() -> None:
-    screen = Screen(8).show("\x1b[?25la bar\r\x1b[2K\x1b[1mdone\x1b[0m\n12345678\nx\ty")
+    screen = Screen(8).show("\x1b[?25la bar\r\x1b[2K\x1b[1mdone\x1b[0m\r\n12345678\r\nx\ty")
     assert screen.text == "done\n12345678\nx      y"
     assert not screen.broken
     assert screen.show("z\x1b[1A\rABC").text == "done\n12345678\nABC    y\nz"
