@@ -21,14 +21,14 @@ from prunecli.surgery.compare.model import Comparison
 from prunecli.surgery.names.inventory import InventoryEntry
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import checkpoint_location, destination_of, selection_of
-from prunecli.surgery.report.gates import check_gates, parse_gate
+from prunecli.surgery.report.gates import Gate, check_gates, check_gates_of_each, parse_gate
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Progress
 from prunecli.surgery.run.resume import Run
 from prunecli.surgery.verify import Verification, check_verification, verify_checkpoint
 from prunecli.terms import Interface
 
-__all__ = ["apply", "compare", "params", "remove", "report", "verify"]
+__all__ = ["apply", "compare", "params", "remove", "report", "reports", "verify"]
 
 _PathLike = str | os.PathLike[str]
 _Patterns = str | Sequence[str]
@@ -148,8 +148,7 @@ def report(
     """
     form = None if format_ is None else ReportFormat(format_)
     written = plan_report_output(form, _text(output), _text(plot), TableOptions(depth, sort, top), force=force)
-    gates = [parse_gate("under", text) for text in _bounds(fail_under)]
-    gates += [parse_gate("over", text) for text in _bounds(fail_over)]
+    gates = _gates(fail_under, fail_over)
     reading, run = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True), _run(jobs, progress)
     selection = _selection(params, exclude, min_dim)
     with _jobs.open_for_ranks(checkpoint_location(_text(path)), reading, run, _jobs.Listener()) as opened:
@@ -157,6 +156,48 @@ def report(
         written = written.closed_like(opened)
     written.write(found)
     check_gates(found, gates)
+    return found
+
+
+@messages_for(Interface.FILES)
+def reports(
+    paths: Sequence[_PathLike],
+    *,
+    params: _Patterns = (),
+    exclude: _Patterns = (),
+    min_dim: int = 0,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    format_: str | None = None,
+    output: _PathLike | None = None,
+    sort: Sort = "name",
+    fail_under: float | _Patterns = (),
+    fail_over: float | _Patterns = (),
+    force: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> list[Report]:
+    """Return the reports of several checkpoints, as `prunecli report A B C` makes them, without `structure`.
+
+    `output` also writes their table, a row for each checkpoint; `sort` is its order.
+
+    Raises:
+        ThresholdError: the sparsity of one is not within `fail_under` and `fail_over`.
+        PrunecliError: a checkpoint cannot be read, or the table cannot be written.
+    """
+    form = None if format_ is None else ReportFormat(format_)
+    written = plan_report_output(form, _text(output), None, TableOptions(sort=sort), force=force)
+    gates = _gates(fail_under, fail_over)
+    reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
+    sources = [checkpoint_location(_text(path)) for path in paths]
+    run, selection = _run(jobs), _selection(params, exclude, min_dim)
+    found = []
+    for opened, each in _jobs.measure_each(sources, reading, selection, run, _jobs.Listener(progress)):
+        written = written.closed_like(opened)
+        found.append(each)
+    written.write_several(found)
+    check_gates_of_each(found, gates)
     return found
 
 
@@ -253,6 +294,11 @@ def _text(path: _PathLike | None) -> str | None:
 
 def _patterns(given: _Patterns) -> Sequence[str]:
     return (given,) if isinstance(given, str) else given
+
+
+def _gates(fail_under: float | _Patterns, fail_over: float | _Patterns) -> list[Gate]:
+    under = [parse_gate("under", text) for text in _bounds(fail_under)]
+    return under + [parse_gate("over", text) for text in _bounds(fail_over)]
 
 
 def _bounds(given: float | _Patterns) -> Sequence[str]:

@@ -103,7 +103,8 @@ def complete(group: Any, before: Sequence[str], word: str) -> Answer:
         commands = ((name, _summary(each.help)) for name, each in group.commands.items())
         return Answer(candidates=[each for each in commands if each[0].startswith(word)])
     arguments = [each for each in scan.command.params if isinstance(each, TyperArgument)]
-    return _FILES if len(scan.arguments) < len(arguments) else Answer()
+    several = any(each.nargs == -1 for each in arguments)
+    return _FILES if several or len(scan.arguments) < len(arguments) else Answer()
 
 
 class _Scan:

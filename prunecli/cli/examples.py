@@ -28,7 +28,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "report": (
         ("print the sparsity of every module", "prunecli report model.pt"),
-        ("write JSON for a script", "prunecli report model.pt --format json -o model.json"),
+        ("write one table, a row for each checkpoint", "prunecli report model.pt masked.pt -o sweep.csv"),
         (
             "compare with the original; exit 7 unless the only change is new zeros",
             "prunecli report masked.pt --baseline model.pt",

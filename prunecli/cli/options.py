@@ -15,6 +15,7 @@ __all__ = [
     "Amount",
     "Baseline",
     "Checkpoint",
+    "Checkpoints",
     "Depth",
     "DryRun",
     "Exclude",
@@ -87,6 +88,10 @@ def _print_params_schema(value: bool) -> None:
 _NAMES = "NAME|GLOB"
 
 Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="A file, a folder of shards, a URL, or - for stdin.")]
+Checkpoints = Annotated[
+    list[str],
+    typer.Argument(metavar="CKPT...", help="Files, folders of shards or URLs; - is stdin. Several: a row each."),
+]
 ReportPath = Annotated[
     str | None,
     typer.Argument(metavar="[REPORT]", help="Its report, or - for stdin (default: beside CKPT)."),

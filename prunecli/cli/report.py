@@ -6,7 +6,7 @@ __all__ = ["report"]
 
 
 def report(
-    checkpoint: opt.Checkpoint,
+    checkpoint: opt.Checkpoints,
     param: opt.Params = None,
     params_from: opt.ParamsFrom = None,
     exclude: opt.Exclude = None,
@@ -29,15 +29,18 @@ def report(
     jobs: opt.Jobs = None,
     quiet: opt.Silent = False,
 ) -> None:
-    """Report the sparsity of a checkpoint, or compare it with another."""
+    """Report the sparsity of checkpoints, or compare one with another."""
     from prunecli.cli.diff import plan_diff
     from prunecli.cli.parse import selection_of
+    from prunecli.cli.report_each import report_each
     from prunecli.cli.run import Verbosity, print_report, run_options
+    from prunecli.errors import UsageError
     from prunecli.formats.base import ReadOptions
     from prunecli.reporting.options import TableOptions
     from prunecli.reporting.output import plan_report_output
     from prunecli.surgery.jobs import (
         measure_checkpoint,
+        measure_each,
         note_excludes,
         open_for_ranks,
         report_beside,
@@ -52,15 +55,22 @@ def report(
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
     diff = plan_diff(baseline, written, gates, allow_changes=allow_changes)
-    source = checkpoint_location(checkpoint)
+    first, *more = sources = [checkpoint_location(each) for each in checkpoint]
     reading = ReadOptions(key, foreign, follow_links, read_only=True)
+    if more:
+        written.check_for_several()
+        if diff is not None:
+            raise UsageError("--baseline compares one checkpoint; give one, or leave --baseline out")
     if diff is not None:
-        reading = with_recorded_key(reading, report_beside(source))
-    selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
+        reading = with_recorded_key(reading, report_beside(first))
+    selection = selection_of("-" if None in sources else "", param, params_from, exclude, min_dim)
     with run_options(jobs) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader)
+        if more:
+            report_each(measure_each(sources, reading, selection, run, verbosity), written, gates, run)
+            return
         with (
-            open_for_ranks(source, reading, run, verbosity) as opened,
+            open_for_ranks(first, reading, run, verbosity) as opened,
             with_progress(run, opened, verbosity) as shown,
         ):
             note_excludes(opened, [selection], verbosity)

@@ -5,12 +5,10 @@ all network access, and all scripts except its own, which it identifies by diges
 """
 
 import base64
-import hashlib
 import html
 import json
 import re
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ import numpy as np
 from prunecli import __version__
 from prunecli.core.structure.model import Density, Structure
 from prunecli.reporting.numbers import label_of, percent, shape_of, size_of
+from prunecli.reporting.page_parts import page_file, script_digest
 from prunecli.reporting.parameters import ParameterNode, grow_parameters
 from prunecli.reporting.summary import facts
 from prunecli.surgery.report.model import ParameterReport, Report
@@ -37,14 +36,14 @@ _SIDES = (128, 64, 32)
 
 def as_html(report: Report) -> str:
     """Return a report as a page."""
-    script = "\n".join(_file(name) for name in _SCRIPTS)
-    style, totals = _file("page.css"), report.totals
+    script = "\n".join(page_file(name) for name in _SCRIPTS)
+    style, totals = page_file("page.css"), report.totals
     remarks = [f"<dt>{html.escape(each.topic)}</dt><dd>{html.escape(each.text)}</dd>" for each in facts(report)]
     parts = {
         "SCRIPT": script,
-        "SCRIPT_HASH": _digest(script),
+        "SCRIPT_HASH": script_digest(script),
         "STYLE": style,
-        "STYLE_HASH": _digest(style),
+        "STYLE_HASH": script_digest(style),
         "SPARSITY": html.escape(percent(totals.zeros, totals.elements)),
         "ZEROS": _breakable(totals.zeros),
         "ELEMENTS": _breakable(totals.elements),
@@ -53,20 +52,12 @@ def as_html(report: Report) -> str:
         "FACTS": "".join(remarks),
         "DATA": _in_script(page_data(report)),
     }
-    return re.sub(r"@([A-Z_]+)@", lambda found: parts[found[1]], _file("page.html"))
-
-
-def _file(name: str) -> str:
-    return (resources.files("prunecli.reporting") / "page" / name).read_text(encoding="utf-8")
+    return re.sub(r"@([A-Z_]+)@", lambda found: parts[found[1]], page_file("page.html"))
 
 
 def _breakable(number: int) -> str:
     """Return a number that can be broken after its commas: on a phone, trillions need two lines."""
     return f"{number:,}".replace(",", ",<wbr>")
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def _in_script(content: object) -> str:

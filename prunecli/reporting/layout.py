@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from prunecli.reporting.numbers import cells, clip_middle
 from prunecli.reporting.terminal import Screen
 
-__all__ = ["BOLD", "DIM", "Column", "Row", "lay_out", "tabbed"]
+__all__ = ["BOLD", "CYAN", "DIM", "Column", "Row", "lay_out", "tabbed"]
 
 _GAP = "  "
 _LEAST = 12
 """The minimum width of a name."""
 _NAME_SHARE = 0.4
 """The share of the screen's width that a name may take before less important columns are dropped."""
-BOLD, DIM = "1", "2"
+BOLD, DIM, CYAN = "1", "2", "36"
 
 
 @dataclass(frozen=True, slots=True)

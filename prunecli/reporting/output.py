@@ -1,5 +1,6 @@
 """The files and formats of a report: checked before the checkpoint is read, written after it has been counted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prunecli.errors import UsageError
@@ -48,6 +49,27 @@ class ReportOutput:
             write_output(target, draw(report, kind))
         if self.target is not None:
             write_output(self.target, rendered(report, self.format, view=self.table))
+
+    def check_for_several(self) -> None:
+        """Refuse what a table of several checkpoints does not have.
+
+        Raises:
+            UsageError: a figure, a depth or a number of parameters is requested.
+        """
+        if self.figure is not None or self.table.depth is not None or self.table.top is not None:
+            raise UsageError("several checkpoints are one table, a row each; leave --plot, --depth and --top out")
+
+    def write_several(self, reports: Sequence[Report]) -> None:
+        """Write one table of several reports, if there is a file for it.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.target is not None:
+            from prunecli.reporting.sweep import SWEEP_WRITERS, sorted_sweep
+
+            text = SWEEP_WRITERS[self.format](sorted_sweep(reports, self.table.sort))
+            write_output(self.target, text.encode("utf-8"))
 
 
 def plan_report_output(

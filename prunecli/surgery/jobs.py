@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-from prunecli.errors import PrunecliError, UsageError
+from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.folders.model_parallel import slices_note
 from prunecli.formats.io.locations import Location
@@ -35,6 +35,7 @@ __all__ = [
     "list_parameters",
     "list_tensors",
     "measure_checkpoint",
+    "measure_each",
     "note_excludes",
     "open_for_ranks",
     "prepare_apply",
@@ -193,6 +194,34 @@ def measure_checkpoint(
     report = measure(checkpoint, selection, run, structure=True, pictures=pictures)
     check_unchanged(checkpoint)
     return replace(report, key=key)
+
+
+def measure_each(
+    sources: Sequence[Location | None],
+    reading: ReadOptions,
+    selection: Selection | None,
+    run: Run,
+    listener: Listener,
+) -> Iterator[tuple[AnyCheckpoint, Report]]:
+    """Yield several checkpoints, one open at a time, with their reports, which lack where the zeros lie.
+
+    Raises:
+        UsageError: two are standard input, or a pattern matches nothing in one of them.
+        PrunecliError: as `open_for_ranks` and `measure`.
+    """
+    if sum(each is None for each in sources) > 1:
+        raise UsageError("several checkpoints cannot come from one standard input; give all but one a path")
+    if not sources:
+        raise UsageError("there is nothing to report; give the paths of checkpoints")
+    for source in sources:
+        with open_for_ranks(source, reading, run, listener) as opened, with_progress(run, opened, listener) as shown:
+            note_excludes(opened, [selection], listener)
+            try:
+                report = measure(opened, selection, shown)
+            except UsageError as error:
+                raise error.inside(show(opened.source.name or "standard input", 80)) from None
+            check_unchanged(opened)
+            yield opened, replace(report, key=reading.key)
 
 
 def compare_with(

@@ -226,6 +226,10 @@ def test_dry_run_prints_the_plan_and_writes_nothing(cli: Cli, folder: Path, seed
     assert not seed or found[1] == "4"
 
 
+def test_refuses_to_print_the_recipe_of_a_run(refused: Callable[..., str]) -> None:
+    assert "--dry-run" in refused(2, "apply", "model.pt", "-p", "*", "-a", "0.5", "--print-recipe")
+
+
 def test_dry_run_tells_the_output_in_one_line(cli: Cli) -> None:
     folder = Path("a" * 150, "b" * 100)
     folder.mkdir(parents=True)

@@ -255,6 +255,16 @@ def test_params_as_a_table_on_a_terminal() -> None:
     assert "\t" not in seen
 
 
+def test_a_dry_run_prints_its_recipe_on_a_terminal_only_if_asked_for() -> None:
+    words = ["apply", "model.pt", *APPLY.split(), "--dry-run"]
+    code, seen, _ = on_terminal(*words, streams=["stdout", "stderr"])
+    assert code == 0
+    assert "nothing is written" in seen
+    assert "[[group]]" not in seen
+    assert "[[group]]" in on_terminal(*words, "--print-recipe", streams=["stdout", "stderr"])[1]
+    assert b"[[group]]" in on_terminal(*words, streams=["stderr"])[2]
+
+
 def test_closed_streams() -> None:
     """A file of ours that got the number of a closed stream would take in what is meant for the stream."""
     assert shell(f"prunecli apply model.pt {APPLY} -o a.pt >&- 2>&- <&-", real=True).returncode == 0

@@ -67,6 +67,7 @@ def test_files_are_left_to_the_shell() -> None:
         *before, word = line.split(" ")
         assert complete(GROUP, before, word) == files, line
     assert complete(GROUP, ["apply", "model.pt"], "x") == Answer()
+    assert complete(GROUP, ["report", "a.pt", "b.pt"], "c") == files, "report takes several"
 
 
 @pytest.mark.usefixtures("folder")

@@ -12,7 +12,7 @@ from prunecli.surgery.names.select import matcher
 from prunecli.surgery.report.model import ParameterReport, Report, totals_of
 from prunecli.terms import FAIL_OVER, FAIL_UNDER
 
-__all__ = ["Gate", "check_gates", "parse_gate"]
+__all__ = ["Gate", "check_gates", "check_gates_of_each", "parse_gate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,28 @@ def check_gates(report: Report, gates: Sequence[Gate]) -> None:
     if failures:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         raise ThresholdError(failures[0] + more)
+
+
+def check_gates_of_each(reports: Sequence[Report], gates: Sequence[Gate]) -> None:
+    """Raise an error if one of several reports fails a gate.
+
+    Raises:
+        UsageError: a pattern matches nothing in a report.
+        ThresholdError: a gate fails; the message names the first checkpoint, and how many more fail.
+    """
+    failures = []
+    for report in reports:
+        try:
+            check_gates(report, gates)
+        except (ThresholdError, UsageError) as error:
+            error = error.inside(show(report.source.path or "standard input", 80))
+            if isinstance(error, UsageError):
+                raise error from None
+            failures.append(error)
+    if len(failures) > 1:
+        raise failures[0].advising(f"{len(failures):,} of {len(reports):,} checkpoints miss a bound")
+    if failures:
+        raise failures[0]
 
 
 def _failure(report: Report, gate: Gate) -> str | None:
