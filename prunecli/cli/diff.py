@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prunecli.cli.messages import print_path
+from prunecli.cli.run import Verbosity
 from prunecli.errors import UsageError
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
@@ -15,7 +17,7 @@ from prunecli.reporting.comparison_tree import comparison_as_text
 from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.output import ReportOutput
 from prunecli.reporting.terminal import screen_of
-from prunecli.surgery.compare.model import check_comparison
+from prunecli.surgery.compare.model import Comparison, check_comparison
 from prunecli.surgery.jobs import compare_with
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import checkpoint_location
@@ -33,9 +35,17 @@ class Diff:
     format: ReportFormat
     target: FileOutput | None
     table: TableOptions
+    places: Sequence[Location]
     allow_changes: bool
 
-    def compare(self, checkpoint: AnyCheckpoint, reading: ReadOptions, selection: Selection | None, run: Run) -> None:
+    def compare(
+        self,
+        checkpoint: AnyCheckpoint,
+        reading: ReadOptions,
+        selection: Selection | None,
+        run: Run,
+        verbosity: Verbosity,
+    ) -> None:
         """Compare an open checkpoint with the earlier one, write the comparison, and check it.
 
         Raises:
@@ -46,13 +56,21 @@ class Diff:
         if self.target is not None:
             target = private_as(self.target, readers_of(checkpoint))
             write_output(target, WRITERS[self.format](comparison).encode("utf-8"))
+        if not verbosity.quiet:
+            self._print(comparison)
+        check_comparison(comparison, allow_changes=self.allow_changes)
+
+    def _print(self, comparison: Comparison) -> None:
+        """Print the comparison, or the paths of the files with it."""
+        if self.target is not None:
+            for place in self.places:
+                print_path(place)
         elif self.format is not ReportFormat.TABLE:
             sys.stdout.write(WRITERS[self.format](comparison))
         elif sys.stdout.isatty():
             sys.stdout.write(comparison_as_text(comparison, screen_of(sys.stdout), self.table))
         else:
             sys.stdout.write(comparison_as_lines(comparison))
-        check_comparison(comparison, allow_changes=self.allow_changes)
 
 
 def plan_diff(baseline: str | None, output: ReportOutput, gates: Sequence[Gate], *, allow_changes: bool) -> Diff | None:
@@ -74,4 +92,4 @@ def plan_diff(baseline: str | None, output: ReportOutput, gates: Sequence[Gate],
     if output.format not in WRITERS:
         known = ", ".join(WRITERS)
         raise UsageError(f"a comparison is written as {known}, not as {output.format}; choose one with --format")
-    return Diff(checkpoint_location(baseline), output.format, output.target, output.table, allow_changes)
+    return Diff(checkpoint_location(baseline), output.format, output.target, output.table, output.places, allow_changes)

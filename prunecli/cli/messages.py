@@ -1,13 +1,15 @@
 """Notes, errors and other sentences on standard error: one line each in a log, wrapped at words on a terminal."""
 
+import os
 import sys
+from typing import TextIO
 
 from prunecli.errors import fit_line
 from prunecli.reporting.terminal import Screen, screen_of
 from prunecli.reporting.wrap import wrap
 from prunecli.terms import render
 
-__all__ = ["print_error", "print_note", "print_sentence"]
+__all__ = ["print_error", "print_note", "print_path", "print_sentence"]
 
 _LINE = 300
 """The most characters of a note, or of an error line with its prefix."""
@@ -27,9 +29,16 @@ def print_error(text: str) -> None:
     _print("error:", fit_line(text, _LINE - len(f"{_NAME}error: ")), _RED)
 
 
-def print_sentence(text: str) -> None:
-    """Print a sentence without a prefix on standard error; the caller has made its names safe to print."""
-    sys.stderr.writelines(f"{line}\n" for line in _lines(text, screen_of(sys.stderr)))
+def print_sentence(text: str, stream: TextIO | None = None) -> None:
+    """Print a sentence without a prefix on standard error, or another stream; its names are safe to print."""
+    stream = stream or sys.stderr
+    stream.writelines(f"{line}\n" for line in _lines(text, screen_of(stream)))
+
+
+def print_path(location: object) -> None:
+    """Print the path of an output on standard output, unchanged: it may contain any bytes, and scripts read it."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(str(location)) + b"\n")
 
 
 def _print(kind: str, text: str, style: str) -> None:

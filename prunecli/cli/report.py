@@ -1,5 +1,7 @@
 """`prunecli report`."""
 
+import sys
+
 from prunecli.cli import options as opt
 
 __all__ = ["report"]
@@ -75,10 +77,10 @@ def report(
         ):
             note_excludes(opened, [selection], verbosity)
             if diff is not None:
-                diff.compare(opened, reading, selection, shown)
+                diff.compare(opened, reading, selection, shown, verbosity)
                 return
             found = measure_checkpoint(opened, selection, shown, key=key, pictures=written.pictures)
             written = written.closed_like(opened)
         if run.ranks.is_leader:
-            print_report(found, written)
+            print_report(found, written, verbosity, lines=form is None and not sys.stdout.isatty())
             check_gates(found, gates)

@@ -1,17 +1,20 @@
 """The common parts of running commands: ranks, notes, carrying out or printing a plan, results."""
 
-import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from prunecli.cli.messages import print_note, print_sentence
+from prunecli.cli.messages import print_note, print_path, print_sentence
 from prunecli.cli.notes import closing_notes, masks_note, plan_notes, result_notes
 from prunecli.cli.progress import progress
 from prunecli.errors import show
+from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.reporting.format import rendered
+from prunecli.reporting.lines import as_lines
+from prunecli.reporting.numbers import size_of
 from prunecli.reporting.options import ReportFormat
 from prunecli.reporting.output import ReportOutput
 from prunecli.reporting.plan import plan_as_text
@@ -31,9 +34,12 @@ __all__ = [
     "Verbosity",
     "carry_out",
     "print_report",
+    "print_verification",
     "run_options",
-    "verification_text",
 ]
+
+_PATH = 1000
+"""The most characters of a path in the last line of a run."""
 
 _DIFFERENCES = 10
 """The most differences that `verify` prints."""
@@ -81,23 +87,39 @@ def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool, prin
     if job.run.ranks.is_leader:
         for text in result_notes(job, report):
             verbosity.note(text)
-        _print_result(report, job.destination, verbosity)
         if not verbosity.quiet:
+            _print_table(report, job.destination)
             for text in closing_notes(job):
                 print_note(text)
+        _print_outputs(report, job.destination, verbosity)
 
 
-def _print_result(report: Report, destination: Destination, verbosity: Verbosity) -> None:
-    """Print the table on standard error, and the output's path or the report on standard output."""
-    if not verbosity.quiet:
-        if report.seed is not None:
-            sys.stderr.write(f"seed {report.seed}\n")
-        sys.stderr.write(done_as_text(report, screen_of(sys.stderr)))
+def _print_table(report: Report, destination: Destination) -> None:
+    if report.seed is not None:
+        sys.stderr.write(f"seed {report.seed}\n")
+    where = None if destination.report is None else show(destination.report)
+    sys.stderr.write(done_as_text(report, screen_of(sys.stderr), where))
+
+
+def _print_outputs(report: Report, destination: Destination, verbosity: Verbosity) -> None:
+    """Print the output's path or the report on standard output, and last, on standard error, what was written.
+
+    On a terminal, the last line is enough.
+    """
     if verbosity.report_to_stdout:
         sys.stdout.write(render_json(report).decode("ascii"))
-    elif destination.path is not None:
-        # As bytes: a path may contain any bytes, and must reach the next command of a script unchanged.
-        sys.stdout.buffer.write(os.fsencode(str(destination.path)) + b"\n")
+    elif destination.path is not None and (verbosity.quiet or not sys.stdout.isatty()):
+        print_path(destination.path)
+    if not verbosity.quiet and report.output is not None:
+        sys.stdout.flush()
+        size = size_of(report.output.bytes)
+        what = f"{size} to standard output" if destination.path is None else f"{_quoted(destination.path)} ({size})"
+        beside = "" if destination.report is None else f", report {_quoted(destination.report)}"
+        print_sentence(f"wrote {what}{beside}")
+
+
+def _quoted(location: Location) -> str:
+    return show(shlex.quote(str(location)), _PATH)
 
 
 def _print_plan(plan: Plan, destination: Destination, *, recipe: bool) -> None:
@@ -110,29 +132,38 @@ def _print_plan(plan: Plan, destination: Destination, *, recipe: bool) -> None:
         sys.stdout.write(render_recipe(plan.prune))
 
 
-def print_report(report: Report, output: ReportOutput) -> None:
-    """Write a report to its files, or to standard output without a file."""
+def print_report(report: Report, output: ReportOutput, verbosity: Verbosity, *, lines: bool) -> None:
+    """Write a report to its files and print their paths, or print it if it has no file; `lines`: as lines with tabs."""
     output.write(report)
+    if verbosity.quiet:
+        return
+    for place in output.places:
+        if output.target is None:  # standard output has the report
+            print_sentence(f"wrote {_quoted(place)}")
+        else:
+            print_path(place)
     if output.target is not None:
         return
-    if output.format is ReportFormat.TABLE:
-        sys.stdout.write(as_text(report, screen_of(sys.stdout), output.table))
-    else:
+    if output.format is not ReportFormat.TABLE:
         sys.stdout.flush()
         sys.stdout.buffer.write(rendered(report, output.format))
+    elif lines:
+        sys.stdout.writelines(f"{line}\n" for line in as_lines(report, output.table))
+    else:
+        sys.stdout.write(as_text(report, screen_of(sys.stdout), output.table))
 
 
-def verification_text(label: str, found: Verification) -> str:
-    """Return a verification as text; `label` names the checkpoint and is safe to print."""
+def print_verification(label: str, found: Verification) -> None:
+    """Print a verification on standard output; `label` names the checkpoint and is safe to print."""
     differences = found.differences
-    if not differences:
-        unsummed = found.parameters - found.summed
-        but = f" ({unsummed:,} of them without a checksum of their values)" if unsummed else ""
-        return (
-            f"{label} matches its report: {found.parameters:,} parameters{but}, {found.elements:,} elements, "
-            f"{found.zeros:,} zeros\n"
-        )
-    lines = [f"{each}\n" for each in differences[:_DIFFERENCES]]
+    unsummed = found.parameters - found.summed
+    but = f" ({unsummed:,} of them without a checksum of their values)" if unsummed else ""
+    matches = (
+        f"{label} matches its report: {found.parameters:,} parameters{but}, {found.elements:,} elements, "
+        f"{found.zeros:,} zeros"
+    )
+    lines = [str(each) for each in differences[:_DIFFERENCES]] or [matches]
     if len(differences) > _DIFFERENCES:
-        lines.append(f"and {len(differences) - _DIFFERENCES:,} more\n")
-    return "".join(lines)
+        lines.append(f"and {len(differences) - _DIFFERENCES:,} more")
+    for line in lines:
+        print_sentence(line, sys.stdout)

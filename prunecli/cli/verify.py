@@ -1,6 +1,5 @@
 """`prunecli verify`."""
 
-import sys
 from functools import cache
 
 from prunecli.cli import options as opt
@@ -18,7 +17,7 @@ def verify(
     quiet: opt.Quiet = False,
 ) -> None:
     """Check that a checkpoint matches its report; exit 7 if it does not."""
-    from prunecli.cli.run import Verbosity, run_options, verification_text
+    from prunecli.cli.run import Verbosity, print_verification, run_options
     from prunecli.formats.base import ReadOptions
     from prunecli.formats.opening import check_unchanged
     from prunecli.surgery.jobs import open_for_ranks, report_reader, with_progress, with_recorded_key
@@ -36,5 +35,5 @@ def verify(
                 result = verify_checkpoint(opened, expected, shown)
             check_unchanged(opened)
             if run.ranks.is_leader:
-                sys.stdout.write(verification_text(opened.source.label, result))
+                print_verification(opened.source.label, result)
                 check_verification(result)

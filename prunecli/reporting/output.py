@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prunecli.errors import UsageError
+from prunecli.formats.io.locations import Location, location_of
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.formats.outputs.output import FileOutput, check_output, write_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
@@ -19,12 +20,13 @@ __all__ = ["ReportOutput", "plan_report_output"]
 
 @dataclass(frozen=True, slots=True)
 class ReportOutput:
-    """A report's format, its file (None without one), and the file and format of its figure."""
+    """A report's format, its file (None without one), the file and format of its figure, and both files' names."""
 
     format: ReportFormat
     table: TableOptions
     target: FileOutput | None
     figure: tuple[FileOutput, str] | None
+    places: Sequence[Location]
 
     def closed_like(self, checkpoint: AnyCheckpoint) -> "ReportOutput":
         """Return this output, with files that only those can read who may read the checkpoint."""
@@ -92,4 +94,5 @@ def plan_report_output(
         place = output_location(plot, PLOT)
         kind = check_plot(place.name)
         figure = check_output(place, force=force, option=PLOT), kind
-    return ReportOutput(form, table, None if file is None else check_output(file, force=force), figure)
+    places = [location_of(name) for name in (plot, output) if name is not None]
+    return ReportOutput(form, table, None if file is None else check_output(file, force=force), figure, places)

@@ -36,8 +36,11 @@ def as_text(report: Report, screen: Screen, view: TableOptions | None = None) ->
     return "\n".join([*above, *table, *_notes(note, screen)]) + "\n"
 
 
-def done_as_text(report: Report, screen: Screen) -> str:
-    """Return a run's summary: the parameters that it pruned or baked, folded if there are many, and the totals."""
+def done_as_text(report: Report, screen: Screen, recorded: str | None) -> str:
+    """Return a run's summary: the parameters that it pruned or baked, folded if there are many, and the totals.
+
+    `recorded` is the name of the file with the whole report, if there is one.
+    """
     touched = [each for each in report.parameters if each.state != "dense"]
     room = _MOST_DONE if screen.height is None else screen.height - 4
     nodes, left = fitted(grow_parameters(touched), screen, "name", room)
@@ -47,8 +50,9 @@ def done_as_text(report: Report, screen: Screen) -> str:
         f"all {totals.parameters:,} parameters: {totals.zeros:,} of {totals.elements:,} elements are zero "
         f"({percent(totals.zeros, totals.elements)}), {totals.pruned_now:,} pruned now"
     )
-    note = [f"folded: the report has all {len(touched):,} parameters"] if left else []
-    return "\n".join([*table, *_notes(note, screen), *wrap(sums, screen.width or _PIPE_WIDTH)]) + "\n"
+    shown = f"folded: {recorded} has" if recorded else "folded; --report FILE records"
+    note = [f"{shown} all {len(touched):,} parameters"] if left else []
+    return "\n".join([*table, *_notes(note, screen), *wrap(sums, screen.width or _PIPE_WIDTH, "  ")]) + "\n"
 
 
 def _table(

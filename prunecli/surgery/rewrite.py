@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from prunecli.errors import UsageError, show
+from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import AnyCheckpoint, Edit, PassthroughFile, Patch, TensorInfo
 from prunecli.formats.io.locations import lies_in, permissions
 from prunecli.formats.io.pieces import Literal
@@ -14,7 +14,8 @@ from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
 from prunecli.surgery.report.model import CheckpointRef, Report
-from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.report.reading import read_report
+from prunecli.surgery.run.destination import Destination, default_report
 from prunecli.surgery.run.edit import build_edit, read_only_pieces
 from prunecli.surgery.run.interruption import noting, written_by_now
 from prunecli.surgery.run.resume import RewriteJob, Run, carry_out, unfinished_seed
@@ -103,9 +104,10 @@ def _check(checkpoint: AnyCheckpoint, destination: Destination, run: Run) -> _Ou
 
 
 def _check_report(checkpoint: AnyCheckpoint, output: Output, destination: Destination) -> FileOutput | None:
-    path, force = destination.report, destination.force
+    path = destination.report
     if path is None:
         return None
+    force = destination.force or _is_left_over(destination)
     if not checkpoint.is_folder:
         (source,) = checkpoint.sources.values()
         report = check_output(path, force=force, source=source, option=REPORT)
@@ -115,6 +117,19 @@ def _check_report(checkpoint: AnyCheckpoint, output: Output, destination: Destin
     if destination.path is not None and lies_in(path, destination.path):
         raise UsageError(f"the report would lie in the folder that is written; give {REPORT} a place beside it")
     return private_as(check_output(path, force=force, option=REPORT), readers_of(checkpoint))
+
+
+def _is_left_over(destination: Destination) -> bool:
+    """Return whether the report exists, and is that of an earlier output with the name of this one.
+
+    Without `force`, that output is gone, since its name is free.
+    """
+    if destination.path is None or destination.report != default_report(destination.path):
+        return False
+    try:
+        return read_report(destination.report).output is not None
+    except PrunecliError:
+        return False
 
 
 def _contents(checkpoint: AnyCheckpoint, plan: Plan, edit: Edit) -> OutputContents:

@@ -85,7 +85,7 @@ def test_what_was_revived_is_no_change_that_is_allowed(cli: Cli) -> None:
 def test_a_comparison_goes_into_a_file(cli: Cli) -> None:
     prune(cli, "--remove")
     args = ("report", "model.pruned.safetensors", "--baseline", "model.safetensors")
-    assert cli(*args, "-o", "told.txt").out == ""
+    assert cli(*args, "-o", "told.txt").out == "told.txt\n"
     written, printed = Path("told.txt").read_text().splitlines(), cli(*args).out.splitlines()
     assert written[:2] == [printed[0], ""]
     assert [written[3].split(), written[4].split()[:4]] == [

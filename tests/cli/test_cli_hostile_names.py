@@ -81,7 +81,7 @@ def test_reports_in_every_form(cli: Cli, hostile: str, form: str) -> None:
 def test_a_figure(cli: Cli, hostile: str) -> None:
     """Warnings are errors, those of fonts that lack a glyph included."""
     outcome = cli("report", hostile, "--plot", "figure.svg")
-    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.code, outcome.err) == (0, "wrote figure.svg\n")
     assert printable(Path("figure.svg").read_text(encoding="utf-8"))
 
 

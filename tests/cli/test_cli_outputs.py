@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,42 @@ def test_default_names(cli: Cli, folder: Path, name: str, output: str, report: s
     assert sorted(path.name for path in Path("in").iterdir()) == sorted([name, output, report])
 
 
-def test_a_report_in_the_way_is_told_with_its_own_option(cli: Cli) -> None:
+def test_a_report_whose_output_is_gone_is_replaced(cli: Cli) -> None:
     assert cli("apply", "model.pt", *FC1).code == 0
+    before = Path("model.pruned.pt.report.json").read_bytes()
     Path("model.pruned.pt").unlink()
-    outcome = cli("apply", "model.pt", *FC1)
-    assert outcome.code == 6
-    assert "model.pruned.pt.report.json exists; name another output with --report" in outcome.err
-    assert not Path("model.pruned.pt").exists()
+    assert cli("apply", "model.pt", *FC1, "--zeros-are-pruned").code == 0
+    assert Path("model.pruned.pt.report.json").read_bytes() != before
+
+
+def test_anything_else_in_the_report_s_way_is_told_with_its_own_option(cli: Cli) -> None:
+    place = Path("model.pruned.pt.report.json")
+    cli("report", "model.pt", "--format", "json", "-o", place)
+    for content in (place.read_bytes(), b"{}", b"mine"):
+        place.write_bytes(content)
+        outcome = cli("apply", "model.pt", *FC1)
+        assert outcome.code == 6
+        assert "model.pruned.pt.report.json exists; name another output with --report" in outcome.err
+        assert not Path("model.pruned.pt").exists()
+        assert place.read_bytes() == content
+
+
+def test_the_last_line_names_what_was_written(cli: Cli) -> None:
+    sizes = []
+    for more, what in (
+        (["-o", "a.pt"], "a.pt ({}), report a.pt.report.json"),
+        (["-o", "b.pt", "--no-report"], "b.pt ({})"),
+        (["-o", "c d.pt", "--report", "e.json"], "'c d.pt' ({}), report e.json"),
+        (["-o", "-"], "{} to standard output"),
+    ):
+        outcome = cli("apply", "model.pt", *FC1, *more)
+        found = re.search(r"[0-9.]+ kB", line := outcome.err.splitlines()[-1])
+        assert found
+        assert line == f"wrote {what.format(found[0])}"
+        sizes.append(found[0])
+        assert outcome.raw.endswith(b".pt\n") or more[-1] == "-"
+    assert sizes == [f"{Path('a.pt').stat().st_size / 1000:.0f} kB"] * 4
+    assert cli("apply", "model.pt", *FC1, "-o", "f.pt", "-q").err == ""
 
 
 def test_two_files_with_one_stem_have_a_report_each(cli: Cli) -> None:
@@ -204,7 +234,7 @@ def test_report_of_selected_parameters(cli: Cli) -> None:
 
 
 def test_report_as_a_table(cli: Cli) -> None:
-    outcome = cli("report", "model.pt")
+    outcome = cli("report", "model.pt", "--format", "table")
     assert outcome.err == ""
     lines = [line.split() for line in outcome.out.splitlines()]
     assert ["fc1.weight", "64x512", "float32", "dense", "32,768", "0", "0.00%"] in lines
@@ -214,7 +244,7 @@ def test_report_as_a_table(cli: Cli) -> None:
 
 
 def test_report_into_a_file(cli: Cli) -> None:
-    assert cli("report", "model.pt", "--format", "json", "-o", "r.json").out == ""
+    assert cli("report", "model.pt", "--format", "json", "-o", "r.json").out == "r.json\n"
     assert json.loads(Path("r.json").read_text())["command"] == "report"
     assert cli("report", "model.pt", "-o", "r.json").code == 6
     assert cli("report", "model.pt", "-o", "r.json", "--force").code == 0

@@ -198,7 +198,7 @@ sys.exit(run(sys.argv[1:]))
 
 
 def on_terminal(*arguments: str, streams: Sequence[str]) -> tuple[int, str, bytes]:
-    """Run with the named streams on a terminal; return the code, what the terminal got, and what stdout's pipe got."""
+    """Run with the named streams on a terminal; return the code, what it got but colours, and what a pipe got."""
     ours_end, theirs = pty.openpty()
     stdin, stdout, stderr = (theirs if name in streams else subprocess.PIPE for name in ("stdin", "stdout", "stderr"))
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
@@ -214,7 +214,7 @@ def on_terminal(*arguments: str, streams: Sequence[str]) -> tuple[int, str, byte
         piped = process.stdout.read() if process.stdout else b""
         code = process.wait(timeout=20)
     os.close(ours_end)
-    return code, seen.decode(), piped
+    return code, re.sub(r"\x1b\[[\d;]*m", "", seen.decode()), piped
 
 
 def test_a_checkpoint_is_not_written_to_a_terminal(folder: Path) -> None:
@@ -242,13 +242,13 @@ def test_progress_appears_on_a_terminal_only() -> None:
     done = shell(f"prunecli apply model.pt {APPLY} -o c.pt")
     assert done.stdout == b"c.pt\n"
     assert b"\x1b" not in done.stderr
-    assert b"kB" not in done.stderr
+    assert b"kB/s" not in done.stderr
 
 
 def test_params_as_a_table_on_a_terminal() -> None:
     code, seen, _ = on_terminal("params", "model.pt", streams=["stdout", "stderr"])
     assert code == 0
-    lines = [re.sub(r"\x1b\[\d*m", "", line).split() for line in seen.splitlines()]
+    lines = [line.split() for line in seen.splitlines()]
     assert ["parameter", "type", "shape", "state"] in lines
     assert ["fc1.weight", "float32", "64x512", "dense"] in lines
     assert "prunecli: note: the key of the state dict is state_dict" in seen

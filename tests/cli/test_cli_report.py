@@ -41,7 +41,7 @@ def test_each_form_is_the_same_on_a_stream_and_in_a_file(cli: Cli, form: str) ->
     assert (streamed.code, streamed.err) == (0, "")
     assert streamed.out.startswith(BEGINNINGS[form])
     assert streamed.out.endswith("\n")
-    assert cli("report", "model.pt", "--format", form, "-o", "out").raw == b""
+    assert cli("report", "model.pt", "--format", form, "-o", "out").raw == b"out\n"
     assert Path("out").read_bytes() == streamed.raw
 
 
@@ -90,10 +90,10 @@ def test_csv_has_the_figures_of_json(cli: Cli) -> None:
 
 
 def test_the_table_in_any_view(cli: Cli) -> None:
-    by_size = cli("report", "model.pt", "--sort", "size", "--top", "2").out.splitlines()
+    by_size = cli("report", "model.pt", "--format", "table", "--sort", "size", "--top", "2").out.splitlines()
     assert [line.split()[0] for line in by_size[-3:-1]] == ["fc1.weight", "conv2.weight"]
     assert by_size[-1] == "10 more parameters"
-    modules = cli("report", "model.pt", "--depth", "1").out
+    modules = cli("report", "model.pt", "--format", "table", "--depth", "1").out
     assert re.search(r"^fc1 ", modules, re.MULTILINE)
     assert "fc1.weight" not in modules
 
@@ -117,12 +117,37 @@ def test_a_comparison_has_no_views(refused: Refusal, option: list[str]) -> None:
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_figure_is_drawn_beside_the_report(cli: Cli, refused: Refusal, suffix: str) -> None:
     outcome = cli("report", "model.pt", "--plot", f"figure.{suffix}")
-    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.code, outcome.err) == (0, f"wrote figure.{suffix}\n")
     assert outcome.out == cli("report", "model.pt").out
     drawn = Path(f"figure.{suffix}").read_bytes()
     assert "exists" in refused(6, "report", "model.pt", "--plot", f"figure.{suffix}")
     assert cli("report", "model.pt", "--plot", f"figure.{suffix}", "--force").code == 0
     assert Path(f"figure.{suffix}").read_bytes() == drawn
+
+
+def test_in_a_pipe_it_is_lines_that_begin_as_those_of_params(cli: Cli) -> None:
+    lines = [line.split("\t") for line in cli("report", "model.pt").out.splitlines()]
+    listed = [line.split("\t") for line in cli("params", "model.pt").out.splitlines()]
+    assert [line[:4] for line in lines] == [line for line in listed if line[3] == "dense"]
+    assert ["fc1.weight", "float32", "64x512", "dense", "32768", "0", "0"] in lines
+    largest = cli("report", "model.pt", "--sort", "size", "--top", "2").out.splitlines()
+    assert [line.split("\t")[0] for line in largest] == ["fc1.weight", "conv2.weight"]
+    assert "fc1\t\t\t\t32832\t0\t0" in cli("report", "model.pt", "--depth", "1").out.splitlines()
+
+
+@pytest.mark.parametrize("more", [[], ["--format", "json"], ["-o", "out.csv", "--plot", "out.svg"]], ids=str)
+def test_quiet_is_silent_and_the_exit_code_is_the_result(cli: Cli, more: list[str]) -> None:
+    outcome = cli("report", "model.pt", "-q", *more)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    outcome = cli("report", "model.pt", "-q", "--force", "--fail-under", "0.5", *more)
+    assert (outcome.code, outcome.out) == (7, "")
+    assert outcome.err.startswith("prunecli: error: ")
+    assert outcome.err.count("\n") == 1
+
+
+def test_the_paths_of_files_are_printed(cli: Cli) -> None:
+    assert cli("report", "model.pt", "-o", "r.html", "--plot", "p.svg").out == "p.svg\nr.html\n"
+    assert cli("report", "model.pt", "--baseline", "model.safetensors", "-o", "c.json").out == "c.json\n"
 
 
 def test_figures_of_other_kinds_are_refused(refused: Refusal) -> None:
@@ -198,7 +223,7 @@ def test_a_convolution_pruned_along_its_channels_is_called_right_in_every_form(c
     with torch.no_grad():
         convolution.weight.view(8, 4, 4, 3, 3)[:, :, 1:3] = 0
     torch.save(convolution.state_dict(), "conv.pt")
-    wanted = "all groups of four along dimension 1 have two zeros, as hardware for 2:4 wants it"
+    wanted = "all groups of four along dimension 1 have two zeros, as 2:4 hardware needs"
     for jobs in (1, 4):
         assert wanted in cli("report", "conv.pt", "-j", jobs, "--format", "markdown").out
     found = cli("report", "conv.pt", "-p", "weight", "--format", "json").json["parameters"][0]["structure"]

@@ -54,7 +54,7 @@ def test_the_note_counts_the_rows_that_make_nan(cli: Cli, old: bool, dim: int | 
     what = "1 weight-norm row is" if rows == 1 else f"{rows} weight-norm rows are"
     text = f"{what} all zero, so the first forward divides 0 by 0 and makes NaN: in {direction}"
     assert notes(outcome.err) == [f"{NOTE}{text}; prune fewer of their elements, or leave them out with -x"]
-    assert " ".join(cli("report", "o.pt").out.split()).count(text) == 1
+    assert " ".join(cli("report", "o.pt", "--format", "table").out.split()).count(text) == 1
 
 
 def test_one_row_of_several_by_a_mask(cli: Cli) -> None:

@@ -92,10 +92,10 @@ def test_tied_parameters_name_their_partners_where_there_is_room() -> None:
 
 
 def test_what_a_run_did_is_folded_in_a_log_if_it_is_long() -> None:
-    few, many = (done_as_text(done(large(count)), PAGE) for count in (30, 30_000))
+    few, many = (done_as_text(done(large(count)), PAGE, "r.json") for count in (30, 30_000))
     assert few.count("\n") > 30
     assert many.count("\n") < 220
-    assert "the report has all 30,000 parameters" in many
+    assert "folded: r.json has all 30,000 parameters" in many
     assert "folded" not in few
 
 
