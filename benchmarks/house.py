@@ -104,15 +104,20 @@ def _tree(text: str) -> ast.Module:
     return ast.parse(text)
 
 
+@functools.cache
+def _nodes(text: str) -> list[ast.AST]:
+    return list(ast.walk(_tree(text)))
+
+
 def statements(text: str) -> Iterator[ast.stmt]:
     """Yield the statements that are not docstrings."""
-    for node in ast.walk(_tree(text)):
-        if isinstance(node, ast.stmt) and not (isinstance(node, ast.Expr) and _is_text(node.value)):
+    for node in _nodes(text):
+        if isinstance(node, ast.stmt) and not _is_docstring(node):
             yield node
 
 
-def _is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def naming_a_method(sources: Sources) -> Iterator[str]:
@@ -128,8 +133,8 @@ def _is_of_a_method(word: str) -> bool:
 
 def _words(text: str) -> Iterator[str]:
     """Yield the identifiers, imported modules and strings of a module, without docstrings."""
-    for statement in statements(text):
-        for node in ast.walk(statement):
+    for statement in _tree(text).body:
+        for node in ast.walk(statement) if not _is_docstring(statement) else ():
             if isinstance(node, ast.ImportFrom):
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
             elif isinstance(node, ast.Name | ast.Attribute):
@@ -142,16 +147,14 @@ def _words(text: str) -> Iterator[str]:
 
 def twice(sources: Sources) -> Iterator[str]:
     """Yield the names of classes that several modules define."""
-    names = Counter(
-        node.name for text in sources.values() for node in ast.walk(_tree(text)) if isinstance(node, ast.ClassDef)
-    )
+    names = Counter(node.name for text in sources.values() for node in _nodes(text) if isinstance(node, ast.ClassDef))
     yield from (name for name, count in names.items() if count > 1)
 
 
 def carrying(sources: Sources) -> Iterator[str]:
     """Yield the functions with a parameter that is used only in messages, or passed on for them; core has none."""
     for name, text in sources.items():
-        for node in ast.walk(_tree(text)) if not name.startswith("core/") else ():
+        for node in _nodes(text) if not name.startswith("core/") else ():
             if isinstance(node, ast.FunctionDef):
                 found = [arg.arg for arg in _arguments(node) if arg.arg in _CONTEXT or _is_for_messages(node, arg.arg)]
                 if found:
@@ -178,22 +181,25 @@ def shared(sources: Sources) -> Iterator[str]:
     """Yield the places that create objects shared by threads."""
     for name, text in sources.items():
         if not name.startswith(_FREE):
-            tree = _tree(text)
-            types = {each for note in _annotations(tree) for each in ast.walk(note)}
-            yield from (f"{name}:{line} {made}" for line, made in _made(tree, types) if made in _SHARED)
+            types = {each for note in _annotations(_nodes(text)) for each in ast.walk(note)}
+            yield from (f"{name}:{line} {made}" for line, made in _made(_nodes(text), types) if made in _SHARED)
 
 
-def _made(tree: ast.Module, types: set[ast.AST]) -> Iterator[tuple[int, str]]:
+def _made(nodes: list[ast.AST], types: set[ast.AST]) -> Iterator[tuple[int, str]]:
     """Yield the line and name of each use of `threading`, except in the annotations `types`, and of each plain call."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "threading" and node not in types:
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and _is_threading(node.value) and node not in types:
             yield node.lineno, node.attr
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id != "local":
             yield node.lineno, node.func.id
 
 
-def _annotations(tree: ast.Module) -> Iterator[ast.expr]:
-    for node in ast.walk(tree):
+def _is_threading(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "threading"
+
+
+def _annotations(nodes: list[ast.AST]) -> Iterator[ast.expr]:
+    for node in nodes:
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
             yield node.annotation
         elif isinstance(node, ast.FunctionDef) and node.returns is not None:

@@ -27,7 +27,7 @@ def environment(page: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     (tmp_path / "home").mkdir()
     environment = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     with ExitStack() as stack:
-        if "s3://" in page.read_text(encoding="utf-8"):
+        if any("s3://" in block.code for block in blocks_of(page)):
             server = stack.enter_context(serving())
             server.name = "bucket"
             server.client.create_bucket(Bucket=server.name)

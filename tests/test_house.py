@@ -1,12 +1,8 @@
 """benchmarks/house.py: what it counts, in sources made for it; and that it runs."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import house
+import pytest
 
-ROOT = Path(__file__).parents[1]
 SOURCES = {
     "core/methods/random.py": "class RandomUnstructured: pass",
     "a.py": '''"""A docstring."""
@@ -48,8 +44,10 @@ def test_a_figure_stands_beside_that_of_the_base() -> None:
     assert house.at("no-such-revision") == {}
 
 
-def test_it_prints_a_table() -> None:
-    command = [sys.executable, "benchmarks/house.py", "--rounds", "0", "--base", "HEAD"]
-    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+def test_it_prints_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(house, "today", lambda: SOURCES)
+    monkeypatch.setattr("sys.argv", ["house.py", "--rounds", "0", "--base", "HEAD"])
+    house.main()
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| what | base | today | goal |"
     assert len(lines) == 8

@@ -34,7 +34,7 @@ def test_totals_and_modules_are_tables() -> None:
     assert spans[-len(made.parameters) :] == [each.name for each in made.parameters]
 
 
-@pytest.mark.parametrize("count", [1, 30, 3000, 90_000])
+@pytest.mark.parametrize("count", [1, 30, 3000])
 def test_modules_are_folded_to_a_few_dozen_rows(count: int) -> None:
     text = as_markdown(large(count))
     assert text.count("\n") < 60 + (count if count <= 200 else 0)

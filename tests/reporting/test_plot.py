@@ -18,14 +18,19 @@ REPORTS = {
     "transformer": transformer(3),
     "nasty": nasty(),
     "empty": report([]),
-    "large": large(5000),
+    "large": large(1000),
     "uncounted": report([parameter("w", zeros=None)]),
     "without pictures": report([parameter("a.w", zeros=4)]),
 }
 
 
-@pytest.mark.parametrize("kind", BEGINNINGS)
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("nasty", kind) for kind in BEGINNINGS),
+        *zip((each for each in REPORTS if each != "nasty"), 2 * [*BEGINNINGS], strict=False),
+    ],
+)
 def test_any_report_is_drawn_without_a_warning(name: str, kind: str) -> None:
     """Warnings are errors: a glyph that the font lacks would be one, and mathematics that does not parse another."""
     assert draw(REPORTS[name], kind).startswith(BEGINNINGS[kind])
@@ -33,8 +38,9 @@ def test_any_report_is_drawn_without_a_warning(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", BEGINNINGS)
 def test_the_same_report_is_the_same_file(kind: str) -> None:
-    assert draw(transformer(2), kind) == draw(transformer(2), kind)
-    assert draw(transformer(2), kind) != draw(transformer(2, 0.25), kind)
+    drawn = draw(transformer(1), kind)
+    assert draw(transformer(1), kind) == drawn
+    assert draw(transformer(1, 0.25), kind) != drawn
 
 
 def test_names_are_text_not_mathematics() -> None:

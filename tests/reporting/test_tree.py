@@ -144,7 +144,7 @@ def test_no_name_makes_a_tree_too_deep() -> None:
     assert len(heights(root)) < 50
 
 
-def test_ninety_thousand_tensors_fold_to_a_page() -> None:
-    folded = fold(grow_parameters(large(90_000).parameters))
+def test_thousands_of_tensors_fold_to_a_page() -> None:
+    folded = fold(grow_parameters(large(6000).parameters))
     assert heights(folded)[-1] < 20
-    assert folded.sums.elements == 90_000 * 2048 * 7168
+    assert folded.sums.elements == 6000 * 2048 * 7168

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from forked import python
+from ranks import TORCHRUN
 from surgery_zoo import ask, raw
 from torch import Tensor
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
@@ -28,8 +29,6 @@ from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 
-RANKS = ("dcp_ranks", "slices_ranks", "live_ranks")
-"""The scripts of ranks, as modules."""
 Cuts = Sequence[Sequence[int]]
 """For each dimension, where a tensor is cut."""
 
@@ -94,9 +93,9 @@ def save(
 
 
 def save_from_two_ranks(path: Path, script: str = "dcp_ranks.py") -> Path:
-    """Run a script in two processes, which meet over a file; what any of the scripts imports is loaded once."""
+    """Run a script in two processes, which meet over a file."""
     meeting = path.with_name("meeting")
-    command = [*python(*RANKS), str(Path(__file__).with_name(script)), str(meeting), str(path)]
+    command = [*python(*TORCHRUN), str(Path(__file__).with_name(script)), str(meeting), str(path)]
     ranks = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     return path

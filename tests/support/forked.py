@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Child", "Ended", "in_shell", "prunecli", "python"]
+__all__ = ["Child", "Ended", "executable", "in_shell", "prunecli", "python"]
 
 _HERE = Path(__file__).resolve().parent
 _STARTING = threading.Lock()
@@ -56,6 +56,15 @@ def python(*modules: str) -> tuple[str, ...]:
     if sys.platform != "linux":
         return (sys.executable,)
     return (sys.executable, "-I", "-S", str(_HERE / "fork_client.py"), _server(*modules))
+
+
+def executable(*modules: str) -> str:
+    """Return a path that stands for that of `python`, as torchrun's PYTHON_EXEC does."""
+    words = python(*modules)
+    script = Path(_server(*modules)).with_name("python")
+    script.write_text(f'#!/bin/sh\nif [ "$1" = -u ]; then shift; fi\nexec {shlex.join(words)} "$@"\n')
+    script.chmod(0o700)
+    return str(script)
 
 
 def prunecli(*modules: str) -> tuple[str, ...]:

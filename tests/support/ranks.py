@@ -8,8 +8,14 @@ from pathlib import Path
 
 from forked import python
 
-TORCHRUN = ("torch.distributed.run", "torch.distributed.elastic.agent.server.local_elastic_agent")
-"""Modules that torchrun loads."""
+TORCHRUN = (
+    "torch.distributed.run",
+    "torch.distributed.elastic.agent.server.local_elastic_agent",
+    "dcp_ranks",
+    "slices_ranks",
+    "live_ranks",
+)
+"""Modules that torchrun loads, and the scripts of ranks with what they import: one server is forked for all."""
 
 PROGRAM = """
 import os, signal, sys, time

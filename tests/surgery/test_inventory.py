@@ -96,9 +96,9 @@ def test_what_matches_nothing_is_refused(
         matching(entries, Selection(patterns, excludes))
 
 
-def test_of_two_hundred_thousand_names_each_is_found_at_once(entries: list[InventoryEntry]) -> None:
+def test_of_forty_thousand_names_each_is_found_at_once(entries: list[InventoryEntry]) -> None:
     many = [
         InventoryEntry(f"layer.{at}", entries[0].tensor, entries[0].role, "dense", f"layer.{at}")
-        for at in range(200_000)
+        for at in range(40_000)
     ]
-    assert len(matching(many, Selection([entry.name for entry in many], ["layer.7"]))) == 199_999
+    assert len(matching(many, Selection([entry.name for entry in many], ["layer.7"]))) == 39_999

@@ -17,14 +17,14 @@ from prunecli.formats.opening import open_any
 from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.plan.plan import Plan, plan_prune
 
-EXPERTS, SHARDS, LAYERS = 41, 40, 40
+EXPERTS, SHARDS, LAYERS = 9, 40, 40
 SHAPES = {"gate_proj": (2048, 7168), "up_proj": (2048, 7168), "down_proj": (7168, 2048)}
 AMOUNT = 0.37
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mixture of experts of 5,000 tensors and 72 billion parameters, a shard to a layer; all weights are holes."""
+    """A mixture of experts of 1,160 tensors and 16 billion parameters, a shard to a layer; all weights are holes."""
     folder = tmp_path_factory.mktemp("scale") / "model"
     folder.mkdir()
     weight_map: dict[str, str] = {}

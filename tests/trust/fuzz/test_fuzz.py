@@ -1,4 +1,4 @@
-"""8,000 inputs of those that `fuzz_campaign.py` makes without end; `python tests/trust --night` tries 128,000."""
+"""1,200 inputs of those that `fuzz_campaign.py` makes without end; `python tests/trust` tries 8,000 others."""
 
 import sys
 from collections import Counter
@@ -11,7 +11,7 @@ from fuzz_seeds import files
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.detect import open_checkpoint
 
-COUNTS = {"pickle": 5000, "file": 1600, "metadata": 700, "index": 700}
+COUNTS = {"pickle": 600, "file": 400, "metadata": 100, "index": 100}
 SEED = 20240607
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="in-memory files and memory limits are Linux's")
 
@@ -32,7 +32,7 @@ def test_no_input_breaks_a_law(kind: str, count: int, tmp_path: Path, monkeypatc
     assert outcomes.total() == count
     assert list(tmp_path.iterdir()) == []  # nothing was run that leaves a file
     _assert_both_ways(outcomes, 0.3 if kind == "pickle" else 0.08)
-    assert kind != "file" or outcomes["equal"] > 0.02 * count, "few are compared with the libraries"
+    assert kind != "file" or outcomes["equal"] > 0.01 * count, "few are compared with the libraries"
 
 
 def _assert_both_ways(outcomes: Counter[str], share: float) -> None:
