@@ -130,7 +130,7 @@ def test_interrupted_at_any_line_it_is_what_it_was(
     assert seen[0] > 20
     model = prepared(name)
     before = picture(model)
-    for after in {*range(1, seen[0] + 1, 1 + seen[0] // 40), seen[0]}:
+    for after in {*range(1, seen[0] + 1, 1 + seen[0] // 25), seen[0]}:
         with interrupted(after, error), pytest.raises(error):
             WORK[work](model)
         assert picture(model) == before
