@@ -181,7 +181,7 @@ REFUSALS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "expanded": ("spread", {}, "spread cannot be pruned: it is expanded"),
     "buffer": ("table", {}, r"table is a buffer, .*bake=True"),
     "seed": ("*", {"seed": -1}, "a seed is a whole number"),
-    "untie and remove": ("*", {"untie": True, "remove": True}, r"leave untie=True or remove=True out"),
+    "untie and remove": ("*", {"untie": True, "remove": True}, r"leave untie=True or bake=True out"),
 }
 
 
