@@ -69,7 +69,7 @@ def report(
     with run_options(jobs) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader)
         if more:
-            report_each(measure_each(sources, reading, selection, run, verbosity), written, gates, run)
+            report_each(measure_each(sources, reading, selection, run, verbosity), written, gates, run, quiet=quiet)
             return
         with (
             open_for_ranks(first, reading, run, verbosity) as opened,

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 
+from prunecli.cli.messages import print_path
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.reporting.options import ReportFormat
 from prunecli.reporting.output import ReportOutput
@@ -16,9 +17,14 @@ __all__ = ["report_each"]
 
 
 def report_each(
-    measured: Iterable[tuple[AnyCheckpoint, Report]], output: ReportOutput, gates: Sequence[Gate], run: Run
+    measured: Iterable[tuple[AnyCheckpoint, Report]],
+    output: ReportOutput,
+    gates: Sequence[Gate],
+    run: Run,
+    *,
+    quiet: bool,
 ) -> None:
-    """Write the table of open checkpoints and their reports, and check each report.
+    """Write the table of open checkpoints and their reports, and check each report; print nothing if `quiet`.
 
     Raises:
         PrunecliError: as `measure_each`, `write_several` and `check_gates_of_each`.
@@ -30,8 +36,11 @@ def report_each(
     if not run.ranks.is_leader:
         return
     output.write_several(reports)
-    if output.target is None:
+    if output.target is None and not quiet:
         _print(sorted_sweep(reports, output.table.sort), output.format)
+    elif not quiet:
+        for place in output.places:
+            print_path(place)
     check_gates_of_each(reports, gates)
 
 

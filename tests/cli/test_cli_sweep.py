@@ -44,7 +44,8 @@ def test_a_pipe_gets_lines_with_tabs(cli: Cli) -> None:
 
 @pytest.mark.parametrize("suffix", ["json", "csv", "md", "html", "txt"])
 def test_every_format_has_a_row_for_each(cli: Cli, suffix: str) -> None:
-    assert cli("report", *NAMES, "-o", f"all.{suffix}").out == ""
+    assert cli("report", *NAMES, "-o", f"all.{suffix}").out == f"all.{suffix}\n"
+    assert cli("report", *NAMES, "-q").out == ""
     text = Path(f"all.{suffix}").read_text()
     found = [text.index(name) for name in NAMES]
     assert found == sorted(found)
