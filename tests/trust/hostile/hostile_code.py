@@ -195,7 +195,7 @@ def a_bare_pickle() -> bytes:
     return EVIL
 
 
-@refused(4, "is not a checkpoint; prunecli reads", family="code", foreign=4)
+@refused(4, "is a text file; prunecli reads", family="code", foreign=4)
 def a_bare_pickle_of_protocol_0() -> bytes:
     return b"cposix\nsystem\n(Vtouch canary\ntR."
 
