@@ -155,7 +155,7 @@ class _Trial:
         size = sum(length for length, _ in self.before.values())
         problems = [*self._common(done)]
         problems += self._refusal(done, size) if self.code else self._success(done)
-        line = str(done["err"]).rstrip("\n") if self.code else ""
+        line = max(str(done["err"]).splitlines(), key=len, default="") if self.code else ""
         return Outcome(
             self.label,
             self.command,
