@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import boto3
@@ -62,9 +63,9 @@ class Bucket:
         self.requests.append(Request(environ["REQUEST_METHOD"], *where, len(body)))
         return [body[: len(body) // 2] if fault == "cut" else body]
 
-    @property
+    @cached_property
     def client(self) -> Any:
-        """A client of boto3."""
+        """A client of boto3; making one takes as long as a test."""
         options = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
         return boto3.client("s3", endpoint_url=self.endpoint, **options)
 
