@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +45,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+def torchrun(*options: str) -> list[str]:
+    """Return the start of a command line for two ranks by torchrun; what follows is as after `python`."""
+    launcher = [*python(*TORCHRUN), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return [*launcher, *options, "--no-python", *python(*TORCHRUN)]
+
+
 def report(path: Path) -> Any:
     return {**json.loads(path.read_bytes()), "output": None}
 
@@ -65,8 +70,7 @@ def test_ranks_write_what_one_process_writes(model: Path, size: int, bake: list[
 
 def test_torchrun_starts_them(model: Path) -> None:
     alone(model.parent, "apply", "m", *APPLY, "-o", "one")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "prunecli", "apply", "m", *APPLY, "-o", "many", "-q"]
+    command = [*torchrun(), "-m", "prunecli", "apply", "m", *APPLY, "-o", "many", "-q"]
     done = subprocess.run(command, cwd=model.parent, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
     assert done.stdout == "many\n"
     assert contents(model.parent / "many") == contents(model.parent / "one")
@@ -100,8 +104,7 @@ def test_a_rank_that_is_killed_costs_its_unit_and_resume_gives_the_same_bytes(mo
 def test_torchrun_restarts_go_on_by_themselves(model: Path, tmp_path: Path) -> None:
     alone(model.parent, "apply", "m", *APPLY, "-o", "one")
     (tmp_path / "program.py").write_text(PROGRAM)
-    torchrun = [*python(*TORCHRUN), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "--max-restarts", "1", "program.py", "apply", "m", *APPLY, "-o", "many", "-q"]
+    command = [*torchrun("--max-restarts", "1"), "program.py", "apply", "m", *APPLY, "-o", "many", "-q"]
     environment = {**os.environ, "KILL_ONCE": str(tmp_path / "killed"), "DELAY": "0.1"}
     done = subprocess.run(command, cwd=model.parent, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "many\n"), done.stderr

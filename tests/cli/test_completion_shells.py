@@ -1,6 +1,8 @@
 """Completion in real shells: what stands on the line after a TAB, and that nothing else happens."""
 
+import functools
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
@@ -50,28 +52,51 @@ START = {
 }
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    home = tmp_path / "home"
-    home.mkdir()
-    path = f"{program(tmp_path / 'bin')}:{os.environ['PATH']}"
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    place = tmp_path_factory.mktemp("shells")
+    (home := place / "home").mkdir()
+    path = f"{program(place / 'bin')}:{os.environ['PATH']}"
     return {"PATH": path, "HOME": str(home), "TERM": "xterm", "LANG": "C.UTF-8", "COLUMNS": "200"}
 
 
-@pytest.fixture
-def typed(folder: Path, environment: dict[str, str]) -> Iterator[Callable[[str, str], str]]:
-    """Type something and TAB into a shell, and return the line that is there then."""
+@pytest.fixture(scope="module")
+def screens(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Terminal]]:
+    """Each shell on one terminal for all tests: some take longer to start than to complete a line."""
     with ExitStack() as stack:
 
-        def call(shell: str, line: str) -> str:
-            (folder / "script").write_text(SCRIPTS[shell])
+        @functools.cache
+        def started(shell: str) -> Terminal:
+            script = tmp_path_factory.mktemp(shell) / "script"
+            script.write_text(SCRIPTS[shell])
             command, setup = START[shell]
             screen = stack.enter_context(terminal(command, environment))
-            _prepare(screen, setup)
-            screen.send(line + "\t\x14")
-            return screen.wait_for(r"<<(.*?)>>")[1].rstrip()
+            _prepare(screen, setup.replace("./script", str(script)))
+            return screen
 
-        yield call
+        yield started
+
+
+@pytest.fixture
+def shown(folder: Path, screens: Callable[[str], Terminal]) -> Callable[[str, str], re.Match[str]]:
+    """Type something and TAB into a shell; return what that showed, and the line that is there then."""
+
+    def call(shell: str, line: str) -> re.Match[str]:
+        screen = screens(shell)
+        screen.send(f"\x15cd {folder}; echo arr''ived\n")  # ^U: without the line of the test before
+        screen.wait_for("arrived.*ready ")
+        screen.send(line + "\t\x14")
+        return screen.wait_for(r"^(.*?)<<(.*?)>>")
+
+    return call
+
+
+@pytest.fixture
+def typed(shown: Callable[[str, str], re.Match[str]]) -> Callable[[str, str], str]:
+    """Type something and TAB into a shell, and return the line that is there then."""
+    return lambda shell, line: shown(shell, line)[2].rstrip()
 
 
 def _prepare(screen: Terminal, setup: str) -> None:
@@ -159,19 +184,14 @@ def test_in_an_open_quote(typed: Callable[[str, str], str], shell: str) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("content", [b"", b"\x80\x04.", b"PK\x03\x04" + b"x" * 100, b"\xff" * 1000])
 def test_a_damaged_checkpoint_says_nothing(
-    folder: Path, environment: dict[str, str], shell: str, content: bytes
+    folder: Path, shown: Callable[[str, str], re.Match[str]], shell: str, content: bytes
 ) -> None:
     """Neither a candidate nor a word on the screen."""
     (folder / "bad.pt").write_bytes(content)
-    (folder / "script").write_text(SCRIPTS[shell])
-    command, setup = START[shell]
-    with terminal(command, environment) as screen:
-        _prepare(screen, setup)
-        screen.send("prunecli apply bad.pt -p fc\t\x14")
-        shown = screen.wait_for(r"^(.*?)<<(.*?)>>")
-    assert shown[2] == "prunecli apply bad.pt -p fc"
-    assert "rror" not in shown[1]
-    assert "Traceback" not in shown[1]
+    found = shown(shell, "prunecli apply bad.pt -p fc")
+    assert found[2] == "prunecli apply bad.pt -p fc"
+    assert "rror" not in found[1]
+    assert "Traceback" not in found[1]
 
 
 def in_bash(line: str, environment: dict[str, str]) -> list[str]:
