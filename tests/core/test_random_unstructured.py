@@ -649,26 +649,34 @@ def test_two_hooks_on_one_parameter_are_refused() -> None:
 # ---- memory
 
 PEAK = """
-import sys, torch
+import os, torch
 from prunecli.modules.random_unstructured import RandomUnstructured
 
 def status(field):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(field))
 
+def measured(again):
+    values = torch.ones(count)
+    before = values.clone()
+    if again:
+        before.view(-1, 2)[:, 0] = 0
+    RandomUnstructured(0.5, seed=1).compute_mask(values[:10], before[:10])
+    start = status("VmRSS")
+    mask = RandomUnstructured(0.5, seed=1).compute_mask(values, before)
+    return (status("VmHWM") - start - mask.nbytes) / count
+
 count = 1 << 24
-values = torch.ones(count)
-before = values.clone()
-if sys.argv[1] == "again":
-    before.view(-1, 2)[:, 0] = 0
-RandomUnstructured(0.5, seed=1).compute_mask(values[:10], before[:10])
-start = status("VmRSS")
-mask = RandomUnstructured(0.5, seed=1).compute_mask(values, before)
-print((status("VmHWM") - start - mask.nbytes) / count)
+if not (child := os.fork()):  # a peak of its own
+    print(measured(True), flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print(measured(False))
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of its memory from /proc")
-@pytest.mark.parametrize("round_", ["first", "again"])
-def test_a_mask_takes_at_most_three_bytes_an_element_beside_itself(round_: str) -> None:
-    run = subprocess.run([sys.executable, "-c", PEAK, round_], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert 0 < float(run.stdout) <= 3
+def test_a_mask_takes_at_most_three_bytes_an_element_beside_itself() -> None:
+    run = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, text=True, check=True)
+    again, first = map(float, run.stdout.split())
+    assert 0 < again <= 3
+    assert 0 < first <= 3

@@ -55,7 +55,7 @@ def add(counter: StructureCounter, places: NDArray[np.int64], zero: Flags) -> No
 
 
 @given(data=st.data(), zero=matrices(), cells=st.sampled_from([0, 1, 3, 8, 128]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_structure_is_that_of_the_whole_matrix_however_its_elements_come(
     data: st.DataObject, zero: Flags, cells: int
 ) -> None:
@@ -66,7 +66,7 @@ def test_the_structure_is_that_of_the_whole_matrix_however_its_elements_come(
 
 
 @given(data=st.data(), zero=matrices(), cells=st.sampled_from([0, 5]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_several_counters_saw_adds_up_wherever_it_is_handed_over(
     data: st.DataObject, zero: Flags, cells: int
 ) -> None:
@@ -87,7 +87,7 @@ def test_what_several_counters_saw_adds_up_wherever_it_is_handed_over(
 
 
 @given(data=st.data(), zero=matrices().filter(lambda zero: zero.ndim > 1), cells=st.sampled_from([0, 1, 3, 128]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_parts_of_a_matrix_are_taken_in_run_by_run_of_their_own(data: st.DataObject, zero: Flags, cells: int) -> None:
     counter = StructureCounter(zero.shape, cells)
     matrix = zero.reshape(zero.shape[0], math.prod(zero.shape[1:]))

@@ -184,7 +184,7 @@ def test_nothing_is_imported_or_called(tmp_path: pathlib.Path) -> None:
     assert not canary.exists()
 
 
-DEPTH = 100_000
+DEPTH = 20_000
 
 
 @pytest.mark.parametrize(
