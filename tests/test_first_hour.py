@@ -91,12 +91,10 @@ def test_it_is_what_was_looked_at(hour: list[Screen]) -> None:
     assert seen == SEEN.read_text(encoding="utf-8")
 
 
-@pytest.mark.xfail(strict=False, reason="notes do not wrap yet")
 def test_no_line_is_longer_than_the_screen_is_wide(hour: list[Screen]) -> None:
     assert [screen.broken for screen in hour if screen.broken] == []
 
 
-@pytest.mark.xfail(strict=False, reason="notes do not wrap yet")
 def test_no_word_is_broken_and_no_path_cut(hour: list[Screen], tmp_path: Path) -> None:
     """Every word is also there on a screen on which nothing has to be made to fit."""
     for line, screen, wide in zip(LINES, hour, played(tmp_path, 400), strict=True):

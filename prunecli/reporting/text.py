@@ -47,7 +47,7 @@ def done_as_text(report: Report, screen: Screen, recorded: str | None) -> str:
     table = _table("parameter", nodes, screen, pruned=True)
     totals = report.totals
     sums = (
-        f"all {totals.parameters:,} parameters: {totals.zeros:,} of {totals.elements:,} elements are zero "
+        f"all {totals.parameters:,} parameters: {totals.zeros:,} of {totals.elements:,} elements zero "
         f"({percent(totals.zeros, totals.elements)}), {totals.pruned_now:,} pruned now"
     )
     shown = f"folded: {recorded} has" if recorded else "folded; --report FILE records"
