@@ -20,7 +20,7 @@ from prunecli.reporting.terminal import PAGE, Screen
 from prunecli.surgery.report.inventory_json import Writer
 from prunecli.surgery.report.model import CheckpointRef, Report, Totals
 
-__all__ = ["SWEEP_WRITERS", "sorted_sweep", "sweep_as_lines", "sweep_as_text"]
+__all__ = ["SWEEP_WRITERS", "SweepDocument", "SweepRow", "sorted_sweep", "sweep_as_lines", "sweep_as_text"]
 
 _COLUMNS = (
     Column("size", drop=4),

@@ -47,6 +47,7 @@ EVERYWHERE = {
         "get_terminal_size",
         "geteuid",
         "getpid",
+        "getppid",
         "isatty",
         "kill",
         "link",
@@ -137,11 +138,11 @@ def test_no_name_that_linux_has_alone_is_called_one_of_both() -> None:
 
 
 def test_what_is_read_of_proc_has_another_way() -> None:
-    """The umask, which os.umask tells too; the number of this boot; where /dev/stdout leads."""
+    """The umask, which os.umask returns, too; the number of this boot; where /dev/stdout leads; the shell, or else $SHELL."""
     found = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and str(node.value).startswith("/proc")
     }
-    assert found == {"formats/outputs/temp_files.py", "formats/outputs/file.py"}
+    assert found == {"cli/typos.py", "formats/outputs/file.py", "formats/outputs/temp_files.py"}
