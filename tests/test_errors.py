@@ -1,6 +1,7 @@
 """What a person is shown of a string from a file, and of an error that holds long ones."""
 
 import ast
+import functools
 import importlib
 import re
 import sys
@@ -64,23 +65,26 @@ def filled(parts: list[ast.expr], module: ModuleType, value: str) -> str:
     return text
 
 
-MESSAGES = [
-    (where, parts, ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
-    for path in sorted(PACKAGE.rglob("*.py"))
-    for where, parts in errors_of(path)
-]
+@functools.cache
+def messages() -> list[tuple[str, list[ast.expr], str]]:
+    """Return where each message of the package is made, its parts, and the module."""
+    return [
+        (where, parts, ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for where, parts in errors_of(path)
+    ]
 
 
 def test_there_are_messages_to_look_at() -> None:
-    assert len(MESSAGES) > 200
-    assert sum("; " in filled(parts, importlib.import_module(name), "") for _, parts, name in MESSAGES) > 100
+    assert len(messages()) > 200
+    assert sum("; " in filled(parts, importlib.import_module(name), "") for _, parts, name in messages()) > 100
 
 
 @pytest.mark.parametrize("value", [LONG, SPACED], ids=["words", "spaces"])
 def test_a_long_path_never_costs_the_remedy(value: str) -> None:
     """Of each message that the package can make, what follows the last semicolon is there, and a line holds it all."""
     lost = []
-    for where, parts, name in MESSAGES:
+    for where, parts, name in messages():
         message = filled(parts, importlib.import_module(name), value)
         line = fit_line(message.replace("\0", ""), LINE)
         assert len(line) <= LINE, where

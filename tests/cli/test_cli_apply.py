@@ -60,9 +60,9 @@ def test_amounts(cli: Cli, amount: str, count: int, form: list[str]) -> None:
 def test_one_element_is_noted_naming_the_whole(cli: Cli) -> None:
     outcome = cli("apply", "model.pt", "-p", "fc1.weight", "-a", "1")
     notes = [line for line in outcome.err.splitlines() if line.startswith("prunecli: note: ")]
-    (note,) = [line for line in notes if "one element" in line]
+    (note,) = [line for line in notes if "1 element of each" in line]
     assert "1.0" in note
-    assert "one element" not in cli("apply", "model.pt", "-p", "fc1.weight", "-a", "1.0", "--force").err
+    assert "1 element of each" not in cli("apply", "model.pt", "-p", "fc1.weight", "-a", "1.0", "--force").err
     assert cli("apply", "model.pt", "-p", "fc1.weight", "-a", "1", "--force", "-q").err == ""
 
 

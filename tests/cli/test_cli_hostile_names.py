@@ -62,7 +62,7 @@ def test_tables(cli: Cli, hostile: str) -> None:
     assert applied.code == 0
     plan = cli("apply", hostile, "-p", "*", "-a", "0.5", "--dry-run")
     for text in (table.out, applied.err, plan.err):
-        assert printable(text)
+        assert printable(text, but="\n\t")
         assert "[/]closing.weight" in text
         assert "[bold red]style[/bold red] [link=http://evil]x[/link].weight" in text
         assert ":boom: {0}" in text

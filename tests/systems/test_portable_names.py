@@ -1,6 +1,7 @@
 """Which names of the operating system the package uses: all are on macOS, or there is another way beside them."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,22 +115,23 @@ def names_in(path: Path) -> Iterator[str]:
                 yield f"{module.id}.{ast.literal_eval(name)}"
 
 
-USED = {
-    (str(path.relative_to(PACKAGE)), name) for path in sorted(PACKAGE.rglob("*.py")) for name in set(names_in(path))
-}
+@functools.cache
+def used() -> set[tuple[str, str]]:
+    """Return the names that the package uses, each with the file that does."""
+    return {(str(path.relative_to(PACKAGE)), name) for path in PACKAGE.rglob("*.py") for name in set(names_in(path))}
 
 
 def test_the_search_finds_names(tmp_path: Path) -> None:
     source = tmp_path / "source.py"
     source.write_text("import os\nfrom os import memfd_create\nos.splice(0, 1)\nhasattr(os, 'eventfd')\nos.O_PATH")
     assert set(names_in(source)) == {"os.memfd_create", "os.splice", "os.eventfd", "os.O_PATH"}
-    assert len(USED) > 80
+    assert len(used()) > 80
 
 
 def test_every_name_is_there_on_macos_or_asked_for_first() -> None:
     """A name that is new here: look it up in Python's documentation, and give it another way if it is Linux's."""
     known = {f"{module}.{name}" for module, names in EVERYWHERE.items() for name in names}
-    assert {each for each in USED if each[1] not in known} == GUARDED
+    assert {each for each in used() if each[1] not in known} == GUARDED
 
 
 def test_no_name_that_linux_has_alone_is_called_one_of_both() -> None:
@@ -138,7 +140,7 @@ def test_no_name_that_linux_has_alone_is_called_one_of_both() -> None:
 
 
 def test_what_is_read_of_proc_has_another_way() -> None:
-    """The umask, which os.umask returns, too; the number of this boot; where /dev/stdout leads; the shell, or else $SHELL."""
+    """The umask, which os.umask has, too; the number of this boot; where /dev/stdout leads; the shell, or $SHELL."""
     found = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
