@@ -3,13 +3,13 @@
 The names are those that Python's documentation gives to Linux, less what it gives to macOS, too.
 """
 
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["LINUX_ONLY", "MACOS", "WINDOWS", "run_there"]
+import forked
+
+__all__ = ["LINUX_ONLY", "MACOS", "WINDOWS", "python_there", "run_there"]
 
 LINUX_ONLY = {
     "os": (
@@ -84,8 +84,10 @@ import ctypes, errno, fcntl, os, resource, select, signal, socket, sys, time
 import fsspec, isal.isal_zlib, numpy, rich.console, rich.progress, safetensors, typer
 import shutil, sysconfig, tempfile, unicodedata, urllib.request
 sysconfig.get_config_vars()
+for name in [each for each in sys.modules if each.partition(".")[0] == "prunecli"]:
+    del sys.modules[name]
 """
-"""What prunecli uses, imported before the system is another one: it may use what is there."""
+"""What prunecli uses, imported before the system is another one: it may use what is there. Itself is imported anew."""
 
 MACOS = (
     _BEFORE
@@ -148,16 +150,20 @@ runpy.run_module("prunecli", run_name="__main__")
 """
 
 
-def run_there(
-    system: str, folder: Path, arguments: Sequence[object], *, setup: str = "", stdin: bytes = b""
-) -> subprocess.CompletedProcess[bytes]:
-    """Run a command line as on another system; `setup` are lines that are run just before it."""
+def python_there(program: str, folder: Path, *arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run a program that begins with what makes the system another one."""
     return subprocess.run(
-        [sys.executable, "-c", system + setup + _RUN, *map(str, arguments)],
+        [*forked.python(), "-c", program, *map(str, arguments)],
         cwd=folder,
         input=stdin,
         capture_output=True,
         timeout=300,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
         check=False,
     )
+
+
+def run_there(
+    system: str, folder: Path, arguments: Sequence[object], *, setup: str = "", stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line as on another system; `setup` are lines that are run just before it."""
+    return python_there(system + setup + _RUN, folder, *arguments, stdin=stdin)

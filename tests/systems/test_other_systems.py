@@ -4,14 +4,12 @@ This shows that every call that Linux alone has is left out or replaced. It does
 """
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from folder_zoo import files_of, make_folder
-from other_system import MACOS, WINDOWS, run_there
+from other_system import MACOS, WINDOWS, python_there, run_there
 from safetensors.torch import save_file
 
 from prunecli.cli.app import run
@@ -194,5 +192,5 @@ def test_windows_gets_one_line(folder: Path) -> None:
 def test_a_live_module_on_windows_is_refused_in_one_line(folder: Path) -> None:
     program = WINDOWS + "\nimport prunecli\ntry:\n    prunecli.prune_module\n"
     program += "except ImportError as error:\n    print(error)\n"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout == "prune_module is not supported on Windows; run it in WSL, or in a container\n", done.stderr
+    done = python_there(program, folder)
+    assert done.stdout == b"prune_module is not supported on Windows; run it in WSL, or in a container\n", done.stderr
