@@ -143,6 +143,9 @@ sys.platform, os.name = "win32", "nt"
 """
 )
 
+_LIBRARIES = ("fsspec", "rich.console", "rich.progress", "safetensors", "urllib.request")
+"""What the process has loaded that is forked for each run."""
+
 _RUN = """
 sys.argv[:] = ["prunecli", *sys.argv[1:]]
 import runpy
@@ -150,10 +153,12 @@ runpy.run_module("prunecli", run_name="__main__")
 """
 
 
-def python_there(program: str, folder: Path, *arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def python_there(
+    program: str, folder: Path, *arguments: object, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
     """Run a program that begins with what makes the system another one."""
     return subprocess.run(
-        [*forked.python(), "-c", program, *map(str, arguments)],
+        [*forked.python(*_LIBRARIES), "-c", program, *map(str, arguments)],
         cwd=folder,
         input=stdin,
         capture_output=True,
