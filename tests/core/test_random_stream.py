@@ -140,7 +140,7 @@ REGIMES = [
 
 @pytest.mark.parametrize(("candidates", "amount"), REGIMES)
 def test_ranks_and_pairs_of_them_are_included_equally_often(candidates: int, amount: int) -> None:
-    rounds = 2000
+    rounds = 1000
     sets = np.stack([drawn(candidates, amount, seed=seed) for seed in range(rounds)])
     assert believable(evenness(sets.sum(axis=0, dtype=np.float64), rounds, amount))
     if amount == 1:
@@ -299,7 +299,7 @@ def test_shares_follow_the_joint_law(
     way: Callable[[Sequence[int], int], Callable[[int], list[int]]], counts: Sequence[int], amount: int
 ) -> None:
     law = joint_law(counts, amount)
-    rounds, draw = 3000, way(counts, amount)
+    rounds, draw = 1500, way(counts, amount)
     seen = Counter(tuple(draw(seed)) for seed in range(rounds))
     assert set(seen) <= set(law)
     observed = [seen[share] for share in law]
@@ -308,7 +308,7 @@ def test_shares_follow_the_joint_law(
 
 @pytest.mark.parametrize("amount", [5, BLOCK, 2 * BLOCK, 3 * BLOCK + 10])
 def test_blocks_of_a_big_set_share_it_by_the_hypergeometric_law(amount: int) -> None:
-    candidates, rounds = 3 * BLOCK + 17, 1500
+    candidates, rounds = 3 * BLOCK + 17, 800
     shares = np.array([subset(candidates, amount, seed=seed).allocation for seed in range(rounds)])
     assert (shares.sum(axis=1) == amount).all()
     for block, count in enumerate((BLOCK, BLOCK, BLOCK, 17)):
@@ -323,7 +323,7 @@ def test_blocks_of_a_big_set_share_it_by_the_hypergeometric_law(amount: int) -> 
 
 
 def test_the_spread_of_shares_over_big_blocks_is_the_hypergeometric_one() -> None:
-    candidates, amount, rounds = 3 * BLOCK, BLOCK, 3000
+    candidates, amount, rounds = 3 * BLOCK, BLOCK, 1200
     shares = np.array([subset(candidates, amount, seed=seed).allocation for seed in range(rounds)], dtype=np.float64)
     variance = float(stats.hypergeom(candidates, BLOCK, amount).var())
     # The share is all but normal, so (rounds - 1) s**2 / variance is chi-square.

@@ -234,7 +234,7 @@ def written_or_rejected(root: Node, protocol: int) -> bytes:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(data=st.data())
 def test_a_pickle_that_was_read_and_written_means_the_same(protocol: int, data: st.DataObject) -> None:
     original = pickle.dumps(data.draw(objects(protocol)), protocol)
@@ -470,7 +470,8 @@ def test_names_that_the_text_opcode_cannot_hold() -> None:
         assert_isomorphic(load(dump(Global("module", name), 4)).root, Global("module", name))
 
 
-def test_cycles_that_no_pickle_can_build() -> None:
+def test_cycles_that_no_pickle_can_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunecli.formats.pickles.dump._MOST_WASTE", 10_000)
     node = TupleNode()
     node.items.append(node)
     persistent = Persistent(None)

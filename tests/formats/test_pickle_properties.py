@@ -125,7 +125,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "legacy"])
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=20)
 @given(value=checkpoints())
 def test_renamed_there_and_back_torch_loads_the_same(as_zip: bool, protocol: int, value: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +138,7 @@ def test_renamed_there_and_back_torch_loads_the_same(as_zip: bool, protocol: int
     assert_same(old, new)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=30)
 @given(value=checkpoints())
 def test_what_torch_saved_is_a_fixed_point(value: dict[str, Any]) -> None:
     """What was written once is written the same way ever after."""

@@ -7,9 +7,9 @@ import pytest
 from prunecli.surgery.names.suggest import nearest_names
 
 NAMES = [
-    *(f"model.layers.{layer}.self_attn.{each}_proj.weight" for layer in range(12) for each in "qkvo"),
-    *(f"model.layers.{layer}.mlp.{each}_proj.weight" for layer in range(12) for each in ("gate", "up", "down")),
-    *(f"model.layers.{layer}.input_layernorm.weight" for layer in range(12)),
+    *(f"model.layers.{layer}.self_attn.{each}_proj.weight" for layer in range(6) for each in "qkvo"),
+    *(f"model.layers.{layer}.mlp.{each}_proj.weight" for layer in range(6) for each in ("gate", "up", "down")),
+    *(f"model.layers.{layer}.input_layernorm.weight" for layer in range(6)),
     "model.embed_tokens.weight",
     "model.norm.weight",
     "lm_head.weight",
