@@ -1,5 +1,6 @@
 """The program run in this process on copies of a small real checkpoint, and what a refusal has to look like."""
 
+import functools
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import typer.main
 from safetensors.torch import save
 
 from prunecli.cli.app import run
@@ -40,6 +42,14 @@ class Outcome:
 
 Cli = Callable[..., Outcome]
 Refusal = Callable[..., str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_made_once() -> Iterator[None]:
+    """Have typer keep the commands that it makes of the functions: a process of a user makes them once, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(scope="session")
