@@ -71,7 +71,7 @@ def played(folder: Path, columns: int) -> Iterator[Screen]:
             typing.wait_for("\x1e0\x1e")
             typing.send(f"{line}\n")
             typing.wait_for(re.escape(line) + "\r\n")
-            output = typing.wait_for("(.*?)(?=\x1e([0-9]+)\x1e)")
+            output = typing.wait_for(r"\A([^\x1e]*)(?=\x1e([0-9]+)\x1e)")
             assert output[2] == "0", f"{line} ended with {output[2]}: {output[1]}"
             if line in LINES:
                 yield Screen(columns).show(output[1])

@@ -78,6 +78,7 @@ def test_reports_in_every_form(cli: Cli, hostile: str, form: str) -> None:
     assert Path("out").read_bytes() == outcome.raw
 
 
+@pytest.mark.parametrize("hostile", ["hostile.pt"], indirect=True)
 def test_a_figure(cli: Cli, hostile: str) -> None:
     """Warnings are errors, those of fonts that lack a glyph included."""
     outcome = cli("report", hostile, "--plot", "figure.svg")
