@@ -138,7 +138,7 @@ write = sinks.{sink}.write
 def slow(self, data, offset):
     write(self, data, offset)
     os.write(2, b"writing\\n")
-    time.sleep(1)
+    time.sleep(0.4)
 sinks.{sink}.write = slow
 from prunecli.cli.app import run
 sys.exit(run(sys.argv[1:]))

@@ -17,16 +17,17 @@ from prunecli.cli.app import run
 __all__ = ["library", "llama", "load", "prune", "raw", "save", "script"]
 
 
-def library(name: str, minversion: str | None = None) -> Any:
-    """Return a library of the extra [foreign]; without it, the tests of the file are skipped.
+def library(name: str) -> Any:
+    """Return a library of the extra [foreign].
 
-    With PRUNECLI_FOREIGN=1, as CI sets it, a library that is not there is an error.
+    Without PRUNECLI_FOREIGN=1, which CI sets, the tests of the file are skipped: some libraries take seconds to import,
+    and each worker of the other tests would import them only to leave these tests out.
     """
-    if os.environ.get("PRUNECLI_FOREIGN") == "1":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a library says while it is imported is not about us
-            return importlib.import_module(name)
-    return pytest.importorskip(name, minversion=minversion)
+    if os.environ.get("PRUNECLI_FOREIGN") != "1":
+        pytest.skip(f"needs {name}, and runs with PRUNECLI_FOREIGN=1", allow_module_level=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a library says while it is imported is not about us
+        return importlib.import_module(name)
 
 
 def script(name: str) -> str:

@@ -9,7 +9,6 @@ from export_zoo import INPUT, Exported, load, save
 from surgery_zoo import apply, ask, bake, count
 from torch import nn
 from torch.nn.utils import prune as untyped_prune
-from transformers import BertConfig, BertModel
 
 from prunecli import prune_module
 from prunecli.errors import UnsupportedError, UsageError
@@ -47,6 +46,8 @@ def test_a_pruned_archive_computes_what_the_pruned_module_does(
 
 
 def test_a_model_of_a_library_computes_what_it_does_when_pruned(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel  # takes seconds: only the worker that runs this
+
     config = BertConfig(
         vocab_size=30,
         hidden_size=8,
