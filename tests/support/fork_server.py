@@ -30,8 +30,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from prunecli.cli.app import run
-
+_PIDFD_OPEN = os.pidfd_open  # a module may take it away
 _EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits.pt"
 _ANSWER = struct.Struct("=iqq")
 
@@ -53,6 +52,8 @@ def main() -> None:
 
 def _use_each_command() -> None:
     """So that what is imported or built late is there for all children."""
+    from prunecli.cli.app import run  # as late as this: modules may change what it finds
+
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder, name)) for name in ("m.safetensors", "masked", "baked")]
         header = b'{"w":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}'
@@ -105,7 +106,7 @@ def _accept(listener: socket.socket, clients: dict[int, socket.socket]) -> None:
     for stream in streams:
         os.close(stream)
     client.sendall(pid.to_bytes(4, "little"))
-    clients[os.pidfd_open(pid)] = client
+    clients[_PIDFD_OPEN(pid)] = client
 
 
 def _forward(client: socket.socket, handle: int) -> None:

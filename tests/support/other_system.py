@@ -3,13 +3,15 @@
 The names are those that Python's documentation gives to Linux, less what it gives to macOS, too.
 """
 
+import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import forked
 
-__all__ = ["LINUX_ONLY", "MACOS", "WINDOWS", "python_there", "run_there"]
+__all__ = ["LINUX_ONLY", "MACOS", "WINDOWS", "on_macos", "on_windows"]
 
 LINUX_ONLY = {
     "os": (
@@ -84,10 +86,8 @@ import ctypes, errno, fcntl, os, resource, select, signal, socket, sys, time
 import fsspec, isal.isal_zlib, numpy, rich.console, rich.progress, safetensors, typer
 import shutil, sysconfig, tempfile, unicodedata, urllib.request
 sysconfig.get_config_vars()
-for name in [each for each in sys.modules if each.partition(".")[0] == "prunecli"]:
-    del sys.modules[name]
 """
-"""What prunecli uses, imported before the system is another one: it may use what is there. Itself is imported anew."""
+"""What prunecli uses, imported before the system is another one: it may use what is there."""
 
 MACOS = (
     _BEFORE
@@ -143,9 +143,6 @@ sys.platform, os.name = "win32", "nt"
 """
 )
 
-_LIBRARIES = ("fsspec", "rich.console", "rich.progress", "safetensors", "urllib.request")
-"""What the process has loaded that is forked for each run."""
-
 _RUN = """
 sys.argv[:] = ["prunecli", *sys.argv[1:]]
 import runpy
@@ -153,22 +150,23 @@ runpy.run_module("prunecli", run_name="__main__")
 """
 
 
-def python_there(
-    program: str, folder: Path, *arguments: object, stdin: bytes = b""
+def on_macos(
+    folder: Path, arguments: Sequence[object], *, setup: str = "", stdin: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program that begins with what makes the system another one."""
+    """Run a command line as on macOS; `setup` are lines that are run just before it."""
+    program = "from as_macos import *\n" + setup + _RUN
+    return _run([*forked.python("as_macos"), "-c", program, *map(str, arguments)], folder, stdin)
+
+
+def on_windows(folder: Path, *arguments: object, program: str = _RUN) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line, or another program, as on Windows."""
+    return _run([sys.executable, "-c", WINDOWS + program, *map(str, arguments)], folder, b"")
+
+
+def _run(command: Sequence[str], folder: Path, stdin: bytes) -> subprocess.CompletedProcess[bytes]:
+    support = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    environment["PYTHONPATH"] = os.pathsep.join([support, environment.get("PYTHONPATH", "")])
     return subprocess.run(
-        [*forked.python(*_LIBRARIES), "-c", program, *map(str, arguments)],
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        timeout=300,
-        check=False,
+        command, cwd=folder, input=stdin, capture_output=True, timeout=300, env=environment, check=False
     )
-
-
-def run_there(
-    system: str, folder: Path, arguments: Sequence[object], *, setup: str = "", stdin: bytes = b""
-) -> subprocess.CompletedProcess[bytes]:
-    """Run a command line as on another system; `setup` are lines that are run just before it."""
-    return python_there(system + setup + _RUN, folder, *arguments, stdin=stdin)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from folder_zoo import files_of, make_folder
-from other_system import MACOS, WINDOWS, python_there, run_there
+from other_system import on_macos, on_windows
 from safetensors.torch import save_file
 
 from prunecli.cli.app import run
@@ -20,7 +20,7 @@ MASK = ("-p", "*.weight", "-a", "0.5", "--seed", "7", "-q")
 
 def there(folder: Path, *arguments: object, setup: str = "", stdin: bytes = b"") -> bytes:
     """Run a command line that succeeds; return what it says on standard output."""
-    done = run_there(MACOS, folder, arguments, setup=setup, stdin=stdin)
+    done = on_macos(folder, arguments, setup=setup, stdin=stdin)
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout
 
@@ -106,7 +106,7 @@ sinks.FileSink.write = failing
 
 def test_an_interrupted_run_is_resumed(folder: Path) -> None:
     assert run(["apply", "m", *BAKE, "-o", "linux"]) == 0
-    done = run_there(MACOS, folder, ["apply", "m", *BAKE, "-o", "out", "--resume", "-j", "1"], setup=FAILING)
+    done = on_macos(folder, ["apply", "m", *BAKE, "-o", "out", "--resume", "-j", "1"], setup=FAILING)
     assert (done.returncode, done.stderr.count(b"\n")) == (6, 1)
     assert done.stderr.endswith(b"; what is finished is kept, go on with --resume\n")
     assert len(hidden(folder)) == 1
@@ -134,7 +134,7 @@ def test_a_signal_between_the_two_renames_leaves_a_whole_folder(folder: Path, nu
     old = files_of(folder / "out")
     assert run(["apply", "m", *BAKE, "-o", "linux"]) == 0
     line = ["apply", "m", *BAKE, "-o", "out", "--force"]
-    done = run_there(MACOS, folder, line, setup=STRUCK.replace("NUMBER", str(number)))
+    done = on_macos(folder, line, setup=STRUCK.replace("NUMBER", str(number)))
     assert done.returncode == -signal.SIGTERM
     assert done.stderr.decode() == (
         "prunecli: interrupted; nothing was written\n"
@@ -159,7 +159,7 @@ os.fsync = counted
 import atexit
 atexit.register(lambda: os.write(2, b"synced" if len(plain) > 1 else b"not synced"))
 """
-    done = run_there(MACOS, folder, ["apply", "m.pt", *BAKE, "-o", "out.pt"], setup=unknown)
+    done = on_macos(folder, ["apply", "m.pt", *BAKE, "-o", "out.pt"], setup=unknown)
     assert (done.returncode, done.stderr) == (0, b"synced")
 
 
@@ -169,7 +169,7 @@ def broken(descriptor, command, *rest):
     raise OSError(errno.EIO, "Input/output error")
 fcntl.fcntl = broken
 """
-    done = run_there(MACOS, folder, ["apply", "m.pt", *BAKE, "-o", "out.pt"], setup=broken)
+    done = on_macos(folder, ["apply", "m.pt", *BAKE, "-o", "out.pt"], setup=broken)
     assert (done.returncode, done.stderr.count(b"\n")) == (6, 1)
     assert b"cannot write out.pt: Input/output error" in done.stderr
     assert not Path("out.pt").exists()
@@ -183,14 +183,14 @@ def test_as_many_files_are_opened_as_macos_grants(folder: Path) -> None:
 
 def test_windows_gets_one_line(folder: Path) -> None:
     for line in (["apply", "m.pt", *BAKE], ["--help"], []):
-        done = run_there(WINDOWS, folder, line)
+        done = on_windows(folder, *line)
         assert (done.returncode, done.stdout) == (2, b"")
         assert done.stderr == b"prunecli: error: Windows is not supported; run prunecli in WSL, or in a container\n"
     assert sorted(each.name for each in folder.iterdir()) == ["m", "m.pt", "m.safetensors"]
 
 
 def test_a_live_module_on_windows_is_refused_in_one_line(folder: Path) -> None:
-    program = WINDOWS + "\nimport prunecli\ntry:\n    prunecli.prune_module\n"
+    program = "\nimport prunecli\ntry:\n    prunecli.prune_module\n"
     program += "except ImportError as error:\n    print(error)\n"
-    done = python_there(program, folder)
+    done = on_windows(folder, program=program)
     assert done.stdout == b"prune_module is not supported on Windows; run it in WSL, or in a container\n", done.stderr
