@@ -46,6 +46,7 @@ __all__ = [
     "WITH_STATE",
     "ZEROS_ARE_PRUNED",
     "Interface",
+    "percentage",
     "render",
 ]
 
@@ -83,6 +84,11 @@ def _term(command_line: str, files: str, modules: str | None = None) -> str:
     return f"{_START}{command_line}{_BETWEEN}{files}{_BETWEEN}{files if modules is None else modules}{_END}"
 
 
+def percentage(whole: int) -> str:
+    """Return an amount of 1 to 100 percent as it is written in each interface: `90%` or `0.9`."""
+    return _term(f"{whole}%", str(whole / 100))
+
+
 SUBJECT = _term("the checkpoint", "the checkpoint", "the module")
 LISTING = _term("'prunecli params'", "params()", "named_parameters()")
 CLONE = _term(
@@ -109,6 +115,7 @@ KEY_PREFIX = _term("--key-prefix", "key_prefix")
 LINK = _term("--link", "link=True")
 MASK_DTYPE = _term("--mask-dtype", "mask_dtype")
 MATRICES = _term("-p '*.weight' --min-dim 2", "params='*.weight', min_dim=2")
+"""A selection of the matrices named `weight`; `in_proj_weight` and `weight_ih_l0` are not among them."""
 MIN_DIM = _term("--min-dim", "min_dim")
 NO_REPORT = _term("--no-report", "no_report=True")
 OUTPUT = _term("-o", "output")

@@ -7,7 +7,7 @@ __all__ = ["EXAMPLES"]
 EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "apply": (
         (
-            "write zeros into half of every matrix, in a copy of the file",
+            "write zeros into half of every matrix named weight, in a copy of the file",
             "prunecli apply model.safetensors -p '*.weight' --min-dim 2 -a 0.5 --bake",
         ),
         (

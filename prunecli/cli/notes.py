@@ -73,7 +73,7 @@ def _state(plan: Plan) -> str:
     return f"--with-state also zeroes pruned elements in {in_words(tensors, Role.OPTIMIZER)}" if tensors else ""
 
 
-def masks_note(job: PreparedRewrite) -> str:
+def masks_note(job: PreparedRewrite, has: str = "has") -> str:
     """Return the note that an output has masks, what that costs, and how to get zeros instead; "" without masks."""
     plan, place = job.plan, job.destination.path
     if plan.prune is None or plan.bake:
@@ -81,9 +81,11 @@ def masks_note(job: PreparedRewrite) -> str:
     new = [each.parameter.weight for each in plan.planned.values() if each.parameter.mask is None]
     same = plan.prune.mask_dtype == "same"
     added = sum(weight.elements * (weight.dtype.itemsize if same else 1) for weight in new)
-    masks = f"the output has masks{f' (+{size_of(added)})' if added else ''}"
+    masks = f"the output {has} masks{f' (+{size_of(added)})' if added else ''}"
     zeros = BAKE if place is None else f"{BAKE}, or prunecli remove {show(shlex.quote(str(place)))}"
     loader = loader_of(job.checkpoint)
     if loader:
         return f"{masks}; in from_pretrained, {_LOADERS[loader]}; zeros instead: {zeros}"
+    if any(each.parameter.role is Role.STATISTIC for each in plan.planned.values()):
+        return f"{masks}, also of statistics, which no module loads with masks; zeros instead: {zeros}"
     return f"{masks}, for prunecli.load_masked; plain modules and from_pretrained need zeros: {zeros}"

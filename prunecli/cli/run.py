@@ -77,7 +77,7 @@ def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool, prin
     for text in plan_notes(job):
         verbosity.note(text)
     if dry_run:
-        if text := masks_note(job):
+        if text := masks_note(job, "will have"):
             verbosity.note(text)
         if job.run.ranks.is_leader:
             _print_plan(job.plan, job.destination, recipe=print_recipe or not sys.stdout.isatty())

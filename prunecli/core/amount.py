@@ -4,8 +4,12 @@ import math
 import numbers
 
 from prunecli.errors import UsageError, show
+from prunecli.terms import percentage
 
-__all__ = ["Amount", "check_amount", "parse_amount", "to_count"]
+__all__ = ["LARGEST_PERCENTAGE", "Amount", "check_amount", "parse_amount", "to_count"]
+
+LARGEST_PERCENTAGE = 100
+"""A count up to this one may have been meant as a percentage."""
 
 Amount = int | float
 """An int is a number of elements, a float a fraction in [0, 1]: `1` prunes one element, `1.0` all of them."""
@@ -44,7 +48,8 @@ def to_count(amount: Amount, candidates: int, parameter: str) -> int:
     if isinstance(amount, float):
         return round(amount * candidates)
     if amount > candidates:
-        raise UsageError(f"cannot prune {amount} elements of {parameter}: {candidates} are left unpruned")
+        meant = f"; for {amount} % write {percentage(amount)}" if amount <= LARGEST_PERCENTAGE else ""
+        raise UsageError(f"cannot prune {amount:,} elements of {parameter}: {candidates:,} are left unpruned{meant}")
     return amount
 
 

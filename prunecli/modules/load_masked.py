@@ -116,10 +116,13 @@ def _masks_by_name(live: LiveModule, state: Mapping[str, Any]) -> dict[str, Tens
         for name, tensor in live.module.named_parameters(remove_duplicate=False)
     }
     by_key = _unique(parameters)
+    buffers = {canonical(name) for name, _ in live.module.named_buffers(remove_duplicate=False)}
     masks: dict[str, Tensor] = {}
     for base in _bases(state):
         name = base if base in parameters else by_key.get(canonical(base))
         if name is None:
+            if canonical(base) in buffers:
+                raise UsageError(f"{show(base)} is a buffer, and those take no mask; 'prunecli remove' bakes it")
             near = nearest_names(base, list(parameters), 1)
             meant = f"; its nearest is {show(near[0])}" if near else ""
             raise UsageError(f"{show(base)} has a mask, and the module has no such parameter{meant}")

@@ -100,7 +100,7 @@ def prune_module(
     """
     selection = Selection(_patterns(params), _patterns(exclude), min_dim)
     if not selection.patterns:
-        raise UsageError(f"nothing is selected; give {MATRICES} for all matrices, or names as params")
+        raise UsageError(f"nothing is selected; give {MATRICES} for all matrices named weight, or names as params")
     share = check_amount(amount)
     live = LiveModule(module)
     check_refused(live, selection)

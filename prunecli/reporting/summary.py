@@ -68,11 +68,11 @@ def _of_kernels(counted: Iterable[ParameterReport]) -> list[Remark]:
 
 
 def _of_storage(sizes: StorageRows) -> str:
-    text = f"as bitmask and nonzero values, {size_of(sizes.dense)}"
     if sizes.bitmask < sizes.dense:
         less = percent(sizes.dense - sizes.bitmask, sizes.dense, 0)
-        return f"{text} become {size_of(sizes.bitmask)} (-{less})"
-    return f"{text} shrink above {percent(sizes.bits, sizes.dense, 1)} of zeros"
+        return f"as bitmask and nonzero values, {size_of(sizes.dense)} become {size_of(sizes.bitmask)} (-{less})"
+    least = percent(sizes.bits, sizes.dense, 1)
+    return f"{size_of(sizes.dense)}; a bitmask with the nonzero values is smaller only above {least} zeros"
 
 
 def _of_lines(matrices: Sequence[Structure]) -> str:
@@ -119,7 +119,6 @@ def _of_fours(matrices: Sequence[Structure]) -> list[Remark]:
         text = f"all groups of four{along} have two zeros"
         more = ", as 2:4 hardware needs" if known else "; whether hardware sums over it is not known"
         return [Remark("2:4", text + (more if dimensions else ""))]
-    text = (
-        f"{percent(halved, groups_of_4, 1)} of the groups of four{along} have two zeros; 2:4 hardware needs that in all"
-    )
-    return [Remark("2:4", f"{text}, as {whole} of {len(grouped)} matrices have it" if whole else text)]
+    share = percent(halved, groups_of_4, 1)
+    text = f"{share} of the groups of four{along} have two zeros; 2:4 hardware needs 100%"
+    return [Remark("2:4", f"{text}, reached by {whole} of {len(grouped)} matrices" if whole else text)]

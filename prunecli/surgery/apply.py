@@ -110,7 +110,7 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
         raise UsageError(f"{FROM_REPORT} reproduces recorded masks, and {others} asks for others; leave one out")
     if options.recipe is None and options.report is None:
         if options.selection is None:
-            raise UsageError(f"nothing is selected; give {MATRICES} for all matrices, or names with {PARAM}")
+            raise UsageError(f"nothing is selected; give {MATRICES} for all matrices named weight, or {PARAM} NAME")
         if options.amount is None:
             raise UsageError(f"the amount is missing; give {AMOUNT} 0.5, 50% or a number of elements like 1000")
 

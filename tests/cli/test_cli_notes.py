@@ -33,7 +33,7 @@ def test_masks_for_a_library_that_does_not_know_them(cli: Cli, loader: str, sour
     save_file({"fc.weight": torch.ones(8, 8)}, "m/model.safetensors")
     masked = cli("apply", source, "-p", "*", "-a", "0.5", "--dry-run")
     (text,) = notes(masked.err)
-    assert text.startswith(f"the output has masks (+64 B); in from_pretrained, {loader} ")
+    assert text.startswith(f"the output will have masks (+64 B); in from_pretrained, {loader} ")
     assert WORDS[loader] in text
     output = source.replace("model", "model.pruned") if "/" in source else f"{source}.pruned"
     assert text.endswith(f"; zeros instead: --bake, or prunecli remove {output}")

@@ -75,7 +75,7 @@ def test_a_rank_file_of_dtensors_is_refused_with_its_meaning(refused: Refusal, f
     save_with_dtensor(folder / "model_world_size_1_rank_0.pt", folder / "meeting")
     line = refused(5, "apply", "model_world_size_1_rank_0.pt", *ASKED)
     assert line.endswith(
-        "carries them through unread; DTensors are slices of one rank, so merge the files of all ranks first"
+        "leaves them as they are, unread; DTensors are slices of one rank, so merge the files of all ranks first"
     )
 
 

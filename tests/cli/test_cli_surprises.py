@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from prunecli import PrunecliError, files
 
@@ -62,9 +63,9 @@ def test_a_suffix_of_another_format_is_refused_by_remove_and_in_python(cli: Cli,
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["-a", "90"], "amount 90 is 90 elements of each parameter; 90 % is 90%"),
-        (["-a", "1"], "amount 1 is 1 element of each parameter; all of them are 1.0, and 1 % is 1%"),
-        (["-a", "50", "--global"], "amount 50 is 50 elements of all selected parameters together; 50 % is 50%"),
+        (["-a", "90"], "-a 90 is 90 elements of each parameter; for 90 % write -a 90%"),
+        (["-a", "1"], "-a 1 is 1 element of each parameter; for all of them write -a 1.0, for 1 % -a 1%"),
+        (["-a", "50", "--global"], "-a 50 is 50 elements of all selected parameters together; for 50 % write -a 50%"),
         (["-a", "101"], None),
         (["-a", "90%"], None),
         (["-a", "1.0"], None),
@@ -79,7 +80,7 @@ def test_slips_in_a_recipe(cli: Cli) -> None:
     Path("r.toml").write_text('remove = true\n[[group]]\nparams = "fc*"\namount = 10\n')
     outcome = cli("apply", "model.pt", "--recipe", "r.toml", "-o", "a.pt")
     first, second = notes(outcome.err)[:2]
-    assert first == "amount 10 is 10 elements of each parameter; 10 % is 10%"
+    assert first == 'amount = 10 is 10 elements of each parameter; for 10 % write amount = "10%"'
     assert second.startswith("the patterns take 2 tensors of one dimension (norms, biases): fc1.bias, fc2.bias; ")
     assert second.endswith("; min_dim = 2 leaves them out")
     assert notes(cli("apply", "model.pt", "--from-report", "a.pt.report.json", "--dry-run").err) == []
@@ -101,8 +102,26 @@ def test_a_pattern_that_takes_norms_and_biases_among_others(cli: Cli, options: l
     assert named is None or named in found[0]
 
 
+def test_matrices_that_a_pattern_for_weights_leaves_dense(cli: Cli) -> None:
+    layer = nn.TransformerEncoderLayer(4, 2, 8)
+    extra = {"cls_token": torch.ones(1, 1, 4), "pos_embed": torch.ones(1, 9, 4)}
+    save_file({**layer.state_dict(), **nn.LSTM(2, 2).state_dict(), **extra}, "t.safetensors")
+
+    def dense(*options: str) -> list[str]:
+        return [each for each in notes(cli("apply", "t.safetensors", *options, *ZEROS).err) if "left dense" in each]
+
+    recommended = "-p '*' --min-dim 2 takes"
+    three = f"3 matrices are left dense: self_attn.in_proj_weight, weight_hh_l0 and 1 more; {recommended} them"
+    assert dense(*MATRICES) == [three]
+    one = f"1 matrix is left dense: self_attn.in_proj_weight; {recommended} it"
+    assert dense(*MATRICES, "-x", "weight_?h_l0") == [one]
+    assert dense(*MATRICES, "-p", "weight_?h_l0", "-x", "*in_proj*") == []
+    assert dense("-p", "linear*.weight", "--min-dim", "2") == []
+    assert dense("-p", "*", "--min-dim", "2") == []
+
+
 def test_what_is_recommended_when_nothing_is_selected(refused: Refusal) -> None:
-    advice = "nothing is selected; give {} for all matrices"
+    advice = "nothing is selected; give {} for all matrices named weight"
     assert refused(2, "apply", "model.pt", "-a", "0.5").startswith(advice.format("-p '*.weight' --min-dim 2"))
     with pytest.raises(PrunecliError) as caught:
         files.apply("model.pt", amount=0.5)
@@ -135,5 +154,8 @@ def test_a_masking_run_ends_with_what_masks_mean(cli: Cli) -> None:
     assert "the output has masks, for" in again.err
     same = cli("apply", "model.pt", *MATRICES, "-a", "0.5", "--mask-dtype", "same", "-o", "-").err
     assert "the output has masks (+153 kB)" in same
+    assert "the output will have masks (" in cli("apply", "model.pt", *MATRICES, "-a", "0.5", "--dry-run").err
+    statistic = cli("apply", "model.pt", "-p", "bn1.running_mean", "-a", "0.5", "-o", "statistic.pt").err
+    assert "the output has masks (+16 B), also of statistics, which no module loads with masks; zeros" in statistic
     assert "need zeros: --bake\n" in same
     assert "has masks" not in cli("remove", "b.pt").err + cli("apply", "model.pt", *MATRICES, *ZEROS).err

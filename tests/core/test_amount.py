@@ -12,6 +12,7 @@ from torch.nn.utils import prune
 
 from prunecli.core.amount import check_amount, parse_amount, to_count
 from prunecli.errors import UsageError
+from prunecli.terms import Interface, render
 
 
 @pytest.mark.parametrize(
@@ -191,3 +192,19 @@ def test_a_count_is_itself(amount: int) -> None:
 def test_a_count_larger_than_what_is_left_names_the_parameter() -> None:
     with pytest.raises(UsageError, match=r"cannot prune 11 elements of layer\.weight: 10 are left unpruned"):
         to_count(11, 10, "layer.weight")
+
+
+@pytest.mark.parametrize(
+    ("amount", "interface", "end"),
+    [
+        (90, Interface.COMMAND_LINE, "; for 90 % write 90%"),
+        (7, Interface.FILES, "; for 7 % write 0.07"),
+        (100, Interface.MODULES, "; for 100 % write 1.0"),
+        (1101, Interface.FILES, ""),
+    ],
+)
+def test_a_count_that_may_be_a_percentage(amount: int, interface: Interface, end: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        to_count(amount, 5, "w")
+    message = f"cannot prune {amount:,} elements of w: 5 are left unpruned{end}"
+    assert render(caught.value.args[0], interface) == message

@@ -27,7 +27,7 @@ def test_a_bitmask_takes_what_numpy_needs_for_one(elements: int, share: float, d
 @pytest.mark.parametrize(("zeros", "smaller"), [(0, False), (32, False), (33, True), (1024, True)])
 def test_a_bitmask_is_called_smaller_exactly_where_it_is(zeros: int, smaller: bool) -> None:
     text = told([parameter("w", (32, 32), zeros)])["storage"]
-    assert text.endswith("%)" if smaller else "shrink above 3.1% of zeros")
+    assert text.endswith("%)" if smaller else "is smaller only above 3.1% zeros")
 
 
 def matrix(kept: np.ndarray) -> ParameterReport:
@@ -38,7 +38,7 @@ def test_random_zeros_leave_nothing_empty() -> None:
     found = told([pictured(parameter("w", (64, 64), 2048))])
     assert found["rows, columns"].startswith("none is all zeros")
     assert found["16x16 blocks"].startswith("none is all zeros")
-    assert "hardware needs that in all" in found["2:4"]
+    assert "hardware needs 100%" in found["2:4"]
 
 
 def test_empty_rows_are_told_with_the_elements_that_they_hold() -> None:
@@ -69,7 +69,7 @@ def test_two_in_four_is_told_only_where_all_groups_have_it() -> None:
         "all groups of four along dimension 1 have two zeros, as 2:4 hardware needs"
     )
     both = told([matrix(halved), matrix(almost)])["2:4"]
-    assert "hardware needs that in all, as 1 of 2 matrices have it" in both
+    assert "hardware needs 100%, reached by 1 of 2 matrices" in both
     assert "98.4%" in both
     assert "2:4" not in told([matrix(np.ones((4, 6), bool))])
 
@@ -88,7 +88,7 @@ def test_what_hardware_wants_is_told_of_the_inputs_alone() -> None:
     assert told([looked_at(zero.shape, zero)])["2:4"] == wanted
     flat = np.argsort(np.random.default_rng(0).random((zero.size // 4, 4)), axis=1) < 2
     text = told([looked_at(zero.shape, flat)])["2:4"]
-    assert text.endswith("% of the groups of four along dimension 1 have two zeros; 2:4 hardware needs that in all")
+    assert text.endswith("% of the groups of four along dimension 1 have two zeros; 2:4 hardware needs 100%")
     stack = np.zeros((2, 12, 64), bool)
     stack[..., ::2] = True
     assert told([looked_at(stack.shape, stack)])["2:4"] == (

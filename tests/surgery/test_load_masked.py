@@ -204,3 +204,10 @@ def test_objects_in_the_file_are_not_made(tmp_path: Path) -> None:
         load_masked(net(1), path)
     expected = load_masked(net(2), masked_file(net(), tmp_path / "n.pt"))
     assert same(load_masked(net(1), path, allow_foreign_objects=True), expected, torch.ones(2, 6))
+
+
+def test_a_mask_of_a_buffer_is_refused_as_that() -> None:
+    state = nn.BatchNorm1d(3).state_dict()
+    state |= {"running_mean_orig": state.pop("running_mean"), "running_mean_mask": torch.ones(3)}
+    with pytest.raises(PrunecliError, match="running_mean is a buffer, and those take no mask; 'prunecli remove' "):
+        load_masked(nn.BatchNorm1d(3), state)

@@ -338,16 +338,16 @@ def test_what_undoes_a_prune_is_said(tmp_path: Path) -> None:
     content: dict[str, Any] = {"model": model.state_dict()}
     assert said(content, tmp_path) is None
     content["optimizer"] = optimizer.state_dict()
-    undo = "not pruned, and able to undo the prune when training goes on: "
+    can = "not pruned: further training can move pruned elements"
     moments = "12 tensors of optimizer state (optimizer.state.0.exp_avg, ...)"
-    assert said(content, tmp_path) == f"{undo}{moments}; --with-state zeroes the moments of dropped elements"
+    assert said(content, tmp_path) == f"{moments} are {can}; --with-state zeroes their moments"
     assert said(content, tmp_path, with_state=True) is None
     assert said(content, tmp_path, remove=False) == f"left as they were: {moments}"
     beside = said({"model": model.state_dict()}, tmp_path, "optimizer.pt")
-    assert beside == f"{undo}optimizer state in optimizer.pt beside it"
+    assert beside == f"optimizer state in optimizer.pt beside it is {can}"
     content["ema"] = {name: each.clone() for name, each in model.state_dict().items()}
     content["optimizer"] = {"single_partition_of_fp32_groups": [torch.ones(9)]}
     masters = "1 fp32 master weight (optimizer.single_partition_of_fp32_groups.0)"
-    assert said(content, tmp_path) == f"{undo}{masters}, 1 average (ema.first.weight)"
+    assert said(content, tmp_path) == f"{masters}, 1 average (ema.first.weight) are {can}"
     content = {"model": model.state_dict(), "teacher": {name: each + 1 for name, each in model.state_dict().items()}}
-    assert said(content, tmp_path) == f"{undo}1 tensor of the same name (teacher.first.weight)"
+    assert said(content, tmp_path) == f"1 tensor of the same name (teacher.first.weight) is {can}"

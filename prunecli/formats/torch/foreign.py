@@ -19,7 +19,7 @@ from prunecli.terms import ALLOW_FOREIGN, HERE
 __all__ = ["ARRAYS", "check_foreign", "is_class_id", "note_plain_data"]
 
 _SHOWN = 3
-_FLAG = f"{ALLOW_FOREIGN} carries"
+_FLAG = f"{ALLOW_FOREIGN} leaves"
 
 ARRAYS = ("_reconstruct", "_frombuffer")
 """The functions of numpy that make an array when a pickle is loaded, by name."""
@@ -62,7 +62,7 @@ def check_foreign(graph: PickleGraph, tree: Tree) -> None:
         merge = "; DTensors are slices of one rank, so merge the files of all ranks first" if slices else ""
         raise UnsafeError(
             f"{HERE} holds {_kind(foreign)} that weights-only loading refuses ({_named(foreign)}); {_FLAG} them "
-            f"through unread{merge}"
+            f"as they are, unread{merge}"
         )
     _check_operations(graph)
 
@@ -115,13 +115,13 @@ def _check_operations(graph: PickleGraph) -> None:
     if memory is not None:
         raise UnsafeError(
             f"{HERE} has torch make a weight of memory as it lies ({show(f'{memory.module}.{memory.name}', 60)} is "
-            f"called); {_FLAG} it through unread"
+            f"called); {_FLAG} it as it is, unread"
         )
     strict = graph.strict
     if strict is None and any(map(is_class_id, graph.persistents)):
         strict = f"{HERE} names a class by a persistent id"
     if strict is not None:
-        raise UnsafeError(f"{strict}, which weights-only loading refuses; {_FLAG} it through unread")
+        raise UnsafeError(f"{strict}, which weights-only loading refuses; {_FLAG} it as it is, unread")
 
 
 def _is_plain_data(graph: PickleGraph, foreign: set[Name]) -> bool:

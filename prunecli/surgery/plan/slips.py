@@ -1,34 +1,43 @@
-"""Notes on requests that are valid, and often a slip: a small count for a percentage, a pattern that takes biases."""
+"""Notes on requests that are valid, and often a slip: small counts, biases that are taken, matrices that are not."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
+from prunecli.core.amount import LARGEST_PERCENTAGE
 from prunecli.errors import show
-from prunecli.surgery.names.parameters import canonical
+from prunecli.surgery.names.parameters import Parameter, canonical
+from prunecli.surgery.names.select import choose
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.request import PruneRequest
-from prunecli.terms import MIN_DIM
+from prunecli.terms import AMOUNT, MIN_DIM, PARAM
 
 __all__ = ["slip_notes"]
 
-_HUNDRED = 100
 _NAMED = 2
+
+_ALL_WEIGHTS = frozenset({"*.weight", "*weight"})
+"""Patterns that are meant for all matrices."""
+
+_SELDOM_PRUNED = re.compile("embed|token|pos|bias")
+"""What the last components of names contain if a parameter of several dimensions is seldom pruned."""
 
 
 def slip_notes(plan: Plan) -> Iterator[str]:
     """Yield the notes on the request of an `apply`; none on a replay, which is not a new request."""
     if plan.prune is not None and not plan.expected:
-        yield from filter(None, (_small_count(plan.prune), _vectors(plan, plan.prune)))
+        yield from filter(None, (_small_count(plan.prune), _vectors(plan, plan.prune), _matrices(plan, plan.prune)))
 
 
 def _small_count(prune: PruneRequest) -> str:
     """Return a note on the first amount that is a number of elements, and may be meant as a percentage."""
     for group in prune.groups:
         amount = group.amount
-        if isinstance(amount, int) and 0 < amount <= _HUNDRED:
+        if isinstance(amount, int) and 0 < amount <= LARGEST_PERCENTAGE:
             elements = "1 element" if amount == 1 else f"{amount} elements"
             which = "all selected parameters together" if group.everywhere else "each parameter"
-            everything = "all of them are 1.0, and " if amount == 1 else ""
-            return f"amount {amount} is {elements} of {which}; {everything}{amount} % is {amount}%"
+            option, quote = ("amount =", '"') if group.where else (AMOUNT, "")
+            for_all = f"for all of them write {option} 1.0, for 1 %" if amount == 1 else f"for {amount} % write"
+            return f"{option} {amount} is {elements} of {which}; {for_all} {option} {quote}{amount}%{quote}"
     return ""
 
 
@@ -40,8 +49,37 @@ def _vectors(plan: Plan, prune: PruneRequest) -> str:
     flat = [each for each in taken if len(each.weight.shape) < 2 and named.isdisjoint((each.name, each.key))]
     if not flat or all(len(each.weight.shape) < 2 for each in taken):
         return ""
-    names = ", ".join(show(each.name, 60) for each in flat[:_NAMED])
-    more = f" and {len(flat) - _NAMED:,} more" if len(flat) > _NAMED else ""
     option = "min_dim = 2" if any(group.where for group in prune.groups) else f"{MIN_DIM} 2"
     what = "1 tensor" if len(flat) == 1 else f"{len(flat):,} tensors"
-    return f"the patterns take {what} of one dimension (norms, biases): {names}{more}; {option} leaves them out"
+    names = _listed([each.name for each in flat])
+    return f"the patterns take {what} of one dimension (norms, biases): {names}; {option} leaves them out"
+
+
+def _matrices(plan: Plan, prune: PruneRequest) -> str:
+    """Return a note on matrices that a pattern for all weights leaves dense, since their names end otherwise."""
+    selections = [group.selection for group in prune.groups if group.selection.min_dim > 1]
+    selections = [each for each in selections if not _ALL_WEIGHTS.isdisjoint(each.patterns)]
+    if not selections:
+        return ""
+    pruned = {name for each in plan.planned.values() for name in (each.parameter.name, *each.tied_to)}
+    dense = [name for name, each in plan.parameters.items() if name not in pruned and _is_matrix(each)]
+    if dense:
+        excluded = {name for each in selections for name in choose(plan.parameters, each).excluded}
+        dense = [name for name in dense if name not in excluded]
+    if not dense:
+        return ""
+    what, them = ("1 matrix is", "it") if len(dense) == 1 else (f"{len(dense):,} matrices are", "them")
+    remedy = "params = '*'" if any(group.where for group in prune.groups) else f"{PARAM} '*' {MIN_DIM} 2"
+    return f"{what} left dense: {_listed(dense)}; {remedy} takes {them}"
+
+
+def _is_matrix(parameter: Parameter) -> bool:
+    """Whether a pattern may take a parameter that has several rows and columns, and is usually pruned."""
+    several = sum(length > 1 for length in parameter.weight.shape) > 1
+    leaf = parameter.name.rpartition(".")[2]
+    return several and parameter.matches_globs and not _SELDOM_PRUNED.search(leaf)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(show(name, 60) for name in names[:_NAMED]) + more

@@ -50,8 +50,9 @@ def undoing(checkpoint: Layout, plan: Plan, beside: Sequence[str]) -> str | None
         return None
     if not plan.bake:  # the masks stay in force, whatever happens to the weights
         return f"left as they were: {', '.join(parts)}"
-    remedy = f"; {WITH_STATE} zeroes the moments of dropped elements" if moments and not zeroed and plan.prune else ""
-    return f"not pruned, and able to undo the prune when training goes on: {', '.join(parts)}{remedy}"
+    remedy = f"; {WITH_STATE} zeroes their moments" if moments and not zeroed and plan.prune else ""
+    are = "is" if len(state) + len(others) + bool(beside) == 1 else "are"
+    return f"{', '.join(parts)} {are} not pruned: further training can move pruned elements{remedy}"
 
 
 def _more(names: Sequence[object]) -> str:

@@ -38,7 +38,7 @@ EVIL = b"\x80\x02" + _SYSTEM + b"."
 """A pickle that leaves a file named canary where it is run."""
 
 _PLAIN = beside_a_weight(b"N", b"N")
-_REFUSED = r"objects that weights-only loading refuses \({}\); --allow-foreign-objects carries them through unread"
+_REFUSED = r"objects that weights-only loading refuses \({}\); --allow-foreign-objects leaves them as they are, unread"
 
 
 def _runs(names: str) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:

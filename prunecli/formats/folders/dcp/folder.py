@@ -232,7 +232,7 @@ class _Opening:
         elif not self._reading.foreign:
             raise UnsafeError(
                 f"{window.label} is an object that torch.save did not write, and loading would run what it says; "
-                f"{ALLOW_FOREIGN} carries it through unread"
+                f"{ALLOW_FOREIGN} leaves it as it is, unread"
             )
 
     def _tensor(self, entry: StoredTensor) -> TensorInfo:
