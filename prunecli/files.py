@@ -150,7 +150,7 @@ def report(
     written = plan_report_output(form, _text(output), _text(plot), TableOptions(depth, sort, top), force=force)
     gates = _gates(fail_under, fail_over)
     reading, run = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True), _run(jobs, progress)
-    selection = _selection(params, exclude, min_dim)
+    selection = _selection(params, exclude, min_dim, reading=True)
     with _jobs.open_for_ranks(checkpoint_location(_text(path)), reading, run, _jobs.Listener()) as opened:
         found = _jobs.measure_checkpoint(opened, selection, run, key=key, pictures=written.pictures)
         written = written.closed_like(opened)
@@ -191,7 +191,7 @@ def reports(
     gates = _gates(fail_under, fail_over)
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
     sources = [checkpoint_location(_text(path)) for path in paths]
-    run, selection = _run(jobs), _selection(params, exclude, min_dim)
+    run, selection = _run(jobs), _selection(params, exclude, min_dim, reading=True)
     found = []
     for opened, each in _jobs.measure_each(sources, reading, selection, run, _jobs.Listener(progress)):
         written = written.closed_like(opened)
@@ -223,7 +223,7 @@ def compare(
     source, run = checkpoint_location(_text(path)), _run(jobs, progress)
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
     reading = _jobs.with_recorded_key(reading, _jobs.report_beside(source))
-    selection = _selection(params, exclude, min_dim)
+    selection = _selection(params, exclude, min_dim, reading=True)
     with _jobs.open_for_ranks(source, reading, run, _jobs.Listener()) as opened:
         return _jobs.compare_with(checkpoint_location(_text(baseline)), opened, reading, selection, run)
 
@@ -246,7 +246,7 @@ def params(
         PrunecliError: the checkpoint cannot be read.
     """
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
-    selection = _selection(params, exclude, min_dim)
+    selection = _selection(params, exclude, min_dim, reading=True)
     with _jobs.open_for_ranks(checkpoint_location(_text(path)), reading, Run(), _jobs.Listener()) as opened:
         return (_jobs.list_tensors if all_ else _jobs.list_parameters)(opened, selection)
 
@@ -305,8 +305,8 @@ def _bounds(given: float | _Patterns) -> Sequence[str]:
     return [str(float(given))] if isinstance(given, int | float) else _patterns(given)
 
 
-def _selection(params: _Patterns, exclude: _Patterns, min_dim: int = 0) -> Selection | None:
-    return selection_of(_patterns(params), _patterns(exclude), min_dim)
+def _selection(params: _Patterns, exclude: _Patterns, min_dim: int = 0, *, reading: bool = False) -> Selection | None:
+    return selection_of(_patterns(params), _patterns(exclude), min_dim, reading=reading)
 
 
 def _run(jobs: int | None, progress: Progress | None = None, *, resume: bool = False, link: bool = False) -> Run:

@@ -3,6 +3,7 @@
 The group of an option is its `rich_help_panel`, one of the names here; rich is not used.
 """
 
+import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from prunecli.cli.examples import EXAMPLES
 from prunecli.cli.help_page import Section, help_page
-from prunecli.cli.typos import command_error, extra_error, meant, option_error
+from prunecli.cli.typos import command_error, extra_error, help_error, meant, option_error
 from prunecli.reporting.terminal import screen_of
 
 __all__ = [
@@ -132,10 +133,12 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options; what cannot be parsed is answered with what was probably meant."""
         typed, ctx.allow_extra_args = list(args), True
+        if typed == ["help"] and not os.path.lexists("help"):
+            raise help_error(ctx)
         try:
             rest = super().parse_args(ctx, args)
         except typer.TyperException as error:
-            option_error(error, ctx, self.get_params(ctx))
+            option_error(error, ctx, self.get_params(ctx), typed)
         if rest and not ctx.resilient_parsing:
             raise extra_error(rest, typed, ctx)
         return rest

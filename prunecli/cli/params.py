@@ -28,7 +28,7 @@ def params(
     from prunecli.surgery.jobs import list_parameters, list_tensors, note_excludes, open_for_ranks
     from prunecli.surgery.places import checkpoint_location
 
-    selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
+    selection = selection_of(checkpoint, param, params_from, exclude, min_dim, reading=True)
     source, reading = checkpoint_location(checkpoint), ReadOptions(key, foreign, follow_links, read_only=True)
     with run_options() as run, open_for_ranks(source, reading, run, Verbosity(not run.ranks.is_leader)) as opened:
         if run.ranks.is_leader:

@@ -26,13 +26,15 @@ def selection_of(
     listed: str | None,
     exclude: Sequence[str] | None,
     min_dim: int = 0,
+    *,
+    reading: bool = False,
 ) -> Selection | None:
-    """Return the selection described by `-p`, `--params-from`, `-x` and `--min-dim`, None without the first two.
+    """Return the selection described by `-p`, `--params-from`, `-x` and `--min-dim`, None without any.
 
     Raises:
         PrunecliError: as `params_from` and `places.selection_of`.
     """
-    return places.selection_of(params_from(params, listed, checkpoint), exclude, min_dim)
+    return places.selection_of(params_from(params, listed, checkpoint), exclude, min_dim, reading=reading)
 
 
 def destination_of(

@@ -65,7 +65,7 @@ def report(
             raise UsageError("--baseline compares one checkpoint; give one, or leave --baseline out")
     if diff is not None:
         reading = with_recorded_key(reading, report_beside(first))
-    selection = selection_of("-" if None in sources else "", param, params_from, exclude, min_dim)
+    selection = selection_of("-" if None in sources else "", param, params_from, exclude, min_dim, reading=True)
     with run_options(jobs) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader)
         if more:

@@ -1,6 +1,7 @@
 """What a mistyped command line is answered with: what was typed, and the likeliest thing that was meant."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typer.core import TyperArgument, TyperOption
 from prunecli.cli.completion_scripts import SCRIPTS
 from prunecli.errors import UsageError, show
 
-__all__ = ["command_error", "extra_error", "meant", "option_error"]
+__all__ = ["command_error", "extra_error", "help_error", "meant", "option_error"]
 
 _COMPLETION = ("--install-completion", "--show-completion")
 
@@ -25,6 +26,7 @@ _WORDS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "-p": ("layer", "module", "name", "pattern", "include"),
         "--bake": ("zero", "zeros", "permanent"),
         "-j": ("threads", "workers"),
+        "--seed": ("s",),
     },
     "report": {
         "--format json": ("json",),
@@ -37,6 +39,11 @@ _WORDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "params": {"--format json": ("json",)},
 }
 """Options that other programs have, by the command and by what is called so here."""
+
+_LIKE_A_FILE = re.compile(r"-.*\.[a-z][a-z_]+")
+"""Arguments that are more likely files than options."""
+
+_SELECTING = ("-p", "--param", "-x", "--exclude")
 
 
 def meant(arguments: Sequence[str]) -> list[str]:
@@ -75,11 +82,21 @@ def command_error(word: str, commands: Iterable[str]) -> UsageError:
     return UsageError(f"no command {show(word, 40)}; {guess}")
 
 
-def option_error(error: typer.TyperException, ctx: Any, params: Iterable[Any]) -> NoReturn:
-    """Raise the error of an option in our own words; an error of another kind is raised as it is."""
+def option_error(
+    error: typer.TyperException, ctx: Any, params: Iterable[Any], arguments: Sequence[str] = ()
+) -> NoReturn:
+    """Raise the error of an option in our own words; an error of another kind is raised as it is.
+
+    `arguments` are those of the command, as they were typed.
+    """
     options = {name: each for each in params if isinstance(each, TyperOption) for name in _names(each)}
     typed, param = getattr(error, "option_name", None), getattr(error, "param", None)
     if typed is not None and hasattr(error, "possibilities"):
+        file = next((each for each in arguments if each.startswith(typed) and _LIKE_A_FILE.fullmatch(each)), None)
+        if file is not None:
+            raise UsageError(
+                f"{show(file, 60)} begins like an option; if it is a file, write ./{show(file, 60)}"
+            ) from None
         raise UsageError(_unknown(typed, ctx, options)) from None
     if typed is not None:
         raise UsageError(_misused(typed, options.get(typed), ctx)) from None
@@ -98,6 +115,8 @@ def _unknown(typed: str, ctx: Any, options: Mapping[str, TyperOption]) -> str:
     for name, words in _WORDS.get(here, {}).items():
         if word in words and name.split()[0] in options:
             return f"no option {typed}; write {name}"
+    if word == "json" and here in ("apply", "remove"):
+        return f"no option {typed}; a run's report is written beside the output, as JSON"
     near = _nearest(typed, [name for name in options if name[:2] == "--"])
     if near:
         return f"no option {show(typed, 40)}; did you mean {near}?"
@@ -136,11 +155,25 @@ def extra_error(extra: Sequence[str], arguments: Sequence[str], ctx: Any) -> Usa
     first = show(extra[0], 60)
     at = len(arguments) - 1 - arguments[::-1].index(extra[0]) if extra[0] in arguments else 0
     option, value = arguments[max(at - 2, 0) : at] if at > 1 else ("", "")
-    if option in ("-p", "--param", "-x", "--exclude"):
+    if option in _SELECTING:
         if _exists(value) and _exists(extra[0]):
             return UsageError(f"{option} {show(value, 60)} {first}: the shell put files here; quote the pattern: '*'")
         return UsageError(f"{option} takes one name; write {option} {show(value, 60)} {option} {first}")
+    taken = ctx.params.get("checkpoint")
+    if not isinstance(taken, str):
+        return UsageError(f"{first} is one argument too many; see {ctx.command_path} --help")
+    at = arguments.index(taken) if taken in arguments else 0
+    option, value = arguments[max(at - 2, 0) : at] if at > 1 else ("", "")
+    if option in _SELECTING and not _exists(taken) and any(map(_exists, extra)):
+        return UsageError(f"{option} takes one name; write {option} {show(value, 60)} {option} {show(taken, 60)}")
+    if _exists(taken) and not _exists(extra[0]) and "-p" in _all_names(ctx.command.params):
+        return UsageError(f"names are given with -p: write -p {first}")
     return UsageError(f"{first} is one argument too many; see {ctx.command_path} --help")
+
+
+def help_error(ctx: Any) -> UsageError:
+    """Return the error for `help` after a command, unless a checkpoint has that name."""
+    return UsageError(f"no checkpoint help; see {ctx.command_path} --help")
 
 
 def _exists(path: str) -> bool:

@@ -26,7 +26,7 @@ _FRIENDLY = (
     (re.compile(rb"version https://git-lfs"), "a git-lfs pointer, not the file itself; run 'git lfs pull'"),
     (
         re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype|<html|<\?xml)", re.IGNORECASE),
-        "a web page, not a checkpoint; download it again",
+        f"a web page, not a checkpoint; download it again; {_READS}",
     ),
     (
         re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|\x04\x22\x4d\x18"),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunecli.errors import OutputError, UnreadableError, UsageError, show
+from prunecli.formats.folders.weights import folder_of_index
 from prunecli.formats.io.locations import Location, location_of
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.run.destination import Destination, default_output, default_report
@@ -40,30 +41,37 @@ def input_location(text: str, option: str) -> Location | None:
     return None if text == "-" else location_of(text)
 
 
-def output_location(text: str, option: str) -> Location:
-    """Return the location of an output option.
+def output_location(text: str, option: str, *, folder: bool = False) -> Location:
+    """Return the location of an output option; a slash at its end is allowed only if a `folder` is written.
 
     Raises:
-        UsageError: it is empty, for example because a script's variable is not set.
+        UsageError: it is empty, for example because a script's variable is not set; or it ends with a slash.
         OutputError: it is a folder, or a bucket without a name in it.
     """
     if not text:
         raise UsageError(f"{option} is empty; give a path, or leave the option out")
     path = location_of(text)
+    if text.endswith("/") and isinstance(path, Path) and path.name and not folder:
+        raise UsageError(f"{show(path)}/ is a folder; name a file in it")
     if not path.name:
         raise OutputError(f"cannot write {show(path)}: it is a folder; name a file in it")
     return path
 
 
-def selection_of(params: Sequence[str] | None, exclude: Sequence[str] | None, min_dim: int = 0) -> Selection | None:
+def selection_of(
+    params: Sequence[str] | None, exclude: Sequence[str] | None, min_dim: int = 0, *, reading: bool = False
+) -> Selection | None:
     """Return the selection that patterns describe, None without patterns.
 
+    Where a checkpoint is only read (`reading`), an exclude alone narrows the whole checkpoint.
+
     Raises:
-        UsageError: there is an exclude, but no selection.
+        UsageError: there is an exclude, but no selection, and a checkpoint would be written.
     """
-    if params:
-        return Selection(tuple(params), tuple(exclude or ()), min_dim)
-    if exclude or min_dim:
+    narrowed = bool(exclude or min_dim)
+    if params or (narrowed and reading):
+        return Selection(tuple(params or "*"), tuple(exclude or ()), min_dim)
+    if narrowed:
         raise UsageError(f"{EXCLUDE if exclude else MIN_DIM} narrows the selection of {PARAM}; add {PARAM} '*'")
     return None
 
@@ -82,8 +90,15 @@ def destination_of(
     report_path = None if report is None else output_location(report, REPORT)
     if output is None and source is None:
         raise UsageError(f"a checkpoint from standard input needs a name for the output; give {OUTPUT} a path, or -")
-    path = _beside(source or Path(), command) if output is None else output_location(output, OUTPUT)
+    if output is None:
+        path = _beside(source or Path(), command)
+    else:  # a URL may be that of a folder, and a missing input has its own error
+        path = output_location(output, OUTPUT, folder=not (source is None or _is_one_file(source)))
     return Destination(path, None if no_report else report_path or default_report(path), force)
+
+
+def _is_one_file(source: Location) -> bool:
+    return isinstance(source, Path) and source.is_file() and folder_of_index(source) is None
 
 
 def _beside(source: Location, command: str) -> Location:

@@ -89,8 +89,11 @@ def test_selections(refused: Refusal, options: list[str], names: str) -> None:
         (["apply", "model.pt", *APPLY, "--mask-dtype", "int8"], "int8"),
         (["apply", "model.pt", *APPLY, "--untie", "--remove"], "--untie"),
         (["apply", "model.pt", *APPLY, "--mask-dtype", "same", "--remove"], "--mask-dtype"),
-        (["report", "model.pt", "--min-dim", "2"], "--min-dim narrows the selection of -p"),
-        (["params", "model.pt", "--min-dim", "2"], "--min-dim narrows the selection of -p"),
+        (["apply", "model.pt", "--min-dim", "2", "-a", "1"], "--min-dim narrows the selection of -p"),
+        (["remove", "model.pt", "-x", "fc1.*"], "-x narrows the selection of -p"),
+        (["apply", "model.pt", *APPLY, "-o", "nodir/"], "nodir/ is a folder; name a file in it"),
+        (["apply", "model.pt", *APPLY, "--report", "nodir/"], "nodir/ is a folder; name a file in it"),
+        (["report", "model.pt", "--format", "json", "-o", "nodir/"], "nodir/ is a folder; name a file in it"),
         (["apply", "model.pt", *APPLY, "--key", "nowhere"], "nowhere"),
         (["apply", "model.safetensors", *APPLY, "--key", "a"], "--key"),
         (["apply", "model.pt", *APPLY, "-o", ""], "-o is empty"),
@@ -192,7 +195,7 @@ class TestOutputs:
         os.mkfifo("fifo")
         with socket.socket(socket.AF_UNIX) as bound:
             bound.bind("socket")
-            for name in ("dir", "dir/", "fifo", "socket", "/dev/null", "/dev/stdout", ".", "/"):
+            for name in ("dir", "fifo", "socket", "/dev/null", "/dev/stdout", ".", "/"):
                 for force in ([], ["--force"]):
                     assert "cannot write" in refused(6, "apply", source, *APPLY, "-o", name, "--no-report", *force)
 

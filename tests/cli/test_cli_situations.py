@@ -62,7 +62,7 @@ def test_a_cache_of_several_names_them(refused: Refusal) -> None:
     as_cache("hub/models--c--d", "3", "4")
     assert refused(3, "report", "hub") == (
         "hub is a Hugging Face cache; name one of the snapshots in it: hub/models--a--b/snapshots/1, "
-        "models--a--b/snapshots/2, models--c--d/snapshots/3, and 1 more"
+        "hub/models--a--b/snapshots/2, hub/models--c--d/snapshots/3, and 1 more"
     )
 
 
@@ -74,7 +74,7 @@ def test_a_cache_of_several_names_them(refused: Refusal) -> None:
     [
         (
             ["checkpoint-500/model.safetensors", "checkpoint-1000/model.safetensors", "runs/events.1"],
-            "name one: run/checkpoint-1000, checkpoint-500",
+            "name one: run/checkpoint-1000, run/checkpoint-500",
         ),
         (
             ["checkpoints/checkpoint_0/model.safetensors", "checkpoints/checkpoint_0/optimizer.bin"],
@@ -82,17 +82,17 @@ def test_a_cache_of_several_names_them(refused: Refusal) -> None:
         ),
         (
             ["global_step9/mp_rank_00_model_states.pt", "global_step10/mp_rank_00_model_states.pt", "latest"],
-            "name one: run/global_step10/mp_rank_00_model_states.pt, global_step9/mp_rank_00_model_states.pt",
+            "name one: run/global_step10/mp_rank_00_model_states.pt, run/global_step9/mp_rank_00_model_states.pt",
         ),
         (
             ["lightning_logs/version_0/checkpoints/epoch=1-step=20.ckpt"],
             "name it: run/lightning_logs/version_0/checkpoints/epoch=1-step=20.ckpt",
         ),
-        (["step-100/.metadata", "step-200/.metadata"], "name one: run/step-200, step-100"),
+        (["step-100/.metadata", "step-200/.metadata"], "name one: run/step-200, run/step-100"),
         (["iter_0000100/mp_rank_00/model_optim_rng.pt"], "name it: run/iter_0000100/mp_rank_00/model_optim_rng.pt"),
         (
             [f"checkpoint-{step}/pytorch_model.bin" for step in range(5)],
-            "name one: run/checkpoint-4, checkpoint-3, checkpoint-2, and 2 more",
+            "name one: run/checkpoint-4, run/checkpoint-3, run/checkpoint-2, and 2 more",
         ),
     ],
     ids=["transformers", "accelerate", "deepspeed", "lightning", "torchtitan", "megatron", "five"],
@@ -113,9 +113,9 @@ def test_other_folders_name_a_file_in_them(refused: Refusal) -> None:
     place("run/more/last.pt")
     assert refused(3, "params", "run").endswith("; name a checkpoint in it: run/more/last.pt")
     place("run/best.ckpt")
-    assert refused(3, "params", "run").endswith("; name a checkpoint in it: run/best.ckpt, more/last.pt")
+    assert refused(3, "params", "run").endswith("; name a checkpoint in it: run/best.ckpt, run/more/last.pt")
     place("run/more/and/deeper.pt", "run/a.pt", "run/sub/model.safetensors")
-    assert refused(3, "params", "run").endswith(": run/a.pt, best.ckpt, more/last.pt, and 1 more")
+    assert refused(3, "params", "run").endswith(": run/a.pt, run/best.ckpt, run/more/last.pt, and 1 more")
     place("other/and/deeper.pt", "nothing/readme.md")
     assert refused(3, "params", "other").endswith("; name a checkpoint in it: other/and/deeper.pt")
     assert refused(3, "params", "nothing").endswith("; no checkpoint lies in it or below")

@@ -41,7 +41,17 @@ APPLY = ["apply", "model.pt", "-p", "*", "-a", "0.5"]
             ["apply", "model.pt", "-p", "model.pt", "model.safetensors", "-a", "1"],
             "-p model.pt model.safetensors: the shell put files here; quote the pattern: '*'",
         ),
-        (["params", "model.pt", "more"], "more is one argument too many; see prunecli params --help"),
+        (
+            ["params", "model.pt", "model.safetensors"],
+            "model.safetensors is one argument too many; see prunecli params --help",
+        ),
+        (["apply", "model.pt", "fc1.weight", "-a", "1"], "names are given with -p: write -p fc1.weight"),
+        (["apply", "-p", "a", "b", "-a", "1", "model.pt"], "-p takes one name; write -p a -p b"),
+        (["apply", "-p", "a", "b", "c", "-a", "1", "model.pt"], "-p takes one name; write -p a -p b"),
+        (["report", "-dash.pt"], "-dash.pt begins like an option; if it is a file, write ./-dash.pt"),
+        (["apply", "help"], "no checkpoint help; see prunecli apply --help"),
+        ([*APPLY, "-s", "7"], "no option -s; write --seed"),
+        ([*APPLY, "--json"], "no option --json; a run's report is written beside the output, as JSON"),
         (["re"], "no command re; commands are apply, remove, report, params, verify"),
         (["ver"], "no command ver; did you mean verify?"),
         (["model.pt"], "model.pt is not a command; write prunecli report model.pt"),
@@ -111,3 +121,17 @@ def test_an_exclude_that_matches_nothing_is_a_note(cli: Cli, folder: Path, comma
     assert "prunecli: note: -x *.LayerNorm.* matches nothing; 'prunecli params' lists all names" in notes
     assert "prunecli: note: -x fc1 is a module; for its parameters, write -x 'fc1.*'" in notes
     assert " -x " not in expected.err
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_narrows_a_selection_narrows_everything_that_is_only_read(cli: Cli) -> None:
+    for command in ("params", "report"):
+        for narrowing in (["--min-dim", "2"], ["-x", "fc1.*"]):
+            line = [command, "model.pt", *narrowing]
+            outcome = cli(*line)
+            assert outcome == cli(*line, "-p", "*") != cli(command, "model.pt")
+            assert outcome.code == 0
+
+
+def test_the_beginning_of_several_names_is_answered_with_a_pattern(refused: Refusal) -> None:
+    assert refused(2, "params", "model.pt", "-p", "fc") == "-p fc matches nothing; did you mean -p 'fc*'?"

@@ -96,6 +96,7 @@ def test_a_missing_file_has_its_nearest_neighbour(tmp_path: Path) -> None:
         ("runs/modle.pt", "runs/model.pt"),
         ("rusn/model.pt", "runs/model.pt"),
         ("rusn/other.pt", None),
+        ("runs/mope.pt", None),
         ("runs/quite-different", None),
         ("runs/dangling.pt", None),
     ):

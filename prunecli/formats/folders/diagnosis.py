@@ -29,7 +29,7 @@ _STEP = re.compile(r"(?:checkpoint|ckpt|global_step|step|iter|epoch|version)[-_=
 _LOOSE = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 """Suffixes of files that a user may name."""
 
-_PATH, _PLACE, _OTHER, _SHOWN = 70, 90, 40, 3
+_PATH, _PLACE, _SHOWN = 70, 90, 3
 
 
 def no_checkpoint(path: Location, names: Iterable[str]) -> PrunecliError:
@@ -135,5 +135,4 @@ def _places(names: Iterable[str]) -> list[str]:
 
 def _all(path: Location, places: Sequence[str]) -> str:
     more = f", and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-    first, *others = places[:_SHOWN]
-    return ", ".join([show(path / first, _PLACE), *(show(each, _OTHER) for each in others)]) + more
+    return ", ".join(show(path / each, _PLACE) for each in places[:_SHOWN]) + more

@@ -10,6 +10,7 @@ _ENTRIES = 10_000
 """The most entries of a folder that are compared."""
 
 _ALIKE = 0.7
+"""The least likeness of names without their suffixes, which alone make no two files alike."""
 
 
 def nearest_path(path: Path) -> Path | None:
@@ -24,6 +25,10 @@ def nearest_path(path: Path) -> Path | None:
             names = [entry.name for entry in islice(entries, _ENTRIES)]
     except OSError:
         return None
-    near = difflib.get_close_matches(missing.name, names, n=1, cutoff=_ALIKE)
+    stems: dict[str, list[str]] = {}
+    for name in names:
+        stems.setdefault(Path(name).stem, []).append(name)
+    alike = difflib.get_close_matches(missing.stem, stems, n=1, cutoff=_ALIKE)
+    near = difflib.get_close_matches(missing.name, stems[alike[0]], n=1, cutoff=0.0) if alike else []
     found = missing.with_name(near[0]) / path.relative_to(missing) if near else None
     return found if found is not None and os.path.lexists(found) else None

@@ -50,6 +50,8 @@ def no_match(option: str, pattern: str, names: Sequence[str]) -> str:
     shown = show(pattern, 80) or "''"
     if pattern and any(name.startswith(f"{pattern}.") for name in names):
         return f"{option} {shown} is a module; for its parameters, write {option} '{shown}.*'"
+    if pattern and sum(name.startswith(pattern) for name in names) > 1:
+        return f"{option} {shown} matches nothing; did you mean {option} '{shown}*'?"
     near = nearest_names(pattern.removeprefix("re:"), names, 1)
     remedy = f"did you mean {show(near[0], 80)}?" if near else f"{LISTING} lists all names"
     return f"{option} {shown} matches nothing; {remedy}"
