@@ -63,12 +63,16 @@ def _as_csv(comparison: Comparison) -> str:
 
 def _as_table(comparison: Comparison) -> str:
     """Return the verdict, then a table of the tensors that differ, as text for a file."""
+    if comparison.nothing_common:
+        return _text([verdict(comparison)])
     rows = [*map(_row, comparison.differing), _sums(comparison)]
     return _text([verdict(comparison), "", *lay_out("tensor", COMPARISON_COLUMNS, rows, PAGE)])
 
 
 def comparison_as_lines(comparison: Comparison) -> str:
     """Return the verdict, then the tensors that differ with tabs between the cells, for a pipe."""
+    if comparison.nothing_common:
+        return _text([verdict(comparison)])
     return _text([verdict(comparison), *tabbed("tensor", COMPARISON_COLUMNS, map(_row, comparison.differing))])
 
 
@@ -83,7 +87,9 @@ def _as_markdown(comparison: Comparison) -> str:
         [sums.name, *sums.cells],
     ]
     head, colon, rest = verdict(comparison).partition(":")
-    return _text([f"**{head}**{colon}{rest}", "", *(f"| {' | '.join(cells)} |" for cells in lines)])
+    if comparison.nothing_common:
+        lines = []
+    return _text([f"**{head}**{colon}{rest}", *[""] * bool(lines), *(f"| {' | '.join(cells)} |" for cells in lines)])
 
 
 def _text(lines: Iterable[str]) -> str:
@@ -119,6 +125,8 @@ def _numbers(counts: Change | ChangeTotals) -> Sequence[str]:
 
 def verdict(comparison: Comparison) -> str:
     """Return one sentence on the whole comparison; what matters most stands before its colon."""
+    if comparison.nothing_common:
+        return f"the two checkpoints have no parameter in common: {len(comparison.differing):,} tensors differ"
     totals = comparison.totals
     parts = [f"{totals.parameters:,} parameters"]
     if totals.others:

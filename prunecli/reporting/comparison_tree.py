@@ -25,7 +25,7 @@ def comparison_as_text(comparison: Comparison, screen: Screen, view: TableOption
     style = _GREEN if comparison.only_zeros_added else _RED
     first, *more = wrap(f"{head}{colon}{rest}", width, "  ")
     above = [screen.paint(head, style) + first.removeprefix(head), *more]
-    if not comparison.differing:
+    if comparison.nothing_common or not comparison.differing:
         return "\n".join(above) + "\n"
     room = None if screen.height is None else screen.height - len(above) - 5
     leaves = [_leaf(each) for each in comparison.differing]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prunecli.reporting.drawing import chosen, fitted, label_of_node
 from prunecli.reporting.layout import Column, Row, lay_out
-from prunecli.reporting.numbers import bar, clip_middle, label_of, percent, shape_of, size_of
+from prunecli.reporting.numbers import bar, cells, label_of, percent, shape_of, size_of
 from prunecli.reporting.options import TableOptions
 from prunecli.reporting.parameters import ParameterNode, grow_parameters, parameter_leaf
 from prunecli.reporting.summary import facts
@@ -78,9 +78,9 @@ def _heading(report: Report, screen: Screen) -> list[str]:
     kind = f"{source.format}, {size_of(source.bytes)}"
     width = screen.width or _PIPE_WIDTH
     name = label_of(source.path or "standard input", 1000)
-    if screen.width is not None:
-        name = clip_middle(name, max(width - len(kind) - 2, 12), screen.mark)
-    lines = [f"{screen.paint(name, BOLD)}  {screen.paint(kind[: max(0, width - 14)], DIM)}", ""]
+    parted = screen.width is not None and cells(name) + 2 + len(kind) > width  # a path that is cut opens nothing
+    name, kind = screen.paint(name, BOLD), screen.paint(kind, DIM)
+    lines = [name, kind, ""] if parted else [f"{name}  {kind}", ""]
     share = screen.paint(percent(totals.zeros, totals.elements), BOLD)
     lines += [_topic("parameters", screen) + f"{totals.parameters:,}"]
     lines += [_topic("elements", screen) + f"{totals.elements:,}"]

@@ -193,3 +193,13 @@ def test_not_quite_all_is_never_all(cli: Cli) -> None:
         a, b = [line.replace("|", " ").split() for line in outcome.out.splitlines() if line.count("%") == 2][:2]
         assert (a[5:7], b[5:7]) == ([">99.99%", "0.00%"], ["100.00%", "<0.01%"])
     assert "all 2 parameters | 199,998 | 0 | 0 | 200,000 | >99.99% | <0.01%" in outcome.out
+
+
+def test_without_a_common_parameter_there_is_no_table(cli: Cli) -> None:
+    save_file({"a.weight": torch.ones(2, 2)}, "a.safetensors")
+    save_file({"b.weight": torch.ones(2, 2), "b.bias": torch.ones(2)}, "b.safetensors")
+    outcome = cli("report", "a.safetensors", "--baseline", "b.safetensors")
+    assert (outcome.code, outcome.out) == (
+        7,
+        "the two checkpoints have no parameter in common: 3 tensors differ\n",
+    )

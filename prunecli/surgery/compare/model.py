@@ -94,6 +94,12 @@ class Comparison:
         return [row for row in self.rows if row.differs]
 
     @property
+    def nothing_common(self) -> bool:
+        """Whether both checkpoints have parameters, but no parameter is in both."""
+        states = {row.state for row in self.rows if row.kind == "parameter"}
+        return states == {"missing", "added"}
+
+    @property
     def only_zeros_added(self) -> bool:
         """Whether the only change is elements that became zero."""
         return all(row.fault() is None for row in self.rows)
