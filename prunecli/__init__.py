@@ -5,9 +5,11 @@ The names below are resolved when first used, so that the command line starts wi
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # importing typing takes longer than the rest of this module
 if TYPE_CHECKING:
+    from typing import Any
+
     from prunecli.errors import PrunecliError
     from prunecli.modules.load_masked import load_masked
     from prunecli.modules.prune_module import bake_module, prune_module
@@ -40,7 +42,7 @@ _POSIX = ("prunecli.modules.load_masked", "prunecli.modules.prune_module")
 """The modules that also work on files."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name == "files":
         return importlib.import_module("prunecli.files")
     if name not in _HOMES:

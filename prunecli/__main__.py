@@ -1,6 +1,12 @@
 """`python -m prunecli`, and the entry point of the `prunecli` script."""
 
+import os
+import signal
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 def main() -> None:
@@ -8,9 +14,23 @@ def main() -> None:
     if sys.platform == "win32":  # before anything is imported that is not there
         sys.stderr.write("prunecli: error: Windows is not supported; run prunecli in WSL, or in a container\n")
         sys.exit(2)
+    catches = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if catches:
+        signal.signal(signal.SIGINT, _end)
     from prunecli.cli.app import run
 
+    if catches:  # a command catches SIGINT itself; before and after it, there is nothing to clean up
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(run(sys.argv[1:]))
+
+
+def _end(signum: int, frame: "FrameType | None") -> None:
+    """End by SIGINT while modules are imported; an exception might be lost in the import system."""
+    if os.environ.get("RANK", "0") == "0":
+        os.write(2, b"prunecli: interrupted; nothing was written\n")
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+    os._exit(128 + signum)  # the first process of a container survives its own signals
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ __all__ = [
     "UsageError",
     "fit_line",
     "messages_for",
+    "percent",
     "raised_in",
     "show",
 ]
@@ -154,6 +155,21 @@ def show(text: object, limit: int = 200) -> str:
         return clipped
     shown = "".join(_escape(char) if unicodedata.category(char) in _UNSHOWABLE else char for char in clipped)
     return _without_middle(shown, limit)
+
+
+def percent(part: float, whole: float, digits: int = 2) -> str:
+    """Return a share as a percentage; it is 0% only for nothing, and 100% only for everything.
+
+    >>> percent(1, 4), percent(1, 10**9), percent(10**9 - 1, 10**9), percent(0, 0)
+    ('25.00%', '<0.01%', '>99.99%', '0.00%')
+    """
+    share = part / whole if whole else 0.0
+    text = f"{share:.{digits}%}"
+    if part > 0 and text == f"{0:.{digits}%}":
+        return f"<{10.0**-digits:.{digits}f}%"
+    if part < whole and text == f"{1:.{digits}%}":
+        return f">{100 - 10.0**-digits:.{digits}f}%"
+    return text
 
 
 def fit_line(message: str, limit: int) -> str:

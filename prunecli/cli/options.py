@@ -313,7 +313,7 @@ Quiet = Annotated[
 ]
 
 Silent = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Print nothing; the exit code is the result.", rich_help_panel=OTHER)
+    bool, typer.Option("-q", "--quiet", help="Print only errors; the exit code is the result.", rich_help_panel=OTHER)
 ]
 Format = Annotated[
     ReportFormat | None,

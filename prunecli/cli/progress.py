@@ -2,9 +2,10 @@
 
 from __future__ import annotations  # rich's names are imported for the type checker only
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from prunecli.errors import show
 from prunecli.formats.opening import AnyCheckpoint
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
+    from rich.table import Table
 
 __all__ = ["Lines", "progress"]
 
@@ -27,6 +29,9 @@ _SHORT = 0.5
 _NAME = 28
 """The most characters of a name before a bar, so that bar and figures fit a line of 80 columns."""
 
+_FREE = 3
+"""Columns to the right of a bar, for the `^C` that a terminal shows where the cursor is."""
+
 
 @contextmanager
 def progress(
@@ -34,12 +39,13 @@ def progress(
 ) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a callback that shows the bytes done and the total bytes on standard error; None if `quiet`.
 
-    On a terminal it shows a bar (after half a second if `delayed`), elsewhere a line every few seconds.
+    On a terminal that can redraw a line it shows a bar (after half a second if `delayed`), elsewhere a line every few
+    seconds.
     """
     name = checkpoint.source.label.rstrip("/").rpartition("/")[2] or checkpoint.source.label
     if quiet:
         yield None
-    elif not sys.stderr.isatty():
+    elif not sys.stderr.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):  # as rich decides
         yield Lines(name)
     else:
         with ExitStack() as stack:
@@ -69,7 +75,15 @@ class _Bar:
     def _show(self) -> tuple[Progress, TaskID]:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        from rich.progress import Progress as FullWidth
+
+        console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+        class Bar(FullWidth):
+            def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+                table = super().make_tasks_table(tasks)
+                table.width = max(console.width - _FREE, 1)
+                return table
 
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -78,7 +92,6 @@ class _Bar:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
         bar = self._stack.enter_context(Bar(*columns, console=console, transient=True, expand=True))
         return bar, bar.add_task(self._label, total=None, rate="")
 

@@ -2,6 +2,8 @@
 
 from functools import cache
 
+import typer
+
 from prunecli.cli import options as opt
 
 __all__ = ["verify"]
@@ -14,10 +16,11 @@ def verify(
     foreign: opt.Foreign = False,
     follow_links: opt.FollowLinks = False,
     jobs: opt.Jobs = None,
-    quiet: opt.Quiet = False,
+    quiet: opt.Silent = False,
 ) -> None:
     """Check that a checkpoint matches its report; exit 7 if it does not."""
     from prunecli.cli.run import Verbosity, print_verification, run_options
+    from prunecli.errors import ThresholdError
     from prunecli.formats.base import ReadOptions
     from prunecli.formats.opening import check_unchanged
     from prunecli.surgery.jobs import open_for_ranks, report_reader, with_progress, with_recorded_key
@@ -34,6 +37,10 @@ def verify(
             with with_progress(run, opened, verbosity) as shown:
                 result = verify_checkpoint(opened, expected, shown)
             check_unchanged(opened)
-            if run.ranks.is_leader:
-                print_verification(opened.source.label, result)
-                check_verification(result)
+    if not run.ranks.is_leader:
+        return
+    if not quiet:
+        print_verification(opened.source.label, result)
+        check_verification(result, shown=True)
+    elif result.differences:
+        raise typer.Exit(ThresholdError.exit_code)

@@ -17,7 +17,7 @@ from prunecli.formats.torch.zip_directory import looks_like_zip, read_directory
 from prunecli.formats.torch.zip_inflating import inflate
 from prunecli.terms import KEY
 
-__all__ = ["open_checkpoint", "open_location", "read_checkpoint"]
+__all__ = ["kind_of", "open_checkpoint", "open_location", "read_checkpoint"]
 
 _HEAD = 512
 _OLDEST = "in torch's format from before 0.1.10, a tar archive of pickles; load it with torch and save it again"
@@ -95,10 +95,19 @@ def read_checkpoint(source: Source, reading: ReadOptions = AS_FOUND) -> Checkpoi
     raise UnsupportedError(f"{source.label} is {_description(head)}")
 
 
+def kind_of(source: Source) -> str | None:
+    """Return what a file that is not a checkpoint is, by its first bytes: `a PNG image`; None if that is not known."""
+    known = _known(source.read(0, min(_HEAD, source.size)))
+    return known and re.split("[,;]", known)[0]
+
+
+def _known(head: bytes) -> str | None:
+    return next((what for pattern, what in _FRIENDLY if pattern.match(head)), None)
+
+
 def _description(head: bytes) -> str:
     """Return what a file that is not a checkpoint is, by its first bytes, and a remedy."""
-    known = next((what for pattern, what in _FRIENDLY if pattern.match(head)), None)
-    return known or f"{'a text file' if _is_text(head) else 'not a checkpoint'}; {_READS}"
+    return _known(head) or f"{'a text file' if _is_text(head) else 'not a checkpoint'}; {_READS}"
 
 
 def _is_text(head: bytes) -> bool:

@@ -3,27 +3,12 @@
 import unicodedata
 from collections.abc import Sequence
 
-from prunecli.errors import show
+from prunecli.errors import percent, show
 
 __all__ = ["bar", "cells", "clip_middle", "label_of", "percent", "shape_of", "size_of"]
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-
-
-def percent(part: float, whole: float, digits: int = 2) -> str:
-    """Return a share as a percentage; it is 0% only for nothing, and 100% only for everything.
-
-    >>> percent(1, 4), percent(1, 10**9), percent(10**9 - 1, 10**9), percent(0, 0)
-    ('25.00%', '<0.01%', '>99.99%', '0.00%')
-    """
-    share = part / whole if whole else 0.0
-    text = f"{share:.{digits}%}"
-    if part > 0 and text == f"{0:.{digits}%}":
-        return f"<{10.0**-digits:.{digits}f}%"
-    if part < whole and text == f"{1:.{digits}%}":
-        return f">{100 - 10.0**-digits:.{digits}f}%"
-    return text
 
 
 def size_of(count: int) -> str:

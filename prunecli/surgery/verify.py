@@ -80,15 +80,19 @@ def verify_checkpoint(checkpoint: Layout, report: Report, run: Run | None = None
     return Verification(len(pairs), totals.elements, totals.zeros, summed, differences)
 
 
-def check_verification(verification: Verification) -> None:
-    """Raise an error if a verification found differences.
+def check_verification(verification: Verification, *, shown: bool = False) -> None:
+    """Raise an error if a verification found differences; `shown`: the user has already seen them.
 
     Raises:
-        ThresholdError: there are differences; the message contains the first, and how many parameters differ.
+        ThresholdError: there are differences; the message says how many parameters differ, and unless `shown`, contains
+            the first.
     """
     if not verification.differences:
         return
     first, *others = verification.differences
+    if shown:
+        differ = f"{1 + len(others):,} parameters differ" if others else "1 parameter differs"
+        raise ThresholdError(f"not what the report says: {differ}")
     more = "; 1 other parameter differs too" if len(others) == 1 else ""
     more = f"; {len(others):,} other parameters differ too" if len(others) > 1 else more
     raise ThresholdError(f"not what the report says: {first}{more}")

@@ -258,7 +258,7 @@ def test_fail_under(cli: Cli) -> None:
     outcome = cli(*half, "0.500001")
     assert outcome.code == 7
     assert outcome.json["totals"]["sparsity"] == 0.5
-    assert outcome.err.startswith("prunecli: error: the sparsity is 0.500000 (16384 of 32768), below --fail-under")
+    assert outcome.err.startswith("prunecli: error: the sparsity is 50.00% (16,384 of 32,768), below --fail-under")
 
 
 @pytest.mark.parametrize("source", ["model.pt", "model.safetensors"])

@@ -110,7 +110,7 @@ def test_requests_that_cannot_be_met(refused: Refusal, arguments: list[str], wor
     [
         (3, ["--recipe", "none.toml"], "cannot open none.toml"),
         (3, ["--from-report", "none.json"], "cannot open none.json"),
-        (4, ["--from-report", "model.pt"], "model.pt is not JSON"),
+        (4, ["--from-report", "model.pt"], "model.pt is not JSON, so it is not a report"),
         (2, ["--recipe", "model.pt"], "model.pt:1: a recipe is UTF-8 text"),
         (4, ["-p", "fc1.weight", "-a", "1", "--stamp"], "cannot contain a stamp"),
     ],
@@ -128,7 +128,10 @@ def test_a_report_of_another_command_is_no_request(cli: Cli, refused: Refusal) -
     ("gates", "words"),
     [
         (["--fail-under", "0.9"], "below --fail-under 0.9"),
-        (["--fail-over", "fc1.weight=49%"], "the sparsity of fc1.weight is 0.500000 (16384 of 32768), above"),
+        (
+            ["--fail-over", "fc1.weight=49%"],
+            "the sparsity of fc1.weight is 50.00% (16,384 of 32,768), above",
+        ),
         (["--fail-under", "fc2*=0.1", "--fail-under", "fc1*=0.1"], "the sparsity of fc2* is 0"),
     ],
 )

@@ -69,7 +69,7 @@ def test_gates_hold_for_each(cli: Cli) -> None:
     assert outcome.code == 7
     assert len(outcome.out.splitlines()) == 4
     assert outcome.err == (
-        "prunecli: error: none.safetensors: the sparsity is 0.000000 (0 of 1000), below --fail-under 0.6; "
+        "prunecli: error: none.safetensors: the sparsity is 0.00% (0 of 1,000), below --fail-under 0.6; "
         "2 of 3 checkpoints miss a bound\n"
     )
 

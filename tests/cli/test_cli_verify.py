@@ -25,6 +25,7 @@ def pruned(request: pytest.FixtureRequest, cli: Cli, folder: Path) -> None:
 def test_what_apply_wrote_is_what_it_told(cli: Cli) -> None:
     outcome = cli("verify", *FILES)
     assert (outcome.code, outcome.err) == (0, "")
+    assert cli("verify", "-q", *FILES).out == ""
     (line,) = outcome.out.splitlines()
     assert line.startswith("model.pruned.safetensors matches its report: ")
     assert cli("verify", "-", FILES[1], stdin=Path(FILES[0])).code == 0
@@ -39,8 +40,10 @@ def test_one_flipped_element_ends_with_7(cli: Cli) -> None:
     save_file(tensors, FILES[0])
     outcome = cli("verify", *FILES)
     assert outcome.code == 7
-    assert outcome.err.startswith("prunecli: error: not what the report says: fc1.weight has ")
+    assert outcome.err == "prunecli: error: not what the report says: 1 parameter differs\n"
     assert outcome.out.startswith("fc1.weight has ")
+    quiet = cli("verify", "-q", *FILES)
+    assert (quiet.code, quiet.out, quiet.err) == (7, "", "")
 
 
 @pytest.mark.usefixtures("pruned")
@@ -49,7 +52,7 @@ def test_all_differences_are_counted_and_the_first_are_shown(cli: Cli) -> None:
     told = json.loads(Path(FILES[1]).read_text())
     outcome = cli("verify", "other.safetensors", FILES[1])
     count = len(told["parameters"]) + 20
-    assert outcome.err.endswith(f"; {count - 1} other parameters differ too\n")
+    assert outcome.err.endswith(f": {count} parameters differ\n")
     assert outcome.out.splitlines()[-1] == f"and {count - 10} more"
 
 
@@ -79,6 +82,12 @@ def test_a_report_of_report_is_verified_too(cli: Cli) -> None:
 def test_what_is_no_report_is_refused_in_one_line(refused: Refusal, code: int, content: bytes) -> None:
     Path("r.json").write_bytes(content)
     refused(code, "verify", "model.safetensors", "r.json")
+
+
+def test_another_kind_of_file_is_named(refused: Refusal) -> None:
+    Path("r.json").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert "r.json is a PNG image, not a report" in refused(4, "verify", "model.safetensors", "r.json")
+    assert "is not JSON, so it is not a report" in refused(4, "verify", "model.safetensors", "model.pt")
 
 
 def test_a_report_that_is_no_file_is_refused(refused: Refusal) -> None:

@@ -90,7 +90,9 @@ class Tty(io.StringIO):
         return True
 
 
-def test_the_bar_is_one_line_of_80_columns_with_the_name_and_a_whole_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bar_is_one_line_with_room_for_ctrl_c_the_name_and_a_whole_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("sys.stderr", stream := Tty())
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
@@ -100,5 +102,14 @@ def test_the_bar_is_one_line_of_80_columns_with_the_name_and_a_whole_rate(monkey
         assert show is not None
         show(12_345_678_901, 29_000_000_000)
     lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue()))
-    assert max(map(len, lines)) <= 80
+    assert max(map(len, lines)) == 77
     assert re.search(r"^model-00001\S*\.safetensors ━.* 12\.3/29\.0 GB \d+ [TGMk]B/s ", "\n".join(lines), re.MULTILINE)
+
+
+def test_a_terminal_that_cannot_redraw_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", stream := Tty())
+    monkeypatch.setenv("TERM", "dumb")
+    with progress.progress(SimpleNamespace(source=SimpleNamespace(label="model.pt")), quiet=False) as show:
+        assert show is not None
+        show(1, 2)
+    assert stream.getvalue() == ""

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -223,3 +224,19 @@ def test_the_first_process_of_a_container_exits_with_the_number(monkeypatch: pyt
     finally:
         signal.signal(signal.SIGTERM, before)
     assert caught.value.code == 143
+
+
+STARTING = """
+import os, runpy, signal, sys
+class Struck:
+    def find_spec(self, name, *_):
+        if name == "prunecli.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Struck())
+runpy.run_module("prunecli", run_name="__main__")
+"""
+
+
+def test_a_signal_during_the_imports() -> None:
+    done = subprocess.run([sys.executable, "-c", STARTING], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "prunecli: interrupted; nothing was written\n")

@@ -54,7 +54,10 @@ def test_the_message_tells_figures_and_how_many_fail(report: Report) -> None:
     gates = [parse_gate("under", "*.bias=0.5"), parse_gate("over", "0.9"), parse_gate("over", "*.weight=50%")]
     with pytest.raises(ThresholdError) as caught:
         check_gates(report, gates)
-    assert str(caught.value) == ("the sparsity of *.bias is 0.400000 (40 of 100), below --fail-under 0.5 (and 1 more)")
+    assert str(caught.value) == ("the sparsity of *.bias is 40.00% (40 of 100), below --fail-under 0.5 (and 1 more)")
+
+    with pytest.raises(ThresholdError, match=r"is 55\.00% \(110 of 200\), above --fail-over 7%$"):
+        check_gates(report, [parse_gate("over", "*.weight=7%")])
 
 
 @pytest.mark.parametrize("text", ["", "x", "nan", "2", "1.5", "-0.1", "=0.5", "*.weight=", "*.weight=2", "101%"])

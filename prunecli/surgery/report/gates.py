@@ -1,11 +1,11 @@
 """Gates: bounds on the sparsity in a report, so that a CI job fails where it is too low or too high."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from prunecli.core.amount import parse_amount
-from prunecli.errors import ThresholdError, UsageError, show
+from prunecli.errors import ThresholdError, UsageError, percent, show
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import canonical
 from prunecli.surgery.names.select import matcher
@@ -17,11 +17,15 @@ __all__ = ["Gate", "check_gates", "check_gates_of_each", "parse_gate"]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A bound on the sparsity of all parameters together, or of those that match `pattern`."""
+    """A bound on the sparsity of all parameters together, or of those that match `pattern`.
+
+    `text`: the bound as the user wrote it.
+    """
 
     kind: Literal["under", "over"]
     bound: float
     pattern: str | None = None
+    text: str = field(default="", compare=False)
 
     @property
     def option(self) -> str:
@@ -45,7 +49,7 @@ def parse_gate(kind: Literal["under", "over"], text: str) -> Gate:
         raise error.inside(gate.option) from None
     if isinstance(amount, int) and amount > 1:
         raise UsageError(f"{gate.option} {show(text, 80)} is not a fraction from 0 to 1; write 0.5 or 50%")
-    return Gate(kind, float(amount), gate.pattern)
+    return Gate(kind, float(amount), gate.pattern, show(bound.strip(), 40))
 
 
 def check_gates(report: Report, gates: Sequence[Gate]) -> None:
@@ -86,13 +90,14 @@ def check_gates_of_each(reports: Sequence[Report], gates: Sequence[Gate]) -> Non
 def _failure(report: Report, gate: Gate) -> str | None:
     totals = totals_of(_matching(report, gate))
     if not totals.elements:
-        return f"{gate.option} {gate.bound} cannot be checked: no elements were counted (0 of 0)"
+        return f"{gate.option} {gate.text} cannot be checked: no elements were counted (0 of 0)"
     found = totals.sparsity
     if found >= gate.bound if gate.kind == "under" else found <= gate.bound:
         return None
     what = "the sparsity" if gate.pattern is None else f"the sparsity of {show(gate.pattern, 80)}"
     side = "below" if gate.kind == "under" else "above"
-    return f"{what} is {found:.6f} ({totals.zeros} of {totals.elements}), {side} {gate.option} {gate.bound}"
+    share = f"{percent(totals.zeros, totals.elements)} ({totals.zeros:,} of {totals.elements:,})"
+    return f"{what} is {share}, {side} {gate.option} {gate.text}"
 
 
 def _matching(report: Report, gate: Gate) -> Sequence[ParameterReport]:

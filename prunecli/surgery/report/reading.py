@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from prunecli.errors import DamagedError, UnreadableError, UsageError, show
-from prunecli.formats.detect import open_location
+from prunecli.formats.detect import kind_of, open_location
 from prunecli.formats.io.locations import Location
 from prunecli.surgery.report.codec import parse_report
 from prunecli.surgery.report.model import Report
@@ -12,6 +12,7 @@ from prunecli.surgery.run.destination import default_report, older_report
 __all__ = ["read_report", "read_report_beside"]
 
 _LIMIT = 1 << 30
+_START = 512
 
 
 def read_report(place: Location | None) -> Report:
@@ -24,6 +25,10 @@ def read_report(place: Location | None) -> Report:
     with open_location(place) as source:
         if source.size > _LIMIT:
             raise DamagedError(f"{source.label} is {source.size} bytes, too large for a report; is it the checkpoint?")
+        if source.read(0, min(_START, source.size)).lstrip()[:1] not in (b"{", b""):
+            kind = kind_of(source)
+            what = f"is {kind}, not a report" if kind else "is not JSON, so it is not a report"
+            raise DamagedError(f"{source.label} {what}")
         return parse_report(source.read(0, source.size), source.label)
 
 
