@@ -135,7 +135,7 @@ def test_plain_data_beside_the_weights_is_read_and_not_written(model: Path) -> N
 def test_errors_have_the_words_of_python(model: Path) -> None:
     before = sorted(model.parent.iterdir())
     for arguments, words in (
-        ({}, "with params"),
+        ({}, "or params"),
         ({"params": "*"}, "give amount"),
         ({"params": "none", "amount": 1}, "params none matches nothing"),
         ({"params": "*", "amount": 0.5, "bake": True, "mask_dtype": "bool"}, "bake=True writes no masks"),

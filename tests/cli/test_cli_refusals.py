@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("folder")
         ("1_000", "'1_000'"),
         ("%", "'%'"),
         ("0,5", "'0,5'"),
-        ("32769", "32768 are left"),
+        ("32769", "32,768 are left"),
         ("9" * 5000, "amount"),
         ("\x1b[2J", "x1b"),
     ],
