@@ -1,6 +1,7 @@
 """Paths, URLs and selections as users write them, checked before anything is opened."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from prunecli.errors import OutputError, UnreadableError, UsageError, show
@@ -98,7 +99,9 @@ def destination_of(
 
 
 def _is_one_file(source: Location) -> bool:
-    return isinstance(source, Path) and source.is_file() and folder_of_index(source) is None
+    with suppress(OSError):  # a name that is too long, for example, which the input's own error says
+        return isinstance(source, Path) and source.is_file() and folder_of_index(source) is None
+    return False
 
 
 def _beside(source: Location, command: str) -> Location:

@@ -241,6 +241,9 @@ def test_no_permission_to_look_into_the_folder(cli: Callable[..., Any]) -> None:
 
 def test_an_input_name_that_is_too_long(refused: Refusal) -> None:
     assert "File name too long" in refused(3, "params", "x" * 5000)
+    assert "File name too long" in refused(3, "apply", "x" * 5000, *APPLY)
+    assert "File name too long" in refused(3, "remove", "x" * 5000, "-o", "out.pt")
+    assert "beside it; name its report" in refused(2, "verify", "x" * 5000)
 
 
 def test_an_output_name_that_is_too_long(refused: Refusal) -> None:

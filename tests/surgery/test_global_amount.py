@@ -57,7 +57,8 @@ def test_a_second_round_counts_what_is_left_in_all_of_them(tmp_path: Path) -> No
     apply(source, first, ask(0.5, everywhere=True))
     left = sum(int(load(first)[f"{name}_mask"].sum()) for name in ("a", "c"))
     assert left == 2007 - round(2007 / 2)
-    with pytest.raises(UsageError, match=f"{left + 1} elements of the 2 selected parameters together: {left} are left"):
+    words = f"{left + 1:,} elements of the 2 selected parameters together: {left:,} are left"
+    with pytest.raises(UsageError, match=words):
         apply(first, second, ask(left + 1, everywhere=True))
     apply(first, second, ask(left, everywhere=True))
     assert not any(load(second)[f"{name}_mask"].any() for name in ("a", "c"))

@@ -79,6 +79,7 @@ EVERYWHERE = {
         "SIG_IGN",
         "SIG_UNBLOCK",
         "Signals",
+        "default_int_handler",
         "getsignal",
         "pthread_sigmask",
         "setitimer",

@@ -1,5 +1,6 @@
 """Reports read from files: a named one, or the one next to a checkpoint."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from prunecli.errors import DamagedError, UnreadableError, UsageError, show
@@ -54,7 +55,9 @@ def read_report_beside(checkpoint: Location) -> Report:
 
 def _is_there(place: Location) -> bool:
     if isinstance(place, Path):
-        return place.exists()
+        with suppress(OSError):  # a name that is too long, for example
+            return place.exists()
+        return False
     try:
         with open_location(place):
             return True

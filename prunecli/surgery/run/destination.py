@@ -1,6 +1,7 @@
 """The destination of results, the default names of outputs, and the progress of a run."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from prunecli.formats.folders.weights import folder_of_index
@@ -51,10 +52,16 @@ def default_output(source: Location, command: str) -> Location:
     if protocol_of(source) in _NOT_BESIDE:
         raise ValueError("an output there would be refused, or published")
     source = folder_of_index(source) or source
-    stem, suffix = (source.name, "") if source.is_dir() else _split(source)
+    stem, suffix = (source.name, "") if _is_folder(source) else _split(source)
     if command == "remove":
         return source.with_name(f"{stem.removesuffix('.pruned')}.baked{suffix}")
     return source.with_name(f"{stem}.pruned{suffix}")
+
+
+def _is_folder(source: Location) -> bool:
+    with suppress(OSError):  # a name that is too long, for example, which the input's own error says
+        return source.is_dir()
+    return False
 
 
 def default_report(output: Location) -> Location:
