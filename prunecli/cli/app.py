@@ -119,7 +119,7 @@ def _outcome(arguments: Sequence[str]) -> int:
             code = _run([each for each in arguments if each != "--debug"], debug=debug)
     except Interrupted as interrupted:
         signum = interrupted.signum
-        _tell(interrupted)
+        _print_interruption(interrupted)
     except BrokenPipeError:
         signum = signal.SIGPIPE
     if signum:
@@ -127,7 +127,7 @@ def _outcome(arguments: Sequence[str]) -> int:
     return code
 
 
-def _tell(interrupted: Interrupted) -> None:
+def _print_interruption(interrupted: Interrupted) -> None:
     """Print in one line what an interruption left behind; of several ranks, the first one does."""
     if os.environ.get("RANK", "0") == "0":
         with suppress(OSError):

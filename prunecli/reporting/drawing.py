@@ -8,13 +8,12 @@ from prunecli.reporting.numbers import label_of
 from prunecli.reporting.options import Sort, TableOptions
 from prunecli.reporting.terminal import Screen
 from prunecli.reporting.tree import Leaf, Node, by_key, grow, heights, outline, sort_tree
+from prunecli.surgery.names.select import LONGEST
 
 __all__ = ["chosen", "fitted", "label_of_node"]
 
 T = TypeVar("T")
 
-_LONGEST = 1000
-"""The most characters of a label."""
 _LEAST_ROWS = 5
 """The fewest rows of a tree, however low the screen is."""
 
@@ -71,7 +70,7 @@ def _drawn(root: Node[T], depth: int | None, screen: Screen) -> list[tuple[Node[
 
 def label_of_node(node: Node[T], screen: Screen, *, whole: bool = False) -> str:
     """Return a node's label in a tree, or with `whole`, and in a pipe, its path; with the number of its copies."""
-    name = label_of(node.label if screen.live and not whole else node.path, _LONGEST)
+    name = label_of(node.label if screen.live and not whole else node.path, LONGEST)
     if node.copies > 1 and (whole or "{" in node.label):  # in a tree not again for everything below
         name += f" {'×' if screen.blocks else 'x'}{node.copies}"
     return name

@@ -1,7 +1,7 @@
 """A plan as text, for a dry run: how many elements of which parameters would be pruned."""
 
 from prunecli.reporting.drawing import fitted, label_of_node
-from prunecli.reporting.layout import BOLD, Column, Row, lay_out
+from prunecli.reporting.layout import BOLD, DIM, Column, Row, lay_out
 from prunecli.reporting.numbers import label_of
 from prunecli.reporting.terminal import Screen
 from prunecli.reporting.tree import Leaf, Node, Sums, grow
@@ -23,7 +23,7 @@ def plan_as_text(plan: Plan, screen: Screen) -> str:
     rows = [_row(node, lead, screen) for node, lead in nodes]
     lines = lay_out("parameter", _COLUMNS, rows, screen, whole_names=True)
     if folded:
-        lines.append(screen.paint(f"folded to fit: add `2>&1 | less` for all {len(leaves):,} parameters", "2"))
+        lines.append(screen.paint(f"folded to fit: add `2>&1 | less` for all {len(leaves):,} parameters", DIM))
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -17,6 +17,7 @@ from prunecli.reporting.numbers import bar, label_of, percent, size_of
 from prunecli.reporting.options import ReportFormat, Sort
 from prunecli.reporting.page_parts import page_file, script_digest
 from prunecli.reporting.terminal import PAGE, Screen
+from prunecli.surgery.names.select import LONGEST
 from prunecli.surgery.report.inventory_json import Writer
 from prunecli.surgery.report.model import CheckpointRef, Report, Totals
 
@@ -31,7 +32,6 @@ _COLUMNS = (
     Column("", right=False, drop=5, style=CYAN),
 )
 _HEADINGS = ("path", "format", "bytes", "parameters", "elements", "zeros", "sparsity")
-_LONGEST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def _as_html(reports: Sequence[Report]) -> str:
 
 
 def _label(report: Report) -> str:
-    return label_of(report.source.path or "standard input", _LONGEST)
+    return label_of(report.source.path or "standard input", LONGEST)
 
 
 def _cells(report: Report) -> tuple[str | float, ...]:

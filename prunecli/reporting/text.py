@@ -10,6 +10,7 @@ from prunecli.reporting.parameters import ParameterNode, grow_parameters, parame
 from prunecli.reporting.summary import facts
 from prunecli.reporting.terminal import Screen
 from prunecli.reporting.wrap import wrap
+from prunecli.surgery.names.select import LONGEST
 from prunecli.surgery.report.model import Report, earlier_equals
 
 __all__ = ["as_text", "done_as_text"]
@@ -77,7 +78,7 @@ def _heading(report: Report, screen: Screen) -> list[str]:
     source = report.output or report.source
     kind = f"{source.format}, {size_of(source.bytes)}"
     width = screen.width or _PIPE_WIDTH
-    name = label_of(source.path or "standard input", 1000)
+    name = label_of(source.path or "standard input", LONGEST)
     parted = screen.width is not None and cells(name) + 2 + len(kind) > width  # a path that is cut opens nothing
     name, kind = screen.paint(name, BOLD), screen.paint(kind, DIM)
     lines = [name, kind, ""] if parted else [f"{name}  {kind}", ""]

@@ -64,7 +64,7 @@ def selection_of(
 ) -> Selection | None:
     """Return the selection that patterns describe, None without patterns.
 
-    Where a checkpoint is only read (`reading`), an exclude alone narrows the whole checkpoint.
+    Where a checkpoint is only read (`reading`), an exclude or `min_dim` alone narrows the whole checkpoint.
 
     Raises:
         UsageError: there is an exclude, but no selection, and a checkpoint would be written.
