@@ -104,8 +104,8 @@ def prune_module(
     share = check_amount(amount)
     live = LiveModule(module)
     check_refused(live, selection)
-    for sentence in unmatched_excludes(parameters_of(live), selection):
-        raise UsageError(sentence)
+    if selection.excludes and (unmatched := unmatched_excludes(parameters_of(live), selection)):
+        raise UsageError(unmatched[0])
     if zeros_are_pruned and live.shards:
         raise UnsupportedError(
             f"{show(next(iter(live.shards)))} is spread over ranks, and zeros_are_pruned has to see all of it on one; "
