@@ -1,12 +1,13 @@
 """Python with prunecli loaded, which forks itself for each command line: a process without its start-up.
 
-    python fork_server.py SOCKET MODULE...
+    python fork_server.py FOLDER MODULE...
 
-It loads the modules, does each command once, and then serves `fork_client.py` on the socket until its standard input
-ends. A request is the client's three streams and its environment, working directory, umask and arguments, of which
-those of `python -m MODULE`, `-c CODE` and a script are understood. The answer is the child's pid, later its wait
-status and what it used: processor time in microseconds and its largest size in KiB. A client that is gone, or sends
-9, has its child killed.
+It loads the modules, does each command once, and then serves `fork_client.py` on a socket in the folder until nobody
+holds the pipe `held` there open. Asked to, it forks a server that has more modules loaded: see `forked.py`. A request
+is the client's three streams and its environment, working directory, umask and arguments, of which those of
+`python -m MODULE`, `-c CODE` and a script are understood. The answer is the child's pid, later its wait status and
+what it used: processor time in microseconds and its largest size in KiB. A client that is gone, or sends 9, has its
+child killed.
 """
 
 import atexit
@@ -17,6 +18,7 @@ import marshal
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -36,18 +38,37 @@ _ANSWER = struct.Struct("=iqq")
 
 
 def main() -> None:
-    """Serve until standard input ends."""
-    place, *modules = sys.argv[1:]
+    """Serve with what every command needs."""
+    folder, *modules = sys.argv[1:]
     for name in modules:
         importlib.import_module(name)
     _use_each_command()
+    _start(Path(folder))
+
+
+def _start(folder: Path) -> None:
+    """Serve in a folder until nobody holds it; then remove it."""
     assert threading.active_count() == 1
     gc.freeze()  # a collection in a child would copy all pages
+    held = os.open(folder / "held", os.O_RDONLY)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(place)
+        listener.bind(str(folder / "socket"))
         listener.listen(64)
         os.write(1, b"ready\n")
-        _serve(listener)
+        _serve(listener, held)
+    shutil.rmtree(folder)
+    with suppress(OSError):  # others serve
+        folder.parent.rmdir()
+
+
+def _start_with(folder: Path, modules: Sequence[str]) -> None:
+    """Become a server with more modules, which nobody waits for."""
+    if os.fork():
+        return
+    os.setsid()
+    for name in modules:
+        importlib.import_module(name)
+    _start(folder)
 
 
 def _use_each_command() -> None:
@@ -75,14 +96,14 @@ def _use_each_command() -> None:
         os.close(kept)
 
 
-def _serve(listener: socket.socket) -> None:
+def _serve(listener: socket.socket, held: int) -> None:
     clients: dict[int, socket.socket] = {}  # by the handle of their child
     while True:
         children = {client: handle for handle, client in clients.items()}
-        watched: list[Any] = [0, listener, *clients, *children]
+        watched: list[Any] = [held, listener, *clients, *children]
         ready, _, _ = select.select(watched, [], [])
         for each in ready:
-            if each == 0:
+            if each == held:
                 return
             if each is listener:
                 _accept(listener, clients)
@@ -195,7 +216,9 @@ def _exit_code(code: object) -> int:
 
 def _run(arguments: list[str]) -> None:
     how, *rest = arguments
-    if how == "-m":
+    if how == "serve":
+        _start_with(Path(rest[0]), rest[1:])
+    elif how == "-m":
         sys.argv, sys.path[0] = rest, str(Path.cwd())
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     elif how == "-c":

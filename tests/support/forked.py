@@ -1,18 +1,17 @@
 """`python` for tests that look at what a process does, and not at how it starts: see fork_server.py."""
 
-import atexit
+import fcntl
 import functools
 import marshal
 import os
 import shlex
-import shutil
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,32 +19,59 @@ from pathlib import Path
 __all__ = ["Child", "Ended", "executable", "in_shell", "prunecli", "python"]
 
 _HERE = Path(__file__).resolve().parent
+BEFORE = {"as_macos"}
+"""What has to be loaded before prunecli."""
+
 _STARTING = threading.Lock()
-
-
 _USAGE = struct.Struct("=iqq")
 
 
 @functools.cache
 def _server(*modules: str) -> str:
-    """Start a server that has prunecli and these modules loaded; return the path of its socket."""
-    folder = tempfile.mkdtemp(prefix="fork-")
-    place = f"{folder}/socket"
-    command = [sys.executable, str(_HERE / "fork_server.py"), place, *modules]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(_HERE.parents[1]), environment.get("PYTHONPATH", "")])
-    server = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
-    )
-    atexit.register(_end, server, folder)
-    assert server.stdout is not None
-    assert server.stdout.readline() == b"ready\n"
-    return place
+    """Return the socket of a server that has prunecli and these modules loaded; all workers of a run share it."""
+    first = _server() if modules and not BEFORE.intersection(modules) else None
+    folder = _shared() / f"{zlib.crc32(repr(modules).encode()):08x}"
+    lock = os.open(_shared(), os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            os.open(folder / "held", os.O_WRONLY | os.O_NONBLOCK)  # open until this process ends
+        else:
+            folder.mkdir()
+            os.mkfifo(folder / "held")
+            os.open(folder / "held", os.O_RDWR)
+            _start(folder, first, modules)
+    finally:
+        os.close(lock)
+    return str(folder / "socket")
 
 
-def _end(server: "subprocess.Popen[bytes]", folder: str) -> None:
-    server.communicate(b"")
-    shutil.rmtree(folder)
+@functools.cache
+def _shared() -> Path:
+    """Return the folder of the servers; the last one removes it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if not run:
+        return Path(tempfile.mkdtemp(prefix="fork-"))
+    folder = Path(tempfile.gettempdir(), f"fork-{run}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _start(folder: Path, first: str | None, modules: Sequence[str]) -> None:
+    """Start a server as a process, or as a child of the first, which has loaded most of what it needs."""
+    options = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    reading, writing = os.pipe()
+    with Path(os.devnull).open("r+b") as nothing, os.fdopen(reading, "rb") as ready:
+        if first is None:
+            options["PYTHONPATH"] = os.pathsep.join([str(_HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+            command = [sys.executable, str(_HERE / "fork_server.py"), str(folder), *modules]
+            streams = [(os.POSIX_SPAWN_DUP2, nothing.fileno(), 0), (os.POSIX_SPAWN_DUP2, writing, 1)]
+            os.posix_spawn(sys.executable, command, {**os.environ, **options}, file_actions=streams, setsid=True)
+        else:
+            words = ["serve", str(folder), *modules]
+            Child(words, folder, [nothing.fileno(), writing, 2], first, **options).wait()
+        os.close(writing)
+        assert ready.read(6) == b"ready\n"
 
 
 def python(*modules: str) -> tuple[str, ...]:
@@ -61,7 +87,7 @@ def python(*modules: str) -> tuple[str, ...]:
 def executable(*modules: str) -> str:
     """Return a path that stands for that of `python`, as torchrun's PYTHON_EXEC does."""
     words = python(*modules)
-    script = Path(_server(*modules)).with_name("python")
+    script = Path(_server(*modules)).with_name(f"python-{os.getpid()}")
     script.write_text(f'#!/bin/sh\nif [ "$1" = -u ]; then shift; fi\nexec {shlex.join(words)} "$@"\n')
     script.chmod(0o700)
     return str(script)
@@ -89,13 +115,15 @@ class Ended:
 class Child:
     """A process that this one forks from a server without a client in between; Linux only."""
 
-    def __init__(self, program: str, arguments: Sequence[str], folder: Path, streams: Sequence[int]) -> None:
-        self._server = socket.socket(socket.AF_UNIX)
+    def __init__(
+        self, words: Sequence[str], folder: Path, streams: Sequence[int], place: str = "", **environment: str
+    ) -> None:
         with _STARTING:
-            place = _server()
+            place = place or _server()
+        self._server = socket.socket(socket.AF_UNIX)
         self._server.connect(place)
-        words = [b"-c", program.encode(), *map(os.fsencode, arguments)]
-        request = marshal.dumps((os.fsencode(folder), 0o022, dict(os.environb), words))
+        surroundings = dict(os.environb) | {os.fsencode(name): value.encode() for name, value in environment.items()}
+        request = marshal.dumps((os.fsencode(folder), 0o022, surroundings, list(map(os.fsencode, words))))
         data = len(request).to_bytes(4, "little") + request
         sent = socket.send_fds(self._server, [data], streams)
         if sent < len(data):  # sending nothing fails, too, if the child has ended by then

@@ -124,7 +124,7 @@ class Runner:
         out, err, log = (self._place / name for name in ("out", "err", "log"))
         line = [str(int(bool(options))), str(limit), *arguments]
         with Path(os.devnull).open("rb") as nothing, out.open("wb") as output, err.open("wb") as errors:
-            child = Child(_PROGRAM, line, folder, [each.fileno() for each in (nothing, output, errors)])
+            child = Child(["-c", _PROGRAM, *line], folder, [each.fileno() for each in (nothing, output, errors)])
             if options:
                 self._trace(child.pid, log, options)
             code = child.wait().code

@@ -109,7 +109,7 @@ def _run(where: Path, arguments: list[str]) -> dict[str, Any]:
     """Run a command line in a process of its own; return what it did and cost."""
     files = [os.memfd_create(name) for name in ("out", "err", "executed")]
     with Path(os.devnull).open("rb") as nothing:
-        ended = Child(_PROGRAM, arguments, where, [nothing.fileno(), *files]).wait(_LIMIT)
+        ended = Child(["-c", _PROGRAM, *arguments], where, [nothing.fileno(), *files]).wait(_LIMIT)
     out, err, executed = (os.pread(file, 1 << 24, 0).decode("utf-8", "surrogateescape") for file in files)
     for file in files:
         os.close(file)
