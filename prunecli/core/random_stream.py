@@ -11,7 +11,8 @@ This is version 1 of the random stream. It never changes: golden values in the t
 
 Blocks are independent after step 2, so they can be drawn in any order, by any thread, on any machine. Only raw 64-bit
 words of numpy's SFC64 are used, a stream that numpy guarantees. Integers and fractions are computed from them here with
-operations that IEEE 754 defines to the bit, so numpy and libm versions cannot change a mask.
+operations that IEEE 754 defines to the bit, so numpy and libm versions cannot change a mask. The compiled kernel has
+step 3 in C, with the same results; the code here defines them, and does the step without the kernel.
 """
 
 import functools
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core import kernel
 from prunecli.core.block import BLOCK
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UsageError
@@ -93,6 +95,8 @@ class Subset:
     @functools.cached_property
     def allocation(self) -> Sequence[int]:
         """The number of pruned ranks in each block."""
+        if self.candidates <= BLOCK:
+            return [self.amount]
         full, rest = divmod(self.candidates, BLOCK)
         return allocate(_words(self.key), [BLOCK] * full + ([rest] if rest else []), self.amount)
 
@@ -109,7 +113,7 @@ class Subset:
             low, high = max(start, first), min(stop, last)
             part = out[low - start : high - start]
             whole = part if part.size == last - first else np.empty(last - first, dtype=np.bool_)
-            _choose(_words(self.key, index), self.allocation[index], whole)
+            _draw_block(self.key, index, self.allocation[index], whole)
             if whole is not part:
                 part[:] = whole[low - first : high - first]
 
@@ -265,6 +269,12 @@ def _quick_offset(fraction: float, falling: _Floats, rising: _Floats, room: _Roo
     if first != last:
         return None
     return -1 - first if place < 0 else first
+
+
+def _draw_block(key: int, index: int, amount: int, chosen: NDArray[np.bool_]) -> None:
+    """Draw block `index`: a uniform `amount`-subset of its ranks, as booleans, by the kernel or by numpy."""
+    if not kernel.draw_block(key, index, amount, chosen, rare=_RARE, close=_CLOSE):
+        _choose(_words(key, index), amount, chosen)
 
 
 def _choose(words: _RawStream, amount: int, chosen: NDArray[np.bool_]) -> None:

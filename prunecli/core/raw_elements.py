@@ -6,14 +6,28 @@ integers (numpy does not have 16-byte integers, and a file in the other byte ord
 an array of booleans, True where kept.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core import kernel
+from prunecli.core.block import BLOCK
 from prunecli.core.scratch import Buffer
 
-__all__ = ["Flags", "Unsigned", "clear_dropped", "fill_mask", "is_one", "is_zero", "scale", "unsigned"]
+__all__ = [
+    "Flags",
+    "Unsigned",
+    "all_ones",
+    "clear_dropped",
+    "count_zeros",
+    "fill_mask",
+    "is_one",
+    "is_zero",
+    "scale",
+    "unsigned",
+]
 
 Flags = NDArray[np.bool_]
 
@@ -57,6 +71,8 @@ def is_zero(raw: Unsigned, *, signed_zero: bool, out: Flags, room: Buffer) -> Fl
 
     Adding an element to itself shifts the sign bit out. A pair is zero if both of its numbers are zero.
     """
+    if kernel.count_zeros(raw, _magnitude(raw.dtype, signed_zero), None, None, out, clear=False) is not None:
+        return out
     pairs = raw.dtype.names is not None
     numbers: NDArray[Any] = _halves(raw).reshape(-1) if pairs else raw
     if signed_zero:
@@ -70,15 +86,73 @@ def is_zero(raw: Unsigned, *, signed_zero: bool, out: Flags, room: Buffer) -> Fl
     return out
 
 
+def count_zeros(
+    raw: Unsigned,
+    zero: Flags,
+    room: Buffer,
+    *,
+    signed_zero: bool,
+    before: Flags | None = None,
+    keep: Flags | None = None,
+    clear: bool = False,
+    flags: bool = True,
+) -> tuple[int, int]:
+    """Return the numbers of zeros with the old mask `before` and with the new one, `keep`; None keeps everything.
+
+    Dropped elements count as zeros. `zero` contains the flags of zeros with the new mask afterwards; without `flags`,
+    arbitrary values. With `clear`, elements that are not kept are set to +0.0 once they are counted. Shapes `(n,)`.
+    """
+    magnitude = _magnitude(raw.dtype, signed_zero)
+    counts = kernel.count_zeros(raw, magnitude, before, keep, zero if flags else None, clear=clear and keep is not None)
+    if counts is not None:
+        return counts
+    is_zero(raw, signed_zero=signed_zero, out=zero, room=room)
+    if before is not None:
+        _or_not(zero, before)
+    was = now = int(np.count_nonzero(zero))
+    if keep is not None:
+        _or_not(zero, keep)
+        now = int(np.count_nonzero(zero))
+        if clear:
+            clear_dropped(raw, keep)
+    return was, now
+
+
+def _or_not(flags: Flags, others: Flags) -> None:
+    """Set `flags` in place where `others` are false."""
+    np.greater_equal(flags, others, out=flags)
+
+
+@functools.cache
+def _magnitude(dtype: np.dtype[Any], signed_zero: bool) -> int:
+    """Return the bits of an element, read as a native integer, that are all 0 if and only if it is zero.
+
+    Those of the second half of a pair of 8-byte numbers are the same as those of the first.
+    """
+    number = dtype if dtype.names is None else dtype[0]
+    bits = (1 << (8 * number.itemsize - signed_zero)) - 1
+    stored = bits.to_bytes(number.itemsize, "big" if number.byteorder == ">" else "little")
+    return int.from_bytes((dtype.itemsize // number.itemsize * stored)[:8], "little")  # as the kernel's machines read
+
+
 def is_one(raw: Unsigned, one: int) -> Flags:
     """Return which elements are the number one, with the bit pattern `one`; in a pair, this is the first number."""
     found: Flags = raw == (one if raw.dtype.names is None else np.array((one, 0), dtype=raw.dtype))
     return found
 
 
+def all_ones(raw: Unsigned, one: int) -> bool:
+    """Whether all elements are the number one, as `is_one`; takes one byte of memory per element, at most a block."""
+    equal = kernel.all_equal(raw, one) if raw.dtype.names is None and raw.dtype.isnative else None
+    pieces = (raw[start : start + BLOCK] for start in range(0, raw.size, BLOCK))
+    return all(is_one(piece, one).all() for piece in pieces) if equal is None else equal
+
+
 def fill_mask(raw: Unsigned, keep: Flags, one: int) -> None:
     """Set elements to one where kept, else to zero; `one` is the bit pattern of one, in a pair of its first number."""
     numbers: NDArray[Any] = raw
+    if raw.dtype.isnative and raw.dtype.names is None and kernel.fill(raw, one, keep):
+        return
     if raw.dtype.names is not None:
         numbers, imaginary = _halves(raw).T
         imaginary[:] = 0

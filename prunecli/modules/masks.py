@@ -9,6 +9,8 @@ from torch import Tensor
 
 from prunecli.core.block import BLOCK
 from prunecli.core.random_stream import Subset
+from prunecli.core.raw_elements import Unsigned, fill_mask, unsigned
+from prunecli.core.raw_elements import all_ones as every_element_is_one
 from prunecli.core.scratch import Buffer
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "masked",
     "nonzero_flags",
     "ones_like",
+    "write_mask",
 ]
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
@@ -60,33 +63,43 @@ def all_ones(mask: Tensor) -> bool:
         return bool(mask.flatten()[:1].to(torch.complex64 if mask.is_complex() else torch.float32) == 1)
     if mask.device.type != "cpu" or not mask.is_contiguous():
         return False
-    raw = _bits(mask)
-    one = _bits(torch.ones(1, dtype=mask.dtype, device="cpu"))[0]
-    room = Buffer()
-    pieces = (raw[start : start + BLOCK] for start in range(0, len(raw), BLOCK))
-    return all(np.equal(piece, one, out=room.flags(piece.size).reshape(piece.shape)).all() for piece in pieces)
+    return every_element_is_one(*_elements(mask))
 
 
 def mask_from_flags(keep: NDArray[np.bool_], like: Tensor) -> Tensor:
     """Return a new mask with the shape, dtype and device of `like`: 1 where `keep`, in row-major order, else 0."""
     mask = _empty(like.shape, like.dtype)
-    raw = _bits(mask)
-    np.multiply(_beside(keep, raw), _bits(torch.ones(1, dtype=like.dtype, device="cpu"))[0], out=raw)
+    raw, one = _elements(mask)
+    fill_mask(raw, keep, one)
     return mask.to(like.device)
 
 
 def mask_from_ones(subset: Subset, like: Tensor) -> Tensor:
     """Return a new mask with the shape, dtype and device of `like`: 0 for elements in `subset`, else 1."""
     mask = _empty(like.shape, like.dtype)
-    raw = _bits(mask)
-    one = _bits(torch.ones(1, dtype=like.dtype, device="cpu"))[0]
-    room = Buffer()
-    for start in range(0, len(raw), BLOCK):
-        piece = raw[start : start + BLOCK]
-        keep = room.flags(len(piece))
-        subset.draw(start, keep)
-        np.multiply(_beside(np.logical_not(keep, out=keep), piece), one, out=piece)
+    write_mask(subset, mask)
     return mask.to(like.device)
+
+
+def write_mask(subset: Subset, mask: Tensor) -> None:
+    """Set the elements of a contiguous tensor on the CPU to 0 if they are in `subset`, else to 1."""
+    raw, one = _elements(mask)
+    room = Buffer()
+    for start in range(0, raw.size, BLOCK):
+        piece = raw[start : start + BLOCK]
+        keep = room.flags(piece.size)
+        subset.draw(start, keep)
+        fill_mask(piece, np.logical_not(keep, out=keep), one)
+
+
+def _elements(mask: Tensor) -> tuple[Unsigned, int]:
+    """Return a view of a contiguous CPU tensor as raw elements, and the bits of one; in a pair, of its first number."""
+    raw, one = (
+        unsigned(each.view(-1).view(torch.uint8).numpy(), mask.element_size(), paired=mask.is_complex())
+        for each in (mask, torch.ones(1, dtype=mask.dtype, device="cpu"))
+    )
+    first: Any = one[0]
+    return raw, int(first if one.dtype.names is None else first["real"])
 
 
 def _bits(tensor: Tensor) -> NDArray[Any]:

@@ -204,13 +204,25 @@ def test_an_encoding_without_blocks_gets_none() -> None:
     assert shown(["report", "model.pt"], PYTHONIOENCODING="ascii", NO_COLOR="1", LINES="50").isascii()
 
 
-def test_the_wheel_has_the_page(tmp_path: Path) -> None:
+def wheel(folder: Path, **environment: str) -> tuple[str, set[str]]:
+    """Build a wheel; return its name and those of its files."""
     root = Path(__file__).parents[2]
     code = "from hatchling.build import build_wheel; import sys; print(build_wheel(sys.argv[1]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(folder)],
+        cwd=root,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    names = set(zipfile.ZipFile(tmp_path / done.stdout.split()[-1]).namelist())
+    name = done.stdout.split()[-1]
+    return name, set(zipfile.ZipFile(folder / name).namelist())
+
+
+def test_the_wheel_has_the_page_and_the_kernel(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    name, names = wheel(tmp_path)
     data = [
         path
         for path in (root / "prunecli" / "reporting").rglob("*")
@@ -218,6 +230,15 @@ def test_the_wheel_has_the_page(tmp_path: Path) -> None:
     ]
     assert len(data) >= 6
     assert {str(path.relative_to(root)) for path in data} <= names
+    kernel = {path for path in names if path.startswith("prunecli/core/kernel/")}
+    assert kernel == {"prunecli/core/kernel/__init__.py", "prunecli/core/kernel/kernel.shared"}
+    assert "-py3-none-linux_" in name
+
+
+def test_a_wheel_built_without_a_compiler_is_pure(tmp_path: Path) -> None:
+    name, names = wheel(tmp_path, CC="false")
+    assert name.endswith("-py3-none-any.whl")
+    assert not any(path.endswith(".shared") for path in names)
 
 
 def test_a_convolution_pruned_along_its_channels_is_called_right_in_every_form(cli: Cli) -> None:

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from prunecli.core import random_stream
+from prunecli.core import kernel, random_stream
 from prunecli.core.block import BLOCK
 from prunecli.core.random_stream import Subset, allocate, split, stream_key
 from prunecli.errors import UsageError
@@ -564,6 +564,13 @@ def test_golden_keys(seed: int, name: str, candidates: int, key: str) -> None:
     assert f"{stream_key(seed, name, candidates):032x}" == key
 
 
+@pytest.fixture(params=["the kernel, if there is one", "numpy"])
+def _drawn_by_both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "numpy":
+        monkeypatch.setattr(kernel, "_library", lambda: None)
+
+
+@pytest.mark.usefixtures("_drawn_by_both")
 @pytest.mark.parametrize(
     ("seed", "candidates", "amount", "ranks"),
     [
@@ -583,6 +590,7 @@ def test_golden_subsets(seed: int, candidates: int, amount: int, ranks: list[int
     assert np.flatnonzero(drawn(candidates, amount, seed=seed)).tolist() == ranks
 
 
+@pytest.mark.usefixtures("_drawn_by_both")
 @pytest.mark.parametrize(
     ("candidates", "amount", "start", "stop", "digest"),
     [

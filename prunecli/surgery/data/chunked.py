@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.block import BLOCK
-from prunecli.core.raw_elements import clear_dropped, scale
+from prunecli.core.raw_elements import scale
 from prunecli.core.structure.counter import Window
 from prunecli.formats.base import Patch
 from prunecli.formats.folders.dcp.boxes import Box
@@ -49,13 +49,13 @@ class _Run:
         job, mask = self._job, self._job.mask
         raw = job.elements(data)
         whole = workspace.keep.flags(min(BLOCK, mask.parameter.weight.elements - self._base))
-        before = mask.keep(self._base, whole, workspace)
+        before = None if mask.trivial else mask.keep(self._base, whole, workspace)
         place = self._box.place(self._first, raw.size, self._base)
         where = self._base + (place.start if isinstance(place, slice) else place)
         window = _window(self._box)
         counted_at = where if window is None else self._first
         if mask.trivial:
-            found = job.count(job.zeros(raw, workspace), None, whole[: raw.size], counted_at, window=window)
+            found = job.count(raw, None, whole[: raw.size], counted_at, workspace, window=window)
         else:
             keep = whole[place]
             if self._scaled:
@@ -63,9 +63,7 @@ class _Run:
                 scale(raw, mask.old.read(self._base, whole.size, workspace.mask)[place], dtype.half or dtype.name)
             own_before = None if before is None else before[place]
             found = job.digest(whole, self._base)
-            found += job.count(job.zeros(raw, workspace), own_before, keep, counted_at, window=window)
-            if self._cleared:
-                clear_dropped(raw, keep)
+            found += job.count(raw, own_before, keep, counted_at, workspace, window=window, clear=self._cleared)
         if job.counting.summed:
             for low, high in self._rows(raw.size):
                 found += job.sum_up(raw[low:high], where + low if isinstance(where, int) else int(where[low]))

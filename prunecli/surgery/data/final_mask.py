@@ -189,7 +189,10 @@ class FinalMask:
         """Write into `out` which elements of the method's block `index` are kept; return what `before` returns."""
         block, before = self.block(index, workspace)
         choice.drop(block, out)
-        np.greater(block.candidates, out, out=out)
+        if before is None and not self._zeros_are_pruned:  # all are candidates
+            np.logical_not(out, out=out)
+        else:
+            np.greater(block.candidates, out, out=out)
         return before
 
     def whole(self) -> Flags:

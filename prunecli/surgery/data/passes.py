@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from prunecli.core.block import BLOCK
 from prunecli.core.mask_digest import MaskDigest
-from prunecli.core.raw_elements import Flags, Unsigned, clear_dropped, fill_mask, is_zero, scale, unsigned
+from prunecli.core.raw_elements import Flags, Unsigned, clear_dropped, count_zeros, fill_mask, scale, unsigned
 from prunecli.core.structure.counter import Window
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
@@ -70,36 +70,40 @@ class TensorPass:
         dtype, swapped = self.tensor.dtype, self.tensor.storage.big_endian
         return unsigned(data, dtype.itemsize, big_endian=swapped, paired=dtype.paired)
 
-    def zeros(self, raw: Unsigned, workspace: Workspace) -> Flags:
-        """Return which elements of the weight are zero."""
-        signed_zero = self.mask.parameter.weight.dtype.signed_zero
-        return is_zero(raw, signed_zero=signed_zero, out=workspace.zero.flags(raw.size), room=workspace.room)
-
     def count(
         self,
-        zero: Flags,
+        raw: Unsigned,
         before: Flags | None,
         keep: Flags,
         where: int | NDArray[np.int64],
+        workspace: Workspace,
         *,
         times: int = 1,
         window: Window | None = None,
+        clear: bool = False,
     ) -> Findings:
-        """Return the numbers of zeros with the old mask and with the new one; overwrites `zero`.
+        """Return the numbers of zeros among elements of the weight, with the old mask and with the new one.
 
         `where` is the index of the first element, or the index of each, in the row-major order of the parameter, or of
-        the `window` of the parameter as a matrix. Each element counts `times` times.
+        the `window` of the parameter as a matrix. Each element counts `times` times. With `clear`, elements that are
+        not kept are zeroed once they are counted. `keep` may have any values if the mask is trivial.
         """
-        if before is not None:
-            _or_not(zero, before)
-        was = now = int(np.count_nonzero(zero))
-        if not self.mask.trivial:
-            _or_not(zero, keep)
-            now = int(np.count_nonzero(zero))
+        places = [("structure", self.counting.structure), ("slices", self.counting.slices)]
+        zero = workspace.zero.flags(raw.size)
+        was, now = count_zeros(
+            raw,
+            zero,
+            workspace.room,
+            signed_zero=self.mask.parameter.weight.dtype.signed_zero,
+            before=before,
+            keep=None if self.mask.trivial else keep,
+            clear=clear,
+            flags=any(counter is not None for _, counter in places),
+        )
         found: Findings = [("zeros", (was * times, now * times))]
-        for name, places in (("structure", self.counting.structure), ("slices", self.counting.slices)):
-            if places is not None:
-                looked = places.look(where, zero, window) if isinstance(where, int) else places.look_at(where, zero)
+        for name, counter in places:
+            if counter is not None:
+                looked = counter.look(where, zero, window) if isinstance(where, int) else counter.look_at(where, zero)
                 found.append((name, looked))
         return found
 
@@ -121,11 +125,6 @@ class TensorPass:
         return Outcome(changed, [(self.mask.parameter.name, found)] if found else None)
 
 
-def _or_not(flags: Flags, others: Flags) -> None:
-    """Set `flags` in place where `others` are false."""
-    np.greater_equal(flags, others, out=flags)
-
-
 class _Blocks(ABC):
     """The base of contents that handle a row-major tensor block by block."""
 
@@ -142,7 +141,7 @@ class _Blocks(ABC):
         raw = job.elements(data)
         first = start // job.tensor.dtype.itemsize
         keep = workspace.keep.flags(raw.size)
-        before = job.mask.keep(first, keep, workspace)
+        before = None if job.mask.trivial else job.mask.keep(first, keep, workspace)
         return job.outcome(self.changes, job.digest(keep, first) + self._handle(raw, first, keep, before, workspace))
 
     @abstractmethod
@@ -156,7 +155,7 @@ class CountZeros(_Blocks):
     changes = False
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
-        return self.job.count(self.job.zeros(raw, workspace), before, keep, first) + self.job.sum_up(raw, first)
+        return self.job.count(raw, before, keep, first, workspace) + self.job.sum_up(raw, first)
 
 
 class ZeroDropped(_Blocks):
@@ -171,9 +170,7 @@ class ZeroDropped(_Blocks):
         if not self._binary:
             dtype = job.tensor.dtype
             scale(raw, job.mask.old.read(first, raw.size, workspace.mask), dtype.half or dtype.name)
-        found = job.count(job.zeros(raw, workspace), before, keep, first)
-        clear_dropped(raw, keep)
-        return found + job.sum_up(raw, first)
+        return job.count(raw, before, keep, first, workspace, clear=True) + job.sum_up(raw, first)
 
 
 class Cleared:
@@ -216,7 +213,7 @@ def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None
     if not weight.tensor.view.row_major:
         return []
     raw = weight.read(first, keep.size, workspace.weight)
-    return job.count(job.zeros(raw, workspace), before, keep, first) + job.sum_up(raw, first)
+    return job.count(raw, before, keep, first, workspace) + job.sum_up(raw, first)
 
 
 class StridedRegion:
@@ -278,11 +275,10 @@ class StridedRegion:
         before = None if whole_before is None else whole_before[logical]
         if steps.beside:
             weight = job.mask.weight.read(int(logical[0]), logical.size, workspace.weight)
-            found += job.count(job.zeros(weight, workspace), before, keep, logical)
+            found += job.count(weight, before, keep, logical, workspace)
             found += job.sum_up(weight, int(logical[0]))
         if steps.counted:
-            zero = job.zeros(elements, workspace)
-            found += job.count(zero, before, keep, logical, times=job.tensor.view.repeats)
+            found += job.count(elements, before, keep, logical, workspace, times=job.tensor.view.repeats)
         if steps.cleared:
             clear_dropped(elements, keep)
             raw[inside] = elements

@@ -1,0 +1,342 @@
+/* What prunecli does to every element: draw a block of a random mask, find and count zeros, clear, fill.
+ *
+ * Plain C11 for GCC and Clang, without Python's headers; prunecli/core/kernel/__init__.py calls it through ctypes. Each
+ * function has a counterpart in numpy with the same results to the bit: random_stream.py and raw_elements.py, which
+ * also explain the methods. Arrays may lie at any address, so elements are accessed through types without alignment.
+ */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the kernel is written for little-endian machines; prunecli works without it"
+#endif
+
+/* One library runs on all x86-64 processors, and with AVX2 where there is AVX2. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
+#else
+#define FOR_EACH_PROCESSOR
+#endif
+
+#define EXPORTED __attribute__((visibility("default")))
+
+/* The number of this interface: a library with another one is not used. */
+EXPORTED int32_t prunecli_kernel_version(void) { return 1; }
+
+typedef uint8_t __attribute__((may_alias)) u8;
+typedef uint16_t __attribute__((may_alias, aligned(1))) u16;
+typedef uint32_t __attribute__((may_alias, aligned(1))) u32;
+typedef uint64_t __attribute__((may_alias, aligned(1))) u64;
+
+/* ---- The random stream: SFC64 seeded by numpy's SeedSequence ---- */
+
+typedef struct {
+    uint64_t a, b, c, counter;
+} stream;
+
+static inline uint64_t next_word(stream *s) {
+    uint64_t word = s->a + s->b + s->counter++;
+    s->a = s->b ^ (s->b >> 11);
+    s->b = s->c + (s->c << 3);
+    s->c = ((s->c << 24) | (s->c >> 40)) + word;
+    return word;
+}
+
+typedef struct {
+    uint32_t constant, factor;
+} hasher;
+
+static uint32_t hashed(hasher *h, uint32_t value) {
+    value ^= h->constant;
+    h->constant *= h->factor;
+    value *= h->constant;
+    return value ^ (value >> 16);
+}
+
+static uint32_t mixed(uint32_t x, uint32_t y) {
+    uint32_t value = 0xca01f9ddu * x - 0x4973f715u * y;
+    return value ^ (value >> 16);
+}
+
+/* The state of `SFC64(SeedSequence(key, spawn_key=(index,)))`; the method is M. O'Neill's seed_seq_fe128, as numpy
+ * documents it. */
+static stream seeded(const uint32_t key[4], uint32_t index) {
+    hasher in = {0x43b0d7e5u, 0x931e8875u}, out = {0x8b51f9ddu, 0x58f38dedu};
+    uint32_t pool[4], words[6];
+    uint64_t seeds[3];
+    for (int i = 0; i < 4; i++)
+        pool[i] = hashed(&in, key[i]);
+    for (int from = 0; from < 4; from++)
+        for (int to = 0; to < 4; to++)
+            if (from != to)
+                pool[to] = mixed(pool[to], hashed(&in, pool[from]));
+    for (int to = 0; to < 4; to++)
+        pool[to] = mixed(pool[to], hashed(&in, index));
+    for (int i = 0; i < 6; i++)
+        words[i] = hashed(&out, pool[i % 4]);
+    for (int i = 0; i < 3; i++)
+        seeds[i] = words[2 * i] | (uint64_t)words[2 * i + 1] << 32;
+    stream s = {seeds[0], seeds[1], seeds[2], 1};
+    for (int i = 0; i < 12; i++)
+        next_word(&s);
+    return s;
+}
+
+/* An exactly uniform integer below `bound`, as `_RawStream.below`. */
+static inline uint64_t below(stream *s, uint64_t bound, uint64_t unfair) {
+    uint64_t product;
+    do
+        product = (next_word(s) >> 32) * bound;
+    while ((product & 0xffffffffu) < unfair);
+    return product >> 32;
+}
+
+/* ---- Counting flags ---- */
+
+#define STEP 2048 /* elements at a time, whose flags stay in the fastest cache */
+
+/* The number of ones among at most STEP flags: eight sums of at most STEP / 8 = 256 flags, never more than 255 at once. */
+static inline int64_t ones_in_step(const u8 *flags, int64_t count) {
+    int64_t found = 0, at = 0;
+    while (count - at >= 8) {
+        uint64_t sums = 0;
+        int64_t stop = count - at < 8 * 255 ? at + (count - at) / 8 * 8 : at + 8 * 255;
+        for (; at < stop; at += 8)
+            sums += *(const u64 *)(flags + at);
+        sums = (sums & 0x00ff00ff00ff00ffu) + ((sums >> 8) & 0x00ff00ff00ff00ffu);
+        found += (int64_t)((sums * 0x0001000100010001u) >> 48);
+    }
+    for (; at < count; at++)
+        found += flags[at];
+    return found;
+}
+
+/* ---- Drawing a block ---- */
+
+/* Choose each rank by one byte: below `threshold`, or equal to it and a further word below `remainder`. With
+ * `ties` = 0, equal bytes are not chosen. Returns the number chosen. */
+FOR_EACH_PROCESSOR
+static int64_t by_bytes(stream *s, int64_t size, uint32_t threshold, uint64_t remainder, int ties, u8 *chosen) {
+    u8 bytes[STEP];
+    const uint64_t each = 0x0101010101010101u, high = 0x8080808080808080u, equal = each * threshold;
+    uint32_t *tied = NULL;
+    int64_t found = 0, many = 0, room = 0;
+    for (int64_t start = 0; start < size; start += STEP) {
+        int64_t count = size - start < STEP ? size - start : STEP;
+        for (int64_t at = 0; at < count; at += 8)
+            *(u64 *)(bytes + at) = next_word(s);
+        for (int64_t at = 0; at < count; at++)
+            chosen[start + at] = bytes[at] < threshold;
+        found += ones_in_step(chosen + start, count);
+        if (!ties)
+            continue;
+        if (room - many < STEP) {
+            uint32_t *more = realloc(tied, (size_t)(room = 2 * room + 4 * STEP) * sizeof *tied);
+            if (!more) {
+                free(tied);
+                return -1;
+            }
+            tied = more;
+        }
+        for (int64_t at = 0; at < count; at += 8) {
+            uint64_t other = *(const u64 *)(bytes + at) ^ equal;
+            if ((other - each) & ~other & high)
+                for (int64_t one = at; one < at + 8 && one < count; one++)
+                    if (bytes[one] == threshold)
+                        tied[many++] = (uint32_t)(start + one);
+        }
+    }
+    for (int64_t at = 0; at < many; at++) {
+        u8 taken = (next_word(s) >> 32) < remainder;
+        chosen[tied[at]] = taken;
+        found += taken;
+    }
+    free(tied);
+    return found;
+}
+
+/* Flip a uniform choice of `count` of the `eligible` ranks whose state is `value`, as `_flip`. Returns 0, or -1 without
+ * memory. */
+static int flip(stream *s, u8 *chosen, int64_t size, u8 value, int64_t eligible, int64_t count) {
+    uint32_t *places = NULL;
+    int64_t bound = size, scale = size / eligible;
+    if (eligible * 16 < size) {
+        places = malloc((size_t)eligible * sizeof *places);
+        if (!places)
+            return -1;
+        bound = 0;
+        for (int64_t at = 0; at < size; at++)
+            if (chosen[at] == value)
+                places[bound++] = (uint32_t)at;
+        scale = 1;
+    }
+    const uint64_t unfair = (UINT64_C(1) << 32) % (uint64_t)bound;
+    while (count)
+        /* A round draws this many numbers, whether or not it needs them all: the next round begins behind them. */
+        for (int64_t draws = count * (scale + 1) + 16; draws; draws--) {
+            uint64_t drawn = below(s, (uint64_t)bound, unfair);
+            uint64_t rank = places ? places[drawn] : drawn;
+            if (count && chosen[rank] == value) {
+                chosen[rank] = !value;
+                count--;
+            }
+        }
+    free(places);
+    return 0;
+}
+
+/* Draw block `index` of the stream of `key`: a uniform subset of `amount` of `size` < 2**32 ranks, 1 where chosen.
+ * `rare` and `close` are parts of the stream's definition. Returns 0, or -1 without memory. */
+EXPORTED int32_t prunecli_draw(const uint32_t key[4], uint32_t index, int64_t size, int64_t amount, int64_t rare,
+                               uint64_t close, u8 *chosen) {
+    int64_t found;
+    stream s;
+    if (amount == 0 || amount == size) {
+        memset(chosen, amount != 0, (size_t)size);
+        return 0;
+    }
+    s = seeded(key, index);
+    if (amount * rare <= size) {
+        memset(chosen, 0, (size_t)size);
+        found = 0;
+    } else if ((size - amount) * rare <= size) {
+        memset(chosen, 1, (size_t)size);
+        found = size;
+    } else {
+        uint64_t level = ((uint64_t)amount << 40) / (uint64_t)size;
+        uint64_t nearest = (level + (UINT64_C(1) << 31)) >> 32;
+        uint64_t error = level > nearest << 32 ? level - (nearest << 32) : (nearest << 32) - level;
+        int ties = error > close;
+        found = by_bytes(&s, size, (uint32_t)(ties ? level >> 32 : nearest), level & 0xffffffffu, ties, chosen);
+        if (found < 0)
+            return -1;
+    }
+    if (found == amount)
+        return 0;
+    u8 value = found > amount;
+    return flip(&s, chosen, size, value, value ? found : size - found, value ? found - amount : amount - found);
+}
+
+/* ---- Elements ---- */
+
+/* The flags of zeros among `count` <= STEP elements: all bits of `mask` are 0. */
+#define ZEROS(name, type)                                                                                            \
+    static inline void name(const type *restrict raw, int64_t count, uint64_t mask, u8 *restrict zero) {                               \
+        const type bits = (type)mask;                                                                                \
+        for (int64_t at = 0; at < count; at++)                                                                       \
+            zero[at] = (raw[at] & bits) == 0;                                                                        \
+    }
+ZEROS(zeros_1, u8)
+ZEROS(zeros_2, u16)
+ZEROS(zeros_4, u32)
+ZEROS(zeros_8, u64)
+
+static inline void zeros_16(const u64 *restrict raw, int64_t count, uint64_t mask, u8 *restrict zero) {
+    for (int64_t at = 0; at < count; at++)
+        zero[at] = ((raw[2 * at] | raw[2 * at + 1]) & mask) == 0;
+}
+
+#define CLEAR(name, type)                                                                                            \
+    static inline void name(type *restrict raw, int64_t count, const u8 *restrict keep) {                                              \
+        for (int64_t at = 0; at < count; at++)                                                                       \
+            raw[at] &= (type)(0 - (type)keep[at]);                                                                   \
+    }
+CLEAR(clear_1, u8)
+CLEAR(clear_2, u16)
+CLEAR(clear_4, u32)
+CLEAR(clear_8, u64)
+
+static inline void clear_16(u64 *restrict raw, int64_t count, const u8 *restrict keep) {
+    for (int64_t at = 0; at < count; at++) {
+        raw[2 * at] &= 0 - (uint64_t)keep[at];
+        raw[2 * at + 1] &= 0 - (uint64_t)keep[at];
+    }
+}
+
+/* Set flags where others are not set. */
+static inline void or_not(u8 *restrict flags, const u8 *restrict others, int64_t count) {
+    for (int64_t at = 0; at < count; at++)
+        flags[at] |= others[at] ^ 1;
+}
+
+/* Find the zeros of `count` elements of `width` bytes (an element is zero if all its bits in `mask` are), counting
+ * those with the mask `before` in `counts[0]` and those with the mask `keep` in `counts[1]`; NULL keeps everything. The
+ * flags of the latter are written to `zero`, unless it is NULL. With `clear`, elements that are not kept become 0. */
+FOR_EACH_PROCESSOR
+EXPORTED void prunecli_zeros(u8 *raw, int64_t count, int32_t width, uint64_t mask, const u8 *before, const u8 *keep,
+                             u8 *zero, int32_t clear, int64_t counts[2]) {
+    u8 own[STEP];
+    counts[0] = counts[1] = 0;
+    for (int64_t start = 0; start < count; start += STEP) {
+        int64_t some = count - start < STEP ? count - start : STEP;
+        u8 *part = raw + start * width, *flags = zero ? zero + start : own;
+        const u8 *kept = keep ? keep + start : NULL;
+        switch (width) {
+        case 1: zeros_1(part, some, mask, flags); break;
+        case 2: zeros_2((u16 *)part, some, mask, flags); break;
+        case 4: zeros_4((u32 *)part, some, mask, flags); break;
+        case 8: zeros_8((u64 *)part, some, mask, flags); break;
+        default: zeros_16((u64 *)part, some, mask, flags); break;
+        }
+        if (before)
+            or_not(flags, before + start, some);
+        int64_t found = ones_in_step(flags, some);
+        counts[0] += found;
+        if (kept) {
+            or_not(flags, kept, some);
+            found = ones_in_step(flags, some);
+        }
+        counts[1] += found;
+        if (!clear)
+            continue;
+        switch (width) {
+        case 1: clear_1(part, some, kept); break;
+        case 2: clear_2((u16 *)part, some, kept); break;
+        case 4: clear_4((u32 *)part, some, kept); break;
+        case 8: clear_8((u64 *)part, some, kept); break;
+        default: clear_16((u64 *)part, some, kept); break;
+        }
+    }
+}
+
+/* Set `count` elements of `width` <= 8 bytes to `one` where kept, else to 0. */
+FOR_EACH_PROCESSOR
+EXPORTED void prunecli_fill(u8 *raw, int64_t count, int32_t width, uint64_t one, const u8 *keep) {
+#define FILL(type)                                                                                                   \
+    for (int64_t at = 0; at < count; at++)                                                                           \
+        ((type *)raw)[at] = (type)one & (type)(0 - (type)keep[at])
+    switch (width) {
+    case 1: FILL(u8); break;
+    case 2: FILL(u16); break;
+    case 4: FILL(u32); break;
+    default: FILL(u64); break;
+    }
+}
+
+/* Whether `count` elements of `width` <= 8 bytes all equal `one`. */
+FOR_EACH_PROCESSOR
+EXPORTED int32_t prunecli_all_equal(const u8 *raw, int64_t count, int32_t width, uint64_t one) {
+    for (int64_t start = 0; start < count; start += STEP) {
+        int64_t some = count - start < STEP ? count - start : STEP;
+        const u8 *part = raw + start * width;
+        uint64_t other = 0;
+#define COMPARE(type)                                                                                                \
+    {                                                                                                                \
+        type found = 0;                                                                                              \
+        for (int64_t at = 0; at < some; at++)                                                                        \
+            found |= ((const type *)part)[at] ^ (type)one;                                                           \
+        other = found;                                                                                               \
+    }
+        switch (width) {
+        case 1: COMPARE(u8) break;
+        case 2: COMPARE(u16) break;
+        case 4: COMPARE(u32) break;
+        default: COMPARE(u64) break;
+        }
+        if (other)
+            return 0;
+    }
+    return 1;
+}
