@@ -191,6 +191,41 @@ def test_a_record_of_many_copies_has_one_checksum(source: FileSource, jobs: int)
     assert before.value == zlib.crc32(_INPUT[9 : 9 + 2 * CHUNK])
 
 
+@dataclass
+class _Summing:
+    """States a CRC-32, and notes where blocks lie in their page of memory."""
+
+    states: int | None
+    changes: bool = True
+    lies: set[tuple[int, int]] = field(default_factory=set)
+    block: int = CHUNK
+    workspace: Callable[[], list[int]] = list
+
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: list[int]) -> Outcome:
+        self.lies.add((start, data.ctypes.data % 4096))
+        return Outcome(self.changes, None, self.states)
+
+
+@pytest.mark.parametrize(
+    ("changes", "states", "expected"),
+    [(True, 0x12345678, 0x12345678), (True, None, zlib.crc32(_INPUT[:100])), (False, 1, zlib.crc32(_INPUT[:100]))],
+)
+def test_a_content_that_has_summed_what_it_wrote_spares_another_sum(
+    source: FileSource, changes: bool, states: int | None, expected: int
+) -> None:
+    before, after = Checksum(100, zlib.crc32(_INPUT[:100]), "input"), Checksum(100)
+    run_pieces([Copy(0, 100, _Summing(states, changes), before, after)], source, NullSink(), jobs=1)
+    assert before.value == zlib.crc32(_INPUT[:100])
+    assert after.value == expected
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_chunk_lies_in_its_page_of_memory_as_in_its_page_of_the_file(source: FileSource, jobs: int) -> None:
+    content = _Summing(None)
+    run_pieces([Copy(0, 12), Copy(12, 2 * CHUNK + 5, content)], source, NullSink(), jobs=jobs)
+    assert content.lies == {(start, (12 + start) % 4096) for start in (0, CHUNK, 2 * CHUNK)}
+
+
 def test_a_thousand_small_pieces_are_written_in_one_go(source: FileSource) -> None:
     class Counting(NullSink):
         writes = 0

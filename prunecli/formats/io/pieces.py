@@ -24,15 +24,19 @@ __all__ = [
     "summed",
 ]
 
-CHUNK = 4 << 20
+CHUNK = 2 << 20
 """Bytes processed at a time if a piece does not specify another number."""
 
 
 class Outcome(NamedTuple):
-    """The result of a content: whether any of the bytes may have changed, and what it found, if anything."""
+    """The result of a content: whether any of the bytes may have changed, and what it found, if anything.
+
+    `crc` is the CRC-32 of the bytes as the content left them, if it has computed that.
+    """
 
     changed: bool
     found: Any = None
+    crc: int | None = None
 
 
 class Content(Protocol):

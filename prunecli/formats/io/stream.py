@@ -30,6 +30,8 @@ Span = tuple[int, int]
 
 _WHOLE = (0, 1 << 63)
 
+_PAGE = 4096
+
 
 def default_jobs() -> int:
     """Return the number of threads worth using: the processors of this process, at most 8 (enough for a disk)."""
@@ -155,14 +157,18 @@ class _Workspaces:
     """The memory of one thread: a buffer for its chunk, and the workspaces of contents by their makers."""
 
     def __init__(self) -> None:
-        self._buffer = np.empty(0, dtype=np.uint8)
+        self._memory = np.empty(0, dtype=np.uint8)
         self._made: dict[Callable[[], Any], Any] = {}
 
-    def buffer(self, length: int) -> NDArray[np.uint8]:
-        """Return memory for a chunk."""
-        if self._buffer.size < length:
-            self._buffer = np.empty(max(length, CHUNK), dtype=np.uint8)
-        return self._buffer[:length]
+    def buffer(self, chunk: _Chunk) -> NDArray[np.uint8]:
+        """Return memory for a chunk, which lies in its page of memory as the chunk lies in its page of the file.
+
+        Some processors copy between two places a tenth as fast if one lies a few bytes further in its page.
+        """
+        if self._memory.size < chunk.length + _PAGE:
+            self._memory = np.empty(max(chunk.length, CHUNK) + _PAGE, dtype=np.uint8)
+        start = (chunk.offset - self._memory.ctypes.data) % _PAGE
+        return self._memory[start : start + chunk.length]
 
     def of(self, make: Callable[[], Any]) -> Any:
         """Return the workspace that `make` makes for this thread, made once."""
@@ -221,7 +227,7 @@ class _Work:
             return None if self._stopped else next(self._chunks, None)
 
     def _do(self, chunk: _Chunk, spaces: _Workspaces) -> None:
-        buffer = spaces.buffer(chunk.length)
+        buffer = spaces.buffer(chunk)
         _read(self._source, chunk, buffer)
         deferred, findings = [], _Findings()
         at = 0
@@ -310,9 +316,9 @@ def _fill(part: _Part, data: NDArray[np.uint8], spaces: _Workspaces, findings: _
         crc = crc32(data.data)
         findings.sums.append((piece.before, (place, crc, part.length)))
     if piece.content is not None:
-        changed, found = piece.content.fill(data, part.start, spaces.of(piece.content.workspace))
-        crc = None if changed else crc
-        if found is not None:
-            findings.found.append(found)
+        outcome = piece.content.fill(data, part.start, spaces.of(piece.content.workspace))
+        crc = outcome.crc if outcome.changed else crc
+        if outcome.found is not None:
+            findings.found.append(outcome.found)
     if piece.after is not None:
         findings.sums.append((piece.after, (place, crc32(data.data) if crc is None else crc, part.length)))

@@ -120,9 +120,10 @@ class TensorPass:
         starts = range(0, keep.size, BLOCK)
         return [("mask", MaskDigest.look(first + start, keep[start : start + BLOCK])) for start in starts]
 
-    def outcome(self, changed: bool, found: Findings) -> Outcome:
-        """Return the results under the parameter's name."""
-        return Outcome(changed, [(self.mask.parameter.name, found)] if found else None)
+    def outcome(self, changed: bool, found: Findings, *, sums_own: bool = False) -> Outcome:
+        """Return the results under the parameter's name; `sums_own`: its checksum is that of the handled bytes."""
+        crc = next((result[1] for name, result in found if name == "values"), None) if sums_own else None
+        return Outcome(changed, [(self.mask.parameter.name, found)] if found else None, crc)
 
 
 class _Blocks(ABC):
@@ -130,6 +131,7 @@ class _Blocks(ABC):
 
     workspace = Workspace
     changes = True
+    sums_own = True
 
     def __init__(self, job: TensorPass) -> None:
         self.job = job
@@ -142,7 +144,8 @@ class _Blocks(ABC):
         first = start // job.tensor.dtype.itemsize
         keep = workspace.keep.flags(raw.size)
         before = None if job.mask.trivial else job.mask.keep(first, keep, workspace)
-        return job.outcome(self.changes, job.digest(keep, first) + self._handle(raw, first, keep, before, workspace))
+        found = job.digest(keep, first) + self._handle(raw, first, keep, before, workspace)
+        return job.outcome(self.changes, found, sums_own=self.sums_own)
 
     @abstractmethod
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
@@ -194,6 +197,8 @@ class Cleared:
 class UpdateMask(_Blocks):
     """A mask in the file that becomes zero where the final mask drops; its weight is read alongside to be counted."""
 
+    sums_own = False
+
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         clear_dropped(raw, keep)
         return _count_beside(self.job, first, keep, before, workspace)
@@ -201,6 +206,8 @@ class UpdateMask(_Blocks):
 
 class WriteMask(_Blocks):
     """A new mask with the type of its tensor."""
+
+    sums_own = False
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         fill_mask(raw, keep, self.job.tensor.dtype.one)
