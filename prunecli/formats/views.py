@@ -1,8 +1,9 @@
 """The places of a strided tensor's elements in its storage, and which tensors share elements."""
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,70 +13,126 @@ __all__ = ["View", "overlap"]
 _STEP = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+class _Form(NamedTuple):
+    """What follows from a shape and strides alone. Views of the same form share it: large models have few forms."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    elements: int
+    extent: int
+    normal: tuple[tuple[int, int], ...]
+    row_major: bool
+    repeats: int
+    nested: bool
+
+
+@functools.lru_cache(maxsize=1024)
+def _form(shape: tuple[int, ...], stride: tuple[int, ...]) -> _Form:
+    elements = math.prod(shape)
+    pairs = list(zip(shape, stride, strict=False))  # readers compare the lengths afterwards
+    extent = 1 + sum((size - 1) * step for size, step in pairs) if elements else 0
+    normal = tuple((size, step) for size, step in pairs if size != 1) if elements else ((0, 1),)
+    repeats = math.prod(size for size, step in normal if step == 0)
+    return _Form(shape, stride, elements, extent, normal, _is_row_major(normal), repeats, _is_nested(normal))
+
+
+def _is_row_major(normal: Sequence[tuple[int, int]]) -> bool:
+    expected = 1
+    for size, step in reversed(normal):
+        if step != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _is_nested(normal: Sequence[tuple[int, int]]) -> bool:
+    reach = 1
+    for size, step in sorted(normal, key=lambda dim: dim[1]):
+        if step == 0:
+            continue
+        if step < reach:
+            return False
+        reach = step * (size - 1) + reach
+    return True
+
+
+@functools.lru_cache(maxsize=1024)
+def _row_major_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
+    stride, step = [], 1
+    for size in reversed(shape):
+        stride.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(stride))
+
+
 class View:
-    """A tensor's place in a storage: `start`, `shape` and `stride`, all counted in elements.
+    """A tensor's place in a storage: `start`, `shape` and `stride`, all counted in elements. It never changes.
 
     Dimensions of size 1 and the strides of empty tensors have no effect; `normal` drops them.
     """
 
-    start: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
+    __slots__ = ("_form", "start")
+
+    def __init__(self, start: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
+        self.start = start
+        self._form = _form(shape, stride)
 
     @classmethod
     def of(cls, shape: Sequence[int], start: int = 0) -> "View":
         """Return the row-major view of a shape."""
-        stride, step = [], 1
-        for size in reversed(shape):
-            stride.append(step)
-            step *= max(size, 1)
-        return cls(start, tuple(shape), tuple(reversed(stride)))
+        sizes = tuple(shape)
+        return cls(start, sizes, _row_major_stride(sizes))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, View) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"View(start={self.start}, shape={self.shape}, stride={self.stride})"
+
+    def _key(self) -> tuple[object, ...]:
+        return self.start, self._form.shape, self._form.stride
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of elements along each dimension."""
+        return self._form.shape
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """The distance of neighbours along each dimension."""
+        return self._form.stride
 
     @property
     def elements(self) -> int:
         """The number of logical elements: the product of the shape."""
-        return math.prod(self.shape)
+        return self._form.elements
 
     @property
     def stop(self) -> int:
         """One past the last storage element that the view touches."""
-        if not self.elements:
-            return self.start
-        return self.start + 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+        return self.start + self._form.extent
 
     def normal(self) -> tuple[tuple[int, int], ...]:
         """Return (size, stride) of each dimension that matters, in row-major order; for an empty tensor, ((0, 1),)."""
-        if not self.elements:
-            return ((0, 1),)
-        return tuple((n, step) for n, step in zip(self.shape, self.stride, strict=True) if n != 1)
+        return self._form.normal
 
     @property
     def row_major(self) -> bool:
         """Whether the elements are contiguous in logical order."""
-        expected = 1
-        for size, step in reversed(self.normal()):
-            if step != expected:
-                return False
-            expected *= size
-        return True
+        return self._form.row_major
 
     @property
     def repeats(self) -> int:
         """The number of logical elements that share each stored one, by strides of zero (`expand`)."""
-        return math.prod(size for size, step in self.normal() if step == 0)
+        return self._form.repeats
 
     @property
     def nested(self) -> bool:
         """Whether the position of a stored element determines its indices: each stride spans the smaller dimensions."""
-        reach = 1
-        for size, step in sorted(self.normal(), key=lambda dim: dim[1]):
-            if step == 0:
-                continue
-            if step < reach:
-                return False
-            reach = step * (size - 1) + reach
-        return True
+        return self._form.nested
 
     def place(self, first: int, count: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         """Map the storage elements `first .. first + count - 1` to the view's logical, row-major order.
