@@ -18,10 +18,12 @@ class MaskDigest:
     elements in row-major order. It is a tree, so that blocks need not wait for each other.
     """
 
-    __slots__ = ("_leaves",)
+    __slots__ = ("_first", "_leaves")
 
     def __init__(self) -> None:
-        self._leaves: dict[int, bytes] = {}
+        self._first: bytes | None = None
+        """The leaf of block 0, the only one of most masks."""
+        self._leaves: dict[int, bytes] | None = None
 
     @staticmethod
     def look(start: int, keep: NDArray[np.bool_]) -> tuple[int, bytes]:
@@ -31,17 +33,29 @@ class MaskDigest:
     def add(self, found: tuple[int, bytes]) -> None:
         """Add a leaf."""
         block, leaf = found
-        self._leaves[block] = leaf
+        if not block:
+            self._first = leaf
+        elif self._leaves is None:
+            self._leaves = {block: leaf}
+        else:
+            self._leaves[block] = leaf
+
+    def _all(self) -> dict[int, bytes]:
+        """Return the leaves by block, in order."""
+        first = {} if self._first is None else {0: self._first}
+        return first | dict(sorted((self._leaves or {}).items()))
 
     def drain(self) -> dict[str, str] | None:
         """Return the added leaves by block as JSON data, and reset the digest; None if nothing was added."""
-        leaves, self._leaves = self._leaves, {}
+        leaves = self._all()
+        self._first = self._leaves = None
         return {str(block): leaf.hex() for block, leaf in leaves.items()} or None
 
     def merge(self, drained: Mapping[str, str]) -> None:
         """Add the result of `drain` of another digest of the same mask."""
-        self._leaves |= {int(block): bytes.fromhex(leaf) for block, leaf in drained.items()}
+        for block, leaf in drained.items():
+            self.add((int(block), bytes.fromhex(leaf)))
 
     def hexdigest(self) -> str:
         """Return the digest of all added leaves."""
-        return hashlib.sha256(b"".join(leaf for _, leaf in sorted(self._leaves.items()))).hexdigest()
+        return hashlib.sha256(b"".join(self._all().values())).hexdigest()

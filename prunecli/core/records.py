@@ -7,9 +7,11 @@ in the JSON are ignored. The name of a field may end in an underscore that its k
 """
 
 import enum
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, partial
+from json.encoder import encode_basestring_ascii as _quoted
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -22,6 +24,7 @@ __all__ = [
     "RecordField",
     "ValueRule",
     "as_json",
+    "as_text",
     "read_record",
     "record_fields",
 ]
@@ -63,10 +66,14 @@ _KINDS = {str: "text", bool: "true or false"}
 
 @dataclass(frozen=True, slots=True)
 class RecordField:
-    """A field of a record. A `required` field is always present. `read` is None for a computed field."""
+    """A field of a record. A `required` field is always present. `read` is None for a computed field.
+
+    `label` is the key as JSON, with its colon.
+    """
 
     name: str
     key: str
+    label: str
     default: Any
     always: bool
     required: bool
@@ -88,7 +95,8 @@ def _record_fields(record: Any) -> tuple[RecordField, ...]:
         required = default is MISSING or not each.init or REQUIRED in marks
         if HIDDEN not in marks:
             always, read = required or ALWAYS in marks, _reader(hints[each.name]) if each.init else None
-            found.append(RecordField(each.name, each.name.rstrip("_"), default, always, required, read))
+            key = each.name.rstrip("_")
+            found.append(RecordField(each.name, key, f"{_quoted(key)}: ", default, always, required, read))
     return tuple(found)
 
 
@@ -106,6 +114,43 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return as_json(value) if is_dataclass(value) else value
+
+
+def as_text(record: Any, indent: str) -> str:
+    """Return a record as the JSON text that `json.dumps` makes of `as_json` with an indent of two spaces.
+
+    `indent` is the whitespace of the line on which it begins. The encoder itself is several times slower, and takes
+    several kB of memory a row.
+    """
+    inner = f"{indent}  "
+    lines = []
+    for each in record_fields(type(record)):
+        value = getattr(record, each.name)
+        if each.always or value != each.default:
+            lines.append(f"{each.label}{_as_text(value, inner)}")
+    return _enclosed("{}", lines, indent)
+
+
+def _as_text(value: Any, indent: str) -> str:
+    if type(value) is str:
+        return _quoted(value)
+    if type(value) is int:
+        return repr(value)
+    if value is None:
+        return "null"
+    if isinstance(value, list | tuple):
+        inner = f"{indent}  "
+        return _enclosed("[]", [_as_text(each, inner) for each in value], indent)
+    if is_dataclass(value):
+        return as_text(value, indent)
+    return json.dumps(value, indent=2).replace("\n", f"\n{indent}")  # no string of JSON contains a line break
+
+
+def _enclosed(brackets: str, items: list[str], indent: str) -> str:
+    if not items:
+        return brackets
+    between = f",\n{indent}  "
+    return f"{brackets[0]}\n{indent}  {between.join(items)}\n{indent}{brackets[1]}"
 
 
 def read_record(record: type[T], content: Any) -> T:

@@ -1,5 +1,6 @@
 """Carry out a plan: write the new checkpoint, and report the counts made on the way."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prunecli.errors import PrunecliError, UsageError, show
@@ -10,6 +11,7 @@ from prunecli.formats.opening import check_unchanged
 from prunecli.formats.outputs.base import Output, OutputContents, OutputFile, is_resumable
 from prunecli.formats.outputs.output import FileOutput, check_checkpoint_output, check_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
+from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
@@ -42,8 +44,7 @@ def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run
     """
     run = run or Run()
     outputs = run.ranks.from_leader(lambda: _check(checkpoint, destination, run))
-    prepared = build_edit(checkpoint, plan)
-    contents, counts = _contents(checkpoint, plan, prepared.edit), prepared.new_counts()
+    contents, counts = _prepared(checkpoint, plan)
 
     def check() -> None:
         check_masks(plan, counts)
@@ -52,7 +53,13 @@ def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run
     with noting(written_by_now(outputs.checkpoint.final)):
         carry_out(RewriteJob(checkpoint, plan, counts, outputs.checkpoint, contents, check), run)
         output = _written(checkpoint, contents, destination)
+        del contents  # with very many tensors, it takes as much memory as the report
         return run.ranks.from_leader(lambda: write_report(checkpoint, plan, counts, output, outputs.report))
+
+
+def _prepared(checkpoint: AnyCheckpoint, plan: Plan) -> tuple[OutputContents, Counts]:
+    prepared = build_edit(checkpoint, plan)
+    return _contents(checkpoint, plan, prepared.edit), prepared.new_counts()
 
 
 def _written(checkpoint: AnyCheckpoint, contents: OutputContents, destination: Destination) -> CheckpointRef:
@@ -134,11 +141,13 @@ def _is_left_over(destination: Destination) -> bool:
 
 def _contents(checkpoint: AnyCheckpoint, plan: Plan, edit: Edit) -> OutputContents:
     """Describe the content of each file that changes, and the ranges to count in each of the others."""
-    changed, tensors = _changed_files(checkpoint, plan), _tensors_by_file(checkpoint)
-    patches: dict[str, dict[str, list[Patch]]] = {name: {} for name in checkpoint.sources}
-    for key, found in edit.patches.items():
-        patches[checkpoint.file_of(key)][key] = list(found)
     folder = checkpoint.path if checkpoint.is_folder else None
+    changed, tensors = set[str](), dict[str, list[TensorInfo]]()
+    if folder is not None:
+        changed, tensors = _changed_files(checkpoint, plan), _tensors_by_file(checkpoint)
+    patches: dict[str, dict[str, Sequence[Patch]]] = {name: {} for name in checkpoint.sources}
+    for key, found in edit.patches.items() if folder is not None else ():
+        patches[checkpoint.file_of(key)][key] = found
     files, passthrough = [], list(checkpoint.passthrough)
     for name, source in checkpoint.sources.items():
         if folder is None or name in changed:

@@ -64,13 +64,16 @@ class Checksum:
     With `expected`, the CRC-32 is checked as soon as the whole record has been added.
     """
 
-    __slots__ = ("_expected", "_label", "_length", "_parts", "_seen")
+    __slots__ = ("_expected", "_first", "_label", "_length", "_rest", "_seen")
 
     def __init__(self, length: int, expected: int | None = None, label: str = "") -> None:
         self._length = length
         self._expected = expected
         self._label = label
-        self._parts: dict[int, tuple[int, int]] = {}
+        self._first: CrcRun | None = None
+        """The run that was added first, the only one of most records."""
+        self._rest: dict[int, CrcRun] | None = None
+        """The other runs by their starts."""
         self._seen = 0
 
     def add(self, found: CrcRun) -> None:
@@ -79,10 +82,16 @@ class Checksum:
         Raises:
             DamagedError: the run completes the record, and its CRC-32 is not the expected one.
         """
-        start, crc, length = found
-        if not length or start in self._parts:  # an empty run would have the same start as its neighbour
+        start, _, length = found
+        if not length:  # it would have the same start as its neighbour
             return
-        self._parts[start] = (crc, length)
+        if self._first is None:
+            self._first = found
+        elif start == self._first[0] or (self._rest and start in self._rest):
+            return
+        else:
+            self._rest = self._rest or {}
+            self._rest[start] = found
         self._seen += length
         if self.ready and self._expected is not None and self.value != self._expected:
             raise DamagedError(
@@ -92,9 +101,10 @@ class Checksum:
 
     def drain(self) -> list[CrcRun] | None:
         """Return the added runs, with neighbours joined, and reset the checksum; None if there were none."""
-        parts, self._parts, self._seen = self._parts, {}, 0
+        added = self._runs()
+        self._first, self._rest, self._seen = None, None, 0
         runs: list[CrcRun] = []
-        for start, (crc, length) in sorted(parts.items()):
+        for start, crc, length in added:
             if runs and sum(runs[-1][::2]) == start:
                 first, before, count = runs.pop()
                 runs.append((first, combine(before, crc, length), count + length))
@@ -120,9 +130,14 @@ class Checksum:
     def value(self) -> int:
         """The CRC-32 of the whole record."""
         crc = 0
-        for _, (part, length) in sorted(self._parts.items()):
+        for _, part, length in self._runs():
             crc = combine(crc, part, length)
         return crc
+
+    def _runs(self) -> list[CrcRun]:
+        """Return the added runs in order."""
+        first = [] if self._first is None else [self._first]
+        return sorted([*first, *self._rest.values()]) if self._rest else first
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -66,8 +66,8 @@ class LocalFile(SingleFileOutput):
     resumable: ClassVar[bool] = True
 
     @contextmanager
-    def new(self, size: int) -> Iterator[FileSink]:
-        """Return a sink for the file; an unfinished output of an earlier run is removed.
+    def new(self, size: int | None) -> Iterator[FileSink]:
+        """Return a sink for the file, of known size or not; an unfinished output of an earlier run is removed.
 
         Raises:
             OutputError: as `new_file`.

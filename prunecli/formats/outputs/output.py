@@ -1,6 +1,6 @@
 """The output for a location that a user names, checked before anything is written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,14 +12,14 @@ from prunecli.formats.io.sinks import PipeSink
 from prunecli.formats.io.source import FileSource, Source
 from prunecli.formats.opening import holds_checkpoint
 from prunecli.formats.outputs.base import Output, SingleFileOutput
-from prunecli.formats.outputs.file import check_file, stdout_failure
+from prunecli.formats.outputs.file import LocalFile, check_file, stdout_failure
 from prunecli.formats.outputs.folder import check_folder
 from prunecli.formats.outputs.permissions import FileOutput, with_mode_of
 from prunecli.formats.outputs.remote import check_remote_file, check_remote_folder
 from prunecli.formats.outputs.suffix import check_suffix
 from prunecli.terms import OUTPUT
 
-__all__ = ["FileOutput", "StandardOutput", "check_checkpoint_output", "check_output", "write_output"]
+__all__ = ["FileOutput", "StandardOutput", "check_checkpoint_output", "check_output", "write_output", "write_parts"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,22 @@ def check_checkpoint_output(checkpoint: AnyCheckpoint, location: Location | None
     if isinstance(location, Url):
         return check_remote_folder(location, force=force, source=checkpoint.path, replaceable=replaceable)
     return check_folder(location, force=force, source=checkpoint.path, replaceable=replaceable)
+
+
+def write_parts(target: FileOutput, parts: Iterable[bytes]) -> None:
+    """Write a file from parts that are made one after the other; only an upload needs all of them at once.
+
+    Raises:
+        OutputError: as `write_output`.
+    """
+    if not isinstance(target, LocalFile):
+        write_output(target, b"".join(parts))
+        return
+    with target.new(None) as sink:
+        at = 0
+        for part in parts:
+            sink.write(memoryview(part), at)
+            at += len(part)
 
 
 def write_output(target: FileOutput, data: bytes) -> None:

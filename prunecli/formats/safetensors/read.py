@@ -25,7 +25,8 @@ from prunecli.terms import HERE
 
 __all__ = ["SafetensorsFile", "looks_like_safetensors", "read_safetensors"]
 
-_FIELDS = {"dtype", "shape", "data_offsets"}
+_FIELDS = ("dtype", "shape", "data_offsets")
+_NEEDED = frozenset(_FIELDS)
 
 
 def looks_like_safetensors(head: bytes) -> bool:
@@ -35,11 +36,16 @@ def looks_like_safetensors(head: bytes) -> bool:
 
 @dataclass(frozen=True)
 class SafetensorsFile(SingleFile):
-    """The layout of a safetensors file. `tensors` is in the order of the header."""
+    """The layout of a safetensors file. `tensors` is in the order of the header.
+
+    `fields` are the descriptions of tensors that have other fields, or another order, than the library writes.
+    `recorded` has the header's `__metadata__`, if there is an entry.
+    """
 
     source: Source
     tensors: Mapping[str, TensorInfo]
-    header: Mapping[str, Any]
+    fields: Mapping[str, Mapping[str, Any]]
+    recorded: Mapping[str, Any]
     data_offset: int
     format: str = "safetensors"
     wrapper: str = ""
@@ -50,7 +56,7 @@ class SafetensorsFile(SingleFile):
     @property
     def metadata(self) -> Mapping[str, str]:
         """The header's `__metadata__`; as in the library, null means that there is none."""
-        return self.header.get(METADATA) or {}
+        return self.recorded.get(METADATA) or {}
 
     def pieces(self, edit: Edit) -> Iterator[Piece]:
         """Return the pieces of the rewritten file; the header is copied if only tensor bytes change, else it is new."""
@@ -62,8 +68,7 @@ class SafetensorsFile(SingleFile):
         yield from pieces_in_order(self._order(edit), self._new_metadata(edit))
 
     def _new_metadata(self, edit: Edit) -> dict[str, Any]:
-        found = {METADATA: self.header[METADATA]} if METADATA in self.header else {}
-        return {METADATA: {**self.metadata, **edit.metadata}} if edit.metadata else found
+        return {METADATA: {**self.metadata, **edit.metadata}} if edit.metadata else dict(self.recorded)
 
     def _order(self, edit: Edit) -> list[NewTensor]:
         """Return the tensors in the library's order: wider elements first, so that each tensor is aligned."""
@@ -72,7 +77,7 @@ class SafetensorsFile(SingleFile):
             if name not in edit.removals:
                 pieces = list(patched_copies(tensor.storage, edit.patches.get(name, ())))
                 new_name = edit.renames.get(name, name)
-                order.append(NewTensor(new_name, tensor.dtype, tensor.shape, pieces, self.header[name]))
+                order.append(NewTensor(new_name, tensor.dtype, tensor.shape, pieces, self.fields.get(name, {})))
             order += [NewTensor(each.name, each.dtype, each.shape, each.pieces) for each in edit.behind.get(name, ())]
         return sorted(order, key=lambda entry: -entry.dtype.itemsize) if edit.structural else order
 
@@ -91,11 +96,14 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     if data_offset > source.size:
         raise DamagedError(f"{source.label} ends in its header ({source.size} of {data_offset} bytes); fetch it again")
     header = parse_object(source.read(8, length), f"{source.label}: its header")
-    _check_metadata(header.get(METADATA))
-    tensors = {name: _tensor(name, entry, source, data_offset) for name, entry in header.items() if name != METADATA}
+    recorded = {METADATA: header.pop(METADATA)} if METADATA in header else {}
+    _check_metadata(recorded.get(METADATA))
+    tensors = {name: _tensor(name, entry, source, data_offset) for name, entry in header.items()}
+    fields = {name: entry for name, entry in header.items() if tuple(entry) != _FIELDS}
+    del header  # several hundred bytes a tensor
     _check_coverage(tensors, source, data_offset)
     _ask_library(source, data_offset)
-    return SafetensorsFile(source, tensors, header, data_offset)
+    return SafetensorsFile(source, tensors, fields, recorded, data_offset)
 
 
 def _check_metadata(metadata: object) -> None:
@@ -106,20 +114,23 @@ def _check_metadata(metadata: object) -> None:
 
 
 def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorInfo:
-    where = f"{HERE}: tensor {show(name)}"
-    if not isinstance(entry, dict) or not _FIELDS.issubset(entry):  # other fields are ignored, as in the library
-        raise DamagedError(f"{where} is not described by dtype, shape and data_offsets")
+    if not isinstance(entry, dict) or not _NEEDED.issubset(entry):  # other fields are ignored, as in the library
+        raise _wrong(name, "is not described by dtype, shape and data_offsets")
     shape, offsets, code = entry["shape"], entry["data_offsets"], entry["dtype"]
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2 or len(shape) > 64:
-        raise DamagedError(f"{where} has a shape or offsets that are not whole numbers")
+        raise _wrong(name, "has a shape or offsets that are not whole numbers")
     dtype, bits = _element_type(code, name)
     view = View.of(shape)
     start, stop = offsets
     if (stop - start) * 8 != view.elements * bits:
-        raise DamagedError(f"{where} has {stop - start} bytes for {view.elements} elements of {dtype.name}")
+        raise _wrong(name, f"has {stop - start} bytes for {view.elements} elements of {dtype.name}")
     if data_offset + stop > source.size:
-        raise DamagedError(f"{where} ends behind the end of the file; it is truncated, fetch it again")
+        raise _wrong(name, "ends behind the end of the file; it is truncated, fetch it again")
     return TensorInfo(name, dtype, view, Storage(name, data_offset + start, stop - start))
+
+
+def _wrong(name: str, what: str) -> DamagedError:
+    return DamagedError(f"{HERE}: tensor {show(name)} {what}")
 
 
 def _element_type(code: object, name: str) -> tuple[DType, int]:
@@ -134,7 +145,9 @@ def _element_type(code: object, name: str) -> tuple[DType, int]:
 
 
 def _whole_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(type(value) is int and 0 <= value < 1 << 63 for value in values)
+    if not isinstance(values, list) or not {*map(type, values)} <= {int}:
+        return False
+    return not values or (min(values) >= 0 and max(values) < 1 << 63)
 
 
 def _check_coverage(tensors: Mapping[str, TensorInfo], source: Source, data_offset: int) -> None:

@@ -1,7 +1,8 @@
 """Counts, checksums and digests of parameters, gathered in a pass over a checkpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prunecli.core.accumulate import Accumulators
 from prunecli.core.mask_digest import MaskDigest
@@ -65,8 +66,11 @@ class Counting:
         return None if self.along is None else SliceCounter(self.weight.shape, self.along)
 
 
-class ParameterCounts(Accumulators):
-    """The results for one parameter: each is an accumulator, None if it is not requested."""
+class ParameterCounts:
+    """The results for one parameter: each is an accumulator, None if it is not requested.
+
+    It is an accumulator itself, of findings given as pairs with the name of a result.
+    """
 
     __slots__ = ("mask", "slices", "structure", "values", "zeros")
 
@@ -77,8 +81,22 @@ class ParameterCounts(Accumulators):
         self.slices = counting.slices
         self.values = Checksum(weight.elements * weight.dtype.itemsize) if counting.summed else None
         self.mask = MaskDigest() if counting.masked else None
+
+    def add(self, found: Iterable[tuple[str, Any]]) -> None:
+        """Add the findings of a block."""
+        for name, each in found:
+            getattr(self, name).add(each)
+
+    def drain(self) -> dict[str, Any] | None:
+        """Return the drained results by name; None if all are empty."""
         parts = {name: getattr(self, name) for name in ParameterCounts.__slots__}
-        super().__init__({name: part for name, part in parts.items() if part is not None})
+        drained = {name: part.drain() for name, part in parts.items() if part is not None}
+        return {name: each for name, each in drained.items() if each is not None} or None
+
+    def merge(self, drained: Mapping[str, Any]) -> None:
+        """Add the results of `drain` for the same parameter."""
+        for name, each in drained.items():
+            getattr(self, name).merge(each)
 
     @property
     def crc32(self) -> str | None:
@@ -101,4 +119,4 @@ class Counts(Accumulators):
     def __init__(self, counted: Mapping[str, Counting], shared: Mapping[str, str]) -> None:
         parts = {name: ParameterCounts(counting) for name, counting in counted.items()}
         super().__init__(parts)
-        self.by_name = parts | {name: parts[other] for name, other in shared.items()}
+        self.by_name = parts | {name: parts[other] for name, other in shared.items()} if shared else parts

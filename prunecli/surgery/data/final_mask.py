@@ -4,7 +4,7 @@ import numpy as np
 
 from prunecli.core.block import BLOCK
 from prunecli.core.methods.base import Block, Choice
-from prunecli.core.once import Once
+from prunecli.core.once import Once, once_in
 from prunecli.core.raw_elements import Flags, Unsigned, is_zero, unsigned
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UnsupportedError, show
@@ -26,10 +26,12 @@ class Elements:
     memory of their own size, for one tensor at a time.
     """
 
+    __slots__ = ("_gathered", "_source", "tensor")
+
     def __init__(self, source: ByteSource, tensor: TensorInfo) -> None:
         self.tensor = tensor
         self._source = source
-        self._gathered = Once(self._gather)
+        self._gathered: Once[Unsigned] | None = None
 
     def read(self, start: int, count: int, buffer: Buffer) -> Unsigned:
         """Return the raw elements `start .. start + count - 1`, shape `(count,)`, read-only.
@@ -42,11 +44,12 @@ class Elements:
 
     def whole(self) -> Unsigned:
         """Return all elements, shape `(elements,)`; gathered once."""
-        return self._gathered.get()
+        return once_in(self, "_gathered", self._gather).get()
 
     def release(self) -> None:
         """Free the gathered elements."""
-        self._gathered.release()
+        if self._gathered is not None:
+            self._gathered.release()
 
     def _stored(self, first: int, count: int, buffer: Buffer) -> Unsigned:
         itemsize = self.tensor.dtype.itemsize
@@ -98,6 +101,19 @@ class FinalMask:
     see values (`reads_values`) and whole groups of elements (`granule`).
     """
 
+    __slots__ = (
+        "_granule",
+        "_held",
+        "_old",
+        "_reads_values",
+        "_whole",
+        "_whole_before",
+        "_zeros_are_pruned",
+        "choice",
+        "parameter",
+        "weight",
+    )
+
     def __init__(
         self,
         source: ByteSource,
@@ -115,8 +131,8 @@ class FinalMask:
         self._zeros_are_pruned = zeros_are_pruned
         self._reads_values = reads_values
         self._granule = granule
-        self._whole = Once(self._make_whole)
-        self._whole_before = Once(self._make_whole_before)
+        self._whole: Once[Flags] | None = None
+        self._whole_before: Once[Flags] | None = None
         self._held: Flags | None = None
 
     @property
@@ -197,7 +213,7 @@ class FinalMask:
 
     def whole(self) -> Flags:
         """Return the mask of all elements in logical order, computed once; for tensors that are not row-major."""
-        return self._whole.get() if self._held is None else self._held
+        return once_in(self, "_whole", self._make_whole).get() if self._held is None else self._held
 
     def hold(self) -> None:
         """Compute the mask of all elements now, and keep it even after `release`."""
@@ -205,7 +221,7 @@ class FinalMask:
 
     def whole_before(self) -> Flags | None:
         """Return which of all elements the file's mask keeps, computed once; None without a mask."""
-        return None if self._old is None else self._whole_before.get()
+        return None if self._old is None else once_in(self, "_whole_before", self._make_whole_before).get()
 
     def release(self) -> None:
         """Free the masks of all elements."""

@@ -80,6 +80,8 @@ def _is_plain(mask: TensorInfo) -> bool:
 
 def canonical(name: str) -> str:
     """Return a name without what wrappers add: a leading `module.`, and `_orig_mod.` and `_fsdp_...` anywhere."""
+    if not (name.startswith("module.") or "_orig_mod" in name or "_wrapped_module" in name):
+        return name  # as most names are: fast, and no copy
     parts = [part for part in name.split(".") if part not in _PREFIXES]
     while len(parts) > 1 and parts[0] == "module":
         parts = parts[1:]
@@ -89,6 +91,12 @@ def canonical(name: str) -> str:
 def is_among_averages(name: str) -> bool:
     """Whether a name, or a pattern for names, contains a component below which averages usually lie."""
     return _place_of_average(name.split(".")) is not None or name.startswith(_FLAT)
+
+
+def _may_be_average(name: str) -> bool:
+    """Whether a name contains letters that `_AVERAGE` needs: a fast test, as most names do not."""
+    folded = name.casefold()
+    return "ema" in folded or "swa" in folded
 
 
 def _place_of_average(parts: list[str]) -> int | None:
@@ -178,7 +186,7 @@ def _keys(names: list[str]) -> Mapping[str, str]:
 def _averages(weights: Mapping[str, TensorInfo]) -> dict[str, str]:
     """Return the averages in a state dict, with their originals; the names of averages may have lost their dots."""
     rests: dict[str, str] = {}
-    for name in weights:
+    for name in filter(_may_be_average, weights):
         parts = name.split(".")
         place = _place_of_average(parts) if len(parts) <= DEEPEST else None
         if place is not None:

@@ -1,5 +1,7 @@
 """A report as JSON, `prunecli.report/1`: written row by row, read back strictly. Unknown fields are ignored."""
 
+import io
+import itertools
 import json
 import math
 import platform
@@ -12,11 +14,11 @@ import numpy as np
 from prunecli import __version__
 from prunecli.core.amount import check_amount
 from prunecli.core.methods import METHODS
-from prunecli.core.records import ALWAYS, Count, RecordError, ValueRule, as_json, read_record
+from prunecli.core.records import ALWAYS, Count, RecordError, ValueRule, as_json, as_text, read_record
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, raised_in, show
 from prunecli.formats.base import Layout
 from prunecli.formats.json_text import parse_object
-from prunecli.formats.outputs.output import FileOutput, write_output
+from prunecli.formats.outputs.output import FileOutput, write_parts
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.names.select import Selection
@@ -30,6 +32,9 @@ from prunecli.terms import HERE
 __all__ = ["SCHEMA", "GroupRecord", "ReportDocument", "Tool", "as_dict", "parse_report", "render_json", "write_report"]
 
 SCHEMA: Literal["prunecli.report/1"] = "prunecli.report/1"
+
+_ROWS = 1000
+"""The number of parameters that are written at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,27 +114,31 @@ def write_report(
     """
     report = make_report(checkpoint, plan, counts, place)
     if target is not None:
-        write_output(target, render_json(report))
+        write_parts(target, _parts(report))
     return report
 
 
 def render_json(report: Report) -> bytes:
     """Return a report as JSON. It is ASCII only, so no name in it can affect a terminal."""
-    return b"".join(part.encode("ascii") for part in _text(report))
+    text = io.BytesIO()
+    text.writelines(_parts(report))
+    return text.getvalue()
+
+
+def _parts(report: Report) -> Iterator[bytes]:
+    """Yield a report's text in parts of many rows."""
+    rows = _text(report)
+    while part := "".join(itertools.islice(rows, _ROWS)):
+        yield part.encode("ascii")
 
 
 def _text(report: Report) -> Iterator[str]:
-    """Yield a report's text row by row, since the encoder takes several kB of memory per row."""
-    head, rows, tail = _indented(_as_dict(report, ()), 0).partition('\n  "parameters": [')
+    """Yield a report's text row by row."""
+    head, rows, tail = json.dumps(_as_dict(report, ()), indent=2).partition('\n  "parameters": [')
     yield head + rows
     for number, each in enumerate(report.parameters):
-        yield f"{',' if number else ''}\n    {_indented(as_json(each), 2)}"
+        yield f"{',' if number else ''}\n    {as_text(each, '    ')}"
     yield ("\n  " if report.parameters else "") + tail + "\n"
-
-
-def _indented(content: object, levels: int) -> str:
-    text = json.dumps(content, indent=2, ensure_ascii=True)
-    return text.replace("\n", "\n" + "  " * levels)  # no string of JSON contains a line break
 
 
 def as_dict(report: Report) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def make_report(checkpoint: Layout, plan: Plan, counts: Counts, output: Checkpoi
     ties = _tied_groups(plan.parameters, plan.stored_twice)
     companions = find_companions(plan.parameters, checkpoint) if plan.planned else {}
     parameters = [
-        _parameter(parameter, plan, counts, ties[name], companions.get(name, ()))
+        _parameter(parameter, plan, counts, ties.get(name, ()), companions.get(name, ()))
         for name, parameter in plan.parameters.items()
         if plan.counted(parameter)
     ]
@@ -156,13 +156,15 @@ def _parameter(
 
 
 def _tied_groups(parameters: Mapping[str, Parameter], stored_twice: StoredTwice) -> dict[str, tuple[str, ...]]:
-    """Return for each parameter the others in the same memory, or stored as an equal copy."""
-    groups: dict[object, list[str]] = {}
-    places = {}
+    """Return, for the parameters that have some, the others in the same memory, or stored as an equal copy."""
+    first: dict[object, str] = {}
+    groups: dict[str, list[str]] = {}  # by the first member; only of those that have more
     for name, parameter in parameters.items():
         weight = parameter.weight
-        places[name] = (weight.storage.key, weight.view.start, weight.view.normal(), weight.dtype.name)
-        # Empty tensors share nothing, wherever they lie.
-        groups.setdefault(places[name] if weight.elements else name, []).append(name)
-    shared = {name: [each for each in groups.get(places[name], [name]) if each != name] for name in parameters}
-    return {name: (*others, *stored_twice.get(name, ())) for name, others in shared.items()}
+        if weight.elements:  # empty tensors share nothing, wherever they lie
+            place = (weight.storage.key, weight.view.start, weight.view.normal(), weight.dtype.name)
+            leader = first.setdefault(place, name)
+            if leader != name:
+                groups.setdefault(leader, [leader]).append(name)
+    found = {name: tuple(each for each in group if each != name) for group in groups.values() for name in group}
+    return found | {name: (*found.get(name, ()), *others) for name, others in stored_twice.items()}

@@ -154,19 +154,22 @@ class Report:
 def counted_of(parameters: Sequence[ParameterReport]) -> list[ParameterReport]:
     """Return the parameters in the totals: those with counted zeros; of tied ones with equal masks only the first."""
     repeated = earlier_equals(parameters)
-    return [each for each in parameters if each.zeros is not None and not repeated[each.name]]
+    return [each for each in parameters if each.zeros is not None and each.name not in repeated]
 
 
 def earlier_equals(parameters: Sequence[ParameterReport]) -> dict[str, list[str]]:
-    """Return, for each counted parameter, the earlier tied ones with the same mask, which it repeats."""
+    """Return, for the counted parameters that repeat others, the earlier tied ones with the same mask."""
+    if not any(each.tied_to for each in parameters):
+        return {}
     masks = {each.name: each.mask_sha256 for each in parameters if each.zeros is not None}
-    return {
+    found = {
         each.name: [
             name for name in each.tied_to if name < each.name and name in masks and masks[name] == each.mask_sha256
         ]
         for each in parameters
-        if each.name in masks
+        if each.tied_to and each.name in masks
     }
+    return {name: earlier for name, earlier in found.items() if earlier}
 
 
 def totals_of(parameters: Sequence[ParameterReport]) -> Totals:

@@ -13,6 +13,7 @@ from prunecli.surgery.roles.modules import Module, Siblings
 __all__ = ["derived_copies", "directions_of", "magnitudes", "spectral_vectors"]
 
 _PARAMETRIZED = ("original0", "original1")
+_DIRECTIONS = ("_v", _PARAMETRIZED[1])
 
 
 def spectral_vectors(module: Module) -> Iterator[str]:
@@ -61,6 +62,8 @@ def directions_of(tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[int, ...
     """
     found = {}
     for name, tensor in tensors.items():
+        if not name.endswith(_DIRECTIONS):
+            continue
         magnitude = tensors.get(_magnitude_of(name))
         if magnitude is not None and f"{name[:-2]}_orig" not in tensors and _normalises(magnitude, tensor):
             found[name] = tuple(place for place, size in enumerate(magnitude.shape) if size != 1)

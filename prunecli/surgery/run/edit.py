@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 from prunecli.core.methods import parse_method
+from prunecli.core.methods.base import Method
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.folders.dcp.reassembled import box_of
@@ -34,6 +35,13 @@ _RUNS, _LONG_RUN = 4096, 1 << 16
 
 _ALIGN = 16
 """The largest element size: a cut at its multiples never splits an element."""
+
+_COUNTED = StridedSteps()
+_BAKED = {
+    binary: (StridedSteps(cleared=True, scaled=not binary), partial(ZeroDropped, binary=binary))
+    for binary in (False, True)
+}
+"""What baking does to a weight, by whether its mask contains only 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,11 @@ class _Draft:
     removals: set[str] = field(default_factory=set)
     additions: list[Addition] = field(default_factory=list)
 
+    @cached_property
+    def method(self) -> Method | None:
+        """The method of the prune."""
+        return parse_method(self.plan.prune.method) if self.plan.prune else None
+
 
 def build_edit(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = None) -> PreparedEdit:
     """Return the edit that carries out a plan; it also counts the parameters that stay unchanged.
@@ -99,6 +112,7 @@ def build_edit(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None =
     """
     weights = {each.name: each.weight for each in plan.parameters.values()}
     draft = _Draft(checkpoint, plan, cells, directions_of({**checkpoint.tensors, **weights}))
+    del weights
     for parameter in plan.parameters.values():
         planned = plan.planned.get(parameter.name)
         if planned is None:
@@ -130,8 +144,7 @@ def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
 
 
 def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: PlannedParameter | None) -> TensorPass:
-    prune = draft.plan.prune if planned else None
-    method = parse_method(prune.method) if prune else None
+    prune, method = (draft.plan.prune, draft.method) if planned else (None, None)
     mask = FinalMask(
         draft.checkpoint.source,
         parameter,
@@ -168,8 +181,11 @@ def _comes_in_runs(weight: TensorInfo) -> bool:
 
 def _visit(draft: _Draft, whole: _EditedTensor, identity: object) -> None:
     """Add a tensor to the visits, part by part; if a tied one is there already, share its counts."""
-    for job in whole.job.parts():
-        _visit_one(draft, replace(whole, job=job), identity)
+    if whole.job.tensor.parts:
+        for job in whole.job.parts():
+            _visit_one(draft, replace(whole, job=job), identity)
+    else:
+        _visit_one(draft, whole, identity)
 
 
 def _visit_one(draft: _Draft, visit: _EditedTensor, identity: object) -> None:
@@ -186,18 +202,14 @@ def _look_at(draft: _Draft, parameter: Parameter) -> None:
     identity = parameter.mask.name if parameter.mask else "dense"
     # Tensors in the same memory may differ as matrices.
     rows = parameter.weight.shape[:1] if draft.cells is not None and len(parameter.weight.shape) > 1 else ()
-    _visit(draft, _EditedTensor(job, StridedSteps(), CountZeros), (identity, rows))
+    _visit(draft, _EditedTensor(job, _COUNTED, CountZeros), (identity, rows))
 
 
 def _bake(draft: _Draft, planned: PlannedParameter) -> None:
     parameter = planned.parameter
     job = _job(draft, parameter, parameter.weight, planned)
-    binary = planned.binary
-    _visit(
-        draft,
-        _EditedTensor(job, StridedSteps(cleared=True, scaled=not binary), partial(ZeroDropped, binary=binary)),
-        planned.key,
-    )
+    steps, content = _BAKED[planned.binary]
+    _visit(draft, _EditedTensor(job, steps, content), planned.key)
     if parameter.mask is not None:
         if parameter.weight.name != parameter.name:
             draft.renames[parameter.weight.name] = parameter.name
@@ -244,7 +256,7 @@ def _count_woven_weight(draft: _Draft, planned: PlannedParameter, job: TensorPas
     mask_is_woven = planned.parameter.mask is not None and not job.tensor.view.row_major
     if not weight.view.row_major or mask_is_woven:
         beside = TensorPass(weight, job.mask, job.counting)
-        _visit(draft, _EditedTensor(beside, StridedSteps(), CountZeros), planned.key)
+        _visit(draft, _EditedTensor(beside, _COUNTED, CountZeros), planned.key)
 
 
 def _patches(visits: Iterable[_EditedTensor]) -> dict[str, list[Patch]]:
@@ -260,6 +272,9 @@ def _patches(visits: Iterable[_EditedTensor]) -> dict[str, list[Patch]]:
 
 def _clusters(visits: Sequence[_EditedTensor]) -> Iterator[list[_EditedTensor]]:
     """Yield groups of tensors of one storage whose byte ranges overlap."""
+    if len(visits) == 1:
+        yield list(visits)
+        return
     group: list[_EditedTensor] = []
     reach = 0
     rounded = any(not visit.job.tensor.view.row_major for visit in visits)
