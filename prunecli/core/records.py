@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, partial
 from json.encoder import encode_basestring_ascii as _quoted
+from math import isfinite
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -131,16 +132,20 @@ def as_text(record: Any, indent: str) -> str:
     return _enclosed("{}", lines, indent)
 
 
+_PLAIN: dict[type, Callable[[Any], str]] = {str: _quoted, int: repr, bool: json.dumps, type(None): lambda _: "null"}
+_PLAIN[float] = lambda value: repr(value) if isfinite(value) else json.dumps(value)
+"""How the commonest values are written."""
+
+
 def _as_text(value: Any, indent: str) -> str:
-    if type(value) is str:
-        return _quoted(value)
-    if type(value) is int:
-        return repr(value)
-    if value is None:
-        return "null"
+    plain = _PLAIN.get(type(value))
+    if plain is not None:
+        return plain(value)
     if isinstance(value, list | tuple):
         inner = f"{indent}  "
         return _enclosed("[]", [_as_text(each, inner) for each in value], indent)
+    if isinstance(value, str):  # an enum
+        return _quoted(value)
     if is_dataclass(value):
         return as_text(value, indent)
     return json.dumps(value, indent=2).replace("\n", f"\n{indent}")  # no string of JSON contains a line break
