@@ -14,13 +14,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from late import Late
 from numpy.typing import NDArray
-from scipy import stats
 
 from prunecli.core import kernel, random_stream
 from prunecli.core.block import BLOCK
 from prunecli.core.random_stream import Subset, allocate, split, stream_key
 from prunecli.errors import UsageError
+
+stats = Late("scipy.stats")
 
 RARE = 256
 """Amounts below one rank in this many are drawn by position. Written out: the stream's law, not the code's constant."""

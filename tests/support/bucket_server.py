@@ -1,26 +1,20 @@
 """An S3 server on loopback, which counts what it serves and fails when told to."""
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
-import boto3
-import moto.backends
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-_MODULES = tuple(moto.backends.list_of_moto_modules())
-moto.backends.list_of_moto_modules = lambda: _MODULES  # moto would look for them on disk at each request
 
 
 @dataclass(frozen=True)
@@ -31,6 +25,9 @@ class Request:
     path: str
     query: str
     served: int
+
+
+logging.getLogger("werkzeug").addHandler(logging.NullHandler())  # it would log broken connections to standard error
 
 
 class Quiet(WSGIRequestHandler):
@@ -71,6 +68,8 @@ class Bucket:
     @cached_property
     def client(self) -> Any:
         """A client of boto3; making one takes as long as a test."""
+        import boto3  # as late as this: few tests use a bucket, and all workers collect all tests
+
         options = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
         return boto3.client("s3", endpoint_url=self.endpoint, **options)
 
@@ -99,10 +98,22 @@ class Bucket:
         return [each["Key"] for each in self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])]
 
 
+@cache
+def _moto() -> Wsgi:
+    """Return the server's application; what it stores is kept for all servers of a process."""
+    import moto.backends
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    modules = tuple(moto.backends.list_of_moto_modules())
+    moto.backends.list_of_moto_modules = lambda: modules  # moto would look for them on disk at each request
+    app: Wsgi = DomainDispatcherApplication(create_backend_app)
+    return app
+
+
 @contextmanager
 def serving(app: Wsgi | None = None) -> Iterator[Bucket]:
     """Run the server in a thread, or another application."""
-    bucket = Bucket(app or DomainDispatcherApplication(create_backend_app))
+    bucket = Bucket(app or _moto())
     server: BaseWSGIServer = make_server("127.0.0.1", 0, bucket, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

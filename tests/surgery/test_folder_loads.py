@@ -1,20 +1,21 @@
 """Folders as transformers writes them, pruned and loaded by it again: variants, and indexes that are not right."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers as tf
 from folder_zoo import index_of, load_shard, save_shard
+from late import Late
 from surgery_zoo import ask
 
 from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
+
+tf = Late("transformers")
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 97,
@@ -86,16 +87,13 @@ def bent(tmp_path: Path) -> Path:
     return path
 
 
-def test_surplus_and_stale_tensors_come_along_and_the_model_loads(
-    bent: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_surplus_and_stale_tensors_come_along_and_the_model_loads(bent: Path, tmp_path: Path) -> None:
     assert len(pruned(bent, tmp_path / "out")) == 3
     index = index_of(tmp_path / "out")
     assert index == index_of(bent)
     first = load_shard(tmp_path / "out" / min(index["weight_map"].values()))
     assert torch.equal(first["extra.weight"], torch.ones(3, 4))
     assert sum(bool((each == 7).all()) for each in first.values()) == 1
-    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     state = tf.LlamaForCausalLM.from_pretrained(tmp_path / "out").state_dict()
     assert zeros(state) == halves(state)
 
