@@ -113,6 +113,16 @@ class TensorPass:
             return []
         return [("values", (first * raw.itemsize, crc32(raw.view(np.uint8).data), raw.nbytes))]
 
+    def sum_beside(self, raw: Unsigned, first: int) -> Findings:
+        """As `sum_up`, for a weight that is not changed, and that the rewrite copies elsewhere.
+
+        If the file records the checksum of exactly the weight's bytes, that is it: copying them, the rewrite checks it.
+        """
+        storage = self.mask.weight.tensor.storage
+        if storage.crc is None or self.mask.weight.tensor.span != (0, storage.nbytes) or not self.counting.summed:
+            return self.sum_up(raw, first)
+        return [] if first else [("values", (0, storage.crc, storage.nbytes))]
+
     def digest(self, keep: Flags, first: int) -> Findings:
         """Return the leaves of the mask's digest for the elements that begin at `first`, a multiple of `BLOCK`."""
         if not self.counting.masked:
@@ -220,7 +230,7 @@ def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None
     if not weight.tensor.view.row_major:
         return []
     raw = weight.read(first, keep.size, workspace.weight)
-    return job.count(raw, before, keep, first, workspace) + job.sum_up(raw, first)
+    return job.count(raw, before, keep, first, workspace) + job.sum_beside(raw, first)
 
 
 class StridedRegion:
