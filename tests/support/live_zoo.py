@@ -119,7 +119,7 @@ ZOO: dict[str, Callable[[], nn.Module]] = {
 
 def make(name: str, seed: int = 0) -> nn.Module:
     """Make a model whose floating point parameters hold some zeros, some of them negative."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a traceback for each kind of device as well
     model = ZOO[name]()
     for parameter in model.parameters():
         if parameter.is_floating_point() and parameter.element_size() > 1:

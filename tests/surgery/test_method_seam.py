@@ -177,12 +177,14 @@ def check_report(report: Report, name: str, before: Keep, keep: Keep) -> None:
     assert list(parse_report(render_json(report), "r").parameters) == list(report.parameters)
 
 
-CASES = [("file", False), ("file", True), ("shards", False), ("shards", True), ("parts", True)]
+KINDS = [("file", False), ("file", True), ("shards", False), ("shards", True), ("parts", True)]
+CASES = [
+    (name, *kind, 1 + (first + second) % 2) for first, name in enumerate(TOYS) for second, kind in enumerate(KINDS)
+]
+"""Every method with every kind; each of them by one rank and by two."""
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize(("kind", "baked"), CASES)
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize(("name", "kind", "baked", "ranks"), CASES)
 def test_a_toy_prunes_as_numpy_does(name: str, kind: str, baked: bool, ranks: int, tmp_path: Path) -> None:
     state = tensors()
     source, target, asked = MAKERS[kind](state, tmp_path), tmp_path / "out.pt", request(name, remove=baked)
