@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export.pt2_archive._package import package_pt2
 
 __all__ = ["INPUT", "Exported", "changed", "config_of", "export", "load", "package", "save"]
 
@@ -60,6 +59,8 @@ def save(module: nn.Module, path: Path, *inputs: Tensor, **options: Any) -> Path
 
 def package(programs: Mapping[str, nn.Module], path: Path) -> Path:
     """Write an archive of several programs."""
+    from torch.export.pt2_archive._package import package_pt2  # takes seconds, and few tests need it
+
     exported = {name: export(module) for name, module in programs.items()}
     with warnings.catch_warnings(action="ignore"):
         package_pt2(str(path), exported_programs=exported)
