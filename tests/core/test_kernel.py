@@ -14,6 +14,7 @@ from prunecli.core.block import BLOCK
 from prunecli.core.kernel import build
 from prunecli.core.raw_elements import all_ones, count_zeros, fill_mask, is_zero, unsigned
 from prunecli.core.scratch import Buffer
+from prunecli.core.structure.flags import halved_packed_groups
 
 compiled = pytest.mark.skipif(not kernel.is_compiled(), reason="the kernel is not compiled here")
 
@@ -138,6 +139,14 @@ def test_masks_filled_and_examined_by_the_kernel_are_those_of_numpy(
             results.append((some, filled, [*found, all_ones(raw, one)]))
     assert results[0] == results[1]
     assert results[0][2] == [True, False]
+
+
+@compiled
+def test_groups_counted_by_the_kernel_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(3)
+    for count in (0, 4, 8, 12, 4096, 5004):
+        flags = rng.integers(0, 2, count) > 0
+        assert kernel.halved_groups(flags) == halved_packed_groups(np.packbits(flags), 1, count)
 
 
 @pytest.mark.usefixtures("_fresh")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["all_equal", "count_zeros", "draw_block", "fill", "is_compiled"]
+__all__ = ["all_equal", "count_zeros", "draw_block", "fill", "halved_groups", "is_compiled"]
 
 _VERSION = 1
 """The number of the interface; that of the library must be the same."""
@@ -41,6 +41,8 @@ def _library() -> ctypes.CDLL | None:
     library.prunecli_fill.argtypes = [pointer, integer, small, bits, pointer]
     library.prunecli_fill.restype = None
     library.prunecli_all_equal.argtypes = [pointer, integer, small, bits]
+    library.prunecli_halved_groups.argtypes = [pointer, integer, pointer]
+    library.prunecli_halved_groups.restype = None
     return library
 
 
@@ -108,6 +110,19 @@ def all_equal(raw: NDArray[Any], one: int) -> bool | None:
     if library is None or raw.itemsize > 8 or not _simple(raw):
         return None
     return bool(library.prunecli_all_equal(raw.ctypes.data, raw.size, raw.itemsize, one))
+
+
+def halved_groups(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """Return the number of groups of 4, and of 8, with at least half of their flags set; None if nothing was done.
+
+    Groups are consecutive; the number of flags is a multiple of 4.
+    """
+    library = _library()
+    if library is None or flags.size % 4 or not _simple(flags):
+        return None
+    counts = (ctypes.c_int64 * 2)()
+    library.prunecli_halved_groups(flags.ctypes.data, flags.size, ctypes.addressof(counts))
+    return counts[0], counts[1]
 
 
 def _simple(raw: NDArray[Any], *flags: NDArray[np.bool_] | None) -> bool:

@@ -340,3 +340,20 @@ EXPORTED int32_t prunecli_all_equal(const u8 *raw, int64_t count, int32_t width,
     }
     return 1;
 }
+
+/* The number of groups of 4 and of 8 consecutive flags in which at least half are set, in `counts`. The last group of 4
+ * may stand alone; `count` is a multiple of 4. */
+FOR_EACH_PROCESSOR
+EXPORTED void prunecli_halved_groups(const u8 *flags, int64_t count, int64_t counts[2]) {
+    int64_t fours = 0, eights = 0;
+    for (int64_t at = 0; at + 8 <= count; at += 8) {
+        uint64_t word = *(const u64 *)(flags + at);
+        uint32_t low = ((uint32_t)word * 0x01010101u) >> 24, high = ((uint32_t)(word >> 32) * 0x01010101u) >> 24;
+        fours += (low >= 2) + (high >= 2);
+        eights += low + high >= 4;
+    }
+    if (count % 8 == 4)
+        fours += flags[count - 4] + flags[count - 3] + flags[count - 2] + flags[count - 1] >= 2;
+    counts[0] = fours;
+    counts[1] = eights;
+}

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core import kernel
 from prunecli.core.raw_elements import Flags
 from prunecli.core.structure.model import BLOCK_SIDE
 
@@ -56,7 +57,8 @@ def halved_groups(flags: Flags, stride: int = 1) -> tuple[int, int]:
     last half run for groups of 8 is not counted.
     """
     if stride == 1:
-        return halved_packed_groups(np.packbits(flags), 1, flags.size)
+        found = kernel.halved_groups(flags)
+        return halved_packed_groups(np.packbits(flags), 1, flags.size) if found is None else found
     groups_of_4 = eights = 0
     step = 8 * stride * max(1, _AT_ONCE // (8 * stride))
     for start in range(0, flags.size, step):
