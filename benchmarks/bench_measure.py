@@ -3,16 +3,19 @@
 import json
 import os
 import platform
+import resource
 import select
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,13 +24,16 @@ import prunecli
 
 __all__ = [
     "Command",
+    "Cost",
     "Goal",
     "Row",
+    "busy_core",
     "extra_memory",
     "interleave",
     "machine",
     "peak_memory",
     "run_command",
+    "run_cost",
     "stopwatch",
     "table",
     "to_json",
@@ -110,7 +116,20 @@ class Command:
     warm: Path | None = None
 
 
-def interleave(rounds: int, ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[list[float], list[float]]:
+@dataclass(frozen=True)
+class Cost:
+    """What a command took: seconds of wall time, and of processor time, user and system, with its children."""
+
+    wall: float
+    processor: float
+
+
+Measured = TypeVar("Measured")
+
+
+def interleave(
+    rounds: int, ours: Callable[[], Measured], theirs: Callable[[], Measured]
+) -> tuple[list[Measured], list[Measured]]:
     """Measure theirs, ours, theirs, ours, ...; return our values and their values."""
     pairs = [(theirs(), ours()) for _ in range(rounds)]
     return [pair[1] for pair in pairs], [pair[0] for pair in pairs]
@@ -125,11 +144,35 @@ def stopwatch(work: Callable[[], object]) -> float:
 
 def run_command(command: Command) -> float:
     """Return the wall time of a command after a warm-up; a failing command raises `CalledProcessError`."""
+    return run_cost(command).wall
+
+
+def run_cost(command: Command) -> Cost:
+    """Return the cost of a command after a warm-up; a failing command raises `CalledProcessError`."""
     _warm_up(command)
+    before = _processor_time()
     try:
-        return stopwatch(lambda: _checked(command.argv))
+        wall = stopwatch(lambda: _checked(command.argv))
+        return Cost(wall, _processor_time() - before)
     finally:
         clear(command.out)
+
+
+def _processor_time() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def busy_core() -> Iterator[None]:
+    """Keep one core busy with a process that never waits, as on a machine that others use."""
+    core = max(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def clear(folder: Path) -> None:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_files import Source
-from bench_measure import Row, clear, machine, table, to_json
+from bench_measure import Command, Row, clear, machine, table, to_json
 
-__all__ = ["BAKE", "MASKS", "PRUNECLI", "Bench", "apply", "make", "run_benchmark"]
+__all__ = ["BAKE", "MASKS", "PRUNECLI", "Bench", "apply", "apply_folder", "copy_folder", "make", "run_benchmark"]
 
 PRUNECLI = str(Path(sys.executable).with_name("prunecli"))
 MASKS = ("-p", "*.weight", "--amount", "0.5", "--seed", "7")
-BAKE = (*MASKS, "--remove")
+BAKE = (*MASKS, "--bake")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _publish(about: dict[str, str], rows: Sequence[Row], path: Path | None) -> N
 
 def _options(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--size", type=int, default=2048, metavar="MB", help="size of the files; memory: also 4 times")
+    parser.add_argument("--size", type=int, default=1024, metavar="MB", help="size of the files; memory: also 4 times")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measurements of each side")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="scratch folder goes below; default: this one")
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="only rows whose name has it")
@@ -74,6 +74,17 @@ def apply(bench: Bench, source: Source, how: Sequence[str], stem: str = "ours") 
     """Return the command that prunes a source."""
     output = bench.out / f"{stem}{source.path.suffix}"
     return [PRUNECLI, "apply", str(source.path), *how, "-o", str(output)]
+
+
+def apply_folder(bench: Bench, folder: Path, *more: str) -> list[str]:
+    """Return the command that bakes a folder of shards."""
+    return [PRUNECLI, "apply", str(folder), *BAKE, "-o", str(bench.out / "ours"), "--no-report", "-q", *more]
+
+
+def copy_folder(bench: Bench, folder: Path) -> Command:
+    """Return the command that copies a folder, and syncs the files of the copy."""
+    argv = ["sh", "-c", 'cp -r "$1" "$2" && sync "$2"/*', "sh", str(folder), str(bench.out / "copy")]
+    return Command(argv, bench.out, folder)
 
 
 def make(bench: Bench, source: Source, stem: str, how: Sequence[str]) -> Path:

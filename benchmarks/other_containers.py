@@ -22,7 +22,7 @@ def main() -> None:
 def _measure(bench: Bench) -> Iterator[Row]:
     for kind in ("torch legacy", "TorchScript"):
         works: list[tuple[str, Callable[[Bench, Source, Source, str], Row]]] = [
-            (f"apply --remove, {kind}", _bake_row),
+            (f"apply --bake, {kind}", _bake_row),
             (f"report, {kind}", _report_row),
         ]
         if kind == "torch legacy":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench_files import check_bake, write_folder
 from bench_measure import Command, Goal, Row, clear, interleave, peak_memory, run_command
-from bench_run import BAKE, PRUNECLI, Bench, run_benchmark
+from bench_run import Bench, apply_folder, copy_folder, run_benchmark
 
 SHARDS = 8
 TIMES = (1, 4, 16)
@@ -49,19 +49,15 @@ def _measure(bench: Bench) -> Iterator[Row]:
             yield from job(name)
 
 
-def _alone(bench: Bench, folder: Path, *more: str) -> list[str]:
-    return [PRUNECLI, "apply", str(folder), *BAKE, "-o", str(bench.out / "ours"), "--no-report", "-q", *more]
-
-
 def _spread(bench: Bench, folder: Path) -> list[str]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(RANKS)]
-    return [*torchrun, "-m", "prunecli", *_alone(bench, folder, "-j", "1")[1:]]
+    return [*torchrun, "-m", "prunecli", *apply_folder(bench, folder, "-j", "1")[1:]]
 
 
 def _check(bench: Bench, folder: Path) -> None:
     """Raise unless every shard is baked correctly, and ranks write the same bytes as one process."""
     ours, kept = bench.out / "ours", bench.out / "kept"
-    subprocess.run(_alone(bench, folder), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(apply_folder(bench, folder), check=True, stdout=subprocess.DEVNULL)
     names = sorted(path.name for path in folder.iterdir())
     for name in names:
         if name.endswith(".safetensors"):
@@ -74,8 +70,8 @@ def _check(bench: Bench, folder: Path) -> None:
 
 
 def _copy_row(bench: Bench, folder: Path, name: str) -> list[Row]:
-    copy = ["sh", "-c", 'cp -r "$1" "$2" && sync "$2"/*', "sh", str(folder), str(bench.out / "copy")]
-    sides = (partial(run_command, Command(argv, bench.out, folder)) for argv in (_alone(bench, folder), copy))
+    ours = Command(apply_folder(bench, folder), bench.out, folder)
+    sides = (partial(run_command, command) for command in (ours, copy_folder(bench, folder)))
     return [Row(name, "cp -r + sync", "s", *interleave(bench.rounds, *sides), Goal(1.3))]
 
 
@@ -84,14 +80,14 @@ def _growth_row(bench: Bench, folders: Sequence[Path], times: int, name: str) ->
 
     def time_a_gibibyte(factor: int) -> float:
         folder = folders[TIMES.index(factor)]
-        return run_command(Command(_alone(bench, folder), bench.out, folder)) / (bench.size * factor / 1024)
+        return run_command(Command(apply_folder(bench, folder), bench.out, folder)) / (bench.size * factor / 1024)
 
     sides = partial(time_a_gibibyte, times), partial(time_a_gibibyte, TIMES[0])
     return [Row(name, f"{bench.size} MiB", "s/GiB", *interleave(bench.rounds, *sides), Goal(1.15))]
 
 
 def _ranks_row(bench: Bench, folder: Path, name: str) -> list[Row]:
-    commands = _spread(bench, folder), _alone(bench, folder, "-j", str(RANKS))
+    commands = _spread(bench, folder), apply_folder(bench, folder, "-j", str(RANKS))
     sides = (partial(run_command, Command(argv, bench.out, folder)) for argv in commands)
     return [Row(name, f"one process, -j {RANKS}", "s", *interleave(bench.rounds, *sides), Goal())]
 

@@ -23,12 +23,12 @@ LAYERS, SHARDS = (6, 20, 60), 160
 
 HIDDEN, INNER, EXPERTS, VOCABULARY = 7168, 2048, 384, 163_840
 BITS = {"BF16": 16, "F8_E4M3": 8, "F32": 32}
-BAKE = ("-p", "*.weight", "--min-dim", "2", "-a", "0.5", "--seed", "7", "--remove", "--dry-run")
+BAKE = ("-p", "*.weight", "--min-dim", "2", "-a", "0.5", "--seed", "7", "--bake", "--dry-run")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "params": ("params",),
     "params, patterns": ("params", "-p", "*.experts.*.weight", "-p", "re:.*layernorm.*", "-x", "*.layers.1.*"),
     "dry run": ("apply", *BAKE),
-    "dry run, masks": ("apply", *(word for word in BAKE if word != "--remove")),
+    "dry run, masks": ("apply", *(word for word in BAKE if word != "--bake")),
     "dry run, --global": ("apply", *BAKE, "--global"),
     "dry run, exclude": ("apply", *BAKE, "-x", "*.layers.1.*", "-x", "lm_head.weight"),
     "dry run, regular expression": ("apply", *BAKE, "-p", r"re:model\.layers\.\d+\.mlp\..*", "-x", "re:.*shared.*"),
