@@ -22,6 +22,7 @@ def main() -> None:
     if sys.platform == "win32":  # before anything is imported that is not there
         sys.stderr.write("prunecli: error: Windows is not supported; run prunecli in WSL, or in a container\n")
         sys.exit(2)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # or numpy starts threads, which spin and are never used here
     catches = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if catches:
         signal.signal(signal.SIGINT, _end)

@@ -33,7 +33,7 @@ class Diff:
 
     baseline: Location | None
     format: ReportFormat
-    target: FileOutput | None
+    target: "FileOutput | None"
     table: TableOptions
     places: Sequence[Location]
     allow_changes: bool

@@ -24,7 +24,7 @@ class ReportOutput:
 
     format: ReportFormat
     table: TableOptions
-    target: FileOutput | None
+    target: "FileOutput | None"
     figure: tuple[FileOutput, str] | None
     places: Sequence[Location]
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import ReadOptions
@@ -11,8 +12,6 @@ from prunecli.formats.folders.model_parallel import slices_note
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, check_unchanged, open_any
 from prunecli.surgery.apply import ApplyOptions, plan_request, read_request
-from prunecli.surgery.compare.compare import compare
-from prunecli.surgery.compare.model import Comparison
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.inventory import InventoryEntry, inventory, matching, state_of
 from prunecli.surgery.names.parameters import parameters_of
@@ -27,6 +26,9 @@ from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.run.destination import Destination, Progress
 from prunecli.surgery.run.resume import Run
 from prunecli.surgery.run.scan import RunScanner
+
+if TYPE_CHECKING:
+    from prunecli.surgery.compare.model import Comparison
 
 __all__ = [
     "Listener",
@@ -226,13 +228,15 @@ def measure_each(
 
 def compare_with(
     baseline: Location | None, checkpoint: AnyCheckpoint, reading: ReadOptions, selection: Selection | None, run: Run
-) -> Comparison:
+) -> "Comparison":
     """Compare an open checkpoint with an earlier one, None for standard input.
 
     Raises:
         UsageError: both are standard input.
         PrunecliError: as `open_any` and `compare`.
     """
+    from prunecli.surgery.compare.compare import compare
+
     if baseline is None and checkpoint.source.name is None:
         raise UsageError("both checkpoints cannot come from one standard input; give one of them a path")
     with open_any(baseline, reading) as before:

@@ -31,7 +31,7 @@ class _Outputs:
     """The outputs, after the check that they can be written; `report` is None if no report is to be written."""
 
     checkpoint: Output
-    report: FileOutput | None
+    report: "FileOutput | None"
 
 
 def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run: Run | None = None) -> Report:
@@ -110,7 +110,7 @@ def _check(checkpoint: AnyCheckpoint, destination: Destination, run: Run) -> _Ou
     return _Outputs(output, report)
 
 
-def _check_report(checkpoint: AnyCheckpoint, output: Output, destination: Destination) -> FileOutput | None:
+def _check_report(checkpoint: AnyCheckpoint, output: Output, destination: Destination) -> "FileOutput | None":
     path = destination.report
     if path is None:
         return None

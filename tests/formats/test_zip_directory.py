@@ -15,7 +15,8 @@ from zip_by_hand import CRC, FLAG8, MAX32, PLAIN, TWO, WIDE, Made, archive
 
 from prunecli.errors import DamagedError
 from prunecli.formats.io.source import open_source
-from prunecli.formats.torch.zip_directory import Directory, looks_like_zip, read_directory
+from prunecli.formats.torch.signatures import looks_like_zip
+from prunecli.formats.torch.zip_directory import Directory, read_directory
 
 
 def _read(path: Path, data: bytes | None = None) -> Directory:

@@ -12,10 +12,23 @@ from prunecli.formats.base import PassthroughFile
 from prunecli.formats.io.locations import Location
 from prunecli.terms import FOLLOW_LINKS
 
-__all__ = ["DEEP", "ENTRIES", "METADATA", "NOT_THE_MODEL", "entry_names", "list_files", "too_many", "weight_files"]
+__all__ = [
+    "DEEP",
+    "ENTRIES",
+    "METADATA",
+    "NOT_THE_MODEL",
+    "SHARDING_INFO",
+    "entry_names",
+    "list_files",
+    "too_many",
+    "weight_files",
+]
 
 METADATA = ".metadata"
 """The file by which a folder is recognised as one of torch.distributed.checkpoint."""
+
+SHARDING_INFO = "DCP_SHARDING_INFO"
+"""The entry of a safetensors file's `__metadata__` that records where its slices of tensors begin."""
 
 NOT_THE_MODEL = (".git", ".cache")
 """The records of git (a file in a worktree) and huggingface_hub, which can contain other copies of the weights."""

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from prunecli.errors import show
 from prunecli.formats.base import Layout
-from prunecli.formats.folders.files import entry_names
-from prunecli.formats.folders.slices import SHARDING_INFO
+from prunecli.formats.folders.files import SHARDING_INFO, entry_names
 from prunecli.formats.io.locations import Location
 from prunecli.terms import SEED
 

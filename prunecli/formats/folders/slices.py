@@ -19,7 +19,7 @@ from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.dcp.boxes import tile
 from prunecli.formats.folders.dcp.reassembled import Reassembled
-from prunecli.formats.folders.files import weight_files
+from prunecli.formats.folders.files import SHARDING_INFO, weight_files
 from prunecli.formats.folders.reader import Listing
 from prunecli.formats.folders.weights import is_index, is_whole
 from prunecli.formats.io.locations import Location
@@ -29,10 +29,7 @@ from prunecli.formats.json_text import parse_object
 from prunecli.formats.safetensors.read import SafetensorsFile, looks_like_safetensors
 from prunecli.formats.views import View
 
-__all__ = ["SHARDING_INFO", "SlicesFolder", "holds_slices", "offsets_of", "open_slices", "slice_files"]
-
-SHARDING_INFO = "DCP_SHARDING_INFO"
-"""The entry of a file's `__metadata__` that records where its slices begin."""
+__all__ = ["SlicesFolder", "holds_slices", "offsets_of", "open_slices", "slice_files"]
 
 _OFFSETS = "saved_offsets"
 _SUFFIX = ".safetensors"

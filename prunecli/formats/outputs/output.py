@@ -1,4 +1,7 @@
-"""The output for a location that a user names, checked before anything is written."""
+"""The output for a location that a user names, checked before anything is written.
+
+Outputs in buckets are imported only for a URL.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +18,6 @@ from prunecli.formats.outputs.base import Output, SingleFileOutput
 from prunecli.formats.outputs.file import LocalFile, check_file, stdout_failure
 from prunecli.formats.outputs.folder import check_folder
 from prunecli.formats.outputs.permissions import FileOutput, with_mode_of
-from prunecli.formats.outputs.remote import check_remote_file, check_remote_folder
 from prunecli.formats.outputs.suffix import check_suffix
 from prunecli.terms import OUTPUT
 
@@ -50,6 +52,8 @@ def check_output(location: Location, *, force: bool, source: Source | None = Non
         UsageError: the protocol is unknown, or its package is not installed.
     """
     if isinstance(location, Url):
+        from prunecli.formats.outputs.remote import check_remote_file
+
         return check_remote_file(location, force=force, source=source.location if source else None, option=option)
     status = source.status if isinstance(source, FileSource) else None
     return check_file(location, force=force, source=status, option=option)
@@ -74,6 +78,8 @@ def check_checkpoint_output(checkpoint: AnyCheckpoint, location: Location | None
         raise UsageError(f"a folder of shards cannot be streamed; give {OUTPUT} a path")
     replaceable = force and holds_checkpoint(location)
     if isinstance(location, Url):
+        from prunecli.formats.outputs.remote import check_remote_folder
+
         return check_remote_folder(location, force=force, source=checkpoint.path, replaceable=replaceable)
     return check_folder(location, force=force, source=checkpoint.path, replaceable=replaceable)
 

@@ -8,16 +8,19 @@ from dataclasses import replace
 from functools import reduce
 from operator import and_
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from prunecli.formats.base import AnyCheckpoint
 from prunecli.formats.io.locations import permissions
 from prunecli.formats.outputs.file import LocalFile
-from prunecli.formats.outputs.remote import RemoteFile
 from prunecli.formats.outputs.temp_files import umask
 
 __all__ = ["FileOutput", "closed_like", "private_as", "readers_of", "with_mode_of"]
 
-FileOutput = LocalFile | RemoteFile
+if TYPE_CHECKING:
+    from prunecli.formats.outputs.remote import RemoteFile
+
+FileOutput: TypeAlias = "LocalFile | RemoteFile"
 """An output file that is checked; one at a URL has no mode."""
 
 
@@ -38,7 +41,7 @@ def with_mode_of(output: FileOutput, mode: int | None) -> FileOutput:
 
     A file that is replaced keeps its mode, as far as nobody can read more than before.
     """
-    if mode is None or isinstance(output, RemoteFile) or output.replaces_input:
+    if mode is None or not isinstance(output, LocalFile) or output.replaces_input:
         return output
     is_new = output.owner is None
     return replace(output, mode=mode & ~umask() if is_new else closed_like(output.mode, mode))
@@ -46,7 +49,7 @@ def with_mode_of(output: FileOutput, mode: int | None) -> FileOutput:
 
 def private_as(output: FileOutput, readers: int | None) -> FileOutput:
     """Return the output of a report, closed to everybody who may not read the checkpoint (see `readers_of`)."""
-    if readers is None or isinstance(output, RemoteFile):
+    if readers is None or not isinstance(output, LocalFile):
         return output
     return replace(output, mode=closed_like(output.mode, readers))
 

@@ -31,23 +31,18 @@ from prunecli.formats.json_text import parse_object
 from prunecli.formats.torch.export_payloads import CONSTANTS, WEIGHTS, PayloadFolder, Payloads, read_payloads
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.objects import check_objects, load_objects
+from prunecli.formats.torch.signatures import EXPORT_FORMAT, OLD_EXPORT, compiled_by, looks_like_zip
 from prunecli.formats.torch.zip import check_torch_zip
-from prunecli.formats.torch.zip_directory import Directory, Record, looks_like_zip
+from prunecli.formats.torch.zip_directory import Directory, Record
 from prunecli.formats.torch.zip_patching import patched_archive
 from prunecli.formats.torch.zip_records import check_stated, is_big_endian, read_record
 from prunecli.terms import HERE, KEY
 
-__all__ = ["ExportArchive", "looks_like_export_archive", "read_export_archive"]
+__all__ = ["ExportArchive", "read_export_archive"]
 
-_FORMAT, _VERSION = "archive_format", "archive_version"
+_VERSION = "archive_version"
 _MAIN = "model"
 _SHOWN = 8
-_COMPILED = {
-    "data/aotinductor/": "AOTInductor compiled",
-    "data/executorch/": "ExecuTorch compiled",
-    "data/mtia": "was compiled for MTIA",
-}
-_OLD = "serialized_exported_program.json"
 _CONFIG = re.compile(r"data/weights/(.+)_weights_config\.json", re.DOTALL)
 
 
@@ -75,13 +70,6 @@ class ExportArchive(SingleFile):
             )
         patches_of = {f"{self.root}{WEIGHTS.path}{key}": patches for key, patches in edit.patches.items()}
         return patched_archive(self.source, self.directory, patches_of)
-
-
-def looks_like_export_archive(directory: Directory) -> bool:
-    """Whether an archive was written by any version of torch.export, judged by the names of its records."""
-    return _OLD in directory.by_name or any(
-        name.partition("/")[2] == _FORMAT or _compiled(name) for name in directory.by_name
-    )
 
 
 @in_source
@@ -123,22 +111,14 @@ def read_export_archive(source: Source, directory: Directory, reading: ReadOptio
     return ExportArchive(source, weights, carried, chosen if others else "", directory, root, notes)
 
 
-def _compiled(name: str) -> str | None:
-    """Return what compiled the code in a record, by its name; None if it is not compiled code.
-
-    torch 2.5 put the folders of compiled code at the top.
-    """
-    return next((compiled for folder, compiled in _COMPILED.items() if f"/{folder}" in f"/{name}"), None)
-
-
 def _root(directory: Directory) -> str:
     """Return the folder that contains all records; refuse archives of another kind."""
-    if _OLD in directory.by_name:
+    if OLD_EXPORT in directory.by_name:
         raise UnsupportedError(
             f"{HERE} is in torch.export's format from before torch 2.8; load it with torch.export.load and save it "
             "again"
         )
-    compiled = next(filter(None, map(_compiled, directory.by_name)), None)
+    compiled = next(filter(None, map(compiled_by, directory.by_name)), None)
     if compiled is not None:
         raise UnsupportedError(
             f"{HERE} is a torch.export archive with code that {compiled}, which may hold weights of its own; prune "
@@ -157,7 +137,7 @@ def _check_kind(source: Source, directory: Directory, root: str) -> None:
         UnsupportedError: the format or the version is another.
     """
     check_stated(source, directory, root)
-    for name, expected in ((_FORMAT, b"pt2"), (_VERSION, b"0")):
+    for name, expected in ((EXPORT_FORMAT, b"pt2"), (_VERSION, b"0")):
         record = directory.by_name.get(f"{root}{name}")
         stated = read_record(source, record) if record is not None and record.size <= _SHOWN else None
         if stated != expected:

@@ -7,10 +7,13 @@ Keys are compared word by word (`optimizerG` has two words), so that `optimized_
 import functools
 import re
 
-__all__ = ["AVERAGE", "ENGINES", "MASTERS", "OPTIMIZER", "PART", "is_bookkeeping", "kind_of_key"]
+__all__ = ["AVERAGE", "ENGINES", "MASTER", "MASTERS", "OPTIMIZER", "PART", "is_bookkeeping", "kind_of_key"]
 
 OPTIMIZER, AVERAGE, PART = "optimizer state", "average", "tensor without plain elements"
 """The values of `TensorInfo.within`. A `PART` is a component of a sparse tensor, a nested one, or a subclass."""
+
+MASTER = "fp32 master"
+"""The statistic for a parameter's copy in full precision, from which the next step recomputes the parameter."""
 
 MASTERS = frozenset(
     {

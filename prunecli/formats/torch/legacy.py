@@ -5,7 +5,6 @@ storage keys. For each key, in that order, the number of elements (8 bytes, litt
 (`torch/serialization.py`, `_legacy_save`). The format has no checksums and no padding.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,25 +21,15 @@ from prunecli.formats.torch.objects import check_objects, edit_objects, load_obj
 from prunecli.formats.torch.tensors import StorageRef
 from prunecli.terms import HERE
 
-__all__ = ["TorchLegacy", "looks_like_torch_legacy", "read_torch_legacy"]
+__all__ = ["TorchLegacy", "read_torch_legacy"]
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
-_HEAD = re.compile(
-    rb"(?s)(?:\x80[\x02-\x05](?:\x95.{8})?)?\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.|L119547037146038801333356L\n\."
-)
-"""The magic number as a pickle of protocol 2 and up (LONG1, in a frame from protocol 4 on), or 1 (text)."""
-
 _WINDOW = 1 << 20
 _LARGEST_PICKLE = 1 << 30
 """Bytes of the largest pickle that is read, enough for tens of millions of tensors."""
 
 _COUNT = 8
-
-
-def looks_like_torch_legacy(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of this container."""
-    return _HEAD.match(head) is not None
 
 
 @dataclass(frozen=True)

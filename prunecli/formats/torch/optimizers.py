@@ -14,13 +14,10 @@ from typing import TypeGuard
 
 from prunecli.formats.base import Moment
 from prunecli.formats.pickles.nodes import Call, DictNode, ListNode, Node, TupleNode
-from prunecli.formats.torch.key_words import ENGINES, OPTIMIZER, kind_of_key
+from prunecli.formats.torch.key_words import ENGINES, MASTER, OPTIMIZER, kind_of_key
 from prunecli.formats.torch.object_tree import Branch, is_mapping, mapping_entries
 
-__all__ = ["MASTER", "TOP", "Places", "StatePlace"]
-
-MASTER = "fp32 master"
-"""The statistic for a parameter's copy in full precision, from which the next step recomputes the parameter."""
+__all__ = ["TOP", "Places", "StatePlace"]
 
 _MASTERS = "fp32_from_fp16_params"
 _MODELS = frozenset({"model", "module", "state_dict", "model_state_dict"})

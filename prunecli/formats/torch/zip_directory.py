@@ -13,7 +13,7 @@ from prunecli.errors import DamagedError, UnsupportedError, raised_in, show
 from prunecli.formats.io.source import Source, in_source
 from prunecli.terms import HERE
 
-__all__ = ["Directory", "Record", "looks_like_zip", "read_directory"]
+__all__ = ["Directory", "Record", "read_directory"]
 
 _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
@@ -66,11 +66,6 @@ class Directory:
     def by_name(self) -> Mapping[str, Record]:
         """The records by name. Names are unique."""
         return {record.name: record for record in self.records}
-
-
-def looks_like_zip(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of this container."""
-    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 @in_source

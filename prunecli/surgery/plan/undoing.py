@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from prunecli.errors import show
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.formats.torch.key_words import AVERAGE, MASTERS, OPTIMIZER
-from prunecli.formats.torch.optimizers import MASTER
+from prunecli.formats.torch.key_words import AVERAGE, MASTER, MASTERS, OPTIMIZER
 from prunecli.surgery.names.companions import find_companions, holds_values, outside_tensors
 from prunecli.surgery.plan.plan import Plan
 from prunecli.terms import WITH_STATE

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.formats.torch.key_words import OPTIMIZER
-from prunecli.formats.torch.optimizers import MASTER
+from prunecli.formats.torch.key_words import MASTER, OPTIMIZER
 from prunecli.surgery.names.companions import holds_values, outside_tensors, wrapper_of
 from prunecli.surgery.names.moments import OptimizerState, optimizer_states
 from prunecli.surgery.names.parameters import Parameter

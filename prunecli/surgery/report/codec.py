@@ -105,7 +105,7 @@ class ReportDocument:
 
 
 def write_report(
-    checkpoint: Layout, plan: Plan, counts: Counts, place: CheckpointRef, target: FileOutput | None
+    checkpoint: Layout, plan: Plan, counts: Counts, place: CheckpointRef, target: "FileOutput | None"
 ) -> Report:
     """Return the report of a finished run, after writing it to `target`, if given.
 

@@ -20,10 +20,10 @@ from prunecli.formats.folders.dcp.reassembled import Reassembled
 from prunecli.formats.folders.files import METADATA, list_files, weight_files
 from prunecli.formats.io.pieces import Copy, Piece
 from prunecli.formats.io.source import Source, Window, open_source
+from prunecli.formats.torch.signatures import looks_like_zip
 from prunecli.formats.torch.state_dict import NamedNode
 from prunecli.formats.torch.tensors import TensorRef
 from prunecli.formats.torch.zip import TorchZip, check_torch_zip, read_torch_zip
-from prunecli.formats.torch.zip_directory import looks_like_zip
 from prunecli.formats.views import View
 from prunecli.terms import ALLOW_FOREIGN
 
