@@ -213,10 +213,17 @@ class _Summing:
 def test_a_content_that_has_summed_what_it_wrote_spares_another_sum(
     source: FileSource, changes: bool, states: int | None, expected: int
 ) -> None:
-    before, after = Checksum(100, zlib.crc32(_INPUT[:100]), "input"), Checksum(100)
-    run_pieces([Copy(0, 100, _Summing(states, changes), before, after)], source, NullSink(), jobs=1)
+    before, after, digest = Checksum(100, zlib.crc32(_INPUT[:100]), "input"), Checksum(100), Checksum(0)
+    run_pieces([Copy(0, 100, _Summing(states, changes), before, after)], source, NullSink(), jobs=1, digest=digest)
     assert before.value == zlib.crc32(_INPUT[:100])
-    assert after.value == expected
+    assert after.value == digest.value == expected
+
+
+def test_the_digest_of_a_chunk_covers_all_its_parts(source: FileSource) -> None:
+    digest, after = Checksum(0), Checksum(3)
+    pieces: list[Piece] = [Literal(b"ab"), _crc(after), Copy(0, 3, None, None, after)]
+    run_pieces(pieces, source, NullSink(), jobs=1, digest=digest)
+    assert digest.value == zlib.crc32(b"ab" + _INPUT[:3])
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -230,12 +230,12 @@ class _Work:
         buffer = spaces.buffer(chunk)
         _read(self._source, chunk, buffer)
         deferred, findings = [], _Findings()
-        at = 0
+        at, crc = 0, None
         for part in chunk.parts:
             if isinstance(part.piece, Deferred):
                 deferred.append((at, part.piece))
             else:
-                _fill(part, buffer[at : at + part.length], spaces, findings)
+                crc = _fill(part, buffer[at : at + part.length], spaces, findings)
             at += part.length
         self._add(findings)
         if self._sink.ordered and not self._wait_for(chunk.index):
@@ -246,7 +246,7 @@ class _Work:
             else:
                 self._late.append((chunk.offset + at, piece))
         self._sink.write(buffer.data, chunk.offset)
-        self._done(chunk, [] if self._digest is None else list(_runs(chunk, buffer)))
+        self._done(chunk, [] if self._digest is None else list(_runs(chunk, buffer, crc)))
 
     def _add(self, findings: _Findings) -> None:
         with self._turn:
@@ -273,8 +273,14 @@ class _Work:
                 self._turn.notify_all()
 
 
-def _runs(chunk: _Chunk, data: NDArray[np.uint8]) -> Iterator[CrcRun]:
-    """Yield the CRC-32 runs of the chunk's bytes, without pieces that depend on other checksums."""
+def _runs(chunk: _Chunk, data: NDArray[np.uint8], last: int | None = None) -> Iterator[CrcRun]:
+    """Yield the CRC-32 runs of the chunk's bytes, without pieces that depend on other checksums.
+
+    `last` is the CRC-32 of its last part, if that is known.
+    """
+    if last is not None and len(chunk.parts) == 1:
+        yield chunk.offset, last, chunk.length
+        return
     start = at = 0
     for part in chunk.parts:
         if isinstance(part.piece, Deferred):
@@ -304,11 +310,12 @@ def _read(source: ByteSource, chunk: _Chunk, buffer: NDArray[np.uint8]) -> None:
         source.read_into(start + shift, buffer[start:stop].data)
 
 
-def _fill(part: _Part, data: NDArray[np.uint8], spaces: _Workspaces, findings: _Findings) -> None:
+def _fill(part: _Part, data: NDArray[np.uint8], spaces: _Workspaces, findings: _Findings) -> int | None:
+    """Make the bytes of a part, and return their CRC-32 if it was needed."""
     piece = part.piece
     if isinstance(piece, Literal):
         data[:] = np.frombuffer(piece.data, dtype=np.uint8)[part.start : part.start + part.length]
-        return
+        return None
     if not isinstance(piece, Copy | Generated):
         raise PrunecliError(f"no way to fill a {type(piece).__name__}")
     place, crc = part.start + piece.record_start, None
@@ -317,8 +324,10 @@ def _fill(part: _Part, data: NDArray[np.uint8], spaces: _Workspaces, findings: _
         findings.sums.append((piece.before, (place, crc, part.length)))
     if piece.content is not None:
         outcome = piece.content.fill(data, part.start, spaces.of(piece.content.workspace))
-        crc = outcome.crc if outcome.changed else crc
+        crc = outcome.crc if outcome.changed or crc is None else crc
         if outcome.found is not None:
             findings.found.append(outcome.found)
     if piece.after is not None:
-        findings.sums.append((piece.after, (place, crc32(data.data) if crc is None else crc, part.length)))
+        crc = crc32(data.data) if crc is None else crc
+        findings.sums.append((piece.after, (place, crc, part.length)))
+    return crc
