@@ -29,20 +29,21 @@ def _library() -> ctypes.CDLL | None:
         return None
     try:
         library = ctypes.CDLL(str(Path(__file__).with_name("kernel.shared")))
-        version = library.prunecli_kernel_version()
+        return _declared(library) if library.prunecli_kernel_version() == _VERSION else None
     except (OSError, AttributeError):  # not built, or built for another machine or from other sources
         return None
-    if version != _VERSION:
-        return None
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Return the library with the types of its functions set."""
     pointer, integer, bits, small = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_int32
     library.prunecli_draw.argtypes = [ctypes.c_char_p, ctypes.c_uint32, integer, integer, integer, bits, pointer]
-    library.prunecli_zeros.argtypes = [pointer, integer, small, bits, pointer, pointer, pointer, small, pointer]
-    library.prunecli_zeros.restype = None
-    library.prunecli_fill.argtypes = [pointer, integer, small, bits, pointer]
-    library.prunecli_fill.restype = None
     library.prunecli_all_equal.argtypes = [pointer, integer, small, bits]
+    library.prunecli_zeros.argtypes = [pointer, integer, small, bits, pointer, pointer, pointer, small, pointer]
+    library.prunecli_fill.argtypes = [pointer, integer, small, bits, pointer]
     library.prunecli_halved_groups.argtypes = [pointer, integer, pointer]
-    library.prunecli_halved_groups.restype = None
+    for function in (library.prunecli_zeros, library.prunecli_fill, library.prunecli_halved_groups):
+        function.restype = None
     return library
 
 
