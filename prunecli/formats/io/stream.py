@@ -32,6 +32,9 @@ _WHOLE = (0, 1 << 63)
 
 _PAGE = 4096
 
+_LONGEST = CHUNK + CHUNK // 8
+"""The most bytes gathered in a chunk: a header or a bias and the block behind it need one read and one write."""
+
 
 def default_jobs() -> int:
     """Return the number of threads worth using: the processors of this process, at most 8 (enough for a disk)."""
@@ -130,7 +133,7 @@ def _gathered(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, list[_Part]]]
     parts: list[_Part] = []
     for piece in pieces:
         for part in _cut(piece):
-            if parts and length + part.length > CHUNK:
+            if parts and length + part.length > _LONGEST:
                 yield offset, length, parts
                 offset, length, parts = offset + length, 0, []
             parts.append(part)
@@ -166,7 +169,7 @@ class _Workspaces:
         Some processors copy between two places a tenth as fast if one lies a few bytes further in its page.
         """
         if self._memory.size < chunk.length + _PAGE:
-            self._memory = np.empty(max(chunk.length, CHUNK) + _PAGE, dtype=np.uint8)
+            self._memory = np.empty(max(chunk.length, _LONGEST) + _PAGE, dtype=np.uint8)
         start = (chunk.offset - self._memory.ctypes.data) % _PAGE
         return self._memory[start : start + chunk.length]
 
