@@ -23,7 +23,7 @@ _WIDTHS = frozenset({1, 2, 4, 8, 16})
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
+def _library() -> "ctypes.CDLL | None":  # a string: tests of other systems replace the class by a function
     """Return the library with its functions declared; None if it is missing, unusable here, or not wanted."""
     if os.environ.get("PRUNECLI_KERNEL") == "0":
         return None
