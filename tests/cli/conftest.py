@@ -21,6 +21,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.pt"
 PREFIX = "prunecli: error: "
 NOTE = "prunecli: note: "
 
+torch.set_num_threads(1)  # several that wait for each other take twice the time on tiny tensors
 gc.disable()  # until all tests are collected, of which those in this folder are the first
 
 
