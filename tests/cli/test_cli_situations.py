@@ -274,7 +274,7 @@ def test_a_link_to_something_else_than_a_file_is_refused_all_the_same(
 
 
 def test_links_that_are_followed_in_a_circle_end(cli: Cli, refused: Refusal) -> None:
-    (linked(cli) / "up").symlink_to("../..")
+    (linked(cli) / "up").symlink_to("..")  # no further: other tests leave links to nothing there
     (Path("m") / "again").symlink_to(".")
     assert "holds more files or levels than any checkpoint" in refused(3, "report", "m", "--follow-links")
 
