@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from prunecli.cli.coercion import convert_without_pydantic
 from prunecli.cli.examples import EXAMPLES
 from prunecli.cli.help_page import Section, help_page
 from prunecli.cli.typos import command_error, extra_error, help_error, meant, option_error
@@ -133,6 +134,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options; what cannot be parsed is answered with what was probably meant."""
         typed, ctx.allow_extra_args = list(args), True
+        convert_without_pydantic(self.get_params(ctx))
         if typed == ["help"] and not os.path.lexists("help"):
             raise help_error(ctx)
         try:
@@ -155,6 +157,7 @@ class CommandGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the command."""
+        convert_without_pydantic(self.get_params(ctx))
         try:
             return super().parse_args(ctx, meant(args))
         except typer.TyperException as error:

@@ -149,7 +149,7 @@ def allocate(words: "_RawStream", counts: Sequence[int], amount: int) -> list[in
 class _RawStream:
     """The raw 64-bit words of one stream, in order."""
 
-    def __init__(self, bits: np.random.SFC64) -> None:
+    def __init__(self, bits: "np.random.SFC64") -> None:
         self._bits = bits
 
     def take(self, count: int) -> NDArray[np.uint64]:
