@@ -13,7 +13,7 @@ from prunecli.core.raw_elements import Flags
 __all__ = ["Random"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _RandomChoice:
     """A subset of the candidates, with the number of candidates before each block (None if all are candidates)."""
 

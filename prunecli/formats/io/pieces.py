@@ -70,8 +70,8 @@ class Checksum:
         self._length = length
         self._expected = expected
         self._label = label
-        self._first: CrcRun | None = None
-        """The run that was added first, the only one of most records."""
+        self._first: CrcRun | int | None = None
+        """The run that was added first; only its CRC-32 if it is the whole record, as in most of very many records."""
         self._rest: dict[int, CrcRun] | None = None
         """The other runs by their starts."""
         self._seen = 0
@@ -82,12 +82,12 @@ class Checksum:
         Raises:
             DamagedError: the run completes the record, and its CRC-32 is not the expected one.
         """
-        start, _, length = found
+        start, crc, length = found
         if not length:  # it would have the same start as its neighbour
             return
         if self._first is None:
-            self._first = found
-        elif start == self._first[0] or (self._rest and start in self._rest):
+            self._first = crc if length == self._length else found
+        elif start == (0 if isinstance(self._first, int) else self._first[0]) or start in (self._rest or ()):
             return
         else:
             self._rest = self._rest or {}
@@ -136,8 +136,10 @@ class Checksum:
 
     def _runs(self) -> list[CrcRun]:
         """Return the added runs in order."""
-        first = [] if self._first is None else [self._first]
-        return sorted([*first, *self._rest.values()]) if self._rest else first
+        if self._first is None:
+            return []
+        first = (0, self._first, self._length) if isinstance(self._first, int) else self._first
+        return sorted([first, *self._rest.values()]) if self._rest else [first]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

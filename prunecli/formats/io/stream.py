@@ -30,6 +30,9 @@ Span = tuple[int, int]
 
 _WHOLE = (0, 1 << 63)
 
+_MOST_PARTS = 4096
+"""The most pieces in a chunk: what is found in tiny tensors takes more memory than they do."""
+
 _PAGE = 4096
 
 _LONGEST = CHUNK + CHUNK // 8
@@ -133,7 +136,7 @@ def _gathered(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, list[_Part]]]
     parts: list[_Part] = []
     for piece in pieces:
         for part in _cut(piece):
-            if parts and length + part.length > _LONGEST:
+            if parts and (length + part.length > _LONGEST or len(parts) == _MOST_PARTS):
                 yield offset, length, parts
                 offset, length, parts = offset + length, 0, []
             parts.append(part)

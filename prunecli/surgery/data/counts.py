@@ -56,6 +56,14 @@ class Counting:
     masked: bool = False
 
     @property
+    def places(self) -> Sequence[tuple[str, StructureCounter | SliceCounter]]:
+        """New counters for the positions of its zeros, by name; mostly none are requested."""
+        if self.cells is None and self.along is None:
+            return ()
+        counters = (("structure", self.structure), ("slices", self.slices))
+        return [(name, counter) for name, counter in counters if counter is not None]
+
+    @property
     def structure(self) -> StructureCounter | None:
         """A new counter for the positions of its zeros, None if they are not requested."""
         return None if self.cells is None else StructureCounter(self.weight.shape, self.cells)

@@ -42,7 +42,7 @@ Findings = list[tuple[str, Any]]
 """The results of a block of a parameter, each with the name of its accumulator in `ParameterCounts`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorPass:
     """A tensor that is edited or counted in a pass, the final mask of its parameter, and what to gather for that.
 
@@ -88,7 +88,7 @@ class TensorPass:
         the `window` of the parameter as a matrix. Each element counts `times` times. With `clear`, elements that are
         not kept are zeroed once they are counted. `keep` may have any values if the mask is trivial.
         """
-        places = [("structure", self.counting.structure), ("slices", self.counting.slices)]
+        places = self.counting.places
         zero = workspace.zero.flags(raw.size)
         was, now = count_zeros(
             raw,
@@ -98,13 +98,12 @@ class TensorPass:
             before=before,
             keep=None if self.mask.trivial else keep,
             clear=clear,
-            flags=any(counter is not None for _, counter in places),
+            flags=bool(places),
         )
         found: Findings = [("zeros", (was * times, now * times))]
         for name, counter in places:
-            if counter is not None:
-                looked = counter.look(where, zero, window) if isinstance(where, int) else counter.look_at(where, zero)
-                found.append((name, looked))
+            looked = counter.look(where, zero, window) if isinstance(where, int) else counter.look_at(where, zero)
+            found.append((name, looked))
         return found
 
     def sum_up(self, raw: Unsigned, first: int) -> Findings:
@@ -139,13 +138,18 @@ class TensorPass:
 class _Blocks(ABC):
     """The base of contents that handle a row-major tensor block by block."""
 
+    __slots__ = ("job",)
     workspace = Workspace
     changes = True
     sums_own = True
 
     def __init__(self, job: TensorPass) -> None:
         self.job = job
-        self.block = BLOCK * job.tensor.dtype.itemsize
+
+    @property
+    def block(self) -> int:
+        """The size of a block in bytes."""
+        return BLOCK * self.job.tensor.dtype.itemsize
 
     def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
         """Handle one block."""
@@ -165,6 +169,7 @@ class _Blocks(ABC):
 class CountZeros(_Blocks):
     """A weight that is copied unchanged while its zeros are counted."""
 
+    __slots__ = ()
     changes = False
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
@@ -173,6 +178,8 @@ class CountZeros(_Blocks):
 
 class ZeroDropped(_Blocks):
     """A weight whose dropped elements become +0.0; a mask with values other than 0 and 1 is multiplied in first."""
+
+    __slots__ = ("_binary",)
 
     def __init__(self, job: TensorPass, *, binary: bool) -> None:
         super().__init__(job)
@@ -207,6 +214,7 @@ class Cleared:
 class UpdateMask(_Blocks):
     """A mask in the file that becomes zero where the final mask drops; its weight is read alongside to be counted."""
 
+    __slots__ = ()
     sums_own = False
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
@@ -217,6 +225,7 @@ class UpdateMask(_Blocks):
 class WriteMask(_Blocks):
     """A new mask with the type of its tensor."""
 
+    __slots__ = ()
     sums_own = False
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 from prunecli.errors import DamagedError, show
 from prunecli.formats.base import Layout, TensorInfo
@@ -25,6 +27,9 @@ __all__ = [
     "measure_parameters",
     "picture_cells",
 ]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""What most choices record, shared by their rows."""
 
 _PICTURES = ((128, 256), (64, 1024), (32, 4096))
 """Pairs of cells per side of a picture, and the largest number of parameters for which pictures have that size."""
@@ -105,8 +110,9 @@ def make_report(checkpoint: Layout, plan: Plan, counts: Counts, output: Checkpoi
     source = checkpoint.source
     ties = _tied_groups(plan.parameters, plan.stored_twice)
     companions = find_companions(plan.parameters, checkpoint) if plan.planned else {}
+    modules: dict[str, str] = {}
     parameters = [
-        _parameter(parameter, plan, counts, ties.get(name, ()), companions.get(name, ()))
+        _parameter(parameter, plan, counts, ties.get(name, ()), companions.get(name, ()), modules)
         for name, parameter in plan.parameters.items()
         if plan.counted(parameter)
     ]
@@ -124,8 +130,14 @@ def make_report(checkpoint: Layout, plan: Plan, counts: Counts, output: Checkpoi
 
 
 def _parameter(
-    parameter: Parameter, plan: Plan, counts: Counts, tied_to: tuple[str, ...], companions: Sequence[TensorInfo]
+    parameter: Parameter,
+    plan: Plan,
+    counts: Counts,
+    tied_to: tuple[str, ...],
+    companions: Sequence[TensorInfo],
+    modules: dict[str, str],
 ) -> ParameterReport:
+    """Return the row of a parameter; `modules` has the names of earlier ones, so that each is in memory once."""
     planned = plan.planned.get(parameter.name)
     found = counts.by_name.get(parameter.name)
     state: State = "masked" if parameter.mask is not None else "dense"
@@ -133,7 +145,7 @@ def _parameter(
         state = "baked" if plan.bake else "masked"
     return ParameterReport(
         name=parameter.name,
-        module=parameter.module,
+        module=modules.setdefault(parameter.module, parameter.module),
         shape=parameter.weight.shape,
         dtype=parameter.weight.dtype.name,
         elements=parameter.weight.elements,
@@ -151,7 +163,7 @@ def _parameter(
         zeroed=tuple(tensor.name for tensor in plan.state.get(parameter.name, ())),
         role=parameter.role,
         zero_norms=found.slices.empty if found and found.slices else 0,
-        choice=planned.choice.as_dict() if planned and planned.choice else {},
+        choice=(planned.choice.as_dict() if planned and planned.choice else {}) or _NOTHING,
     )
 
 
