@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from prunecli.errors import DamagedError, UnsafeError, show
@@ -15,21 +16,23 @@ _COSTS = {b"[": 64, b"{": 240, b",": 16, b'"': 30}
 """Approximate bytes of memory for each character: a list, a dict with three entries, a list item, half a string."""
 
 
-def parse_object(raw: bytes, what: str) -> dict[str, Any]:
+def parse_object(raw: bytes, what: str, compact: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:
     """Return a JSON object as a dict; `what` names the text in messages.
+
+    `compact` returns what takes the place of each object inside; there may be very many.
 
     Raises:
         DamagedError: it is not a JSON object, or has a name twice.
         UnsafeError: its objects would take far more memory than the text.
     """
-    content = parse_json(raw, what)
+    content = parse_json(raw, what, compact)
     if not isinstance(content, dict):
         raise DamagedError(f"{what} is not a JSON object; it is damaged, fetch it again")
     return content
 
 
-def parse_json(raw: bytes, what: str) -> Any:
-    """Return any JSON value; `what` names the text in messages.
+def parse_json(raw: bytes, what: str, compact: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Return any JSON value; `what` and `compact` are as for `parse_object`.
 
     Raises:
         PrunecliError: as for `parse_object`.
@@ -44,7 +47,7 @@ def parse_json(raw: bytes, what: str) -> Any:
         if len(found) != len(pairs):
             (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
             raise DamagedError(f"{what} has {show(twice)} twice; fetch it again")
-        return found
+        return found if compact is None else compact(found)
 
     try:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=unique)

@@ -149,7 +149,11 @@ class Machine:
         if width == 1 and self.pos < self.size:  # the commonest argument by far
             self.pos += 1
             return self.data[self.pos - 1]
-        return int.from_bytes(self.take(width), "little")
+        end = self.pos + width
+        if end > self.size:
+            raise self.ends_early(width)
+        chunk, self.pos = self.data[self.pos : end], end
+        return int.from_bytes(chunk, "little")
 
     def line(self) -> bytes:
         """Return the bytes up to the next newline: the form of arguments in protocol 0."""

@@ -28,6 +28,7 @@ __all__ = [
     "TupleNode",
     "children",
     "flat",
+    "is_atom",
     "walk",
 ]
 
@@ -151,7 +152,12 @@ GraphNode: TypeAlias = (
 )
 Node: TypeAlias = Atom | GraphNode
 
-_ATOMS = (type(None), bool, int, float, str, bytes)
+_ATOMS = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def is_atom(node: Node) -> bool:
+    """Whether a node is a plain value, which refers to nothing."""
+    return type(node) in _ATOMS
 
 
 def flat(entries: list[Entry]) -> list[Node]:
@@ -161,16 +167,16 @@ def flat(entries: list[Entry]) -> list[Node]:
 
 def children(node: GraphNode) -> list[Node]:
     """Return what a node refers to, in the order of a pickle."""
-    match node:
-        case ListNode() | TupleNode() | SetNode():
-            return node.items
-        case DictNode():
-            return flat(node.entries)
-        case Call():
-            return [node.function, node.args, node.kwargs, *node.items, *flat(node.entries), *node.states]
-        case Persistent():
-            return [node.id]
-    return []
+    if isinstance(node, TupleNode | ListNode | SetNode):
+        return node.items
+    if isinstance(node, Call):
+        found = [node.function, node.args, node.kwargs]
+        if node.items or node.entries or node.states:
+            found += [*node.items, *flat(node.entries), *node.states]
+        return found
+    if isinstance(node, DictNode):
+        return flat(node.entries)
+    return [node.id] if isinstance(node, Persistent) else []
 
 
 def walk(root: Node) -> Iterator[GraphNode]:
@@ -179,8 +185,8 @@ def walk(root: Node) -> Iterator[GraphNode]:
     todo = [root]
     while todo:
         node = todo.pop()
-        if isinstance(node, _ATOMS) or id(node) in seen:
+        if type(node) in _ATOMS or id(node) in seen:
             continue
         seen.add(id(node))
-        yield node
-        todo.extend(reversed(children(node)))
+        yield node  # type: ignore[misc]
+        todo.extend([each for each in reversed(children(node)) if type(each) not in _ATOMS])  # type: ignore[arg-type]

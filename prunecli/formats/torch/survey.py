@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from prunecli.errors import UnsupportedError, show
-from prunecli.formats.pickles.nodes import Call, GraphNode, Node, children
+from prunecli.formats.pickles.nodes import Call, GraphNode, Node, children, is_atom
 from prunecli.formats.torch.object_tree import Branch, Tree, is_mapping
 from prunecli.formats.torch.tensors import OpaqueTensor, TensorRef, stranger, tensor_ref
 from prunecli.terms import HERE
@@ -100,6 +100,8 @@ class Survey:
                     wide[own] = len(held)
                 self._references += len(held)
                 for below in held:
+                    if is_atom(below):
+                        continue
                     above = parents.get(id(below))
                     if above is None:
                         todo.append(below)

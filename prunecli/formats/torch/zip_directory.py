@@ -156,8 +156,9 @@ def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record,
     raw_name = central[name_at : name_at + name_length]
     name = _decode(raw_name, flags)
     extra = central[name_at + name_length : name_at + name_length + extra_length]
-    with raised_in(f"{source.label}: record {show(name)}"):
-        size, stored, header = _widen(extra, size, stored, header)
+    if _MAX32 in (size, stored, header):
+        with raised_in(f"{source.label}: record {show(name)}"):
+            size, stored, header = _widen(extra, size, stored, header)
     if flags & ~(_HAS_DESCRIPTOR | _UTF8 | (_LEVEL if method else 0)) or method not in (0, 8) or disk:
         raise UnsupportedError(f"{source.label}: record {show(name)} is encrypted or uses compression method {method}")
     if (method == 0 and stored != size) or (size == 0 and crc != 0):
@@ -213,17 +214,17 @@ def _check_local(
     `central` holds the directory's flags, method, CRC-32 and both sizes. If a record has a descriptor, its header need
     not contain the last three.
     """
-    where = f"{source.label}: record {show(raw_name.decode('utf-8', 'replace'))}"
     if header + _LOCAL.size + len(raw_name) > source.size:
-        raise DamagedError(f"{where} lies behind the end of the file")
+        raise DamagedError(f"{_named(source, raw_name)} lies behind the end of the file")
     fixed = _LOCAL.unpack(source.read(header, _LOCAL.size))
     magic, _, flags, method, _, _, crc, stored, size, name_length, extra_length = fixed
     offset = header + _LOCAL.size + name_length + extra_length
     if magic != b"PK\x03\x04" or name_length != len(raw_name) or offset > source.size:
-        raise DamagedError(f"{where} has no header where the zip directory says")
+        raise DamagedError(f"{_named(source, raw_name)} has no header where the zip directory says")
     name_and_extra = source.read(header + _LOCAL.size, name_length + extra_length)
-    with raised_in(where):
-        size, stored, _ = _widen(name_and_extra[name_length:], size, stored, 0)
+    if _MAX32 in (size, stored):
+        with raised_in(_named(source, raw_name)):
+            size, stored, _ = _widen(name_and_extra[name_length:], size, stored, 0)
     known = (flags, method, crc, stored, size)
     same = known == central
     if flags & _HAS_DESCRIPTOR:
@@ -231,8 +232,12 @@ def _check_local(
             mine in (0, _MAX32, theirs) for mine, theirs in zip(known[2:], central[2:], strict=True)
         )
     if name_and_extra[:name_length] != raw_name or not same:
-        raise DamagedError(f"{where} has a header that contradicts the zip directory")
+        raise DamagedError(f"{_named(source, raw_name)} has a header that contradicts the zip directory")
     return offset, header + 14
+
+
+def _named(source: Source, raw_name: bytes) -> str:
+    return f"{source.label}: record {show(raw_name.decode('utf-8', 'replace'))}"
 
 
 def _descriptor_length(source: Source, at: int, crc: int, stored: int, size: int, name: str) -> int:
