@@ -16,6 +16,7 @@ from prunecli.formats.opening import check_unchanged
 from prunecli.reporting.options import ReportFormat, Sort, TableOptions
 from prunecli.reporting.output import plan_report_output
 from prunecli.surgery import jobs as _jobs
+from prunecli.surgery import listing as _listing
 from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
 from prunecli.surgery.compare.model import Comparison
 from prunecli.surgery.names.inventory import InventoryEntry
@@ -24,7 +25,7 @@ from prunecli.surgery.places import checkpoint_location, destination_of, selecti
 from prunecli.surgery.report.gates import Gate, check_gates, check_gates_of_each, parse_gate
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Progress
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 from prunecli.surgery.verify import Verification, check_verification, verify_checkpoint
 from prunecli.terms import Interface
 
@@ -83,7 +84,7 @@ def apply(
     source = checkpoint_location(_text(path))
     destination = destination_of(source, "apply", _text(output), _text(report), no_report=no_report, force=force)
     reading, run = ReadOptions(key, allow_foreign_objects, follow_links), _run(jobs, resume=resume, link=link)
-    with _jobs.prepare_apply(source, options, destination, reading, run, _jobs.Listener(progress)) as job:
+    with _jobs.prepare_apply(source, options, destination, reading, run, _listing.Listener(progress)) as job:
         return job.rewrite()
 
 
@@ -114,7 +115,7 @@ def remove(
     source = checkpoint_location(_text(path))
     destination = destination_of(source, "remove", _text(output), _text(report), no_report=no_report, force=force)
     reading, run = ReadOptions(key, allow_foreign_objects, follow_links), _run(jobs, resume=resume, link=link)
-    with _jobs.prepare_remove(source, selection, destination, reading, run, _jobs.Listener(progress)) as job:
+    with _jobs.prepare_remove(source, selection, destination, reading, run, _listing.Listener(progress)) as job:
         return job.rewrite()
 
 
@@ -151,7 +152,7 @@ def report(
     gates = _gates(fail_under, fail_over)
     reading, run = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True), _run(jobs, progress)
     selection = _selection(params, exclude, min_dim, reading=True)
-    with _jobs.open_for_ranks(checkpoint_location(_text(path)), reading, run, _jobs.Listener()) as opened:
+    with _listing.open_for_ranks(checkpoint_location(_text(path)), reading, run, _listing.Listener()) as opened:
         found = _jobs.measure_checkpoint(opened, selection, run, key=key, pictures=written.pictures)
         written = written.closed_like(opened)
     written.write(found)
@@ -193,7 +194,7 @@ def reports(
     sources = [checkpoint_location(_text(path)) for path in paths]
     run, selection = _run(jobs), _selection(params, exclude, min_dim, reading=True)
     found = []
-    for opened, each in _jobs.measure_each(sources, reading, selection, run, _jobs.Listener(progress)):
+    for opened, each in _jobs.measure_each(sources, reading, selection, run, _listing.Listener(progress)):
         written = written.closed_like(opened)
         found.append(each)
     written.write_several(found)
@@ -224,7 +225,7 @@ def compare(
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
     reading = _jobs.with_recorded_key(reading, _jobs.report_beside(source))
     selection = _selection(params, exclude, min_dim, reading=True)
-    with _jobs.open_for_ranks(source, reading, run, _jobs.Listener()) as opened:
+    with _listing.open_for_ranks(source, reading, run, _listing.Listener()) as opened:
         return _jobs.compare_with(checkpoint_location(_text(baseline)), opened, reading, selection, run)
 
 
@@ -247,8 +248,8 @@ def params(
     """
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
     selection = _selection(params, exclude, min_dim, reading=True)
-    with _jobs.open_for_ranks(checkpoint_location(_text(path)), reading, Run(), _jobs.Listener()) as opened:
-        return (_jobs.list_tensors if all_ else _jobs.list_parameters)(opened, selection)
+    with _listing.open_for_ranks(checkpoint_location(_text(path)), reading, Run(), _listing.Listener()) as opened:
+        return (_listing.list_tensors if all_ else _listing.list_parameters)(opened, selection)
 
 
 @messages_for(Interface.FILES)
@@ -274,7 +275,7 @@ def verify(
     source, run = checkpoint_location(_text(path)), _run(jobs, progress)
     expected = _jobs.report_reader(source, _text(report))()
     reading = _jobs.with_recorded_key(ReadOptions(key, allow_foreign_objects, follow_links, read_only=True), expected)
-    with _jobs.open_for_ranks(source, reading, run, _jobs.Listener()) as opened:
+    with _listing.open_for_ranks(source, reading, run, _listing.Listener()) as opened:
         found = verify_checkpoint(opened, expected, run)
         check_unchanged(opened)
     if check:

@@ -23,7 +23,7 @@ _ALLOWED = {
     "__init__": {"modules", "errors", "terms"},
 }
 _ORDER = ["roles", "names", "data", "plan", "run", "report", "compare", "replay", "verify", "rewrite"]
-_ORDER += ["places", "apply", "jobs"]
+_ORDER += ["places", "listing", "apply", "jobs"]
 """The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""
 _FOLDERS = {
     "core.kernel": set[str](),

@@ -39,7 +39,8 @@ def apply(
 ) -> None:
     """Prune random elements: add a weight_mask, or write zeros with --bake."""
     from prunecli.cli.parse import destination_of, selection_of
-    from prunecli.cli.run import Verbosity, carry_out, run_options
+    from prunecli.cli.run import carry_out
+    from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.core.amount import parse_amount
     from prunecli.errors import UsageError
     from prunecli.formats.base import ReadOptions

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prunecli.cli.messages import print_path
-from prunecli.cli.run import Verbosity
+from prunecli.cli.verbosity import Verbosity
 from prunecli.errors import UsageError
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
@@ -22,7 +22,7 @@ from prunecli.surgery.jobs import compare_with
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import checkpoint_location
 from prunecli.surgery.report.gates import Gate
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 __all__ = ["Diff", "plan_diff"]
 

@@ -10,7 +10,6 @@ from prunecli.reporting.inventory import inventory_as_lines, inventory_as_table
 from prunecli.reporting.options import ListFormat
 from prunecli.reporting.terminal import screen_of
 from prunecli.surgery.names.inventory import InventoryEntry
-from prunecli.surgery.report.inventory_json import inventory_json
 
 __all__ = ["print_inventory"]
 
@@ -20,6 +19,8 @@ def print_inventory(
 ) -> None:
     """Print the list in a format; a table is lines with tabs in a pipe. `noun` is "parameter" or "tensor"."""
     if form is ListFormat.JSON:
+        from prunecli.surgery.report.inventory_json import inventory_json  # it imports all that plans and reports
+
         sys.stdout.writelines(inventory_json(checkpoint, entries))
         return
     if not sys.stdout.isatty():

@@ -23,9 +23,9 @@ def params(
     """List the parameters that can be pruned: name, type, shape, state."""
     from prunecli.cli.inventory import print_inventory
     from prunecli.cli.parse import selection_of
-    from prunecli.cli.run import Verbosity, run_options
+    from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.formats.base import ReadOptions
-    from prunecli.surgery.jobs import list_parameters, list_tensors, note_excludes, open_for_ranks
+    from prunecli.surgery.listing import list_parameters, list_tensors, note_excludes, open_for_ranks
     from prunecli.surgery.places import checkpoint_location
 
     selection = selection_of(checkpoint, param, params_from, exclude, min_dim, reading=True)

@@ -25,7 +25,8 @@ def remove(
 ) -> None:
     """Make masks permanent: weight_orig * weight_mask -> weight."""
     from prunecli.cli.parse import destination_of, selection_of
-    from prunecli.cli.run import Verbosity, carry_out, run_options
+    from prunecli.cli.run import carry_out
+    from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.formats.base import ReadOptions
     from prunecli.surgery.jobs import prepare_remove
     from prunecli.surgery.places import checkpoint_location

@@ -35,7 +35,8 @@ def report(
     from prunecli.cli.diff import plan_diff
     from prunecli.cli.parse import selection_of
     from prunecli.cli.report_each import report_each
-    from prunecli.cli.run import Verbosity, print_report, run_options
+    from prunecli.cli.run import print_report
+    from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.errors import UsageError
     from prunecli.formats.base import ReadOptions
     from prunecli.reporting.options import TableOptions
@@ -43,12 +44,11 @@ def report(
     from prunecli.surgery.jobs import (
         measure_checkpoint,
         measure_each,
-        note_excludes,
-        open_for_ranks,
         report_beside,
         with_progress,
         with_recorded_key,
     )
+    from prunecli.surgery.listing import note_excludes, open_for_ranks
     from prunecli.surgery.places import checkpoint_location
     from prunecli.surgery.report.gates import check_gates, parse_gate
 

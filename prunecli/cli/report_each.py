@@ -11,7 +11,7 @@ from prunecli.reporting.sweep import SWEEP_WRITERS, sorted_sweep, sweep_as_lines
 from prunecli.reporting.terminal import screen_of
 from prunecli.surgery.report.gates import Gate, check_gates_of_each
 from prunecli.surgery.report.model import Report
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 __all__ = ["report_each"]
 

@@ -2,16 +2,12 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 
 from prunecli.cli.messages import print_note, print_path, print_sentence
 from prunecli.cli.notes import closing_notes, masks_note, plan_notes, result_notes
-from prunecli.cli.progress import progress
+from prunecli.cli.verbosity import Verbosity
 from prunecli.errors import show
 from prunecli.formats.io.locations import Location
-from prunecli.formats.opening import AnyCheckpoint
 from prunecli.reporting.format import rendered
 from prunecli.reporting.lines import as_lines
 from prunecli.reporting.numbers import size_of
@@ -20,22 +16,18 @@ from prunecli.reporting.output import ReportOutput
 from prunecli.reporting.plan import plan_as_text
 from prunecli.reporting.terminal import screen_of
 from prunecli.reporting.text import as_text, done_as_text
-from prunecli.surgery.jobs import Listener, PreparedRewrite
+from prunecli.surgery.jobs import PreparedRewrite
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.recipe import render_recipe
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.model import Report
-from prunecli.surgery.run.destination import Destination, Progress
-from prunecli.surgery.run.ranks import ranks_of_launcher
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.verify import Verification
 
 __all__ = [
-    "Verbosity",
     "carry_out",
     "print_report",
     "print_verification",
-    "run_options",
 ]
 
 _PATH = 1000
@@ -43,30 +35,6 @@ _PATH = 1000
 
 _DIFFERENCES = 10
 """The most differences that `verify` prints."""
-
-
-@contextmanager
-def run_options(jobs: int | None = None, *, resume: bool = False, link: bool = False) -> Iterator[Run]:
-    """Join the ranks of a launcher, if there are any, and yield the execution options."""
-    with ranks_of_launcher() as ranks:
-        yield Run(jobs, None, ranks, resume or ranks.restarts > 0, resume or ranks.restartable, link)
-
-
-@dataclass(frozen=True, slots=True)
-class Verbosity(Listener):
-    """What a run prints: only errors if `quiet`; with `report_to_stdout`, the report instead of the output's path."""
-
-    quiet: bool
-    report_to_stdout: bool = False
-
-    def note(self, text: str) -> None:
-        """Print a note on standard error."""
-        if not self.quiet:
-            print_note(text)
-
-    def progress(self, checkpoint: AnyCheckpoint, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
-        """Show progress on standard error."""
-        return progress(checkpoint, quiet=self.quiet, delayed=delayed)
 
 
 def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool, print_recipe: bool = False) -> None:

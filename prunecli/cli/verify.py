@@ -19,11 +19,13 @@ def verify(
     quiet: opt.Silent = False,
 ) -> None:
     """Check that a checkpoint matches its report; exit 7 if it does not."""
-    from prunecli.cli.run import Verbosity, print_verification, run_options
+    from prunecli.cli.run import print_verification
+    from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.errors import ThresholdError
     from prunecli.formats.base import ReadOptions
     from prunecli.formats.opening import check_unchanged
-    from prunecli.surgery.jobs import open_for_ranks, report_reader, with_progress, with_recorded_key
+    from prunecli.surgery.jobs import report_reader, with_progress, with_recorded_key
+    from prunecli.surgery.listing import open_for_ranks
     from prunecli.surgery.places import checkpoint_location
     from prunecli.surgery.verify import check_verification, verify_checkpoint
 

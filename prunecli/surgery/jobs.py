@@ -2,20 +2,17 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import ReadOptions
-from prunecli.formats.folders.model_parallel import slices_note
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, check_unchanged, open_any
 from prunecli.surgery.apply import ApplyOptions, plan_request, read_request
-from prunecli.surgery.names.absent import check_absent
-from prunecli.surgery.names.inventory import InventoryEntry, inventory, matching, state_of
-from prunecli.surgery.names.parameters import parameters_of
-from prunecli.surgery.names.select import Selection, select, unmatched_excludes
+from prunecli.surgery.listing import Listener, note_excludes, open_for_ranks
+from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.plan import Plan, plan_bake
 from prunecli.surgery.plan.request import PruneRequest
@@ -23,23 +20,18 @@ from prunecli.surgery.report.measure import measure
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.report.reading import read_report, read_report_beside
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
-from prunecli.surgery.run.destination import Destination, Progress
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.scan import RunScanner
 
 if TYPE_CHECKING:
     from prunecli.surgery.compare.model import Comparison
 
 __all__ = [
-    "Listener",
     "PreparedRewrite",
     "compare_with",
-    "list_parameters",
-    "list_tensors",
     "measure_checkpoint",
     "measure_each",
-    "note_excludes",
-    "open_for_ranks",
     "prepare_apply",
     "prepare_remove",
     "report_beside",
@@ -47,52 +39,6 @@ __all__ = [
     "with_progress",
     "with_recorded_key",
 ]
-
-
-class Listener:
-    """Receives the notes and the progress of a job: this one drops notes, and passes progress to a callback."""
-
-    def __init__(self, progress: Progress | None = None) -> None:
-        self._progress = progress
-
-    def note(self, text: str) -> None:
-        """Receive a note."""
-
-    def progress(self, checkpoint: AnyCheckpoint, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
-        """Return a context with the callback for bytes done; `delayed` for work that is usually over at once."""
-        return nullcontext(self._progress)
-
-
-@contextmanager
-def open_for_ranks(
-    source: Location | None,
-    reading: ReadOptions | Callable[[], ReadOptions],
-    run: Run,
-    listener: Listener,
-) -> Iterator[AnyCheckpoint]:
-    """Open a checkpoint on each rank, and pass on its notes; a callable `reading` is called by the leader only.
-
-    Raises:
-        UsageError: several ranks would read standard input.
-        PrunecliError: as `open_any`.
-    """
-    if source is None and run.ranks.size > 1:
-        raise UsageError("several ranks cannot read one standard input; give the checkpoint's path")
-    with ExitStack() as stack:
-        options = reading if isinstance(reading, ReadOptions) else run.ranks.from_leader(reading)
-        checkpoint = run.ranks.on_all(lambda: stack.enter_context(open_any(source, options)))
-        for sentence in filter(None, (*checkpoint.notes, slices_note(source, checkpoint))):
-            listener.note(sentence)
-        yield checkpoint
-
-
-def note_excludes(checkpoint: AnyCheckpoint, selections: Sequence[Selection | None], listener: Listener) -> None:
-    """Pass on a note for each exclude that matches nothing."""
-    with_excludes = [each for each in selections if each is not None and each.excludes]
-    parameters = parameters_of(checkpoint) if with_excludes else {}
-    for selection in with_excludes:
-        for sentence in unmatched_excludes(parameters, selection):
-            listener.note(sentence)
 
 
 @contextmanager
@@ -270,26 +216,3 @@ def report_beside(source: Location | None) -> Report | None:
         return read_report_beside(source)
     except PrunecliError:
         return None
-
-
-def list_parameters(checkpoint: AnyCheckpoint, selection: Selection | None) -> list[InventoryEntry]:
-    """Return the tensors of the state dict under their parameters' names: all, or those that a selection takes.
-
-    Raises:
-        PrunecliError: as `check_absent` and `select`.
-    """
-    found = parameters_of(checkpoint)
-    if selection is not None:
-        check_absent(checkpoint, found, selection)
-    chosen = list(found.values()) if selection is None else select(found, selection)
-    return [InventoryEntry(each.name, each.weight, each.role, state_of(each), each.name) for each in chosen]
-
-
-def list_tensors(checkpoint: AnyCheckpoint, selection: Selection | None) -> list[InventoryEntry]:
-    """Return the tensors of the file, with any role: all, or those that a selection matches.
-
-    Raises:
-        UsageError: as `matching`.
-    """
-    entries = inventory(checkpoint)
-    return entries if selection is None else matching(entries, selection)

@@ -20,7 +20,8 @@ from prunecli.surgery.report.reading import read_report
 from prunecli.surgery.run.destination import Destination, default_report
 from prunecli.surgery.run.edit import build_edit, read_only_pieces
 from prunecli.surgery.run.interruption import noting, written_by_now
-from prunecli.surgery.run.resume import RewriteJob, Run, carry_out, unfinished_seed
+from prunecli.surgery.run.options import Run
+from prunecli.surgery.run.resume import RewriteJob, carry_out, unfinished_seed
 from prunecli.terms import LINK, OUTPUT, REPORT
 
 __all__ = ["rehearse", "rewrite", "unfinished"]

@@ -14,7 +14,7 @@ from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.report.measure import measure_parameters
 from prunecli.surgery.report.model import ParameterReport, Report
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.scan import RunScanner
 
 __all__ = ["Difference", "Verification", "check_verification", "verify_checkpoint"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunecli.surgery import jobs
+from prunecli.surgery import jobs, listing
 
 Refusal = Callable[..., str]
 APPLY = ("-p", "fc1.weight", "-a", "0.5")
@@ -258,7 +258,7 @@ class TestBugs:
         def explode(*arguments: object, **options: object) -> None:
             raise RuntimeError("boom\x1b[2J\nsecond line")
 
-        monkeypatch.setattr(jobs, "list_parameters", explode)
+        monkeypatch.setattr(listing, "list_parameters", explode)
         monkeypatch.setattr(jobs, "rewrite", explode)
 
     @pytest.mark.parametrize("command", [["params", "model.pt"], ["apply", "model.pt", *APPLY]])

@@ -11,7 +11,7 @@ from prunecli.errors import OutputError
 from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.outputs.resumable import partial_of
 from prunecli.surgery.run import units
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from prunecli.surgery.report.codec import as_dict
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 KINDS = ["folder of safetensors", "folder of bin", "model.safetensors", "model.pt", "legacy.pt"]
 

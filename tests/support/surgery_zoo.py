@@ -23,7 +23,7 @@ from prunecli.surgery.report.measure import measure
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 BLOCK = 1 << 20
 FLOATS = (

@@ -17,7 +17,7 @@ from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.rewrite import rewrite
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 from prunecli.surgery.names.select import Selection
 
 def anonymous():

@@ -20,7 +20,7 @@ from prunecli.formats.opening import open_any
 from prunecli.surgery.compare.compare import compare
 from prunecli.surgery.compare.model import Change, Comparison, check_comparison
 from prunecli.surgery.names.select import Selection
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 
 def compared(before: Path, after: Path, *patterns: str, jobs: int = 2) -> Comparison:

@@ -32,8 +32,8 @@ from prunecli.surgery.report.codec import parse_report, render_json
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
-from prunecli.surgery.run.resume import Run
 from prunecli.surgery.run.scan import RunScanner
 
 small_units = pytest.fixture(spread_fixtures.small_units)

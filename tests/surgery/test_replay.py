@@ -21,7 +21,7 @@ from prunecli.surgery.report.model import Report
 from prunecli.surgery.report.reading import read_report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 
 def tensors(seed: int = 0) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from prunecli.surgery.names.select import Selection
 from prunecli.surgery.report.measure import measure, picture_cells
 from prunecli.surgery.report.model import ParameterReport, Report
 from prunecli.surgery.run import units
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 
 def look(path: Path, *patterns: str, run: Run | None = None, structure: bool = True) -> Report:

@@ -28,7 +28,7 @@ from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.edit import build_edit
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.units import UnitCounts, split_into_units
 from prunecli.surgery.run.worker import Share, do_share
 

@@ -14,7 +14,7 @@ from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination, default_output, default_report
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 
 def names(folder: Path) -> list[str]:

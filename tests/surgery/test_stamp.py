@@ -20,7 +20,7 @@ from prunecli.surgery.report.model import Report
 from prunecli.surgery.report.provenance import stamped
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 
 def prune(source: Path, target: Path, request: PruneRequest, *, stamp: bool = True) -> Report:

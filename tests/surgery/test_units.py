@@ -26,8 +26,8 @@ from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run import units
 from prunecli.surgery.run.destination import Destination
+from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
-from prunecli.surgery.run.resume import Run
 
 pytestmark = pytest.mark.usefixtures("small_units")
 small_units = pytest.fixture(spread_fixtures.small_units)

@@ -25,7 +25,7 @@ from prunecli.surgery.report.measure import measure
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 from prunecli.surgery.verify import Verification, check_verification, verify_checkpoint
 
 State = Mapping[str, Tensor]

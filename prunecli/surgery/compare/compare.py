@@ -25,7 +25,7 @@ from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selection, select
 from prunecli.surgery.report.model import CheckpointRef
 from prunecli.surgery.run.destination import cumulative
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 __all__ = ["compare"]
 

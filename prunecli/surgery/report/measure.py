@@ -19,7 +19,8 @@ from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report, State
 from prunecli.surgery.report.provenance import stamps_of
 from prunecli.surgery.run.edit import build_edit, read_only_pieces
-from prunecli.surgery.run.resume import Run, count
+from prunecli.surgery.run.options import Run
+from prunecli.surgery.run.resume import count
 
 __all__ = [
     "make_report",

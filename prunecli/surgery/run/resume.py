@@ -5,7 +5,6 @@ there, and records finished units in the journal. Then the leader adds up the co
 """
 
 import hashlib
-import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ from prunecli import __version__
 from prunecli.errors import OutputError, PrunecliError, UsageError, raised_in, show
 from prunecli.formats.base import AnyCheckpoint
 from prunecli.formats.io.ordered import run_into
-from prunecli.formats.io.stream import default_jobs
 from prunecli.formats.opening import fingerprint
 from prunecli.formats.outputs.base import (
     Output,
@@ -34,14 +32,14 @@ from prunecli.formats.outputs.resumable import Partial, partial_of, partial_outp
 from prunecli.formats.outputs.unit_files import UnitWriter
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
-from prunecli.surgery.run.destination import Progress, cumulative
 from prunecli.surgery.run.interruption import noting
-from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
+from prunecli.surgery.run.options import Run
+from prunecli.surgery.run.ranks import Ranks
 from prunecli.surgery.run.units import Unit, UnitCounts, assign_units, split_into_units
 from prunecli.surgery.run.worker import Entry, Share, do_share, look_at
 from prunecli.terms import HERE, OUTPUT, RESUME
 
-__all__ = ["RewriteJob", "Run", "carry_out", "count", "read_by_ranks", "unfinished_seed"]
+__all__ = ["RewriteJob", "carry_out", "count", "read_by_ranks", "unfinished_seed"]
 
 T = TypeVar("T")
 
@@ -56,39 +54,6 @@ _OTHER_JOBS = {
     "passthrough": "was made from another state of the input, which has changed since",
 }
 """What a difference between an unfinished output's description and the job's means, by field."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Execution options: threads, ranks, a callback for progress, and resumability.
-
-    With `resume`, units that an interrupted run finished are not done again. With `keep`, units that this run finishes
-    are kept for a resumption if it fails. With `link`, passthrough files may be hard links to those of the input.
-    """
-
-    jobs: int | None = None
-    progress: Progress | None = None
-    ranks: Ranks = SINGLE_PROCESS
-    resume: bool = False
-    keep: bool = False
-    link: bool = False
-
-    @property
-    def threads(self) -> int:
-        """The number of threads of this process; several ranks on a machine share its processors."""
-        if self.jobs is not None:
-            return self.jobs
-        local = os.environ.get("LOCAL_WORLD_SIZE", "1") if self.ranks.size > 1 else "1"
-        return max(1, default_jobs() // (int(local) if local.isdecimal() and int(local) else 1))
-
-    @property
-    def in_units(self) -> bool:
-        """Whether the output is made in units, because it must be resumable or is made by several ranks."""
-        return self.keep or self.ranks.size > 1
-
-    def transfer(self, size: int) -> Transfer:
-        """Return how this process moves its share of the bytes, `size` in all."""
-        return Transfer(self.threads, cumulative(self.progress, size), self.link)
 
 
 @dataclass(frozen=True)

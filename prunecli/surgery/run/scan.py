@@ -8,7 +8,8 @@ from typing import TypeVar
 from prunecli.formats.base import Layout
 from prunecli.formats.outputs.base import OutputFile
 from prunecli.surgery.data.scanned import BlockScan, add_found, scan_pieces
-from prunecli.surgery.run.resume import Run, read_by_ranks
+from prunecli.surgery.run.options import Run
+from prunecli.surgery.run.resume import read_by_ranks
 
 __all__ = ["RunScanner"]
 

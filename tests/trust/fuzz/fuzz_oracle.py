@@ -28,7 +28,7 @@ from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.measure import make_report, measure
 from prunecli.surgery.run.edit import build_edit
-from prunecli.surgery.run.resume import Run
+from prunecli.surgery.run.options import Run
 
 _KEYS = dict.fromkeys(range(64)) | dict(enumerate(("state_dict", "ema", "optimizer_states.0.state", "linear", "a", "")))
 SECONDS = 20
