@@ -87,7 +87,7 @@ EVERYWHERE = {
     },
     "resource": {"RLIMIT_NOFILE", "getrlimit", "setrlimit"},
     "socket": {"gethostname"},
-    "ctypes": {"CDLL", "get_errno"},
+    "ctypes": {"CDLL", "addressof", "c_char_p", "c_int32", "c_int64", "c_uint32", "c_uint64", "c_void_p", "get_errno"},
     "time": {"monotonic", "sleep"},
 }
 """Names that Linux and macOS have both, by Python's documentation."""
