@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 from prunecli.errors import DamagedError, show
@@ -29,7 +28,7 @@ __all__ = [
     "picture_cells",
 ]
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = {}  # a dict, which ranks can send each other
 """What most choices record, shared by their rows."""
 
 _PICTURES = ((128, 256), (64, 1024), (32, 4096))
