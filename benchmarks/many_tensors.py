@@ -6,7 +6,6 @@ price is that of a tensor, not of its bytes. Results are checked first; then eac
 """
 
 import argparse
-import resource
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from bench_measure import Command, clear, machine, peak_memory, run_command
+from bench_measure import Command, clear, machine, peak_memory, run_cost
 from bench_run import PRUNECLI
 from safetensors.torch import load_file, save_file
 
@@ -73,13 +72,11 @@ def _measure(source: Path, out: Path, tensors: int) -> None:
     for name, argv in commands.items():
         command = Command(argv, out)
         clear(out)
-        busy = _processor()
-        seconds = run_command(command)
-        busy = _processor() - busy
+        cost = run_cost(command)
         peak = peak_memory(command)
-        each = f"{busy / tensors * 1e6:4.0f} us, {peak * 1e3 / tensors:4.2f} kB a tensor"
+        each = f"{cost.processor / tensors * 1e6:4.0f} us, {peak * 1e3 / tensors:4.2f} kB a tensor"
         what = f"{name}, {source.suffix[1:]}"
-        print(f"{what:26} {seconds:6.2f} s, processor {busy:6.2f} s {peak:5.0f} MB   {each}", flush=True)
+        print(f"{what:26} {cost.wall:6.2f} s, processor {cost.processor:6.2f} s {peak:5.0f} MB   {each}", flush=True)
 
 
 def _check_bake(argv: Sequence[str], source: Path, output: Path) -> None:
@@ -97,12 +94,6 @@ def _check_bake(argv: Sequence[str], source: Path, output: Path) -> None:
 def _loaded(path: Path) -> State:
     loaded: State = load_file(path) if path.suffix == ".safetensors" else torch.load(path)
     return loaded
-
-
-def _processor() -> float:
-    """Return the processor seconds of ended commands."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

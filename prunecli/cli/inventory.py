@@ -19,7 +19,7 @@ def print_inventory(
 ) -> None:
     """Print the list in a format; a table is lines with tabs in a pipe. `noun` is "parameter" or "tensor"."""
     if form is ListFormat.JSON:
-        from prunecli.surgery.report.inventory_json import inventory_json  # it imports all that plans and reports
+        from prunecli.surgery.report.inventory_json import inventory_json  # it imports the modules that plan and report
 
         sys.stdout.writelines(inventory_json(checkpoint, entries))
         return

@@ -1,6 +1,6 @@
 """Open a file as the container that its content indicates, whatever its suffix.
 
-Only the reader of that container is imported: a command starts a tenth faster.
+The readers of torch's containers are imported only for their files: a command starts a tenth faster.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Open a checkpoint, and list its tensors: all that `params` does, without what plans, writes and reports."""
+"""Open a checkpoint, and list its tensors: all that `params` does, without the modules that plan, write and report."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext

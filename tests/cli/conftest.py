@@ -26,7 +26,7 @@ gc.disable()  # until all tests are collected, of which those in this folder are
 
 
 def pytest_collection_finish() -> None:
-    """Have what was imported and collected left out of collections: they took a tenth of the time of all tests."""
+    """Exclude what was imported and collected from garbage collection, which took a tenth of the time of all tests."""
     gc.freeze()
     gc.enable()
 

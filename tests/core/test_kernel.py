@@ -1,6 +1,7 @@
 """The compiled kernel does what numpy does, to the bit; and prunecli is installed and works without it."""
 
 import ctypes
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,16 @@ def test_zeros_counted_and_cleared_by_the_kernel_are_those_of_numpy(
                         keep=keep if masks in ("keep", "both") else None,
                         clear=masks in ("keep", "both"),
                     )
+                    without = count_zeros(
+                        elements(width, paired, big, count, np.random.default_rng(count)),
+                        np.empty(count, dtype=np.bool_),
+                        Buffer(),
+                        signed_zero=signed,
+                        before=before if masks in ("before", "both") else None,
+                        keep=keep if masks in ("keep", "both") else None,
+                        flags=False,
+                    )
+                    assert without == counts
                     results.append((counts, plain.tobytes(), zero.tobytes(), raw.tobytes()))
             assert results[0] == results[1]
             (was, now), plain_flags, flags, _ = results[0]
@@ -150,13 +161,19 @@ def test_groups_counted_by_the_kernel_are_those_of_numpy() -> None:
 
 
 @pytest.mark.usefixtures("_fresh")
-@pytest.mark.parametrize("way", ["unwanted", "absent", "not a library", "another library", "another version"])
+@pytest.mark.parametrize("way", ["unwanted", "absent", "not a library", "another library", "another version", "older"])
 def test_without_a_usable_library_numpy_does_the_work(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "kernel.shared"
     if way == "unwanted":
         monkeypatch.setenv("PRUNECLI_KERNEL", "0")
+    elif way == "older":  # than its source, which was changed since
+        for suffix, age in ((".shared", 1), (".c", 0)):
+            (tmp_path / f"kernel{suffix}").write_bytes(b"")
+            os.utime(tmp_path / f"kernel{suffix}", ns=(0, 10**9 - age))
+        monkeypatch.setattr(kernel, "__file__", str(tmp_path / "__init__.py"))
+        monkeypatch.setattr(ctypes, "CDLL", lambda path: pytest.fail("it was loaded"))
     elif way == "another version":
         monkeypatch.setattr(kernel, "_VERSION", kernel._VERSION + 1)
     else:

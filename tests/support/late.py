@@ -13,6 +13,6 @@ class Late:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith(("_", "pytest")):  # who collects tests asks all objects for marks
+        if name.startswith(("_", "pytest")):  # pytest asks every object that it collects for marks
             raise AttributeError(name)
         return getattr(importlib.import_module(self._name), name)

@@ -1,5 +1,6 @@
 """Ranks as threads of this process: the laws of spread work without a launcher."""
 
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,7 @@ class ThreadRank(Ranks):
 
     def from_leader(self, make: Callable[[], T]) -> T:
         found = self._meet(make if self.is_leader else None)
-        value: T = found[0]
+        value: T = pickle.loads(pickle.dumps(found[0]))  # as ranks do that are processes
         return value
 
     def to_leader(self, make: Callable[[], T]) -> list[T]:

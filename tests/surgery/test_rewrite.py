@@ -52,6 +52,18 @@ def test_a_flipped_bit_anywhere_leaves_no_output(record: str, tmp_path: Path) ->
         assert names(tmp_path) == ["model.pt"]
 
 
+@pytest.mark.parametrize("remove", [False, True])
+def test_a_flipped_bit_of_a_weight_is_found_when_its_mask_is_pruned_again(remove: bool, tmp_path: Path) -> None:
+    source = save({"a": noise((2 * BLOCK,), torch.float16)}, tmp_path / "model.pt")
+    half = tmp_path / "half.pt"
+    run(source, Destination(half), remove=False)
+    flip(half, "data/0", 3 * BLOCK)
+    for jobs in (1, 2):
+        with pytest.raises(DamagedError, match="data/0 is damaged: its CRC-32"):
+            run(half, Destination(tmp_path / "out.pt"), remove=remove, jobs=jobs)
+    assert names(tmp_path) == ["half.pt", "model.pt"]
+
+
 def test_a_flipped_bit_leaves_an_old_output_as_it_was(tmp_path: Path) -> None:
     source, target = save({"a": noise((30,))}, tmp_path / "model.pt"), tmp_path / "out.pt"
     target.write_bytes(b"old")

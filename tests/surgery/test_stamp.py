@@ -105,6 +105,16 @@ def test_metadata_that_are_null_are_none(tmp_path: Path, stamp: bool) -> None:
     assert stamp or json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"] is None
 
 
+def test_a_field_that_looks_like_another_tensor_is_kept(tmp_path: Path) -> None:
+    inner = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    header = json.dumps({"w": {"dtype": "F32", "shape": [6, 4], "data_offsets": [0, 96], "more": inner}}).encode()
+    source, target = tmp_path / "m.safetensors", tmp_path / "out.safetensors"
+    source.write_bytes(len(header).to_bytes(8, "little") + header + bytes(range(96)))
+    prune(source, target, ask(0.5, "w"))
+    raw = target.read_bytes()
+    assert json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["w_orig"]["more"] == inner
+
+
 FOREIGN = ["x", "{}", "[1]", "[{}", "null", '[{"a": NaN}]', "[" * 5000 + "]" * 5000, '[{"a":' * 20 + "1" + "}]" * 20]
 
 

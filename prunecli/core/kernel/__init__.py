@@ -1,8 +1,8 @@
 """The compiled kernel: it draws, counts and clears elements several times faster than numpy, with the same results.
 
 prunecli/core/kernel/build.py compiles kernel.c when prunecli is installed. If the library is missing (there was no
-compiler), or `PRUNECLI_KERNEL=0` is in the environment, each function here does nothing and returns that. Its caller,
-which has the same algorithm in numpy, then does the work. Masks do not depend on which of the two made them.
+compiler), or `PRUNECLI_KERNEL=0` is in the environment, each function here does nothing, and its result says so. Its
+caller, which has the same algorithm in numpy, then does the work. Masks do not depend on which of the two made them.
 """
 
 import ctypes
@@ -27,11 +27,20 @@ def _library() -> "ctypes.CDLL | None":  # a string: tests of other systems repl
     """Return the library with its functions declared; None if it is missing, unusable here, or not wanted."""
     if os.environ.get("PRUNECLI_KERNEL") == "0":
         return None
+    path = Path(__file__).with_name("kernel.shared")
     try:
-        library = ctypes.CDLL(str(Path(__file__).with_name("kernel.shared")))
+        if _is_stale(path):
+            return None
+        library = ctypes.CDLL(str(path))
         return _declared(library) if library.prunecli_kernel_version() == _VERSION else None
     except (OSError, AttributeError):  # not built, or built for another machine or from other sources
         return None
+
+
+def _is_stale(path: Path) -> bool:
+    """Whether a library in a checkout is older than its source; installed packages do not contain the source."""
+    source = path.with_suffix(".c")
+    return source.exists() and source.stat().st_mtime_ns > path.stat().st_mtime_ns
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -5,6 +5,7 @@ The library's suffix is not `.so`, since Python would take it for one of its mod
 `python prunecli/core/kernel/build.py` compiles it in a checkout, beside its source.
 """
 
+import contextlib
 import ctypes
 import os
 import shlex
@@ -50,24 +51,24 @@ def compile_kernel(library: Path) -> str:
 
     The compiler is `$CC`, else cc, gcc or clang.
     """
-    compiler = (
-        shlex.split(os.environ.get("CC", ""))
-        or [found for found in map(shutil.which, ("cc", "gcc", "clang")) if found][:1]
-    )
-    if not compiler:
-        return "there is no C compiler (cc, gcc or clang)"
     made = library.with_name(f".{library.name}.{os.getpid()}")
     try:
+        given = shlex.split(os.environ.get("CC", ""))
+        compiler = given or [found for found in map(shutil.which, ("cc", "gcc", "clang")) if found][:1]
+        if not compiler:
+            return "there is no C compiler (cc, gcc or clang)"
         command = [*compiler, *_OPTIONS, str(_SOURCE), "-o", str(made)]
-        subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - what the user calls cc
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - what the user calls cc
         ctypes.CDLL(str(made)).prunecli_kernel_version()
         made.replace(library)  # in one step: a process that uses the old one keeps it
     except subprocess.CalledProcessError as error:
-        return f"{compiler[0]}: {error.stderr.strip() or f'exit code {error.returncode}'}"
-    except (OSError, AttributeError) as error:
+        message = error.stderr.decode(errors="replace").strip()
+        return f"{error.cmd[0]}: {message or f'exit code {error.returncode}'}"
+    except (OSError, AttributeError, ValueError) as error:
         return str(error)
     finally:
-        made.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only file system refuses it even if there is nothing
+            made.unlink()
     return ""
 
 

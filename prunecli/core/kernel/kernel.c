@@ -1,8 +1,9 @@
 /* What prunecli does to every element: draw a block of a random mask, find and count zeros, clear, fill.
  *
  * Plain C11 for GCC and Clang, without Python's headers; prunecli/core/kernel/__init__.py calls it through ctypes. Each
- * function has a counterpart in numpy with the same results to the bit: random_stream.py and raw_elements.py, which
- * also explain the methods. Arrays may lie at any address, so elements are accessed through types without alignment.
+ * function has a counterpart in numpy with the same results to the bit, which also explains the method: in
+ * random_stream.py, raw_elements.py and structure/flags.py. Arrays may lie at any address, so elements are accessed
+ * through types without alignment.
  */
 
 #include <stdint.h>
@@ -97,7 +98,7 @@ static inline uint64_t below(stream *s, uint64_t bound, uint64_t unfair) {
 
 #define STEP 2048 /* elements at a time, whose flags stay in the fastest cache */
 
-/* The number of ones among at most STEP flags: eight sums of at most STEP / 8 = 256 flags, never more than 255 at once. */
+/* The number of ones among at most STEP flags, in eight sums side by side, each of at most 255 flags at once. */
 static inline int64_t ones_in_step(const u8 *flags, int64_t count) {
     int64_t found = 0, at = 0;
     while (count - at >= 8) {
@@ -223,7 +224,7 @@ EXPORTED int32_t prunecli_draw(const uint32_t key[4], uint32_t index, int64_t si
 
 /* The flags of zeros among `count` <= STEP elements: all bits of `mask` are 0. */
 #define ZEROS(name, type)                                                                                            \
-    static inline void name(const type *restrict raw, int64_t count, uint64_t mask, u8 *restrict zero) {                               \
+    static inline void name(const type *restrict raw, int64_t count, uint64_t mask, u8 *restrict zero) {             \
         const type bits = (type)mask;                                                                                \
         for (int64_t at = 0; at < count; at++)                                                                       \
             zero[at] = (raw[at] & bits) == 0;                                                                        \
@@ -239,7 +240,7 @@ static inline void zeros_16(const u64 *restrict raw, int64_t count, uint64_t mas
 }
 
 #define CLEAR(name, type)                                                                                            \
-    static inline void name(type *restrict raw, int64_t count, const u8 *restrict keep) {                                              \
+    static inline void name(type *restrict raw, int64_t count, const u8 *restrict keep) {                            \
         for (int64_t at = 0; at < count; at++)                                                                       \
             raw[at] &= (type)(0 - (type)keep[at]);                                                                   \
     }

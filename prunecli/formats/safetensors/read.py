@@ -109,8 +109,12 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     recorded = {METADATA: header.pop(METADATA)} if METADATA in header else {}
     _check_metadata(recorded.get(METADATA))
     tensors = {name: _tensor(name, entry, source, data_offset) for name, entry in header.items()}
-    fields = {name: entry for name, entry in header.items() if not isinstance(entry, _Entry)}
+    unusual = [name for name, entry in header.items() if not isinstance(entry, _Entry)]
     del header  # several hundred bytes a tensor
+    # Their own fields may contain what `_compact` takes for the description of a tensor.
+    whole = parse_object(source.read(8, length), source.label) if unusual else {}
+    fields = {name: whole[name] for name in unusual}
+    del whole
     _check_coverage(tensors, source, data_offset)
     _ask_library(source, data_offset)
     return SafetensorsFile(source, tensors, fields, recorded, data_offset)

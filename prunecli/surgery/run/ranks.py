@@ -160,21 +160,23 @@ def _number(variable: str) -> int:
 def _together(call: Callable[[], object]) -> None:
     """Make a call that waits for other ranks; raise an OutputError if a rank was lost."""
     failure = _interruptibly(call)
-    if failure is not None:
+    if isinstance(failure, RuntimeError | ValueError):  # from torch.distributed
         raise OutputError("another rank was lost in the middle; run it again") from failure
+    if failure is not None:
+        raise failure
 
 
 def _interruptibly(call: Callable[[], object]) -> Exception | None:
     """Make a call in a thread and wait for it: inside torch, a signal would have to wait for the other ranks.
 
-    Returns an error raised by torch.distributed itself.
+    Returns the error that it raised.
     """
     failures: list[Exception] = []
 
     def run() -> None:
         try:
             call()
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:
             failures.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
