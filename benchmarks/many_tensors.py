@@ -54,7 +54,7 @@ def small_experts() -> Iterator[tuple[str, torch.Tensor]]:
                 own = f"{place}.mlp.experts.{expert}.{part}_proj"
                 shapes |= {f"{own}.weight": shape, f"{own}.bias": shape[:1]}
         for name, shape in shapes.items():
-            yield name, torch.randn(shape, generator=generator).to(torch.bfloat16)
+            yield name, (1 + torch.rand(shape, generator=generator)).to(torch.bfloat16)  # none is zero
         layer += 1
 
 
