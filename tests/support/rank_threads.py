@@ -37,7 +37,7 @@ class ThreadRank(Ranks):
 
     def from_leader(self, make: Callable[[], T]) -> T:
         found = self._meet(make if self.is_leader else None)
-        value: T = pickle.loads(pickle.dumps(found[0]))  # as ranks do that are processes
+        value: T = found[0] if self.is_leader else pickle.loads(pickle.dumps(found[0]))  # as between processes
         return value
 
     def to_leader(self, make: Callable[[], T]) -> list[T]:
