@@ -99,12 +99,9 @@ def run_pieces(
 
 def sum_up(pieces: Iterable[Piece], output: ByteSource, span: Span) -> int:
     """Return the digest of a span of an output, read again: that of `run_pieces` if the output is undamaged."""
-    digest = Checksum(0)
-    buffer = np.empty(CHUNK, dtype=np.uint8)
+    digest, spaces = Checksum(0), _Workspaces()
     for chunk in _chunks(pieces, span):
-        if buffer.size < chunk.length:
-            buffer = np.empty(chunk.length, dtype=np.uint8)
-        data = buffer[: chunk.length]
+        data = spaces.buffer(chunk)
         output.read_into(chunk.offset, data.data)
         for run in _runs(chunk, data):
             digest.add(run)
