@@ -26,6 +26,7 @@ _ORDER = ["roles", "names", "data", "plan", "run", "report", "compare", "replay"
 _ORDER += ["places", "listing", "apply", "jobs"]
 """The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""
 _FOLDERS = {
+    "core.allocation": set[str](),
     "core.kernel": set[str](),
     "core.methods": set[str](),
     "core.structure": set[str](),
