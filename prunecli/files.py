@@ -18,7 +18,7 @@ from prunecli.reporting.output import plan_report_output
 from prunecli.surgery import jobs as _jobs
 from prunecli.surgery import listing as _listing
 from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
-from prunecli.surgery.compare.model import Comparison
+from prunecli.surgery.compare.model import Comparison, check_allowance, check_comparison
 from prunecli.surgery.names.inventory import InventoryEntry
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import checkpoint_location, destination_of, selection_of
@@ -29,7 +29,7 @@ from prunecli.surgery.run.options import Run
 from prunecli.surgery.verify import Verification, check_verification, verify_checkpoint
 from prunecli.terms import Interface
 
-__all__ = ["apply", "compare", "params", "remove", "report", "reports", "verify"]
+__all__ = ["apply", "compare", "diff", "params", "remove", "report", "reports", "verify"]
 
 _PathLike = str | os.PathLike[str]
 _Patterns = str | Sequence[str]
@@ -203,6 +203,50 @@ def reports(
 
 
 @messages_for(Interface.FILES)
+def diff(
+    old: _PathLike,
+    new: _PathLike,
+    *,
+    params: _Patterns = (),
+    exclude: _Patterns = (),
+    min_dim: int = 0,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    only_zeros: bool = False,
+    allow_changes: bool = False,
+    format_: str | None = None,
+    output: _PathLike | None = None,
+    depth: int | None = None,
+    sort: Sort = "name",
+    top: int | None = None,
+    force: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Return what differs between two checkpoints, as `prunecli diff` compares them; `output` also writes a file.
+
+    Raises:
+        ThresholdError: with `only_zeros`, there are changes other than new zeros.
+        PrunecliError: a checkpoint cannot be read, or the file cannot be written.
+    """
+    check_allowance(only_zeros=only_zeros, allow_changes=allow_changes)
+    form = None if format_ is None else ReportFormat(format_)
+    written = plan_report_output(form, _text(output), None, TableOptions(depth, sort, top), force=force)
+    written.check_for_comparison()
+    source, run = checkpoint_location(_text(new)), _run(jobs, progress)
+    reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
+    reading = _jobs.with_recorded_key(reading, _jobs.report_beside(source))
+    selection = _selection(params, exclude, min_dim, reading=True)
+    with _listing.open_for_ranks(source, reading, run, _listing.Listener()) as opened:
+        found = _jobs.compare_with(checkpoint_location(_text(old)), opened, reading, selection, run)
+        written = written.closed_like(opened)
+    written.write_comparison(found)
+    if only_zeros:
+        check_comparison(found, allow_changes=allow_changes)
+    return found
+
+
 def compare(
     path: _PathLike,
     baseline: _PathLike,
@@ -216,17 +260,23 @@ def compare(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Return what differs between a checkpoint and an earlier one, as `prunecli report --baseline` compares them.
+    """Return `diff(baseline, path)`: an earlier name of `diff`, with the later checkpoint first.
 
     Raises:
         PrunecliError: a checkpoint cannot be read.
     """
-    source, run = checkpoint_location(_text(path)), _run(jobs, progress)
-    reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
-    reading = _jobs.with_recorded_key(reading, _jobs.report_beside(source))
-    selection = _selection(params, exclude, min_dim, reading=True)
-    with _listing.open_for_ranks(source, reading, run, _listing.Listener()) as opened:
-        return _jobs.compare_with(checkpoint_location(_text(baseline)), opened, reading, selection, run)
+    return diff(
+        baseline,
+        path,
+        params=params,
+        exclude=exclude,
+        min_dim=min_dim,
+        key=key,
+        allow_foreign_objects=allow_foreign_objects,
+        follow_links=follow_links,
+        jobs=jobs,
+        progress=progress,
+    )
 
 
 @messages_for(Interface.FILES)

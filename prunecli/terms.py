@@ -12,6 +12,7 @@ import enum
 import re
 
 __all__ = [
+    "ALLOW_CHANGES",
     "ALLOW_FOREIGN",
     "AMOUNT",
     "BAKE",
@@ -33,6 +34,7 @@ __all__ = [
     "MATRICES",
     "MIN_DIM",
     "NO_REPORT",
+    "ONLY_ZEROS",
     "OUTPUT",
     "PARAM",
     "PLOT",
@@ -98,6 +100,7 @@ CLONE = _term(
 )
 """The remedy for memory that tensors share by chance."""
 
+ALLOW_CHANGES = _term("--allow-changes", "allow_changes=True")
 ALLOW_FOREIGN = _term("--allow-foreign-objects", "allow_foreign_objects=True")
 AMOUNT = _term("-a", "amount")
 BAKE = _term("--bake", "bake=True")
@@ -118,6 +121,7 @@ MATRICES = _term("-p '*.weight' --min-dim 2", "params='*.weight', min_dim=2")
 """A selection of the matrices named `weight`; `in_proj_weight` and `weight_ih_l0` are not among them."""
 MIN_DIM = _term("--min-dim", "min_dim")
 NO_REPORT = _term("--no-report", "no_report=True")
+ONLY_ZEROS = _term("--only-zeros", "only_zeros=True")
 OUTPUT = _term("-o", "output")
 PARAM = _term("-p", "params")
 PLOT = _term("--plot", "plot")

@@ -23,13 +23,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "apply": files.apply,
     "remove": files.remove,
     "report": files.report,
+    "diff": files.diff,
     "params": files.params,
     "verify": files.verify,
 }
 RENAMED = {"param": "params", "global": "global_", "format": "format_", "all": "all_"}
 WITHOUT = {
-    "baseline": "files.compare does that",
-    "allow_changes": "files.compare returns what changed, and does not judge it",
+    "baseline": "files.diff does that",
     "dry_run": "it prints a plan to read; a function that writes nothing has no report to return",
     "help": "docstrings",
     "no_fold": "nothing is folded",
@@ -39,7 +39,10 @@ WITHOUT = {
     "schema": "it prints a file of the package",
 }
 """Options that have no parameter, and why."""
-WITHOUT_IN = {"params": {"format_": "it returns the entries"}}
+WITHOUT_IN = {
+    "params": {"format_": "it returns the entries"},
+    "report": {"allow_changes": "it is about a baseline"},
+}
 """Options of single commands that have no parameter, and why."""
 MORE = {"path", "progress", "check", "remove"}
 """Parameters without an option; `check` is the exit code of verify, `remove` an earlier name of `bake`."""

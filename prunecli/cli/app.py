@@ -18,6 +18,7 @@ import typer
 from prunecli import __version__
 from prunecli.cli.apply import apply
 from prunecli.cli.completion_scripts import ASKED, SCRIPTS, install
+from prunecli.cli.diff import diff
 from prunecli.cli.help import Command, CommandGroup
 from prunecli.cli.messages import print_error, print_note, print_sentence
 from prunecli.cli.params import params
@@ -44,7 +45,7 @@ app = typer.Typer(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (apply, remove, report, params, verify):
+for _command in (apply, remove, report, diff, params, verify):
     app.command(cls=Command)(_command)
 
 

@@ -1,95 +1,55 @@
-"""`prunecli report --baseline`: the comparison of a checkpoint with an earlier one."""
+"""`prunecli diff`."""
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from prunecli.cli import options as opt
 
-from prunecli.cli.messages import print_path
-from prunecli.cli.verbosity import Verbosity
-from prunecli.errors import UsageError
-from prunecli.formats.base import ReadOptions
-from prunecli.formats.io.locations import Location
-from prunecli.formats.opening import AnyCheckpoint
-from prunecli.formats.outputs.output import FileOutput, write_output
-from prunecli.formats.outputs.permissions import private_as, readers_of
-from prunecli.reporting.comparison import WRITERS, comparison_as_lines
-from prunecli.reporting.comparison_tree import comparison_as_text
-from prunecli.reporting.options import ReportFormat, TableOptions
-from prunecli.reporting.output import ReportOutput
-from prunecli.reporting.terminal import screen_of
-from prunecli.surgery.compare.model import Comparison, check_comparison
-from prunecli.surgery.jobs import compare_with
-from prunecli.surgery.names.select import Selection
-from prunecli.surgery.places import checkpoint_location
-from prunecli.surgery.report.gates import Gate
-from prunecli.surgery.run.options import Run
-
-__all__ = ["Diff", "plan_diff"]
+__all__ = ["diff"]
 
 
-@dataclass(frozen=True, slots=True)
-class Diff:
-    """The earlier checkpoint (None: standard input), and how to write and check the comparison."""
+def diff(
+    old: opt.Old,
+    new: opt.New,
+    param: opt.Params = None,
+    params_from: opt.ParamsFrom = None,
+    exclude: opt.Exclude = None,
+    min_dim: opt.MinDim = 0,
+    key: opt.Key = None,
+    foreign: opt.Foreign = False,
+    follow_links: opt.FollowLinks = False,
+    only_zeros: opt.OnlyZeros = False,
+    allow_changes: opt.AllowedChanges = False,
+    form: opt.ComparisonFormat = None,
+    output: opt.ReportOutputPath = None,
+    depth: opt.Depth = None,
+    sort: opt.Order = "name",
+    top: opt.Top = None,
+    force: opt.Force = False,
+    jobs: opt.Jobs = None,
+    quiet: opt.Silent = False,
+) -> None:
+    """Compare a checkpoint with an earlier one, tensor by tensor."""
+    from prunecli.cli.comparison import Diff
+    from prunecli.cli.parse import selection_of
+    from prunecli.cli.verbosity import Verbosity, run_options
+    from prunecli.formats.base import ReadOptions
+    from prunecli.reporting.options import TableOptions
+    from prunecli.reporting.output import plan_report_output
+    from prunecli.surgery.compare.model import check_allowance
+    from prunecli.surgery.jobs import report_beside, with_progress, with_recorded_key
+    from prunecli.surgery.listing import note_excludes, open_for_ranks
+    from prunecli.surgery.places import checkpoint_location
 
-    baseline: Location | None
-    format: ReportFormat
-    target: "FileOutput | None"
-    table: TableOptions
-    places: Sequence[Location]
-    allow_changes: bool
-
-    def compare(
-        self,
-        checkpoint: AnyCheckpoint,
-        reading: ReadOptions,
-        selection: Selection | None,
-        run: Run,
-        verbosity: Verbosity,
-    ) -> None:
-        """Compare an open checkpoint with the earlier one, write the comparison, and check it.
-
-        Raises:
-            ThresholdError: as `check_comparison`.
-            PrunecliError: as `compare_with`; or the comparison cannot be written.
-        """
-        comparison = compare_with(self.baseline, checkpoint, reading, selection, run)
-        if self.target is not None:
-            target = private_as(self.target, readers_of(checkpoint))
-            write_output(target, WRITERS[self.format](comparison).encode("utf-8"))
-        if not verbosity.quiet:
-            self._print(comparison)
-        check_comparison(comparison, allow_changes=self.allow_changes)
-
-    def _print(self, comparison: Comparison) -> None:
-        """Print the comparison, or the paths of the files with it."""
-        if self.target is not None:
-            for place in self.places:
-                print_path(place)
-        elif self.format is not ReportFormat.TABLE:
-            sys.stdout.write(WRITERS[self.format](comparison))
-        elif sys.stdout.isatty():
-            sys.stdout.write(comparison_as_text(comparison, screen_of(sys.stdout), self.table))
-        else:
-            sys.stdout.write(comparison_as_lines(comparison))
-
-
-def plan_diff(baseline: str | None, output: ReportOutput, gates: Sequence[Gate], *, allow_changes: bool) -> Diff | None:
-    """Return the comparison that `--baseline` requests, None without it.
-
-    Raises:
-        UsageError: it is empty, other options contradict it, or comparisons cannot be written in this format.
-    """
-    if baseline is None:
-        if allow_changes:
-            raise UsageError("--allow-changes is an option of --baseline; add that, or leave it out")
-        return None
-    if not baseline:
-        raise UsageError("--baseline is empty; give the path of the earlier checkpoint")
-    if gates:
-        raise UsageError("--baseline compares, and checks no --fail-under or --fail-over; leave one of them out")
-    if output.figure is not None:
-        raise UsageError("a comparison has no figure; leave --plot out")
-    if output.format not in WRITERS:
-        known = ", ".join(WRITERS)
-        raise UsageError(f"a comparison is written as {known}, not as {output.format}; choose one with --format")
-    return Diff(checkpoint_location(baseline), output.format, output.target, output.table, output.places, allow_changes)
+    check_allowance(only_zeros=only_zeros, allow_changes=allow_changes)
+    table, file = TableOptions(depth, sort, top), None if output == "-" else output
+    written = plan_report_output(form, file, None, table, force=force)
+    written.check_for_comparison()
+    source, baseline = checkpoint_location(new), checkpoint_location(old)
+    planned = Diff(baseline, written, only_zeros, allow_changes)
+    reading = ReadOptions(key, foreign, follow_links, read_only=True)
+    reading = with_recorded_key(reading, report_beside(source))
+    taken = "-" if None in (source, baseline) else ""
+    selection = selection_of(taken, param, params_from, exclude, min_dim, reading=True)
+    with run_options(jobs) as run:
+        verbosity = Verbosity(quiet or not run.ranks.is_leader)
+        with open_for_ranks(source, reading, run, verbosity) as opened, with_progress(run, opened, verbosity) as shown:
+            note_excludes(opened, [selection], verbosity)
+            planned.compare(opened, reading, selection, shown, verbosity)

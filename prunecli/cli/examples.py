@@ -30,12 +30,15 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("print the sparsity of every module", "prunecli report model.pt"),
         ("write one table, a row for each checkpoint", "prunecli report model.pt masked.pt -o sweep.csv"),
         (
-            "compare with the original; exit 7 unless the only change is new zeros",
-            "prunecli report masked.pt --baseline model.pt",
-        ),
-        (
             "exit 7 if less than half of a layer is zero",
             "prunecli report masked.pt -p fc1.weight --fail-under 0.5",
+        ),
+    ),
+    "diff": (
+        ("compare a checkpoint with the original", "prunecli diff model.pt masked.pt"),
+        (
+            "exit 7 unless the only change is new zeros",
+            "prunecli diff model.pt masked.pt --only-zeros",
         ),
     ),
     "verify": (

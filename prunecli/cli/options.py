@@ -12,10 +12,12 @@ from prunecli.reporting.options import ListFormat, ReportFormat, Sort
 __all__ = [
     "All",
     "AllowChanges",
+    "AllowedChanges",
     "Amount",
     "Baseline",
     "Checkpoint",
     "Checkpoints",
+    "ComparisonFormat",
     "Depth",
     "DryRun",
     "Exclude",
@@ -35,8 +37,11 @@ __all__ = [
     "MaskDtype",
     "MaskType",
     "MinDim",
+    "New",
     "NoFold",
     "NoReport",
+    "Old",
+    "OnlyZeros",
     "Order",
     "Output",
     "Params",
@@ -92,6 +97,8 @@ Checkpoints = Annotated[
     list[str],
     typer.Argument(metavar="CKPT...", help="Files, folders of shards or URLs; - is stdin. Several: a row each."),
 ]
+Old = Annotated[str, typer.Argument(metavar="OLD", help="The earlier checkpoint (file, folder, URL, -).")]
+New = Annotated[str, typer.Argument(metavar="NEW", help="The later one; at most one of them is - (stdin).")]
 ReportPath = Annotated[
     str | None,
     typer.Argument(metavar="[REPORT]", help="Its report, or - for stdin (default: beside CKPT)."),
@@ -321,13 +328,19 @@ Format = Annotated[
         "--format", metavar="FORMAT", help="table, json, csv, markdown, html (default: by -o).", rich_help_panel=OUTPUT
     ),
 ]
+ComparisonFormat = Annotated[
+    ReportFormat | None,
+    typer.Option(
+        "--format", metavar="FORMAT", help="table, json, csv, markdown (default: by -o).", rich_help_panel=OUTPUT
+    ),
+]
 ReportOutputPath = Annotated[
     str | None,
     typer.Option(
         "-o",
         "--output",
         metavar="PATH|-",
-        help="Write the report to a file, and print its path.\n- is standard output, which is the default.",
+        help="Write to a file, and print its path.\n- is standard output, which is the default.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -397,6 +410,18 @@ AllowChanges = Annotated[
         "--allow-changes",
         help="With --baseline: allow changed values.\nZeros that became nonzero are still refused.",
         rich_help_panel=CONTENT,
+    ),
+]
+OnlyZeros = Annotated[
+    bool,
+    typer.Option("--only-zeros", help="Exit 7 unless the only change is new zeros.", rich_help_panel=GATE),
+]
+AllowedChanges = Annotated[
+    bool,
+    typer.Option(
+        "--allow-changes",
+        help="With --only-zeros: allow changed values.\nZeros that became nonzero are still refused.",
+        rich_help_panel=GATE,
     ),
 ]
 FailUnder = Annotated[

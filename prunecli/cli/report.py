@@ -32,7 +32,7 @@ def report(
     quiet: opt.Silent = False,
 ) -> None:
     """Report the sparsity of checkpoints, or compare one with another."""
-    from prunecli.cli.diff import plan_diff
+    from prunecli.cli.comparison import plan_diff
     from prunecli.cli.parse import selection_of
     from prunecli.cli.report_each import report_each
     from prunecli.cli.run import print_report

@@ -8,9 +8,11 @@ from prunecli.formats.io.locations import Location, location_of
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.formats.outputs.output import FileOutput, check_output, write_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
+from prunecli.reporting.comparison import WRITERS
 from prunecli.reporting.format import form_of, rendered
 from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.plot import check_plot, draw
+from prunecli.surgery.compare.model import Comparison
 from prunecli.surgery.places import output_location
 from prunecli.surgery.report.model import Report
 from prunecli.terms import FORMAT, OUTPUT, PLOT
@@ -72,6 +74,27 @@ class ReportOutput:
 
             text = SWEEP_WRITERS[self.format](sorted_sweep(reports, self.table.sort))
             write_output(self.target, text.encode("utf-8"))
+
+    def check_for_comparison(self) -> None:
+        """Refuse what a comparison of two checkpoints does not have.
+
+        Raises:
+            UsageError: a figure is requested, or a format that comparisons are not written in.
+        """
+        if self.figure is not None:
+            raise UsageError(f"a comparison has no figure; leave {PLOT} out")
+        if self.format not in WRITERS:
+            known = ", ".join(WRITERS)
+            raise UsageError(f"a comparison is written as {known}, not as {self.format}; choose one with {FORMAT}")
+
+    def write_comparison(self, comparison: Comparison) -> None:
+        """Write a comparison, if there is a file for it.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.target is not None:
+            write_output(self.target, WRITERS[self.format](comparison).encode("utf-8"))
 
 
 def plan_report_output(

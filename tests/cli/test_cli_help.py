@@ -19,7 +19,7 @@ from prunecli.cli.app import app
 from prunecli.cli.help import ORDER, OTHER, record
 
 Cli = Callable[..., Any]
-COMMANDS = ("apply", "remove", "report", "params", "verify")
+COMMANDS = ("apply", "remove", "report", "diff", "params", "verify")
 LINES = [["--help"], ["-h"], ["--version"], *([command, "--help"] for command in COMMANDS)]
 IMPORTED = """
 import json, sys

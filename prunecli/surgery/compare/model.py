@@ -5,10 +5,19 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from prunecli import __version__
-from prunecli.errors import ThresholdError, show
+from prunecli.errors import ThresholdError, UsageError, show
 from prunecli.surgery.report.model import CheckpointRef
+from prunecli.terms import ALLOW_CHANGES, ONLY_ZEROS
 
-__all__ = ["COMPARISON_SCHEMA", "Change", "ChangeTotals", "Comparison", "check_comparison", "comparison_as_dict"]
+__all__ = [
+    "COMPARISON_SCHEMA",
+    "Change",
+    "ChangeTotals",
+    "Comparison",
+    "check_allowance",
+    "check_comparison",
+    "comparison_as_dict",
+]
 
 COMPARISON_SCHEMA = "prunecli.comparison/1"
 
@@ -124,6 +133,16 @@ class Comparison:
             revived=sum(row.revived for row in counted),
             changed=sum(row.changed for row in counted),
         )
+
+
+def check_allowance(*, only_zeros: bool, allow_changes: bool) -> None:
+    """Refuse options of a comparison that contradict each other.
+
+    Raises:
+        UsageError: changes are allowed where none is an error.
+    """
+    if allow_changes and not only_zeros:
+        raise UsageError(f"{ALLOW_CHANGES} is an option of {ONLY_ZEROS}; add that, or leave it out")
 
 
 def check_comparison(comparison: Comparison, *, allow_changes: bool = False) -> None:
