@@ -18,6 +18,7 @@ __all__ = [
     "BAKE",
     "CLONE",
     "EXCLUDE",
+    "EXTRACT_ZEROS",
     "FAIL_OVER",
     "FAIL_UNDER",
     "FOLLOW_LINKS",
@@ -106,6 +107,8 @@ AMOUNT = _term("-a", "amount")
 BAKE = _term("--bake", "bake=True")
 """Writing zeros instead of masks; `--remove` and `remove=True` are earlier names of it, and stay."""
 EXCLUDE = _term("-x", "exclude")
+EXTRACT_ZEROS = _term("'prunecli mask extract --from-zeros'", "mask_extract(from_zeros=True)")
+"""The command that makes a mask file of the zeros of a checkpoint."""
 FAIL_OVER = _term("--fail-over", "fail_over")
 FAIL_UNDER = _term("--fail-under", "fail_under")
 FOLLOW_LINKS = _term("--follow-links", "follow_links=True")

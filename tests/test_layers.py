@@ -22,7 +22,7 @@ _ALLOWED = {
     "__main__": {"cli", "errors", "terms"},
     "__init__": {"modules", "errors", "terms"},
 }
-_ORDER = ["roles", "names", "data", "plan", "run", "report", "compare", "replay", "verify", "rewrite"]
+_ORDER = ["roles", "names", "data", "masks", "plan", "run", "report", "compare", "replay", "verify", "rewrite"]
 _ORDER += ["places", "listing", "apply", "jobs"]
 """The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""
 _FOLDERS = {

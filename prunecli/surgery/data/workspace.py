@@ -16,6 +16,8 @@ class Workspace:
         self.mask = Buffer()
         self.before = Buffer()
         """Which elements the mask in the file keeps."""
+        self.given = Buffer()
+        """The stored elements of a mask from another file."""
         self.candidates = Buffer()
         self.keep = Buffer()
         """Which elements the final mask keeps."""

@@ -10,7 +10,7 @@ from prunecli.surgery.names.binary import is_binary
 from prunecli.surgery.roles.mask_layouts import MaskedWeight, masked_weights
 from prunecli.surgery.roles.table import Role, roles_of
 
-__all__ = ["DEEPEST", "Parameter", "canonical", "is_among_averages", "parameters_of"]
+__all__ = ["DEEPEST", "Parameter", "canonical", "canonical_names", "is_among_averages", "parameters_of"]
 
 _PREFIXES = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Path components that torch's wrappers insert anywhere in a name."""
@@ -150,7 +150,7 @@ def _parameters(checkpoint: Layout, tensors: Mapping[str, TensorInfo]) -> dict[s
         masked[name].name if name in masked else name: tensor for name, tensor in tensors.items() if name not in masks
     }
     by_name = {each.name: each for each in masked.values()}
-    roles, keys, averages = roles_of(weights), _keys(list(weights)), _averages(weights)
+    roles, keys, averages = roles_of(weights), canonical_names(list(weights)), _averages(weights)
     found = {}
     for name, weight in weights.items():
         own, average_of, role = by_name.get(name), averages.get(name), roles[name]
@@ -176,7 +176,7 @@ def _has_code(checkpoint: Layout) -> bool:
     return checkpoint.format == "module" or bool(checkpoint.no_masks_because and "folder" not in checkpoint.format)
 
 
-def _keys(names: list[str]) -> Mapping[str, str]:
+def canonical_names(names: list[str]) -> Mapping[str, str]:
     """Return the canonical name of each name; names whose canonical names would collide stay distinct."""
     keys = {name: canonical(name) for name in names}
     count = Counter(keys.values())
