@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from prunecli.core.allocation.dense_ends import erk_plus, uniform_plus
 from prunecli.core.allocation.layer import Layer
-from prunecli.core.allocation.random_graph import er, erk, uniform
+from prunecli.core.allocation.proportional import balanced, er, erk, uniform
+from prunecli.core.allocation.reach import check_reach
 from prunecli.core.allocation.shares import Shares
+from prunecli.core.allocation.smart import smart, smart_vgg
+from prunecli.core.allocation.solved import igq, pyramidal
 from prunecli.errors import UsageError, show
 
 __all__ = ["RULES", "Rule", "allocate", "find_rule"]
@@ -30,13 +34,13 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "global": Rule(None),
         "er": Rule(er),
         "erk": Rule(erk),
-        "erk+": Rule(None, ordered=True),
-        "uniform+": Rule(None, ordered=True),
-        "balanced": Rule(None),
-        "pyramidal": Rule(None, ordered=True),
-        "igq": Rule(None),
-        "smart": Rule(None, ordered=True),
-        "smart-vgg": Rule(None, ordered=True),
+        "erk+": Rule(erk_plus, ordered=True),
+        "uniform+": Rule(uniform_plus, ordered=True),
+        "balanced": Rule(balanced),
+        "pyramidal": Rule(pyramidal, ordered=True),
+        "igq": Rule(igq),
+        "smart": Rule(smart, ordered=True),
+        "smart-vgg": Rule(smart_vgg, ordered=True),
     }
 )
 
@@ -66,5 +70,6 @@ def allocate(name: str, layers: Sequence[Layer], pruned: int) -> dict[str, int]:
     if rule.shares is None:
         raise ValueError(f"the random draw divides the total of {name}")
     kept = sum(layer.left for layer in layers) - pruned
+    check_reach(name, layers, kept, 0, "divides all of them")
     counts = rule.shares(layers, kept).rounded_to(kept, [layer.key for layer in layers])
     return {layer.key: layer.left - count for layer, count in zip(layers, counts, strict=True)}

@@ -1,13 +1,17 @@
 """Exact shares of a total: in proportion to weights, limited by capacities, and rounded to integers."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 
-__all__ = ["Shares", "proportional"]
+__all__ = ["Shares", "in_proportion"]
 
 _PRECISION = 64
 """Bits after the point of the ratios by which layers are sorted."""
+
+_NONE: Mapping[int, Fraction] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +35,20 @@ class Shares:
         return floors
 
 
-def proportional(total: int | Fraction, weights: Sequence[int], capacities: Sequence[int]) -> Shares:
-    """Return shares of a total in proportion to weights, but none above its capacity.
+def in_proportion(
+    total: int, weights: Sequence[int], capacities: Sequence[int], fixed: Mapping[int, Fraction] = _NONE
+) -> Shares:
+    """Return shares of a total in proportion to weights, but none above its capacity, beside `fixed` shares by index.
 
     Layers whose share would exceed the capacity are filled, and the rest of the total is divided among the others in
     the same proportion, until no share exceeds its capacity. The result does not depend on the order in which layers
-    are filled. A weight of 0 receives nothing. The total is at most the sum of the other layers' capacities.
+    are filled. A weight of 0 receives nothing. The total is less than 1 from what the fixed shares and the capacities
+    allow.
     """
-    rest, unit = Fraction(total).as_integer_ratio()
+    unit = math.lcm(*(share.denominator for share in fixed.values()))
+    rest = max(0, total * unit - sum(int(share * unit) for share in fixed.values()))
     scaled = [capacity * unit for capacity in capacities]
-    order = [index for index, weight in enumerate(weights) if weight > 0]
+    order = [index for index, weight in enumerate(weights) if weight > 0 and index not in fixed]
     order.sort(key=lambda index: (scaled[index] << _PRECISION) // weights[index])
     weight = sum(weights[index] for index in order)
     filled = 0
@@ -52,6 +60,8 @@ def proportional(total: int | Fraction, weights: Sequence[int], capacities: Sequ
         filled += 1
     divisor = max(weight, 1)
     numerators = [0] * len(weights)
+    for index, share in fixed.items():
+        numerators[index] = int(share * unit) * divisor
     for index in order[:filled]:
         numerators[index] = scaled[index] * divisor
     for index in order[filled:]:

@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunecli.core.allocation.shares import Shares, proportional
+from prunecli.core.allocation.shares import Shares, in_proportion
 
 
 def filled_step_by_step(total: int, weights: list[int], capacities: list[int]) -> list[Fraction]:
@@ -30,7 +30,7 @@ def test_all_that_exceed_become_full_and_the_rest_is_solved_again(
     weights, capacities = [weight for weight, _ in layers], [capacity for _, capacity in layers]
     reachable = sum(capacity for weight, capacity in layers if weight)
     total = data.draw(st.integers(0, reachable))
-    shares = proportional(total, weights, capacities)
+    shares = in_proportion(total, weights, capacities)
     exact = [Fraction(numerator, shares.denominator) for numerator in shares.numerators]
     assert exact == filled_step_by_step(total, weights, capacities)
     counts = shares.rounded_to(total, [str(index) for index in range(len(layers))])
