@@ -10,17 +10,18 @@ import pytest
 
 _PACKAGE = Path(__file__).parent.parent / "prunecli"
 _ALLOWED = {
-    "cli": {"cli", "reporting", "surgery", "core", "formats", "errors", "terms"},
-    "reporting": {"reporting", "surgery", "core", "formats", "errors", "terms"},
-    "surgery": {"surgery", "core", "formats", "errors", "terms"},
-    "modules": {"modules", "surgery", "core", "formats", "errors", "terms"},
-    "core": {"core", "errors", "terms"},
-    "formats": {"formats", "errors", "terms"},
+    "cli": {"cli", "reporting", "surgery", "core", "formats", "errors", "terms", "lean"},
+    "reporting": {"reporting", "surgery", "core", "formats", "errors", "terms", "lean"},
+    "surgery": {"surgery", "core", "formats", "errors", "terms", "lean"},
+    "modules": {"modules", "surgery", "core", "formats", "errors", "terms", "lean"},
+    "core": {"core", "errors", "terms", "lean"},
+    "formats": {"formats", "errors", "terms", "lean"},
     "errors": {"terms"},
     "terms": set[str](),
-    "files": {"reporting", "surgery", "core", "formats", "errors", "terms"},
-    "__main__": {"cli", "errors", "terms"},
-    "__init__": {"modules", "errors", "terms"},
+    "lean": set[str](),
+    "files": {"reporting", "surgery", "core", "formats", "errors", "terms", "lean"},
+    "__main__": {"cli", "errors", "terms", "lean"},
+    "__init__": {"modules", "errors", "terms", "lean"},
 }
 _ORDER = ["roles", "names", "data", "masks", "plan", "run", "report", "compare", "replay", "verify", "rewrite"]
 _ORDER += ["places", "listing", "apply", "jobs"]

@@ -4,7 +4,7 @@ Only values that certainly are valid are converted here. Everything else is left
 """
 
 import enum
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 __all__ = ["convert_without_pydantic"]
 
@@ -33,6 +33,8 @@ class _Conversion:
         own = getattr(info, "parser", self) is None
         if own and several and get_args(wanted) == (str,) and all(type(each) is str for each in value):
             return list(value)
+        if own and not several and get_origin(wanted) is Literal and value in get_args(wanted):
+            return value
         if own and not several and isinstance(wanted, type):
             if isinstance(value, wanted):
                 return value

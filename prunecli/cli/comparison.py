@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from prunecli.cli.messages import print_path
 from prunecli.cli.verbosity import Verbosity
@@ -10,6 +9,7 @@ from prunecli.errors import UsageError
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint
+from prunecli.lean import dataclass
 from prunecli.reporting.comparison import WRITERS, comparison_as_lines
 from prunecli.reporting.comparison_tree import comparison_as_text
 from prunecli.reporting.options import ReportFormat

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,6 +20,7 @@ from prunecli.cli.shell_words import Typed, last_word, quoted, typed_words
 from prunecli.errors import show
 from prunecli.formats.base import ReadOptions, TensorInfo
 from prunecli.formats.opening import open_any
+from prunecli.lean import dataclass
 from prunecli.reporting.numbers import shape_of
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.roles.mask_layouts import masked_weights

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from prunecli.lean import dataclass
 from prunecli.reporting.terminal import Screen
 from prunecli.reporting.wrap import wrap
 

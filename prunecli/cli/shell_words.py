@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from prunecli.lean import dataclass
 
 __all__ = ["Typed", "last_word", "quoted", "typed_words"]
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 
 from prunecli.cli.messages import print_note
 from prunecli.cli.progress import progress
 from prunecli.formats.opening import AnyCheckpoint
+from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.run.destination import Progress
 from prunecli.surgery.run.options import Run

@@ -20,7 +20,7 @@ import hashlib
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from prunecli.core import kernel
 from prunecli.core.block import BLOCK
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UsageError
+from prunecli.lean import dataclass
 
 __all__ = ["Subset", "allocate", "check_seed", "split", "stream_key"]
 

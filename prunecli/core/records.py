@@ -9,12 +9,14 @@ in the JSON are ignored. The name of a field may end in an underscore that its k
 import enum
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, partial
 from json.encoder import encode_basestring_ascii as _quoted
 from math import isfinite
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from prunecli.lean import dataclass
 
 __all__ = [
     "ALWAYS",

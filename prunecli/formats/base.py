@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Checksum, Content, Copy, Piece
 from prunecli.formats.io.source import ByteSource, Source
 from prunecli.formats.views import View
+from prunecli.lean import dataclass
 
 __all__ = [
     "AS_FOUND",

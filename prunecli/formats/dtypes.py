@@ -1,7 +1,8 @@
 """Element types, each under torch's name for it, whatever the container calls it."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from prunecli.lean import dataclass
 
 __all__ = ["DTYPES", "DType", "Kind"]
 

@@ -3,10 +3,11 @@
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # at run time, numpy is imported by what computes with elements: listing parameters needs none
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["View", "overlap"]
 
@@ -134,12 +135,14 @@ class View:
         """Whether the position of a stored element determines its indices: each stride spans the smaller dimensions."""
         return self._form.nested
 
-    def place(self, first: int, count: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    def place(self, first: int, count: int) -> "tuple[NDArray[np.bool_], NDArray[np.int64]]":
         """Map the storage elements `first .. first + count - 1` to the view's logical, row-major order.
 
         Returns two arrays of shape `(count,)`: whether the element belongs to the view, and its logical index (0 if it
         does not belong). Only for views that are `nested`.
         """
+        import numpy as np
+
         rest = np.arange(first - self.start, first - self.start + count, dtype=np.int64)
         inside = (rest >= 0) & (rest < self.stop - self.start)
         logical = np.zeros(count, dtype=np.int64)
@@ -173,7 +176,7 @@ def overlap(one: View, other: View) -> bool:
         return True
     if _apart(one, other):
         return False
-    return any(bool(np.any(a & b)) for a, b in _memberships(one, other, low, high))
+    return any(bool((a & b).any()) for a, b in _memberships(one, other, low, high))
 
 
 def _apart(one: View, other: View) -> bool:
@@ -190,7 +193,9 @@ def _apart(one: View, other: View) -> bool:
     return first <= between % step <= step - second
 
 
-def _memberships(one: View, other: View, low: int, high: int) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+def _memberships(
+    one: View, other: View, low: int, high: int
+) -> "Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]":
     for first in range(low, high, _STEP):
         count = min(_STEP, high - first)
         yield one.place(first, count)[0], other.place(first, count)[0]

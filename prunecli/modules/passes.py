@@ -8,7 +8,8 @@ from prunecli.core.random_stream import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.sinks import NullSink
-from prunecli.formats.io.stream import default_jobs, run_pieces
+from prunecli.formats.io.stream import run_pieces
+from prunecli.formats.io.threads import default_jobs
 from prunecli.modules.layout import LiveModule, WriteThrough
 from prunecli.modules.shards import exchange
 from prunecli.surgery.data.counts import Counts

@@ -6,7 +6,7 @@ the report. Only the last step differs, and it is undone if anything fails.
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.autograd.graph import increment_version
 from prunecli.core.amount import Amount, check_amount
 from prunecli.core.methods import parse_method
 from prunecli.errors import UnsupportedError, UsageError, messages_for, show
+from prunecli.lean import dataclass
 from prunecli.modules.hooks import (
     GivenMask,
     attach,

@@ -7,13 +7,13 @@ and weights are not sent. At the end the ranks exchange their counts, so that al
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunecli.errors import UnsupportedError, show
+from prunecli.lean import dataclass
 
 __all__ = [
     "Shard",

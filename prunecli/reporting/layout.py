@@ -1,8 +1,9 @@
 """Tables of text. Not with rich, which takes 0.25 ms per row: a model may have 90,000 rows."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from prunecli.lean import dataclass
 from prunecli.reporting.numbers import cells, clip_middle
 from prunecli.reporting.terminal import Screen
 

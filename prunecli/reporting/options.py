@@ -1,8 +1,9 @@
 """The choices for how to write a report. This module imports nothing slow, so that `prunecli --help` starts fast."""
 
 import enum
-from dataclasses import dataclass
 from typing import Literal
+
+from prunecli.lean import dataclass
 
 __all__ = ["ListFormat", "ReportFormat", "Sort", "TableOptions"]
 

@@ -1,13 +1,14 @@
 """The files and formats of a report: checked before the checkpoint is read, written after it has been counted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from prunecli.errors import UsageError
 from prunecli.formats.io.locations import Location, location_of
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.formats.outputs.output import FileOutput, check_output, write_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
+from prunecli.lean import dataclass
 from prunecli.reporting.comparison import WRITERS
 from prunecli.reporting.format import form_of, rendered
 from prunecli.reporting.options import ReportFormat, TableOptions

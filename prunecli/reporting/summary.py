@@ -1,9 +1,9 @@
 """Remarks on the zeros of a checkpoint: what they could save, and what that requires."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from prunecli.core.structure.model import Structure
+from prunecli.lean import dataclass
 from prunecli.reporting.left_out import left_out_text
 from prunecli.reporting.norms import zero_norms_text
 from prunecli.reporting.numbers import percent, size_of

@@ -5,11 +5,11 @@ import html
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from prunecli import __version__
 from prunecli.core.records import as_json
+from prunecli.lean import dataclass
 from prunecli.reporting.csv import safe_cell
 from prunecli.reporting.layout import CYAN, Column, Row, lay_out, tabbed
 from prunecli.reporting.markdown import code

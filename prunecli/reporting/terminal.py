@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TextIO
+
+from prunecli.lean import dataclass
 
 __all__ = ["PAGE", "Screen", "screen_of"]
 

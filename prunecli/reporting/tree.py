@@ -1,10 +1,11 @@
 """Rows as a tree of modules, according to the names of their tensors."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
+from prunecli.lean import dataclass
 from prunecli.reporting.options import Sort
 
 __all__ = ["Leaf", "Node", "Sums", "by_key", "grow", "heights", "join_only_child", "outline", "sort_tree"]

@@ -1,10 +1,11 @@
 """The request of `apply`: from options, from a recipe that options override, or from a report to reproduce."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from prunecli.core.amount import Amount
 from prunecli.errors import UsageError
 from prunecli.formats.opening import AnyCheckpoint
+from prunecli.lean import dataclass
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.plan import Plan, plan_prune

@@ -3,13 +3,14 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, check_unchanged, open_any
+from prunecli.lean import dataclass
 from prunecli.surgery.apply import ApplyOptions, plan_request, read_request
 from prunecli.surgery.listing import Listener, note_excludes, open_for_ranks
 from prunecli.surgery.names.select import Selection

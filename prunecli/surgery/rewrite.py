@@ -1,7 +1,6 @@
 """Carry out a plan: write the new checkpoint, and report the counts made on the way."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import AnyCheckpoint, Edit, PassthroughFile, Patch, TensorInfo
@@ -11,6 +10,7 @@ from prunecli.formats.opening import check_unchanged
 from prunecli.formats.outputs.base import Output, OutputContents, OutputFile, is_resumable
 from prunecli.formats.outputs.output import FileOutput, check_checkpoint_output, check_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
+from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks

@@ -5,10 +5,10 @@ are not in a report, and are not compared.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, ThresholdError, show
 from prunecli.formats.base import Layout
+from prunecli.lean import dataclass
 from prunecli.surgery.data.scanned import BlockScan, CandidateCounter
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of

@@ -19,7 +19,8 @@ from prunecli.errors import DamagedError, UnreadableError
 from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, Deferred, Generated, Literal, Outcome, Piece
 from prunecli.formats.io.sinks import FileSink, NullSink, PipeSink, Sink
 from prunecli.formats.io.source import FileSource, open_source
-from prunecli.formats.io.stream import default_jobs, run_pieces
+from prunecli.formats.io.stream import run_pieces
+from prunecli.formats.io.threads import default_jobs
 
 _SIZE = 3 * CHUNK
 _INPUT = np.random.default_rng(0).integers(0, 256, _SIZE, dtype=np.uint8).tobytes()

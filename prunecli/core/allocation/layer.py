@@ -1,7 +1,8 @@
 """What an allocation knows about a layer."""
 
 import math
-from dataclasses import dataclass
+
+from prunecli.lean import dataclass
 
 __all__ = ["Layer"]
 

@@ -1,7 +1,6 @@
 """The allocation rules by name, and the exact counts that follow from them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from prunecli.core.allocation.dense_ends import erk_plus, uniform_plus
@@ -12,6 +11,7 @@ from prunecli.core.allocation.shares import Shares
 from prunecli.core.allocation.smart import smart, smart_vgg
 from prunecli.core.allocation.solved import igq, pyramidal
 from prunecli.errors import UsageError, show
+from prunecli.lean import dataclass
 
 __all__ = ["RULES", "Rule", "allocate", "find_rule"]
 

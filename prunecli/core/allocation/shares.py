@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
+
+from prunecli.lean import dataclass
 
 __all__ = ["Shares", "in_proportion"]
 

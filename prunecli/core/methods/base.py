@@ -7,13 +7,13 @@ plain data from which the dropped elements of any block follow.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from prunecli.core.accumulate import Accumulator
 from prunecli.core.amount import Amount, to_count
 from prunecli.core.raw_elements import Flags, Unsigned
 from prunecli.errors import show
+from prunecli.lean import dataclass
 
 __all__ = ["Block", "Choice", "Method", "Scan", "Target", "TargetGroup"]
 

@@ -1,7 +1,6 @@
 """The random method: a uniform choice of an exact number of elements, drawn from the random stream by seed and key."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
 from prunecli.core.random_stream import Subset, split, stream_key
 from prunecli.core.raw_elements import Flags
+from prunecli.lean import dataclass
 
 __all__ = ["Random"]
 

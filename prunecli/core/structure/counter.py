@@ -8,7 +8,7 @@ import base64
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from prunecli.core.raw_elements import Flags
 from prunecli.core.structure.flags import bands_all_zero, blocks_all_zero, halved_groups, halved_packed_groups
 from prunecli.core.structure.model import BLOCK_SIDE, Density, Structure, group_dimension
+from prunecli.lean import dataclass
 
 __all__ = ["StructureCounter", "Window"]
 

@@ -5,10 +5,10 @@ parameter with one dimension is one row, and a scalar is one element.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from prunecli.core.records import ALWAYS, HIDDEN, Count
+from prunecli.lean import dataclass
 
 __all__ = ["BLOCK_SIDE", "Density", "Structure", "group_dimension"]
 

@@ -10,13 +10,14 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from prunecli.errors import DamagedError, UnsafeError, show
 from prunecli.formats.folders.reader import Listing
 from prunecli.formats.folders.weights import weights_among
 from prunecli.formats.json_text import parse_json, parse_object
+from prunecli.lean import dataclass
 
 __all__ = ["Components", "find_components"]
 

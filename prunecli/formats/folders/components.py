@@ -6,7 +6,7 @@ Each component is read as a folder and keeps its own index. Tensor names begin w
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from prunecli.errors import DamagedError, show
@@ -21,6 +21,7 @@ from prunecli.formats.folders.weights import plain_weights
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import Source
+from prunecli.lean import dataclass
 
 __all__ = ["ComponentsFolder", "open_components"]
 

@@ -6,12 +6,12 @@ to file names, and `metadata.total_size`, the bytes of all tensors.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from prunecli.errors import DamagedError, UnsafeError, show
 from prunecli.formats.io.source import Source
 from prunecli.formats.json_text import parse_object
+from prunecli.lean import dataclass
 
 __all__ = ["Index", "read_index", "render_index"]
 

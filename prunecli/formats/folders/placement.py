@@ -1,11 +1,11 @@
 """Which tensors of which shards belong to the checkpoint: the index decides, and all others are carried along."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, show
 from prunecli.formats.base import Checkpoint
 from prunecli.formats.folders.index_file import Index
+from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
 __all__ = ["Placement", "place_tensors"]

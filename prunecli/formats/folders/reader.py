@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import open_remote
 from prunecli.formats.io.source import Source, open_source
 from prunecli.formats.io.stores import Store, connect, translated
+from prunecli.lean import dataclass
 
 __all__ = ["FolderFiles", "Listing", "files_in", "list_folder"]
 

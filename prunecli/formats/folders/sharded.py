@@ -7,7 +7,7 @@ in the folder (configuration, tokenizer) are carried along.
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from prunecli.errors import PrunecliError, UnreadableError, UnsupportedError, raised_in, show
@@ -24,6 +24,7 @@ from prunecli.formats.folders.weights import find_weights, is_index, weights_amo
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import Source
+from prunecli.lean import dataclass
 from prunecli.terms import BAKE
 
 __all__ = ["ShardedFolder", "open_folder"]

@@ -8,7 +8,7 @@ folders with `save_pretrained(distributed_checkpoint=True)`.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 from prunecli.errors import DamagedError, UnsupportedError, show
@@ -28,6 +28,7 @@ from prunecli.formats.io.source import Source
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.safetensors.read import SafetensorsFile, looks_like_safetensors
 from prunecli.formats.views import View
+from prunecli.lean import dataclass
 
 __all__ = ["SlicesFolder", "holds_slices", "offsets_of", "open_slices", "slice_files"]
 

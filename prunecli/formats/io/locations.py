@@ -3,8 +3,10 @@
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+
+from prunecli.lean import dataclass
 
 __all__ = ["Location", "Url", "lies_in", "location_of", "permissions", "protocol_of"]
 

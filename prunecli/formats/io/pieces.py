@@ -1,14 +1,16 @@
 """An output file as a list of pieces of known lengths, so that any thread can make any piece at any time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prunecli.errors import DamagedError
 from prunecli.formats.crc import combine, crc32
+from prunecli.lean import dataclass
+
+if TYPE_CHECKING:  # listing parameters needs no numpy, which takes as long as all else of a command's start
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "CHUNK",
@@ -50,7 +52,7 @@ class Content(Protocol):
     def workspace(self) -> Callable[[], Any]:
         """The function that makes a thread's workspace; called once per thread, for all contents with this function."""
 
-    def fill(self, data: NDArray[np.uint8], start: int, workspace: Any) -> Outcome:
+    def fill(self, data: "NDArray[np.uint8]", start: int, workspace: Any) -> Outcome:
         """Edit or make the piece's bytes from `start` on, in place in `data`."""
 
 

@@ -8,13 +8,13 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from prunecli.errors import DamagedError, UnreadableError, raised_in, show
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.neighbours import nearest_path
+from prunecli.lean import dataclass
 
 __all__ = ["ByteSource", "FileSource", "Source", "Window", "in_source", "open_source", "open_stdin"]
 

@@ -4,12 +4,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
 from prunecli.errors import OutputError, PrunecliError, UnreadableError, UsageError, show
 from prunecli.formats.io.locations import Url
+from prunecli.lean import dataclass
 
 __all__ = ["Store", "connect", "connect_to_write", "failures", "translated"]
 

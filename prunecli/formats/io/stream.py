@@ -5,11 +5,10 @@ small ones are gathered, so a file of 20,000 tiny tensors costs as many reads an
 ten. Each thread owns one buffer: memory is threads x chunk, whatever the size of the file.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,9 @@ from prunecli.formats.crc import crc32
 from prunecli.formats.io.pieces import CHUNK, Checksum, Copy, CrcRun, Deferred, Generated, Literal, Piece
 from prunecli.formats.io.sinks import Sink
 from prunecli.formats.io.source import ByteSource
+from prunecli.lean import dataclass
 
-__all__ = ["Span", "default_jobs", "deferred", "run_pieces", "sum_up"]
+__all__ = ["Span", "deferred", "run_pieces", "sum_up"]
 
 Progress = Callable[[int], None]
 
@@ -37,11 +37,6 @@ _PAGE = 4096
 
 _LONGEST = CHUNK + CHUNK // 8
 """The most bytes gathered in a chunk: a header or a bias and the block behind it need one read and one write."""
-
-
-def default_jobs() -> int:
-    """Return the number of threads worth using: the processors of this process, at most 8 (enough for a disk)."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)

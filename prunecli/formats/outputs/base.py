@@ -7,7 +7,6 @@ leaves nothing behind.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeGuard
 
@@ -17,6 +16,7 @@ from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.sinks import NullSink, Sink
 from prunecli.formats.io.source import ByteSource
+from prunecli.lean import dataclass
 from prunecli.terms import FORCE, OUTPUT
 
 __all__ = [

@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +21,7 @@ from prunecli.formats.outputs.base import SingleFileOutput, exists_already
 from prunecli.formats.outputs.resumable import discard_partial
 from prunecli.formats.outputs.system import UNSUPPORTED, allocate, sync
 from prunecli.formats.outputs.temp_files import remove_stale, temp_beside, umask
+from prunecli.lean import dataclass
 from prunecli.terms import FORCE, HERE, OUTPUT
 
 __all__ = [

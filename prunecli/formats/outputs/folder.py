@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +22,7 @@ from prunecli.formats.outputs.resumable import partial_of, partial_output
 from prunecli.formats.outputs.system import rename_new, swap
 from prunecli.formats.outputs.temp_files import umask
 from prunecli.formats.outputs.unit_files import UnitWriter
+from prunecli.lean import dataclass
 from prunecli.terms import FORCE, OUTPUT
 
 __all__ = ["LocalFolder", "check_folder"]

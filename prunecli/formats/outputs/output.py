@@ -5,7 +5,6 @@ Outputs in buckets are imported only for a URL.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import ClassVar
 
 from prunecli.errors import UsageError
@@ -19,6 +18,7 @@ from prunecli.formats.outputs.file import LocalFile, check_file, stdout_failure
 from prunecli.formats.outputs.folder import check_folder
 from prunecli.formats.outputs.permissions import FileOutput, with_mode_of
 from prunecli.formats.outputs.suffix import check_suffix
+from prunecli.lean import dataclass
 from prunecli.terms import OUTPUT
 
 __all__ = ["FileOutput", "StandardOutput", "check_checkpoint_output", "check_output", "write_output", "write_parts"]

@@ -6,7 +6,6 @@ its index, so readers do not treat it as a checkpoint; a failure there removes t
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -27,6 +26,7 @@ from prunecli.formats.outputs.base import (
     exists_already,
 )
 from prunecli.formats.outputs.upload import Upload, Uploads
+from prunecli.lean import dataclass
 from prunecli.terms import FORCE, OUTPUT
 
 __all__ = ["RemoteFile", "RemoteFolder", "check_remote_file", "check_remote_folder"]

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from prunecli.errors import OutputError, raised_in, show
 from prunecli.formats.outputs.locks import LOCK, NO_LOCKS, WORKERS, lock_folder, locked_by_another, remove_unused
 from prunecli.formats.outputs.system import sync
 from prunecli.formats.outputs.temp_files import hidden_prefix, remove_path, remove_stale, temp_beside
+from prunecli.lean import dataclass
 
 __all__ = ["Partial", "discard_partial", "partial_of", "partial_output"]
 

@@ -8,7 +8,6 @@ readers do not need them.
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from prunecli.errors import DamagedError, UnsupportedError, show
@@ -25,6 +24,7 @@ from prunecli.formats.pickles.nodes import (
     TupleNode,
     flat,
 )
+from prunecli.lean import dataclass
 
 __all__ = ["dump"]
 

@@ -6,10 +6,10 @@ The effects of the opcodes are in `graph`. `Lib/pickle.py` (`class _Unpickler`) 
 import pickletools
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, show
 from prunecli.formats.pickles.nodes import Call, Global, Node, Persistent, PickleGraph
+from prunecli.lean import dataclass
 
 __all__ = ["ROOM", "EndsEarlyError", "Machine", "Room"]
 

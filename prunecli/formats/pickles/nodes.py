@@ -8,8 +8,10 @@ would return.
 from __future__ import annotations  # nodes refer to each other
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
+
+from prunecli.lean import dataclass
 
 __all__ = [
     "Atom",

@@ -8,7 +8,6 @@ accepts (repeated names).
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import safetensors
@@ -21,6 +20,7 @@ from prunecli.formats.io.source import FileSource, Source, in_source
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.safetensors.write import CODES, HEADER_LIMIT, METADATA, PACKED_BITS, NewTensor, pieces_in_order
 from prunecli.formats.views import View
+from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
 __all__ = ["SafetensorsFile", "looks_like_safetensors", "read_safetensors"]

@@ -3,12 +3,13 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.dtypes import DType
 from prunecli.formats.io.pieces import Literal, Piece
+from prunecli.lean import dataclass
 
 __all__ = ["CODES", "HEADER_LIMIT", "METADATA", "PACKED_BITS", "NewTensor", "pieces_in_order", "safetensors_pieces"]
 

@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from prunecli.formats.base import Edit, ReadOptions, SingleFile, TensorInfo
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import Source
 from prunecli.formats.torch.objects import TorchObjects
+from prunecli.lean import dataclass
 
 __all__ = ["TorchContainer"]
 

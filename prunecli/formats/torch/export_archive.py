@@ -21,7 +21,7 @@ tensor subclasses and objects among the constants without any restriction (`torc
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from prunecli.errors import DamagedError, UnsupportedError, UsageError, raised_in, show
 from prunecli.formats.base import Edit, ReadOptions, SingleFile, TensorInfo
@@ -36,6 +36,7 @@ from prunecli.formats.torch.zip import check_torch_zip
 from prunecli.formats.torch.zip_directory import Directory, Record
 from prunecli.formats.torch.zip_patching import patched_archive
 from prunecli.formats.torch.zip_records import check_stated, is_big_endian, read_record
+from prunecli.lean import dataclass
 from prunecli.terms import HERE, KEY
 
 __all__ = ["ExportArchive", "read_export_archive"]

@@ -12,7 +12,6 @@ memory (FakeTensor) has an empty record, which torch reads as zeros.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from prunecli.errors import DamagedError, raised_in, show
@@ -21,6 +20,7 @@ from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.torch.zip_directory import Directory, Record
 from prunecli.formats.torch.zip_patching import is_unsummed
 from prunecli.formats.views import View
+from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
 __all__ = ["CONSTANTS", "WEIGHTS", "PayloadFolder", "Payloads", "read_payloads"]

@@ -6,7 +6,6 @@ storage keys. For each key, in that order, the number of elements (8 bytes, litt
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, raised_in, show
 from prunecli.formats.base import Edit, ReadOptions, Storage, patched_copies
@@ -19,6 +18,7 @@ from prunecli.formats.torch.container import TorchContainer
 from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.objects import check_objects, edit_objects, load_objects, read_objects
 from prunecli.formats.torch.tensors import StorageRef
+from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
 __all__ = ["TorchLegacy", "read_torch_legacy"]

@@ -1,7 +1,6 @@
 """Names for the tensors of a graph: those of its state dict, and all others by the path to each."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import Moment
@@ -11,6 +10,7 @@ from prunecli.formats.torch.object_tree import Branch
 from prunecli.formats.torch.optimizers import TOP, Places, StatePlace
 from prunecli.formats.torch.survey import Survey
 from prunecli.formats.torch.tensors import OpaqueTensor, TensorRef
+from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
 __all__ = ["NamedNode", "name_others", "name_state_dict"]

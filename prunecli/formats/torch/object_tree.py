@@ -6,9 +6,10 @@ Nothing is imported. A module is recognised by its registries (`_parameters`, `_
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from prunecli.formats.pickles.nodes import Call, DictNode, Entry, Global, ListNode, Node, SetNode, TupleNode
+from prunecli.lean import dataclass
 
 __all__ = ["Branch", "Tree", "is_mapping", "mapping_entries"]
 

@@ -5,7 +5,6 @@ describes them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import Addition, Edit, ReadOptions, Storage, TensorInfo
@@ -19,6 +18,7 @@ from prunecli.formats.torch.object_tree import Tree
 from prunecli.formats.torch.state_dict import NamedNode, StateDict, find_state_dict
 from prunecli.formats.torch.tensors import OpaqueTensor, StorageRef, mask_node, storage_ref
 from prunecli.formats.views import View
+from prunecli.lean import dataclass
 from prunecli.terms import BAKE, HERE
 
 __all__ = ["Edited", "TorchObjects", "check_objects", "edit_objects", "load_objects", "read_objects"]

@@ -9,13 +9,14 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeGuard
 
 from prunecli.formats.base import Moment
 from prunecli.formats.pickles.nodes import Call, DictNode, ListNode, Node, TupleNode
 from prunecli.formats.torch.key_words import ENGINES, MASTER, OPTIMIZER, kind_of_key
 from prunecli.formats.torch.object_tree import Branch, is_mapping, mapping_entries
+from prunecli.lean import dataclass
 
 __all__ = ["TOP", "Places", "StatePlace"]
 

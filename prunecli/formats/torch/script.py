@@ -11,7 +11,7 @@ import functools
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
 from prunecli.formats.crc import crc32
@@ -20,6 +20,7 @@ from prunecli.formats.pickles.nodes import Call, Global, Node
 from prunecli.formats.torch.object_tree import Branch, Tree
 from prunecli.formats.torch.zip_directory import Directory, Record
 from prunecli.formats.torch.zip_inflating import unpacking_limit
+from prunecli.lean import dataclass
 
 __all__ = ["Program", "read_program"]
 

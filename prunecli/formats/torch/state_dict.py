@@ -6,7 +6,6 @@ by its key.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.pickles.nodes import Node
@@ -16,6 +15,7 @@ from prunecli.formats.torch.object_tree import Branch, Tree
 from prunecli.formats.torch.optimizers import Places
 from prunecli.formats.torch.survey import LIMITS, Limits, Survey, text_of_key
 from prunecli.formats.torch.tensors import TensorRef
+from prunecli.lean import dataclass
 from prunecli.terms import HERE, KEY
 
 __all__ = ["NamedNode", "StateDict", "find_state_dict"]

@@ -1,11 +1,10 @@
 """The objects that hold tensors in a checkpoint's graph, collected in one pass, and limits that keep walks linear."""
 
-from dataclasses import dataclass
-
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.pickles.nodes import Call, GraphNode, Node, children, is_atom
 from prunecli.formats.torch.object_tree import Branch, Tree, is_mapping
 from prunecli.formats.torch.tensors import OpaqueTensor, TensorRef, stranger, tensor_ref
+from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
 __all__ = ["LIMITS", "Limits", "Survey", "text_of_key"]

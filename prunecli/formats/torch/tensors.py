@@ -2,13 +2,13 @@
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.dtypes import DTYPES, DType
 from prunecli.formats.pickles.nodes import Call, DictNode, Global, ListNode, Node, Persistent, TupleNode
 from prunecli.formats.torch.globals import STORAGE_OF, storage_dtype
 from prunecli.formats.views import View
+from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
 __all__ = [

@@ -6,7 +6,6 @@ programs use the same container, with their code beside the pickle.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from prunecli.errors import DamagedError, UnsupportedError, raised_in, show
 from prunecli.formats.base import Addition, Edit, ReadOptions, Storage
@@ -22,6 +21,7 @@ from prunecli.formats.torch.zip_directory import Directory, Record, read_directo
 from prunecli.formats.torch.zip_layout import NewRecord, lay_out
 from prunecli.formats.torch.zip_patching import is_unsummed, new_record, patched_archive
 from prunecli.formats.torch.zip_records import check_stated, is_big_endian, read_record, stated_alignment
+from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
 __all__ = ["TorchZip", "check_torch_zip", "read_torch_zip"]

@@ -6,11 +6,11 @@ of two equal names, and never compares local headers. A checkpoint that two load
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from prunecli.errors import DamagedError, UnsupportedError, raised_in, show
 from prunecli.formats.io.source import Source, in_source
+from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
 __all__ = ["Directory", "Record", "read_directory"]

@@ -9,12 +9,13 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO
 
 from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, raised_in, show
 from prunecli.formats.io.source import FileSource, Source
 from prunecli.formats.torch.zip_directory import Directory, Record
+from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
 __all__ = ["inflate", "unpacking_limit"]

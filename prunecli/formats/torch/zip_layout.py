@@ -8,10 +8,10 @@ to a multiple of 64, a data descriptor after every payload, and always zip64 end
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 
 from prunecli.formats.io.pieces import Checksum, Deferred, Literal, Piece, summed
+from prunecli.lean import dataclass
 
 __all__ = ["ALIGNMENT", "NewRecord", "lay_out"]
 

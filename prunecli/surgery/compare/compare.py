@@ -5,7 +5,7 @@ do not matter. Each thread needs memory for a few blocks; tensors that are not r
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.io.pieces import Generated, Outcome
 from prunecli.formats.io.sinks import NullSink
 from prunecli.formats.io.stream import run_pieces
+from prunecli.lean import dataclass
 from prunecli.surgery.compare.model import Change, Comparison
 from prunecli.surgery.data.effective import EffectiveValues, comparable
 from prunecli.surgery.data.workspace import Workspace

@@ -1,11 +1,12 @@
 """The result of a comparison: for each tensor, the elements that became zero, and all other changes."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 from prunecli import __version__
 from prunecli.errors import ThresholdError, UsageError, show
+from prunecli.lean import dataclass
 from prunecli.surgery.report.model import CheckpointRef
 from prunecli.terms import ALLOW_CHANGES, ONLY_ZEROS
 

@@ -1,7 +1,6 @@
 """Counts, checksums and digests of parameters, gathered in a pass over a checkpoint."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from prunecli.core.accumulate import Accumulators
@@ -10,6 +9,7 @@ from prunecli.core.structure.counter import StructureCounter
 from prunecli.core.structure.slices import SliceCounter
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.io.pieces import Checksum
+from prunecli.lean import dataclass
 
 __all__ = ["Counting", "Counts", "ParameterCounts", "ZeroCounts"]
 

@@ -8,7 +8,7 @@ channels_last, several views of one storage) are handled element by element, wit
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from prunecli.formats.crc import crc32
 from prunecli.formats.folders.dcp.boxes import Box
 from prunecli.formats.folders.dcp.reassembled import box_of
 from prunecli.formats.io.pieces import CHUNK, Outcome
+from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counting
 from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.data.workspace import Workspace

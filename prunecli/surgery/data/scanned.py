@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from prunecli.core.methods.base import Scan
 from prunecli.core.raw_elements import is_one
 from prunecli.formats.base import Layout
 from prunecli.formats.io.pieces import Generated, Outcome
+from prunecli.lean import dataclass
 from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter

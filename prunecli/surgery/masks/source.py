@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 from prunecli.core.raw_elements import is_one, is_zero
@@ -14,6 +13,7 @@ from prunecli.formats.io.locations import Location
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.opening import open_any
 from prunecli.formats.views import View
+from prunecli.lean import dataclass
 from prunecli.surgery.data.final_mask import Elements
 from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.masks.flags import PackedFlags, StoredFlags, ZeroFlags

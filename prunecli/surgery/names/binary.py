@@ -1,15 +1,11 @@
 """Whether a tensor contains only 0 and 1, as masks do; reading stops at the first other value."""
 
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import field
 
-import numpy as np
-
-from prunecli.core.block import BLOCK
-from prunecli.core.raw_elements import is_one, is_zero, unsigned
-from prunecli.core.scratch import Buffer
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.io.source import ByteSource
+from prunecli.lean import dataclass
 
 __all__ = ["is_binary"]
 
@@ -60,6 +56,10 @@ def _known(source: ByteSource) -> _Known:
 
 
 def _look(checkpoint: Layout, tensor: TensorInfo) -> bool:
+    from prunecli.core.block import BLOCK  # they import numpy; most files have no tensor that must be looked at
+    from prunecli.core.raw_elements import is_one, is_zero, unsigned
+    from prunecli.core.scratch import Buffer
+
     dtype, view = tensor.dtype, tensor.view
     stored, zero, room = Buffer(), Buffer(), Buffer()
     for first in range(view.start, view.stop, BLOCK):
@@ -70,6 +70,6 @@ def _look(checkpoint: Layout, tensor: TensorInfo) -> bool:
         if not view.row_major:
             raw = raw[view.place(first, count)[0]]
         found = is_zero(raw, signed_zero=dtype.signed_zero, out=zero.flags(raw.size), room=room)
-        if not np.all(found | is_one(raw, dtype.one)):
+        if not (found | is_one(raw, dtype.one)).all():
             return False
     return True

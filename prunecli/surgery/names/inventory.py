@@ -1,10 +1,10 @@
 """Every tensor of a checkpoint with its role: those of the state dict (including masks), and those outside it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
+from prunecli.lean import dataclass
 from prunecli.surgery.names.left_out import roles_beside
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.names.select import LONGEST, Selection, matcher

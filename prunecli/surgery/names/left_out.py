@@ -1,11 +1,12 @@
 """Tensors that a report does not count, and tensors that patterns matched but did not take, summed up by role."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated
 
 from prunecli.core.records import REQUIRED, Count
 from prunecli.formats.base import Layout, TensorInfo
+from prunecli.lean import dataclass
 from prunecli.surgery.names.companions import wrapper_of
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.names.select import Selected

@@ -8,10 +8,11 @@ and agrees with all shapes.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from prunecli.errors import show
 from prunecli.formats.base import Moment, TensorInfo
+from prunecli.lean import dataclass
 from prunecli.surgery.names.parameters import Parameter, canonical
 from prunecli.surgery.roles.table import Role
 

@@ -3,9 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from prunecli.formats.base import Layout, TensorInfo
+from prunecli.lean import dataclass
 from prunecli.surgery.names.binary import is_binary
 from prunecli.surgery.roles.mask_layouts import MaskedWeight, masked_weights
 from prunecli.surgery.roles.table import Role, roles_of

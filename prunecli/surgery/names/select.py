@@ -5,9 +5,9 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from prunecli.errors import UsageError, show
+from prunecli.lean import dataclass
 from prunecli.surgery.names.parameters import Parameter, canonical, is_among_averages
 from prunecli.surgery.names.suggest import no_match
 from prunecli.surgery.roles.table import Role

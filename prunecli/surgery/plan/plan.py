@@ -5,7 +5,7 @@ The whole plan is checked before the first byte is written; `--dry-run` prints i
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
 from prunecli.core.methods import parse_method
@@ -13,6 +13,7 @@ from prunecli.core.methods.base import Choice, Method, Scan, Target, TargetGroup
 from prunecli.core.random_stream import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
+from prunecli.lean import dataclass
 from prunecli.surgery.data.final_mask import check_scalable
 from prunecli.surgery.data.scanned import BlockScan, CandidateCount, CandidateCounter, MethodScan
 from prunecli.surgery.names.absent import check_absent

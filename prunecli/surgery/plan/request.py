@@ -1,10 +1,11 @@
 """A request to `apply`, made by options, a recipe or a report."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from prunecli.core.amount import Amount
 from prunecli.core.methods import DEFAULT_METHOD
+from prunecli.lean import dataclass
 from prunecli.surgery.names.select import Selection
 
 __all__ = ["PruneGroup", "PruneRequest", "request_as_dict"]

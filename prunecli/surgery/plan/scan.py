@@ -5,7 +5,8 @@ from typing import Protocol, TypeVar
 
 from prunecli.formats.base import Layout
 from prunecli.formats.io.sinks import NullSink
-from prunecli.formats.io.stream import default_jobs, run_pieces
+from prunecli.formats.io.stream import run_pieces
+from prunecli.formats.io.threads import default_jobs
 from prunecli.surgery.data.scanned import BlockScan, add_found, scan_pieces
 
 __all__ = ["THIS_PROCESS", "Scanner", "Steps", "carry_out_steps"]

@@ -6,7 +6,6 @@ import json
 import math
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, raise
 from prunecli.formats.base import Layout
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.outputs.output import FileOutput, write_parts
+from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.names.select import Selection

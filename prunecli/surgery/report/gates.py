@@ -1,11 +1,12 @@
 """Gates: bounds on the sparsity in a report, so that a CI job fails where it is too low or too high."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from prunecli.core.amount import parse_amount
 from prunecli.errors import ThresholdError, UsageError, percent, show
+from prunecli.lean import dataclass
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import canonical
 from prunecli.surgery.names.select import matcher

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from prunecli import __version__
 from prunecli.core.records import Count, as_json
 from prunecli.formats.opening import AnyCheckpoint
+from prunecli.lean import dataclass
 from prunecli.surgery.names.inventory import InventoryEntry
 from prunecli.surgery.report.model import CheckpointRef
 from prunecli.surgery.roles.table import Role

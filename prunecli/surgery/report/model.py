@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from prunecli.core.records import Count, ValueRule
 from prunecli.core.structure.model import Structure
 from prunecli.formats.dtypes import DTYPES
+from prunecli.lean import dataclass
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.plan.plan import Command
 from prunecli.surgery.plan.request import PruneRequest

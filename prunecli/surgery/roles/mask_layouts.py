@@ -17,9 +17,9 @@ only 0 and 1 (`binary.py` reads the values).
 import bisect
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from prunecli.formats.base import TensorInfo
+from prunecli.lean import dataclass
 
 __all__ = ["MaskedWeight", "masked_weights"]
 

@@ -1,9 +1,9 @@
 """The modules of a checkpoint as rules of roles see them: a module's tensors, and those right above and below it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from prunecli.formats.base import TensorInfo
+from prunecli.lean import dataclass
 
 __all__ = ["Module", "Siblings", "marks_of", "modules_of"]
 

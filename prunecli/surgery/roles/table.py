@@ -6,11 +6,11 @@ hostile file can at most give its own tensors wrong roles.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.torch.key_words import AVERAGE, OPTIMIZER, PART
+from prunecli.lean import dataclass
 from prunecli.surgery.roles import constants, masks, norms, quantisers
 from prunecli.surgery.roles.modules import Module, modules_of
 

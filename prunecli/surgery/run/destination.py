@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from prunecli.formats.folders.weights import folder_of_index
 from prunecli.formats.io.locations import Location, protocol_of
+from prunecli.lean import dataclass
 
 __all__ = ["Destination", "Progress", "cumulative", "default_output", "default_report", "older_report"]
 

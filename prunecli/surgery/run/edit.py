@@ -1,7 +1,7 @@
 """Turn a plan into an edit of the file: which contents change or count which bytes, and which tensors come and go."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property, partial
 
 from prunecli.core.methods import parse_method
@@ -11,6 +11,7 @@ from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.folders.dcp.reassembled import box_of
 from prunecli.formats.io.pieces import Content, Copy, Generated
 from prunecli.formats.views import View
+from prunecli.lean import dataclass
 from prunecli.surgery.data.chunked import part_patches
 from prunecli.surgery.data.counts import Counting, Counts
 from prunecli.surgery.data.final_mask import FinalMask

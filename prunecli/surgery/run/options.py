@@ -1,10 +1,10 @@
 """Execution options of a run, apart from what it does: a command that writes nothing needs no more."""
 
 import os
-from dataclasses import dataclass
 
-from prunecli.formats.io.stream import default_jobs
+from prunecli.formats.io.threads import default_jobs
 from prunecli.formats.outputs.base import Transfer
+from prunecli.lean import dataclass
 from prunecli.surgery.run.destination import Progress, cumulative
 from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
 

@@ -9,7 +9,6 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +29,7 @@ from prunecli.formats.outputs.base import (
 from prunecli.formats.outputs.file import output_errors
 from prunecli.formats.outputs.resumable import Partial, partial_of, partial_output
 from prunecli.formats.outputs.unit_files import UnitWriter
+from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.run.interruption import noting

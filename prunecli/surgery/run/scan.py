@@ -2,11 +2,12 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from prunecli.formats.base import Layout
 from prunecli.formats.outputs.base import OutputFile
+from prunecli.lean import dataclass
 from prunecli.surgery.data.scanned import BlockScan, add_found, scan_pieces
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.resume import read_by_ranks

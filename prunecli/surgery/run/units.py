@@ -5,12 +5,12 @@ results of all units, merged in any order, equal those of a single pass.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from prunecli.formats.io.pieces import Checksum, Copy, Generated, Piece
 from prunecli.formats.io.stream import Span
 from prunecli.formats.outputs.base import OutputFile
+from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
 
 __all__ = ["Unit", "UnitCounts", "assign_units", "split_into_units"]

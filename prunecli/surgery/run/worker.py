@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from prunecli.formats.base import PassthroughFile
@@ -11,6 +10,7 @@ from prunecli.formats.io.sinks import NullSink, Sink
 from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.outputs.base import Transfer, sink_of
 from prunecli.formats.outputs.unit_files import UnitWriter
+from prunecli.lean import dataclass
 from prunecli.surgery.run.units import Unit, UnitCounts
 
 __all__ = ["Entry", "Share", "do_share", "look_at"]

@@ -6,13 +6,13 @@ whole tensor shares with a box are one run of the box.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.formats.views import View
+from prunecli.lean import dataclass
 
 __all__ = ["Box", "tile"]
 

@@ -6,7 +6,7 @@ change. Tensors that shared their storage were written once for each name, so he
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from prunecli.formats.torch.state_dict import NamedNode
 from prunecli.formats.torch.tensors import TensorRef
 from prunecli.formats.torch.zip import TorchZip, check_torch_zip, read_torch_zip
 from prunecli.formats.views import View
+from prunecli.lean import dataclass
 from prunecli.terms import ALLOW_FOREIGN
 
 __all__ = ["DcpFolder", "open_dcp_folder"]

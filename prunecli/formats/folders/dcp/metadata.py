@@ -5,7 +5,6 @@ unpickles it without any guard; here it is read as a graph, in which only the cl
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeGuard
 
 from prunecli.errors import DamagedError, UnsafeError, UnsupportedError, show
@@ -15,6 +14,7 @@ from prunecli.formats.io.source import Source, in_source
 from prunecli.formats.pickles.graph import load
 from prunecli.formats.pickles.nodes import Call, DictNode, Global, ListNode, Node, PickleGraph, TupleNode
 from prunecli.formats.torch.tensors import read_sizes
+from prunecli.lean import dataclass
 from prunecli.terms import ALLOW_FOREIGN, HERE
 
 __all__ = ["Chunk", "Item", "KeyPath", "Metadata", "StoredBytes", "StoredTensor", "read_metadata"]
