@@ -5,14 +5,15 @@ Paths are strings (also URLs) or `os.PathLike`. Arguments have the names of the 
 Everything runs in this process, also under `torchrun`.
 """
 
-import os
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Literal
 
 from prunecli.core.amount import Amount, check_amount, parse_amount
-from prunecli.errors import UsageError, messages_for
+from prunecli.errors import messages_for
+from prunecli.file_arguments import PathLike, Patterns, patterns_in, run_with, selection_in, text_of
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import check_unchanged
+from prunecli.mask_files import mask_combine, mask_extract, mask_invert
 from prunecli.reporting.options import ReportFormat, Sort, TableOptions
 from prunecli.reporting.output import plan_report_output
 from prunecli.surgery import jobs as _jobs
@@ -20,8 +21,7 @@ from prunecli.surgery import listing as _listing
 from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
 from prunecli.surgery.compare.model import Comparison, check_allowance, check_comparison
 from prunecli.surgery.names.inventory import InventoryEntry
-from prunecli.surgery.names.select import Selection
-from prunecli.surgery.places import checkpoint_location, destination_of, selection_of
+from prunecli.surgery.places import checkpoint_location, destination_of
 from prunecli.surgery.report.gates import Gate, check_gates, check_gates_of_each, parse_gate
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Progress
@@ -29,24 +29,33 @@ from prunecli.surgery.run.options import Run
 from prunecli.surgery.verify import Verification, check_verification, verify_checkpoint
 from prunecli.terms import Interface
 
-__all__ = ["apply", "compare", "diff", "params", "remove", "report", "reports", "verify"]
-
-_PathLike = str | os.PathLike[str]
-_Patterns = str | Sequence[str]
+__all__ = [
+    "apply",
+    "compare",
+    "diff",
+    "mask_combine",
+    "mask_extract",
+    "mask_invert",
+    "params",
+    "remove",
+    "report",
+    "reports",
+    "verify",
+]
 
 
 @messages_for(Interface.FILES)
 def apply(
-    path: _PathLike,
+    path: PathLike,
     *,
-    params: _Patterns = (),
-    exclude: _Patterns = (),
+    params: Patterns = (),
+    exclude: Patterns = (),
     min_dim: int = 0,
     untie: bool = False,
     amount: Amount | str | None = None,
     global_: bool = False,
-    recipe: _PathLike | None = None,
-    from_report: _PathLike | None = None,
+    recipe: PathLike | None = None,
+    from_report: PathLike | None = None,
     seed: int | None = None,
     key_prefix: str | None = None,
     zeros_are_pruned: bool = False,
@@ -58,10 +67,10 @@ def apply(
     mask_dtype: Literal["bool", "same"] | None = None,
     with_state: bool = False,
     stamp: bool = False,
-    output: _PathLike | None = None,
+    output: PathLike | None = None,
     force: bool = False,
     link: bool = False,
-    report: _PathLike | None = None,
+    report: PathLike | None = None,
     no_report: bool = False,
     resume: bool = False,
     jobs: int | None = None,
@@ -78,29 +87,29 @@ def apply(
     number = parse_amount(amount) if isinstance(amount, str) else None if amount is None else check_amount(amount)
     bake = remove if bake is None else bake
     overrides = RequestOverrides(seed, bake, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
-    selection = _selection(params, exclude, min_dim)
-    options = ApplyOptions(selection, number, global_, overrides, _text(recipe), _text(from_report), stamp)
+    selection = selection_in(params, exclude, min_dim)
+    options = ApplyOptions(selection, number, global_, overrides, text_of(recipe), text_of(from_report), stamp)
     check_options(options, stdin_is_taken=False)
-    source = checkpoint_location(_text(path))
-    destination = destination_of(source, "apply", _text(output), _text(report), no_report=no_report, force=force)
-    reading, run = ReadOptions(key, allow_foreign_objects, follow_links), _run(jobs, resume=resume, link=link)
+    source = checkpoint_location(text_of(path))
+    destination = destination_of(source, "apply", text_of(output), text_of(report), no_report=no_report, force=force)
+    reading, run = ReadOptions(key, allow_foreign_objects, follow_links), run_with(jobs, resume=resume, link=link)
     with _jobs.prepare_apply(source, options, destination, reading, run, _listing.Listener(progress)) as job:
         return job.rewrite()
 
 
 @messages_for(Interface.FILES)
 def remove(
-    path: _PathLike,
+    path: PathLike,
     *,
-    params: _Patterns = (),
-    exclude: _Patterns = (),
+    params: Patterns = (),
+    exclude: Patterns = (),
     key: str | None = None,
     allow_foreign_objects: bool = False,
     follow_links: bool = False,
-    output: _PathLike | None = None,
+    output: PathLike | None = None,
     force: bool = False,
     link: bool = False,
-    report: _PathLike | None = None,
+    report: PathLike | None = None,
     no_report: bool = False,
     resume: bool = False,
     jobs: int | None = None,
@@ -111,32 +120,32 @@ def remove(
     Raises:
         PrunecliError: the checkpoint cannot be read or has no masks, or an output cannot be written.
     """
-    selection = _selection(params, exclude)
-    source = checkpoint_location(_text(path))
-    destination = destination_of(source, "remove", _text(output), _text(report), no_report=no_report, force=force)
-    reading, run = ReadOptions(key, allow_foreign_objects, follow_links), _run(jobs, resume=resume, link=link)
+    selection = selection_in(params, exclude)
+    source = checkpoint_location(text_of(path))
+    destination = destination_of(source, "remove", text_of(output), text_of(report), no_report=no_report, force=force)
+    reading, run = ReadOptions(key, allow_foreign_objects, follow_links), run_with(jobs, resume=resume, link=link)
     with _jobs.prepare_remove(source, selection, destination, reading, run, _listing.Listener(progress)) as job:
         return job.rewrite()
 
 
 @messages_for(Interface.FILES)
 def report(
-    path: _PathLike,
+    path: PathLike,
     *,
-    params: _Patterns = (),
-    exclude: _Patterns = (),
+    params: Patterns = (),
+    exclude: Patterns = (),
     min_dim: int = 0,
     key: str | None = None,
     allow_foreign_objects: bool = False,
     follow_links: bool = False,
     format_: str | None = None,
-    output: _PathLike | None = None,
-    plot: _PathLike | None = None,
+    output: PathLike | None = None,
+    plot: PathLike | None = None,
     depth: int | None = None,
     sort: Sort = "name",
     top: int | None = None,
-    fail_under: float | _Patterns = (),
-    fail_over: float | _Patterns = (),
+    fail_under: float | Patterns = (),
+    fail_over: float | Patterns = (),
     force: bool = False,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -148,11 +157,11 @@ def report(
         PrunecliError: the checkpoint cannot be read, or a file cannot be written.
     """
     form = None if format_ is None else ReportFormat(format_)
-    written = plan_report_output(form, _text(output), _text(plot), TableOptions(depth, sort, top), force=force)
+    written = plan_report_output(form, text_of(output), text_of(plot), TableOptions(depth, sort, top), force=force)
     gates = _gates(fail_under, fail_over)
-    reading, run = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True), _run(jobs, progress)
-    selection = _selection(params, exclude, min_dim, reading=True)
-    with _listing.open_for_ranks(checkpoint_location(_text(path)), reading, run, _listing.Listener()) as opened:
+    reading, run = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True), run_with(jobs, progress)
+    selection = selection_in(params, exclude, min_dim, reading=True)
+    with _listing.open_for_ranks(checkpoint_location(text_of(path)), reading, run, _listing.Listener()) as opened:
         found = _jobs.measure_checkpoint(opened, selection, run, key=key, pictures=written.pictures)
         written = written.closed_like(opened)
     written.write(found)
@@ -162,19 +171,19 @@ def report(
 
 @messages_for(Interface.FILES)
 def reports(
-    paths: Sequence[_PathLike],
+    paths: Sequence[PathLike],
     *,
-    params: _Patterns = (),
-    exclude: _Patterns = (),
+    params: Patterns = (),
+    exclude: Patterns = (),
     min_dim: int = 0,
     key: str | None = None,
     allow_foreign_objects: bool = False,
     follow_links: bool = False,
     format_: str | None = None,
-    output: _PathLike | None = None,
+    output: PathLike | None = None,
     sort: Sort = "name",
-    fail_under: float | _Patterns = (),
-    fail_over: float | _Patterns = (),
+    fail_under: float | Patterns = (),
+    fail_over: float | Patterns = (),
     force: bool = False,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -188,11 +197,11 @@ def reports(
         PrunecliError: a checkpoint cannot be read, or the table cannot be written.
     """
     form = None if format_ is None else ReportFormat(format_)
-    written = plan_report_output(form, _text(output), None, TableOptions(sort=sort), force=force)
+    written = plan_report_output(form, text_of(output), None, TableOptions(sort=sort), force=force)
     gates = _gates(fail_under, fail_over)
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
-    sources = [checkpoint_location(_text(path)) for path in paths]
-    run, selection = _run(jobs), _selection(params, exclude, min_dim, reading=True)
+    sources = [checkpoint_location(text_of(path)) for path in paths]
+    run, selection = run_with(jobs), selection_in(params, exclude, min_dim, reading=True)
     found = []
     for opened, each in _jobs.measure_each(sources, reading, selection, run, _listing.Listener(progress)):
         written = written.closed_like(opened)
@@ -204,11 +213,11 @@ def reports(
 
 @messages_for(Interface.FILES)
 def diff(
-    old: _PathLike,
-    new: _PathLike,
+    old: PathLike,
+    new: PathLike,
     *,
-    params: _Patterns = (),
-    exclude: _Patterns = (),
+    params: Patterns = (),
+    exclude: Patterns = (),
     min_dim: int = 0,
     key: str | None = None,
     allow_foreign_objects: bool = False,
@@ -216,7 +225,7 @@ def diff(
     only_zeros: bool = False,
     allow_changes: bool = False,
     format_: str | None = None,
-    output: _PathLike | None = None,
+    output: PathLike | None = None,
     depth: int | None = None,
     sort: Sort = "name",
     top: int | None = None,
@@ -232,14 +241,14 @@ def diff(
     """
     check_allowance(only_zeros=only_zeros, allow_changes=allow_changes)
     form = None if format_ is None else ReportFormat(format_)
-    written = plan_report_output(form, _text(output), None, TableOptions(depth, sort, top), force=force)
+    written = plan_report_output(form, text_of(output), None, TableOptions(depth, sort, top), force=force)
     written.check_for_comparison()
-    source, run = checkpoint_location(_text(new)), _run(jobs, progress)
+    source, run = checkpoint_location(text_of(new)), run_with(jobs, progress)
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
     reading = _jobs.with_recorded_key(reading, _jobs.report_beside(source))
-    selection = _selection(params, exclude, min_dim, reading=True)
+    selection = selection_in(params, exclude, min_dim, reading=True)
     with _listing.open_for_ranks(source, reading, run, _listing.Listener()) as opened:
-        found = _jobs.compare_with(checkpoint_location(_text(old)), opened, reading, selection, run)
+        found = _jobs.compare_with(checkpoint_location(text_of(old)), opened, reading, selection, run)
         written = written.closed_like(opened)
     written.write_comparison(found)
     if only_zeros:
@@ -248,11 +257,11 @@ def diff(
 
 
 def compare(
-    path: _PathLike,
-    baseline: _PathLike,
+    path: PathLike,
+    baseline: PathLike,
     *,
-    params: _Patterns = (),
-    exclude: _Patterns = (),
+    params: Patterns = (),
+    exclude: Patterns = (),
     min_dim: int = 0,
     key: str | None = None,
     allow_foreign_objects: bool = False,
@@ -281,10 +290,10 @@ def compare(
 
 @messages_for(Interface.FILES)
 def params(
-    path: _PathLike,
+    path: PathLike,
     *,
-    params: _Patterns = (),
-    exclude: _Patterns = (),
+    params: Patterns = (),
+    exclude: Patterns = (),
     min_dim: int = 0,
     all_: bool = False,
     key: str | None = None,
@@ -297,15 +306,15 @@ def params(
         PrunecliError: the checkpoint cannot be read.
     """
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
-    selection = _selection(params, exclude, min_dim, reading=True)
-    with _listing.open_for_ranks(checkpoint_location(_text(path)), reading, Run(), _listing.Listener()) as opened:
+    selection = selection_in(params, exclude, min_dim, reading=True)
+    with _listing.open_for_ranks(checkpoint_location(text_of(path)), reading, Run(), _listing.Listener()) as opened:
         return (_listing.list_tensors if all_ else _listing.list_parameters)(opened, selection)
 
 
 @messages_for(Interface.FILES)
 def verify(
-    path: _PathLike,
-    report: _PathLike | None = None,
+    path: PathLike,
+    report: PathLike | None = None,
     *,
     key: str | None = None,
     allow_foreign_objects: bool = False,
@@ -322,8 +331,8 @@ def verify(
         ThresholdError: it does not match.
         PrunecliError: the checkpoint or the report cannot be read.
     """
-    source, run = checkpoint_location(_text(path)), _run(jobs, progress)
-    expected = _jobs.report_reader(source, _text(report))()
+    source, run = checkpoint_location(text_of(path)), run_with(jobs, progress)
+    expected = _jobs.report_reader(source, text_of(report))()
     reading = _jobs.with_recorded_key(ReadOptions(key, allow_foreign_objects, follow_links, read_only=True), expected)
     with _listing.open_for_ranks(source, reading, run, _listing.Listener()) as opened:
         found = verify_checkpoint(opened, expected, run)
@@ -333,34 +342,10 @@ def verify(
     return found
 
 
-@overload
-def _text(path: _PathLike) -> str: ...
-@overload
-def _text(path: _PathLike | None) -> str | None: ...
-def _text(path: _PathLike | None) -> str | None:
-    """Return a path as text; a file named `-` is not standard input here."""
-    text = None if path is None else os.fspath(path)
-    return "./-" if text == "-" else text
-
-
-def _patterns(given: _Patterns) -> Sequence[str]:
-    return (given,) if isinstance(given, str) else given
-
-
-def _gates(fail_under: float | _Patterns, fail_over: float | _Patterns) -> list[Gate]:
+def _gates(fail_under: float | Patterns, fail_over: float | Patterns) -> list[Gate]:
     under = [parse_gate("under", text) for text in _bounds(fail_under)]
     return under + [parse_gate("over", text) for text in _bounds(fail_over)]
 
 
-def _bounds(given: float | _Patterns) -> Sequence[str]:
-    return [str(float(given))] if isinstance(given, int | float) else _patterns(given)
-
-
-def _selection(params: _Patterns, exclude: _Patterns, min_dim: int = 0, *, reading: bool = False) -> Selection | None:
-    return selection_of(_patterns(params), _patterns(exclude), min_dim, reading=reading)
-
-
-def _run(jobs: int | None, progress: Progress | None = None, *, resume: bool = False, link: bool = False) -> Run:
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"jobs is {jobs}; give a number of threads from 1 on")
-    return Run(jobs, progress, resume=resume, keep=resume, link=link)
+def _bounds(given: float | Patterns) -> Sequence[str]:
+    return [str(float(given))] if isinstance(given, int | float) else patterns_in(given)

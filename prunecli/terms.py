@@ -25,6 +25,7 @@ __all__ = [
     "FORCE",
     "FORMAT",
     "FROM_REPORT",
+    "FROM_ZEROS",
     "GLOBAL",
     "HERE",
     "KEY",
@@ -115,6 +116,7 @@ FOLLOW_LINKS = _term("--follow-links", "follow_links=True")
 FORCE = _term("--force", "force=True")
 FORMAT = _term("--format", "format_")
 FROM_REPORT = _term("--from-report", "from_report")
+FROM_ZEROS = _term("--from-zeros", "from_zeros=True")
 GLOBAL = _term("--global", "global_=True")
 KEY = _term("--key", "key")
 KEY_PREFIX = _term("--key-prefix", "key_prefix")

@@ -16,6 +16,7 @@ from typer.core import TyperOption
 
 from prunecli import PrunecliError, files
 from prunecli.cli.app import app, run
+from prunecli.cli.help import commands_of
 from prunecli.errors import ThresholdError, UsageError
 from prunecli.surgery.report.codec import as_dict
 
@@ -26,6 +27,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "diff": files.diff,
     "params": files.params,
     "verify": files.verify,
+    "mask extract": files.mask_extract,
+    "mask combine": files.mask_combine,
+    "mask invert": files.mask_invert,
 }
 RENAMED = {"param": "params", "global": "global_", "format": "format_", "all": "all_"}
 WITHOUT = {
@@ -42,9 +46,10 @@ WITHOUT = {
 WITHOUT_IN = {
     "params": {"format_": "it returns the entries"},
     "report": {"allow_changes": "it is about a baseline"},
+    "mask combine": dict.fromkeys(("and", "or", "xor", "minus"), "they are values of operation"),
 }
 """Options of single commands that have no parameter, and why."""
-MORE = {"path", "progress", "check", "remove"}
+MORE = {"path", "progress", "check", "remove", "operation"}
 """Parameters without an option; `check` is the exit code of verify, `remove` an earlier name of `bake`."""
 
 
@@ -63,7 +68,7 @@ def options_of(command: Any) -> dict[str, bool]:
         if isinstance(param, TyperOption):
             name = next(each for each in param.opts if each.startswith("--")).strip("-").replace("-", "_")
             options[RENAMED.get(name, name)] = param.multiple
-        elif param.name != "checkpoint":
+        elif param.name not in ("checkpoint", "masks"):
             options[param.name] = False
     return options
 
@@ -71,7 +76,7 @@ def options_of(command: Any) -> dict[str, bool]:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_option_is_a_parameter(name: str) -> None:
     group: Any = typer.main.get_command(app)
-    options = options_of(group.commands[name])
+    options = options_of(commands_of(group)[name])
     parameters = set(inspect.signature(FUNCTIONS[name]).parameters)
     without = {*WITHOUT, *WITHOUT_IN.get(name, ())}
     assert set(options) - without == parameters - MORE
@@ -80,10 +85,10 @@ def test_every_option_is_a_parameter(name: str) -> None:
 
 def test_the_lists_of_exceptions_are_about_options_that_exist() -> None:
     group: Any = typer.main.get_command(app)
-    assert set(FUNCTIONS) == set(group.commands)
-    assert set(WITHOUT) - {"help"} <= {option for each in group.commands.values() for option in options_of(each)}
+    assert set(FUNCTIONS) == set(commands_of(group))
+    assert set(WITHOUT) - {"help"} <= {option for each in commands_of(group).values() for option in options_of(each)}
     for name, options in WITHOUT_IN.items():
-        assert set(options) <= set(options_of(group.commands[name]))
+        assert set(options) <= set(options_of(commands_of(group)[name]))
 
 
 def test_apply_and_remove_write_what_the_commands_write(model: Path, capfd: pytest.CaptureFixture[str]) -> None:

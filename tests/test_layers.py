@@ -19,12 +19,14 @@ _ALLOWED = {
     "errors": {"terms"},
     "terms": set[str](),
     "lean": set[str](),
-    "files": {"reporting", "surgery", "core", "formats", "errors", "terms", "lean"},
+    "files": {"file_arguments", "mask_files", "reporting", "surgery", "core", "formats", "errors", "terms", "lean"},
+    "mask_files": {"file_arguments", "surgery", "formats", "errors", "terms"},
+    "file_arguments": {"surgery", "errors"},
     "__main__": {"cli", "errors", "terms", "lean"},
     "__init__": {"modules", "errors", "terms", "lean"},
 }
 _ORDER = ["roles", "names", "data", "masks", "plan", "run", "report", "compare", "replay", "verify", "rewrite"]
-_ORDER += ["places", "listing", "apply", "jobs"]
+_ORDER += ["places", "listing", "mask_jobs", "apply", "jobs"]
 """The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""
 _FOLDERS = {
     "core.allocation": set[str](),

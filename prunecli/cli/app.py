@@ -20,6 +20,7 @@ from prunecli.cli.apply import apply
 from prunecli.cli.completion_scripts import ASKED, SCRIPTS, install
 from prunecli.cli.diff import diff
 from prunecli.cli.help import Command, CommandGroup
+from prunecli.cli.mask import mask
 from prunecli.cli.messages import print_error, print_note, print_sentence
 from prunecli.cli.params import params
 from prunecli.cli.remove import remove
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 for _command in (apply, remove, report, diff, params, verify):
     app.command(cls=Command)(_command)
+app.add_typer(mask)
 
 
 class Shell(enum.StrEnum):

@@ -99,8 +99,8 @@ def complete(group: Any, before: Sequence[str], word: str) -> Answer:
         return _value(scan, option, word, len(name) + 1) if option is not None else Answer()
     if word.startswith("-") and not scan.ended:
         return Answer(candidates=[each for each in scan.names() if each[0].startswith(word)])
-    if scan.command is group:
-        commands = ((name, _summary(each.help)) for name, each in group.commands.items())
+    if hasattr(scan.command, "commands"):
+        commands = ((name, _summary(each.help)) for name, each in scan.command.commands.items())
         return Answer(candidates=[each for each in commands if each[0].startswith(word)])
     arguments = [each for each in scan.command.params if isinstance(each, TyperArgument)]
     several = any(each.nargs == -1 for each in arguments)
@@ -203,7 +203,11 @@ def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
     )
     with open_any(path, reading) as opened:
         found = {each.name: each for each in _beginning(opened.tensors, typed)}
-    masked = scan.command.name == "remove"
+    masked = scan.command.name == "remove" or (
+        scan.command.name == "extract"
+        and scan.value_of("--from-zeros") is None
+        and any(each.mask is not None for each in found.values())
+    )
     names = [
         name for name, each in found.items() if (each.mask is not None if masked else not each.unprunable_reason())
     ]

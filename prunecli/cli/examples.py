@@ -50,5 +50,26 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("list every tensor with its role", "prunecli params model.pt --all"),
         ("print only the names of matrices", "prunecli params model.pt -p '*' --min-dim 2 | cut -f 1"),
     ),
+    "mask extract": (
+        ("write the masks of a checkpoint into a file", "prunecli mask extract masked.pt -o a.safetensors"),
+        (
+            "take the zeros of a parameter for pruned elements",
+            "prunecli mask extract baked.pt --from-zeros -p fc1.weight -o b.safetensors",
+        ),
+    ),
+    "mask combine": (
+        (
+            "keep what both masks keep",
+            "prunecli mask combine a.safetensors b.safetensors --and -o both.safetensors",
+        ),
+        (
+            "keep what only the first keeps",
+            "prunecli mask combine a.safetensors b.safetensors --minus -o rest.safetensors",
+        ),
+    ),
+    "mask invert": (
+        ("keep what was dropped", "prunecli mask invert a.safetensors -o dropped.safetensors"),
+        ("work in a pipe", "prunecli mask extract masked.pt -o - | prunecli mask invert - -o c.safetensors"),
+    ),
 }
 """The examples of each command: a description, and the lines."""

@@ -29,6 +29,7 @@ __all__ = [
     "SELECTION",
     "Command",
     "CommandGroup",
+    "commands_of",
     "grouped",
     "metavar_of",
     "record",
@@ -126,7 +127,7 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and the options in groups, and the examples."""
-        examples = EXAMPLES.get(self.name or "", ())
+        examples = EXAMPLES.get(ctx.command_path.partition(" ")[2], ())
         lines = [f"  # {what}\n{textwrap.indent(lines, '  ')}" for what, lines in examples]
         shown = [Section("Examples", lines="\n".join(lines).split("\n"))] if lines else []
         _write(ctx, formatter, [*_sections(self.get_params(ctx)), *shown])
@@ -147,27 +148,36 @@ class Command(TyperCommand):
 
 
 class CommandGroup(TyperGroup):
-    """The program: its help lists the commands, and its errors suggest the intended command."""
+    """The program, or a group of commands: its help lists them, and its errors suggest the intended command."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, then the options."""
         rows = [(name, _first_sentence(self.commands[name].help)) for name in self.list_commands(ctx)]
-        closing = "`prunecli COMMAND --help` shows a command's options, with examples."
+        closing = f"`{ctx.command_path} COMMAND --help` shows a command's options, with examples."
         _write(ctx, formatter, [Section("Commands", rows), *_sections(self.get_params(ctx))], closing)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the options before the command."""
+        """Parse the options before the command; a group of commands without one shows its help."""
         convert_without_pydantic(self.get_params(ctx))
         try:
-            return super().parse_args(ctx, meant(args))
+            return super().parse_args(ctx, meant(args) or ["--help"])
         except typer.TyperException as error:
             option_error(error, ctx, self.get_params(ctx))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command; an unknown command is an error that suggests the nearest one."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise command_error(args[0], self.commands)
+            raise command_error(args[0], ctx)
         return super().resolve_command(ctx, args)
+
+
+def commands_of(group: Any, prefix: str = "") -> dict[str, Any]:
+    """Return all commands by their names; those of a group within the program have two words (`mask extract`)."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        below = getattr(command, "commands", None) is not None
+        found |= commands_of(command, f"{prefix}{name} ") if below else {prefix + name: command}
+    return found
 
 
 def _first_sentence(text: str | None) -> str:

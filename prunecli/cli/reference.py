@@ -9,7 +9,7 @@ from typer.core import TyperArgument
 
 from prunecli.cli.app import app
 from prunecli.cli.examples import EXAMPLES
-from prunecli.cli.help import grouped, record
+from prunecli.cli.help import commands_of, grouped, record
 
 __all__ = ["reference"]
 
@@ -56,7 +56,7 @@ def reference() -> str:
     group: Any = typer.main.get_command(app)
     context = group.make_context("prunecli", [], resilient_parsing=True)
     parts = [_HEAD, *_section(context)]
-    for name, command in group.commands.items():
+    for name, command in commands_of(group).items():
         parts += _section(command.make_context(name, [], parent=context, resilient_parsing=True))
     return "\n".join([*parts, _TAIL])
 
@@ -73,7 +73,7 @@ def _section(context: Any) -> Iterator[str]:
     for name, options in grouped(params):
         yield f"**{name}**\n"
         yield "\n".join(f"- `{head}`: {text}".replace("\n", " ") for head, text in map(record, options)) + "\n"
-    for what, lines in EXAMPLES.get(command.name or "", ()):
+    for what, lines in EXAMPLES.get(context.command_path.partition(" ")[2], ()):
         yield f"{what[0].upper()}{what[1:]}{'' if what.endswith('?') else ':'}\n\n```bash\n{lines}\n```\n"
 
 

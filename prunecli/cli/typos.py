@@ -72,13 +72,19 @@ def _shell(option: str) -> str:
     return found
 
 
-def command_error(word: str, commands: Iterable[str]) -> UsageError:
-    """Return the error for a word that is not a command."""
-    known = list(commands)
+def command_error(word: str, ctx: Any) -> UsageError:
+    """Return the error for a word that is not a command of the program, or of a group of commands."""
+    known, root = list(ctx.command.commands), ctx.find_root().command.commands
     near = _nearest(word, known)
-    if near is None and _exists(word):
-        return UsageError(f"{show(word, 80)} is not a command; write prunecli report {show(word, 80)}")
+    within = next((name for name, each in root.items() if word in getattr(each, "commands", ())), None)
+    if within is not None:
+        near = None
+    elif near is None and _exists(word):
+        like = "prunecli report" if ctx.parent is None else f"{ctx.command_path} {known[0]}"
+        return UsageError(f"{show(word, 80)} is not a command; write {like} {show(word, 80)}")
     guess = f"did you mean {near}?" if near else f"commands are {', '.join(known)}"
+    if within is not None:
+        guess = f"write prunecli {within} {word}"
     return UsageError(f"no command {show(word, 40)}; {guess}")
 
 
@@ -121,11 +127,12 @@ def _unknown(typed: str, ctx: Any, options: Mapping[str, TyperOption]) -> str:
     if near:
         return f"no option {show(typed, 40)}; did you mean {near}?"
     above = ctx.parent.command if ctx.parent else ctx.command
+    path = ctx.parent.command_path if ctx.parent else ctx.command_path
     elsewhere = [name for name, each in above.commands.items() if typed in _all_names(each.params)]
     if ctx.parent and typed in _all_names(above.params):
         return f"{typed} is an option of prunecli itself; write prunecli {typed}"
     if elsewhere:
-        return f"no option {typed} here; it belongs to prunecli {' and '.join(elsewhere)}"
+        return f"no option {typed} here; it belongs to {path} {' and '.join(elsewhere)}"
     return f"no option {show(typed, 40)}; see {ctx.command_path} --help"
 
 

@@ -1,6 +1,6 @@
 """Paths, URLs and selections as users write them, checked before anything is opened."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from prunecli.surgery.names.select import Selection
 from prunecli.surgery.run.destination import Destination, default_output, default_report
 from prunecli.terms import EXCLUDE, MIN_DIM, NO_REPORT, OUTPUT, PARAM, REPORT
 
-__all__ = ["checkpoint_location", "destination_of", "input_location", "output_location", "selection_of"]
+__all__ = ["beside", "checkpoint_location", "destination_of", "input_location", "output_location", "selection_of"]
 
 
 def checkpoint_location(text: str) -> Location | None:
@@ -92,7 +92,7 @@ def destination_of(
     if output is None and source is None:
         raise UsageError(f"a checkpoint from standard input needs a name for the output; give {OUTPUT} a path, or -")
     if output is None:
-        path = _beside(source or Path(), command)
+        path = beside(source or Path(), lambda place: default_output(place, command))
     else:  # a URL may be that of a folder, and a missing input has its own error
         path = output_location(output, OUTPUT, folder=not (source is None or _is_one_file(source)))
     return Destination(path, None if no_report else report_path or default_report(path), force)
@@ -104,8 +104,13 @@ def _is_one_file(source: Location) -> bool:
     return False
 
 
-def _beside(source: Location, command: str) -> Location:
+def beside(source: Location, name: Callable[[Location], Location]) -> Location:
+    """Return the default location of an output, which `name` derives from that of the input.
+
+    Raises:
+        UsageError: nothing can be written next to the input.
+    """
     try:
-        return default_output(source, command)
+        return name(source)
     except ValueError:
         raise UsageError(f"no output can be written next to {show(source)}; give {OUTPUT} another place") from None

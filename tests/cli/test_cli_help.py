@@ -16,11 +16,12 @@ from typer.core import TyperOption
 from prunecli import __version__
 from prunecli.cli import examples, reference
 from prunecli.cli.app import app
-from prunecli.cli.help import ORDER, OTHER, record
+from prunecli.cli.help import ORDER, OTHER, commands_of, record
 
 Cli = Callable[..., Any]
-COMMANDS = ("apply", "remove", "report", "diff", "params", "verify")
-LINES = [["--help"], ["-h"], ["--version"], *([command, "--help"] for command in COMMANDS)]
+MASKS = ("mask extract", "mask combine", "mask invert")
+COMMANDS = ("apply", "remove", "report", "diff", "params", "verify", *MASKS)
+LINES = [["--help"], ["-h"], ["--version"], ["mask", "-h"], *([*command.split(), "--help"] for command in COMMANDS)]
 IMPORTED = """
 import json, sys
 from prunecli.cli.app import run
@@ -37,7 +38,8 @@ def test_exit_code_and_streams(cli: Cli, line: list[str]) -> None:
 
 
 def test_the_help_names_every_command(cli: Cli) -> None:
-    assert all(f"\n  {command} " in cli("--help").out for command in COMMANDS)
+    assert all(f"\n  {command.split()[0]} " in cli("--help").out for command in COMMANDS)
+    assert all(f"\n  {command.split()[1]} " in cli("mask").out for command in MASKS)
 
 
 def options(text: str) -> set[str]:
@@ -69,7 +71,7 @@ def test_no_arguments_are_a_call_for_help(cli: Cli) -> None:
     assert cli() == cli("--help")
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "mask", *COMMANDS])
 def test_the_help_fits_80_columns(cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     text = cli(*command.split(), "--help").out
@@ -81,7 +83,7 @@ def test_the_help_fits_80_columns(cli: Cli, monkeypatch: pytest.MonkeyPatch, com
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_texts_of_all_groups_begin_in_one_column(cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    rows = re.findall(r"^(  -.*?  +)\S.*$", cli(command, "--help").out, re.MULTILINE)
+    rows = re.findall(r"^(  -.*?  +)\S.*$", cli(*command.split(), "--help").out, re.MULTILINE)
     assert len(rows) > 3
     assert len({len(row) for row in rows}) == 1
 
@@ -99,7 +101,7 @@ def test_colours_where_typer_has_them(cli: Cli, monkeypatch: pytest.MonkeyPatch)
 
 def commands() -> dict[str, Any]:
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    return commands_of(group)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -113,7 +115,7 @@ def test_every_option_has_its_group_and_a_short_metavar(command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_has_the_examples(cli: Cli, command: str) -> None:
-    text = cli(command, "--help").out
+    text = cli(*command.split(), "--help").out
     assert 2 <= len(examples.EXAMPLES[command]) <= 4
     assert all(f"\n  # {what}\n  {lines.splitlines()[0]}\n" in text for what, lines in examples.EXAMPLES[command])
 
@@ -127,6 +129,13 @@ def test_a_mistyped_command_is_told_its_neighbour(cli: Cli, wrong: str) -> None:
     outcome = cli(wrong, "model.pt")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == f"prunecli: error: no command {wrong}; did you mean apply?\n"
+
+
+def test_a_command_on_masks_without_its_group_is_told_both_words(cli: Cli) -> None:
+    assert cli("invert", "a").err == "prunecli: error: no command invert; write prunecli mask invert\n"
+    assert cli("mask", "inver", "a").err == "prunecli: error: no command inver; did you mean invert?\n"
+    assert "no option --bits here; it belongs to" not in cli("mask", "invert", "--bits").err
+    assert "it belongs to prunecli mask combine" in cli("mask", "invert", "--xor", "a").err
 
 
 def test_a_mistyped_option_is_told_its_neighbour(cli: Cli) -> None:

@@ -116,8 +116,16 @@ def _code(tensor: NewTensor) -> str:
 
 
 def _rendered(header: Mapping[str, Any]) -> bytes:
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    try:
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        name = next((name for name in header if _is_not_text(name)), METADATA)
+        raise UnsupportedError(f"the name {show(name)} is not text, and safetensors has no other names") from error
     text += b" " * (-len(text) % 8)
     if len(text) > HEADER_LIMIT:
         raise UnsupportedError(f"the header would have {len(text)} bytes, and safetensors reads up to {HEADER_LIMIT}")
     return len(text).to_bytes(8, "little") + text
+
+
+def _is_not_text(name: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in name)

@@ -22,13 +22,13 @@ from prunecli.surgery.names.parameters import Parameter, canonical_names, parame
 from prunecli.surgery.names.select import Selection, select
 from prunecli.terms import EXTRACT_ZEROS
 
-__all__ = ["ENCODING", "KEPT", "MASKS", "SHAPES", "MaskSource", "masks_of", "open_masks"]
+__all__ = ["ENCODING", "KEPT", "MASKS", "SHAPES", "VERSION", "MaskSource", "masks_of", "open_masks"]
 
 MASKS, KEPT, ENCODING, SHAPES = "prunecli.masks", "prunecli.kept", "prunecli.encoding", "prunecli.shapes"
 """The entries in the metadata of a mask file: the version of the format, what True means, "bool" or "bits", and for
 bits the shapes of the parameters, as JSON."""
 
-_VERSION = "1"
+VERSION = "1"
 _PROBED = 4096
 """Elements that are read to distinguish a dictionary of masks from a checkpoint without masks."""
 
@@ -96,8 +96,8 @@ def masks_of(checkpoint: AnyCheckpoint, selection: Selection | None = None, *, f
 def _mask_file(checkpoint: AnyCheckpoint) -> dict[str, KeptFlags]:
     metadata, label = checkpoint.metadata or {}, checkpoint.source.label
     version, kept, encoding = metadata[MASKS], metadata.get(KEPT, "true"), metadata.get(ENCODING, "bool")
-    if version != _VERSION:
-        raise UnsupportedError(f"{label} is a mask file of version {show(version, 20)}; this prunecli reads {_VERSION}")
+    if version != VERSION:
+        raise UnsupportedError(f"{label} is a mask file of version {show(version, 20)}; this prunecli reads {VERSION}")
     if kept != "true" or encoding not in ("bool", "bits"):
         raise DamagedError(
             f"{label}: its metadata have {KEPT} {show(kept, 20)} and {ENCODING} {show(encoding, 20)}; a mask file has "

@@ -7,7 +7,15 @@ from prunecli.formats.folders.weights import folder_of_index
 from prunecli.formats.io.locations import Location, protocol_of
 from prunecli.lean import dataclass
 
-__all__ = ["Destination", "Progress", "cumulative", "default_output", "default_report", "older_report"]
+__all__ = [
+    "Destination",
+    "Progress",
+    "cumulative",
+    "default_output",
+    "default_report",
+    "mask_file_beside",
+    "older_report",
+]
 
 _SUFFIXES = (
     ".safetensors",
@@ -56,6 +64,17 @@ def default_output(source: Location, command: str) -> Location:
     if command == "remove":
         return source.with_name(f"{stem.removesuffix('.pruned')}.baked{suffix}")
     return source.with_name(f"{stem}.pruned{suffix}")
+
+
+def mask_file_beside(source: Location, what: str) -> Location:
+    """Return the location of a mask file next to its source: `m.pt` -> `m.masks.safetensors`, if `what` is "masks".
+
+    Raises:
+        ValueError: as `default_output`.
+    """
+    beside = default_output(source, "apply")
+    stem = _split(beside)[0].removesuffix(".pruned")
+    return beside.with_name(f"{stem}.{what}.safetensors")
 
 
 def _is_folder(source: Location) -> bool:

@@ -1,0 +1,47 @@
+"""The arguments of the functions on checkpoints, in the forms that the use cases take."""
+
+import os
+from collections.abc import Sequence
+from typing import overload
+
+from prunecli.errors import UsageError
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.places import selection_of
+from prunecli.surgery.run.destination import Progress
+from prunecli.surgery.run.options import Run
+
+__all__ = ["PathLike", "Patterns", "patterns_in", "run_with", "selection_in", "text_of"]
+
+PathLike = str | os.PathLike[str]
+Patterns = str | Sequence[str]
+
+
+@overload
+def text_of(path: PathLike) -> str: ...
+@overload
+def text_of(path: PathLike | None) -> str | None: ...
+def text_of(path: PathLike | None) -> str | None:
+    """Return a path as text; a file named `-` is not standard input here."""
+    text = None if path is None else os.fspath(path)
+    return "./-" if text == "-" else text
+
+
+def patterns_in(given: Patterns) -> Sequence[str]:
+    """Return the names and patterns of an argument that takes one, or several."""
+    return (given,) if isinstance(given, str) else given
+
+
+def selection_in(params: Patterns, exclude: Patterns, min_dim: int = 0, *, reading: bool = False) -> Selection | None:
+    """Return the selection of `params`, `exclude` and `min_dim`; raises as `selection_of`."""
+    return selection_of(patterns_in(params), patterns_in(exclude), min_dim, reading=reading)
+
+
+def run_with(jobs: int | None, progress: Progress | None = None, *, resume: bool = False, link: bool = False) -> Run:
+    """Return the execution options of a function, which uses one process.
+
+    Raises:
+        UsageError: the number of threads is below 1.
+    """
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs is {jobs}; give a number of threads from 1 on")
+    return Run(jobs, progress, resume=resume, keep=resume, link=link)

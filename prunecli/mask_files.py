@@ -1,0 +1,94 @@
+"""Functions on masks, one for each command of `prunecli mask`; `prunecli.files` has them, too, and says more."""
+
+from typing import Literal
+
+from prunecli.errors import messages_for
+from prunecli.file_arguments import PathLike, Patterns, run_with, selection_in, text_of
+from prunecli.formats.base import ReadOptions
+from prunecli.surgery import mask_jobs as _jobs
+from prunecli.surgery.listing import Listener
+from prunecli.surgery.mask_jobs import MaskFile, MaskOptions
+from prunecli.surgery.places import checkpoint_location
+from prunecli.surgery.run.destination import Progress
+from prunecli.terms import Interface
+
+__all__ = ["mask_combine", "mask_extract", "mask_invert"]
+
+
+@messages_for(Interface.FILES)
+def mask_extract(
+    path: PathLike,
+    *,
+    params: Patterns = (),
+    exclude: Patterns = (),
+    min_dim: int = 0,
+    from_zeros: bool = False,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    output: PathLike | None = None,
+    bits: bool = False,
+    force: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> MaskFile:
+    """Write the masks of a checkpoint into a file, as `prunecli mask extract` does, and return what was written.
+
+    Raises:
+        PrunecliError: there are no masks, or they cannot be read, or the file cannot be written.
+    """
+    reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
+    options = MaskOptions(reading, selection_in(params, exclude, min_dim, reading=True), from_zeros)
+    source, run = checkpoint_location(text_of(path)), run_with(jobs)
+    target = _jobs.mask_output(source, "masks", text_of(output), bits=bits, force=force)
+    return _jobs.extract_masks(source, options, target, run, Listener(progress))
+
+
+@messages_for(Interface.FILES)
+def mask_combine(
+    a: PathLike,
+    b: PathLike,
+    operation: Literal["and", "or", "xor", "minus"],
+    *,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    output: PathLike | None = None,
+    bits: bool = False,
+    force: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> MaskFile:
+    """Combine the kept elements of two mask files, as `prunecli mask combine` does, and return what was written.
+
+    Raises:
+        PrunecliError: the masks cannot be read, or differ in names or shapes, or the file cannot be written.
+    """
+    options = MaskOptions(ReadOptions(key, allow_foreign_objects, follow_links, read_only=True))
+    sources, run = (checkpoint_location(text_of(a)), checkpoint_location(text_of(b))), run_with(jobs)
+    target = _jobs.mask_output(sources[0], operation, text_of(output), bits=bits, force=force)
+    return _jobs.combine_masks(sources, operation, options, target, run, Listener(progress))
+
+
+@messages_for(Interface.FILES)
+def mask_invert(
+    path: PathLike,
+    *,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    output: PathLike | None = None,
+    bits: bool = False,
+    force: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> MaskFile:
+    """Keep what masks drop and drop what they keep, as `prunecli mask invert` does, and return what was written.
+
+    Raises:
+        PrunecliError: there are no masks, or they cannot be read, or the file cannot be written.
+    """
+    options = MaskOptions(ReadOptions(key, allow_foreign_objects, follow_links, read_only=True))
+    source, run = checkpoint_location(text_of(path)), run_with(jobs)
+    target = _jobs.mask_output(source, "inverted", text_of(output), bits=bits, force=force)
+    return _jobs.invert_masks(source, options, target, run, Listener(progress))
