@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from prunecli.errors import UsageError, show
@@ -14,6 +13,7 @@ from prunecli.formats.outputs.base import OutputContents, OutputFile, SingleFile
 from prunecli.formats.outputs.output import StandardOutput, check_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
 from prunecli.formats.outputs.suffix import TORCH_SUFFIXES
+from prunecli.lean import dataclass
 from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.listing import Listener, open_for_ranks
 from prunecli.surgery.masks.combined import OPERATIONS, CombinedFlags, InvertedFlags
