@@ -74,7 +74,7 @@ def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecl
     return int.from_bytes(digest.digest(), "little")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Subset:
     """A uniform `amount`-subset of the ranks `0 .. candidates - 1`: the ranks to prune.
 
@@ -93,13 +93,10 @@ class Subset:
         if not 0 <= self.amount <= self.candidates:
             raise ValueError(f"cannot draw {self.amount} of {self.candidates}")
 
-    @functools.cached_property
+    @property
     def allocation(self) -> Sequence[int]:
         """The number of pruned ranks in each block."""
-        if self.candidates <= BLOCK:
-            return [self.amount]
-        full, rest = divmod(self.candidates, BLOCK)
-        return allocate(_words(self.key), [BLOCK] * full + ([rest] if rest else []), self.amount)
+        return [self.amount] if self.candidates <= BLOCK else _allocation(self.key, self.candidates, self.amount)
 
     def draw(self, start: int, out: NDArray[np.bool_]) -> None:
         """Draw the ranks from `start` on into `out`, shape `(count,)`: True where pruned.
@@ -123,6 +120,12 @@ class Subset:
         drawn = np.empty(stop - start, dtype=np.bool_)
         self.draw(start, drawn)
         return drawn
+
+
+@functools.lru_cache(maxsize=256)
+def _allocation(key: int, candidates: int, amount: int) -> Sequence[int]:
+    full, rest = divmod(candidates, BLOCK)
+    return allocate(_words(key), [BLOCK] * full + ([rest] if rest else []), amount)
 
 
 def split(seed: int, counts: Sequence[int], amount: int, *, name: str = "") -> list[int]:

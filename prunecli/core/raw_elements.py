@@ -41,9 +41,14 @@ def unsigned(data: NDArray[np.uint8], itemsize: int, *, big_endian: bool = False
 
     With `paired`, the view has pairs of integers of half that size.
     """
-    dtype = np.dtype(_UNSIGNED[itemsize // 2 if paired else itemsize]).newbyteorder(">" if big_endian else "<")
-    viewed: Unsigned = data.view(np.dtype([("real", dtype), ("imag", dtype)]) if paired else dtype)
+    viewed: Unsigned = data.view(_dtype(itemsize, big_endian, paired))
     return viewed
+
+
+@functools.cache
+def _dtype(itemsize: int, big_endian: bool, paired: bool) -> np.dtype[Any]:
+    dtype = np.dtype(_UNSIGNED[itemsize // 2 if paired else itemsize]).newbyteorder(">" if big_endian else "<")
+    return np.dtype([("real", dtype), ("imag", dtype)]) if paired else dtype
 
 
 def _halves(raw: Unsigned) -> NDArray[Any]:

@@ -20,6 +20,8 @@ _VERSION = 1
 """The number of the interface; that of the library must be the same."""
 
 _WIDTHS = frozenset({1, 2, 4, 8, 16})
+_Counts = ctypes.c_int64 * 2
+_char_in: Any = ctypes.c_char.from_buffer  # numpy's types do not say that arrays are buffers
 
 
 @functools.cache
@@ -72,9 +74,7 @@ def draw_block(key: int, index: int, amount: int, chosen: NDArray[np.bool_], *, 
     library = _library()
     if library is None or index >= 1 << 32 or not chosen.flags.c_contiguous:
         return False
-    drawn = library.prunecli_draw(
-        key.to_bytes(16, "little"), index, chosen.size, amount, rare, close, chosen.ctypes.data
-    )
+    drawn = library.prunecli_draw(key.to_bytes(16, "little"), index, chosen.size, amount, rare, close, _address(chosen))
     if drawn:
         raise MemoryError
     return True
@@ -96,9 +96,9 @@ def count_zeros(
     library = _library()
     if library is None or not _simple(raw, before, keep, zero):
         return None
-    counts = (ctypes.c_int64 * 2)()
-    arrays = (None if each is None else each.ctypes.data for each in (before, keep, zero))
-    library.prunecli_zeros(raw.ctypes.data, raw.size, raw.itemsize, mask, *arrays, clear, ctypes.addressof(counts))
+    counts = _Counts()
+    arrays = [None if each is None else _address(each) for each in (before, keep, zero)]
+    library.prunecli_zeros(_address(raw), raw.size, raw.itemsize, mask, *arrays, clear, ctypes.byref(counts))
     return counts[0], counts[1]
 
 
@@ -110,7 +110,7 @@ def fill(raw: NDArray[Any], one: int, keep: NDArray[np.bool_]) -> bool:
     library = _library()
     if library is None or raw.itemsize > 8 or not _simple(raw, keep):
         return False
-    library.prunecli_fill(raw.ctypes.data, raw.size, raw.itemsize, one, keep.ctypes.data)
+    library.prunecli_fill(_address(raw), raw.size, raw.itemsize, one, _address(keep))
     return True
 
 
@@ -119,7 +119,7 @@ def all_equal(raw: NDArray[Any], one: int) -> bool | None:
     library = _library()
     if library is None or raw.itemsize > 8 or not _simple(raw):
         return None
-    return bool(library.prunecli_all_equal(raw.ctypes.data, raw.size, raw.itemsize, one))
+    return bool(library.prunecli_all_equal(_address(raw), raw.size, raw.itemsize, one))
 
 
 def halved_groups(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
@@ -130,8 +130,8 @@ def halved_groups(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
     library = _library()
     if library is None or flags.size % 4 or not _simple(flags):
         return None
-    counts = (ctypes.c_int64 * 2)()
-    library.prunecli_halved_groups(flags.ctypes.data, flags.size, ctypes.addressof(counts))
+    counts = _Counts()
+    library.prunecli_halved_groups(_address(flags), flags.size, ctypes.byref(counts))
     return counts[0], counts[1]
 
 
@@ -140,3 +140,10 @@ def _simple(raw: NDArray[Any], *flags: NDArray[np.bool_] | None) -> bool:
     if raw.itemsize not in _WIDTHS or not raw.flags.c_contiguous:
         return False
     return all(each is None or (each.size == raw.size and each.flags.c_contiguous) for each in flags)
+
+
+def _address(array: NDArray[Any]) -> int:
+    """Return the address of an array's memory; `ctypes.data` takes several times as long, more than a small array."""
+    if array.size and array.flags.writeable:
+        return ctypes.addressof(_char_in(array))
+    return array.ctypes.data

@@ -137,10 +137,9 @@ def _gathered(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, list[_Part]]]
         yield offset, length, parts
 
 
-def _cut(piece: Piece) -> Iterator[_Part]:
+def _cut(piece: Piece) -> list[_Part]:
     block = piece.content.block if isinstance(piece, Copy | Generated) and piece.content else CHUNK
-    for start in range(0, piece.length, block):
-        yield _Part(piece, start, min(block, piece.length - start))
+    return [_Part(piece, start, min(block, piece.length - start)) for start in range(0, piece.length, block)]
 
 
 @dataclass(slots=True)
@@ -318,7 +317,7 @@ def _fill(part: _Part, data: NDArray[np.uint8], spaces: _Workspaces, findings: _
         raise PrunecliError(f"no way to fill a {type(piece).__name__}")
     place, crc = part.start + piece.record_start, None
     if isinstance(piece, Copy) and piece.before is not None:
-        crc = crc32(data.data)
+        crc = crc32(data)
         findings.sums.append((piece.before, (place, crc, part.length)))
     if piece.content is not None:
         outcome = piece.content.fill(data, part.start, spaces.of(piece.content.workspace))
@@ -326,6 +325,6 @@ def _fill(part: _Part, data: NDArray[np.uint8], spaces: _Workspaces, findings: _
         if outcome.found is not None:
             findings.found.append(outcome.found)
     if piece.after is not None:
-        crc = crc32(data.data) if crc is None else crc
+        crc = crc32(data) if crc is None else crc
         findings.sums.append((piece.after, (place, crc, part.length)))
     return crc

@@ -159,8 +159,9 @@ class FinalMask:
 
     def bounds(self, index: int) -> tuple[int, int]:
         """Return where block `index` of the method begins and ends; both are multiples of the granule."""
-        low, high = (-(-edge * BLOCK // self._granule) * self._granule for edge in (index, index + 1))
-        return min(low, self.parameter.weight.elements), min(high, self.parameter.weight.elements)
+        granule, elements = self._granule, self.parameter.weight.elements
+        low, high = -(-index * BLOCK // granule) * granule, -(-(index + 1) * BLOCK // granule) * granule
+        return min(low, elements), min(high, elements)
 
     def block(self, index: int, workspace: Workspace) -> tuple[Block, Flags | None]:
         """Return block `index` of the method, and what `before` returns for it."""

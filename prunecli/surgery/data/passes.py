@@ -111,7 +111,7 @@ class TensorPass:
         """Return the checksum of the parameter's final elements from `first` on."""
         if not self.counting.summed:
             return []
-        return [("values", (first * raw.itemsize, crc32(raw.view(np.uint8).data), raw.nbytes))]
+        return [("values", (first * raw.itemsize, crc32(raw), raw.nbytes))]
 
     def sum_beside(self, raw: Unsigned, first: int) -> Findings:
         """As `sum_up`, for a weight that is not changed, and that the rewrite copies elsewhere.
@@ -132,7 +132,7 @@ class TensorPass:
 
     def outcome(self, changed: bool, found: Findings, *, sums_own: bool = False) -> Outcome:
         """Return the results under the parameter's name; `sums_own`: its checksum is that of the handled bytes."""
-        crc = next((result[1] for name, result in found if name == "values"), None) if sums_own else None
+        crc = found[-1][1][1] if sums_own and found and found[-1][0] == "values" else None
         return Outcome(changed, [(self.mask.parameter.name, found)] if found else None, crc)
 
 
