@@ -23,6 +23,7 @@ def main() -> None:
         sys.stderr.write("prunecli: error: Windows is not supported; run prunecli in WSL, or in a container\n")
         sys.exit(2)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # or numpy starts threads, which spin and are never used here
+    gc.set_threshold(_YOUNG, _ROUNDS)
     catches = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if catches:
         signal.signal(signal.SIGINT, _end)
@@ -30,8 +31,9 @@ def main() -> None:
 
     if catches:  # a command catches SIGINT itself; before and after it, there is nothing to clean up
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    gc.set_threshold(_YOUNG, _ROUNDS)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    gc.freeze()  # or Python, before it ends, looks for cycles once more
+    sys.exit(code)
 
 
 def _end(signum: int, frame: "FrameType | None") -> None:
