@@ -23,7 +23,8 @@ def erk_plus(layers: Sequence[Layer], kept: int) -> Shares:
     """
     last = _last_linear("erk+", layers)
     dense = layers[last].left
-    check_reach("erk+", layers, kept, dense, f"keeps all of {show(layers[last].name)}, the last linear layer")
+    reason = f"{show(layers[last].name)}, the last linear layer, stays dense"
+    check_reach("erk+", layers, kept, least=dense, because=reason)
     weights, capacities = [erk_weight(layer) for layer in layers], [layer.left for layer in layers]
     return in_proportion(kept, weights, capacities, {last: Fraction(dense)})
 
@@ -31,16 +32,16 @@ def erk_plus(layers: Sequence[Layer], kept: int) -> Shares:
 def uniform_plus(layers: Sequence[Layer], kept: int) -> Shares:
     """Return the shares of Uniform+ (Gale et al. 2019, "The State of Sparsity in Deep Neural Networks").
 
-    The first convolution keeps everything, the last linear layer keeps at least 20 %, and apart from this every layer
+    The first convolution keeps everything, the last linear layer keeps at least 20%, and apart from this every layer
     keeps the same part.
     """
     last = _last_linear("uniform+", layers)
     first = next((index for index, layer in enumerate(layers) if layer.is_convolution), None)
     if first is None:
-        raise missing("uniform+", "a first convolution")
+        raise missing("uniform+", "a convolution (3 to 5 dimensions) that stays dense")
     dense, least = layers[first].left, min(Fraction(layers[last].size, 5), Fraction(layers[last].left))
-    names = f"all of {show(layers[first].name)} and at least 20 % of {show(layers[last].name)}"
-    check_reach("uniform+", layers, kept, dense + least, f"keeps {names}")
+    reason = f"{show(layers[first].name)} stays dense and {show(layers[last].name)} keeps at least 20%"
+    check_reach("uniform+", layers, kept, least=dense + least, because=reason)
     weights, capacities = [layer.size for layer in layers], [layer.left for layer in layers]
     shares = in_proportion(kept, weights, capacities, {first: Fraction(dense)})
     if shares.numerators[last] >= least * shares.denominator:
@@ -51,5 +52,5 @@ def uniform_plus(layers: Sequence[Layer], kept: int) -> Shares:
 def _last_linear(rule: str, layers: Sequence[Layer]) -> int:
     last = max((index for index, layer in enumerate(layers) if layer.is_linear), default=None)
     if last is None:
-        raise missing(rule, "a last linear layer")
+        raise missing(rule, "a linear layer (2 dimensions)")
     return last

@@ -1,4 +1,4 @@
-"""The error for a total that a rule cannot reach, or for layers that it is not made for."""
+"""The errors for a total that a rule cannot reach, and for a layer that a rule needs and that is not there."""
 
 import math
 from collections.abc import Sequence
@@ -6,34 +6,36 @@ from fractions import Fraction
 
 from prunecli.core.allocation.layer import Layer
 from prunecli.errors import UsageError, percent
-from prunecli.terms import MATRICES
 
 __all__ = ["check_reach", "missing"]
 
 
-def check_reach(rule: str, layers: Sequence[Layer], kept: int, least: int | Fraction, because: str) -> None:
-    """Check that a number of kept elements lies between `least` and all elements; see `check_between`."""
-    check_between(rule, layers, kept, (least, sum(layer.left for layer in layers)), because)
-
-
-def check_between(
-    rule: str, layers: Sequence[Layer], kept: int, reach: tuple[int | Fraction, int | Fraction], because: str
+def check_reach(
+    rule: str,
+    layers: Sequence[Layer],
+    kept: int,
+    least: int | Fraction = 0,
+    most: int | Fraction | None = None,
+    because: str = "",
 ) -> None:
-    """Check that a number of kept elements is less than 1 from what a rule can keep at least, and at most.
+    """Check that a rule, which keeps at least and at most the given numbers of elements, can keep `kept` of them.
+
+    The limits are real numbers, and `kept` may differ from them by less than 1. By default a rule can keep everything.
 
     Raises:
-        UsageError: it is not; the message contains the numbers of pruned elements that can be reached.
+        UsageError: it cannot; the message contains the range of the numbers of pruned elements that it can reach.
     """
-    least, most = math.floor(reach[0]), math.ceil(reach[1])
-    if least <= kept <= most:
-        return
     total = sum(layer.left for layer in layers)
-    first, last = total - most, total - least
-    shown = [f"{pruned:,} ({percent(pruned, total)})" for pruned in (total - kept, first, last)]
-    possible = f"from {shown[1]} to {shown[2]}" if first < last else f"only {shown[1]}"
-    raise UsageError(f"{rule} cannot prune {shown[0]} of {total:,} elements: it {because}, and can prune {possible}")
+    lowest, highest = math.floor(least), total if most is None else math.ceil(most)
+    if lowest <= kept <= highest:
+        return
+    pruned = (total - number for number in (kept, highest, lowest))
+    wanted, first, last = (f"{number:,} ({percent(number, total)})" for number in pruned)
+    reason = f"{because}, so it" if because else "it"
+    reach = f"from {first} to {last}" if lowest < highest else f"only {first}"
+    raise UsageError(f"{rule} cannot prune {wanted} of {total:,} elements: {reason} can prune {reach}")
 
 
 def missing(rule: str, role: str) -> UsageError:
-    """Return the error for a rule whose special layer is not among the selected ones."""
-    return UsageError(f"{rule} needs {role}, and none is selected; select one, for example with {MATRICES}")
+    """Return the error for a rule that needs a layer of a kind which is not among the layers."""
+    return UsageError(f"{rule} needs {role}, and there is none among the layers to prune; use another rule")

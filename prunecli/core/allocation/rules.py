@@ -70,6 +70,6 @@ def allocate(name: str, layers: Sequence[Layer], pruned: int) -> dict[str, int]:
     if rule.shares is None:
         raise ValueError(f"the random draw divides the total of {name}")
     kept = sum(layer.left for layer in layers) - pruned
-    check_reach(name, layers, kept, 0, "divides all of them")
+    check_reach(name, layers, kept)
     counts = rule.shares(layers, kept).rounded_to(kept, [layer.key for layer in layers])
     return {layer.key: layer.left - count for layer, count in zip(layers, counts, strict=True)}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from prunecli.core.allocation.layer import Layer
-from prunecli.core.allocation.reach import check_between
+from prunecli.core.allocation.reach import check_reach
 from prunecli.core.allocation.shares import Shares
 from prunecli.errors import UsageError, show
 from prunecli.terms import MATRICES
@@ -47,8 +47,8 @@ def _divide(rule: str, layers: Sequence[Layer], kept: int, decays: Sequence[int]
             )
     fixed = [0 if layer.is_convolution else min(3 * layer.size, 10 * layer.left) for layer in layers]  # in tenths
     room = [layer.left if layer.is_convolution else 0 for layer in layers]
-    reach = (Fraction(sum(fixed), 10), Fraction(sum(fixed), 10) + sum(room))
-    check_between(rule, layers, kept, reach, "keeps 0.3 of every linear layer")
+    least = Fraction(sum(fixed), 10)
+    check_reach(rule, layers, kept, least, least + sum(room), because="every linear layer keeps 30%")
     rest = max(0, 10 * kept - sum(fixed))
     weights = [decay * layer.size if layer.is_convolution else 0 for decay, layer in zip(decays, layers, strict=True)]
     divisor = max(1, sum(weights))
