@@ -40,6 +40,7 @@ __all__ = [
     "remove",
     "report",
     "reports",
+    "restore",
     "verify",
 ]
 
@@ -125,6 +126,37 @@ def remove(
     destination = destination_of(source, "remove", text_of(output), text_of(report), no_report=no_report, force=force)
     reading, run = ReadOptions(key, allow_foreign_objects, follow_links), run_with(jobs, resume=resume, link=link)
     with _jobs.prepare_remove(source, selection, destination, reading, run, _listing.Listener(progress)) as job:
+        return job.rewrite()
+
+
+@messages_for(Interface.FILES)
+def restore(
+    path: PathLike,
+    *,
+    params: Patterns = (),
+    exclude: Patterns = (),
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    output: PathLike | None = None,
+    force: bool = False,
+    link: bool = False,
+    report: PathLike | None = None,
+    no_report: bool = False,
+    resume: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Drop the masks of a checkpoint, as `prunecli restore` does, and return the report; no weight changes.
+
+    Raises:
+        PrunecliError: the checkpoint cannot be read or has no masks, or an output cannot be written.
+    """
+    selection = selection_in(params, exclude)
+    source = checkpoint_location(text_of(path))
+    destination = destination_of(source, "restore", text_of(output), text_of(report), no_report=no_report, force=force)
+    reading, run = ReadOptions(key, allow_foreign_objects, follow_links), run_with(jobs, resume=resume, link=link)
+    with _jobs.prepare_restore(source, selection, destination, reading, run, _listing.Listener(progress)) as job:
         return job.rewrite()
 
 

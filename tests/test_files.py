@@ -23,6 +23,7 @@ from prunecli.surgery.report.codec import as_dict
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "apply": files.apply,
     "remove": files.remove,
+    "restore": files.restore,
     "report": files.report,
     "diff": files.diff,
     "params": files.params,

@@ -25,6 +25,7 @@ from prunecli.cli.messages import print_error, print_note, print_sentence
 from prunecli.cli.params import params
 from prunecli.cli.remove import remove
 from prunecli.cli.report import report
+from prunecli.cli.restore import restore
 from prunecli.cli.signals import Interrupted, die_of, interruptible
 from prunecli.cli.streams import standard_streams
 from prunecli.cli.verify import verify
@@ -46,7 +47,7 @@ app = typer.Typer(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (apply, remove, report, diff, params, verify):
+for _command in (apply, remove, restore, report, diff, params, verify):
     app.command(cls=Command)(_command)
 app.add_typer(mask)
 

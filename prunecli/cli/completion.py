@@ -203,7 +203,7 @@ def _names(scan: _Scan, typed: str) -> tuple[list[tuple[str, str]], bool]:
     )
     with open_any(path, reading) as opened:
         found = {each.name: each for each in _beginning(opened.tensors, typed)}
-    masked = scan.command.name == "remove" or (
+    masked = scan.command.name in ("remove", "restore") or (
         scan.command.name == "extract"
         and scan.value_of("--from-zeros") is None
         and any(each.mask is not None for each in found.values())

@@ -26,6 +26,10 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ),
         ("work in a pipe", "prunecli remove - -o - < masked.pt > piped.pt"),
     ),
+    "restore": (
+        ("drop all masks: the checkpoint as it was before apply", "prunecli restore masked.pt -o dense.pt"),
+        ("drop the mask of one layer", "prunecli restore masked.pt -p fc1.weight -o partly.pt"),
+    ),
     "report": (
         ("print the sparsity of every module", "prunecli report model.pt"),
         ("write one table, a row for each checkpoint", "prunecli report model.pt masked.pt -o sweep.csv"),

@@ -20,6 +20,9 @@ from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
 from prunecli.terms import BAKE
 
+_SAME_BYTES = ("safetensors", "torch zip", "torch legacy")
+"""The formats in which `restore` returns the bytes of a file that its library wrote with default settings."""
+
 __all__ = ["closing_notes", "masks_note", "plan_notes", "result_notes"]
 
 _LOADERS = {
@@ -53,6 +56,8 @@ def result_notes(job: PreparedRewrite, report: Report) -> Iterator[str]:
 def closing_notes(job: PreparedRewrite) -> Iterator[str]:
     """Yield the notes after the table: state that brings pruned elements back if training continues, and masks."""
     yield from filter(None, (undoing(job.checkpoint, job.plan, state_beside(job.checkpoint)), masks_note(job)))
+    if job.plan.command == "restore" and job.checkpoint.format not in _SAME_BYTES:
+        yield "the tensors are those before apply; the bytes may differ from that file's, as an index is written anew"
 
 
 def _other_weights(job: PreparedRewrite) -> str:

@@ -121,7 +121,7 @@ def _unknown(typed: str, ctx: Any, options: Mapping[str, TyperOption]) -> str:
     for name, words in _WORDS.get(here, {}).items():
         if word in words and name.split()[0] in options:
             return f"no option {typed}; write {name}"
-    if word == "json" and here in ("apply", "remove"):
+    if word == "json" and here in ("apply", "remove", "restore"):
         return f"no option {typed}; a run's report is written beside the output, as JSON"
     near = _nearest(typed, [name for name in options if name[:2] == "--"])
     if near:

@@ -174,8 +174,8 @@ class Edit:
     renames: Mapping[str, str] = field(default_factory=dict)
     removals: frozenset[str] = frozenset()
     additions: Sequence[Addition] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """Entries of the container's metadata to add or replace."""
+    metadata: Mapping[str, str | None] = field(default_factory=dict)
+    """Entries of the container's metadata to add or replace; None removes one."""
 
     @property
     def structural(self) -> bool:

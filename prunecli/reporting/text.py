@@ -45,7 +45,7 @@ def done_as_text(report: Report, screen: Screen, recorded: str | None) -> str:
     touched = [each for each in report.parameters if each.state != "dense"]
     room = _MOST_DONE if screen.height is None else screen.height - 4
     nodes, left = fitted(grow_parameters(touched), screen, "name", room)
-    table = _table("parameter", nodes, screen, pruned=True)
+    table = _table("parameter", nodes, screen, pruned=True) if touched else []
     totals = report.totals
     sums = (
         f"all {totals.parameters:,} parameters: {totals.zeros:,} of {totals.elements:,} elements zero "

@@ -17,8 +17,10 @@ from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.plan import Plan, plan_bake
 from prunecli.surgery.plan.request import PruneRequest
+from prunecli.surgery.plan.restore import plan_restore
 from prunecli.surgery.report.measure import measure
 from prunecli.surgery.report.model import Report
+from prunecli.surgery.report.provenance import without_stamps
 from prunecli.surgery.report.reading import read_report, read_report_beside
 from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.run.destination import Destination
@@ -120,6 +122,26 @@ def prepare_remove(
         note_excludes(checkpoint, [selection], listener)
         with with_progress(run, checkpoint, listener) as shown:
             plan = plan_bake(checkpoint, selection, scanner=RunScanner(shown))
+        yield PreparedRewrite(checkpoint, replace(plan, key=reading.key), destination, run, listener)
+
+
+@contextmanager
+def prepare_restore(
+    source: Location | None,
+    selection: Selection | None,
+    destination: Destination,
+    reading: ReadOptions,
+    run: Run,
+    listener: Listener,
+) -> Iterator[PreparedRewrite]:
+    """Open a checkpoint and plan to drop its masks, all or the selected ones.
+
+    Raises:
+        PrunecliError: as `open_for_ranks` and `plan_restore`.
+    """
+    with open_for_ranks(source, reading, run, listener) as checkpoint:
+        note_excludes(checkpoint, [selection], listener)
+        plan = run.ranks.from_leader(lambda: without_stamps(checkpoint, plan_restore(checkpoint, selection)))
         yield PreparedRewrite(checkpoint, replace(plan, key=reading.key), destination, run, listener)
 
 

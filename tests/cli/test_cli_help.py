@@ -20,7 +20,7 @@ from prunecli.cli.help import ORDER, OTHER, commands_of, record
 
 Cli = Callable[..., Any]
 MASKS = ("mask extract", "mask combine", "mask invert")
-COMMANDS = ("apply", "remove", "report", "diff", "params", "verify", *MASKS)
+COMMANDS = ("apply", "remove", "restore", "report", "diff", "params", "verify", *MASKS)
 LINES = [["--help"], ["-h"], ["--version"], ["mask", "-h"], *([*command.split(), "--help"] for command in COMMANDS)]
 IMPORTED = """
 import json, sys

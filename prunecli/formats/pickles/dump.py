@@ -1,9 +1,8 @@
 """Write an inert pickle graph as pickle bytes, in the form of CPython's own pickler.
 
 The opcodes, the batches of 1000, and the order of objects in the memo are the same (`Modules/_pickle.c`). An unchanged
-graph from `torch.save` is therefore written byte for byte (except for strings of one letter, which Python itself
-shares), and torch's weights_only reader, which knows few opcodes, meets no others. Frames (protocol 4) are left out:
-readers do not need them.
+graph from `torch.save` is therefore written byte for byte, and torch's weights_only reader, which knows few opcodes,
+meets no others. Frames (protocol 4) are left out: readers do not need them.
 """
 
 import struct
@@ -17,6 +16,7 @@ from prunecli.formats.pickles.nodes import (
     Call,
     DictNode,
     Global,
+    Letter,
     ListNode,
     Node,
     Persistent,
@@ -304,6 +304,7 @@ _SAVERS: dict[type, Callable[[_Dumper, Any], None]] = {
     int: _save_int,
     float: _save_float,
     str: _save_str,
+    Letter: _save_str,
     bytes: _save_bytes,
     ByteArrayNode: _save_byte_array,
     ByteStringNode: _save_byte_string,

@@ -22,6 +22,7 @@ __all__ = [
     "Entry",
     "Global",
     "GraphNode",
+    "Letter",
     "ListNode",
     "Node",
     "Persistent",
@@ -33,6 +34,12 @@ __all__ = [
     "is_atom",
     "walk",
 ]
+
+
+class Letter(str):
+    """A text of one character that is an object of its own: Python shares equal ones, but the pickler may not have."""
+
+    __slots__ = ()
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -154,7 +161,7 @@ GraphNode: TypeAlias = (
 )
 Node: TypeAlias = Atom | GraphNode
 
-_ATOMS = frozenset({type(None), bool, int, float, str, bytes})
+_ATOMS = frozenset({type(None), bool, int, float, str, Letter, bytes})
 
 
 def is_atom(node: Node) -> bool:

@@ -5,14 +5,15 @@ Each function raises `ValueError` if the bytes do not represent a value.
 
 import re
 
-from prunecli.formats.pickles.nodes import ByteArrayNode, ByteStringNode, Node
+from prunecli.formats.pickles.nodes import ByteArrayNode, ByteStringNode, Letter, Node
 
 __all__ = ["byte_array", "int_line", "long", "long_line", "python2_text", "string_line", "text"]
 
 
 def text(raw: bytes | memoryview) -> str:
     """Return UTF-8 text, with lone surrogates as pickle writes them."""
-    return str(raw, "utf-8", "surrogatepass")
+    found = str(raw, "utf-8", "surrogatepass")
+    return Letter(found) if len(found) == 1 else found
 
 
 def python2_text(raw: bytes | memoryview) -> Node:

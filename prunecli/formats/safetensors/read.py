@@ -78,7 +78,10 @@ class SafetensorsFile(SingleFile):
         yield from pieces_in_order(self._order(edit), self._new_metadata(edit))
 
     def _new_metadata(self, edit: Edit) -> dict[str, Any]:
-        return {METADATA: {**self.metadata, **edit.metadata}} if edit.metadata else dict(self.recorded)
+        if not edit.metadata:
+            return dict(self.recorded)
+        entries = {key: value for key, value in {**self.metadata, **edit.metadata}.items() if value is not None}
+        return {METADATA: entries} if entries else {}
 
     def _order(self, edit: Edit) -> list[NewTensor]:
         """Return the tensors in the library's order: wider elements first, so that each tensor is aligned."""

@@ -234,7 +234,7 @@ def storage_ref(node: Persistent) -> StorageRef:
             f"{HERE}: storage {show(key)} is on the meta device, which has no memory, so that its tensors have no "
             "values; save the model after its weights were loaded"
         )
-    return StorageRef(key, dtype, _whole(parts[4]), location, partible=len(parts) > 5)
+    return StorageRef(str(key), dtype, _whole(parts[4]), location, partible=len(parts) > 5)
 
 
 def _window(node: Persistent, storage: StorageRef) -> tuple[int, int]:

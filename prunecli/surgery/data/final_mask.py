@@ -98,7 +98,8 @@ class FinalMask:
     """A parameter's mask after the prune: it keeps what the file's mask kept (all without one) and is not dropped now.
 
     Without a `choice` nothing is dropped: the mask is that of the file. The method that made the choice may need to
-    see values (`reads_values`) and whole groups of elements (`granule`).
+    see values (`reads_values`) and whole groups of elements (`granule`). With `restored`, everything is kept, whatever
+    the file's mask says.
     """
 
     __slots__ = (
@@ -111,6 +112,7 @@ class FinalMask:
         "_zeros_are_pruned",
         "choice",
         "parameter",
+        "restored",
         "weight",
     )
 
@@ -123,9 +125,11 @@ class FinalMask:
         zeros_are_pruned: bool = False,
         reads_values: bool = False,
         granule: int = 1,
+        restored: bool = False,
     ) -> None:
         self.parameter = parameter
         self.choice = choice
+        self.restored = restored
         self._old = Elements(source, parameter.mask) if parameter.mask else None
         self.weight = Elements(source, parameter.weight)
         self._zeros_are_pruned = zeros_are_pruned
@@ -185,7 +189,7 @@ class FinalMask:
         if self.choice is None or self._held is not None:
             before = self.before(start, out.size, workspace)
             kept = before if self._held is None else self._held[start : start + out.size]
-            np.copyto(out, True if kept is None else kept)
+            np.copyto(out, True if kept is None or self.restored else kept)
             return before
         stop, index = start + out.size, start // BLOCK
         if self.bounds(index) == (start, stop):

@@ -91,16 +91,23 @@ class TensorPass:
         """
         places = self.counting.places
         zero = workspace.zero.flags(raw.size)
+        signed_zero = self.mask.parameter.weight.dtype.signed_zero
+        everything = self.mask.trivial or self.mask.restored
+        masked = None
+        if self.mask.restored:  # more is kept than before, which one count does not allow
+            masked, _ = count_zeros(raw, zero, workspace.room, signed_zero=signed_zero, before=before, flags=False)
+            before = None
         was, now = count_zeros(
             raw,
             zero,
             workspace.room,
-            signed_zero=self.mask.parameter.weight.dtype.signed_zero,
+            signed_zero=signed_zero,
             before=before,
-            keep=None if self.mask.trivial else keep,
+            keep=None if everything else keep,
             clear=clear,
             flags=bool(places),
         )
+        was = was if masked is None else masked
         found: Findings = [("zeros", (was * times, now * times))]
         for name, counter in places:
             looked = counter.look(where, zero, window) if isinstance(where, int) else counter.look_at(where, zero)

@@ -36,9 +36,10 @@ __all__ = [
     "plan_bake",
     "plan_parameters",
     "plan_prune",
+    "select_masked",
 ]
 
-Command = Literal["apply", "remove", "report"]
+Command = Literal["apply", "remove", "restore", "report"]
 
 SEEDS = 1 << 32
 """The limit of drawn seeds: small enough to be read out and typed in."""
@@ -84,8 +85,8 @@ class Plan:
     prune: PruneRequest | None = None
     stored_twice: StoredTwice = field(default_factory=dict)
     expected: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """Entries for the container's metadata: the stamp."""
+    metadata: Mapping[str, str | None] = field(default_factory=dict)
+    """Entries for the container's metadata: the stamp; None removes one."""
     passed: PassedOver = field(default_factory=PassedOver)
     """Tensors that patterns matched but did not take, and others that contain weights."""
     key: str | None = None
@@ -206,19 +207,7 @@ def plan_bake(checkpoint: Layout, selection: Selection | None, scanner: Scanner 
 
 def _bake_steps(checkpoint: Layout, selection: Selection | None) -> Steps[Plan]:
     parameters = parameters_of(checkpoint)
-    masked = {name: parameter for name, parameter in parameters.items() if parameter.mask is not None}
-    if not masked:
-        raise UsageError(
-            f"{checkpoint.source.label} holds no masks to bake (no NAME_orig with NAME_mask, "
-            "and no other layout of masks)"
-        )
-    if selection is None:
-        selected = list(masked.values())
-    else:
-        check_absent(checkpoint, parameters, selection)
-        selected = [each for each in select(parameters, selection) if each.mask is not None]
-        if not selected:
-            raise UsageError(f"none of the selected parameters has a mask; {LISTING} shows which do")
+    selected = select_masked(checkpoint, parameters, selection, "bake")
     _check_bakeable(checkpoint, selected)
     stored_twice = find_stored_twice(checkpoint, parameters)
     ties = find_ties(checkpoint, parameters, selected, CLONE, stored_twice)
@@ -227,6 +216,29 @@ def _bake_steps(checkpoint: Layout, selection: Selection | None) -> Steps[Plan]:
     planned = {each.parameter.name: each for each in found}
     passed = masks_left(checkpoint, parameters, planned)
     return Plan("remove", parameters, planned, bake=True, stored_twice=stored_twice, passed=passed)
+
+
+def select_masked(
+    checkpoint: Layout, parameters: Mapping[str, Parameter], selection: Selection | None, verb: str
+) -> list[Parameter]:
+    """Return the parameters with masks, all or the selected ones; the `verb` says what is done to masks.
+
+    Raises:
+        UsageError: no parameter, or no selected one, has a mask.
+    """
+    masked = [parameter for parameter in parameters.values() if parameter.mask is not None]
+    if not masked:
+        raise UsageError(
+            f"{checkpoint.source.label} holds no masks to {verb} (no NAME_orig with NAME_mask, "
+            "and no other layout of masks)"
+        )
+    if selection is None:
+        return masked
+    check_absent(checkpoint, parameters, selection)
+    selected = [each for each in select(parameters, selection) if each.mask is not None]
+    if not selected:
+        raise UsageError(f"none of the selected parameters has a mask; {LISTING} shows which do")
+    return selected
 
 
 def _check_bakeable(checkpoint: Layout, selected: Sequence[Parameter]) -> None:

@@ -20,7 +20,7 @@ def undoing(checkpoint: Layout, plan: Plan, beside: Sequence[str]) -> str | None
 
     `beside` are files of optimizer state in the same folder.
     """
-    if not plan.planned:
+    if not plan.planned or plan.command == "restore":
         return None
     zeroed = {tensor.name for own in plan.state.values() for tensor in own}
     state = [each for each in outside_tensors(checkpoint) if each.within == OPTIMIZER and holds_values(each)]

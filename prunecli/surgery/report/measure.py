@@ -142,7 +142,7 @@ def _parameter(
     found = counts.by_name.get(parameter.name)
     state: State = "masked" if parameter.mask is not None else "dense"
     if planned is not None:
-        state = "baked" if plan.bake else "masked"
+        state = "dense" if plan.command == "restore" else "baked" if plan.bake else "masked"
     return ParameterReport(
         name=parameter.name,
         module=modules.setdefault(parameter.module, parameter.module),

@@ -15,7 +15,7 @@ from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.request import request_as_dict
 from prunecli.terms import STAMP
 
-__all__ = ["ENTRY", "STREAM", "stamped", "stamps_of"]
+__all__ = ["ENTRY", "STREAM", "stamped", "stamps_of", "without_stamps"]
 
 ENTRY = "prunecli"
 STREAM = 1
@@ -45,8 +45,7 @@ def stamped(checkpoint: Layout, plan: Plan) -> Plan:
             f"{checkpoint.source.label} has an entry '{ENTRY}' in its metadata that is not a list of stamps; leave "
             f"{STAMP} out"
         )
-    text = json.dumps([*earlier, _stamp(plan)], separators=(",", ":"))
-    return replace(plan, metadata={ENTRY: text})
+    return replace(plan, metadata={ENTRY: _as_text([*earlier, _stamp(plan)])})
 
 
 def stamps_of(checkpoint: Layout) -> Sequence[Mapping[str, Any]]:
@@ -58,6 +57,24 @@ def stamps_of(checkpoint: Layout) -> Sequence[Mapping[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(each, dict) and _is_plain(each, _DEEPEST) for each in found):
         return ()
     return found
+
+
+def without_stamps(checkpoint: Layout, plan: Plan) -> Plan:
+    """Return the plan of a restore without the stamps of the masks, if the plan drops all masks.
+
+    The stamps of baked prunes stay.
+    """
+    stamps = stamps_of(checkpoint)
+    kept = [each for each in stamps if each.get("remove") is not False]
+    if len(kept) == len(stamps) or any(
+        each.mask and each.name not in plan.planned for each in plan.parameters.values()
+    ):
+        return plan
+    return replace(plan, metadata={ENTRY: _as_text(kept) if kept else None})
+
+
+def _as_text(stamps: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps(stamps, separators=(",", ":"))
 
 
 def _refuse(constant: str) -> None:

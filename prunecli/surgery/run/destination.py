@@ -50,8 +50,9 @@ class Destination:
 
 
 def default_output(source: Location, command: str) -> Location:
-    """Return the output's location next to the input: `m.pt` -> `m.pruned.pt`, from which `remove` makes `m.baked.pt`.
+    """Return the output's location next to the input: `m.pt` -> `m.pruned.pt`.
 
+    From that, `remove` makes `m.baked.pt`, and `restore` makes `m.restored.pt`.
     The output of a folder `m` is `m.pruned`, even if the input was given as the folder's index.
 
     Raises:
@@ -61,8 +62,9 @@ def default_output(source: Location, command: str) -> Location:
         raise ValueError("an output there would be refused, or published")
     source = folder_of_index(source) or source
     stem, suffix = (source.name, "") if _is_folder(source) else _split(source)
-    if command == "remove":
-        return source.with_name(f"{stem.removesuffix('.pruned')}.baked{suffix}")
+    if command != "apply":
+        name = "restored" if command == "restore" else "baked"
+        return source.with_name(f"{stem.removesuffix('.pruned')}.{name}{suffix}")
     return source.with_name(f"{stem}.pruned{suffix}")
 
 

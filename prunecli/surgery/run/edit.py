@@ -119,6 +119,8 @@ def build_edit(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None =
         if planned is None:
             if plan.counted(parameter) and parameter.countable:
                 _look_at(draft, parameter)
+        elif plan.command == "restore":
+            _restore(draft, planned)
         elif plan.bake:
             _bake(draft, planned)
         elif parameter.mask is None:
@@ -153,6 +155,7 @@ def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Plann
         zeros_are_pruned=prune.zeros_are_pruned if prune else False,
         reads_values=method.reads_values if method else False,
         granule=method.granule(planned.target) if method and planned else 1,
+        restored=draft.plan.command == "restore" and planned is not None,
     )
     draft.masks[parameter.name] = mask
     draft.counted[parameter.name] = counting = _counting(draft, parameter, mask)
@@ -167,7 +170,7 @@ def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
     sliced = draft.cells is not None or name in draft.plan.planned
     along = draft.directions.get(name) if sliced else None
     summed = weight.view.row_major and _comes_in_runs(weight)
-    return Counting(weight, cells, summed, along, masked=not mask.trivial)
+    return Counting(weight, cells, summed, along, masked=not (mask.trivial or mask.restored))
 
 
 def _comes_in_runs(weight: TensorInfo) -> bool:
@@ -211,6 +214,19 @@ def _bake(draft: _Draft, planned: PlannedParameter) -> None:
     job = _job(draft, parameter, parameter.weight, planned)
     steps, content = _BAKED[planned.binary]
     _visit(draft, _EditedTensor(job, steps, content), planned.key)
+    _drop_mask(draft, parameter)
+
+
+def _restore(draft: _Draft, planned: PlannedParameter) -> None:
+    parameter = planned.parameter
+    if parameter.countable:
+        job = _job(draft, parameter, parameter.weight, planned)
+        _visit(draft, _EditedTensor(job, _COUNTED, CountZeros), parameter.mask and parameter.mask.name)
+    _drop_mask(draft, parameter)
+
+
+def _drop_mask(draft: _Draft, parameter: Parameter) -> None:
+    """Remove a parameter's mask, if it has one, and give its weight the parameter's name."""
     if parameter.mask is not None:
         if parameter.weight.name != parameter.name:
             draft.renames[parameter.weight.name] = parameter.name
