@@ -8,7 +8,7 @@ Everything runs in this process, also under `torchrun`.
 from collections.abc import Sequence
 from typing import Literal
 
-from prunecli.core.amount import Amount, check_amount, parse_amount
+from prunecli.core.amount import Amount, amount_list, parse_amounts
 from prunecli.errors import messages_for
 from prunecli.file_arguments import PathLike, Patterns, patterns_in, run_with, selection_in, text_of
 from prunecli.formats.base import ReadOptions
@@ -18,7 +18,7 @@ from prunecli.reporting.options import ReportFormat, Sort, TableOptions
 from prunecli.reporting.output import plan_report_output
 from prunecli.surgery import jobs as _jobs
 from prunecli.surgery import listing as _listing
-from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
+from prunecli.surgery.apply import ApplyOptions, DivisionOptions, RequestOverrides, check_options
 from prunecli.surgery.compare.model import Comparison, check_allowance, check_comparison
 from prunecli.surgery.names.inventory import InventoryEntry
 from prunecli.surgery.places import checkpoint_location, destination_of
@@ -53,8 +53,12 @@ def apply(
     exclude: Patterns = (),
     min_dim: int = 0,
     untie: bool = False,
-    amount: Amount | str | None = None,
+    amount: Amount | str | Sequence[Amount | str] | None = None,
     global_: bool = False,
+    allocation: str | None = None,
+    ratios: PathLike | None = None,
+    like: PathLike | None = None,
+    order: PathLike | None = None,
     recipe: PathLike | None = None,
     from_report: PathLike | None = None,
     seed: int | None = None,
@@ -79,17 +83,19 @@ def apply(
 ) -> Report:
     """Prune random elements of a checkpoint, as `prunecli apply` does, and return the report.
 
-    `remove` is an earlier name of `bake`.
+    `amount` may also be a list of amounts, in which `"PATTERN=0.5"` is that of single parameters. `remove` is an
+    earlier name of `bake`.
 
     Raises:
         TypeError: the amount is not a number.
         PrunecliError: the checkpoint cannot be read or pruned, or an output cannot be written.
     """
-    number = parse_amount(amount) if isinstance(amount, str) else None if amount is None else check_amount(amount)
+    total, amounts = parse_amounts(amount_list(amount))
+    division = DivisionOptions(amounts, allocation, text_of(ratios), text_of(like), text_of(order))
     bake = remove if bake is None else bake
     overrides = RequestOverrides(seed, bake, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
     selection = selection_in(params, exclude, min_dim)
-    options = ApplyOptions(selection, number, global_, overrides, text_of(recipe), text_of(from_report), stamp)
+    options = ApplyOptions(selection, total, global_, overrides, text_of(recipe), text_of(from_report), stamp, division)
     check_options(options, stdin_is_taken=False)
     source = checkpoint_location(text_of(path))
     destination = destination_of(source, "apply", text_of(output), text_of(report), no_report=no_report, force=force)

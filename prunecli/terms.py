@@ -12,6 +12,7 @@ import enum
 import re
 
 __all__ = [
+    "ALLOCATION",
     "ALLOW_CHANGES",
     "ALLOW_FOREIGN",
     "AMOUNT",
@@ -30,6 +31,7 @@ __all__ = [
     "HERE",
     "KEY",
     "KEY_PREFIX",
+    "LIKE",
     "LINK",
     "LISTING",
     "MASK_DTYPE",
@@ -37,9 +39,11 @@ __all__ = [
     "MIN_DIM",
     "NO_REPORT",
     "ONLY_ZEROS",
+    "ORDER",
     "OUTPUT",
     "PARAM",
     "PLOT",
+    "RATIOS",
     "RECIPE",
     "REPORT",
     "RESUME",
@@ -103,6 +107,7 @@ CLONE = _term(
 """The remedy for memory that tensors share by chance."""
 
 ALLOW_CHANGES = _term("--allow-changes", "allow_changes=True")
+ALLOCATION = _term("--allocation", "allocation")
 ALLOW_FOREIGN = _term("--allow-foreign-objects", "allow_foreign_objects=True")
 AMOUNT = _term("-a", "amount")
 BAKE = _term("--bake", "bake=True")
@@ -120,6 +125,7 @@ FROM_ZEROS = _term("--from-zeros", "from_zeros=True")
 GLOBAL = _term("--global", "global_=True")
 KEY = _term("--key", "key")
 KEY_PREFIX = _term("--key-prefix", "key_prefix")
+LIKE = _term("--like", "like")
 LINK = _term("--link", "link=True")
 MASK_DTYPE = _term("--mask-dtype", "mask_dtype")
 MATRICES = _term("-p '*.weight' --min-dim 2", "params='*.weight', min_dim=2")
@@ -127,9 +133,11 @@ MATRICES = _term("-p '*.weight' --min-dim 2", "params='*.weight', min_dim=2")
 MIN_DIM = _term("--min-dim", "min_dim")
 NO_REPORT = _term("--no-report", "no_report=True")
 ONLY_ZEROS = _term("--only-zeros", "only_zeros=True")
+ORDER = _term("--order", "order")
 OUTPUT = _term("-o", "output")
 PARAM = _term("-p", "params")
 PLOT = _term("--plot", "plot")
+RATIOS = _term("--ratios", "ratios")
 RECIPE = _term("--recipe", "recipe")
 REPORT = _term("--report", "report")
 RESUME = _term("--resume", "resume=True")

@@ -1,5 +1,6 @@
 """`prunecli apply`. The commands import what they need when they run, so that `--help` starts fast."""
 
+from prunecli.cli import division_options as div
 from prunecli.cli import options as opt
 
 __all__ = ["apply"]
@@ -7,11 +8,15 @@ __all__ = ["apply"]
 
 def apply(
     checkpoint: opt.Checkpoint,
-    amount: opt.Amount = None,
+    amount: div.Amounts = None,
     param: opt.Params = None,
     params_from: opt.ParamsFrom = None,
     exclude: opt.Exclude = None,
     global_: opt.Global = False,
+    allocation: div.Allocation = None,
+    ratios: div.Ratios = None,
+    like: div.Like = None,
+    order: div.OrderFile = None,
     recipe: opt.Recipe = None,
     from_report: opt.FromReport = None,
     seed: opt.Seed = None,
@@ -41,17 +46,18 @@ def apply(
     from prunecli.cli.parse import destination_of, selection_of
     from prunecli.cli.run import carry_out
     from prunecli.cli.verbosity import Verbosity, run_options
-    from prunecli.core.amount import parse_amount
+    from prunecli.core.amount import parse_amounts
     from prunecli.errors import UsageError
     from prunecli.formats.base import ReadOptions
-    from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
+    from prunecli.surgery.apply import ApplyOptions, DivisionOptions, RequestOverrides, check_options
     from prunecli.surgery.jobs import prepare_apply
     from prunecli.surgery.places import checkpoint_location
 
     selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
     overrides = RequestOverrides(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
-    parsed = None if amount is None else parse_amount(amount)
-    options = ApplyOptions(selection, parsed, global_, overrides, recipe, from_report, stamp)
+    total, amounts = parse_amounts(amount or ())
+    division = DivisionOptions(amounts, allocation, ratios, like, order)
+    options = ApplyOptions(selection, total, global_, overrides, recipe, from_report, stamp, division)
     source = checkpoint_location(checkpoint)
     if print_recipe and not dry_run:
         raise UsageError("--print-recipe is an option of --dry-run; add that, or leave it out")

@@ -6,7 +6,7 @@ The group of an option is its `rich_help_panel`, one of the names here; rich is 
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import typer
@@ -17,6 +17,7 @@ from prunecli.cli.examples import EXAMPLES
 from prunecli.cli.help_page import Section, help_page
 from prunecli.cli.typos import command_error, extra_error, help_error, meant, option_error
 from prunecli.reporting.terminal import screen_of
+from prunecli.reporting.wrap import wrap
 
 __all__ = [
     "AMOUNT",
@@ -43,6 +44,17 @@ GATE = "Gates"
 OUTPUT = "Output"
 OTHER = "Other"
 ORDER = (INPUT, SELECTION, AMOUNT, CONTENT, GATE, OUTPUT)
+
+_FOLDED = {"apply": {"--allow-foreign-objects", "--follow-links", "--key-prefix", "--link", "--order", "--ratios"}}
+"""Options by command that `--help` only names at its end, so that it fits two screens."""
+
+_ALL = "--help-all"
+"""Prints the help with the folded options described in their groups."""
+
+_NAMES = 76
+"""The most characters of a line of names."""
+
+_JOINED = "\N{NO-BREAK SPACE}"
 
 _TYPES = {"int": "N", "int range": "N", "float": "X", "float range": "X", "str": "TEXT"}
 """The placeholders of options without a metavar, by typer's name of their type."""
@@ -94,20 +106,32 @@ def record(param: TyperOption, *, negations: bool = True) -> tuple[str, str]:
     return head, "\n".join((text, *more))
 
 
-def _sections(params: Sequence[Any]) -> list[Section]:
-    """Return the groups of options, with the arguments before the first."""
+def _sections(params: Sequence[Any], folded: Collection[str] = ()) -> list[Section]:
+    """Return the groups of options, with the arguments before the first, and without the folded ones."""
     arguments = [
         (param.metavar or param.name, param.help or "") for param in params if isinstance(param, TyperArgument)
     ]
     rows: dict[str, list[tuple[str, str]]] = {INPUT: arguments} if arguments else {}
     for name, options in grouped(params):
-        rows.setdefault(name, []).extend(_row(option) for option in options)
+        rows.setdefault(name, []).extend(_row(option) for option in options if not _is_folded(option, folded))
     return [Section(name, found) for name, found in rows.items()]
 
 
 def _row(option: TyperOption) -> tuple[str, str]:
     head, text = record(option, negations=False)
     return head, text.partition("\n")[0]
+
+
+def _is_folded(option: TyperOption, folded: Collection[str]) -> bool:
+    return any(name in folded for name in option.opts)
+
+
+def _names_of(params: Sequence[Any], folded: Collection[str]) -> Section:
+    """Return the section that only names the folded options."""
+    options = [each for _, options in grouped(params) for each in options if _is_folded(each, folded)]
+    names = ", ".join(record(each, negations=False)[0].replace(" ", _JOINED) for each in options)
+    lines = [f"  {line}".replace(_JOINED, " ") for line in wrap(names, _NAMES)]
+    return Section(f"More ({_ALL} describes them)", lines=lines)
 
 
 def _write(ctx: Any, formatter: Any, sections: Sequence[Section], closing: str = "") -> None:
@@ -130,11 +154,15 @@ class Command(TyperCommand):
         examples = EXAMPLES.get(ctx.command_path.partition(" ")[2], ())
         lines = [f"  # {what}\n{textwrap.indent(lines, '  ')}" for what, lines in examples]
         shown = [Section("Examples", lines="\n".join(lines).split("\n"))] if lines else []
-        _write(ctx, formatter, [*_sections(self.get_params(ctx)), *shown])
+        params, folded = self.get_params(ctx), () if _ALL in ctx.meta else _FOLDED.get(self.name or "", ())
+        named = [_names_of(params, folded)] if folded else []
+        _write(ctx, formatter, [*_sections(params, folded), *named, *shown])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options; what cannot be parsed is answered with what was probably meant."""
         typed, ctx.allow_extra_args = list(args), True
+        if _ALL in args:
+            ctx.meta[_ALL], args = True, ["--help"]
         convert_without_pydantic(self.get_params(ctx))
         if typed == ["help"] and not os.path.lexists("help"):
             raise help_error(ctx)

@@ -13,7 +13,6 @@ __all__ = [
     "All",
     "AllowChanges",
     "AllowedChanges",
-    "Amount",
     "Baseline",
     "Checkpoint",
     "Checkpoints",
@@ -156,16 +155,6 @@ Untie = Annotated[
     ),
 ]
 
-Amount = Annotated[
-    str | None,
-    typer.Option(
-        "-a",
-        "--amount",
-        metavar="0.5|50%|1000",
-        help="A fraction, a percentage, or a number of elements.",
-        rich_help_panel=AMOUNT,
-    ),
-]
 Global = Annotated[
     bool,
     typer.Option("--global", help="Count the amount over the selection as a whole.", rich_help_panel=AMOUNT),
@@ -276,7 +265,7 @@ PrintRecipe = Annotated[
     bool,
     typer.Option(
         "--print-recipe",
-        help="With --dry-run: print its recipe on a terminal, too.\nIn a pipe, --dry-run always prints it.",
+        help="Let --dry-run print its recipe on a terminal, too.\nIn a pipe, --dry-run always prints it.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -2,11 +2,12 @@
 
 import math
 import numbers
+from collections.abc import Iterable, Sequence
 
 from prunecli.errors import UsageError, show
-from prunecli.terms import percentage
+from prunecli.terms import AMOUNT, percentage
 
-__all__ = ["LARGEST_PERCENTAGE", "Amount", "check_amount", "parse_amount", "to_count"]
+__all__ = ["LARGEST_PERCENTAGE", "Amount", "amount_list", "check_amount", "parse_amount", "parse_amounts", "to_count"]
 
 LARGEST_PERCENTAGE = 100
 """A count up to this one may have been meant as a percentage."""
@@ -76,3 +77,35 @@ def parse_amount(text: str) -> Amount:
             f"amount {show(repr(text), 60)} is not a number; write 0.5, 50% or a count like 1000"
         ) from None
     return check_amount(value, shown)
+
+
+def amount_list(given: object) -> Sequence[object]:
+    """Return amounts as a list: none, one, or those of a list or tuple."""
+    if given is None:
+        return ()
+    return given if isinstance(given, list | tuple) else (given,)
+
+
+def parse_amounts(given: Iterable[object]) -> tuple[Amount | None, tuple[tuple[str, Amount], ...]]:
+    """Return the amount for all parameters, None without one, and those for patterns: `PATTERN=0.5`, the last one last.
+
+    Raises:
+        TypeError: one is neither text nor a number.
+        UsageError: one is not a valid amount, or two are for all parameters.
+    """
+    everywhere: list[Amount] = []
+    named: dict[str, Amount] = {}
+    for each in given:
+        pattern, equals, text = each.rpartition("=") if isinstance(each, str) else ("", "", each)
+        amount = parse_amount(text) if isinstance(text, str) else check_amount(text)
+        if not equals:
+            everywhere.append(amount)
+        elif pattern:
+            named.pop(pattern, None)
+            named[pattern] = amount
+        else:
+            raise UsageError(f"{AMOUNT} {show(each, 60)} has no pattern; write PATTERN=0.5, or 0.5 for all")
+    if len(everywhere) > 1:
+        first, second = everywhere[:2]
+        raise UsageError(f"{AMOUNT} is given twice ({first}, {second}); leave one out, or write PATTERN={second}")
+    return next(iter(everywhere), None), tuple(named.items())

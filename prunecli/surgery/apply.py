@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from prunecli.core.allocation import find_rule
 from prunecli.core.amount import Amount
 from prunecli.errors import UsageError
 from prunecli.formats.opening import AnyCheckpoint
@@ -9,6 +10,7 @@ from prunecli.lean import dataclass
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.plan import Plan, plan_prune
+from prunecli.surgery.plan.ratios import read_order, read_ratios
 from prunecli.surgery.plan.recipe import read_recipe
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.scan import Scanner
@@ -18,20 +20,35 @@ from prunecli.surgery.report.model import Report
 from prunecli.surgery.report.provenance import stamped
 from prunecli.surgery.report.reading import read_report
 from prunecli.terms import (
+    ALLOCATION,
     AMOUNT,
     BAKE,
     FROM_REPORT,
     GLOBAL,
     KEY_PREFIX,
+    LIKE,
     MASK_DTYPE,
     MATRICES,
+    ORDER,
     PARAM,
+    RATIOS,
     RECIPE,
     SEED,
     ZEROS_ARE_PRUNED,
 )
 
-__all__ = ["ApplyOptions", "ApplyRequest", "RequestOverrides", "check_options", "plan_request", "read_request"]
+__all__ = [
+    "ApplyOptions",
+    "ApplyRequest",
+    "DivisionOptions",
+    "RequestOverrides",
+    "check_options",
+    "plan_request",
+    "read_request",
+]
+
+_GLOBAL = "global"
+"""The allocation that treats all parameters as one tensor: `--global`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +86,22 @@ class RequestOverrides:
 
 
 @dataclass(frozen=True, slots=True)
+class DivisionOptions:
+    """The options of `apply` that say how much is pruned where; `ratios`, `like` and `order` are files to read."""
+
+    amounts: tuple[tuple[str, Amount], ...] = ()
+    allocation: str | None = None
+    ratios: str | None = None
+    like: str | None = None
+    order: str | None = None
+
+    def given(self) -> list[str]:
+        """Return the names of the options that are given."""
+        options = {ALLOCATION: self.allocation, RATIOS: self.ratios, LIKE: self.like, ORDER: self.order}
+        return [AMOUNT] * bool(self.amounts) + [option for option, value in options.items() if value is not None]
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyOptions:
     """The options of `apply` that say what to prune, as given; `recipe` and `report` are files to read, or `-`."""
 
@@ -79,6 +112,12 @@ class ApplyOptions:
     recipe: str | None = None
     report: str | None = None
     stamp: bool = False
+    division: DivisionOptions = DivisionOptions()
+
+    def files(self) -> list[tuple[str, str | None]]:
+        """Return the options that name a file to read, or `-`, and what they name."""
+        ours = [(RECIPE, self.recipe), (FROM_REPORT, self.report), (RATIOS, self.division.ratios)]
+        return [*ours, (LIKE, self.division.like), (ORDER, self.division.order)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +135,7 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
         UsageError: no option says what is pruned, or two do.
     """
     given = ((PARAM, options.selection is not None), (AMOUNT, options.amount is not None), (GLOBAL, options.global_))
-    conflicting = next((option for option, is_given in given if is_given), None)
+    conflicting = next(iter([option for option, is_given in given if is_given] + options.division.given()), None)
     if options.overrides.remove and options.overrides.mask_dtype is not None:
         raise UsageError(f"{BAKE} writes no masks, and {MASK_DTYPE} is their type; leave one out")
     if options.recipe is not None and options.report is not None:
@@ -104,6 +143,7 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
     for option, place in ((RECIPE, options.recipe), (FROM_REPORT, options.report)):
         if place is not None and conflicting:
             raise UsageError(f"{option} and {conflicting} both say what is pruned; leave one out")
+    for option, place in options.files():
         if place == "-" and stdin_is_taken:
             raise UsageError(f"the checkpoint and {option} cannot both come from standard input; give one a path")
     others = options.overrides.changing_masks()
@@ -112,8 +152,30 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
     if options.recipe is None and options.report is None:
         if options.selection is None:
             raise UsageError(f"nothing is selected; give {MATRICES} for all matrices named weight, or {PARAM} NAME")
-        if options.amount is None:
-            raise UsageError(f"the amount is missing; give {AMOUNT} 0.5, 50% or a number of elements like 1000")
+        _check_division(options)
+
+
+def _check_division(options: ApplyOptions) -> None:
+    """Refuse options that do not say how much is pruned where, or say it twice."""
+    division, total = options.division, options.amount is not None
+    sources = {AMOUNT: total or division.amounts, RATIOS: division.ratios is not None, LIKE: division.like is not None}
+    ways = [option for option, is_given in sources.items() if is_given]
+    if not ways:
+        raise UsageError(f"the amount is missing; give {AMOUNT} 0.5, 50% or a number of elements like 1000")
+    if len(ways) > 1:
+        raise UsageError(f"{ways[0]} and {ways[1]} both say how much is pruned; leave one out")
+    rule = division.allocation
+    if rule is not None:
+        find_rule(rule)
+    if options.global_ and rule not in (None, _GLOBAL):
+        raise UsageError(f"{GLOBAL} and {ALLOCATION} {rule} divide the total in different ways; leave one out")
+    if (rule is not None or options.global_) and not total:
+        option = ALLOCATION if rule is not None else GLOBAL
+        raise UsageError(
+            f"{option} divides a total among all selected parameters; give it as {AMOUNT} 0.9, or leave {option} out"
+        )
+    if division.order is not None and rule is None:
+        raise UsageError(f"{ORDER} is the order of layers for {ALLOCATION}; add that, or leave {ORDER} out")
 
 
 def read_request(options: ApplyOptions) -> ApplyRequest:
@@ -131,10 +193,29 @@ def read_request(options: ApplyOptions) -> ApplyRequest:
         return ApplyRequest(options.overrides.over(report.prune), report)
     if options.recipe is not None:
         return ApplyRequest(options.overrides.over(read_recipe(input_location(options.recipe, RECIPE))))
-    if options.selection is None or options.amount is None:
+    if options.selection is None:
         raise UsageError(f"nothing is selected; name parameters with {PARAM}, and give {AMOUNT}")
-    group = PruneGroup(options.selection, options.amount, options.global_)
+    group = _group(options, options.selection)
     return ApplyRequest(options.overrides.over(PruneRequest((group,))))
+
+
+def _group(options: ApplyOptions, selection: Selection) -> PruneGroup:
+    """Return the group that options describe; the global allocation is `everywhere`."""
+    division = options.division
+    everywhere = options.global_ or division.allocation == _GLOBAL
+    amounts, where = division.amounts, ""
+    if division.ratios is not None:
+        amounts, where = read_ratios(input_location(division.ratios, RATIOS))
+    return PruneGroup(
+        selection,
+        options.amount,
+        everywhere,
+        allocation=None if everywhere else division.allocation,
+        amounts=amounts,
+        amounts_where=where,
+        order=() if division.order is None else read_order(input_location(division.order, ORDER)),
+        like=division.like,
+    )
 
 
 def plan_request(checkpoint: AnyCheckpoint, request: ApplyRequest, scanner: Scanner, *, stamp: bool) -> Plan:

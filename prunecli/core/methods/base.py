@@ -39,7 +39,7 @@ class TargetGroup:
     """Targets by key with one amount, which applies to each target or, with `global_`, to all of them together.
 
     `seed` is for methods that draw. `name` distinguishes a draw for the group from that for an earlier group with the
-    same number of candidates.
+    same number of candidates. `given` are numbers of elements to prune by key, which replace the amount.
     """
 
     targets: Mapping[str, Target]
@@ -47,10 +47,13 @@ class TargetGroup:
     global_: bool
     seed: int
     name: str = ""
+    given: Mapping[str, int] | None = None
 
     @property
-    def counts(self) -> dict[str, int]:
-        """The number of elements of each target that the amount prunes, if it is not global."""
+    def counts(self) -> Mapping[str, int]:
+        """The number of elements of each target to prune, if the amount is not global."""
+        if self.given is not None:
+            return self.given
         return {
             key: to_count(self.amount, target.candidates, show(target.name)) for key, target in self.targets.items()
         }

@@ -4,7 +4,7 @@ import fnmatch
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
@@ -14,7 +14,7 @@ from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
 from prunecli.terms import EXCLUDE, PARAM, SUBJECT
 
-__all__ = ["LONGEST", "Selected", "Selection", "choose", "matcher", "select", "unmatched_excludes"]
+__all__ = ["LONGEST", "Selected", "Selection", "choose", "match_each", "matcher", "select", "unmatched_excludes"]
 
 LONGEST = 1000
 """The most characters of a name in a list of parameters."""
@@ -202,6 +202,18 @@ def unmatched_excludes(parameters: Mapping[str, Parameter], selection: Selection
     names = _Names(parameters)
     wrong = [pattern for pattern in selection.excludes if not _matching(names, pattern)]
     return [no_match(EXCLUDE, pattern, list(parameters)) for pattern in wrong]
+
+
+def match_each(parameters: Mapping[str, Parameter], patterns: Iterable[str]) -> Iterator[tuple[str, list[str], bool]]:
+    """Yield each pattern with the names that it matches, and whether it is one exact name.
+
+    Raises:
+        UsageError: a pattern is not a regular expression.
+    """
+    names = _Names(parameters)
+    for pattern in patterns:
+        exact = names.exact(pattern)
+        yield pattern, _matching(names, pattern) if exact is None else [exact], exact is not None
 
 
 def _matching(names: _Names, pattern: str) -> list[str]:

@@ -22,7 +22,9 @@ from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selected, Selection, choose, select
 from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
 from prunecli.surgery.names.ties import check_baked_masks, check_shared_masks, find_ties
+from prunecli.surgery.plan.amounts import Division, LikeReader, divide, division_notes
 from prunecli.surgery.plan.nothing import check_elements
+from prunecli.surgery.plan.order import GroupTargets
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.terms import BAKE, CLONE, LISTING, PARAM, SUBJECT, UNTIE
@@ -87,12 +89,16 @@ class Plan:
     expected: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str | None] = field(default_factory=dict)
     """Entries for the container's metadata: the stamp; None removes one."""
+    unlike: Mapping[str, str] = field(default_factory=dict)
+    """The digests of the masks whose counts were taken, by parameter: the new masks must not all equal them."""
     passed: PassedOver = field(default_factory=PassedOver)
     """Tensors that patterns matched but did not take, and others that contain weights."""
     key: str | None = None
     """The path of the state dict as the user gave it."""
     state: Mapping[str, Sequence[TensorInfo]] = field(default_factory=dict)
     """Optimizer state in which dropped elements are zeroed too, by the planned parameter."""
+    notes: Sequence[str] = ()
+    """Sentences for the user about the division of the amount."""
 
     @property
     def seed(self) -> int | None:
@@ -104,18 +110,20 @@ class Plan:
         return self.command == "report" or parameter.matches_globs or parameter.name in self.planned
 
 
-def plan_prune(checkpoint: Layout, prune: PruneRequest, scanner: Scanner = THIS_PROCESS) -> Plan:
-    """Plan an `apply`.
+def plan_prune(
+    checkpoint: Layout, prune: PruneRequest, scanner: Scanner = THIS_PROCESS, read_like: LikeReader | None = None
+) -> Plan:
+    """Plan an `apply`; `read_like` reads what a request takes its counts from.
 
     Raises:
-        UsageError: nothing is selected, or nothing that has elements, the amount is more than is left, or a tie needs a
-            decision.
+        UsageError: nothing is selected, or nothing that has elements, the amount is more than is left or cannot be
+            divided as requested, or a tie needs a decision.
         UnsupportedError: two tied parameters have different masks, or the container has no place for masks.
     """
-    return carry_out_steps(checkpoint, _prune_steps(checkpoint, prune), scanner)
+    return carry_out_steps(checkpoint, _prune_steps(checkpoint, prune, read_like), scanner)
 
 
-def _prune_steps(checkpoint: Layout, prune: PruneRequest) -> Steps[Plan]:
+def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader | None) -> Steps[Plan]:
     """Read headers, count candidates, and let the method scan and choose."""
     if prune.seed is None:
         prune = replace(prune, seed=secrets.randbelow(SEEDS))
@@ -129,10 +137,15 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest) -> Steps[Plan]:
     check_elements(checkpoint, selected)
     planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune)
     _check_tied_groups(planned, groups)
-    choices = yield from _choose(planned, groups, prune)
+    found = [_targets(planned, groups, number) for number in range(len(prune.groups))]
+    divisions = [divide(checkpoint, *each, read_like) for each in zip(prune.groups, found, strict=True)]
+    prune = replace(prune, groups=tuple(each.group for each in divisions))
+    choices = yield from _choose(planned, divisions, prune)
     done = {each.parameter.name: replace(each, choice=choices[each.key]) for each in planned}
     passed = passed_over(checkpoint, parameters, selections)
-    return Plan("apply", parameters, done, prune.remove, prune, stored_twice, passed=passed)
+    unlike = {name: digest for each in divisions for name, digest in each.unlike.items()}
+    notes = [note for each in divisions for note in division_notes(each, choices)]
+    return Plan("apply", parameters, done, prune.remove, prune, stored_twice, unlike=unlike, passed=passed, notes=notes)
 
 
 def _chosen(parameters: Mapping[str, Parameter], group: PruneGroup) -> Selected:
@@ -282,10 +295,21 @@ def _counted(
     return planned
 
 
+def _targets(planned: Sequence[PlannedParameter], groups: Mapping[str, int], number: int) -> GroupTargets:
+    """Return the targets of a group, in the order of the file, with their parameters; a tied group is one target."""
+    targets: dict[str, Target] = {}
+    members: dict[str, list[Parameter]] = {}
+    for each in planned:
+        if groups[each.parameter.name] == number:
+            targets.setdefault(each.key, each.target)
+            members.setdefault(each.key, []).append(each.parameter)
+    return GroupTargets(targets, members)
+
+
 def _choose(
-    planned: Sequence[PlannedParameter], groups: Mapping[str, int], prune: PruneRequest
+    planned: Sequence[PlannedParameter], divisions: Sequence[Division], prune: PruneRequest
 ) -> Steps[dict[str, Choice]]:
-    """Let the method scan each group as often as it needs to, and choose; a tied group is one target.
+    """Let the method scan each group as often as it needs to, and choose.
 
     Global groups with equally many candidates get different names: with the same name, their draws would be the same.
     """
@@ -293,16 +317,19 @@ def _choose(
     by_key = {each.key: each for each in reversed(planned)}
     choices: dict[str, Choice] = {}
     counts: set[int] = set()
-    for number, group in enumerate(prune.groups):
-        keys = sorted(key for key, each in by_key.items() if groups[each.parameter.name] == number)
-        targets, name = {key: by_key[key].target for key in keys}, ""
-        if group.everywhere:
-            left = sum(target.candidates for target in targets.values())
-            name = keys[0] if left in counts else ""
+    for division in divisions:
+        given, targets, everywhere = dict(division.given), division.targets, division.group.everywhere
+        rest, name = {key: targets[key] for key in sorted(targets) if key not in given}, ""
+        if everywhere:
+            left = sum(target.candidates for target in rest.values())
+            name = min(rest, default="") if left in counts else ""
             counts.add(left)
-        asked = TargetGroup(targets, group.amount, group.everywhere, prune.seed or 0, name)
-        scans = yield from _scanned(method, asked, by_key, prune)
-        choices |= method.choose(asked, scans)
+        seed = prune.seed or 0
+        own = TargetGroup({key: targets[key] for key in sorted(given)}, 0, False, seed, given=given)
+        for asked in (own, TargetGroup(rest, division.amount, everywhere, seed, name)):
+            if asked.targets:
+                scans = yield from _scanned(method, asked, by_key, prune)
+                choices |= method.choose(asked, scans)
     return choices
 
 

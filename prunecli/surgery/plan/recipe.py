@@ -14,6 +14,9 @@
     [[group]]
     params = ["pooler.dense.weight"]
     amount = 1000
+
+A group may divide its amount by a rule (`allocation = "erk"`, `order = ["conv1.weight", "fc.weight"]`), have amounts of
+single parameters in `[group.amounts]`, or take its counts from another checkpoint (`like = "masked.pt"`).
 """
 
 import re
@@ -23,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from prunecli.core.allocation import RULES
 from prunecli.core.amount import Amount, check_amount, parse_amount
 from prunecli.core.methods import DEFAULT_METHOD, METHODS
 from prunecli.errors import UsageError, show
@@ -30,6 +34,7 @@ from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.names.suggest import nearest_word
+from prunecli.surgery.plan.ratios import division_fault, named_amounts
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 
 __all__ = ["parse_recipe", "read_recipe", "render_recipe"]
@@ -111,6 +116,18 @@ def _text(value: object) -> str:
     return value
 
 
+def _allocation(value: object) -> str:
+    if not isinstance(value, str) or value not in RULES:
+        raise UsageError(f"is not an allocation; known are {', '.join(RULES)}")
+    return value
+
+
+def _place(value: object) -> str:
+    if not isinstance(value, str) or value in ("", "-"):
+        raise UsageError("is not the path or URL of a checkpoint or report")
+    return value
+
+
 def _patterns(value: object) -> tuple[str, ...]:
     patterns = [value] if isinstance(value, str) else value
     if not isinstance(patterns, list) or not all(isinstance(each, str) and each for each in patterns):
@@ -134,6 +151,12 @@ def _amount(value: object) -> Amount:
         raise error.inside("cannot be taken") from None
 
 
+def _amounts(value: object) -> tuple[tuple[str, Amount], ...]:
+    if not isinstance(value, dict) or not value:
+        raise UsageError("is not a table of patterns with amounts")
+    return named_amounts(value)
+
+
 _Checks = Mapping[str, Callable[[object], Any]]
 
 _TOP: _Checks = {
@@ -153,6 +176,10 @@ _GROUP: _Checks = {
     "amount": _amount,
     "global": _boolean,
     "min_dim": partial(_whole, limit=65),
+    "allocation": _allocation,
+    "amounts": _amounts,
+    "order": _patterns,
+    "like": _place,
 }
 
 
@@ -180,11 +207,23 @@ class _RecipeReader:
     def _group(self, content: Mapping[str, Any], number: int) -> PruneGroup:
         place = ("group", number)
         found = self._checked(content, _GROUP, place)
-        for key in ("params", "amount"):
-            if key not in found:
-                raise self._wrong(place, f"has no {key}")
-        selection = Selection(found["params"], found.get("exclude", ()), found.get("min_dim", 0))
-        return PruneGroup(selection, found["amount"], found.get("global", False), self._where(place))
+        if "params" not in found:
+            raise self._wrong(place, "has no params")
+        if fault := division_fault(found):
+            raise self._wrong(place, fault)
+        selection = Selection(found.pop("params"), found.pop("exclude", ()), found.pop("min_dim", 0))
+        everywhere = found.pop("global", False) or found.get("allocation") == "global"
+        if everywhere:
+            found.pop("allocation", None)
+        amounts_where = self._where((*place, "amounts")) if "amounts" in found else ""
+        return PruneGroup(
+            selection,
+            found.pop("amount", None),
+            everywhere,
+            self._where(place),
+            amounts_where=amounts_where,
+            **found,
+        )
 
     def _checked(self, content: Mapping[str, Any], checks: _Checks, place: Path) -> dict[str, Any]:
         found = {}
@@ -252,8 +291,14 @@ def render_recipe(prune: PruneRequest) -> str:
         body: dict[str, object] = {"params": selection.patterns}
         if selection.excludes:
             body["exclude"] = selection.excludes
-        body |= {"amount": group.amount, "min_dim": selection.min_dim, "global": group.everywhere}
-        parts.append(f"[[group]]\n{_lines(body)}")
+        amount = {} if group.amount is None else {"amount": group.amount}
+        body |= {**amount, "min_dim": selection.min_dim, "global": group.everywhere}
+        more = {"allocation": group.allocation, "like": group.like, "order": group.order}
+        body |= {key: value for key, value in more.items() if value}
+        table = (
+            f"[group.amounts]\n{_lines({_value(key): each for key, each in group.amounts})}" if group.amounts else ""
+        )
+        parts.append(f"[[group]]\n{_lines(body)}{table}")
     return "\n".join(parts)
 
 

@@ -13,13 +13,32 @@ __all__ = ["PruneGroup", "PruneRequest", "request_as_dict"]
 
 @dataclass(frozen=True, slots=True)
 class PruneGroup:
-    """Parameters to prune by one amount: each separately, or with `everywhere` all of them together."""
+    """Parameters to prune by one amount: each separately, or with `everywhere` all of them together.
+
+    With an `allocation`, the amount is the total of all of them, which that rule divides. The global allocation is
+    `everywhere`. Without an amount, each parameter has its own in `amounts`, or `like` says how much is pruned.
+    """
 
     selection: Selection
-    amount: Amount
+    amount: Amount | None
     everywhere: bool = False
     where: str = field(default="", compare=False)
     """The file and line of its source, for messages."""
+    allocation: str | None = None
+    """The rule that divides the total among the parameters; None for the same amount everywhere."""
+    amounts: tuple[tuple[str, Amount], ...] = ()
+    """Names and patterns with amounts of their own, outside the rule. Names beat patterns, later ones win."""
+    amounts_where: str = field(default="", compare=False)
+    """Where `amounts` were written, for messages."""
+    order: tuple[str, ...] = ()
+    """Names in the order of the model's layers, for rules that depend on it."""
+    like: str | None = None
+    """The place of a checkpoint or report: as many elements are pruned here as it records."""
+
+    @property
+    def spread(self) -> bool:
+        """Whether it has a setting besides its amount, which reports of version 1 cannot record."""
+        return self.amount is None or bool(self.allocation or self.amounts or self.order or self.like)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +62,7 @@ class PruneRequest:
 
 def request_as_dict(prune: PruneRequest) -> dict[str, Any]:
     """Return a request under the field names of reports and stamps."""
-    groups = [
-        {
-            "params": list(group.selection.patterns),
-            "exclude": list(group.selection.excludes),
-            "min_dim": group.selection.min_dim,
-            "amount": group.amount,
-            "global": group.everywhere,
-        }
-        for group in prune.groups
-    ]
+    groups = [_group_as_dict(group) for group in prune.groups]
     more: dict[str, Any] = {"key_prefix": prune.key_prefix} if prune.key_prefix else {}
     if prune.with_state:
         more["with_state"] = True
@@ -64,4 +74,21 @@ def request_as_dict(prune: PruneRequest) -> dict[str, Any]:
         "untie": prune.untie,
         "zeros_are_pruned": prune.zeros_are_pruned,
         **more,
+    }
+
+
+def _group_as_dict(group: PruneGroup) -> dict[str, Any]:
+    more = {
+        "allocation": group.allocation,
+        "amounts": dict(group.amounts),
+        "order": list(group.order),
+        "like": group.like,
+    }
+    return {
+        "params": list(group.selection.patterns),
+        "exclude": list(group.selection.excludes),
+        "min_dim": group.selection.min_dim,
+        "amount": group.amount,
+        "global": group.everywhere,
+        **{key: value for key, value in more.items() if value},
     }

@@ -1,4 +1,7 @@
-"""A report as JSON, `prunecli.report/1`: written row by row, read back strictly. Unknown fields are ignored."""
+"""A report as JSON, written row by row, read back strictly. Unknown fields are ignored.
+
+It is a `prunecli.report/1` if that can record the request. Version 2 has more fields for groups, and no other change.
+"""
 
 import io
 import itertools
@@ -6,6 +9,7 @@ import json
 import math
 import platform
 from collections.abc import Iterator, Mapping
+from dataclasses import field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -29,9 +33,20 @@ from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report
 from prunecli.surgery.report.provenance import STREAM
 from prunecli.terms import HERE
 
-__all__ = ["SCHEMA", "GroupRecord", "ReportDocument", "Tool", "as_dict", "parse_report", "render_json", "write_report"]
+__all__ = [
+    "SCHEMA",
+    "SCHEMA_2",
+    "GroupRecord",
+    "ReportDocument",
+    "Tool",
+    "as_dict",
+    "parse_report",
+    "render_json",
+    "write_report",
+]
 
 SCHEMA: Literal["prunecli.report/1"] = "prunecli.report/1"
+SCHEMA_2: Literal["prunecli.report/2"] = "prunecli.report/2"
 
 _ROWS = 1000
 """The number of parameters that are written at a time."""
@@ -57,6 +72,17 @@ def _is_amount(value: Any) -> bool:
     return True
 
 
+def _is_amount_or_null(value: Any) -> bool:
+    return value is None or _is_amount(value)
+
+
+def _are_amounts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_amount, value.values()))
+
+
+_AMOUNTS = {"additionalProperties": {"type": "number", "minimum": 0}}
+
+
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
     """Parameters that were pruned with one amount."""
@@ -65,17 +91,30 @@ class GroupRecord:
     """Names, globs and `re:` patterns."""
     exclude: tuple[str, ...]
     min_dim: Count
-    amount: Annotated[float, ValueRule("an amount", _is_amount, {"minimum": 0})]
-    """An integer is a number of elements; a number with a fraction or an exponent is a share of them."""
+    amount: Annotated[float | None, ValueRule("an amount", _is_amount_or_null, {"minimum": 0})]
+    """An integer is a number of elements; a number with a fraction or an exponent is a share of them.
+
+    It is null only in version 2, where `amounts` or `like` says how much of each parameter was pruned.
+    """
     global_: bool
     """Whether one amount holds for all parameters of the group together."""
+    allocation: str | None = None
+    """Version 2: the rule that divided the amount, as one total, among the parameters."""
+    amounts: Annotated[Mapping[str, Any], ValueRule("amounts by pattern", _are_amounts, _AMOUNTS)] = field(
+        default_factory=dict, hash=False
+    )
+    """Version 2: names and patterns with amounts of their own."""
+    order: tuple[str, ...] = ()
+    """Version 2: the order of layers that the rule used."""
+    like: str | None = None
+    """Version 2: the checkpoint or report with as many pruned elements in each parameter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportDocument:
     """What is in a checkpoint, or what was done to it: sparsity counted from the data."""
 
-    schema: Literal["prunecli.report/1"]
+    schema: Literal["prunecli.report/1", "prunecli.report/2"]
     tool: Tool
     command: Command
     source: CheckpointRef
@@ -150,8 +189,9 @@ def _as_dict(report: Report, parameters: tuple[ParameterReport, ...]) -> dict[st
     request: dict[str, Any] = {"method": None, "seed": None, "groups": ()}
     if report.prune is not None:
         request = {"method": report.prune.method, **request_as_dict(report.prune)}
+    spread = report.prune is not None and any(group.spread for group in report.prune.groups)
     document = ReportDocument(
-        schema=SCHEMA,
+        schema=SCHEMA_2 if spread else SCHEMA,
         tool=Tool("prunecli", __version__, STREAM, platform.python_version(), np.__version__),
         command=report.command,
         source=report.source,
@@ -200,7 +240,7 @@ def parse_report(raw: bytes, label: str) -> Report:
 def _check_versions(content: Mapping[str, Any]) -> None:
     """Refuse a report that only another version of prunecli can read."""
     schema, tool, method = (content.get(key) for key in ("schema", "tool", "method"))
-    if schema != SCHEMA:
+    if schema not in (SCHEMA, SCHEMA_2):
         raise UnsupportedError(f"{HERE} is not a {SCHEMA}; its schema is {show(repr(schema), 60)}")
     stream = tool.get("stream", STREAM) if isinstance(tool, dict) else STREAM
     if stream != STREAM:
@@ -224,8 +264,19 @@ def _request(document: ReportDocument) -> PruneRequest:
     for key, value in needed.items():
         if value is None:
             raise RecordError(f": {key} is missing")
-    groups = tuple(
-        PruneGroup(Selection(each.params, each.exclude, each.min_dim), each.amount, each.global_)
-        for each in document.groups
-    )
+    groups = tuple(_group(each, number) for number, each in enumerate(document.groups))
     return PruneRequest(groups, document.seed, key_prefix=document.key_prefix, with_state=document.with_state, **needed)
+
+
+def _group(record: GroupRecord, number: int) -> PruneGroup:
+    if record.amount is None and not (record.amounts or record.like):
+        raise RecordError(f": groups[{number}]: amount is null, and neither amounts nor like is there")
+    return PruneGroup(
+        Selection(record.params, record.exclude, record.min_dim),
+        record.amount,
+        record.global_,
+        allocation=record.allocation,
+        amounts=tuple(record.amounts.items()),
+        order=record.order,
+        like=record.like,
+    )

@@ -39,7 +39,7 @@ _BY_COMMAND = {
 
 
 def report_schema() -> str:
-    """Return the schema of `prunecli.report/1` as JSON text."""
+    """Return the schema of reports, of both versions, as JSON text."""
     records = (Tool, CheckpointRef, GroupRecord, Totals, ParameterReport, Structure, LeftOut)
     return _schema("report", ReportDocument, records, _BY_COMMAND)
 

@@ -1,0 +1,78 @@
+"""The options of `apply` that say how much is pruned where."""
+
+import enum
+from typing import Annotated
+
+import typer
+
+from prunecli.cli.help import AMOUNT
+
+__all__ = ["Allocation", "Amounts", "Like", "OrderFile", "Ratios", "Rule"]
+
+
+class Rule(enum.StrEnum):
+    """The rules that divide a total; a test compares them with `core.allocation.RULES`, which is not imported here."""
+
+    UNIFORM = "uniform"
+    GLOBAL = "global"
+    ER = "er"
+    ERK = "erk"
+    ERK_PLUS = "erk+"
+    UNIFORM_PLUS = "uniform+"
+    BALANCED = "balanced"
+    PYRAMIDAL = "pyramidal"
+    IGQ = "igq"
+    SMART = "smart"
+    SMART_VGG = "smart-vgg"
+
+
+Amounts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-a",
+        "--amount",
+        metavar="0.5|50%|1000",
+        help="A fraction, a percentage, or a number of elements.\n"
+        "PATTERN=0.5 is the amount of single parameters; repeatable.",
+        rich_help_panel=AMOUNT,
+    ),
+]
+Allocation = Annotated[
+    Rule | None,
+    typer.Option(
+        "--allocation",
+        metavar="RULE",
+        help="Divide -a as one total: erk, er, balanced, ...\n"
+        "uniform, global, er, erk, erk+, uniform+, balanced, pyramidal, igq, smart or smart-vgg (docs/allocation.md).",
+        rich_help_panel=AMOUNT,
+    ),
+]
+Ratios = Annotated[
+    str | None,
+    typer.Option(
+        "--ratios",
+        metavar="FILE",
+        help="Read the amount of each parameter from a file.\nJSON or TOML: names or patterns, each with an amount.",
+        rich_help_panel=AMOUNT,
+    ),
+]
+Like = Annotated[
+    str | None,
+    typer.Option(
+        "--like",
+        metavar="CKPT",
+        help="Prune as many of each parameter as in CKPT.\n"
+        "CKPT is a checkpoint with masks or zeros, or a report; positions are drawn anew.",
+        rich_help_panel=AMOUNT,
+    ),
+]
+OrderFile = Annotated[
+    str | None,
+    typer.Option(
+        "--order",
+        metavar="FILE",
+        help="Read the order of layers from FILE, a name per line.\n"
+        "Some rules depend on it, and safetensors files do not keep it.",
+        rich_help_panel=AMOUNT,
+    ),
+]
