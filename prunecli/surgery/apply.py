@@ -135,7 +135,8 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
         UsageError: no option says what is pruned, or two do.
     """
     given = ((PARAM, options.selection is not None), (AMOUNT, options.amount is not None), (GLOBAL, options.global_))
-    conflicting = next(iter([option for option, is_given in given if is_given] + options.division.given()), None)
+    found = [*options.division.given(), *(option for option, is_given in given if is_given)]
+    conflicting = next(iter(found), None)
     if options.overrides.remove and options.overrides.mask_dtype is not None:
         raise UsageError(f"{BAKE} writes no masks, and {MASK_DTYPE} is their type; leave one out")
     if options.recipe is not None and options.report is not None:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from prunecli.cli.app import run
-from prunecli.surgery.report.codec import SCHEMA
+from prunecli.surgery.report.codec import SCHEMA, SCHEMA_2
 from prunecli.surgery.report.schema import report_schema
 from prunecli.surgery.roles.table import Role
 
@@ -37,6 +37,10 @@ COMMANDS = {
     "apply, global": ["apply", "model.pt", "-p", "*", "-a", "0.5", "--global", "--min-dim", "2", "--report", "r.json"],
     "apply, baked": ["apply", "model.pt", "-p", "*", "-a", "50%", "--remove", "--report", "r.json"],
     "apply, stamped": ["apply", "stamped.safetensors", "-p", "*", "-a", "1.0", "--stamp", "--report", "r.json"],
+    "apply, divided": [
+        *["apply", "model.pt", "-p", "*", "--min-dim", "2", "-a", "0.5", "-a", "fc2*=0"],
+        *["--allocation", "erk", "--report", "r.json"],
+    ],
     "remove": ["remove", "masked.pt", "--report", "r.json"],
     "report": ["report", "model.pt", "-o", "r.json"],
     "report, masked": ["report", "masked.pt", "-o", "r.json"],
@@ -77,7 +81,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_the_schema_is_one_and_names_the_version() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA_DICT)
-    assert SCHEMA_DICT["properties"]["schema"]["const"] == SCHEMA
+    assert SCHEMA_DICT["properties"]["schema"]["enum"] == [SCHEMA, SCHEMA_2]
     assert report_schema().isascii()
 
 
@@ -102,10 +106,13 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
     # Only a prune has the first six, only some rows a role or zeroed state; older reports lack the others.
     optional = {(at, key) for at, each in found.items() for key in set(each["properties"]) - set(each["required"])}
     top = {"remove", "mask_dtype", "untie", "zeros_are_pruned", "key_prefix", "with_state", "left_out", "key"}
-    rows = {"role", "zeroed", "zero_norms", "choice"}
-    assert optional == {((), key) for key in top} | {(("$defs", "ParameterReport"), key) for key in rows} | {
-        (("$defs", "Structure"), "group_dimension")
+    some = {
+        "ParameterReport": {"role", "zeroed", "zero_norms", "choice"},
+        "GroupRecord": {"allocation", "amounts", "order", "like"},
+        "Structure": {"group_dimension"},
     }
+    expected = {(("$defs", record), key) for record, keys in some.items() for key in keys}
+    assert optional == {((), key) for key in top} | expected
 
 
 def paths(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -146,7 +153,7 @@ def test_any_key_taken_away_added_or_of_another_type_is_noticed(reports: dict[st
     ("at", "value"),
     [
         (("command",), "prune"),
-        (("schema",), "prunecli.report/2"),
+        (("schema",), "prunecli.report/3"),
         (("seed",), -1),
         (("seed",), None),
         (("method",), None),
