@@ -32,10 +32,8 @@ def report(
     quiet: opt.Silent = False,
 ) -> None:
     """Report the sparsity of checkpoints, or compare one with another."""
-    from prunecli.cli.comparison import plan_diff
     from prunecli.cli.parse import selection_of
-    from prunecli.cli.report_each import report_each
-    from prunecli.cli.run import print_report
+    from prunecli.cli.report_output import print_report
     from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.errors import UsageError
     from prunecli.formats.base import ReadOptions
@@ -56,7 +54,11 @@ def report(
     written = plan_report_output(form, file, plot, table, force=force)
     gates = [parse_gate("under", text) for text in fail_under or ()]
     gates += [parse_gate("over", text) for text in fail_over or ()]
-    diff = plan_diff(baseline, written, gates, allow_changes=allow_changes)
+    diff = None
+    if baseline is not None or allow_changes:
+        from prunecli.cli.comparison import plan_diff
+
+        diff = plan_diff(baseline, written, gates, allow_changes=allow_changes)
     first, *more = sources = [checkpoint_location(each) for each in checkpoint]
     reading = ReadOptions(key, foreign, follow_links, read_only=True)
     if more:
@@ -69,6 +71,8 @@ def report(
     with run_options(jobs) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader)
         if more:
+            from prunecli.cli.report_each import report_each
+
             report_each(measure_each(sources, reading, selection, run, verbosity), written, gates, run, quiet=quiet)
             return
         with (

@@ -1,21 +1,16 @@
 """The common parts of running commands: ranks, notes, carrying out or printing a plan, results."""
 
-import shlex
 import sys
 
 from prunecli.cli.messages import print_note, print_path, print_sentence
 from prunecli.cli.notes import closing_notes, masks_note, plan_notes, result_notes
+from prunecli.cli.report_output import quoted
 from prunecli.cli.verbosity import Verbosity
 from prunecli.errors import show
-from prunecli.formats.io.locations import Location
-from prunecli.reporting.format import rendered
-from prunecli.reporting.lines import as_lines
 from prunecli.reporting.numbers import size_of
-from prunecli.reporting.options import ReportFormat
-from prunecli.reporting.output import ReportOutput
 from prunecli.reporting.plan import plan_as_text
 from prunecli.reporting.terminal import screen_of
-from prunecli.reporting.text import as_text, done_as_text
+from prunecli.reporting.text import done_as_text
 from prunecli.surgery.jobs import PreparedRewrite
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.recipe import render_recipe
@@ -26,12 +21,8 @@ from prunecli.surgery.verify import Verification
 
 __all__ = [
     "carry_out",
-    "print_report",
     "print_verification",
 ]
-
-_PATH = 1000
-"""The most characters of a path in the last line of a run."""
 
 _DIFFERENCES = 10
 """The most differences that `verify` prints."""
@@ -81,13 +72,9 @@ def _print_outputs(report: Report, destination: Destination, verbosity: Verbosit
     if not verbosity.quiet and report.output is not None:
         sys.stdout.flush()
         size = size_of(report.output.bytes)
-        what = f"{size} to standard output" if destination.path is None else f"{_quoted(destination.path)} ({size})"
-        beside = "" if destination.report is None else f", report {_quoted(destination.report)}"
+        what = f"{size} to standard output" if destination.path is None else f"{quoted(destination.path)} ({size})"
+        beside = "" if destination.report is None else f", report {quoted(destination.report)}"
         print_sentence(f"wrote {what}{beside}")
-
-
-def _quoted(location: Location) -> str:
-    return show(shlex.quote(str(location)), _PATH)
 
 
 def _print_plan(plan: Plan, destination: Destination, *, recipe: bool) -> None:
@@ -98,27 +85,6 @@ def _print_plan(plan: Plan, destination: Destination, *, recipe: bool) -> None:
     print_sentence(f"would write {where}{seed}; nothing is written")
     if recipe and plan.prune is not None:
         sys.stdout.write(render_recipe(plan.prune))
-
-
-def print_report(report: Report, output: ReportOutput, verbosity: Verbosity, *, lines: bool) -> None:
-    """Write a report to its files and print their paths, or print it if it has no file; `lines`: as lines with tabs."""
-    output.write(report)
-    if verbosity.quiet:
-        return
-    for place in output.places:
-        if output.target is None:  # standard output has the report
-            print_sentence(f"wrote {_quoted(place)}")
-        else:
-            print_path(place)
-    if output.target is not None:
-        return
-    if output.format is not ReportFormat.TABLE:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(rendered(report, output.format))
-    elif lines:
-        sys.stdout.writelines(f"{line}\n" for line in as_lines(report, output.table))
-    else:
-        sys.stdout.write(as_text(report, screen_of(sys.stdout), output.table))
 
 
 def print_verification(label: str, found: Verification) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from prunecli.errors import UsageError
 from prunecli.formats.io.locations import Location, location_of
@@ -9,14 +10,14 @@ from prunecli.formats.opening import AnyCheckpoint
 from prunecli.formats.outputs.output import FileOutput, check_output, write_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
 from prunecli.lean import dataclass
-from prunecli.reporting.comparison import WRITERS
 from prunecli.reporting.format import form_of, rendered
 from prunecli.reporting.options import ReportFormat, TableOptions
-from prunecli.reporting.plot import check_plot, draw
-from prunecli.surgery.compare.model import Comparison
 from prunecli.surgery.places import output_location
 from prunecli.surgery.report.model import Report
 from prunecli.terms import FORMAT, OUTPUT, PLOT
+
+if TYPE_CHECKING:
+    from prunecli.surgery.compare.model import Comparison
 
 __all__ = ["ReportOutput", "plan_report_output"]
 
@@ -50,6 +51,8 @@ class ReportOutput:
             OutputError: one cannot be written.
         """
         if self.figure is not None:
+            from prunecli.reporting.plot import draw
+
             target, kind = self.figure
             write_output(target, draw(report, kind))
         if self.target is not None:
@@ -82,19 +85,23 @@ class ReportOutput:
         Raises:
             UsageError: a figure is requested, or a format that comparisons are not written in.
         """
+        from prunecli.reporting.comparison import WRITERS
+
         if self.figure is not None:
             raise UsageError(f"a comparison has no figure; leave {PLOT} out")
         if self.format not in WRITERS:
             known = ", ".join(WRITERS)
             raise UsageError(f"a comparison is written as {known}, not as {self.format}; choose one with {FORMAT}")
 
-    def write_comparison(self, comparison: Comparison) -> None:
+    def write_comparison(self, comparison: "Comparison") -> None:
         """Write a comparison, if there is a file for it.
 
         Raises:
             OutputError: it cannot be written.
         """
         if self.target is not None:
+            from prunecli.reporting.comparison import WRITERS
+
             write_output(self.target, WRITERS[self.format](comparison).encode("utf-8"))
 
 
@@ -115,6 +122,8 @@ def plan_report_output(
         raise UsageError(f"--depth, --sort and --top are for tables; leave them out, or leave {FORMAT} {form} out")
     figure = None
     if plot is not None:
+        from prunecli.reporting.plot import check_plot
+
         place = output_location(plot, PLOT)
         kind = check_plot(place.name)
         figure = check_output(place, force=force, option=PLOT), kind

@@ -22,7 +22,6 @@ from prunecli.surgery.report.measure import measure
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.report.provenance import without_stamps
 from prunecli.surgery.report.reading import read_report, read_report_beside
-from prunecli.surgery.rewrite import rehearse, rewrite, unfinished
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.scan import RunScanner
@@ -70,11 +69,15 @@ class PreparedRewrite:
 
     def rewrite(self) -> Report:
         """Carry out the plan; raises as `rewrite.rewrite`."""
+        from prunecli.surgery.rewrite import rewrite
+
         with self.listener.progress(self.checkpoint) as ticks:
             return rewrite(self.checkpoint, self.plan, self.destination, replace(self.run, progress=ticks))
 
     def rehearse(self) -> None:
         """Check that the plan can be carried out; raises as `rewrite.rehearse`."""
+        from prunecli.surgery.rewrite import rehearse
+
         rehearse(self.checkpoint, self.plan, self.destination, self.run)
 
 
@@ -150,6 +153,8 @@ def _with_resumed_seed(
 ) -> PruneRequest:
     """Return the request; if it has no seed and the run resumes an output, with the seed of that output."""
     if prune.seed is None and run.resume:
+        from prunecli.surgery.rewrite import unfinished
+
         return replace(prune, seed=run.ranks.from_leader(lambda: unfinished(checkpoint, destination)))
     return prune
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunecli.surgery import jobs, listing
+from prunecli.surgery import listing, rewrite
 
 Refusal = Callable[..., str]
 APPLY = ("-p", "fc1.weight", "-a", "0.5")
@@ -259,7 +259,7 @@ class TestBugs:
             raise RuntimeError("boom\x1b[2J\nsecond line")
 
         monkeypatch.setattr(listing, "list_parameters", explode)
-        monkeypatch.setattr(jobs, "rewrite", explode)
+        monkeypatch.setattr(rewrite, "rewrite", explode)
 
     @pytest.mark.parametrize("command", [["params", "model.pt"], ["apply", "model.pt", *APPLY]])
     def test_they_are_one_line(self, refused: Refusal, command: list[str]) -> None:

@@ -20,7 +20,6 @@ single parameters in `[group.amounts]`, or take its counts from another checkpoi
 """
 
 import re
-import tomllib
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -68,6 +67,8 @@ def parse_recipe(raw: bytes, label: str) -> PruneRequest:
     Raises:
         UsageError: it is not TOML, or has an unknown key or a wrong value; the message names the line.
     """
+    import tomllib
+
     try:
         text = raw.decode("utf-8")
         content = tomllib.loads(text)
@@ -264,6 +265,8 @@ class _RecipeReader:
 
     def _valid(self, count: int) -> tuple[int, Mapping[str, Any]]:
         """Return how many of the first `count` lines are valid TOML by themselves, and their content."""
+        import tomllib
+
         for lines in range(count, 0, -1):
             try:
                 return lines, tomllib.loads("".join(self._lines[:lines]))
