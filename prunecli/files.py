@@ -13,7 +13,7 @@ from prunecli.errors import messages_for
 from prunecli.file_arguments import PathLike, Patterns, patterns_in, run_with, selection_in, text_of
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import check_unchanged
-from prunecli.mask_files import mask_combine, mask_extract, mask_invert
+from prunecli.mask_files import mask_combine, mask_extract, mask_invert, mask_overlap
 from prunecli.reporting.options import ReportFormat, Sort, TableOptions
 from prunecli.reporting.output import plan_report_output
 from prunecli.surgery import jobs as _jobs
@@ -36,6 +36,7 @@ __all__ = [
     "mask_combine",
     "mask_extract",
     "mask_invert",
+    "mask_overlap",
     "params",
     "remove",
     "report",

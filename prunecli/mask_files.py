@@ -5,14 +5,18 @@ from typing import Literal
 from prunecli.errors import messages_for
 from prunecli.file_arguments import PathLike, Patterns, run_with, selection_in, text_of
 from prunecli.formats.base import ReadOptions
+from prunecli.reporting.options import ReportFormat, TableOptions
+from prunecli.reporting.output import plan_report_output
+from prunecli.reporting.overlap import write_overlap
 from prunecli.surgery import mask_jobs as _jobs
+from prunecli.surgery.compare.overlap_model import Overlap
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.mask_jobs import MaskFile, MaskOptions
 from prunecli.surgery.places import checkpoint_location
 from prunecli.surgery.run.destination import Progress
 from prunecli.terms import Interface
 
-__all__ = ["mask_combine", "mask_extract", "mask_invert"]
+__all__ = ["mask_combine", "mask_extract", "mask_invert", "mask_overlap"]
 
 
 @messages_for(Interface.FILES)
@@ -92,3 +96,38 @@ def mask_invert(
     source, run = checkpoint_location(text_of(path)), run_with(jobs)
     target = _jobs.mask_output(source, "inverted", text_of(output), bits=bits, force=force)
     return _jobs.invert_masks(source, options, target, run, Listener(progress))
+
+
+@messages_for(Interface.FILES)
+def mask_overlap(
+    a: PathLike,
+    b: PathLike,
+    *,
+    params: Patterns = (),
+    exclude: Patterns = (),
+    min_dim: int = 0,
+    from_zeros: bool = False,
+    key: str | None = None,
+    allow_foreign_objects: bool = False,
+    follow_links: bool = False,
+    format_: str | None = None,
+    output: PathLike | None = None,
+    force: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Overlap:
+    """Return what two masks keep in common, as `prunecli mask overlap` counts it; `output` also writes a file.
+
+    Raises:
+        PrunecliError: the masks cannot be read, or differ in names or shapes, or the file cannot be written.
+    """
+    form = None if format_ is None else ReportFormat(format_)
+    written = plan_report_output(form, text_of(output), None, TableOptions(), force=force)
+    reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
+    options = MaskOptions(reading, selection_in(params, exclude, min_dim, reading=True), from_zeros)
+    sources, run = (checkpoint_location(text_of(a)), checkpoint_location(text_of(b))), run_with(jobs)
+    with _jobs.open_mask_sources(sources, options, run, Listener()) as (one, two):
+        found = _jobs.overlap_of(one, two, run, Listener(progress))
+        written = written.closed_like(one.checkpoint).closed_like(two.checkpoint)
+    write_overlap(found, written)
+    return found

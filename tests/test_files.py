@@ -29,6 +29,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "params": files.params,
     "verify": files.verify,
     "mask extract": files.mask_extract,
+    "mask overlap": files.mask_overlap,
     "mask combine": files.mask_combine,
     "mask invert": files.mask_invert,
 }

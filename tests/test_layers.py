@@ -20,7 +20,7 @@ _ALLOWED = {
     "terms": set[str](),
     "lean": set[str](),
     "files": {"file_arguments", "mask_files", "reporting", "surgery", "core", "formats", "errors", "terms", "lean"},
-    "mask_files": {"file_arguments", "surgery", "formats", "errors", "terms"},
+    "mask_files": {"file_arguments", "reporting", "surgery", "formats", "errors", "terms"},
     "file_arguments": {"surgery", "errors"},
     "__main__": {"cli", "errors", "terms", "lean"},
     "__init__": {"modules", "errors", "terms", "lean"},

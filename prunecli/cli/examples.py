@@ -61,6 +61,13 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
             "prunecli mask extract baked.pt --from-zeros -p fc1.weight -o b.safetensors",
         ),
     ),
+    "mask overlap": (
+        ("compare two masks with each other, and with chance", "prunecli mask overlap a.safetensors b.safetensors"),
+        (
+            "compare the zeros of two checkpoints, as JSON",
+            "prunecli mask overlap model.pt baked.pt --from-zeros -o overlap.json",
+        ),
+    ),
     "mask combine": (
         (
             "keep what both masks keep",

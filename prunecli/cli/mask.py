@@ -5,6 +5,7 @@ import typer
 from prunecli.cli import mask_options as own
 from prunecli.cli import options as opt
 from prunecli.cli.help import Command, CommandGroup
+from prunecli.cli.mask_overlap import overlap
 
 __all__ = ["combine", "extract", "invert", "mask"]
 
@@ -110,5 +111,5 @@ mask = typer.Typer(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (extract, combine, invert):
+for _command in (extract, overlap, combine, invert):
     mask.command(cls=Command)(_command)

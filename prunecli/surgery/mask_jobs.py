@@ -14,6 +14,8 @@ from prunecli.formats.outputs.output import StandardOutput, check_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
 from prunecli.formats.outputs.suffix import TORCH_SUFFIXES
 from prunecli.lean import dataclass
+from prunecli.surgery.compare.overlap import count_overlaps
+from prunecli.surgery.compare.overlap_model import Overlap
 from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.listing import Listener, open_for_ranks
 from prunecli.surgery.masks.combined import OPERATIONS, CombinedFlags, InvertedFlags
@@ -22,6 +24,7 @@ from prunecli.surgery.masks.source import MaskSource, masks_of
 from prunecli.surgery.masks.write import KeptCount, mask_file_pieces
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import beside, output_location
+from prunecli.surgery.report.model import CheckpointRef
 from prunecli.surgery.run.destination import mask_file_beside
 from prunecli.surgery.run.options import Run
 from prunecli.terms import FROM_ZEROS, OUTPUT, PARAM
@@ -35,6 +38,7 @@ __all__ = [
     "invert_masks",
     "mask_output",
     "open_mask_sources",
+    "overlap_of",
 ]
 
 
@@ -168,6 +172,22 @@ def combine_masks(
     with open_mask_sources(locations, options, run, listener) as (one, two):
         masks = [CombinedFlags(*pair, operation) for pair in pair_masks(one, two)]
         return _write(masks, [one.checkpoint, two.checkpoint], output, run, listener)
+
+
+def overlap_of(one: MaskSource, two: MaskSource, run: Run, listener: Listener) -> Overlap:
+    """Count the overlap of the masks of two open sources.
+
+    Raises:
+        UsageError: as `pair_masks`.
+        PrunecliError: a mask cannot be read, or a file changed meanwhile.
+    """
+    pairs = pair_masks(one, two)
+    with listener.progress(one.checkpoint, delayed=True) as ticks:
+        rows = count_overlaps(pairs, one.checkpoint.source, Run(run.jobs, ticks))
+    for source in (one, two):
+        check_unchanged(source.checkpoint)
+    a, b = (CheckpointRef(each.source.name, each.format, each.source.size) for each in (one.checkpoint, two.checkpoint))
+    return Overlap(a, b, rows)
 
 
 def _write(

@@ -19,7 +19,7 @@ from prunecli.cli.app import app
 from prunecli.cli.help import ORDER, OTHER, commands_of, record
 
 Cli = Callable[..., Any]
-MASKS = ("mask extract", "mask combine", "mask invert")
+MASKS = ("mask extract", "mask overlap", "mask combine", "mask invert")
 COMMANDS = ("apply", "remove", "restore", "report", "diff", "params", "verify", *MASKS)
 LINES = [["--help"], ["-h"], ["--version"], ["mask", "-h"], *([*command.split(), "--help"] for command in COMMANDS)]
 IMPORTED = """
