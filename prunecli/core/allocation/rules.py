@@ -1,51 +1,40 @@
 """The allocation rules by name, and the exact counts that follow from them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 
-from prunecli.core.allocation.dense_ends import erk_plus, uniform_plus
 from prunecli.core.allocation.layer import Layer
-from prunecli.core.allocation.proportional import balanced, er, erk, uniform
-from prunecli.core.allocation.reach import check_reach
-from prunecli.core.allocation.shares import Shares
-from prunecli.core.allocation.smart import smart, smart_vgg
-from prunecli.core.allocation.solved import igq, pyramidal
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
-__all__ = ["RULES", "Rule", "allocate", "find_rule"]
+__all__ = ["RULES", "AllocationRule", "allocate", "find_rule"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A way to divide a number of kept elements among layers.
+class AllocationRule:
+    """A way to divide a number of kept elements among layers; if it is `ordered`, by the model's order of layers."""
 
-    `shares` is None for `global`, which treats all layers as one tensor, so that the random draw divides the total.
-    A rule that is `ordered` depends on the model's order of layers.
-    """
-
-    shares: Callable[[Sequence[Layer], int], Shares] | None
     ordered: bool = False
 
 
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {
-        "uniform": Rule(uniform),
-        "global": Rule(None),
-        "er": Rule(er),
-        "erk": Rule(erk),
-        "erk+": Rule(erk_plus, ordered=True),
-        "uniform+": Rule(uniform_plus, ordered=True),
-        "balanced": Rule(balanced),
-        "pyramidal": Rule(pyramidal, ordered=True),
-        "igq": Rule(igq),
-        "smart": Rule(smart, ordered=True),
-        "smart-vgg": Rule(smart_vgg, ordered=True),
-    }
-)
+_ANY_ORDER, _MODEL_ORDER = AllocationRule(), AllocationRule(ordered=True)
+
+RULES: Mapping[str, AllocationRule] = {
+    "uniform": _ANY_ORDER,
+    "global": _ANY_ORDER,
+    "er": _ANY_ORDER,
+    "erk": _ANY_ORDER,
+    "erk+": _MODEL_ORDER,
+    "uniform+": _MODEL_ORDER,
+    "balanced": _ANY_ORDER,
+    "pyramidal": _MODEL_ORDER,
+    "igq": _ANY_ORDER,
+    "smart": _MODEL_ORDER,
+    "smart-vgg": _MODEL_ORDER,
+}
+"""The rules. `global` treats all layers as one tensor: the random draw divides the total, and not `allocate`."""
 
 
-def find_rule(name: str) -> Rule:
+def find_rule(name: str) -> AllocationRule:
     """Return the rule with a name.
 
     Raises:
@@ -66,10 +55,11 @@ def allocate(name: str, layers: Sequence[Layer], pruned: int) -> dict[str, int]:
     Raises:
         UsageError: the rule is unknown, or cannot reach `pruned`; the message contains the range that it can reach.
     """
-    rule = find_rule(name)
-    if rule.shares is None:
-        raise ValueError(f"the random draw divides the total of {name}")
+    find_rule(name)
+    from prunecli.core.allocation.reach import check_reach  # late, so that a command starts without them
+    from prunecli.core.allocation.solvers import SOLVERS
+
     kept = sum(layer.left for layer in layers) - pruned
     check_reach(name, layers, kept)
-    counts = rule.shares(layers, kept).rounded_to(kept, [layer.key for layer in layers])
+    counts = SOLVERS[name](layers, kept).rounded_to(kept, [layer.key for layer in layers])
     return {layer.key: layer.left - count for layer, count in zip(layers, counts, strict=True)}

@@ -30,7 +30,8 @@ class Shares:
         """
         floors = [numerator // self.denominator for numerator in self.numerators]
         remainders = [numerator % self.denominator for numerator in self.numerators]
-        order = sorted(range(len(floors)), key=lambda index: (-remainders[index], keys[index]))
+        order = sorted(range(len(floors)), key=keys.__getitem__)
+        order.sort(key=remainders.__getitem__, reverse=True)  # which keeps the order by key of those that are equal
         for index in order[: total - sum(floors)]:
             floors[index] += 1
         return floors

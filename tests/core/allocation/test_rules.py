@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from network_shapes import NETWORKS, layers_of
 
 from prunecli.core.allocation import RULES, Layer, allocate, find_rule
+from prunecli.core.allocation.solvers import SOLVERS
 from prunecli.errors import UsageError
 
 _SOLVED = [rule for rule in RULES if rule != "global"]
@@ -134,7 +135,8 @@ def test_the_order_of_layers_matters_to_ordered_rules_only() -> None:
         assert (counts != others) is RULES[rule].ordered, rule
 
 
-def test_an_unknown_rule_is_refused() -> None:
+def test_every_rule_but_the_global_one_is_solved_here_and_an_unknown_one_is_refused() -> None:
+    assert list(SOLVERS) == _SOLVED
     with pytest.raises(UsageError, match=r"known are uniform, global, er, erk, erk\+"):
         find_rule("ERK")
 
