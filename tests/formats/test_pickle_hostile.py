@@ -320,6 +320,6 @@ def test_every_prefix_is_refused() -> None:
 def test_a_call_can_be_edited() -> None:
     call = load(b"ccollections\nOrderedDict\n)R}(K\x01K\x02ub.").root
     assert isinstance(call, Call)
-    call.entries.append(Entry("k", 5))
+    call.set([Entry("k", 5)])
     made = pickle.loads(dump(call, 2))
     assert made == collections.OrderedDict(k=5)

@@ -29,8 +29,8 @@ from prunecli.lean import dataclass
 __all__ = ["dump"]
 
 
-def dump(graph_root: Node, protocol: int) -> bytes:
-    """Return the graph under `graph_root` as one pickle.
+def dump(graph_root: Node, protocol: int, persistents: list[Persistent] | None = None) -> bytes:
+    """Return the graph under `graph_root` as one pickle; append its persistent ids to `persistents`, in its order.
 
     `protocol` is that of the stream from which the graph was read, because the meaning of its globals depends on it.
     Protocols 0 and 1 are written as 2, in which globals mean the same. A value that needs a newer opcode (bytes in
@@ -45,7 +45,7 @@ def dump(graph_root: Node, protocol: int) -> bytes:
     """
     if not 0 <= protocol <= 5:
         raise ValueError(f"there is no pickle protocol {protocol}")
-    return _Dumper(max(protocol, 2)).run(graph_root)
+    return _Dumper(max(protocol, 2), [] if persistents is None else persistents).run(graph_root)
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -59,14 +59,14 @@ class _Write:
 class _Close:
     """A task: write what follows the children of a node."""
 
-    node: TupleNode | SetNode | Call | Global
+    node: TupleNode | SetNode | Call | Global | Persistent
 
 
 _Task: TypeAlias = "Node | _Write | _Close"
 
 _MARK, _NOTHING = _Write(b"("), _Write(b"")
 _APPEND, _APPENDS, _SETITEM, _SETITEMS, _ADDITEMS = (_Write(code) for code in (b"a", b"e", b"s", b"u", b"\x90"))
-_BUILD, _BINPERSID = _Write(b"b"), _Write(b"Q")
+_BUILD = _Write(b"b")
 _TUPLES = (b")", b"\x85", b"\x86", b"\x87")
 _CALLS = {"reduce": b"R", "newobj": b"\x81", "newobj_ex": b"\x92", "obj": b"o"}
 _BATCH = 1000  # as in pickle.py: bounds the reader's stack
@@ -78,10 +78,11 @@ _LONG_INT = 32  # picklers never share an int, but a hostile stream can use an i
 class _Dumper:
     """A writer with a stack of tasks instead of recursion; `memo` maps the ids of written objects to memo indices."""
 
-    __slots__ = ("memo", "opened", "out", "protocol", "tasks", "waste")
+    __slots__ = ("memo", "opened", "out", "persistents", "protocol", "tasks", "waste")
 
-    def __init__(self, protocol: int) -> None:
+    def __init__(self, protocol: int, persistents: list[Persistent]) -> None:
         self.protocol = protocol
+        self.persistents = persistents
         self.out = bytearray(b"\x80" + bytes([protocol]))
         self.memo: dict[int, int] = {}
         self.opened: set[int] = set()
@@ -246,6 +247,10 @@ def _arguments_of(node: Call) -> list[Node]:
 
 def _close(dumper: _Dumper, task: _Close) -> None:
     node = task.node
+    if isinstance(node, Persistent):  # not in the memo: writing it again is correct, but counts as waste
+        dumper.out += b"Q"
+        dumper.persistents.append(node)
+        return
     if isinstance(node, Call):
         pops, code = b"", _CALLS[node.kind]
     elif isinstance(node, Global):
@@ -290,8 +295,8 @@ def _save_global(dumper: _Dumper, node: Global) -> None:
 
 
 def _save_persistent(dumper: _Dumper, node: Persistent) -> None:
-    dumper.open(node, 1)  # and never closed: writing it again is correct, but counts as waste
-    dumper.later(node.id, _BINPERSID)
+    dumper.open(node, 1)  # and never closed
+    dumper.later(node.id, _Close(node))
 
 
 def _foreign(_: _Dumper, node: object) -> None:

@@ -105,7 +105,11 @@ def _marked(make: Callable[[list[Node]], Node]) -> _Handler:
 
 
 def _dict(items: list[Node]) -> DictNode:
-    return DictNode([Entry(items[i], items[i + 1]) for i in range(0, len(items), 2)])
+    return DictNode(_entries(items))
+
+
+def _entries(items: list[Node]) -> list[Entry]:
+    return [Entry(items[i], items[i + 1]) for i in range(0, len(items), 2)]
 
 
 def _is_dict(function: Node) -> bool:
@@ -120,7 +124,9 @@ def _append(machine: Machine, items: list[Node]) -> None:
         raise machine.damaged("appends to something that is not a list")
     if isinstance(target, Call):
         machine.note_strict("appends to an object that is not a plain list")
-    target.items.extend(items)
+        target.append(items)
+    else:
+        target.items.extend(items)
 
 
 def _set_items(machine: Machine, items: list[Node]) -> None:
@@ -131,9 +137,12 @@ def _set_items(machine: Machine, items: list[Node]) -> None:
         machine.lose("comes after BUILD on the same object")
     if not isinstance(target, DictNode | Call):
         raise machine.damaged("sets a key of something that is not a dict")
-    if isinstance(target, Call) and not _is_dict(target.function):
+    if isinstance(target, DictNode):
+        target.entries.extend(_entries(items))
+        return
+    if not _is_dict(target.function):
         machine.note_strict("sets a key of an object that is not a plain dict")
-    target.entries.extend(_dict(items).entries)
+    target.set(_entries(items))
 
 
 def _add_items(machine: Machine) -> None:
@@ -156,6 +165,7 @@ def _build(machine: Machine) -> None:
         raise machine.damaged("gives a state to something that no call made")
     if isinstance(target.function, Global):
         machine.built[id(target.function)] = target.function
+    target.states = target.states or []
     target.states.append(state)
 
 
@@ -217,16 +227,33 @@ def _persistent(machine: Machine, name: Node) -> None:
     machine.stack.append(node)
 
 
-def _put(machine: Machine, index: int) -> None:
+def _put_line(machine: Machine) -> None:
+    index = int(machine.line())
     if index < 0:
         raise machine.damaged("has a negative memo index")
     machine.memo[index] = machine.stack[-1]
 
 
-def _get(machine: Machine, index: int) -> None:
-    if index not in machine.memo:
-        raise machine.damaged(f"fetches memo {show(index, 30)}, which nothing was put under")
-    machine.stack.append(machine.memo[index])
+def _put(width: int) -> _Handler:
+    def put(machine: Machine) -> None:
+        machine.memo[machine.number(width)] = machine.stack[-1]
+
+    return put
+
+
+def _memoize(machine: Machine) -> None:
+    machine.memo[len(machine.memo)] = machine.stack[-1]
+
+
+def _get(width: int) -> _Handler:
+    def get(machine: Machine) -> None:
+        index = machine.number(width) if width else int(machine.line())
+        try:
+            machine.stack.append(machine.memo[index])
+        except KeyError:
+            raise machine.damaged(f"fetches memo {show(index, 30)}, which nothing was put under") from None
+
+    return get
 
 
 def _mark(machine: Machine) -> None:
@@ -307,13 +334,13 @@ _OPCODES: dict[str, _Handler] = {
     "2": lambda machine: machine.stack.append(machine.stack[-1]),
     "(": _mark,
     "1": lambda machine: machine.check_discarded(machine.pop_mark()),
-    "g": lambda machine: _get(machine, int(machine.line())),
-    "h": lambda machine: _get(machine, machine.number(1)),
-    "j": lambda machine: _get(machine, machine.number(4)),
-    "p": lambda machine: _put(machine, int(machine.line())),
-    "q": lambda machine: _put(machine, machine.number(1)),
-    "r": lambda machine: _put(machine, machine.number(4)),
-    "\x94": lambda machine: _put(machine, len(machine.memo)),
+    "g": _get(0),
+    "h": _get(1),
+    "j": _get(4),
+    "p": _put_line,
+    "q": _put(1),
+    "r": _put(4),
+    "\x94": _memoize,
     "\x82": _refuse,  # EXT1, EXT2, EXT4: only the writer's registry knows these names
     "\x83": _refuse,
     "\x84": _refuse,

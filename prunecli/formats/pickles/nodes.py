@@ -9,7 +9,7 @@ from __future__ import annotations  # nodes refer to each other
 
 from collections.abc import Iterator
 from dataclasses import field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from prunecli.lean import dataclass
 
@@ -40,6 +40,10 @@ class Letter(str):
     """A text of one character that is an object of its own: Python shares equal ones, but the pickler may not have."""
 
     __slots__ = ()
+
+
+_NONE: Any = ()
+"""The changes of most calls: there are several calls for each of very many tensors."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -114,9 +118,19 @@ class Call:
     function: Node
     args: Node
     kwargs: Node = None
-    items: list[Node] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    states: list[Node] = field(default_factory=list)
+    items: list[Node] = _NONE
+    entries: list[Entry] = _NONE
+    states: list[Node] = _NONE
+
+    def append(self, items: list[Node]) -> None:
+        """Append items."""
+        self.items = self.items or []
+        self.items.extend(items)
+
+    def set(self, entries: list[Entry]) -> None:
+        """Set entries behind those that are set."""
+        self.entries = self.entries or []
+        self.entries.extend(entries)
 
 
 @dataclass(slots=True, eq=False, repr=False)

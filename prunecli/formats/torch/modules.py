@@ -99,7 +99,7 @@ def _drop(state: DictNode, numbers: list[Node]) -> None:
 
 def _registries(state: DictNode) -> list[list[Entry]]:
     found = [mapping_entries(entry.value) for entry in state.entries if entry.key in _HOOKS]
-    return [entries for entries in found if entries is not None]
+    return [entries for entries in found if entries]
 
 
 def _is_pruning_of(hook: Node, name: str) -> bool:

@@ -11,7 +11,7 @@ from prunecli.formats.base import Addition, Edit, ReadOptions, Storage, TensorIn
 from prunecli.formats.dtypes import DType
 from prunecli.formats.pickles.dump import dump
 from prunecli.formats.pickles.graph import load
-from prunecli.formats.pickles.nodes import Call, Entry, Global, ListNode, PickleGraph, TupleNode, walk
+from prunecli.formats.pickles.nodes import Call, Entry, Global, ListNode, Persistent, PickleGraph, TupleNode, walk
 from prunecli.formats.torch.foreign import ARRAYS, check_foreign, is_class_id, note_plain_data
 from prunecli.formats.torch.modules import drop_refreshers, restore_parameter
 from prunecli.formats.torch.object_tree import Tree
@@ -78,7 +78,7 @@ def _modernise(call: Call, seen: set[int]) -> None:
     if all(isinstance(pair, ListNode | TupleNode) and len(pair.items) == 2 for pair in pairs.items):
         both = [pair.items for pair in pairs.items if isinstance(pair, ListNode | TupleNode)]
         call.args = TupleNode([])
-        call.entries[:0] = [Entry(key, value) for key, value in both]
+        call.entries = [*(Entry(key, value) for key, value in both), *call.entries]
 
 
 def read_objects(
@@ -102,7 +102,7 @@ def read_objects(
         _check_complete(graph)
     else:
         check_objects(graph, reading, tree)
-    storages = _storages_of(graph)
+    storages = _storages_of(graph.persistents)
     places = place(storages)
     state = find_state_dict(graph.root, reading.key, tree)
     if not state.nodes and not state.others:
@@ -117,10 +117,10 @@ def read_objects(
     )
 
 
-def _storages_of(graph: PickleGraph) -> dict[str, StorageRef]:
-    """Return the storages that a pickle names, by key, in the order of the pickle."""
+def _storages_of(persistents: Iterable[Persistent]) -> dict[str, StorageRef]:
+    """Return the storages that the persistent ids of a pickle name, by key, in the order of the pickle."""
     refs: dict[str, StorageRef] = {}
-    for node in graph.persistents:
+    for node in persistents:
         if not is_class_id(node):
             ref = storage_ref(node)
             if refs.setdefault(ref.key, ref) != ref:
@@ -188,8 +188,9 @@ def edit_objects(
     fresh = _edit_graph(state, edit, objects, max(numbers, default=-1) + 1)
     if any(named.branch.owner is not None and named.name in edit.renames for named in state.nodes):
         drop_refreshers(graph.root, Tree())
-    pickled = dump(graph.root, graph.protocol)
-    return Edited(pickled, _storages_of(load(pickled)), fresh)
+    written: list[Persistent] = []
+    pickled = dump(graph.root, graph.protocol, written)
+    return Edited(pickled, _storages_of(written), fresh)
 
 
 def _edit_graph(state: StateDict, edit: Edit, objects: TorchObjects, next_key: int) -> dict[str, Addition]:
