@@ -120,12 +120,24 @@ def test_linear_layers_keep_three_tenths_and_the_excess_passes_them_by() -> None
         allocate("smart", [*layers, Layer("v", "v", (7,), 7)], 70)
 
 
+def test_three_tenths_may_be_rounded_either_way_and_are_limited_by_what_is_left() -> None:
+    layer = Layer("fc", "fc", (3, 5), 15)
+    assert [_kept("smart", [layer], pruned) for pruned in (10, 11)] == [[5], [4]]
+    with pytest.raises(UsageError, match=r"from 10 \(66.67%\) to 11 \(73.33%\)"):
+        allocate("smart", [layer], 12)
+    later = Layer("fc", "fc", (3, 5), 2)
+    assert _kept("smart", [later], 0) == [2]
+    with pytest.raises(UsageError, match=r"only 0 \(0.00%\)"):
+        allocate("smart", [later], 1)
+
+
 def test_the_excess_that_later_layers_have_no_room_for_goes_to_earlier_ones() -> None:
-    layers = [Layer("a", "a", (100, 1, 1), 100), Layer("b", "b", (4, 1, 1), 4), Layer("c", "c", (9, 1, 1), 1)]
-    # In a later round c has 1 element left. Weights 1200, 24, 18 of 100 elements: 96.6, 1.9, 1.4.
-    assert _kept("smart", layers, 5) == [97, 2, 1]
-    # Of 104 elements: 100.48, 2.01, 1.51; the first fills, and the others pass on what they have no room for.
-    assert _kept("smart", layers, 1) == [100, 3, 1]
+    sizes = [(1000, 1000), (100, 100), (100, 1)]  # one element of the last is left, as in a later round
+    layers = [Layer(name, name, (size, 1, 1), left) for name, (size, left) in zip("abc", sizes, strict=True)]
+    # Weights 12, 6 and 2 times the sizes, of 600 elements: 562.5, 28.125 and 9.375, of which 8.375 go to b.
+    assert _kept("smart", layers, 1101 - 600) == [563, 36, 1]
+    # Of 1099: a fills; b is given what a has no room for, then what c has no room for.
+    assert _kept("smart", layers, 2) == [1000, 98, 1]
 
 
 def test_the_order_of_layers_matters_to_ordered_rules_only() -> None:
