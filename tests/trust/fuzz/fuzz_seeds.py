@@ -275,6 +275,9 @@ _FILES: dict[str, Callable[[], bytes]] = {
     "safetensors, masked": lambda: safetensors.torch.save({name: w.contiguous() for name, w in _masked().items()}),
 }
 
+NAMES = tuple(_FILES)
+"""What there is, for tests that are collected where they do not run: some of the files take imports of a second."""
+
 
 @functools.cache
 def files() -> dict[str, Seed]:
