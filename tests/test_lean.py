@@ -5,7 +5,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -47,9 +47,9 @@ def _odd(dataclass: Maker, **options: bool) -> Any:
 
 def _traits(cls: Any) -> tuple[object, ...]:
     things = [cls(*values) for values in _VALUES]
-    hashes = [hash(each) for each in things] if cls.__hash__ else None
+    hashes = [hash(each) for each in things] if cls.__hash__ else []
     equal = [[one == other for other in things] for one in things]
-    same_hash = hashes and [[one == other for other in hashes] for one in hashes]
+    same_hash = [[one == other for other in hashes] for one in hashes]
     names = [each.name for each in dataclasses.fields(cls)], cls.__match_args__, getattr(cls, "__slots__", None)
     own = [repr(each).rpartition("Thing")[2] for each in things] if cls.__eq__ is not object.__eq__ else None
     return equal, same_hash, names, own, things[0] == 1, dataclasses.astuple(dataclasses.replace(things[0], number=5))
@@ -76,8 +76,8 @@ class _Other:
 
 
 def test_copies_are_equal_and_other_classes_are_not() -> None:
-    thing = _Loop([1])
+    thing, other = _Loop([1]), cast(Any, _Other([1]))
     assert copy.deepcopy(thing) == pickle.loads(pickle.dumps(thing)) == thing
-    assert thing != _Other([1])
+    assert thing != other
     thing.items.append(thing)
     assert repr(thing) == "_Loop(items=[1, ...])"
