@@ -58,4 +58,5 @@ class MaskDigest:
 
     def hexdigest(self) -> str:
         """Return the digest of all added leaves."""
-        return hashlib.sha256(b"".join(self._all().values())).hexdigest()
+        leaves = self._first or b"" if self._leaves is None else b"".join(self._all().values())
+        return hashlib.sha256(leaves).hexdigest()

@@ -13,6 +13,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, partial
 from json.encoder import encode_basestring_ascii as _quoted
 from math import isfinite
+from operator import attrgetter
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -119,6 +120,15 @@ def _plain(value: Any) -> Any:
     return as_json(value) if is_dataclass(value) else value
 
 
+@cache
+def _values_of(record: type) -> tuple[tuple[RecordField, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Return the fields of a record, and the function that gets the values of all of them."""
+    written = record_fields(record)
+    first = written[0].name  # twice, or the values of a single field would not be a tuple
+    get = attrgetter(first, *(each.name for each in written))
+    return written, lambda each: get(each)[1:]
+
+
 def as_text(record: Any, indent: str) -> str:
     """Return a record as the JSON text that `json.dumps` makes of `as_json` with an indent of two spaces.
 
@@ -127,10 +137,12 @@ def as_text(record: Any, indent: str) -> str:
     """
     inner = f"{indent}  "
     lines = []
-    for each in record_fields(type(record)):
-        value = getattr(record, each.name)
+    kind: type = type(record)
+    written, values = _values_of(kind)
+    for each, value in zip(written, values(record), strict=True):
         if each.always or value != each.default:
-            lines.append(f"{each.label}{_as_text(value, inner)}")
+            plain = _PLAIN.get(type(value))
+            lines.append(each.label + (_as_text(value, inner) if plain is None else plain(value)))
     return _enclosed("{}", lines, indent)
 
 

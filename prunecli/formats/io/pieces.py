@@ -131,6 +131,8 @@ class Checksum:
     @property
     def value(self) -> int:
         """The CRC-32 of the whole record."""
+        if isinstance(self._first, int):
+            return self._first
         crc = 0
         for _, part, length in self._runs():
             crc = combine(crc, part, length)

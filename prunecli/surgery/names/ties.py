@@ -1,6 +1,6 @@
 """Parameters that share memory: they are edited together, or not at all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
@@ -80,18 +80,28 @@ def _stored_twice_of(
 
 def _neighbours(entries: Sequence[_Entry]) -> dict[str, list[_Entry]]:
     """Return, for every parameter, the tensors whose bytes lie in the same range of its storage, including its own."""
+    by_storage: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        by_storage.setdefault(entry[1].storage.key, []).append(entry)
     found: dict[str, list[_Entry]] = {}
-    group: list[_Entry] = []
-    place, reach = "", 0
-    for entry in sorted(entries, key=lambda entry: (entry[1].storage.key, entry[1].span)):
-        tensor = entry[1]
-        if tensor.storage.key != place or tensor.span[0] >= reach:
-            group, place, reach = [], tensor.storage.key, 0
-        group.append(entry)
-        reach = max(reach, tensor.span[1])
-        if entry[2] is not None:
-            found[entry[0]] = group
+    for own in by_storage.values():
+        for group in _overlapping(own) if len(own) > 1 else [own]:
+            found |= {name: group for name, _, parameter in group if parameter is not None}
     return found
+
+
+def _overlapping(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
+    """Yield the groups of tensors of one storage whose ranges of bytes overlap."""
+    group: list[_Entry] = []
+    reach = 0
+    for entry in sorted(entries, key=lambda entry: entry[1].span):
+        low, high = entry[1].span
+        if group and low >= reach:
+            yield group
+            group = []
+        group.append(entry)
+        reach = max(reach, high)
+    yield group
 
 
 def _near(neighbours: Mapping[str, list[_Entry]], name: str, checkpoint: Layout) -> list[_Entry]:

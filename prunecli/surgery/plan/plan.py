@@ -289,7 +289,8 @@ def _counted(
         count = counters[name].count() if name in counters else CandidateCount(target.candidates)
         if not count.binary:
             check_scalable(parameter)
-        target = replace(target, candidates=count.candidates, before=count.before)
+        if name in counters:
+            target = replace(target, candidates=count.candidates, before=count.before)
         planned.append(PlannedParameter(parameter, target, ties[name][1], count.digest, count.binary))
     _check_tied_masks(planned)
     return planned
