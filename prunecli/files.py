@@ -18,8 +18,9 @@ from prunecli.reporting.options import ReportFormat, Sort, TableOptions
 from prunecli.reporting.output import plan_report_output
 from prunecli.surgery import jobs as _jobs
 from prunecli.surgery import listing as _listing
-from prunecli.surgery.apply import ApplyOptions, DivisionOptions, RequestOverrides, check_options
+from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
 from prunecli.surgery.compare.model import Comparison, check_allowance, check_comparison
+from prunecli.surgery.division import DivisionOptions
 from prunecli.surgery.names.inventory import InventoryEntry
 from prunecli.surgery.places import checkpoint_location, destination_of
 from prunecli.surgery.report.gates import Gate, check_gates, check_gates_of_each, parse_gate

@@ -49,7 +49,8 @@ def apply(
     from prunecli.core.amount import parse_amounts
     from prunecli.errors import UsageError
     from prunecli.formats.base import ReadOptions
-    from prunecli.surgery.apply import ApplyOptions, DivisionOptions, RequestOverrides, check_options
+    from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
+    from prunecli.surgery.division import DivisionOptions
     from prunecli.surgery.jobs import prepare_apply
     from prunecli.surgery.places import checkpoint_location
 

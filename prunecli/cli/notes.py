@@ -42,6 +42,7 @@ def plan_notes(job: PreparedRewrite) -> Iterator[str]:
     selected = [each.parameter for each in plan.planned.values()]
     pruned = None if plan.prune is None else sum(each.pruned_now for each in plan.planned.values())
     yield from nothing_notes(selected, pruned=pruned)
+    yield from plan.notes
     yield from filter(None, (_left_out(plan), _state(plan)))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.autograd.graph import increment_version
 
-from prunecli.core.amount import Amount, check_amount
+from prunecli.core.amount import Amount, amount_list, parse_amounts
 from prunecli.core.methods import parse_method
 from prunecli.errors import UnsupportedError, UsageError, messages_for, show
 from prunecli.lean import dataclass
@@ -33,10 +33,11 @@ from prunecli.modules.masks import mask_from_flags, masked
 from prunecli.modules.passes import agreed_seed, check_refused, pass_over
 from prunecli.modules.shards import fsdp_records, is_spread, names_restored_on_failure
 from prunecli.surgery.data.final_mask import FinalMask
+from prunecli.surgery.division import DivisionOptions
 from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.names.select import Selection, unmatched_excludes
 from prunecli.surgery.plan.plan import Plan, PlannedParameter, plan_bake, plan_prune
-from prunecli.surgery.plan.request import PruneGroup, PruneRequest
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.measure import make_report
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.edit import PreparedEdit, build_edit
@@ -49,12 +50,13 @@ __all__ = ["bake_module", "prune_module"]
 def prune_module(
     module: nn.Module,
     params: str | Sequence[str],
-    amount: Amount,
+    amount: Amount | str | Sequence[Amount | str],
     *,
     seed: int | None = None,
     exclude: str | Sequence[str] = (),
     min_dim: int = 0,
     everywhere: bool = False,
+    allocation: str | None = None,
     bake: bool = False,
     remove: bool = False,
     untie: bool = False,
@@ -74,11 +76,14 @@ def prune_module(
     Args:
         module: a module with tensors on any device, wrapped (`module.`, `_orig_mod.`) or not.
         params: names, globs or `re:REGEX`, as for `--param`; names do not need the wrapper's prefix.
-        amount: an int is a number of elements of each parameter, a float a fraction of those still unpruned.
+        amount: an int is a number of elements of each parameter, a float a fraction of those still unpruned. In a list,
+            `"PATTERN=0.5"` is the amount of single parameters.
         seed: determines the masks. If not given, it is drawn from torch's global CPU generator; the report records it.
         exclude: patterns to leave out of what `params` selects.
         min_dim: patterns match only parameters with at least this many dimensions.
         everywhere: one amount over all selected parameters together, as `--global`.
+        allocation: a rule that divides the amount, as one total, among the selected parameters, as `--allocation`. The
+            order of layers is that of `named_parameters()`.
         bake: bake at once. The parameters are overwritten, +0.0 where pruned, without masks or hooks. The overwritten
             values are kept in memory until the end.
         remove: an earlier name of `bake`.
@@ -90,7 +95,8 @@ def prune_module(
 
     Raises:
         TypeError: the amount is not a real number, or the seed is not an integer.
-        UsageError: a pattern matches nothing, an amount is out of range, or a tie needs a decision.
+        UsageError: a pattern matches nothing, an amount is out of range or cannot be divided, or a tie needs a
+            decision.
         UnsupportedError: a tensor has no values (meta device), a mask has values that are not supported, or a module is
             TorchScript.
 
@@ -102,7 +108,9 @@ def prune_module(
     selection = Selection(_patterns(params), _patterns(exclude), min_dim)
     if not selection.patterns:
         raise UsageError(f"nothing is selected; give {MATRICES} for all matrices named weight, or names as params")
-    share = check_amount(amount)
+    total, amounts = parse_amounts(amount_list(amount))
+    division = DivisionOptions(amounts, allocation)
+    division.check(total, global_=everywhere)
     live = LiveModule(module)
     check_refused(live, selection)
     if selection.excludes and (unmatched := unmatched_excludes(parameters_of(live), selection)):
@@ -112,7 +120,7 @@ def prune_module(
             f"{show(next(iter(live.shards)))} is spread over ranks, and zeros_are_pruned has to see all of it on one; "
             "prune the saved checkpoint with --zeros-are-pruned"
         )
-    group = PruneGroup(selection, share, everywhere)
+    group = division.group(selection, total, global_=everywhere)
     return _pruned(live, PruneRequest((group,), seed, bake or remove, untie, zeros_are_pruned))
 
 

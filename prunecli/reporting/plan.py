@@ -1,5 +1,7 @@
 """A plan as text, for a dry run: how many elements of which parameters would be pruned."""
 
+from collections.abc import Iterator
+
 from prunecli.reporting.drawing import fitted, label_of_node
 from prunecli.reporting.layout import BOLD, DIM, Column, Row, lay_out
 from prunecli.reporting.numbers import label_of
@@ -7,7 +9,10 @@ from prunecli.reporting.terminal import Screen
 from prunecli.reporting.tree import Leaf, Node, Sums, grow
 from prunecli.surgery.plan.plan import Plan, PlannedParameter
 
-__all__ = ["plan_as_text"]
+__all__ = ["orders_as_text", "plan_as_text"]
+
+_NAMES = 100
+"""The most names of an order that are printed."""
 
 _COLUMNS = (Column("elements", drop=2), Column("left", drop=1), Column("to prune"))
 
@@ -25,6 +30,15 @@ def plan_as_text(plan: Plan, screen: Screen) -> str:
     if folded:
         lines.append(screen.paint(f"folded to fit: add `2>&1 | less` for all {len(leaves):,} parameters", DIM))
     return "".join(f"{line}\n" for line in lines)
+
+
+def orders_as_text(plan: Plan) -> Iterator[str]:
+    """Yield a sentence for each order of layers that a rule used."""
+    for group in plan.prune.groups if plan.prune else ():
+        if group.order:
+            rest = len(group.order) - _NAMES
+            more = f" and {rest:,} more" if rest > 0 else ""
+            yield f"order of layers: {', '.join(map(label_of, group.order[:_NAMES]))}{more}"
 
 
 def _leaf(name: str, each: PlannedParameter) -> Leaf[PlannedParameter]:

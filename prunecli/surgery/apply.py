@@ -1,18 +1,20 @@
 """The request of `apply`: from options, from a recipe that options override, or from a report to reproduce."""
 
 from dataclasses import replace
+from functools import partial
 
-from prunecli.core.allocation import find_rule
 from prunecli.core.amount import Amount
 from prunecli.errors import UsageError
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.lean import dataclass
+from prunecli.surgery.division import DivisionOptions
+from prunecli.surgery.like import read_like
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.plan import Plan, plan_prune
-from prunecli.surgery.plan.ratios import read_order, read_ratios
 from prunecli.surgery.plan.recipe import read_recipe
-from prunecli.surgery.plan.request import PruneGroup, PruneRequest
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.plan.scan import Scanner
 from prunecli.surgery.plan.with_state import with_state
 from prunecli.surgery.replay import plan_replay
@@ -20,7 +22,6 @@ from prunecli.surgery.report.model import Report
 from prunecli.surgery.report.provenance import stamped
 from prunecli.surgery.report.reading import read_report
 from prunecli.terms import (
-    ALLOCATION,
     AMOUNT,
     BAKE,
     FROM_REPORT,
@@ -46,9 +47,6 @@ __all__ = [
     "plan_request",
     "read_request",
 ]
-
-_GLOBAL = "global"
-"""The allocation that treats all parameters as one tensor: `--global`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +81,6 @@ class RequestOverrides:
             key_prefix=prune.key_prefix if self.key_prefix is None else self.key_prefix,
             with_state=prune.with_state or self.with_state,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class DivisionOptions:
-    """The options of `apply` that say how much is pruned where; `ratios`, `like` and `order` are files to read."""
-
-    amounts: tuple[tuple[str, Amount], ...] = ()
-    allocation: str | None = None
-    ratios: str | None = None
-    like: str | None = None
-    order: str | None = None
-
-    def given(self) -> list[str]:
-        """Return the names of the options that are given."""
-        options = {ALLOCATION: self.allocation, RATIOS: self.ratios, LIKE: self.like, ORDER: self.order}
-        return [AMOUNT] * bool(self.amounts) + [option for option, value in options.items() if value is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,30 +135,7 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
     if options.recipe is None and options.report is None:
         if options.selection is None:
             raise UsageError(f"nothing is selected; give {MATRICES} for all matrices named weight, or {PARAM} NAME")
-        _check_division(options)
-
-
-def _check_division(options: ApplyOptions) -> None:
-    """Refuse options that do not say how much is pruned where, or say it twice."""
-    division, total = options.division, options.amount is not None
-    sources = {AMOUNT: total or division.amounts, RATIOS: division.ratios is not None, LIKE: division.like is not None}
-    ways = [option for option, is_given in sources.items() if is_given]
-    if not ways:
-        raise UsageError(f"the amount is missing; give {AMOUNT} 0.5, 50% or a number of elements like 1000")
-    if len(ways) > 1:
-        raise UsageError(f"{ways[0]} and {ways[1]} both say how much is pruned; leave one out")
-    rule = division.allocation
-    if rule is not None:
-        find_rule(rule)
-    if options.global_ and rule not in (None, _GLOBAL):
-        raise UsageError(f"{GLOBAL} and {ALLOCATION} {rule} divide the total in different ways; leave one out")
-    if (rule is not None or options.global_) and not total:
-        option = ALLOCATION if rule is not None else GLOBAL
-        raise UsageError(
-            f"{option} divides a total among all selected parameters; give it as {AMOUNT} 0.9, or leave {option} out"
-        )
-    if division.order is not None and rule is None:
-        raise UsageError(f"{ORDER} is the order of layers for {ALLOCATION}; add that, or leave {ORDER} out")
+        options.division.check(options.amount, global_=options.global_)
 
 
 def read_request(options: ApplyOptions) -> ApplyRequest:
@@ -196,38 +155,23 @@ def read_request(options: ApplyOptions) -> ApplyRequest:
         return ApplyRequest(options.overrides.over(read_recipe(input_location(options.recipe, RECIPE))))
     if options.selection is None:
         raise UsageError(f"nothing is selected; name parameters with {PARAM}, and give {AMOUNT}")
-    group = _group(options, options.selection)
+    group = options.division.group(options.selection, options.amount, global_=options.global_)
     return ApplyRequest(options.overrides.over(PruneRequest((group,))))
 
 
-def _group(options: ApplyOptions, selection: Selection) -> PruneGroup:
-    """Return the group that options describe; the global allocation is `everywhere`."""
-    division = options.division
-    everywhere = options.global_ or division.allocation == _GLOBAL
-    amounts, where = division.amounts, ""
-    if division.ratios is not None:
-        amounts, where = read_ratios(input_location(division.ratios, RATIOS))
-    return PruneGroup(
-        selection,
-        options.amount,
-        everywhere,
-        allocation=None if everywhere else division.allocation,
-        amounts=amounts,
-        amounts_where=where,
-        order=() if division.order is None else read_order(input_location(division.order, ORDER)),
-        like=division.like,
-    )
-
-
-def plan_request(checkpoint: AnyCheckpoint, request: ApplyRequest, scanner: Scanner, *, stamp: bool) -> Plan:
+def plan_request(
+    checkpoint: AnyCheckpoint, request: ApplyRequest, scanner: Scanner, reading: ReadOptions, *, stamp: bool
+) -> Plan:
     """Return the plan of a request, with a stamp in the metadata if asked for; all ranks plan together.
+
+    A checkpoint whose counts are taken is opened with the options in `reading`, except for the key.
 
     Raises:
         PrunecliError: as `plan_prune`, `plan_replay`, `with_state` and `stamped`.
     """
     prune, report = request.prune, request.report
     if report is None:
-        plan = plan_prune(checkpoint, prune, scanner=scanner)
+        plan = plan_prune(checkpoint, prune, scanner, partial(read_like, reading=reading))
     else:
         plan = plan_replay(checkpoint, report, prune, scanner=scanner)
     if prune.with_state:

@@ -102,7 +102,7 @@ def prepare_apply(
             note_excludes(checkpoint, [group.selection for group in request.prune.groups], listener)
         request = replace(request, prune=_with_resumed_seed(request.prune, checkpoint, destination, run))
         with with_progress(run, checkpoint, listener) as shown:
-            plan = plan_request(checkpoint, request, RunScanner(shown), stamp=options.stamp)
+            plan = plan_request(checkpoint, request, RunScanner(shown), reading, stamp=options.stamp)
         key = with_recorded_key(reading, request.report).key
         yield PreparedRewrite(checkpoint, replace(plan, key=key), destination, run, listener)
 

@@ -93,12 +93,14 @@ def load(path: Path) -> Any:
     return torch.load(path, weights_only=True)
 
 
-def ask(amount: Amount, *patterns: str, seed: int = 7, excludes: Sequence[str] = (), **options: Any) -> PruneRequest:
+def ask(
+    amount: Amount | None, *patterns: str, seed: int = 7, excludes: Sequence[str] = (), **options: Any
+) -> PruneRequest:
     """Put a request together; no pattern means all that patterns take."""
     min_dim, everywhere = options.pop("min_dim", 0), options.pop("everywhere", False)
-    return PruneRequest(
-        (PruneGroup(Selection(patterns or ("*",), excludes, min_dim), amount, everywhere),), seed, **options
-    )
+    division = {key: options.pop(key) for key in ("allocation", "amounts", "order", "like") if key in options}
+    group = PruneGroup(Selection(patterns or ("*",), excludes, min_dim), amount, everywhere, **division)
+    return PruneRequest((group,), seed, **options)
 
 
 def apply(source: Path, target: Path, prune: PruneRequest, *, jobs: int = 2, key: str | None = None) -> Report:

@@ -1,12 +1,14 @@
 """Recipes: what they say is what options say, and what they cannot say is told with its line."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prunecli.core.allocation import RULES
 from prunecli.errors import UnreadableError, UsageError
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.recipe import parse_recipe, read_recipe, render_recipe
@@ -41,6 +43,24 @@ groups = st.builds(
     amounts,
     st.booleans(),
 )
+divided = st.builds(
+    lambda group, amounts, rule, order: replace(
+        group, everywhere=False, amounts=tuple(amounts.items()), allocation=rule, order=tuple(order) if rule else ()
+    ),
+    groups,
+    st.dictionaries(names, amounts, max_size=3),
+    st.none() | st.sampled_from([rule for rule in RULES if rule != "global"]),
+    st.lists(names, max_size=3),
+)
+counted = st.builds(
+    lambda group, amounts, like: replace(
+        group, amount=None, everywhere=False, amounts=() if like else tuple(amounts.items()), like=like
+    ),
+    groups,
+    st.dictionaries(names, amounts, min_size=1, max_size=3),
+    st.none() | names.filter(lambda name: name != "-"),
+)
+groups = groups | divided | counted
 requests = st.builds(
     PruneRequest,
     st.lists(groups, min_size=1, max_size=3).map(tuple),
@@ -76,6 +96,7 @@ def test_what_is_rendered_is_toml_and_reads_back_as_the_same_request(prune: Prun
     assert again == prune
     for one, other in zip(again.groups, prune.groups, strict=True):
         assert type(one.amount) is type(other.amount)
+        assert [type(each) for _, each in one.amounts] == [type(each) for _, each in other.amounts]
 
 
 @settings(deadline=None)
@@ -107,6 +128,35 @@ def test_what_is_wrong_is_told_with_its_line(old: str, new: str, line: int, word
     with pytest.raises(UsageError) as caught:
         parse_recipe(FULL.replace(old, new, 1).encode(), "r.toml")
     assert str(caught.value).startswith(f"r.toml:{line}: {words}")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("amount = 0.5\nlike = 'x.pt'", "group 1 has amount and like, which both say how much is pruned"),
+        ("like = 'x.pt'\n[group.amounts]\nw = 1", "group 1 has amounts and like"),
+        ("allocation = 'erk'\n[group.amounts]\nw = 1", "group 1 has an allocation, and no amount as the total"),
+        ("global = true\nlike = 'x.pt'", "group 1 has global = true, and no amount as the total"),
+        ("amount = 0.5\nglobal = true\nallocation = 'erk'", "group 1 has global = true and the allocation erk"),
+        ("amount = 0.5\norder = ['w']", "group 1 has an order, and no allocation that needs it"),
+        ("amount = 0.5\nallocation = 'best'", "allocation is not an allocation; known are uniform, global, er"),
+        ("amount = 0.5\n[group.amounts]", "amounts is not a table of patterns with amounts"),
+        ("amount = 0.5\n[group.amounts]\nw = 1.5", "amounts w: amount 1.5 is not a fraction"),
+        ("amount = 0.5\n[group.amounts]\nw = true", "amounts w: no amount"),
+        ("amount = 0.5\n[group.amounts]\n'a.b' = 1\na.b = 2", "amounts a.b occurs twice"),
+        ("like = '-'", "like is not the path or URL"),
+    ],
+)
+def test_divisions_that_contradict_themselves(lines: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(f"[[group]]\nparams = '*'\n{lines}\n".encode(), "r.toml")
+    assert words in str(caught.value)
+
+
+def test_names_in_tables_are_joined_and_the_global_allocation_is_global() -> None:
+    text = "[[group]]\nparams = '*'\namount = 0.5\nallocation = 'global'\n[group.amounts]\nfc.weight = '50%'\n"
+    (group,) = parse_recipe(text.encode(), "r.toml").groups
+    assert (group.everywhere, group.allocation, group.amounts) == (True, None, (("fc.weight", 0.5),))
 
 
 @settings(deadline=None)

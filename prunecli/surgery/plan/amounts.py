@@ -179,7 +179,10 @@ def _like(group: PruneGroup, found: GroupTargets, rows: Mapping[str, LikeRow]) -
         given[key] = row.pruned
         if row.digest is not None and 0 < row.pruned < row.elements:
             unlike[members[0].name] = row.digest
-    return Division(group, found.targets, given, unlike=unlike, notes=tuple(_others(label, rows, used)))
+    notes = list(_others(label, rows, used))
+    if not unlike and any(0 < rows[name].pruned < rows[name].elements for name in used):
+        notes.append(f"{label} has no digests of masks, so that nothing checks that the new masks are others")
+    return Division(group, found.targets, given, unlike=unlike, notes=notes)
 
 
 def _others(label: str, rows: Mapping[str, LikeRow], used: set[str]) -> Iterator[str]:

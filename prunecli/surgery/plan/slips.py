@@ -31,13 +31,17 @@ def slip_notes(plan: Plan) -> Iterator[str]:
 def _small_count(prune: PruneRequest) -> str:
     """Return a note on the first amount that is a number of elements, and may be meant as a percentage."""
     for group in prune.groups:
-        amount = group.amount
-        if isinstance(amount, int) and 0 < amount <= LARGEST_PERCENTAGE:
-            elements = "1 element" if amount == 1 else f"{amount} elements"
-            which = "all selected parameters together" if group.everywhere else "each parameter"
-            option, quote = ("amount =", '"') if group.where else (AMOUNT, "")
-            for_all = f"for all of them write {option} 1.0, for 1 %" if amount == 1 else f"for {amount} % write"
-            return f"{option} {amount} is {elements} of {which}; {for_all} {option} {quote}{amount}%{quote}"
+        together = group.everywhere or group.allocation is not None
+        which = "all selected parameters together" if together else "each parameter"
+        option, quote = ("amount =", '"') if group.where else (AMOUNT, "")
+        for amount, of, name in [
+            (group.amount, which, option),
+            *((each, "each parameter that it matches", f"{show(pattern, 60)} =") for pattern, each in group.amounts),
+        ]:
+            if isinstance(amount, int) and 0 < amount <= LARGEST_PERCENTAGE:
+                elements = "1 element" if amount == 1 else f"{amount} elements"
+                for_all = f"for all of them write {name} 1.0, for 1 %" if amount == 1 else f"for {amount} % write"
+                return f"{name} {amount} is {elements} of {of}; {for_all} {name} {quote}{amount}%{quote}"
     return ""
 
 

@@ -1,0 +1,76 @@
+"""The options that say how much is pruned where: amounts, a rule that divides a total, files, counts of other masks."""
+
+from prunecli.core.allocation import find_rule
+from prunecli.core.amount import Amount
+from prunecli.errors import UsageError
+from prunecli.lean import dataclass
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.places import input_location
+from prunecli.surgery.plan.ratios import read_order, read_ratios
+from prunecli.surgery.plan.request import PruneGroup
+from prunecli.terms import ALLOCATION, AMOUNT, GLOBAL, LIKE, ORDER, RATIOS
+
+__all__ = ["DivisionOptions"]
+
+_GLOBAL = "global"
+"""The rule that treats all parameters as one tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class DivisionOptions:
+    """The options besides the amount for all parameters; `ratios`, `like` and `order` are files to read."""
+
+    amounts: tuple[tuple[str, Amount], ...] = ()
+    allocation: str | None = None
+    ratios: str | None = None
+    like: str | None = None
+    order: str | None = None
+
+    def given(self) -> list[str]:
+        """Return the names of the options that are given."""
+        options = {ALLOCATION: self.allocation, RATIOS: self.ratios, LIKE: self.like, ORDER: self.order}
+        return [AMOUNT] * bool(self.amounts) + [option for option, value in options.items() if value is not None]
+
+    def check(self, amount: Amount | None, *, global_: bool) -> None:
+        """Refuse options that do not say how much is pruned where, or say it twice.
+
+        Raises:
+            UsageError: they contradict each other, or the rule is unknown.
+        """
+        total, rule = amount is not None, self.allocation
+        sources = {AMOUNT: total or self.amounts, RATIOS: self.ratios is not None, LIKE: self.like is not None}
+        ways = [option for option, is_given in sources.items() if is_given]
+        if not ways:
+            raise UsageError(f"the amount is missing; give {AMOUNT} 0.5, 50% or a number of elements like 1000")
+        if len(ways) > 1:
+            raise UsageError(f"{ways[0]} and {ways[1]} both say how much is pruned; leave one out")
+        if rule is not None:
+            find_rule(rule)
+        if global_ and rule not in (None, _GLOBAL):
+            raise UsageError(f"{GLOBAL} and {ALLOCATION} {rule} divide the total in different ways; leave one out")
+        if (rule is not None or global_) and not total:
+            option = ALLOCATION if rule is not None else GLOBAL
+            raise UsageError(f"{option} divides a total; give it as {AMOUNT} 0.9, or leave {option} out")
+        if self.order is not None and rule is None:
+            raise UsageError(f"{ORDER} is the order of layers for {ALLOCATION}; add that, or leave {ORDER} out")
+
+    def group(self, selection: Selection, amount: Amount | None, *, global_: bool) -> PruneGroup:
+        """Return the group that checked options describe; reads the files except that of `like`.
+
+        Raises:
+            PrunecliError: as `read_ratios` and `read_order`.
+        """
+        everywhere = global_ or self.allocation == _GLOBAL
+        amounts, where = self.amounts, ""
+        if self.ratios is not None:
+            amounts, where = read_ratios(input_location(self.ratios, RATIOS))
+        return PruneGroup(
+            selection,
+            amount,
+            everywhere,
+            allocation=None if everywhere else self.allocation,
+            amounts=amounts,
+            amounts_where=where,
+            order=() if self.order is None else read_order(input_location(self.order, ORDER)),
+            like=self.like,
+        )

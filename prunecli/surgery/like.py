@@ -1,0 +1,127 @@
+"""What another checkpoint, a mask file or a report has pruned of each parameter, for masks with the same counts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.block import BLOCK
+from prunecli.core.mask_digest import MaskDigest
+from prunecli.errors import UsageError
+from prunecli.formats.base import AnyCheckpoint, ReadOptions
+from prunecli.formats.detect import open_location
+from prunecli.formats.folders.weights import folder_of_index
+from prunecli.formats.io.locations import Location
+from prunecli.formats.io.pieces import Generated, Outcome
+from prunecli.formats.io.sinks import NullSink
+from prunecli.formats.io.stream import run_pieces
+from prunecli.formats.io.threads import default_jobs
+from prunecli.formats.opening import check_unchanged, open_any
+from prunecli.surgery.data.kept import KeptFlags
+from prunecli.surgery.data.workspace import Workspace
+from prunecli.surgery.masks.flags import StoredFlags, ZeroFlags
+from prunecli.surgery.masks.source import MASKS, masks_of
+from prunecli.surgery.names.parameters import parameters_of
+from prunecli.surgery.places import input_location
+from prunecli.surgery.plan.amounts import LikeRow
+from prunecli.surgery.report.model import ParameterReport
+from prunecli.surgery.report.reading import read_report
+from prunecli.terms import LIKE
+
+__all__ = ["read_like"]
+
+_MASK = "_mask"
+
+
+def read_like(text: str, reading: ReadOptions) -> dict[str, LikeRow]:
+    """Return what is pruned in a checkpoint, a mask file or a report, by the names of parameters.
+
+    A mask counts if a parameter has one, else zeros do.
+
+    Raises:
+        UsageError: it is standard input.
+        PrunecliError: it cannot be read, or a mask has values other than 0 and 1.
+    """
+    location = input_location(text, LIKE)
+    if location is None:
+        raise UsageError(f"{LIKE} needs the path or URL of a checkpoint or report")
+    if _is_report(location):
+        return {each.name: row for each in read_report(location).parameters if (row := _recorded(each)) is not None}
+    with open_any(location, replace(reading, key=None, read_only=True)) as checkpoint:
+        rows = _counted(checkpoint)
+        check_unchanged(checkpoint)
+    return rows
+
+
+def _is_report(location: Location) -> bool:
+    """Whether a file is JSON, by its content; behind a URL, by its name."""
+    if folder_of_index(location) is not None:
+        return False
+    if not isinstance(location, Path):
+        return location.name.endswith(".json")
+    if location.is_dir():
+        return False
+    with open_location(location) as source:
+        head = source.read(0, min(64, source.size))
+    return head.lstrip()[:1] == b"{" and b"\0" not in head  # the length in front of a safetensors header has zeros
+
+
+def _recorded(each: ParameterReport) -> LikeRow | None:
+    """Return what a row of a report records: what a run dropped and earlier ones had dropped, else the zeros."""
+    if each.candidates is not None:
+        return LikeRow(each.elements, each.elements - each.candidates + each.pruned_now, each.mask_sha256)
+    return None if each.zeros is None else LikeRow(each.elements, each.zeros, each.mask_sha256)
+
+
+class _CountedMask:
+    """A content that counts what a mask drops, and computes its digest; it writes nothing."""
+
+    block = BLOCK
+    workspace = Workspace
+
+    def __init__(self, mask: KeptFlags) -> None:
+        self.mask, self.kept, self.digest, self._left = mask, 0, MaskDigest(), mask.elements
+
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
+        """Count a block."""
+        flags = workspace.block.flags(data.size)
+        self.mask.read(start, flags, workspace)
+        return Outcome(False, (self, flags.size, int(np.count_nonzero(flags)), MaskDigest.look(start, flags)))
+
+    def add(self, size: int, kept: int, leaf: tuple[int, bytes]) -> None:
+        """Add a block; after the last one, free gathered tensors."""
+        self.kept += kept
+        self.digest.add(leaf)
+        self._left -= size
+        if not self._left:
+            self.mask.release()
+
+    def row(self) -> LikeRow:
+        """Return the result."""
+        return LikeRow(self.mask.elements, self.mask.elements - self.kept, self.digest.hexdigest())
+
+
+def _add(found: tuple[_CountedMask, int, int, tuple[int, bytes]]) -> None:
+    content, size, kept, leaf = found
+    content.add(size, kept, leaf)
+
+
+def _counted(checkpoint: AnyCheckpoint) -> dict[str, LikeRow]:
+    counted = {name: _CountedMask(mask) for name, mask in _masks(checkpoint).items()}
+    pieces = [Generated(each.mask.elements, each) for each in counted.values()]
+    run_pieces(pieces, checkpoint.source, NullSink(), jobs=default_jobs(), found=_add)
+    return {name: each.row() for name, each in counted.items()}
+
+
+def _masks(checkpoint: AnyCheckpoint) -> Mapping[str, KeptFlags]:
+    """Return the masks of parameters that have one, and the zeros of the others."""
+    names = checkpoint.tensors
+    if MASKS in (checkpoint.metadata or {}) or (names and all(name.endswith(_MASK) for name in names)):
+        return masks_of(checkpoint).masks
+    return {
+        name: ZeroFlags(checkpoint, each) if each.mask is None else StoredFlags(checkpoint, name, each.key, each.mask)
+        for name, each in parameters_of(checkpoint).items()
+        if each.countable
+    }
