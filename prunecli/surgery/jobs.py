@@ -36,6 +36,7 @@ __all__ = [
     "measure_each",
     "prepare_apply",
     "prepare_remove",
+    "prepare_restore",
     "report_beside",
     "report_reader",
     "with_progress",
