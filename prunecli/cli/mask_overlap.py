@@ -53,7 +53,7 @@ def overlap(
         print_path(written.places[-1])
     elif written.format is not ReportFormat.TABLE:
         sys.stdout.write(OVERLAP_WRITERS[written.format](found))
-    elif sys.stdout.isatty():
-        sys.stdout.write(overlap_as_text(found, screen_of(sys.stdout)))
-    else:
+    elif form is None and not sys.stdout.isatty():
         sys.stdout.write(overlap_as_lines(found))
+    else:
+        sys.stdout.write(overlap_as_text(found, screen_of(sys.stdout)))
