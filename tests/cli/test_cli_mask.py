@@ -91,6 +91,8 @@ def test_an_overlap_in_each_format(cli: Cli) -> None:
     table = cli("mask", "overlap", "masks.safetensors", "other.pt", "-o", "o.txt", "-q")
     assert (table.out, table.err) == ("", "")
     assert Path("o.txt").read_text().startswith("A: masks.safetensors\nB: other.pt\n\nparameter")
+    piped = cli("mask", "overlap", "masks.safetensors", "other.pt", "--format", "table")
+    assert piped.out == Path("o.txt").read_text()
 
 
 @pytest.mark.usefixtures("masked")
