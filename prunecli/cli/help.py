@@ -45,7 +45,18 @@ OUTPUT = "Output"
 OTHER = "Other"
 ORDER = (INPUT, SELECTION, AMOUNT, CONTENT, GATE, OUTPUT)
 
-_FOLDED = {"apply": {"--allow-foreign-objects", "--follow-links", "--key-prefix", "--link", "--order", "--ratios"}}
+_FOLDED = {
+    "apply": {
+        "--allow-foreign-objects",
+        "--follow-links",
+        "--key-prefix",
+        "--link",
+        "--missing",
+        "--order",
+        "--ratios",
+        "--stamp",
+    }
+}
 """Options by command that `--help` only names at its end, so that it fits two screens."""
 
 _ALL = "--help-all"
