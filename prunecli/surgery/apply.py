@@ -1,8 +1,7 @@
 """The request of `apply`: from options, from a recipe that options override, or from a report to reproduce."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from prunecli.core.amount import Amount
 from prunecli.core.methods import parse_method
@@ -12,9 +11,9 @@ from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.lean import dataclass
 from prunecli.surgery.division import DivisionOptions
-from prunecli.surgery.like import read_like
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
+from prunecli.surgery.plan.amounts import LikeRow
 from prunecli.surgery.plan.plan import Plan, plan_prune
 from prunecli.surgery.plan.recipe import read_recipe
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
@@ -214,9 +213,15 @@ def plan_request(
     """
     prune, report = request.prune, request.report
     if report is None:
-        plan = plan_prune(checkpoint, prune, scanner, partial(read_like, reading=reading))
+        plan = plan_prune(checkpoint, prune, scanner, lambda place: _like(place, reading))
     else:
         plan = plan_replay(checkpoint, report, prune, scanner=scanner)
     if prune.with_state:
         plan = scanner.from_leader(lambda: with_state(checkpoint, plan))
     return scanner.from_leader(lambda: stamped(checkpoint, plan)) if stamp else plan
+
+
+def _like(place: str, reading: ReadOptions) -> Mapping[str, LikeRow]:
+    from prunecli.surgery.like import read_like  # imported here: few runs take the counts of another mask
+
+    return read_like(place, reading)
