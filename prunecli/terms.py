@@ -34,16 +34,16 @@ __all__ = [
     "LIKE",
     "LINK",
     "LISTING",
-    "MASKS",
     "MASK_DTYPE",
     "MATRICES",
     "MIN_DIM",
-    "MISSING",
     "NO_REPORT",
     "ONLY_ZEROS",
     "ORDER",
     "OUTPUT",
     "PARAM",
+    "PER_ROW",
+    "PER_SLICE",
     "PLOT",
     "RATIOS",
     "RECIPE",
@@ -129,17 +129,17 @@ KEY = _term("--key", "key")
 KEY_PREFIX = _term("--key-prefix", "key_prefix")
 LIKE = _term("--like", "like")
 LINK = _term("--link", "link=True")
-MASKS = _term("--masks", "masks")
 MASK_DTYPE = _term("--mask-dtype", "mask_dtype")
 MATRICES = _term("-p '*.weight' --min-dim 2", "params='*.weight', min_dim=2")
 """A selection of the matrices named `weight`; `in_proj_weight` and `weight_ih_l0` are not among them."""
 MIN_DIM = _term("--min-dim", "min_dim")
-MISSING = _term("--missing kept", "missing='kept'")
 NO_REPORT = _term("--no-report", "no_report=True")
 ONLY_ZEROS = _term("--only-zeros", "only_zeros=True")
 ORDER = _term("--order", "order")
 OUTPUT = _term("-o", "output")
 PARAM = _term("-p", "params")
+PER_ROW = _term("--per-row", "per_row=True")
+PER_SLICE = _term("--per-slice", "per_slice=True")
 PLOT = _term("--plot", "plot")
 RATIOS = _term("--ratios", "ratios")
 RECIPE = _term("--recipe", "recipe")

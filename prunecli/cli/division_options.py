@@ -7,13 +7,7 @@ import typer
 
 from prunecli.cli.help import AMOUNT
 
-__all__ = ["Allocation", "Amounts", "Like", "Masks", "Missing", "OrderFile", "Ratios", "Rule"]
-
-
-class OnOneSide(enum.StrEnum):
-    """What is done to parameters without a mask, and to masks without a parameter."""
-
-    KEPT = "kept"
+__all__ = ["Allocation", "Amounts", "Like", "OrderFile", "PerRow", "PerSlice", "Ratios", "Rule"]
 
 
 class Rule(enum.StrEnum):
@@ -82,22 +76,20 @@ OrderFile = Annotated[
         rich_help_panel=AMOUNT,
     ),
 ]
-Masks = Annotated[
-    str | None,
+PerSlice = Annotated[
+    bool,
     typer.Option(
-        "--masks",
-        metavar="FILE",
-        help="Prune what the masks in FILE drop.\n"
-        "FILE is a mask file, a torch file of masks, or a checkpoint with masks. Nothing is drawn.",
+        "--per-slice",
+        help="Prune the slices of 3-D parameters separately.\n"
+        "Each index of the first dimension (an expert) is a layer of its own, NAME#3, which patterns can name.",
         rich_help_panel=AMOUNT,
     ),
 ]
-Missing = Annotated[
-    OnOneSide | None,
+PerRow = Annotated[
+    bool,
     typer.Option(
-        "--missing",
-        help="Go on where only the file or CKPT has a name.\n"
-        "kept: parameters without a mask are kept, and masks without a parameter are left out.",
+        "--per-row",
+        help="Prune the same amount of every row.\nA row is an index of the first dimension: fixed fan-in.",
         rich_help_panel=AMOUNT,
     ),
 ]

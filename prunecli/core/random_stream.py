@@ -31,7 +31,7 @@ from prunecli.core.scratch import Buffer
 from prunecli.errors import UsageError
 from prunecli.lean import dataclass
 
-__all__ = ["Subset", "allocate", "check_seed", "split", "stream_key"]
+__all__ = ["Subset", "allocate", "check_seed", "draw_slices", "split", "stream_key"]
 
 _RARE = 256
 """If fewer than one rank in this many is pruned (or kept), positions are drawn, not bytes. Part of the definition."""
@@ -67,11 +67,14 @@ def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecl
     Raises:
         TypeError, UsageError: as `check_seed`.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (purpose, str(check_seed(seed)), name, str(candidates)):
-        raw = part.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "little") + raw)
+    digest = hashlib.blake2b(_encoded(purpose, str(check_seed(seed)), name, str(candidates)), digest_size=16)
     return int.from_bytes(digest.digest(), "little")
+
+
+def _encoded(*parts: str) -> bytes:
+    """Return texts with their lengths in front."""
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return b"".join(len(raw).to_bytes(8, "little") + raw for raw in encoded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,8 @@ class Subset:
     def draw(self, start: int, out: NDArray[np.bool_]) -> None:
         """Draw the ranks from `start` on into `out`, shape `(count,)`: True where pruned.
 
-        Whole blocks are drawn directly into `out`; a block that `out` covers only in part is drawn into other memory.
+        Whole blocks are drawn directly into `out`; a block that `out` covers only in part is drawn into other memory,
+        which is kept for a moment, for the part that follows.
         """
         stop = start + out.size
         if not 0 <= start <= stop <= self.candidates:
@@ -110,16 +114,55 @@ class Subset:
             first, last = index * BLOCK, min((index + 1) * BLOCK, self.candidates)
             low, high = max(start, first), min(stop, last)
             part = out[low - start : high - start]
-            whole = part if part.size == last - first else np.empty(last - first, dtype=np.bool_)
-            _draw_block(self.key, index, self.allocation[index], whole)
-            if whole is not part:
-                part[:] = whole[low - first : high - first]
+            if part.size == last - first:
+                _draw_block(self.key, index, self.allocation[index], part)
+            else:
+                part[:] = _drawn_block(self.key, index, self.allocation[index], last - first)[
+                    low - first : high - first
+                ]
 
     def span(self, start: int, stop: int) -> NDArray[np.bool_]:
         """Draw the ranks `start .. stop - 1` into a new array of shape `(stop - start,)`."""
         drawn = np.empty(stop - start, dtype=np.bool_)
         self.draw(start, drawn)
         return drawn
+
+
+_Counts = NDArray[np.int64]
+
+
+def draw_slices(
+    seed: int, name: str, first: int, sizes: _Counts, amounts: _Counts, rank: int, out: NDArray[np.bool_]
+) -> None:
+    """Draw consecutive slices of a parameter into `out`, from a rank of slice `first` on, until `out` is full.
+
+    Slice 3 of `NAME` is drawn like a parameter called `NAME#3`. `sizes` and `amounts` are the numbers of candidates and
+    of those that are pruned, for each slice into which `out` reaches.
+    """
+    keys, ends = _slice_keys(seed, name, first, sizes.tolist()), np.add.accumulate(sizes) - rank
+    starts, count = ends - sizes, len(keys)
+    low, high = int(rank > 0), count - int(ends[-1] > out.size)  # of those that `out` contains as a whole
+    if low < high and int(sizes[low:high].max()) <= BLOCK:
+        whole, chosen = slice(low, high), out[starts[low] : ends[high - 1]]
+        drawn = kernel.draw_each(b"".join(keys[whole]), sizes[whole], amounts[whole], chosen, rare=_RARE, close=_CLOSE)
+    else:
+        drawn = False
+    for place in {*range(low), *range(high, count)} if drawn else range(count):
+        start, stop = max(int(starts[place]), 0), min(int(ends[place]), out.size)
+        subset = Subset(int.from_bytes(keys[place], "little"), int(sizes[place]), int(amounts[place]))
+        subset.draw(start - int(starts[place]), out[start:stop])
+
+
+def _slice_keys(seed: int, name: str, first: int, candidates: Sequence[int]) -> list[bytes]:
+    """Return the bytes of the key of each slice, as `stream_key` makes them."""
+    common = hashlib.blake2b(_encoded("prunecli/1", str(check_seed(seed))), digest_size=16)
+    raw, keys = f"{name}#".encode("utf-8", "surrogatepass"), []
+    for number, count in enumerate(candidates, first):
+        digest, end, last = common.copy(), b"%d" % number, b"%d" % count
+        lengths = (len(raw) + len(end)).to_bytes(8, "little"), len(last).to_bytes(8, "little")
+        digest.update(b"".join((lengths[0], raw, end, lengths[1], last)))
+        keys.append(digest.digest())
+    return keys
 
 
 @functools.lru_cache(maxsize=256)
@@ -279,6 +322,14 @@ def _draw_block(key: int, index: int, amount: int, chosen: NDArray[np.bool_]) ->
     """Draw block `index`: a uniform `amount`-subset of its ranks, as booleans, by the kernel or by numpy."""
     if not kernel.draw_block(key, index, amount, chosen, rare=_RARE, close=_CLOSE):
         _choose(_words(key, index), amount, chosen)
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn_block(key: int, index: int, amount: int, size: int) -> NDArray[np.bool_]:
+    """Return block `index`, read-only; it is kept for a moment, since its other ranks are usually drawn next."""
+    chosen = np.empty(size, dtype=np.bool_)
+    _draw_block(key, index, amount, chosen)
+    return chosen
 
 
 def _choose(words: _RawStream, amount: int, chosen: NDArray[np.bool_]) -> None:

@@ -57,6 +57,8 @@ def prune_module(
     min_dim: int = 0,
     everywhere: bool = False,
     allocation: str | None = None,
+    per_slice: bool = False,
+    per_row: bool = False,
     bake: bool = False,
     remove: bool = False,
     untie: bool = False,
@@ -84,6 +86,8 @@ def prune_module(
         everywhere: one amount over all selected parameters together, as `--global`.
         allocation: a rule that divides the amount, as one total, among the selected parameters, as `--allocation`. The
             order of layers is that of `named_parameters()`.
+        per_slice: prune each index of the first dimension of parameters of three dimensions separately: `NAME#3`.
+        per_row: prune the same amount of every row (index of the first dimension).
         bake: bake at once. The parameters are overwritten, +0.0 where pruned, without masks or hooks. The overwritten
             values are kept in memory until the end.
         remove: an earlier name of `bake`.
@@ -109,7 +113,7 @@ def prune_module(
     if not selection.patterns:
         raise UsageError(f"nothing is selected; give {MATRICES} for all matrices named weight, or names as params")
     total, amounts = parse_amounts(amount_list(amount))
-    division = DivisionOptions(amounts, allocation)
+    division = DivisionOptions(amounts, allocation, per_slice=per_slice, per_row=per_row)
     division.check(total, global_=everywhere)
     live = LiveModule(module)
     check_refused(live, selection)

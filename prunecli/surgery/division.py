@@ -1,5 +1,7 @@
 """The options that say how much is pruned where: amounts, a rule that divides a total, files, counts of other masks."""
 
+from dataclasses import replace
+
 from prunecli.core.allocation import find_rule
 from prunecli.core.amount import Amount
 from prunecli.errors import UsageError
@@ -8,7 +10,7 @@ from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.ratios import read_order, read_ratios
 from prunecli.surgery.plan.request import PruneGroup
-from prunecli.terms import ALLOCATION, AMOUNT, GLOBAL, LIKE, ORDER, RATIOS
+from prunecli.terms import ALLOCATION, AMOUNT, GLOBAL, LIKE, ORDER, PER_ROW, PER_SLICE, RATIOS
 
 __all__ = ["DivisionOptions"]
 
@@ -25,11 +27,14 @@ class DivisionOptions:
     ratios: str | None = None
     like: str | None = None
     order: str | None = None
+    per_slice: bool = False
+    per_row: bool = False
 
     def given(self) -> list[str]:
         """Return the names of the options that are given."""
         options = {ALLOCATION: self.allocation, RATIOS: self.ratios, LIKE: self.like, ORDER: self.order}
-        return [AMOUNT] * bool(self.amounts) + [option for option, value in options.items() if value is not None]
+        flags = [PER_SLICE] * self.per_slice + [PER_ROW] * self.per_row
+        return [AMOUNT] * bool(self.amounts) + [each for each, value in options.items() if value is not None] + flags
 
     def check(self, amount: Amount | None, *, global_: bool) -> None:
         """Refuse options that do not say how much is pruned where, or say it twice.
@@ -46,6 +51,7 @@ class DivisionOptions:
             raise UsageError(f"{ways[0]} and {ways[1]} both say how much is pruned; leave one out")
         if rule is not None:
             find_rule(rule)
+        self._check_slices(global_=global_)
         if global_ and rule not in (None, _GLOBAL):
             raise UsageError(f"{GLOBAL} and {ALLOCATION} {rule} divide the total in different ways; leave one out")
         if (rule is not None or global_) and not total:
@@ -53,6 +59,15 @@ class DivisionOptions:
             raise UsageError(f"{option} divides a total; give it as {AMOUNT} 0.9, or leave {option} out")
         if self.order is not None and rule is None:
             raise UsageError(f"{ORDER} is the order of layers for {ALLOCATION}; add that, or leave {ORDER} out")
+
+    def _check_slices(self, *, global_: bool) -> None:
+        others = {LIKE: self.like is not None}
+        if self.per_row:
+            others |= {ALLOCATION: self.allocation is not None, GLOBAL: global_, PER_SLICE: self.per_slice}
+        other = next((option for option, is_given in others.items() if is_given), None)
+        if other is not None and (self.per_row or self.per_slice):
+            own, what = (PER_ROW, "every row") if self.per_row else (PER_SLICE, "every slice")
+            raise UsageError(f"{own} needs an amount of {what}, which {other} does not give; leave one out")
 
     def group(self, selection: Selection, amount: Amount | None, *, global_: bool) -> PruneGroup:
         """Return the group that checked options describe; reads the files except that of `like`.
@@ -65,7 +80,7 @@ class DivisionOptions:
         if self.ratios is not None:
             amounts, where = read_ratios(input_location(self.ratios, RATIOS))
         return PruneGroup(
-            selection,
+            replace(selection, per_slice=self.per_slice),
             amount,
             everywhere,
             allocation=None if everywhere else self.allocation,
@@ -73,4 +88,5 @@ class DivisionOptions:
             amounts_where=where,
             order=() if self.order is None else read_order(input_location(self.order, ORDER)),
             like=self.like,
+            per_row=self.per_row,
         )

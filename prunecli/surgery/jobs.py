@@ -2,23 +2,21 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from prunecli.core.methods import parse_method
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, check_unchanged, open_any
 from prunecli.lean import dataclass
 from prunecli.surgery.apply import ApplyOptions, plan_request, read_request
-from prunecli.surgery.data.kept import NO_MASKS, GivenMasks
 from prunecli.surgery.listing import Listener, note_excludes, open_for_ranks
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.plan import Plan, plan_bake
-from prunecli.surgery.plan.request import PruneGroup, PruneRequest
+from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.plan.restore import plan_restore
 from prunecli.surgery.report.measure import measure
 from prunecli.surgery.report.model import Report
@@ -27,7 +25,6 @@ from prunecli.surgery.report.reading import read_report, read_report_beside
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.scan import RunScanner
-from prunecli.terms import MASKS
 
 if TYPE_CHECKING:
     from prunecli.surgery.compare.model import Comparison
@@ -70,21 +67,19 @@ class PreparedRewrite:
     destination: Destination
     run: Run
     listener: Listener
-    given: GivenMasks = NO_MASKS
 
     def rewrite(self) -> Report:
         """Carry out the plan; raises as `rewrite.rewrite`."""
         from prunecli.surgery.rewrite import rewrite
 
         with self.listener.progress(self.checkpoint) as ticks:
-            run = replace(self.run, progress=ticks)
-            return rewrite(self.checkpoint, self.plan, self.destination, run, self.given)
+            return rewrite(self.checkpoint, self.plan, self.destination, replace(self.run, progress=ticks))
 
     def rehearse(self) -> None:
         """Check that the plan can be carried out; raises as `rewrite.rehearse`."""
         from prunecli.surgery.rewrite import rehearse
 
-        rehearse(self.checkpoint, self.plan, self.destination, self.run, self.given)
+        rehearse(self.checkpoint, self.plan, self.destination, self.run)
 
 
 @contextmanager
@@ -102,49 +97,15 @@ def prepare_apply(
         PrunecliError: as `read_request`, `open_for_ranks` and `plan_request`.
     """
     ranks, requested = run.ranks, functools.cache(lambda: read_request(options))
-    with ExitStack() as stack:
-        checkpoint = stack.enter_context(
-            open_for_ranks(source, lambda: with_recorded_key(reading, requested().report), run, listener)
-        )
+    with open_for_ranks(source, lambda: with_recorded_key(reading, requested().report), run, listener) as checkpoint:
         request = ranks.from_leader(requested)
         if request.report is None:
             note_excludes(checkpoint, [group.selection for group in request.prune.groups], listener)
-        prune = _with_resumed_seed(request.prune, checkpoint, destination, run)
-        given = NO_MASKS
-        if options.masks.file is not None:
-            given = stack.enter_context(_open_given(options, checkpoint, reading, run, listener))
-            if request.report is None:
-                prune = replace(prune, groups=(PruneGroup(Selection(tuple(given.flags)), None),))
+        request = replace(request, prune=_with_resumed_seed(request.prune, checkpoint, destination, run))
         with with_progress(run, checkpoint, listener) as shown:
-            scanner = RunScanner(shown, given.flags)
-            plan = plan_request(checkpoint, replace(request, prune=prune), scanner, reading, stamp=options.stamp)
+            plan = plan_request(checkpoint, request, RunScanner(shown), reading, stamp=options.stamp)
         key = with_recorded_key(reading, request.report).key
-        yield PreparedRewrite(checkpoint, replace(plan, key=key), destination, run, listener, given)
-
-
-@contextmanager
-def _open_given(
-    options: ApplyOptions, checkpoint: AnyCheckpoint, reading: ReadOptions, run: Run, listener: Listener
-) -> Iterator[GivenMasks]:
-    """Open a file of masks on each rank; a replay takes from it what the report needs."""
-    from prunecli.surgery.masks.given import given_masks
-    from prunecli.surgery.masks.source import masks_of
-
-    replayed = options.report is not None
-    location = input_location(options.masks.file or "", MASKS)
-    own = ReadOptions(foreign=reading.foreign, follow_links=reading.follow_links, read_only=True)
-    with open_for_ranks(location, own, run, listener) as opened:
-        given = run.ranks.on_all(
-            lambda: given_masks(
-                checkpoint,
-                masks_of(opened),
-                options.selection,
-                missing_kept=replayed or options.masks.missing is not None,
-            )
-        )
-        for note in given.notes if not replayed else ():
-            listener.note(note)
-        yield given
+        yield PreparedRewrite(checkpoint, replace(plan, key=key), destination, run, listener)
 
 
 @contextmanager
@@ -192,7 +153,7 @@ def _with_resumed_seed(
     prune: PruneRequest, checkpoint: AnyCheckpoint, destination: Destination, run: Run
 ) -> PruneRequest:
     """Return the request; if it has no seed and the run resumes an output, with the seed of that output."""
-    if prune.seed is None and run.resume and parse_method(prune.method).draws:
+    if prune.seed is None and run.resume:
         from prunecli.surgery.rewrite import unfinished
 
         return replace(prune, seed=run.ranks.from_leader(lambda: unfinished(checkpoint, destination)))

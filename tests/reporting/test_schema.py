@@ -108,7 +108,7 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
     top = {"remove", "mask_dtype", "untie", "zeros_are_pruned", "key_prefix", "with_state", "left_out", "key"}
     some = {
         "ParameterReport": {"role", "zeroed", "zero_norms", "choice"},
-        "GroupRecord": {"allocation", "amounts", "order", "like"},
+        "GroupRecord": {"allocation", "amounts", "order", "like", "per_slice", "per_row"},
         "Structure": {"group_dimension"},
     }
     expected = {(("$defs", record), key) for record, keys in some.items() for key in keys}

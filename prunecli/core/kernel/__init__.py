@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["all_equal", "count_zeros", "draw_block", "fill", "halved_groups", "is_compiled"]
+__all__ = ["all_equal", "count_zeros", "draw_block", "draw_each", "fill", "halved_groups", "is_compiled"]
 
-_VERSION = 1
+_VERSION = 2
 """The number of the interface; that of the library must be the same."""
 
 _WIDTHS = frozenset({1, 2, 4, 8, 16})
@@ -49,6 +49,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """Return the library with the types of its functions set."""
     pointer, integer, bits, small = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_int32
     library.prunecli_draw.argtypes = [ctypes.c_char_p, ctypes.c_uint32, integer, integer, integer, bits, pointer]
+    library.prunecli_draw_each.argtypes = [ctypes.c_char_p, integer, pointer, pointer, integer, bits, pointer]
     library.prunecli_all_equal.argtypes = [pointer, integer, small, bits]
     library.prunecli_zeros.argtypes = [pointer, integer, small, bits, pointer, pointer, pointer, small, pointer]
     library.prunecli_fill.argtypes = [pointer, integer, small, bits, pointer]
@@ -76,6 +77,31 @@ def draw_block(key: int, index: int, amount: int, chosen: NDArray[np.bool_], *, 
         return False
     drawn = library.prunecli_draw(key.to_bytes(16, "little"), index, chosen.size, amount, rare, close, _address(chosen))
     if drawn:
+        raise MemoryError
+    return True
+
+
+def draw_each(
+    keys: bytes,
+    sizes: NDArray[np.int64],
+    amounts: NDArray[np.int64],
+    chosen: NDArray[np.bool_],
+    *,
+    rare: int,
+    close: int,
+) -> bool:
+    """Draw subsets one after the other into `chosen`: of `sizes` elements, with `amounts` true flags.
+
+    `keys` has 16 bytes for each. Returns False if nothing was done.
+
+    Raises:
+        MemoryError: as `draw_block`.
+    """
+    library = _library()
+    if library is None or not chosen.flags.c_contiguous:
+        return False
+    place = _address(sizes), _address(amounts)
+    if library.prunecli_draw_each(keys, sizes.size, *place, rare, close, _address(chosen)):
         raise MemoryError
     return True
 

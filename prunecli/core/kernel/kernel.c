@@ -24,7 +24,7 @@
 #define EXPORTED __attribute__((visibility("default")))
 
 /* The number of this interface: a library with another one is not used. */
-EXPORTED int32_t prunecli_kernel_version(void) { return 1; }
+EXPORTED int32_t prunecli_kernel_version(void) { return 2; }
 
 typedef uint8_t __attribute__((may_alias)) u8;
 typedef uint16_t __attribute__((may_alias, aligned(1))) u16;
@@ -218,6 +218,15 @@ EXPORTED int32_t prunecli_draw(const uint32_t key[4], uint32_t index, int64_t si
         return 0;
     u8 value = found > amount;
     return flip(&s, chosen, size, value, value ? found : size - found, value ? found - amount : amount - found);
+}
+
+/* Draw `count` subsets one after the other, each as block 0 of the stream of its key. */
+EXPORTED int32_t prunecli_draw_each(const uint32_t (*keys)[4], int64_t count, const int64_t *sizes,
+                                    const int64_t *amounts, int64_t rare, uint64_t close, u8 *chosen) {
+    for (int64_t at = 0; at < count; chosen += sizes[at++])
+        if (prunecli_draw(keys[at], 0, sizes[at], amounts[at], rare, close, chosen))
+            return -1;
+    return 0;
 }
 
 /* ---- Elements ---- */

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Protocol
 
 from prunecli.core.accumulate import Accumulator
 from prunecli.core.amount import Amount, to_count
+from prunecli.core.methods.slices import Slices
 from prunecli.core.raw_elements import Flags, Unsigned
-from prunecli.errors import show
+from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
 __all__ = ["Block", "Choice", "Method", "Scan", "Target", "TargetGroup"]
@@ -24,6 +25,7 @@ class Target:
 
     `key` is its canonical name, `name` its name in messages. `candidates` is the number of elements that are still
     unpruned, `before[index]` the number of them before block `index`. Without `before`, all elements are candidates.
+    `slices` are its slices along the first dimension, if each of them has a number of its own.
     """
 
     key: str
@@ -32,6 +34,7 @@ class Target:
     dtype: str
     candidates: int
     before: Sequence[int] | None = None
+    slices: Slices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +73,13 @@ class Block:
     """Consecutive elements of a target from `start` on, in row-major order.
 
     `index` is the number of the block: every pass cuts a target into the same blocks. `candidates` are True for the
-    elements that are still unpruned. `weight` contains the elements as stored, if the method reads values. `given` are
-    the flags of a given mask, True where it keeps, if the method reads one.
+    elements that are still unpruned. `weight` contains the elements as stored, if the method reads values.
     """
 
     index: int
     start: int
     candidates: Flags
     weight: Unsigned | None = None
-    given: Flags | None = None
 
 
 class Scan(Accumulator[Any], Protocol):
@@ -103,15 +104,10 @@ class Choice(Protocol):
 
 
 class Method(ABC):
-    """A pruning method. `name` is its name in requests and reports; it gets values only if `reads_values` is set.
-
-    A method that `reads_given` gets a given mask for each target. Without `draws`, it needs no seed.
-    """
+    """A pruning method. `name` is its name in requests and reports; it gets values only if `reads_values` is set."""
 
     name: ClassVar[str]
     reads_values: ClassVar[bool] = False
-    reads_given: ClassVar[bool] = False
-    draws: ClassVar[bool] = True
 
     def granule(self, target: Target) -> int:
         """Return the size of the groups of elements, counted from the first element, that blocks must not split."""
@@ -128,6 +124,15 @@ class Method(ABC):
         Raises:
             UsageError: the amount is more than is left.
         """
+
+    def choose_slices(self, target: Target, amounts: Amount | Sequence[int], seed: int) -> Choice:
+        """Return the choice for a target with slices, given an amount of each of them, or the numbers of elements.
+
+        Raises:
+            UsageError: the method cannot do that, or a slice has fewer candidates.
+            ValueError: the target has no slices, or the numbers are not those of its slices.
+        """
+        raise UsageError(f"{self.name} cannot choose slice by slice")
 
     @abstractmethod
     def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from prunecli.core.amount import Amount, check_amount
 from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
+from prunecli.core.methods.slices import SlicedDraw
 from prunecli.core.random_stream import Subset, split, stream_key
 from prunecli.core.raw_elements import Flags
+from prunecli.errors import UsageError
 from prunecli.lean import dataclass
 
 __all__ = ["Random"]
@@ -51,7 +54,25 @@ class Random(Method):
         candidates = [group.targets[key].candidates for key in keys]
         return dict(zip(keys, split(group.seed, candidates, group.global_count, name=group.name), strict=True))
 
+    def choose_slices(self, target: Target, amounts: Amount | Sequence[int], seed: int) -> Choice:
+        """Return a draw from each slice, as from a tensor with the name of the slice."""
+        slices = target.slices
+        if slices is None:
+            raise ValueError(f"{target.key} has no slices")
+        each = slices.choose(amounts, target.name)
+        what = {"amount": amounts} if isinstance(amounts, int | float) else {"pruned": list(amounts)}
+        return SlicedDraw(seed, target.key, slices, each, target.before, {"slices": slices.count, **what})
+
     def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
-        """Return a draw of `pruned` elements of a target."""
+        """Return a draw of `pruned` elements of a target, or of those of each slice that are recorded."""
+        if "slices" in recorded:
+            try:
+                amounts = recorded["pruned"] if "pruned" in recorded else check_amount(recorded["amount"])
+                choice = self.choose_slices(target, amounts, seed)
+            except UsageError as error:
+                raise ValueError(str(error)) from None
+            if choice.pruned != pruned:
+                raise ValueError(f"{choice.pruned} instead of {pruned}")
+            return choice
         key = stream_key(seed, target.key, target.candidates)
         return _RandomChoice(Subset(key, target.candidates, pruned), target.before)

@@ -1,7 +1,7 @@
 """Passes over parameters before anything is dropped, block by block: count candidates, and feed a method's scans."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,12 +11,10 @@ from prunecli.core.accumulate import Accumulator
 from prunecli.core.block import BLOCK
 from prunecli.core.methods.base import Scan
 from prunecli.core.raw_elements import is_one
-from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.formats.io.pieces import Generated, Outcome
 from prunecli.lean import dataclass
 from prunecli.surgery.data.final_mask import FinalMask
-from prunecli.surgery.data.kept import NO_MASKS, KeptFlags
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
@@ -35,6 +33,14 @@ class CandidateCount:
     before: Sequence[int] | None = None
     binary: bool = True
     digest: str = ""
+    slices: NDArray[np.int64] | None = None
+    """The candidates of each slice along the first dimension, if requested."""
+
+
+_Found = tuple[int, bool, bytes, int, NDArray[np.int64]]
+"""Of a block: candidates, whether its mask is binary, a hash, its first slice, and the candidates of each slice."""
+
+_NONE: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 class _Look(Accumulator[Any], Protocol):
@@ -45,41 +51,53 @@ class _Look(Accumulator[Any], Protocol):
 
 
 class CandidateCounter:
-    """Counts candidates block by block; `count` sums them up."""
+    """Counts candidates block by block; `count` sums them up, also for each of the slices if there are any."""
 
-    def __init__(self) -> None:
-        self._blocks: dict[int, tuple[int, bool, bytes]] = {}
+    def __init__(self, slices: int = 0) -> None:
+        self._blocks: dict[int, _Found] = {}
+        self._slices = slices
 
-    def look(self, mask: FinalMask, index: int, workspace: Workspace) -> tuple[int, tuple[int, bool, bytes]]:
-        """Return the block's index, its number of candidates, whether its mask is binary, and a hash of candidates."""
+    def look(self, mask: FinalMask, index: int, workspace: Workspace) -> tuple[int, _Found]:
+        """Return the block's index, and what is found in it."""
         block, _ = mask.block(index, workspace)
         binary = True
         if mask.parameter.mask is not None:
             raw = mask.old.read(block.start, block.candidates.size, workspace.mask)
             binary = np.count_nonzero(is_one(raw, mask.parameter.mask.dtype.one)) == np.count_nonzero(raw)
         leaf = hashlib.sha256(np.packbits(block.candidates).data).digest()
-        return index, (int(np.count_nonzero(block.candidates)), bool(binary), leaf)
+        first, each = 0, _NONE
+        if self._slices:
+            size = mask.parameter.weight.elements // self._slices
+            first, begun = divmod(block.start, size)
+            starts = np.arange(-begun, block.candidates.size, size)
+            starts[0] = 0
+            each = np.add.reduceat(block.candidates, starts, dtype=np.int64)
+        return index, (int(np.count_nonzero(block.candidates)), bool(binary), leaf, first, each)
 
-    def add(self, found: tuple[int, tuple[int, bool, bytes]]) -> None:
+    def add(self, found: tuple[int, _Found]) -> None:
         """Add a block."""
         self._blocks[found[0]] = found[1]
 
-    def drain(self) -> dict[int, tuple[int, bool, bytes]] | None:
+    def drain(self) -> dict[int, _Found] | None:
         """Return the blocks and reset."""
         blocks, self._blocks = self._blocks, {}
         return blocks or None
 
-    def merge(self, drained: dict[int, tuple[int, bool, bytes]]) -> None:
+    def merge(self, drained: dict[int, _Found]) -> None:
         """Add blocks."""
         self._blocks |= drained
 
     def count(self) -> CandidateCount:
         """Return the sum of all blocks."""
-        none = 0, True, b""  # a block inside a granule that began before the block is empty
+        none = 0, True, b"", 0, _NONE  # a block inside a granule that began before the block is empty
         blocks = [self._blocks.get(index, none) for index in range(max(self._blocks, default=-1) + 1)]
-        ends = np.cumsum([count for count, _, _ in blocks], dtype=np.int64).tolist()
-        digest = hashlib.sha256(b"".join(leaf for _, _, leaf in blocks)).hexdigest()
-        return CandidateCount(ends[-1] if ends else 0, [0, *ends[:-1]], all(each for _, each, _ in blocks), digest)
+        ends = np.cumsum([found[0] for found in blocks], dtype=np.int64).tolist()
+        digest = hashlib.sha256(b"".join(found[2] for found in blocks)).hexdigest()
+        slices = np.zeros(self._slices, dtype=np.int64)
+        for *_, first, each in blocks:
+            slices[first : first + each.size] += each
+        binary = all(found[1] for found in blocks)
+        return CandidateCount(ends[-1] if ends else 0, [0, *ends[:-1]], binary, digest, slices if slices.size else None)
 
 
 class MethodScan:
@@ -96,14 +114,13 @@ class MethodScan:
 
 @dataclass(frozen=True, slots=True)
 class BlockScan:
-    """A scan of a parameter, and what it needs: zero elements treated as pruned, values, whole groups, a given mask."""
+    """A scan of a parameter, and what it needs: zero elements treated as pruned, values, whole groups."""
 
     parameter: Parameter
     scan: _Look
     zeros_are_pruned: bool = False
     reads_values: bool = False
     granule: int = 1
-    reads_given: bool = False
 
     @property
     def width(self) -> int:
@@ -119,13 +136,9 @@ class _ScannedBlocks:
 
     workspace = Workspace
 
-    def __init__(self, scan: BlockScan, checkpoint: Layout, given: Mapping[str, KeptFlags]) -> None:
-        own = given.get(scan.parameter.name)
-        if scan.reads_given and own is None:
-            raise UsageError(f"there is no mask of {show(scan.parameter.name)}; give the file of masks that has one")
-        width = scan.width + (0 if own is None else own.width)
-        self.block = BLOCK * width
-        self.length = scan.parameter.weight.elements * width
+    def __init__(self, scan: BlockScan, checkpoint: Layout) -> None:
+        self.block = BLOCK * scan.width
+        self.length = scan.parameter.weight.elements * scan.width
         self._scan = scan.scan
         self._mask = FinalMask(
             checkpoint.source,
@@ -133,7 +146,6 @@ class _ScannedBlocks:
             zeros_are_pruned=scan.zeros_are_pruned,
             reads_values=scan.reads_values,
             granule=scan.granule,
-            given=own,
         )
         self._left = self.length
 
@@ -153,14 +165,9 @@ class _ScannedBlocks:
             self._mask.release()
 
 
-def scan_pieces(
-    scans: Sequence[BlockScan], checkpoint: Layout, given: Mapping[str, KeptFlags] = NO_MASKS.flags
-) -> list[Generated]:
-    """Return scans as pieces of a pass that writes nothing; pass its results to `add_found`.
-
-    `given` are the given masks by the names of their parameters.
-    """
-    contents = [_ScannedBlocks(scan, checkpoint, given) for scan in scans]
+def scan_pieces(scans: Sequence[BlockScan], checkpoint: Layout) -> list[Generated]:
+    """Return scans as pieces of a pass that writes nothing; pass its results to `add_found`."""
+    contents = [_ScannedBlocks(scan, checkpoint) for scan in scans]
     return [Generated(content.length, content) for content in contents]
 
 

@@ -5,10 +5,12 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 from prunecli.surgery.names.parameters import Parameter, canonical, is_among_averages
+from prunecli.surgery.names.slices import chosen_slices, slices_of, with_slices
 from prunecli.surgery.names.suggest import no_match
 from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words
@@ -24,11 +26,20 @@ _REGEX = "re:"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The user's selection: patterns to take, patterns to exclude, and the fewest dimensions that patterns match."""
+    """The user's selection: patterns to take, patterns to exclude, and the fewest dimensions that patterns match.
+
+    With `per_slice`, patterns with a `#` can name the slices of parameters of three dimensions: `experts.w1#3`.
+    """
 
     patterns: Sequence[str]
     excludes: Sequence[str] = ()
     min_dim: int = 0
+    per_slice: bool = False
+
+    @property
+    def names_slices(self) -> bool:
+        """Whether a pattern may match slices."""
+        return self.per_slice and any("#" in pattern for pattern in (*self.patterns, *self.excludes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +48,14 @@ class Selected:
 
     `passed` are names that a pattern matched, but that patterns do not take, regardless of their number of dimensions;
     `excluded` are names that an exclude matched. `by_pattern` means that at least one pattern was not an exact name.
+    `slices` are the numbers of the selected slices, for parameters of which not all slices are.
     """
 
     taken: Sequence[Parameter]
     passed: frozenset[str] = frozenset()
     excluded: frozenset[str] = frozenset()
     by_pattern: bool = False
+    slices: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def select(parameters: Mapping[str, Parameter], selection: Selection) -> list[Parameter]:
@@ -63,6 +76,25 @@ def choose(parameters: Mapping[str, Parameter], selection: Selection) -> Selecte
     Raises:
         UsageError: a pattern matches nothing, or a named parameter cannot be pruned, or nothing is left.
     """
+    if not selection.names_slices:
+        return _choose(parameters, selection)
+    slices = slices_of(parameters)
+    found = _choose(with_slices(parameters, slices), selection)
+    taken = {each.name for each in found.taken}
+    kept = chosen_slices(slices, taken, found.excluded)
+    whole = {name for name in taken if name in parameters and name not in slices}
+    if not whole and not kept:
+        raise UsageError(f"{_quoted(selection.patterns)} with the excludes selects nothing; leave some of those out")
+    return Selected(
+        [parameter for name, parameter in parameters.items() if name in whole or name in kept],
+        found.passed & parameters.keys(),
+        found.excluded & parameters.keys(),
+        found.by_pattern,
+        {name: numbers for name, numbers in kept.items() if len(numbers) < len(slices[name])},
+    )
+
+
+def _choose(parameters: Mapping[str, Parameter], selection: Selection) -> Selected:
     chosen: set[str] = set()
     passed: set[str] = set()
     excluded: set[str] = set()
@@ -199,7 +231,7 @@ def _is_meant(parameter: Parameter, pattern: str) -> bool:
 
 def unmatched_excludes(parameters: Mapping[str, Parameter], selection: Selection) -> list[str]:
     """Return a sentence on each exclude that matches nothing; a recipe may have some that are for other models."""
-    names = _Names(parameters)
+    names = _Names(with_slices(parameters, slices_of(parameters)) if selection.names_slices else parameters)
     wrong = [pattern for pattern in selection.excludes if not _matching(names, pattern)]
     return [no_match(EXCLUDE, pattern, list(parameters)) for pattern in wrong]
 

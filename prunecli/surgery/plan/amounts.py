@@ -41,7 +41,8 @@ class Division:
     """The numbers of elements of a group's targets to prune by key; those that are not `given` any have the `amount`.
 
     `group` is the group with the order of layers that was used. `unlike` are the digests of masks, by name, which the
-    new ones must not all equal. `chosen` are the keys whose number the user wrote.
+    new ones must not all equal. `chosen` are the keys whose number the user wrote. `rows` are amounts by key if they
+    are those of every row.
     """
 
     group: PruneGroup
@@ -51,6 +52,7 @@ class Division:
     chosen: Container[str] = ()
     unlike: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    rows: Mapping[str, Amount] = field(default_factory=dict)
 
 
 def divide(checkpoint: Layout, group: PruneGroup, found: GroupTargets, read_like: LikeReader | None) -> Division:
@@ -69,8 +71,15 @@ def divide(checkpoint: Layout, group: PruneGroup, found: GroupTargets, read_like
 def _divided(checkpoint: Layout, group: PruneGroup, found: GroupTargets, read_like: LikeReader | None) -> Division:
     if group.like is not None and read_like is not None:
         return _like(group, found, read_like(group.like))
-    fixed = _fixed(group, found) if group.amounts else {}
     amount, rule = group.amount, group.allocation
+    if group.per_row:
+        rows = _own_amounts(group, found)
+        if amount is None:
+            _check_complete(group, found, rows)
+        else:
+            rows = dict.fromkeys(found.targets, amount) | rows
+        return Division(group, found.targets, {}, rows=rows)
+    fixed = _fixed(group, found) if group.amounts else {}
     if amount is None:
         _check_complete(group, found, fixed)
         return Division(group, found.targets, fixed, chosen=fixed)
@@ -98,7 +107,7 @@ def division_notes(division: Division, choices: Mapping[str, Choice]) -> Iterato
         yield f"{show(empty[0], 60)}{more} nothing: the total leaves less than one element there"
 
 
-def _check_complete(group: PruneGroup, found: GroupTargets, fixed: Mapping[str, int]) -> None:
+def _check_complete(group: PruneGroup, found: GroupTargets, fixed: Container[str]) -> None:
     missing = next((target.name for key, target in found.targets.items() if key not in fixed), None)
     if missing is not None:
         where = group.amounts_where or AMOUNT
@@ -107,21 +116,28 @@ def _check_complete(group: PruneGroup, found: GroupTargets, fixed: Mapping[str, 
 
 def _fixed(group: PruneGroup, found: GroupTargets) -> dict[str, int]:
     """Return the numbers of elements of the targets that have an amount of their own."""
+    own = _own_amounts(group, found)
+    return {
+        key: to_count(own[key], target.candidates, show(target.name))
+        for key, target in found.targets.items()
+        if key in own
+    }
+
+
+def _own_amounts(group: PruneGroup, found: GroupTargets) -> dict[str, Amount]:
+    """Return the amounts of the targets that have one of their own; that of a slice beats that of its parameter."""
     amounts = dict(group.amounts)
-    selected = {each.name: each for members in found.members.values() for each in members}
-    keys = {each.name: key for key, members in found.members.items() for each in members}
-    best: dict[str, tuple[bool, int]] = {}
+    selected, keys = found.names, found.keys
+    best: dict[str, tuple[int, int]] = {}
     patterns = list(amounts)
     for number, (pattern, names, exact) in enumerate(match_each(selected, patterns)):
         if not names:
             raise UsageError(_no_match(group, pattern, list(selected)))
         for name in names:
-            best[keys[name]] = max(best.get(keys[name], (False, 0)), (exact, number))
-    return {
-        key: to_count(amounts[patterns[best[key][1]]], target.candidates, show(target.name))
-        for key, target in found.targets.items()
-        if key in best
-    }
+            rank = int(exact) + int(exact and name not in found.wholes)
+            for key in keys[name]:
+                best[key] = max(best.get(key, (0, 0)), (rank, number))
+    return {key: amounts[patterns[number]] for key, (_, number) in best.items()}
 
 
 def _no_match(group: PruneGroup, pattern: str, names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """The order of a model's layers: that of the file where it keeps it, or one that the user names."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 
 from prunecli.core.allocation import find_rule
 from prunecli.core.methods.base import Target
@@ -21,10 +21,26 @@ _SORTED = ("safetensors", "torch.distributed.checkpoint")
 
 @dataclass(frozen=True, slots=True)
 class GroupTargets:
-    """The targets of a group by key, and the parameters of each: several if they are tied."""
+    """The targets of a group by key, and the parameters of each: several if they are tied.
+
+    `wholes` are the parameters of which the slices are targets, by name, with the keys of these.
+    """
 
     targets: Mapping[str, Target]
     members: Mapping[str, Sequence[Parameter]]
+    wholes: Mapping[str, tuple[Parameter, Sequence[str]]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> dict[str, Parameter]:
+        """The parameters that amounts and orders can name."""
+        members = {each.name: each for those in self.members.values() for each in those}
+        return members | {name: each for name, (each, _) in self.wholes.items()}
+
+    @property
+    def keys(self) -> dict[str, Sequence[str]]:
+        """The keys of what each of the `names` means."""
+        members = {each.name: [key] for key, those in self.members.items() for each in those}
+        return members | {name: keys for name, (_, keys) in self.wholes.items()}
 
 
 def in_order(checkpoint: Layout, group: PruneGroup, found: GroupTargets) -> tuple[GroupTargets, PruneGroup]:
@@ -51,8 +67,7 @@ def in_order(checkpoint: Layout, group: PruneGroup, found: GroupTargets) -> tupl
 
 def _named(group: PruneGroup, found: GroupTargets) -> dict[str, int]:
     """Return the place of each target in the named order, which may also have names that are not selected."""
-    selected = {each.name: each for those in found.members.values() for each in those}
-    keys = {each.name: key for key, those in found.members.items() for each in those}
+    selected, keys = found.names, found.keys
     places: dict[str, int] = {}
     seen: dict[str, str] = {}
     for place, (name, names, exact) in enumerate(match_each(selected, group.order)):
@@ -62,7 +77,8 @@ def _named(group: PruneGroup, found: GroupTargets) -> dict[str, int]:
             again = "" if name == names[0] == seen[name] else f" ({show(seen[names[0]], 80)} and {show(name, 80)})"
             raise UsageError(f"{ORDER} names {show(names[0])} twice{again}; every layer has one place")
         seen[names[0]] = name
-        places.setdefault(keys[names[0]], place)
+        for key in keys[names[0]]:
+            places.setdefault(key, place)
     return places
 
 

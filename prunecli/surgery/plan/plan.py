@@ -4,12 +4,15 @@ The whole plan is checked before the first byte is written; `--dry-run` prints i
 """
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Literal
 
 from prunecli.core.methods import parse_method
 from prunecli.core.methods.base import Choice, Method, Scan, Target, TargetGroup
+from prunecli.core.methods.slices import Slices
 from prunecli.core.random_stream import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
@@ -27,7 +30,8 @@ from prunecli.surgery.plan.nothing import check_elements
 from prunecli.surgery.plan.order import GroupTargets
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
-from prunecli.terms import BAKE, CLONE, LISTING, MASKS, PARAM, SUBJECT, UNTIE
+from prunecli.surgery.plan.slices import count_slices, join_slices, split_slices
+from prunecli.terms import BAKE, CLONE, LISTING, PARAM, SUBJECT, UNTIE
 
 __all__ = [
     "SEEDS",
@@ -35,7 +39,6 @@ __all__ = [
     "Plan",
     "PlannedParameter",
     "check_request",
-    "choose_given",
     "plan_bake",
     "plan_parameters",
     "plan_prune",
@@ -126,8 +129,7 @@ def plan_prune(
 
 def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader | None) -> Steps[Plan]:
     """Read headers, count candidates, and let the method scan and choose."""
-    method = parse_method(prune.method)
-    if prune.seed is None and method.draws:
+    if prune.seed is None:
         prune = replace(prune, seed=secrets.randbelow(SEEDS))
     check_request(checkpoint, prune)
     parameters = parameters_of(checkpoint)
@@ -137,21 +139,21 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
     groups = _grouped(selections)
     selected = [parameter for name, parameter in parameters.items() if name in groups]
     check_elements(checkpoint, selected)
-    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune)
+    slices = count_slices(prune.groups, selections)
+    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, slices)
     _check_tied_groups(planned, groups)
-    divisions: list[Division] = []
-    if method.reads_given:
-        choices = yield from choose_given(planned, prune)
-    else:
-        found = [_targets(planned, groups, number) for number in range(len(prune.groups))]
-        divisions = [divide(checkpoint, *each, read_like) for each in zip(prune.groups, found, strict=True)]
-        prune = replace(prune, groups=tuple(each.group for each in divisions))
-        choices = yield from _choose(planned, divisions, prune)
+    found = [_targets(planned, groups, number) for number in range(len(prune.groups))]
+    found = [
+        each if group.per_row else split_slices(each, selected)
+        for each, group, selected in zip(found, prune.groups, selections, strict=True)
+    ]
+    divisions = [divide(checkpoint, *each, read_like) for each in zip(prune.groups, found, strict=True)]
+    prune = replace(prune, groups=tuple(each.group for each in divisions))
+    choices = yield from _choose(planned, divisions, prune)
     done = {each.parameter.name: replace(each, choice=choices[each.key]) for each in planned}
     passed = passed_over(checkpoint, parameters, selections)
     unlike = {name: digest for each in divisions for name, digest in each.unlike.items()}
     notes = [note for each in divisions for note in division_notes(each, choices)]
-    notes += _given_notes(planned, choices) if method.reads_given else ()
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, unlike=unlike, passed=passed, notes=notes)
 
 
@@ -167,8 +169,11 @@ def plan_parameters(
     parameters: Mapping[str, Parameter],
     selected: Sequence[Parameter],
     prune: PruneRequest,
+    slices: Mapping[str, int],
 ) -> Steps[tuple[list[PlannedParameter], StoredTwice]]:
     """Return the selected parameters with their ties and candidates, before elements are chosen.
+
+    `slices` are the numbers of slices of those that are pruned slice by slice.
 
     Raises:
         UsageError: a tie needs a decision, or a new name is already in use.
@@ -181,7 +186,8 @@ def plan_parameters(
     check = check_baked_masks if prune.remove else check_shared_masks
     check(checkpoint, parameters, ties)
     ties = {name: (prune.key_prefix + key, partners) for name, (key, partners) in ties.items()}
-    planned = yield from _counted(selected, ties, parse_method(prune.method), zeros_are_pruned=prune.zeros_are_pruned)
+    method = parse_method(prune.method)
+    planned = yield from _counted(selected, ties, method, slices, zeros_are_pruned=prune.zeros_are_pruned)
     return planned, stored_twice
 
 
@@ -276,6 +282,7 @@ def _counted(
     selected: Sequence[Parameter],
     ties: Mapping[str, tuple[str, tuple[str, ...]]],
     method: Method | None = None,
+    slices: Mapping[str, int] = MappingProxyType({}),
     *,
     zeros_are_pruned: bool = False,
 ) -> Steps[list[PlannedParameter]]:
@@ -285,7 +292,7 @@ def _counted(
         name, weight = parameter.name, parameter.weight
         target = targets[name] = Target(ties[name][0], name, weight.shape, weight.dtype.name, weight.elements)
         if parameter.mask is not None or zeros_are_pruned:
-            counters[name] = CandidateCounter()
+            counters[name] = CandidateCounter(slices.get(name, 0))
             granule = method.granule(target) if method else 1
             scans.append(BlockScan(parameter, counters[name], zeros_are_pruned, granule=granule))
     if scans:
@@ -298,6 +305,8 @@ def _counted(
             check_scalable(parameter)
         if name in counters:
             target = replace(target, candidates=count.candidates, before=count.before)
+        if number := slices.get(name):
+            target = replace(target, slices=Slices(number, parameter.weight.elements // number, count.slices))
         planned.append(PlannedParameter(parameter, target, ties[name][1], count.digest, count.binary))
     _check_tied_masks(planned)
     return planned
@@ -335,41 +344,15 @@ def _choose(
         seed = prune.seed or 0
         own = TargetGroup({key: targets[key] for key in sorted(given)}, 0, False, seed, given=given)
         for asked in (own, TargetGroup(rest, division.amount, everywhere, seed, name)):
-            if asked.targets:
+            if asked.targets and not division.rows:
                 scans = yield from _scanned(method, asked, by_key, prune)
                 choices |= method.choose(asked, scans)
+    rows = {key: amount for division in divisions for key, amount in division.rows.items()}
+    for key, each in by_key.items():
+        if each.target.slices is not None:
+            choose = partial(method.choose_slices, seed=prune.seed or 0)
+            choices[key] = join_slices(each.target, choices, rows, choose)
     return choices
-
-
-def _given_notes(planned: Sequence[PlannedParameter], choices: Mapping[str, Choice]) -> Iterator[str]:
-    """Yield the notes on given masks: elements that were pruned before, and that nothing is pruned now."""
-    targets = {each.key: (each.parameter.weight.elements, each.target.candidates) for each in planned}
-    elements, left = (sum(column) for column in zip(*targets.values(), strict=True))
-    if left < elements:
-        yield f"{elements - left:,} of {elements:,} elements were pruned already, and stay pruned"
-    if not any(choice.pruned for choice in choices.values()):
-        yield "no element is pruned: the masks drop none that was unpruned"
-
-
-def choose_given(planned: Sequence[PlannedParameter], prune: PruneRequest) -> Steps[Mapping[str, Choice]]:
-    """Let a method that reads given masks choose.
-
-    Raises:
-        UsageError: tied parameters have different masks.
-    """
-    method = parse_method(prune.method)
-    named = {each.parameter.name: each for each in planned}  # a tied group may have several masks
-    group = TargetGroup({name: each.target for name, each in named.items()}, 0, False, prune.seed or 0)
-    scans = yield from _scanned(method, group, named, prune)
-    choices = method.choose(group, scans)
-    first: dict[str, str] = {}
-    for name, each in named.items():
-        other = first.setdefault(each.key, name)
-        if choices[other].as_dict() != choices[name].as_dict():
-            raise UsageError(
-                f"{show(other)} and {show(name)} are tied, and {MASKS} has different masks of them; both need the same"
-            )
-    return {key: choices[name] for key, name in first.items()}
 
 
 def _scanned(
@@ -385,7 +368,6 @@ def _scanned(
                 prune.zeros_are_pruned,
                 method.reads_values,
                 method.granule(group.targets[key]),
-                method.reads_given,
             )
             for key, scan in scans.items()
         ]
@@ -419,6 +401,12 @@ def _check_tied_masks(planned: Sequence[PlannedParameter]) -> None:
     seen: dict[str, PlannedParameter] = {}
     for each in planned:
         first = seen.setdefault(each.key, each)
+        one, other = first.target, each.target
+        if (one.slices or other.slices) and one.shape != other.shape:
+            raise UsageError(
+                f"{show(one.name)} and {show(other.name)} are tied and have other shapes, so that they have no common "
+                "slices; exclude both"
+            )
         if first.digest != each.digest or first.target.candidates != each.target.candidates:
             raise UnsupportedError(
                 f"{show(first.parameter.name)} and {show(each.parameter.name)} are tied, but carry different masks"

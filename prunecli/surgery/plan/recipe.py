@@ -106,9 +106,8 @@ def _mask_dtype(value: object) -> str:
 
 
 def _method(value: object) -> str:
-    known = [name for name, method in METHODS.items() if not method.reads_given]
-    if not isinstance(value, str) or value not in known:
-        raise UsageError(f"is not a method; known are {', '.join(known)}")
+    if not isinstance(value, str) or value not in METHODS:
+        raise UsageError(f"is not a method; known are {', '.join(METHODS)}")
     return value
 
 
@@ -182,6 +181,8 @@ _GROUP: _Checks = {
     "amounts": _amounts,
     "order": _patterns,
     "like": _place,
+    "per_slice": _boolean,
+    "per_row": _boolean,
 }
 
 
@@ -213,7 +214,9 @@ class _RecipeReader:
             raise self._wrong(place, "has no params")
         if fault := division_fault(found):
             raise self._wrong(place, fault)
-        selection = Selection(found.pop("params"), found.pop("exclude", ()), found.pop("min_dim", 0))
+        selection = Selection(
+            found.pop("params"), found.pop("exclude", ()), found.pop("min_dim", 0), found.pop("per_slice", False)
+        )
         everywhere = found.pop("global", False) or found.get("allocation") == "global"
         if everywhere:
             found.pop("allocation", None)
@@ -297,7 +300,8 @@ def render_recipe(prune: PruneRequest) -> str:
             body["exclude"] = selection.excludes
         amount = {} if group.amount is None else {"amount": group.amount}
         body |= {**amount, "min_dim": selection.min_dim, "global": group.everywhere}
-        more = {"allocation": group.allocation, "like": group.like, "order": group.order}
+        more: dict[str, object] = {"allocation": group.allocation, "like": group.like, "order": group.order}
+        more |= {"per_slice": selection.per_slice, "per_row": group.per_row}
         body |= {key: value for key, value in more.items() if value}
         table = (
             f"[group.amounts]\n{_lines({_value(key): each for key, each in group.amounts})}" if group.amounts else ""

@@ -34,11 +34,14 @@ class PruneGroup:
     """Names in the order of the model's layers, for rules that depend on it."""
     like: str | None = None
     """The place of a checkpoint or report: as many elements are pruned here as it records."""
+    per_row: bool = False
+    """Whether the amount is that of every row (index of the first dimension) of a parameter."""
 
     @property
     def spread(self) -> bool:
         """Whether it has a setting besides its amount, which reports of version 1 cannot record."""
-        return self.amount is None or bool(self.allocation or self.amounts or self.order or self.like)
+        more = self.allocation or self.amounts or self.order or self.like or self.per_row or self.selection.per_slice
+        return self.amount is None or bool(more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ def _group_as_dict(group: PruneGroup) -> dict[str, Any]:
         "amounts": dict(group.amounts),
         "order": list(group.order),
         "like": group.like,
+        "per_slice": group.selection.per_slice,
+        "per_row": group.per_row,
     }
     return {
         "params": list(group.selection.patterns),
