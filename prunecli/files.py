@@ -18,7 +18,7 @@ from prunecli.reporting.options import ReportFormat, Sort, TableOptions
 from prunecli.reporting.output import plan_report_output
 from prunecli.surgery import jobs as _jobs
 from prunecli.surgery import listing as _listing
-from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
+from prunecli.surgery.apply import ApplyOptions, GivenMaskOptions, RequestOverrides, check_options
 from prunecli.surgery.compare.model import Comparison, check_allowance, check_comparison
 from prunecli.surgery.division import DivisionOptions
 from prunecli.surgery.names.inventory import InventoryEntry
@@ -61,6 +61,8 @@ def apply(
     ratios: PathLike | None = None,
     like: PathLike | None = None,
     order: PathLike | None = None,
+    masks: PathLike | None = None,
+    missing: Literal["kept"] | None = None,
     per_slice: bool = False,
     per_row: bool = False,
     recipe: PathLike | None = None,
@@ -85,7 +87,7 @@ def apply(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Prune random elements of a checkpoint, as `prunecli apply` does, and return the report.
+    """Prune random elements of a checkpoint, or those of given masks, as `prunecli apply` does, and return the report.
 
     `amount` may also be a list of amounts, in which `"PATTERN=0.5"` is that of single parameters. `remove` is an
     earlier name of `bake`.
@@ -99,7 +101,8 @@ def apply(
     bake = remove if bake is None else bake
     overrides = RequestOverrides(seed, bake, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
     selection = selection_in(params, exclude, min_dim)
-    options = ApplyOptions(selection, total, global_, overrides, text_of(recipe), text_of(from_report), stamp, division)
+    request, given = (text_of(recipe), text_of(from_report)), GivenMaskOptions(text_of(masks), missing)
+    options = ApplyOptions(selection, total, global_, overrides, *request, stamp, division, given)
     check_options(options, stdin_is_taken=False)
     source = checkpoint_location(text_of(path))
     destination = destination_of(source, "apply", text_of(output), text_of(report), no_report=no_report, force=force)

@@ -34,9 +34,11 @@ __all__ = [
     "LIKE",
     "LINK",
     "LISTING",
+    "MASKS",
     "MASK_DTYPE",
     "MATRICES",
     "MIN_DIM",
+    "MISSING",
     "NO_REPORT",
     "ONLY_ZEROS",
     "ORDER",
@@ -129,10 +131,12 @@ KEY = _term("--key", "key")
 KEY_PREFIX = _term("--key-prefix", "key_prefix")
 LIKE = _term("--like", "like")
 LINK = _term("--link", "link=True")
+MASKS = _term("--masks", "masks")
 MASK_DTYPE = _term("--mask-dtype", "mask_dtype")
 MATRICES = _term("-p '*.weight' --min-dim 2", "params='*.weight', min_dim=2")
 """A selection of the matrices named `weight`; `in_proj_weight` and `weight_ih_l0` are not among them."""
 MIN_DIM = _term("--min-dim", "min_dim")
+MISSING = _term("--missing kept", "missing='kept'")
 NO_REPORT = _term("--no-report", "no_report=True")
 ONLY_ZEROS = _term("--only-zeros", "only_zeros=True")
 ORDER = _term("--order", "order")

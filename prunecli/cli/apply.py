@@ -17,6 +17,8 @@ def apply(
     ratios: div.Ratios = None,
     like: div.Like = None,
     order: div.OrderFile = None,
+    masks: div.Masks = None,
+    missing: div.Missing = None,
     per_slice: div.PerSlice = False,
     per_row: div.PerRow = False,
     recipe: opt.Recipe = None,
@@ -44,14 +46,14 @@ def apply(
     jobs: opt.Jobs = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Prune random elements: add a weight_mask, or write zeros with --bake."""
+    """Prune at random, or by --masks: add a weight_mask, or write zeros with --bake."""
     from prunecli.cli.parse import destination_of, selection_of
     from prunecli.cli.run import carry_out
     from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.core.amount import parse_amounts
     from prunecli.errors import UsageError
     from prunecli.formats.base import ReadOptions
-    from prunecli.surgery.apply import ApplyOptions, RequestOverrides, check_options
+    from prunecli.surgery.apply import ApplyOptions, GivenMaskOptions, RequestOverrides, check_options
     from prunecli.surgery.division import DivisionOptions
     from prunecli.surgery.jobs import prepare_apply
     from prunecli.surgery.places import checkpoint_location
@@ -60,7 +62,9 @@ def apply(
     overrides = RequestOverrides(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
     total, amounts = parse_amounts(amount or ())
     division = DivisionOptions(amounts, allocation, ratios, like, order, per_slice, per_row)
-    options = ApplyOptions(selection, total, global_, overrides, recipe, from_report, stamp, division)
+    options = ApplyOptions(
+        selection, total, global_, overrides, recipe, from_report, stamp, division, GivenMaskOptions(masks, missing)
+    )
     source = checkpoint_location(checkpoint)
     if print_recipe and not dry_run:
         raise UsageError("--print-recipe is an option of --dry-run; add that, or leave it out")

@@ -7,7 +7,13 @@ import typer
 
 from prunecli.cli.help import AMOUNT
 
-__all__ = ["Allocation", "Amounts", "Like", "OrderFile", "PerRow", "PerSlice", "Ratios", "Rule"]
+__all__ = ["Allocation", "Amounts", "Like", "Masks", "Missing", "OrderFile", "PerRow", "PerSlice", "Ratios", "Rule"]
+
+
+class OnOneSide(enum.StrEnum):
+    """What is done to parameters without a mask, and to masks without a parameter."""
+
+    KEPT = "kept"
 
 
 class Rule(enum.StrEnum):
@@ -73,6 +79,25 @@ OrderFile = Annotated[
         metavar="FILE",
         help="Read the order of layers from FILE, a name per line.\n"
         "Some rules depend on it, and safetensors files do not keep it.",
+        rich_help_panel=AMOUNT,
+    ),
+]
+Masks = Annotated[
+    str | None,
+    typer.Option(
+        "--masks",
+        metavar="FILE",
+        help="Prune what the masks in FILE drop.\n"
+        "FILE is a mask file, a torch file of masks, or a checkpoint with masks. Nothing is drawn.",
+        rich_help_panel=AMOUNT,
+    ),
+]
+Missing = Annotated[
+    OnOneSide | None,
+    typer.Option(
+        "--missing",
+        help="Go on where only the file or CKPT has a name.\n"
+        "kept: parameters without a mask are kept, and masks without a parameter are left out.",
         rich_help_panel=AMOUNT,
     ),
 ]

@@ -51,10 +51,12 @@ _FOLDED = {
         "--follow-links",
         "--key-prefix",
         "--link",
+        "--missing",
         "--order",
         "--per-row",
         "--per-slice",
         "--ratios",
+        "--stamp",
     }
 }
 """Options by command that `--help` only names at its end, so that it fits two screens."""

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 
+from prunecli.core.methods import parse_method
 from prunecli.errors import show
 from prunecli.reporting.left_out import left_out_text
 from prunecli.reporting.norms import zero_norms_text
@@ -36,11 +37,13 @@ _LOADERS = {
 def plan_notes(job: PreparedRewrite) -> Iterator[str]:
     """Yield the notes on a plan, before it is carried out."""
     plan = job.plan
+    yield from plan.notes
     yield from slip_notes(plan)
     if text := _other_weights(job):
         yield text
     selected = [each.parameter for each in plan.planned.values()]
-    pruned = None if plan.prune is None else sum(each.pruned_now for each in plan.planned.values())
+    drawn = plan.prune is not None and parse_method(plan.prune.method).draws
+    pruned = sum(each.pruned_now for each in plan.planned.values()) if drawn else None
     yield from nothing_notes(selected, pruned=pruned)
     yield from plan.notes
     yield from filter(None, (_left_out(plan), _state(plan)))

@@ -12,6 +12,9 @@ __all__ = ["LARGEST_PERCENTAGE", "Amount", "amount_list", "check_amount", "parse
 LARGEST_PERCENTAGE = 100
 """A count up to this one may have been meant as a percentage."""
 
+_MOST = 1 << 128
+"""The limit of counts, as in reports."""
+
 Amount = int | float
 """An int is a number of elements, a float a fraction in [0, 1]: `1` prunes one element, `1.0` all of them."""
 
@@ -29,6 +32,8 @@ def check_amount(amount: object, typed: str = "") -> Amount:
         if amount < 0:
             named = f"amount {typed}" if typed else "amount"  # an int may have more digits than can be printed
             raise UsageError(f"{named} is negative; give a count from 0 on, or a fraction like 0.5")
+        if int(amount) >= _MOST:
+            raise UsageError("amount is larger than any number of elements")
         return int(amount)
     value = float(amount)
     if math.isnan(value) or not 0.0 <= value <= 1.0:

@@ -1,20 +1,22 @@
 """The request of `apply`: from options, from a recipe that options override, or from a report to reproduce."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from prunecli.core.amount import Amount
-from prunecli.errors import UsageError
+from prunecli.core.methods import parse_method
+from prunecli.core.methods.masks import Masks
+from prunecli.errors import UsageError, show
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.lean import dataclass
 from prunecli.surgery.division import DivisionOptions
-from prunecli.surgery.like import read_like
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
+from prunecli.surgery.plan.amounts import LikeRow
 from prunecli.surgery.plan.plan import Plan, plan_prune
 from prunecli.surgery.plan.recipe import read_recipe
-from prunecli.surgery.plan.request import PruneRequest
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.scan import Scanner
 from prunecli.surgery.plan.with_state import with_state
 from prunecli.surgery.replay import plan_replay
@@ -29,7 +31,9 @@ from prunecli.terms import (
     KEY_PREFIX,
     LIKE,
     MASK_DTYPE,
+    MASKS,
     MATRICES,
+    MISSING,
     ORDER,
     PARAM,
     RATIOS,
@@ -41,7 +45,7 @@ from prunecli.terms import (
 __all__ = [
     "ApplyOptions",
     "ApplyRequest",
-    "DivisionOptions",
+    "GivenMaskOptions",
     "RequestOverrides",
     "check_options",
     "plan_request",
@@ -84,6 +88,14 @@ class RequestOverrides:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenMaskOptions:
+    """The options of `apply` for masks that are given: the file, and what to do where a name is on one side only."""
+
+    file: str | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyOptions:
     """The options of `apply` that say what to prune, as given; `recipe` and `report` are files to read, or `-`."""
 
@@ -95,11 +107,12 @@ class ApplyOptions:
     report: str | None = None
     stamp: bool = False
     division: DivisionOptions = DivisionOptions()
+    masks: GivenMaskOptions = GivenMaskOptions()
 
     def files(self) -> list[tuple[str, str | None]]:
         """Return the options that name a file to read, or `-`, and what they name."""
         ours = [(RECIPE, self.recipe), (FROM_REPORT, self.report), (RATIOS, self.division.ratios)]
-        return [*ours, (LIKE, self.division.like), (ORDER, self.division.order)]
+        return [*ours, (LIKE, self.division.like), (ORDER, self.division.order), (MASKS, self.masks.file)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +145,26 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
     others = options.overrides.changing_masks()
     if options.report is not None and others is not None:
         raise UsageError(f"{FROM_REPORT} reproduces recorded masks, and {others} asks for others; leave one out")
-    if options.recipe is None and options.report is None:
+    _check_masks(options, found)
+    if options.recipe is None and options.report is None and options.masks.file is None:
         if options.selection is None:
             raise UsageError(f"nothing is selected; give {MATRICES} for all matrices named weight, or {PARAM} NAME")
         options.division.check(options.amount, global_=options.global_)
+
+
+def _check_masks(options: ApplyOptions, found: Sequence[str]) -> None:
+    """Refuse options that contradict given masks; `found` are those that say what is pruned."""
+    masks = options.masks
+    if masks.missing not in (None, "kept"):
+        raise UsageError(f"missing is {show(masks.missing, 40)}; the only choice is 'kept'")
+    if masks.file is None:
+        if masks.missing is not None:
+            raise UsageError(f"{MISSING} is about {MASKS}; add that, or leave it out")
+        return
+    recipe = RECIPE if options.recipe is not None else None
+    for other in (*found, recipe, options.overrides.changing_masks()):
+        if other not in (None, PARAM):
+            raise UsageError(f"{MASKS} and {other} both say what is pruned; leave one out")
 
 
 def read_request(options: ApplyOptions) -> ApplyRequest:
@@ -150,13 +179,26 @@ def read_request(options: ApplyOptions) -> ApplyRequest:
         report = read_report(input_location(options.report, FROM_REPORT))
         if report.prune is None:
             raise UsageError(f"the report is of '{report.command}', which makes no masks; give one of 'apply'")
-        return ApplyRequest(options.overrides.over(report.prune), report)
+        return ApplyRequest(_with_masks(options, report.prune), report)
     if options.recipe is not None:
         return ApplyRequest(options.overrides.over(read_recipe(input_location(options.recipe, RECIPE))))
+    if options.masks.file is not None:
+        group = PruneGroup(options.selection or Selection(("*",)), None)
+        return ApplyRequest(options.overrides.over(PruneRequest((group,), method=Masks.name)))
     if options.selection is None:
         raise UsageError(f"nothing is selected; name parameters with {PARAM}, and give {AMOUNT}")
     group = options.division.group(options.selection, options.amount, global_=options.global_)
     return ApplyRequest(options.overrides.over(PruneRequest((group,))))
+
+
+def _with_masks(options: ApplyOptions, prune: PruneRequest) -> PruneRequest:
+    """Return a report's request with the options over it; its method and the options must agree about masks."""
+    reads_given = parse_method(prune.method).reads_given
+    if reads_given and options.masks.file is None:
+        raise UsageError(f"the masks are those of a file; give that with {MASKS}")
+    if options.masks.file is not None and not reads_given:
+        raise UsageError(f"the report's masks were not given by a file; leave {MASKS} out")
+    return options.overrides.over(prune)
 
 
 def plan_request(
@@ -171,9 +213,15 @@ def plan_request(
     """
     prune, report = request.prune, request.report
     if report is None:
-        plan = plan_prune(checkpoint, prune, scanner, partial(read_like, reading=reading))
+        plan = plan_prune(checkpoint, prune, scanner, lambda place: _like(place, reading))
     else:
         plan = plan_replay(checkpoint, report, prune, scanner=scanner)
     if prune.with_state:
         plan = scanner.from_leader(lambda: with_state(checkpoint, plan))
     return scanner.from_leader(lambda: stamped(checkpoint, plan)) if stamp else plan
+
+
+def _like(place: str, reading: ReadOptions) -> Mapping[str, LikeRow]:
+    from prunecli.surgery.like import read_like  # imported here: few runs take the counts of another mask
+
+    return read_like(place, reading)

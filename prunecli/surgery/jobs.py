@@ -2,21 +2,23 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from prunecli.core.methods import parse_method
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, check_unchanged, open_any
 from prunecli.lean import dataclass
 from prunecli.surgery.apply import ApplyOptions, plan_request, read_request
+from prunecli.surgery.data.kept import NO_MASKS, GivenMasks
 from prunecli.surgery.listing import Listener, note_excludes, open_for_ranks
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.plan import Plan, plan_bake
-from prunecli.surgery.plan.request import PruneRequest
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.restore import plan_restore
 from prunecli.surgery.report.measure import measure
 from prunecli.surgery.report.model import Report
@@ -25,6 +27,7 @@ from prunecli.surgery.report.reading import read_report, read_report_beside
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.scan import RunScanner
+from prunecli.terms import MASKS
 
 if TYPE_CHECKING:
     from prunecli.surgery.compare.model import Comparison
@@ -67,19 +70,21 @@ class PreparedRewrite:
     destination: Destination
     run: Run
     listener: Listener
+    given: GivenMasks = NO_MASKS
 
     def rewrite(self) -> Report:
         """Carry out the plan; raises as `rewrite.rewrite`."""
         from prunecli.surgery.rewrite import rewrite
 
         with self.listener.progress(self.checkpoint) as ticks:
-            return rewrite(self.checkpoint, self.plan, self.destination, replace(self.run, progress=ticks))
+            run = replace(self.run, progress=ticks)
+            return rewrite(self.checkpoint, self.plan, self.destination, run, self.given)
 
     def rehearse(self) -> None:
         """Check that the plan can be carried out; raises as `rewrite.rehearse`."""
         from prunecli.surgery.rewrite import rehearse
 
-        rehearse(self.checkpoint, self.plan, self.destination, self.run)
+        rehearse(self.checkpoint, self.plan, self.destination, self.run, self.given)
 
 
 @contextmanager
@@ -97,15 +102,49 @@ def prepare_apply(
         PrunecliError: as `read_request`, `open_for_ranks` and `plan_request`.
     """
     ranks, requested = run.ranks, functools.cache(lambda: read_request(options))
-    with open_for_ranks(source, lambda: with_recorded_key(reading, requested().report), run, listener) as checkpoint:
+    with ExitStack() as stack:
+        checkpoint = stack.enter_context(
+            open_for_ranks(source, lambda: with_recorded_key(reading, requested().report), run, listener)
+        )
         request = ranks.from_leader(requested)
         if request.report is None:
             note_excludes(checkpoint, [group.selection for group in request.prune.groups], listener)
-        request = replace(request, prune=_with_resumed_seed(request.prune, checkpoint, destination, run))
+        prune = _with_resumed_seed(request.prune, checkpoint, destination, run)
+        given = NO_MASKS
+        if options.masks.file is not None:
+            given = stack.enter_context(_open_given(options, checkpoint, reading, run, listener))
+            if request.report is None:
+                prune = replace(prune, groups=(PruneGroup(Selection(tuple(given.flags)), None),))
         with with_progress(run, checkpoint, listener) as shown:
-            plan = plan_request(checkpoint, request, RunScanner(shown), reading, stamp=options.stamp)
+            scanner = RunScanner(shown, given.flags)
+            plan = plan_request(checkpoint, replace(request, prune=prune), scanner, reading, stamp=options.stamp)
         key = with_recorded_key(reading, request.report).key
-        yield PreparedRewrite(checkpoint, replace(plan, key=key), destination, run, listener)
+        yield PreparedRewrite(checkpoint, replace(plan, key=key), destination, run, listener, given)
+
+
+@contextmanager
+def _open_given(
+    options: ApplyOptions, checkpoint: AnyCheckpoint, reading: ReadOptions, run: Run, listener: Listener
+) -> Iterator[GivenMasks]:
+    """Open a file of masks on each rank; a replay takes from it what the report needs."""
+    from prunecli.surgery.masks.given import given_masks
+    from prunecli.surgery.masks.source import masks_of
+
+    replayed = options.report is not None
+    location = input_location(options.masks.file or "", MASKS)
+    own = ReadOptions(foreign=reading.foreign, follow_links=reading.follow_links, read_only=True)
+    with open_for_ranks(location, own, run, listener) as opened:
+        given = run.ranks.on_all(
+            lambda: given_masks(
+                checkpoint,
+                masks_of(opened),
+                options.selection,
+                missing_kept=replayed or options.masks.missing is not None,
+            )
+        )
+        for note in given.notes if not replayed else ():
+            listener.note(note)
+        yield given
 
 
 @contextmanager
@@ -153,7 +192,7 @@ def _with_resumed_seed(
     prune: PruneRequest, checkpoint: AnyCheckpoint, destination: Destination, run: Run
 ) -> PruneRequest:
     """Return the request; if it has no seed and the run resumes an output, with the seed of that output."""
-    if prune.seed is None and run.resume:
+    if prune.seed is None and run.resume and parse_method(prune.method).draws:
         from prunecli.surgery.rewrite import unfinished
 
         return replace(prune, seed=run.ranks.from_leader(lambda: unfinished(checkpoint, destination)))

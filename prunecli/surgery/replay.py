@@ -1,20 +1,21 @@
 """Reproduce the masks that a report records, on the same checkpoint or on another state of the same model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from prunecli.core.methods import parse_method
+from prunecli.core.methods.base import Choice
 from prunecli.errors import DamagedError, ThresholdError, UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
-from prunecli.surgery.plan.plan import Plan, PlannedParameter, check_request, plan_parameters
+from prunecli.surgery.plan.plan import Plan, PlannedParameter, check_request, choose_given, plan_parameters
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.surgery.plan.slices import MOST_ROWS
 from prunecli.surgery.report.model import ParameterReport, Report
-from prunecli.terms import LIKE, SEED
+from prunecli.terms import LIKE, MASKS, SEED
 
 __all__ = ["check_masks", "plan_replay"]
 
@@ -49,6 +50,8 @@ def _replay_steps(checkpoint: Layout, report: Report, prune: PruneRequest) -> St
     selected = [parameter for name, parameter in parameters.items() if name in recorded]
     slices = {name: _slices(row) for name, row in recorded.items() if "slices" in row.choice}
     planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, slices)
+    if parse_method(prune.method).reads_given:
+        _check_given((yield from choose_given(planned, prune)), planned, recorded)
     done = {each.parameter.name: _replayed(each, recorded[each.parameter.name], prune) for each in planned}
     _check_ties(done)
     expected = {name: each.mask_sha256 for name, each in recorded.items() if each.mask_sha256 is not None}
@@ -117,6 +120,18 @@ def _replayed(planned: PlannedParameter, row: ParameterReport, prune: PruneReque
             "was written"
         ) from None
     return replace(planned, target=target, choice=choice)
+
+
+def _check_given(
+    choices: Mapping[str, Choice], planned: Sequence[PlannedParameter], recorded: Mapping[str, ParameterReport]
+) -> None:
+    """Refuse given masks that differ from those that the report records."""
+    for each in planned:
+        name = each.parameter.name
+        if choices[each.key].as_dict() != recorded[name].choice:
+            raise UsageError(
+                f"the mask of {show(name)} in {MASKS} is not the one that the report records; give that file"
+            )
 
 
 def _check_ties(planned: Mapping[str, PlannedParameter]) -> None:

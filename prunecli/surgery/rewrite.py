@@ -12,6 +12,7 @@ from prunecli.formats.outputs.output import FileOutput, check_checkpoint_output,
 from prunecli.formats.outputs.permissions import private_as, readers_of
 from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
+from prunecli.surgery.data.kept import NO_MASKS, GivenMasks
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
@@ -35,8 +36,16 @@ class _Outputs:
     report: "FileOutput | None"
 
 
-def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run: Run | None = None) -> Report:
+def rewrite(
+    checkpoint: AnyCheckpoint,
+    plan: Plan,
+    destination: Destination,
+    run: Run | None = None,
+    given: GivenMasks = NO_MASKS,
+) -> Report:
     """Write the checkpoint that the plan describes, then its report; first check that both can be written.
+
+    `given` are the masks for a method that reads them.
 
     Raises:
         OutputError: an output exists, cannot be written, or is the input; or as `carry_out`.
@@ -45,11 +54,12 @@ def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run
     """
     run = run or Run()
     outputs = run.ranks.from_leader(lambda: _check(checkpoint, destination, run))
-    contents, counts = _prepared(checkpoint, plan)
+    contents, counts = _prepared(checkpoint, plan, given)
 
     def check() -> None:
         check_masks(plan, counts)
-        check_unchanged(checkpoint)
+        for each in filter(None, (checkpoint, given.source)):
+            check_unchanged(each)
 
     with noting(written_by_now(outputs.checkpoint.final)):
         carry_out(RewriteJob(checkpoint, plan, counts, outputs.checkpoint, contents, check), run)
@@ -58,8 +68,8 @@ def rewrite(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run
         return run.ranks.from_leader(lambda: write_report(checkpoint, plan, counts, output, outputs.report))
 
 
-def _prepared(checkpoint: AnyCheckpoint, plan: Plan) -> tuple[OutputContents, Counts]:
-    prepared = build_edit(checkpoint, plan)
+def _prepared(checkpoint: AnyCheckpoint, plan: Plan, given: GivenMasks) -> tuple[OutputContents, Counts]:
+    prepared = build_edit(checkpoint, plan, given=given.flags)
     return _contents(checkpoint, plan, prepared.edit), prepared.new_counts()
 
 
@@ -70,7 +80,13 @@ def _written(checkpoint: AnyCheckpoint, contents: OutputContents, destination: D
     return CheckpointRef(None if destination.path is None else str(destination.path), checkpoint.format, size)
 
 
-def rehearse(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, run: Run | None = None) -> None:
+def rehearse(
+    checkpoint: AnyCheckpoint,
+    plan: Plan,
+    destination: Destination,
+    run: Run | None = None,
+    given: GivenMasks = NO_MASKS,
+) -> None:
     """Check that `rewrite` can begin: that the outputs can be written, and that the container supports the edit.
 
     Raises:
@@ -79,7 +95,7 @@ def rehearse(checkpoint: AnyCheckpoint, plan: Plan, destination: Destination, ru
         UsageError: both outputs would be one file, or the output cannot be streamed, resumed, linked or made by ranks.
     """
     _check(checkpoint, destination, run or Run())
-    _contents(checkpoint, plan, build_edit(checkpoint, plan).edit)
+    _contents(checkpoint, plan, build_edit(checkpoint, plan, given=given.flags).edit)
 
 
 def unfinished(checkpoint: AnyCheckpoint, destination: Destination) -> int | None:

@@ -116,6 +116,11 @@ def test_a_file_has_the_ratio_of_each_layer(cli: Cli, text: str) -> None:
         (4, '{"fc*": 0.5,}', "ratios is not JSON"),
         (4, '{"fc*": 0.5, "fc*": 0.6}', "ratios has fc* twice"),
         (2, '{"re:(": 0.5}', "re:( is not a regular expression"),
+        (2, f"x = 0x{'f' * 40}", "ratios: x: amount is larger than any number of elements"),
+        (2, f"x = {'9' * 5000}", "ratios is neither JSON nor TOML: Exceeds the limit"),
+        (2, f"{'a.' * 300}b = 0.5", "is nested too deeply for a name"),
+        (2, '{"a":' * 300 + "0.5" + "}" * 300, "is nested too deeply for a name"),
+        (2, '{"": 0.5, "*": 0.1}', "ratios '' = 0.5 matches none"),
     ],
 )
 def test_a_file_that_cannot_be_met(refused: Refusal, code: int, text: str, words: str) -> None:

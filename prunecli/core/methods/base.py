@@ -73,13 +73,15 @@ class Block:
     """Consecutive elements of a target from `start` on, in row-major order.
 
     `index` is the number of the block: every pass cuts a target into the same blocks. `candidates` are True for the
-    elements that are still unpruned. `weight` contains the elements as stored, if the method reads values.
+    elements that are still unpruned. `weight` contains the elements as stored, if the method reads values. `given` are
+    the flags of a given mask, True where it keeps, if the method reads one.
     """
 
     index: int
     start: int
     candidates: Flags
     weight: Unsigned | None = None
+    given: Flags | None = None
 
 
 class Scan(Accumulator[Any], Protocol):
@@ -104,10 +106,15 @@ class Choice(Protocol):
 
 
 class Method(ABC):
-    """A pruning method. `name` is its name in requests and reports; it gets values only if `reads_values` is set."""
+    """A pruning method. `name` is its name in requests and reports; it gets values only if `reads_values` is set.
+
+    A method that `reads_given` gets a given mask for each target. Without `draws`, it needs no seed.
+    """
 
     name: ClassVar[str]
     reads_values: ClassVar[bool] = False
+    reads_given: ClassVar[bool] = False
+    draws: ClassVar[bool] = True
 
     def granule(self, target: Target) -> int:
         """Return the size of the groups of elements, counted from the first element, that blocks must not split."""

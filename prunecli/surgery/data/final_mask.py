@@ -10,6 +10,7 @@ from prunecli.core.scratch import Buffer
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.io.source import ByteSource
+from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
@@ -98,11 +99,12 @@ class FinalMask:
     """A parameter's mask after the prune: it keeps what the file's mask kept (all without one) and is not dropped now.
 
     Without a `choice` nothing is dropped: the mask is that of the file. The method that made the choice may need to
-    see values (`reads_values`) and whole groups of elements (`granule`). With `restored`, everything is kept, whatever
-    the file's mask says.
+    see values (`reads_values`), the flags of another mask (`given`) and whole groups of elements (`granule`). With
+    `restored`, everything is kept, whatever the file's mask says.
     """
 
     __slots__ = (
+        "_given",
         "_granule",
         "_held",
         "_old",
@@ -126,6 +128,7 @@ class FinalMask:
         reads_values: bool = False,
         granule: int = 1,
         restored: bool = False,
+        given: KeptFlags | None = None,
     ) -> None:
         self.parameter = parameter
         self.choice = choice
@@ -135,6 +138,7 @@ class FinalMask:
         self._zeros_are_pruned = zeros_are_pruned
         self._reads_values = reads_values
         self._granule = granule
+        self._given = given
         self._whole: Once[Flags] | None = None
         self._whole_before: Once[Flags] | None = None
         self._held: Flags | None = None
@@ -172,6 +176,10 @@ class FinalMask:
         start, stop = self.bounds(index)
         before = self.before(start, stop - start, workspace)
         candidates, weight = _all(stop - start) if before is None else before, None
+        given = None
+        if self._given is not None:
+            given = workspace.allowed.flags(stop - start)
+            self._given.read(start, given, workspace)
         if self._zeros_are_pruned or self._reads_values:
             weight = self.weight.read(start, stop - start, workspace.weight)
         if self._zeros_are_pruned and weight is not None:
@@ -179,7 +187,7 @@ class FinalMask:
             zero = workspace.candidates.flags(weight.size)
             is_zero(weight, signed_zero=signed_zero, out=zero, room=workspace.room)
             candidates = np.greater(candidates, zero, out=zero)
-        return Block(index, start, candidates, weight if self._reads_values else None), before
+        return Block(index, start, candidates, weight if self._reads_values else None, given), before
 
     def keep(self, start: int, out: Flags, workspace: Workspace) -> Flags | None:
         """Write into `out` which elements are kept, beginning at `start`, a multiple of `BLOCK`.
@@ -208,6 +216,13 @@ class FinalMask:
 
     def _keep(self, choice: Choice, index: int, out: Flags, workspace: Workspace) -> Flags | None:
         """Write into `out` which elements of the method's block `index` are kept; return what `before` returns."""
+        if self._given is not None and not self._zeros_are_pruned:  # what the choice would do, in one step
+            start, _ = self.bounds(index)
+            self._given.read(start, out, workspace)
+            before = self.before(start, out.size, workspace)
+            if before is not None:
+                np.logical_and(out, before, out=out)
+            return before
         block, before = self.block(index, workspace)
         choice.drop(block, out)
         if before is None and not self._zeros_are_pruned:  # all are candidates
@@ -230,7 +245,7 @@ class FinalMask:
 
     def release(self) -> None:
         """Free the masks of all elements."""
-        for each in (self._whole, self._whole_before, self.weight, self._old):
+        for each in (self._whole, self._whole_before, self.weight, self._old, self._given):
             if each is not None:
                 each.release()
 

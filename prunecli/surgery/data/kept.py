@@ -1,11 +1,15 @@
-"""The interface of one parameter's mask, wherever it is stored."""
+"""The interface of one parameter's mask, wherever it is stored, and masks that are given for a checkpoint."""
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from prunecli.core.raw_elements import Flags
+from prunecli.formats.base import AnyCheckpoint
+from prunecli.lean import dataclass
 from prunecli.surgery.data.workspace import Workspace
 
-__all__ = ["KeptFlags"]
+__all__ = ["NO_MASKS", "GivenMasks", "KeptFlags"]
 
 
 class KeptFlags(Protocol):
@@ -40,3 +44,16 @@ class KeptFlags(Protocol):
 
     def release(self) -> None:
         """Free the memory of gathered tensors."""
+
+
+@dataclass(frozen=True)
+class GivenMasks:
+    """Masks by the names of a checkpoint's parameters, the file that they come from, and notes on what was left out."""
+
+    flags: Mapping[str, KeptFlags]
+    source: AnyCheckpoint | None = None
+    notes: Sequence[str] = ()
+
+
+NO_MASKS = GivenMasks(MappingProxyType({}))
+"""None are given."""

@@ -1,7 +1,7 @@
 """Passes over parameters before anything is dropped, block by block: count candidates, and feed a method's scans."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,10 +11,12 @@ from prunecli.core.accumulate import Accumulator
 from prunecli.core.block import BLOCK
 from prunecli.core.methods.base import Scan
 from prunecli.core.raw_elements import is_one
+from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.formats.io.pieces import Generated, Outcome
 from prunecli.lean import dataclass
 from prunecli.surgery.data.final_mask import FinalMask
+from prunecli.surgery.data.kept import NO_MASKS, KeptFlags
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
@@ -114,13 +116,14 @@ class MethodScan:
 
 @dataclass(frozen=True, slots=True)
 class BlockScan:
-    """A scan of a parameter, and what it needs: zero elements treated as pruned, values, whole groups."""
+    """A scan of a parameter, and what it needs: zero elements treated as pruned, values, whole groups, a given mask."""
 
     parameter: Parameter
     scan: _Look
     zeros_are_pruned: bool = False
     reads_values: bool = False
     granule: int = 1
+    reads_given: bool = False
 
     @property
     def width(self) -> int:
@@ -136,9 +139,13 @@ class _ScannedBlocks:
 
     workspace = Workspace
 
-    def __init__(self, scan: BlockScan, checkpoint: Layout) -> None:
-        self.block = BLOCK * scan.width
-        self.length = scan.parameter.weight.elements * scan.width
+    def __init__(self, scan: BlockScan, checkpoint: Layout, given: Mapping[str, KeptFlags]) -> None:
+        own = given.get(scan.parameter.name)
+        if scan.reads_given and own is None:
+            raise UsageError(f"there is no mask of {show(scan.parameter.name)}; give the file of masks that has one")
+        width = scan.width + (0 if own is None else own.width)
+        self.block = BLOCK * width
+        self.length = scan.parameter.weight.elements * width
         self._scan = scan.scan
         self._mask = FinalMask(
             checkpoint.source,
@@ -146,6 +153,7 @@ class _ScannedBlocks:
             zeros_are_pruned=scan.zeros_are_pruned,
             reads_values=scan.reads_values,
             granule=scan.granule,
+            given=own,
         )
         self._left = self.length
 
@@ -165,9 +173,14 @@ class _ScannedBlocks:
             self._mask.release()
 
 
-def scan_pieces(scans: Sequence[BlockScan], checkpoint: Layout) -> list[Generated]:
-    """Return scans as pieces of a pass that writes nothing; pass its results to `add_found`."""
-    contents = [_ScannedBlocks(scan, checkpoint) for scan in scans]
+def scan_pieces(
+    scans: Sequence[BlockScan], checkpoint: Layout, given: Mapping[str, KeptFlags] = NO_MASKS.flags
+) -> list[Generated]:
+    """Return scans as pieces of a pass that writes nothing; pass its results to `add_found`.
+
+    `given` are the given masks by the names of their parameters.
+    """
+    contents = [_ScannedBlocks(scan, checkpoint, given) for scan in scans]
     return [Generated(content.length, content) for content in contents]
 
 

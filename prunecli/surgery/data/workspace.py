@@ -18,6 +18,8 @@ class Workspace:
         """Which elements the mask in the file keeps."""
         self.given = Buffer()
         """The stored elements of a mask from another file."""
+        self.allowed = Buffer()
+        """Which elements that mask keeps."""
         self.candidates = Buffer()
         self.keep = Buffer()
         """Which elements the final mask keeps."""

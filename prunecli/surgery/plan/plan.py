@@ -4,7 +4,7 @@ The whole plan is checked before the first byte is written; `--dry-run` prints i
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 from types import MappingProxyType
@@ -31,7 +31,7 @@ from prunecli.surgery.plan.order import GroupTargets
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.surgery.plan.slices import count_slices, join_slices, split_slices
-from prunecli.terms import BAKE, CLONE, LISTING, PARAM, SUBJECT, UNTIE
+from prunecli.terms import BAKE, CLONE, LISTING, MASKS, PARAM, SUBJECT, UNTIE
 
 __all__ = [
     "SEEDS",
@@ -39,6 +39,7 @@ __all__ = [
     "Plan",
     "PlannedParameter",
     "check_request",
+    "choose_given",
     "plan_bake",
     "plan_parameters",
     "plan_prune",
@@ -129,7 +130,8 @@ def plan_prune(
 
 def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader | None) -> Steps[Plan]:
     """Read headers, count candidates, and let the method scan and choose."""
-    if prune.seed is None:
+    method = parse_method(prune.method)
+    if prune.seed is None and method.draws:
         prune = replace(prune, seed=secrets.randbelow(SEEDS))
     check_request(checkpoint, prune)
     parameters = parameters_of(checkpoint)
@@ -142,18 +144,23 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
     slices = count_slices(prune.groups, selections)
     planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, slices)
     _check_tied_groups(planned, groups)
-    found = [_targets(planned, groups, number) for number in range(len(prune.groups))]
-    found = [
-        each if group.per_row else split_slices(each, selected)
-        for each, group, selected in zip(found, prune.groups, selections, strict=True)
-    ]
-    divisions = [divide(checkpoint, *each, read_like) for each in zip(prune.groups, found, strict=True)]
-    prune = replace(prune, groups=tuple(each.group for each in divisions))
-    choices = yield from _choose(planned, divisions, prune)
+    divisions: list[Division] = []
+    if method.reads_given:
+        choices = yield from choose_given(planned, prune)
+    else:
+        found = [_targets(planned, groups, number) for number in range(len(prune.groups))]
+        found = [
+            each if group.per_row else split_slices(each, selected)
+            for each, group, selected in zip(found, prune.groups, selections, strict=True)
+        ]
+        divisions = [divide(checkpoint, *each, read_like) for each in zip(prune.groups, found, strict=True)]
+        prune = replace(prune, groups=tuple(each.group for each in divisions))
+        choices = yield from _choose(planned, divisions, prune)
     done = {each.parameter.name: replace(each, choice=choices[each.key]) for each in planned}
     passed = passed_over(checkpoint, parameters, selections)
     unlike = {name: digest for each in divisions for name, digest in each.unlike.items()}
     notes = [note for each in divisions for note in division_notes(each, choices)]
+    notes += _given_notes(planned, choices) if method.reads_given else ()
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, unlike=unlike, passed=passed, notes=notes)
 
 
@@ -355,6 +362,37 @@ def _choose(
     return choices
 
 
+def _given_notes(planned: Sequence[PlannedParameter], choices: Mapping[str, Choice]) -> Iterator[str]:
+    """Yield the notes on given masks: elements that were pruned before, and that nothing is pruned now."""
+    targets = {each.key: (each.parameter.weight.elements, each.target.candidates) for each in planned}
+    elements, left = (sum(column) for column in zip(*targets.values(), strict=True))
+    if left < elements:
+        yield f"{elements - left:,} of {elements:,} elements were pruned already, and stay pruned"
+    if not any(choice.pruned for choice in choices.values()):
+        yield "no element is pruned: the masks drop none that was unpruned"
+
+
+def choose_given(planned: Sequence[PlannedParameter], prune: PruneRequest) -> Steps[Mapping[str, Choice]]:
+    """Let a method that reads given masks choose.
+
+    Raises:
+        UsageError: tied parameters have different masks.
+    """
+    method = parse_method(prune.method)
+    named = {each.parameter.name: each for each in planned}  # a tied group may have several masks
+    group = TargetGroup({name: each.target for name, each in named.items()}, 0, False, prune.seed or 0)
+    scans = yield from _scanned(method, group, named, prune)
+    choices = method.choose(group, scans)
+    first: dict[str, str] = {}
+    for name, each in named.items():
+        other = first.setdefault(each.key, name)
+        if choices[other].as_dict() != choices[name].as_dict():
+            raise UsageError(
+                f"{show(other)} and {show(name)} are tied, and {MASKS} has different masks of them; both need the same"
+            )
+    return {key: choices[name] for key, name in first.items()}
+
+
 def _scanned(
     method: Method, group: TargetGroup, planned: Mapping[str, PlannedParameter], prune: PruneRequest
 ) -> Steps[list[Mapping[str, Scan]]]:
@@ -368,6 +406,7 @@ def _scanned(
                 prune.zeros_are_pruned,
                 method.reads_values,
                 method.granule(group.targets[key]),
+                method.reads_given,
             )
             for key, scan in scans.items()
         ]

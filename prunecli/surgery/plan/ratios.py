@@ -9,6 +9,7 @@ from prunecli.errors import UsageError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.formats.json_text import parse_object
+from prunecli.surgery.names.parameters import DEEPEST
 from prunecli.terms import ORDER, RATIOS
 
 __all__ = ["division_fault", "named_amounts", "read_order", "read_ratios"]
@@ -57,14 +58,14 @@ def named_amounts(content: Mapping[str, Any]) -> tuple[tuple[str, Amount], ...]:
     return tuple(found.items())
 
 
-def _flat(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    waiting = list(reversed([*content.items()]))
-    while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += [(f"{name}.{below}", each) for below, each in reversed([*value.items()])]
+def _flat(content: Mapping[str, Any], above: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if not isinstance(value, dict):
+            yield above + name, value
+        elif depth < DEEPEST:
+            yield from _flat(value, f"{above}{name}.", depth + 1)
         else:
-            yield name, value
+            raise UsageError(f"{show(above, 60)} is nested too deeply for a name")
 
 
 def read_ratios(place: Location | None) -> tuple[tuple[tuple[str, Amount], ...], str]:
@@ -77,15 +78,22 @@ def read_ratios(place: Location | None) -> tuple[tuple[tuple[str, Amount], ...],
     """
     text, label = _read(place, RATIOS)
     try:
-        content = parse_object(text.encode(), label) if text.lstrip()[:1] == "{" else tomllib.loads(text)
+        content = parse_object(text.encode(), label) if text.lstrip()[:1] == "{" else _toml(text)
         amounts = named_amounts(content)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{label} is neither JSON nor TOML: {show(str(error), 120)}") from None
     except UsageError as error:
         raise error.inside(label) from None
+    except (ValueError, RecursionError) as error:  # the ValueError of an integer that is too long, too
+        raise UsageError(f"{label} is neither JSON nor TOML: {show(str(error), 120)}") from None
     if not amounts:
         raise UsageError(f"{label} contains no amounts; {RATIOS} needs a name or pattern with an amount")
     return amounts, label
+
+
+def _toml(text: str) -> dict[str, Any]:
+    for line in text.splitlines():
+        if line.count(".") > DEEPEST:  # the parser takes time by the square of a key's parts
+            raise UsageError(f"{show(line, 60)} is nested too deeply for a name")
+    return tomllib.loads(text)
 
 
 def read_order(place: Location | None) -> tuple[str, ...]:

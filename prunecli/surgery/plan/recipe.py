@@ -106,8 +106,9 @@ def _mask_dtype(value: object) -> str:
 
 
 def _method(value: object) -> str:
-    if not isinstance(value, str) or value not in METHODS:
-        raise UsageError(f"is not a method; known are {', '.join(METHODS)}")
+    known = [name for name, method in METHODS.items() if not method.reads_given]
+    if not isinstance(value, str) or value not in known:
+        raise UsageError(f"is not a method; known are {', '.join(known)}")
     return value
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from prunecli import __version__
 from prunecli.core.amount import check_amount
-from prunecli.core.methods import METHODS
+from prunecli.core.methods import METHODS, parse_method
 from prunecli.core.records import ALWAYS, Count, RecordError, ValueRule, as_json, as_text, read_record
 from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, raised_in, show
 from prunecli.formats.base import Layout
@@ -94,7 +94,7 @@ class GroupRecord:
     amount: Annotated[float | None, ValueRule("an amount", _is_amount_or_null, {"minimum": 0})]
     """An integer is a number of elements; a number with a fraction or an exponent is a share of them.
 
-    It is null only in version 2, where `amounts` or `like` says how much of each parameter was pruned.
+    It is null only in version 2, where `amounts`, `like` or masks from a file say how much of each was pruned.
     """
     global_: bool
     """Whether one amount holds for all parameters of the group together."""
@@ -225,7 +225,7 @@ def parse_report(raw: bytes, label: str) -> Report:
         document = read_record(ReportDocument, content)
         for number, each in enumerate(document.parameters):
             _check_elements(each, number)
-        prune = None if document.seed is None else _request(document)
+        prune = None if document.method is None else _request(document)
     except RecordError as error:
         raise DamagedError(f"{label}{error}; it is not a report as prunecli writes it") from None
     return Report(
@@ -268,12 +268,15 @@ def _request(document: ReportDocument) -> PruneRequest:
     for key, value in needed.items():
         if value is None:
             raise RecordError(f": {key} is missing")
-    groups = tuple(_group(each, number) for number, each in enumerate(document.groups))
+    method = parse_method(str(document.method))
+    if method.draws and document.seed is None:
+        raise RecordError(": seed is missing")
+    groups = tuple(_group(each, number, given=method.reads_given) for number, each in enumerate(document.groups))
     return PruneRequest(groups, document.seed, key_prefix=document.key_prefix, with_state=document.with_state, **needed)
 
 
-def _group(record: GroupRecord, number: int) -> PruneGroup:
-    if record.amount is None and not (record.amounts or record.like):
+def _group(record: GroupRecord, number: int, *, given: bool) -> PruneGroup:
+    if record.amount is None and not (record.amounts or record.like or given):
         raise RecordError(f": groups[{number}]: amount is null, and neither amounts nor like is there")
     return PruneGroup(
         Selection(record.params, record.exclude, record.min_dim, record.per_slice),

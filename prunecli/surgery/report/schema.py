@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prunecli.core.methods import METHODS
 from prunecli.core.records import record_fields
 from prunecli.core.structure.model import Structure
 from prunecli.surgery.names.left_out import LeftOut
@@ -20,11 +21,13 @@ _BY_COMMAND = {
         "required": list(_OF_APPLY),
         "properties": {
             "method": {"type": "string"},
-            "seed": {"type": "integer"},
             "groups": {"minItems": 1},
             "output": {"type": "object"},
             **{key: {"not": {"type": "null"}} for key in _OF_APPLY},
         },
+        "if": {"properties": {"method": {"enum": [name for name, each in METHODS.items() if not each.draws]}}},
+        "then": {"properties": {"seed": {"type": "null"}}},
+        "else": {"properties": {"seed": {"type": "integer"}}},
     },
     "else": {
         "properties": {

@@ -15,6 +15,7 @@ from prunecli.lean import dataclass
 from prunecli.surgery.data.chunked import part_patches
 from prunecli.surgery.data.counts import Counting, Counts
 from prunecli.surgery.data.final_mask import FinalMask
+from prunecli.surgery.data.kept import NO_MASKS, KeptFlags
 from prunecli.surgery.data.passes import (
     Cleared,
     CountZeros,
@@ -92,6 +93,7 @@ class _Draft:
     plan: Plan
     cells: Mapping[str, int] | None
     directions: Mapping[str, tuple[int, ...]]
+    given: Mapping[str, KeptFlags]
     counted: dict[str, Counting] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     masks: dict[str, FinalMask] = field(default_factory=dict)
@@ -106,13 +108,19 @@ class _Draft:
         return parse_method(self.plan.prune.method) if self.plan.prune else None
 
 
-def build_edit(checkpoint: Layout, plan: Plan, cells: Mapping[str, int] | None = None) -> PreparedEdit:
+def build_edit(
+    checkpoint: Layout,
+    plan: Plan,
+    cells: Mapping[str, int] | None = None,
+    given: Mapping[str, KeptFlags] = NO_MASKS.flags,
+) -> PreparedEdit:
     """Return the edit that carries out a plan; it also counts the parameters that stay unchanged.
 
+    `given` are the masks for a method that reads them, by the names of parameters.
     With `cells`, it also records where zeros lie; `cells` gives the cells per side of the pictures, by parameter.
     """
     weights = {each.name: each.weight for each in plan.parameters.values()}
-    draft = _Draft(checkpoint, plan, cells, directions_of({**checkpoint.tensors, **weights}))
+    draft = _Draft(checkpoint, plan, cells, directions_of({**checkpoint.tensors, **weights}), given)
     del weights
     for parameter in plan.parameters.values():
         planned = plan.planned.get(parameter.name)
@@ -155,6 +163,7 @@ def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: Plann
         zeros_are_pruned=prune.zeros_are_pruned if prune else False,
         reads_values=method.reads_values if method else False,
         granule=method.granule(planned.target) if method and planned else 1,
+        given=draft.given[parameter.name] if method and method.reads_given else None,
         restored=draft.plan.command == "restore" and planned is not None,
     )
     draft.masks[parameter.name] = mask

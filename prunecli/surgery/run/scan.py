@@ -1,13 +1,14 @@
 """Scans carried out by the threads and ranks of a run."""
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
 from typing import TypeVar
 
 from prunecli.formats.base import Layout
 from prunecli.formats.outputs.base import OutputFile
 from prunecli.lean import dataclass
+from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.data.scanned import BlockScan, add_found, scan_pieces
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.resume import read_by_ranks
@@ -19,9 +20,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunScanner:
-    """Carries out scans with the threads and ranks of a run: each rank reads its share, and the leader adds them up."""
+    """Carries out scans with the threads and ranks of a run: each rank reads its share, and the leader adds them up.
+
+    `given` are the masks for scans that read them, by the names of parameters.
+    """
 
     run: Run
+    given: Mapping[str, KeptFlags] = field(default_factory=dict)
 
     def from_leader(self, make: Callable[[], T]) -> T:
         """Return, on all ranks, what the leader makes."""
@@ -30,7 +35,7 @@ class RunScanner:
     def scan(self, checkpoint: Layout, scans: Sequence[BlockScan]) -> None:
         """Feed all blocks to the scans."""
         own = [replace(scan, scan=copy.deepcopy(scan.scan)) for scan in scans]
-        file = OutputFile("", scan_pieces(own, checkpoint), checkpoint.source, changes=False)
+        file = OutputFile("", scan_pieces(own, checkpoint, self.given), checkpoint.source, changes=False)
         for entries in read_by_ranks([file], self.run, add_found, lambda: [scan.scan.drain() for scan in own]):
             for scan, drained in zip(scans, entries, strict=True):
                 if drained is not None:
