@@ -35,7 +35,7 @@ def words(line: str) -> list[str]:
 @pytest.mark.usefixtures("folder")
 def test_where_the_cursor_is_decides() -> None:
     names = ["fc1.weight", "fc1.bias"]
-    assert words("re") == ["remove", "report"]
+    assert words("re") == ["remove", "restore", "report"]
     assert words("apply model.pt -p fc1.") == names
     assert words("apply -p fc1. model.pt") == []  # it is not known yet which checkpoint
     assert words("apply model.pt --param=fc1.") == [f"--param={each}" for each in names]
