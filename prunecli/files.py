@@ -75,6 +75,7 @@ def apply(
     follow_links: bool = False,
     bake: bool | None = None,
     remove: bool | None = None,
+    rescale: bool = False,
     mask_dtype: Literal["bool", "same"] | None = None,
     with_state: bool = False,
     stamp: bool = False,
@@ -99,7 +100,7 @@ def apply(
     total, amounts = parse_amounts(amount_list(amount))
     division = DivisionOptions(amounts, allocation, text_of(ratios), text_of(like), text_of(order), per_slice, per_row)
     bake = remove if bake is None else bake
-    overrides = RequestOverrides(seed, bake, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
+    overrides = RequestOverrides(seed, bake, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state, rescale)
     selection = selection_in(params, exclude, min_dim)
     request, given = (text_of(recipe), text_of(from_report)), GivenMaskOptions(text_of(masks), missing)
     options = ApplyOptions(selection, total, global_, overrides, *request, stamp, division, given)

@@ -50,6 +50,7 @@ __all__ = [
     "RATIOS",
     "RECIPE",
     "REPORT",
+    "RESCALE",
     "RESUME",
     "SEED",
     "STAMP",
@@ -148,6 +149,7 @@ PLOT = _term("--plot", "plot")
 RATIOS = _term("--ratios", "ratios")
 RECIPE = _term("--recipe", "recipe")
 REPORT = _term("--report", "report")
+RESCALE = _term("--rescale", "rescale=True")
 RESUME = _term("--resume", "resume=True")
 SEED = _term("--seed", "seed")
 STAMP = _term("--stamp", "stamp=True")

@@ -26,6 +26,7 @@ def apply(
     seed: opt.Seed = None,
     key_prefix: opt.KeyPrefix = None,
     remove: opt.Remove = None,
+    rescale: div.Rescale = False,
     mask_dtype: opt.MaskType = None,
     key: opt.Key = None,
     foreign: opt.Foreign = False,
@@ -59,7 +60,7 @@ def apply(
     from prunecli.surgery.places import checkpoint_location
 
     selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
-    overrides = RequestOverrides(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state)
+    overrides = RequestOverrides(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state, rescale)
     total, amounts = parse_amounts(amount or ())
     division = DivisionOptions(amounts, allocation, ratios, like, order, per_slice, per_row)
     options = ApplyOptions(

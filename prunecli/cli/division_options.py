@@ -5,9 +5,21 @@ from typing import Annotated
 
 import typer
 
-from prunecli.cli.help import AMOUNT
+from prunecli.cli.help import AMOUNT, OUTPUT
 
-__all__ = ["Allocation", "Amounts", "Like", "Masks", "Missing", "OrderFile", "PerRow", "PerSlice", "Ratios", "Rule"]
+__all__ = [
+    "Allocation",
+    "Amounts",
+    "Like",
+    "Masks",
+    "Missing",
+    "OrderFile",
+    "PerRow",
+    "PerSlice",
+    "Ratios",
+    "Rescale",
+    "Rule",
+]
 
 
 class OnOneSide(enum.StrEnum):
@@ -116,5 +128,14 @@ PerRow = Annotated[
         "--per-row",
         help="Prune the same amount of every row.\nA row is an index of the first dimension: fixed fan-in.",
         rich_help_panel=AMOUNT,
+    ),
+]
+Rescale = Annotated[
+    bool,
+    typer.Option(
+        "--rescale",
+        help="With --bake: divide what is kept by its share.\n"
+        "The expected value of each element stays the same, as in DARE; for files of differences.",
+        rich_help_panel=OUTPUT,
     ),
 ]

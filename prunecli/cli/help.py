@@ -56,6 +56,7 @@ _FOLDED = {
         "--per-row",
         "--per-slice",
         "--ratios",
+        "--rescale",
         "--stamp",
     }
 }

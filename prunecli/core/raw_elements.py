@@ -23,6 +23,7 @@ __all__ = [
     "clear_dropped",
     "count_zeros",
     "fill_mask",
+    "halves",
     "is_one",
     "is_zero",
     "scale",
@@ -51,7 +52,7 @@ def _dtype(itemsize: int, big_endian: bool, paired: bool) -> np.dtype[Any]:
     return np.dtype([("real", dtype), ("imag", dtype)]) if paired else dtype
 
 
-def _halves(raw: Unsigned) -> NDArray[Any]:
+def halves(raw: Unsigned) -> NDArray[Any]:
     """Return a view of pairs, shape `(n,)`, as integers of shape `(n, 2)`."""
     pairs: NDArray[Any] = raw
     return pairs.view(pairs.dtype[0]).reshape(-1, 2)
@@ -67,8 +68,8 @@ def clear_dropped(raw: Unsigned, keep: Flags) -> None:
     elif raw.itemsize in _UNSIGNED:
         clear_dropped(raw.view(_UNSIGNED[raw.itemsize]), keep)
     else:
-        halves = _halves(raw)
-        np.multiply(halves, keep.view(np.uint8)[:, np.newaxis], out=halves)
+        parts = halves(raw)
+        np.multiply(parts, keep.view(np.uint8)[:, np.newaxis], out=parts)
 
 
 def is_zero(raw: Unsigned, *, signed_zero: bool, out: Flags, room: Buffer) -> Flags:
@@ -79,7 +80,7 @@ def is_zero(raw: Unsigned, *, signed_zero: bool, out: Flags, room: Buffer) -> Fl
     if kernel.count_zeros(raw, _magnitude(raw.dtype, signed_zero), None, None, out, clear=False) is not None:
         return out
     pairs = raw.dtype.names is not None
-    numbers: NDArray[Any] = _halves(raw).reshape(-1) if pairs else raw
+    numbers: NDArray[Any] = halves(raw).reshape(-1) if pairs else raw
     if signed_zero:
         shifted = room.bytes(raw.nbytes).view(numbers.dtype)
         numbers = np.add(numbers, numbers, out=shifted)
@@ -159,7 +160,7 @@ def fill_mask(raw: Unsigned, keep: Flags, one: int) -> None:
     if raw.dtype.isnative and raw.dtype.names is None and kernel.fill(raw, one, keep):
         return
     if raw.dtype.names is not None:
-        numbers, imaginary = _halves(raw).T
+        numbers, imaginary = halves(raw).T
         imaginary[:] = 0
     np.multiply(keep.view(np.uint8), numbers.dtype.type(one), out=numbers)
 
@@ -175,11 +176,11 @@ def scale(raw: Unsigned, mask: Unsigned, kind: str) -> None:
             raw[:] = _narrowed(_widened(raw, kind) * _widened(mask, kind), kind, raw.dtype)
             return
         # As in torch: the products are rounded before they are added; 16-bit types are rounded only at the end.
-        halves = _halves(raw)
-        (real, imaginary), (by_real, by_imaginary) = (_widened(_halves(each), kind).T for each in (raw, mask))
+        parts = halves(raw)
+        (real, imaginary), (by_real, by_imaginary) = (_widened(halves(each), kind).T for each in (raw, mask))
         products = real * by_real - imaginary * by_imaginary, real * by_imaginary + imaginary * by_real
-        for column, product in zip(halves.T, products, strict=True):
-            column[:] = _narrowed(product, kind, halves.dtype)
+        for column, product in zip(parts.T, products, strict=True):
+            column[:] = _narrowed(product, kind, parts.dtype)
 
 
 def _widened(raw: NDArray[Any], kind: str) -> NDArray[Any]:

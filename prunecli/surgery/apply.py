@@ -64,6 +64,7 @@ class RequestOverrides:
     zeros_are_pruned: bool = False
     key_prefix: str | None = None
     with_state: bool = False
+    rescale: bool = False
 
     def changing_masks(self) -> str | None:
         """Return the first option that would give masks other than those recorded in a report, or None."""
@@ -84,6 +85,7 @@ class RequestOverrides:
             zeros_are_pruned=prune.zeros_are_pruned or self.zeros_are_pruned,
             key_prefix=prune.key_prefix if self.key_prefix is None else self.key_prefix,
             with_state=prune.with_state or self.with_state,
+            rescale=prune.rescale or self.rescale,
         )
 
 

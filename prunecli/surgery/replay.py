@@ -10,7 +10,14 @@ from prunecli.formats.base import Layout
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
-from prunecli.surgery.plan.plan import Plan, PlannedParameter, check_request, choose_given, plan_parameters
+from prunecli.surgery.plan.plan import (
+    Plan,
+    PlannedParameter,
+    check_request,
+    check_rescaled,
+    choose_given,
+    plan_parameters,
+)
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.surgery.plan.slices import MOST_ROWS
@@ -54,6 +61,7 @@ def _replay_steps(checkpoint: Layout, report: Report, prune: PruneRequest) -> St
         _check_given((yield from choose_given(planned, prune)), planned, recorded)
     done = {each.parameter.name: _replayed(each, recorded[each.parameter.name], prune) for each in planned}
     _check_ties(done)
+    check_rescaled(prune, done.values())
     expected = {name: each.mask_sha256 for name, each in recorded.items() if each.mask_sha256 is not None}
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, expected)
 

@@ -105,7 +105,17 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
     assert all(each["additionalProperties"] is False for each in found.values())
     # Only a prune has the first six, only some rows a role or zeroed state; older reports lack the others.
     optional = {(at, key) for at, each in found.items() for key in set(each["properties"]) - set(each["required"])}
-    top = {"remove", "mask_dtype", "untie", "zeros_are_pruned", "key_prefix", "with_state", "left_out", "key"}
+    top = {
+        "remove",
+        "mask_dtype",
+        "untie",
+        "zeros_are_pruned",
+        "key_prefix",
+        "with_state",
+        "left_out",
+        "key",
+        "rescale",
+    }
     some = {
         "ParameterReport": {"role", "zeroed", "zero_norms", "choice"},
         "GroupRecord": {"allocation", "amounts", "order", "like", "per_slice", "per_row"},

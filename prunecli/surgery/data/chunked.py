@@ -64,6 +64,7 @@ class _Run:
             own_before = None if before is None else before[place]
             found = job.digest(whole, self._base)
             found += job.count(raw, own_before, keep, counted_at, workspace, window=window, clear=self._cleared)
+            job.rescale(raw)
         if job.counting.summed:
             for low, high in self._rows(raw.size):
                 found += job.sum_up(raw[low:high], where + low if isinstance(where, int) else int(where[low]))

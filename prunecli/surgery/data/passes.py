@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from prunecli.core.block import BLOCK
 from prunecli.core.mask_digest import MaskDigest
 from prunecli.core.raw_elements import Flags, Unsigned, clear_dropped, count_zeros, fill_mask, scale, unsigned
+from prunecli.core.rescale import rescale
 from prunecli.core.structure.counter import Window
+from prunecli.errors import UsageError, show
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
 from prunecli.formats.folders.dcp.boxes import Box
@@ -27,6 +29,7 @@ from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counting
 from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.data.workspace import Workspace
+from prunecli.terms import RESCALE
 
 __all__ = [
     "Cleared",
@@ -47,13 +50,14 @@ Findings = list[tuple[str, Any]]
 class TensorPass:
     """A tensor that is edited or counted in a pass, the final mask of its parameter, and what to gather for that.
 
-    With `box`, the tensor is only that part of the parameter.
+    With `box`, the tensor is only that part of the parameter. What is kept of a baked weight is multiplied by `factor`.
     """
 
     tensor: TensorInfo
     mask: FinalMask
     counting: Counting
     box: Box | None = None
+    factor: float = 1.0
 
     def parts(self) -> "Sequence[TensorPass]":
         """Return a pass for each part of a tensor that is stored in parts, else only this one."""
@@ -113,6 +117,19 @@ class TensorPass:
             looked = counter.look(where, zero, window) if isinstance(where, int) else counter.look_at(where, zero)
             found.append((name, looked))
         return found
+
+    def rescale(self, raw: Unsigned) -> None:
+        """Multiply elements of the weight, of which the dropped ones are zero, by the factor.
+
+        Raises:
+            UsageError: the product of one is too large for its type.
+        """
+        dtype = self.tensor.dtype
+        if self.factor != 1.0 and not rescale(raw, self.factor, dtype.half or dtype.name):
+            raise UsageError(
+                f"{RESCALE} multiplies {show(self.mask.parameter.name)} by {self.factor:.6g}, and an element is then "
+                f"too large for {dtype.name}; prune less of it, or leave it out"
+            )
 
     def sum_up(self, raw: Unsigned, first: int) -> Findings:
         """Return the checksum of the parameter's final elements from `first` on."""
@@ -198,7 +215,9 @@ class ZeroDropped(_Blocks):
         if not self._binary:
             dtype = job.tensor.dtype
             scale(raw, job.mask.old.read(first, raw.size, workspace.mask), dtype.half or dtype.name)
-        return job.count(raw, before, keep, first, workspace, clear=True) + job.sum_up(raw, first)
+        found = job.count(raw, before, keep, first, workspace, clear=True)
+        job.rescale(raw)
+        return found + job.sum_up(raw, first)
 
 
 class Cleared:
@@ -315,6 +334,7 @@ class StridedRegion:
             found += job.count(elements, before, keep, logical, workspace, times=job.tensor.view.repeats)
         if steps.cleared:
             clear_dropped(elements, keep)
+            job.rescale(elements)
             raw[inside] = elements
         if steps.counted:
             found += job.sum_up(elements, int(logical[0]))

@@ -4,7 +4,7 @@ The whole plan is checked before the first byte is written; `--dry-run` prints i
 """
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from prunecli.core.methods import parse_method
 from prunecli.core.methods.base import Choice, Method, Scan, Target, TargetGroup
 from prunecli.core.methods.slices import Slices
 from prunecli.core.random_stream import check_seed
+from prunecli.core.rescale import RESCALABLE
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.lean import dataclass
@@ -31,7 +32,7 @@ from prunecli.surgery.plan.order import GroupTargets
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.surgery.plan.slices import count_slices, join_slices, split_slices
-from prunecli.terms import BAKE, CLONE, LISTING, MASKS, PARAM, SUBJECT, UNTIE
+from prunecli.terms import BAKE, CLONE, LISTING, MASKS, PARAM, RESCALE, SUBJECT, UNTIE, WITH_STATE
 
 __all__ = [
     "SEEDS",
@@ -39,10 +40,12 @@ __all__ = [
     "Plan",
     "PlannedParameter",
     "check_request",
+    "check_rescaled",
     "choose_given",
     "plan_bake",
     "plan_parameters",
     "plan_prune",
+    "rescale_factor",
     "select_masked",
 ]
 
@@ -157,6 +160,7 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
         prune = replace(prune, groups=tuple(each.group for each in divisions))
         choices = yield from _choose(planned, divisions, prune)
     done = {each.parameter.name: replace(each, choice=choices[each.key]) for each in planned}
+    check_rescaled(prune, done.values())
     passed = passed_over(checkpoint, parameters, selections)
     unlike = {name: digest for each in divisions for name, digest in each.unlike.items()}
     notes = [note for each in divisions for note in division_notes(each, choices)]
@@ -211,8 +215,32 @@ def check_request(checkpoint: Layout, prune: PruneRequest) -> None:
             f"{UNTIE} keeps tied partners dense by giving one a mask; a baked tie is one storage, so leave "
             f"{UNTIE} or {BAKE} out"
         )
+    if prune.rescale and (not prune.remove or prune.with_state):
+        other = f"leave {WITH_STATE} out" if prune.remove else f"add {BAKE}"
+        raise UsageError(f"{RESCALE} changes the kept values of weights, and nothing else; {other}")
     if checkpoint.no_masks_because and not prune.remove:
         raise UnsupportedError(f"{checkpoint.source.label} takes no masks: {checkpoint.no_masks_because}; use {BAKE}")
+
+
+def rescale_factor(plan: Plan, planned: PlannedParameter) -> float:
+    """Return by what the kept elements of a parameter are multiplied: 1 by their share of the unpruned elements."""
+    if plan.prune is None or not plan.prune.rescale or not planned.pruned_now:
+        return 1.0
+    return planned.target.candidates / (planned.target.candidates - planned.pruned_now)
+
+
+def check_rescaled(prune: PruneRequest, planned: Iterable[PlannedParameter]) -> None:
+    """Refuse to rescale parameters that cannot be multiplied, or of which nothing is kept.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for each in planned if prune.rescale else ():
+        dtype, name = each.parameter.weight.dtype, show(each.target.name)
+        if (dtype.half or dtype.name) not in RESCALABLE:
+            raise UsageError(f"{RESCALE} multiplies floating-point values, and {name} is {dtype.name}; leave it out")
+        if each.target.candidates == each.pruned_now and each.parameter.weight.elements:
+            raise UsageError(f"{RESCALE} divides by what is kept, and nothing is kept of {name}; prune less of it")
 
 
 def _grouped(selections: Sequence[Selected]) -> dict[str, int]:

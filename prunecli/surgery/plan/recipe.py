@@ -171,6 +171,7 @@ _TOP: _Checks = {
     "key_prefix": _text,
     "with_state": _boolean,
     "method": _method,
+    "rescale": _boolean,
 }
 _GROUP: _Checks = {
     "params": _some_patterns,
@@ -291,6 +292,8 @@ def render_recipe(prune: PruneRequest) -> str:
         head["key_prefix"] = prune.key_prefix
     if prune.with_state:
         head["with_state"] = True
+    if prune.rescale:
+        head["rescale"] = True
     if prune.method != DEFAULT_METHOD:
         head["method"] = prune.method
     parts = [_lines(head)]

@@ -61,6 +61,8 @@ class PruneRequest:
     """Whether optimizer state is zeroed where elements are dropped."""
     method: str = DEFAULT_METHOD
     """Which method chooses the elements."""
+    rescale: bool = False
+    """Whether what is kept of a baked parameter is divided by its share."""
 
 
 def request_as_dict(prune: PruneRequest) -> dict[str, Any]:
@@ -69,6 +71,8 @@ def request_as_dict(prune: PruneRequest) -> dict[str, Any]:
     more: dict[str, Any] = {"key_prefix": prune.key_prefix} if prune.key_prefix else {}
     if prune.with_state:
         more["with_state"] = True
+    if prune.rescale:
+        more["rescale"] = True
     return {
         "seed": prune.seed,
         "groups": groups,

@@ -137,6 +137,8 @@ class ReportDocument:
     """What the keys of all parameters begin with, if that was requested."""
     with_state: bool = False
     """Whether optimizer state was zeroed with the weights."""
+    rescale: bool = False
+    """Version 2: whether what was kept of each pruned parameter was divided by its share of the unpruned elements."""
     totals: Totals
     parameters: tuple[ParameterReport, ...]
     carried: tuple[str, ...]
@@ -193,7 +195,8 @@ def _as_dict(report: Report, parameters: tuple[ParameterReport, ...]) -> dict[st
     request: dict[str, Any] = {"method": None, "seed": None, "groups": ()}
     if report.prune is not None:
         request = {"method": report.prune.method, **request_as_dict(report.prune)}
-    spread = report.prune is not None and any(group.spread for group in report.prune.groups)
+    prune = report.prune
+    spread = prune is not None and (prune.rescale or any(group.spread for group in prune.groups))
     document = ReportDocument(
         schema=SCHEMA_2 if spread else SCHEMA,
         tool=Tool("prunecli", __version__, STREAM, platform.python_version(), np.__version__),
@@ -272,7 +275,14 @@ def _request(document: ReportDocument) -> PruneRequest:
     if method.draws and document.seed is None:
         raise RecordError(": seed is missing")
     groups = tuple(_group(each, number, given=method.reads_given) for number, each in enumerate(document.groups))
-    return PruneRequest(groups, document.seed, key_prefix=document.key_prefix, with_state=document.with_state, **needed)
+    return PruneRequest(
+        groups,
+        document.seed,
+        key_prefix=document.key_prefix,
+        with_state=document.with_state,
+        rescale=document.rescale,
+        **needed,
+    )
 
 
 def _group(record: GroupRecord, number: int, *, given: bool) -> PruneGroup:

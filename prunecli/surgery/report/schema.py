@@ -34,7 +34,7 @@ _BY_COMMAND = {
             "method": {"type": "null"},
             "seed": {"type": "null"},
             "groups": {"maxItems": 0},
-            **dict.fromkeys((*_OF_APPLY, "key_prefix", "with_state"), False),
+            **dict.fromkeys((*_OF_APPLY, "key_prefix", "with_state", "rescale"), False),
         }
     },
 }

@@ -27,7 +27,7 @@ from prunecli.surgery.data.passes import (
     ZeroDropped,
 )
 from prunecli.surgery.names.parameters import Parameter
-from prunecli.surgery.plan.plan import Plan, PlannedParameter
+from prunecli.surgery.plan.plan import Plan, PlannedParameter, rescale_factor
 from prunecli.surgery.roles.norms import directions_of
 
 __all__ = ["PreparedEdit", "build_edit", "read_only_pieces"]
@@ -220,7 +220,7 @@ def _look_at(draft: _Draft, parameter: Parameter) -> None:
 
 def _bake(draft: _Draft, planned: PlannedParameter) -> None:
     parameter = planned.parameter
-    job = _job(draft, parameter, parameter.weight, planned)
+    job = replace(_job(draft, parameter, parameter.weight, planned), factor=rescale_factor(draft.plan, planned))
     steps, content = _BAKED[planned.binary]
     _visit(draft, _EditedTensor(job, steps, content), planned.key)
     _drop_mask(draft, parameter)

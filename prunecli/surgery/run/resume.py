@@ -260,7 +260,13 @@ def unfinished_seed(final: Path) -> int | None:
 def _describe(job: RewriteJob) -> dict[str, Any]:
     """Return a description of the job, by which another run finds out whether it would do the same."""
     plan, digest = job.plan, hashlib.blake2b(digest_size=16)
-    options = plan.prune and (plan.prune.method, plan.prune.untie, plan.prune.mask_dtype, plan.prune.with_state)
+    options = plan.prune and (
+        plan.prune.method,
+        plan.prune.untie,
+        plan.prune.mask_dtype,
+        plan.prune.with_state,
+        plan.prune.rescale,
+    )
     _add(digest, (plan.command, plan.bake, options, sorted(plan.metadata.items())))
     for name, planned in plan.planned.items():
         choice = planned.choice and (planned.choice.pruned, sorted(planned.choice.as_dict().items()))
