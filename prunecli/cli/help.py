@@ -58,6 +58,7 @@ _FOLDED = {
         "--ratios",
         "--rescale",
         "--stamp",
+        "--with-state",
     }
 }
 """Options by command that `--help` only names at its end, so that it fits two screens."""

@@ -158,7 +158,7 @@ def test_dropped_elements_that_would_be_too_large_do_not_matter() -> None:
 
 
 def test_distributed_checkpoints_and_their_slices_are_what_a_file_is() -> None:
-    state = {"w": noise((5, 40, 60)), "plain": noise((90, 30))}
+    state = {"w": torch.randn(5, 40, 60), "plain": torch.randn(90, 30)}
     dcp_tools.save(state, Path("folder"), {"w": ((2,), (7, 30), (11,)), "plain": ((40,), (7,))}, files=2)
     torch.save(state, "m.pt")
     for source in ("folder", "m.pt"):
