@@ -86,7 +86,7 @@ class DivisionOptions:
             allocation=None if everywhere else self.allocation,
             amounts=amounts,
             amounts_where=where,
-            order=() if self.order is None else read_order(input_location(self.order, ORDER)),
+            order=() if self.order is None or everywhere else read_order(input_location(self.order, ORDER)),
             like=self.like,
             per_row=self.per_row,
         )

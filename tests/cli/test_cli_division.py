@@ -14,6 +14,9 @@ from prunecli.cli.division_options import Rule
 from prunecli.core.allocation import RULES
 from prunecli.errors import OutputError, UsageError
 from prunecli.surgery import rewrite
+from prunecli.surgery.names.select import Selection
+from prunecli.surgery.plan.recipe import render_recipe
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest, request_as_dict
 from prunecli.surgery.report.codec import SCHEMA, SCHEMA_2
 from prunecli.surgery.report.model import Report
 
@@ -159,6 +162,19 @@ def test_like_refuses_to_draw_the_masks_that_it_counts(cli: Cli, refused: Refusa
     assert cli("apply", "model.pt", "-p", "conv*.weight", "--seed", 5, "--like", "masked.pt", "-o", "y.pt").code == 0
 
 
+def test_a_report_of_like_replays_and_names_no_secrets(cli: Cli) -> None:
+    assert cli("apply", "model.pt", "-p", "fc*.weight", "-a", "0.9", "--seed", 1, "-o", "masked.pt").code == 0
+    assert cli("apply", "model.pt", "-p", "fc*.weight", "--like", "masked.pt", "--seed", 2, "-o", "one.pt").code == 0
+    Path("masked.pt").unlink()
+    assert cli("apply", "model.pt", "--from-report", "one.pt.report.json", "-o", "two.pt").code == 0
+    assert Path("one.pt").read_bytes() == Path("two.pt").read_bytes()
+    assert json.loads(Path("one.pt.report.json").read_text())["groups"][0]["like"] == "masked.pt"
+    secret = PruneGroup(Selection(("*",)), None, like="https://user:secret@host/masked.pt?sig=abc")
+    shown = render_recipe(PruneRequest((secret,))) + str(request_as_dict(PruneRequest((secret,))))
+    assert "secret" not in shown
+    assert "abc" not in shown
+
+
 def test_like_does_not_need_the_same_shapes(cli: Cli) -> None:
     save_file({"fc1.weight": torch.tensor([0.0, 1.0, -0.0])}, "small.safetensors")
     outcome = cli("apply", "model.pt", "-p", "fc1.weight", "--like", "small.safetensors", "--report", "-")
@@ -248,6 +264,20 @@ def test_a_count_that_may_be_a_percentage_is_noted(cli: Cli) -> None:
     )
     outcome = cli("apply", "model.pt", *MATRICES, "-a", "90", "--allocation", "erk", "--dry-run")
     assert "-a 90 is 90 elements of all selected parameters together" in outcome.err
+
+
+def test_a_recipe_names_its_line_once(refused: Refusal) -> None:
+    Path("r.toml").write_text("[[group]]\nparams = '*.weight'\namount = 0.5\n[group.amounts]\n'fc9*' = 0\n")
+    line = refused(2, "apply", "model.pt", "--recipe", "r.toml")
+    assert line.startswith("r.toml:1: amounts fc9* = 0 matches none of the selected parameters")
+
+
+def test_an_order_for_the_global_rule_changes_nothing(cli: Cli) -> None:
+    Path("order").write_text("fc1.weight")
+    report = cli(
+        "apply", "model.pt", *MATRICES, "-a", "0.5", "--allocation", "global", "--order", "order", "--report", "-"
+    )
+    assert report.json["schema"] == SCHEMA
 
 
 @pytest.mark.parametrize(

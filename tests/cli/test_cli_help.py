@@ -16,7 +16,7 @@ from typer.core import TyperOption
 from prunecli import __version__
 from prunecli.cli import examples, reference
 from prunecli.cli.app import app
-from prunecli.cli.help import ORDER, OTHER, commands_of, record
+from prunecli.cli.help import _FOLDED, ORDER, OTHER, commands_of, record
 
 Cli = Callable[..., Any]
 MASKS = ("mask extract", "mask overlap", "mask combine", "mask invert")
@@ -78,6 +78,17 @@ def test_the_help_fits_80_columns(cli: Cli, monkeypatch: pytest.MonkeyPatch, com
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) <= 48, "two screens of 24 lines"
     assert text.isascii()
+
+
+def test_options_that_the_help_only_names_are_described_by_help_all(cli: Cli) -> None:
+    short, full = cli("apply", "--help").out, cli("apply", "model.pt", "--help-all").out
+    for name in _FOLDED["apply"]:
+        assert re.search(rf"^  .*{name}\b", short, re.MULTILINE)
+        assert not re.search(rf"^  {name} .*  \S", short, re.MULTILINE)
+        assert re.search(rf"^  {name} ", full, re.MULTILINE)
+    assert "--help-all" in short
+    assert "--help-all" not in full
+    assert cli("remove", "--help-all").out == cli("remove", "--help").out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

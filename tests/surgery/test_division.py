@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from prunecli import prune_module
 from prunecli.core.allocation import RULES
 from prunecli.errors import UsageError
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import open_any
+from prunecli.surgery.apply import ApplyRequest, plan_request
 from prunecli.surgery.plan.plan import Plan, plan_prune
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.model import Report
@@ -110,6 +112,24 @@ def test_ranks_and_threads_write_what_one_process_writes(rule: str, tmp_path: Pa
     assert found[0].parameters == one.parameters
     assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "two.pt").read_bytes()
     assert pruned(one)["a.weight"] == 200
+
+
+def test_ranks_count_another_mask_and_refuse_to_draw_it(tmp_path: Path) -> None:
+    source = save(state(), tmp_path / "model.pt")
+    run(source, tmp_path / "masked.pt", ask(0.7, allocation="erk"))
+
+    def work(ranks: Ranks, seed: int, name: str) -> Report:
+        options, request = Run(1, ranks=ranks), ApplyRequest(ask(None, like=str(tmp_path / "masked.pt"), seed=seed))
+        with open_any(source) as opened:
+            plan = plan_request(opened, request, RunScanner(options), ReadOptions(), stamp=False)
+            return rewrite(opened, plan, Destination(tmp_path / name), options)
+
+    drawn = by_ranks(2, lambda ranks: work(ranks, 8, "drawn.pt"))
+    assert isinstance(drawn[0], Report), drawn[0]
+    assert pruned(drawn[0]) == counts(planned(source, ask(0.7, allocation="erk")))
+    same = by_ranks(2, lambda ranks: work(ranks, 7, "same.pt"))
+    assert isinstance(same[0], UsageError)
+    assert not (tmp_path / "same.pt").exists()
 
 
 @pytest.mark.parametrize("rule", ["uniform", "er", "erk", "balanced"])

@@ -177,7 +177,7 @@ def _allocated(rule: str, found: GroupTargets, fixed: Mapping[str, int], pruned:
 
 def _like(group: PruneGroup, found: GroupTargets, rows: Mapping[str, LikeRow]) -> Division:
     """Return the numbers that another mask has, parameter by parameter."""
-    given, unlike, used, label = {}, {}, set(), show(group.like or "")
+    given, unlike, used, label = {}, {}, set(), show(group.like_shown or "")
     names = {each.name: canonical(each.name) for members in found.members.values() for each in members}
     pairs = pair_names(names, {name: canonical(name) for name in rows})
     for key, members in found.members.items():

@@ -38,7 +38,7 @@ from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 
 __all__ = ["parse_recipe", "read_recipe", "render_recipe"]
 
-_LIMIT = 1 << 20
+_LIMIT = 16 << 20
 _SEEDS = 1 << 128
 
 T = TypeVar("T")
@@ -221,14 +221,13 @@ class _RecipeReader:
         )
         everywhere = found.pop("global", False) or found.get("allocation") == "global"
         if everywhere:
-            found.pop("allocation", None)
-        amounts_where = self._where((*place, "amounts")) if "amounts" in found else ""
+            found = {key: value for key, value in found.items() if key not in ("allocation", "order")}
         return PruneGroup(
             selection,
             found.pop("amount", None),
             everywhere,
             self._where(place),
-            amounts_where=amounts_where,
+            amounts_where="amounts" if "amounts" in found else "",
             **found,
         )
 
@@ -304,7 +303,7 @@ def render_recipe(prune: PruneRequest) -> str:
             body["exclude"] = selection.excludes
         amount = {} if group.amount is None else {"amount": group.amount}
         body |= {**amount, "min_dim": selection.min_dim, "global": group.everywhere}
-        more: dict[str, object] = {"allocation": group.allocation, "like": group.like, "order": group.order}
+        more: dict[str, object] = {"allocation": group.allocation, "like": group.like_shown, "order": group.order}
         more |= {"per_slice": selection.per_slice, "per_row": group.per_row}
         body |= {key: value for key, value in more.items() if value}
         table = (

@@ -5,6 +5,7 @@ from typing import Any
 
 from prunecli.core.amount import Amount
 from prunecli.core.methods import DEFAULT_METHOD
+from prunecli.formats.io.locations import Url, location_of
 from prunecli.lean import dataclass
 from prunecli.surgery.names.select import Selection
 
@@ -36,6 +37,12 @@ class PruneGroup:
     """The place of a checkpoint or report: as many elements are pruned here as it records."""
     per_row: bool = False
     """Whether the amount is that of every row (index of the first dimension) of a parameter."""
+
+    @property
+    def like_shown(self) -> str | None:
+        """`like` without what may be secret in a URL."""
+        location = None if self.like is None else location_of(self.like)
+        return str(location) if isinstance(location, Url) else self.like
 
     @property
     def spread(self) -> bool:
@@ -89,7 +96,7 @@ def _group_as_dict(group: PruneGroup) -> dict[str, Any]:
         "allocation": group.allocation,
         "amounts": dict(group.amounts),
         "order": list(group.order),
-        "like": group.like,
+        "like": group.like_shown,
         "per_slice": group.selection.per_slice,
         "per_row": group.per_row,
     }
