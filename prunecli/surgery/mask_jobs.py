@@ -5,10 +5,9 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 from prunecli.errors import UsageError, show
-from prunecli.formats.base import ONLY_FILE, AnyCheckpoint, ReadOptions
+from prunecli.formats.base import ONLY_FILE, ReadOptions
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.ordered import run_into
-from prunecli.formats.opening import check_unchanged
 from prunecli.formats.outputs.base import OutputContents, OutputFile, SingleFileOutput
 from prunecli.formats.outputs.output import StandardOutput, check_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
@@ -137,7 +136,7 @@ def extract_masks(
     if options.from_zeros and options.selection is None:
         raise UsageError(f"{FROM_ZEROS} takes the zeros of selected parameters; give names or patterns with {PARAM}")
     with _open(location, options, run, listener) as source:
-        return _write(list(source.masks.values()), [source.checkpoint], output, run, listener)
+        return _write(list(source.masks.values()), [source], output, run, listener)
 
 
 def invert_masks(
@@ -150,7 +149,7 @@ def invert_masks(
     """
     with _open(location, options, run, listener) as source:
         masks = [InvertedFlags(each) for each in source.masks.values()]
-        return _write(masks, [source.checkpoint], output, run, listener)
+        return _write(masks, [source], output, run, listener)
 
 
 def combine_masks(
@@ -171,7 +170,7 @@ def combine_masks(
         raise UsageError(f"there is no operation {show(operation, 40)} on masks; give one of {', '.join(OPERATIONS)}")
     with open_mask_sources(locations, options, run, listener) as (one, two):
         masks = [CombinedFlags(*pair, operation) for pair in pair_masks(one, two)]
-        return _write(masks, [one.checkpoint, two.checkpoint], output, run, listener)
+        return _write(masks, [one, two], output, run, listener)
 
 
 def overlap_of(one: MaskSource, two: MaskSource, run: Run, listener: Listener) -> Overlap:
@@ -185,13 +184,13 @@ def overlap_of(one: MaskSource, two: MaskSource, run: Run, listener: Listener) -
     with listener.progress(one.checkpoint, delayed=True) as ticks:
         rows = count_overlaps(pairs, one.checkpoint.source, Run(run.jobs, ticks))
     for source in (one, two):
-        check_unchanged(source.checkpoint)
+        source.check(run.threads)
     a, b = (CheckpointRef(each.source.name, each.format, each.source.size) for each in (one.checkpoint, two.checkpoint))
     return Overlap(a, b, rows)
 
 
 def _write(
-    masks: Sequence[KeptFlags], sources: Sequence[AnyCheckpoint], output: MaskOutput, run: Run, listener: Listener
+    masks: Sequence[KeptFlags], sources: Sequence[MaskSource], output: MaskOutput, run: Run, listener: Listener
 ) -> MaskFile:
     """Write a mask file of masks that are read from open sources.
 
@@ -201,24 +200,24 @@ def _write(
         OutputError: it was not written; an earlier file with its name is unchanged.
     """
     target = _checked(output, sources)
-    file = OutputFile(ONLY_FILE, mask_file_pieces(masks, bits=output.bits), sources[0].source)
+    file = OutputFile(ONLY_FILE, mask_file_pieces(masks, bits=output.bits), sources[0].checkpoint.source)
     contents, count = OutputContents([file]), KeptCount()
-    with listener.progress(sources[0]) as ticks:
+    with listener.progress(sources[0].checkpoint) as ticks:
         transfer = Run(run.jobs, ticks).transfer(contents.bytes)
         with target.begin(contents, transfer) as writer, writer.sink(file) as sink:
             run_into(file.pieces, file.source, sink, jobs=transfer.threads, progress=transfer.progress, found=count.add)
             for source in sources:
-                check_unchanged(source)
+                source.check(transfer.threads)
     path = None if output.path is None else str(output.path)
     return MaskFile(path, file.size, len(masks), count.elements, count.kept)
 
 
-def _checked(output: MaskOutput, sources: Sequence[AnyCheckpoint]) -> SingleFileOutput:
+def _checked(output: MaskOutput, sources: Sequence[MaskSource]) -> SingleFileOutput:
     """Return the output, which only those may read who may read all of the sources."""
     if output.path is None:
         return StandardOutput()
-    first = sources[0]
+    first = sources[0].checkpoint
     target = check_output(output.path, force=output.force, source=None if first.is_folder else first.sources[ONLY_FILE])
     for source in sources:
-        target = private_as(target, readers_of(source))
+        target = private_as(target, readers_of(source.checkpoint))
     return target

@@ -13,6 +13,7 @@ from prunecli.formats.outputs.permissions import private_as, readers_of
 from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.data.kept import NO_MASKS, GivenMasks
+from prunecli.surgery.masks.sums import check_sums
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
@@ -58,6 +59,8 @@ def rewrite(
 
     def check() -> None:
         check_masks(plan, counts)
+        if given.source is not None:
+            check_sums(given.source, (tensor for each in given.flags.values() for tensor in each.tensors), run.threads)
         for each in filter(None, (checkpoint, given.source)):
             check_unchanged(each)
 

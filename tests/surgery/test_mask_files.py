@@ -192,3 +192,28 @@ def test_what_cannot_be_done_writes_nothing(
     assert words in str(caught.value)
     assert "--" not in str(caught.value)
     assert {each: each.read_bytes() for each in pair.iterdir()} == before
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["w_mask", "w_orig"])
+def test_a_flipped_bit_of_a_zip_is_found(name: str) -> None:
+    """Bits that are right by their values, but not by the checksum that the zip records."""
+    keep = torch.ones(64, dtype=torch.bool)
+    state = {"w_orig": torch.full((64,), 3.0), "w_mask": keep.float()}
+    torch.save(state, "m.pt")
+    data = bytearray(Path("m.pt").read_bytes())
+    at = data.index(state[name].numpy().tobytes())
+    data[at : at + 4] = bytes(4)
+    Path("m.pt").write_bytes(data)
+    torch.save({"w": torch.ones(64)}, "dense.pt")
+    calls: list[Callable[[], object]] = [
+        lambda: files.mask_extract("m.pt", from_zeros=True, params="w", output="out"),
+        lambda: files.mask_overlap("m.pt", "m.pt", from_zeros=True),
+    ]
+    if name == "w_mask":
+        calls.append(lambda: files.mask_invert("m.pt", output="out"))
+        calls.append(lambda: files.apply("dense.pt", masks="m.pt", bake=True, output="out", no_report=True))
+    for call in calls:
+        with pytest.raises(DamagedError, match=f"m.pt: {name} is damaged: its CRC-32 is"):
+            call()
+    assert not Path("out").exists()

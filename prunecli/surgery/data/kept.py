@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from prunecli.core.raw_elements import Flags
-from prunecli.formats.base import AnyCheckpoint
+from prunecli.formats.base import AnyCheckpoint, TensorInfo
 from prunecli.lean import dataclass
 from prunecli.surgery.data.workspace import Workspace
 
@@ -16,7 +16,7 @@ class KeptFlags(Protocol):
     """The flags of one parameter's elements in row-major order, True where kept. Several threads may read them.
 
     `name` is the parameter's name, `key` its canonical name. `width` is the number of bytes to read per element, at
-    least 1. Flags with the same `place` in one source are the same.
+    least 1, `tensors` are those that contain them. Flags with the same `place` in one source are the same.
     """
 
     @property
@@ -29,6 +29,8 @@ class KeptFlags(Protocol):
     def elements(self) -> int: ...
     @property
     def width(self) -> int: ...
+    @property
+    def tensors(self) -> Sequence[TensorInfo]: ...
     @property
     def place(self) -> object: ...
 

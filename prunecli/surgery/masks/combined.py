@@ -25,6 +25,7 @@ class CombinedFlags:
 
     def __init__(self, left: KeptFlags, right: KeptFlags, operation: str) -> None:
         self.name, self.key, self.shape, self.elements = left.name, left.key, left.shape, left.elements
+        self.tensors = (*left.tensors, *right.tensors)
         self.width, self.place = left.width + right.width, (left.place, right.place, operation)
         self._left, self._right, self._combine = left, right, OPERATIONS[operation]
 
@@ -46,6 +47,7 @@ class InvertedFlags:
 
     def __init__(self, mask: KeptFlags) -> None:
         self.name, self.key, self.shape, self.elements = mask.name, mask.key, mask.shape, mask.elements
+        self.tensors = mask.tensors
         self.width, self.place = mask.width, ("not", mask.place)
         self._mask = mask
 

@@ -25,6 +25,7 @@ class StoredFlags:
             )
         self.name, self.key, self.shape, self.elements = name, key, tensor.shape, tensor.elements
         self.width = tensor.dtype.itemsize
+        self.tensors = (tensor,)
         self.place = tensor.storage.key, tensor.storage.offset, tensor.view, tensor.dtype.name
         self._layout, self._tensor = layout, tensor
         self._elements = Elements(layout.source, tensor)
@@ -64,6 +65,7 @@ class PackedFlags:
 
     def __init__(self, layout: Layout, name: str, key: str, tensor: TensorInfo, shape: tuple[int, ...]) -> None:
         self.name, self.key, self.shape, self.elements = name, key, shape, View.of(shape).elements
+        self.tensors = (tensor,)
         self.place = tensor.storage.key, tensor.storage.offset, shape
         if tensor.dtype.name != "uint8" or tensor.shape != (-(-self.elements // 8),):
             raise DamagedError(
@@ -92,9 +94,9 @@ class ZeroFlags:
     def __init__(self, layout: Layout, parameter: Parameter) -> None:
         weight, mask = parameter.weight, parameter.mask
         self.name, self.key, self.shape, self.elements = parameter.name, parameter.key, weight.shape, weight.elements
-        read = (weight,) if mask is None else (weight, mask)
-        self.width = sum(each.dtype.itemsize for each in read)
-        self.place = tuple((each.storage.key, each.storage.offset, each.view, each.dtype.name) for each in read)
+        self.tensors = (weight,) if mask is None else (weight, mask)
+        self.width = sum(each.dtype.itemsize for each in self.tensors)
+        self.place = tuple((each.storage.key, each.storage.offset, each.view, each.dtype.name) for each in self.tensors)
         self._values = EffectiveValues(layout, parameter, weight)
 
     def read(self, start: int, out: Flags, workspace: Workspace) -> None:

@@ -11,12 +11,13 @@ from prunecli.formats.base import AS_FOUND, AnyCheckpoint, Layout, ReadOptions, 
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.io.locations import Location
 from prunecli.formats.json_text import parse_object
-from prunecli.formats.opening import open_any
+from prunecli.formats.opening import check_unchanged, open_any
 from prunecli.formats.views import View
 from prunecli.lean import dataclass
 from prunecli.surgery.data.final_mask import Elements
 from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.masks.flags import PackedFlags, StoredFlags, ZeroFlags
+from prunecli.surgery.masks.sums import check_sums
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.parameters import Parameter, canonical_names, parameters_of
 from prunecli.surgery.names.select import Selection, select
@@ -40,6 +41,16 @@ class MaskSource:
     checkpoint: AnyCheckpoint
     kind: Literal["mask file", "dictionary", "checkpoint", "zeros"]
     masks: Mapping[str, KeptFlags]
+
+    def check(self, jobs: int) -> None:
+        """Check, after the masks have been read, that no file has changed, and that recorded checksums are right.
+
+        Raises:
+            UnreadableError: a file has changed, or cannot be read.
+            DamagedError: as `check_sums`.
+        """
+        check_sums(self.checkpoint, (tensor for each in self.masks.values() for tensor in each.tensors), jobs)
+        check_unchanged(self.checkpoint)
 
     @property
     def keys(self) -> dict[str, str]:
