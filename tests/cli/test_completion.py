@@ -80,6 +80,21 @@ def test_remove_is_offered_what_is_masked(cli: Cli) -> None:
     assert words("apply made.safetensors -p ") == ["b", "fc.weight"]
 
 
+@pytest.mark.usefixtures("folder")
+def test_commands_on_masks_complete_within_their_group(cli: Cli) -> None:
+    assert words("mas") == ["mask"]
+    assert words("mask in") == ["invert"]
+    assert words("mask combine --m") == ["--minus"]
+    assert words("mask overlap a.pt b.pt --format js") == ["json"]
+    assert complete(GROUP, ["mask", "combine", "a.pt"], "") == Answer("files")
+    assert complete(GROUP, ["mask", "combine", "a.pt", "b.pt"], "") == Answer()
+    cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "-o", "masked.pt")
+    cli("mask", "extract", "masked.pt", "-o", "masks.safetensors")
+    assert words("mask extract masked.pt -p fc") == ["fc1.weight"]
+    assert words("mask extract masked.pt --from-zeros -p fc1.") == ["fc1.weight", "fc1.bias"]
+    assert words("mask extract masks.safetensors -p fc") == ["fc1.weight"]
+
+
 def asked(shell: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     line = [*prunecli(), *arguments]
     return subprocess.run(line, capture_output=True, text=True, timeout=60, env={**os.environ, ASKED: shell})
