@@ -1,11 +1,13 @@
 """Mask files: what `apply` drew comes out again, from every format; sets of kept elements combine as sets do."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
 import pytest
 import torch
+from component_zoo import make_pipeline
 from folder_zoo import make_folder, save_shard
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -80,6 +82,15 @@ def test_what_apply_drew_is_extracted(name: str, dtype: MaskDtype) -> None:
     nonzero = {each.removeprefix("module."): STATE[each.removeprefix("module.")].float() != 0 for each in masks}
     for each, found in load_file("zeros").items():
         assert torch.equal(found, masks[each] & nonzero[each.removeprefix("module.")])
+
+
+@pytest.mark.usefixtures("here")
+def test_what_apply_drew_is_extracted_from_all_components_of_a_pipeline() -> None:
+    drawn = files.apply(make_pipeline(Path("pipeline")), params="unet/*", amount=0.5, output="masked", no_report=True)
+    made = files.mask_extract("masked", output="masks")
+    expected = {each.name: each.mask_sha256 for each in drawn.parameters if each.state == "masked"}
+    assert {name: digest(each) for name, each in load_file("masks").items()} == expected
+    assert made.masks == len(expected) > 1
 
 
 def digest(mask: Tensor) -> str:
@@ -217,3 +228,13 @@ def test_a_flipped_bit_of_a_zip_is_found(name: str) -> None:
         with pytest.raises(DamagedError, match=f"m.pt: {name} is damaged: its CRC-32 is"):
             call()
     assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_very_many_masks_are_paired_in_time() -> None:
+    """Quadratic work would take minutes."""
+    save_file({f"module.{number}": torch.ones(1, dtype=torch.bool) for number in range(5_000)}, "many")
+    save_file({str(number): torch.ones(1, dtype=torch.bool) for number in range(5_000)}, "others")
+    before = time.process_time()
+    assert files.mask_overlap("many", "others").totals.both == 5_000
+    assert time.process_time() - before < 10

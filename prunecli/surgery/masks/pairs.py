@@ -23,9 +23,10 @@ def pair_masks(left: MaskSource, right: MaskSource) -> list[tuple[KeptFlags, Kep
         UsageError: a mask is in one source only, or the shapes of two differ.
     """
     pairs = pair_names(left.keys, right.keys)
+    paired = set(pairs.values())
     for source, other, alone in (
         (left, right, [name for name in left.masks if name not in pairs]),
-        (right, left, [name for name in right.masks if name not in set(pairs.values())]),
+        (right, left, [name for name in right.masks if name not in paired]),
     ):
         if alone and (source.kind != "zeros" or other.kind == "zeros" or not pairs):
             raise UsageError(f"only {_label(source)} has masks of {listed(alone)}")
