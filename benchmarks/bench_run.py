@@ -10,9 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_files import Source
-from bench_measure import Command, Row, clear, machine, table, to_json
+from bench_measure import Command, Cost, Goal, Row, clear, machine, table, to_json
 
-__all__ = ["BAKE", "MASKS", "PRUNECLI", "Bench", "apply", "apply_folder", "copy_folder", "make", "run_benchmark"]
+__all__ = [
+    "BAKE",
+    "MASKS",
+    "PRUNECLI",
+    "Bench",
+    "apply",
+    "apply_folder",
+    "copy_file",
+    "copy_folder",
+    "cost_row",
+    "cost_rows",
+    "make",
+    "run_benchmark",
+]
+
+Costs = tuple[Sequence[Cost], Sequence[Cost]]
 
 PRUNECLI = str(Path(sys.executable).with_name("prunecli"))
 MASKS = ("-p", "*.weight", "--amount", "0.5", "--seed", "7")
@@ -81,10 +96,27 @@ def apply_folder(bench: Bench, folder: Path, *more: str) -> list[str]:
     return [PRUNECLI, "apply", str(folder), *BAKE, "-o", str(bench.out / "ours"), "--no-report", "-q", *more]
 
 
+def copy_file(bench: Bench, path: Path) -> Command:
+    """Return the copy command, which syncs so that the copy is as safe on disk as our output."""
+    argv = ["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", str(path), str(bench.out / "copy")]
+    return Command(argv, bench.out, path)
+
+
 def copy_folder(bench: Bench, folder: Path) -> Command:
     """Return the command that copies a folder, and syncs the files of the copy."""
     argv = ["sh", "-c", 'cp -r "$1" "$2" && sync "$2"/*', "sh", str(folder), str(bench.out / "copy")]
     return Command(argv, bench.out, folder)
+
+
+def cost_row(name: str, against: str, sides: Costs, what: str, goal: Goal) -> Row:
+    """Return a row of the costs of both sides: `what` is "processor" or "wall"."""
+    ours, theirs = ([getattr(cost, what) for cost in side] for side in sides)
+    return Row(f"{name}: {what} time", against, "s", ours, theirs, goal)
+
+
+def cost_rows(name: str, against: str, sides: Costs, goal: Goal) -> list[Row]:
+    """Return a row of processor time and one of wall time, with the same goal."""
+    return [cost_row(name, against, sides, what, goal) for what in ("processor", "wall")]
 
 
 def make(bench: Bench, source: Source, stem: str, how: Sequence[str]) -> Path:

@@ -27,7 +27,6 @@ from bench_files import (
 )
 from bench_measure import (
     Command,
-    Cost,
     Goal,
     Row,
     busy_core,
@@ -39,7 +38,19 @@ from bench_measure import (
     run_cost,
     stopwatch,
 )
-from bench_run import BAKE, MASKS, PRUNECLI, Bench, apply, apply_folder, copy_folder, make, run_benchmark
+from bench_run import (
+    BAKE,
+    MASKS,
+    PRUNECLI,
+    Bench,
+    apply,
+    apply_folder,
+    copy_file,
+    copy_folder,
+    cost_row,
+    make,
+    run_benchmark,
+)
 
 from prunecli.core.random_stream import Subset, stream_key
 from prunecli.modules.masks import write_mask
@@ -153,7 +164,7 @@ def _file_rows(bench: Bench, kind: str, dtype: str) -> Iterator[Row]:
 
 def _copy_row(bench: Bench, source: Source, name: str) -> list[Row]:
     """Measure the noise: both sides make the same copy."""
-    copy = partial(run_command, _copy(bench, source))
+    copy = partial(run_command, copy_file(bench, source.path))
     return [Row(name, "itself", "s", *interleave(bench.rounds, copy, copy), Goal())]
 
 
@@ -195,20 +206,15 @@ def _against_copy(bench: Bench, source: Source, name: str, argv: Sequence[str], 
     """Measure a command against `cp` and `sync`: on a quiet machine, then with one core taken."""
     clear(bench.out)
     ours = partial(run_cost, Command(argv, bench.out, source.path))
-    theirs = partial(run_cost, _copy(bench, source))
+    theirs = partial(run_cost, copy_file(bench, source.path))
     quiet = interleave(bench.rounds, ours, theirs)
     with busy_core():
         busy = interleave(bench.rounds, ours, theirs)
     return [
-        _cost_row(f"{name}: processor time", quiet, "processor", goals.processor),
-        _cost_row(f"{name}: wall time", quiet, "wall", goals.wall),
-        _cost_row(f"{name}: wall time, one core taken", busy, "wall", goals.busy),
+        cost_row(name, "cp + sync", quiet, "processor", Goal(goals.processor)),
+        cost_row(name, "cp + sync", quiet, "wall", Goal(goals.wall)),
+        cost_row(f"{name}, one core taken", "cp + sync", busy, "wall", Goal(goals.busy)),
     ]
-
-
-def _cost_row(name: str, sides: tuple[Sequence[Cost], Sequence[Cost]], what: str, limit: float) -> Row:
-    ours, theirs = ([getattr(cost, what) for cost in side] for side in sides)
-    return Row(name, "cp + sync", "s", ours, theirs, Goal(limit))
 
 
 def _folder_rows(bench: Bench) -> list[Row]:
@@ -265,12 +271,6 @@ def _start_row(bench: Bench, name: str, argv: Sequence[str], expected: str, goal
     ours = partial(run_command, Command(argv, bench.out))
     theirs = partial(run_command, Command(importing, bench.out))
     return [Row(name, "import torch", "s", *interleave(bench.rounds, ours, theirs), goal)]
-
-
-def _copy(bench: Bench, source: Source) -> Command:
-    """Return the copy command, which syncs so that the copy is as safe on disk as our output."""
-    argv = ["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", str(source.path), str(bench.out / "copy")]
-    return Command(argv, bench.out, source.path)
 
 
 if __name__ == "__main__":
