@@ -13,6 +13,7 @@ __all__ = [
     "Like",
     "Masks",
     "Missing",
+    "OnOneSide",
     "OrderFile",
     "PerRow",
     "PerSlice",

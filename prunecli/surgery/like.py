@@ -44,7 +44,7 @@ def read_like(text: str, reading: ReadOptions) -> dict[str, LikeRow]:
         UsageError: it is standard input.
         PrunecliError: it cannot be read, or a mask has values other than 0 and 1.
     """
-    location = input_location(text, LIKE)
+    location = None if not text else input_location(text, LIKE)
     if location is None:
         raise UsageError(f"{LIKE} needs the path or URL of a checkpoint or report")
     if _is_report(location):

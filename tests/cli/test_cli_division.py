@@ -191,6 +191,10 @@ def test_what_cannot_be_counted(refused: Refusal, cli: Cli) -> None:
     assert words in refused(2, *like, "other.safetensors")
     assert "cannot open none.pt" in refused(3, *like, "none.pt")
     assert "--like needs the path or URL" in refused(2, *like, "-")
+    assert "--like needs the path or URL" in refused(2, *like, "")
+    half = {"fc1.weight_orig": torch.ones(4), "fc1.weight_mask": torch.tensor([1, 0.5, 0, 1])}
+    torch.save(half, "soft.pt")
+    assert "the mask of fc1.weight has a value other than 0 and 1, at [1]" in refused(4, *like, "soft.pt")
     Path("cut.safetensors").write_bytes(Path("other.safetensors").read_bytes()[:-3])
     assert "cut.safetensors" in refused(4, *like, "cut.safetensors")
 
