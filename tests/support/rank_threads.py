@@ -36,9 +36,13 @@ class ThreadRank(Ranks):
         self.rank, self.size, self._meeting = rank, meeting.size, meeting
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        found = self._meet(make if self.is_leader else None)
-        value: T = found[0] if self.is_leader else pickle.loads(pickle.dumps(found[0]))  # as between processes
-        return value
+        def sent() -> tuple[T, bytes]:
+            value = make()
+            return value, pickle.dumps(value) if self.size > 1 else b""  # at once: the leader may go on to change it
+
+        value, data = self._meet(sent if self.is_leader else None)[0]
+        received: T = value if self.is_leader else pickle.loads(data)  # as between processes
+        return received
 
     def to_leader(self, make: Callable[[], T]) -> list[T]:
         found = self._meet(make)

@@ -20,6 +20,7 @@ from prunecli.errors import OutputError, ThresholdError, UsageError
 from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.opening import open_any
 from prunecli.surgery.plan.restore import plan_restore
+from prunecli.surgery.report.codec import as_dict
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.options import Run
@@ -81,6 +82,7 @@ def test_it_is_the_file_before_apply(
     assert Path("after").read_bytes() == Path("before").read_bytes()
     measured = files.report("before")
     assert (report.command, report.seed, report.totals) == ("restore", None, measured.totals)
+    assert as_dict(report)["schema"] == "prunecli.report/2"  # version 1 does not know the command
     assert {each.state for each in report.parameters} == {"dense"}
     assert [each.zeros_before for each in report.parameters] == [
         each.zeros for each in files.report("twice").parameters

@@ -1,6 +1,6 @@
 """A report as JSON, written row by row, read back strictly. Unknown fields are ignored.
 
-It is a `prunecli.report/1` if that can record the request. Version 2 has more fields for groups, and no other change.
+It is a `prunecli.report/1` if that can record the request. Version 2 has more fields for groups and more commands.
 """
 
 import io
@@ -197,8 +197,9 @@ def _as_dict(report: Report, parameters: tuple[ParameterReport, ...]) -> dict[st
         request = {"method": report.prune.method, **request_as_dict(report.prune)}
     prune = report.prune
     spread = prune is not None and (prune.rescale or any(group.spread for group in prune.groups))
+    newer = spread or report.command == "restore"
     document = ReportDocument(
-        schema=SCHEMA_2 if spread else SCHEMA,
+        schema=SCHEMA_2 if newer else SCHEMA,
         tool=Tool("prunecli", __version__, STREAM, platform.python_version(), np.__version__),
         command=report.command,
         source=report.source,

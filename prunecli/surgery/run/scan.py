@@ -1,9 +1,8 @@
 """Scans carried out by the threads and ranks of a run."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
-from typing import TypeVar
+from dataclasses import field
+from typing import Any, TypeVar
 
 from prunecli.formats.base import Layout
 from prunecli.formats.outputs.base import OutputFile
@@ -34,9 +33,13 @@ class RunScanner:
 
     def scan(self, checkpoint: Layout, scans: Sequence[BlockScan]) -> None:
         """Feed all blocks to the scans."""
-        own = [replace(scan, scan=copy.deepcopy(scan.scan)) for scan in scans]
-        file = OutputFile("", scan_pieces(own, checkpoint, self.given), checkpoint.source, changes=False)
-        for entries in read_by_ranks([file], self.run, add_found, lambda: [scan.scan.drain() for scan in own]):
-            for scan, drained in zip(scans, entries, strict=True):
+
+        def drain() -> list[Any]:
+            # The scans of a single process already have all sums.
+            return [scan.scan.drain() for scan in scans] if self.run.ranks.size > 1 else []
+
+        file = OutputFile("", scan_pieces(scans, checkpoint, self.given), checkpoint.source, changes=False)
+        for entries in read_by_ranks([file], self.run, add_found, drain):
+            for scan, drained in zip(scans, entries, strict=False):
                 if drained is not None:
                     scan.scan.merge(drained)
