@@ -6,13 +6,14 @@ Everything runs in this process, also under `torchrun`.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from prunecli.core.amount import Amount, amount_list, parse_amounts
 from prunecli.errors import messages_for
 from prunecli.file_arguments import PathLike, Patterns, patterns_in, run_with, selection_in, text_of
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import check_unchanged
+from prunecli.formats.outputs.staged import staged
 from prunecli.mask_files import mask_combine, mask_extract, mask_invert, mask_overlap
 from prunecli.reporting.options import ReportFormat, Sort, TableOptions
 from prunecli.reporting.output import plan_report_output
@@ -27,11 +28,13 @@ from prunecli.surgery.report.gates import Gate, check_gates, check_gates_of_each
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Progress
 from prunecli.surgery.run.options import Run
+from prunecli.surgery.seeds import SeededOutputs, parse_seeds, refuse_beside_seeds
 from prunecli.surgery.verify import Verification, check_verification, verify_checkpoint
 from prunecli.terms import Interface
 
 __all__ = [
     "apply",
+    "apply_seeds",
     "compare",
     "diff",
     "mask_combine",
@@ -110,6 +113,39 @@ def apply(
     reading, run = ReadOptions(key, allow_foreign_objects, follow_links), run_with(jobs, resume=resume, link=link)
     with _jobs.prepare_apply(source, options, destination, reading, run, _listing.Listener(progress)) as job:
         return job.rewrite()
+
+
+@messages_for(Interface.FILES)
+def apply_seeds(
+    path: PathLike,
+    seeds: str | range,
+    *,
+    output: PathLike | None = None,
+    report: PathLike | None = None,
+    no_report: bool = False,
+    force: bool = False,
+    **options: Any,
+) -> list[Report]:
+    """Prune a checkpoint with each of several seeds, as `prunecli apply --seeds` does, and return the reports.
+
+    `seeds` is a range, or `"0..19"`. `output` and `report` contain `{seed}`. The other `options` are those of `apply`.
+    Either all outputs appear, or none.
+
+    Raises:
+        TypeError: `apply` has no option of this name.
+        PrunecliError: as `apply`.
+    """
+    refuse_beside_seeds(**{name: options.get(name) for name in ("seed", "from_report", "masks", "resume")})
+    places = SeededOutputs(text_of(output), text_of(report), no_report, force).destinations(
+        checkpoint_location(text_of(path)),
+        parse_seeds(seeds),
+    )
+    reports = []
+    with staged():
+        for seed, place in places.items():
+            named = {"output": str(place.path), "report": place.report and str(place.report)}
+            reports.append(apply(path, **options | named, seed=seed, no_report=no_report, force=force))
+    return reports
 
 
 @messages_for(Interface.FILES)

@@ -53,6 +53,7 @@ __all__ = [
     "RESCALE",
     "RESUME",
     "SEED",
+    "SEEDS",
     "STAMP",
     "SUBJECT",
     "UNTIE",
@@ -152,6 +153,7 @@ REPORT = _term("--report", "report")
 RESCALE = _term("--rescale", "rescale=True")
 RESUME = _term("--resume", "resume=True")
 SEED = _term("--seed", "seed")
+SEEDS = _term("--seeds", "seeds")
 STAMP = _term("--stamp", "stamp=True")
 UNTIE = _term("--untie", "untie=True")
 WITH_STATE = _term("--with-state", "with_state=True")

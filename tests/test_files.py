@@ -46,6 +46,7 @@ WITHOUT = {
 }
 """Options that have no parameter, and why."""
 WITHOUT_IN = {
+    "apply": {"seeds": "files.apply_seeds does that"},
     "params": {"format_": "it returns the entries"},
     "report": {"allow_changes": "it is about a baseline"},
     "mask combine": dict.fromkeys(("and", "or", "xor", "minus"), "they are values of operation"),

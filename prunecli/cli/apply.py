@@ -1,5 +1,7 @@
 """`prunecli apply`. The commands import what they need when they run, so that `--help` starts fast."""
 
+from functools import partial
+
 from prunecli.cli import division_options as div
 from prunecli.cli import options as opt
 
@@ -24,6 +26,7 @@ def apply(
     recipe: opt.Recipe = None,
     from_report: opt.FromReport = None,
     seed: opt.Seed = None,
+    seeds: div.Seeds = None,
     key_prefix: opt.KeyPrefix = None,
     remove: opt.Remove = None,
     rescale: div.Rescale = False,
@@ -70,8 +73,19 @@ def apply(
     if print_recipe and not dry_run:
         raise UsageError("--print-recipe is an option of --dry-run; add that, or leave it out")
     check_options(options, stdin_is_taken=source is None)
-    destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
     reading = ReadOptions(key, foreign, follow_links)
+    if seeds is not None:
+        from prunecli.cli.seeds import apply_with_seeds
+        from prunecli.surgery.seeds import SeededOutputs, parse_seeds, refuse_beside_seeds
+
+        numbers = parse_seeds(seeds)
+        with run_options(jobs, resume=resume, link=link) as run:
+            refuse_beside_seeds(seed=seed, from_report=from_report, masks=masks, resume=resume, ranks=run.ranks.size)
+            places = SeededOutputs(output, report, no_report, force).destinations(source, numbers)
+            prepare = partial(prepare_apply, source, reading=reading, run=run)
+            apply_with_seeds(places, options, prepare, Verbosity(quiet), dry_run=dry_run, print_recipe=print_recipe)
+        return
+    destination = destination_of(source, "apply", output, report, no_report=no_report, force=force)
     with run_options(jobs, resume=resume, link=link) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader, report == "-")
         with prepare_apply(source, options, destination, reading, run, verbosity) as job:

@@ -140,3 +140,13 @@ Rescale = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        metavar="A..B",
+        help="Write one output for each seed from A to B.\n"
+        "-o needs {seed} in it (default: .seedN); either all outputs appear, or none.",
+        rich_help_panel=AMOUNT,
+    ),
+]

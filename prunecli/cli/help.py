@@ -57,6 +57,7 @@ _FOLDED = {
         "--per-slice",
         "--ratios",
         "--rescale",
+        "--seeds",
         "--stamp",
         "--with-state",
     }

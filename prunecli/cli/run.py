@@ -22,6 +22,7 @@ from prunecli.surgery.verify import Verification
 
 __all__ = [
     "carry_out",
+    "print_plan",
     "print_verification",
 ]
 
@@ -40,7 +41,7 @@ def carry_out(job: PreparedRewrite, verbosity: Verbosity, *, dry_run: bool, prin
         if text := masks_note(job, "will have"):
             verbosity.note(text)
         if job.run.ranks.is_leader:
-            _print_plan(job.plan, job.destination, recipe=print_recipe or not sys.stdout.isatty())
+            print_plan(job.plan, job.destination, recipe=print_recipe or not sys.stdout.isatty())
             job.rehearse()
         return
     report = job.rewrite()
@@ -78,7 +79,7 @@ def _print_outputs(report: Report, destination: Destination, verbosity: Verbosit
         print_sentence(f"wrote {what}{beside}")
 
 
-def _print_plan(plan: Plan, destination: Destination, *, recipe: bool) -> None:
+def print_plan(plan: Plan, destination: Destination, *, recipe: bool) -> None:
     """Print what a run would do on standard error, and an equivalent recipe, if asked for, on standard output."""
     sys.stderr.write(plan_as_text(plan, screen_of(sys.stderr)))
     for text in orders_as_text(plan):

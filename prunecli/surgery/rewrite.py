@@ -10,6 +10,7 @@ from prunecli.formats.opening import check_unchanged
 from prunecli.formats.outputs.base import Output, OutputContents, OutputFile, is_resumable
 from prunecli.formats.outputs.output import FileOutput, check_checkpoint_output, check_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
+from prunecli.formats.outputs.staged import held
 from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.data.kept import NO_MASKS, GivenMasks
@@ -55,6 +56,7 @@ def rewrite(
     """
     run = run or Run()
     outputs = run.ranks.from_leader(lambda: _check(checkpoint, destination, run))
+    final, outputs = outputs.checkpoint.final, _Outputs(held(outputs.checkpoint), held(outputs.report))
     contents, counts = _prepared(checkpoint, plan, given)
 
     def check() -> None:
@@ -64,7 +66,7 @@ def rewrite(
         for each in filter(None, (checkpoint, given.source)):
             check_unchanged(each)
 
-    with noting(written_by_now(outputs.checkpoint.final)):
+    with noting(written_by_now(final)):
         carry_out(RewriteJob(checkpoint, plan, counts, outputs.checkpoint, contents, check), run)
         output = _written(checkpoint, contents, destination)
         del contents  # with very many tensors, it takes as much memory as the report

@@ -15,6 +15,7 @@ __all__ = [
     "default_report",
     "mask_file_beside",
     "older_report",
+    "with_seed",
 ]
 
 _SUFFIXES = (
@@ -66,6 +67,12 @@ def default_output(source: Location, command: str) -> Location:
         name = "restored" if command == "restore" else "baked"
         return source.with_name(f"{stem.removesuffix('.pruned')}.{name}{suffix}")
     return source.with_name(f"{stem}.pruned{suffix}")
+
+
+def with_seed(output: Location, seed: int) -> Location:
+    """Return the default location of the output of one of several seeds: `m.pruned.pt` -> `m.pruned.seed7.pt`."""
+    stem, suffix = _split(output)
+    return output.with_name(f"{stem}.seed{seed}{suffix}")
 
 
 def mask_file_beside(source: Location, what: str) -> Location:
