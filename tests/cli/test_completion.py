@@ -45,7 +45,7 @@ def test_where_the_cursor_is_decides() -> None:
     assert words("apply --seed=3 --min-dim 2 model.pt -p fc2.weight -p fc1.") == names
     assert words("--debug report model.pt --format js") == ["json"]
     assert words("apply --mask-dtype ") == ["bool", "same"]
-    assert words("apply model.pt --see") == ["--seed"]
+    assert words("apply model.pt --see") == ["--seed", "--seeds"]
     assert words("apply model.pt --seed 1 --see") == []
     assert words("apply model.pt -p a --para") == ["--param", "--params-from"]
     assert words("apply -- model.pt --se") == []

@@ -21,7 +21,7 @@ from prunecli.formats.outputs.system import swap
 from prunecli.formats.outputs.temp_files import remove_path, remove_stale, temp_beside
 from prunecli.lean import dataclass
 
-__all__ = ["held", "staged"]
+__all__ = ["Stage", "held", "staged"]
 
 T = TypeVar("T")
 
