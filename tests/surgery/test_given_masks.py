@@ -173,6 +173,8 @@ def test_names_on_one_side_and_other_shapes_are_listed(capsys: pytest.CaptureFix
         ({"params": "*", "amount": 0.5, "global_": True}, "masks and amount both"),
         ({"recipe": "r.toml"}, "masks and recipe both"),
         ({"seed": 3}, "masks and seed both"),
+        ({"per_slice": True}, "masks and per_slice=True both"),
+        ({"like": "other"}, "masks and like both"),
         ({"zeros_are_pruned": True}, "masks and zeros_are_pruned=True both"),
         ({"masks": None, "params": "*", "amount": 1, "missing": "kept"}, "missing='kept' is about masks"),
         ({"missing": "dropped"}, "missing is dropped; the only choice is 'kept'"),
