@@ -9,12 +9,13 @@ from prunecli.cli.messages import print_path, print_sentence
 from prunecli.cli.notes import masks_note, plan_notes, result_notes
 from prunecli.cli.run import print_plan
 from prunecli.cli.verbosity import Verbosity
-from prunecli.errors import show
+from prunecli.errors import UsageError, show
 from prunecli.formats.outputs.staged import staged
 from prunecli.reporting.numbers import size_of
 from prunecli.surgery.apply import ApplyOptions
 from prunecli.surgery.jobs import PreparedRewrite
 from prunecli.surgery.run.destination import Destination
+from prunecli.terms import SEEDS
 
 __all__ = ["apply_with_seeds"]
 
@@ -39,6 +40,9 @@ def apply_with_seeds(
 
     With `dry_run`, the first plan is printed, and a line for each output. `prepare` plans with options for a place.
     """
+    for option, text in options.files():
+        if text == "-":
+            raise UsageError(f"{SEEDS} reads {option} once for each seed; give it a path instead of -")
     size, listener = 0, verbosity
     with staged():
         for seed, place in places.items():

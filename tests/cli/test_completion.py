@@ -46,7 +46,7 @@ def test_where_the_cursor_is_decides() -> None:
     assert words("--debug report model.pt --format js") == ["json"]
     assert words("apply --mask-dtype ") == ["bool", "same"]
     assert words("apply model.pt --see") == ["--seed", "--seeds"]
-    assert words("apply model.pt --seed 1 --see") == []
+    assert words("apply model.pt --seed 1 --see") == ["--seeds"]
     assert words("apply model.pt -p a --para") == ["--param", "--params-from"]
     assert words("apply -- model.pt --se") == []
     assert words("apply model.pt --seed ") == []

@@ -148,7 +148,14 @@ def test_a_report_with_wrong_slices_is_refused(source: Path) -> None:
     masks(source, amount=0.4, per_slice=True)
     content = json.loads(Path("out.report.json").read_text())
     row = next(each for each in content["parameters"] if each["name"] == "experts.w1")
-    for change in ({"slices": 5}, {"slices": "4"}, {"pruned": [600] * 5}, {"pruned": [1e400] * 4}, {"pruned": "abc"}):
+    for change in (
+        {"slices": 5},
+        {"slices": "4"},
+        {"pruned": [600] * 5},
+        {"pruned": [1e400] * 4},
+        {"pruned": "abc"},
+        {"pruned": 600.0},
+    ):
         row["choice"], right = {**row["choice"], **change}, row["choice"]
         Path("r.json").write_text(json.dumps(content).replace("Infinity", "1e400"))
         with pytest.raises(DamagedError):
@@ -240,6 +247,19 @@ def test_draws_of_slices_are_uniform_and_independent() -> None:
     counts = np.bincount(places[::2] * 6 + places[1::2], minlength=36)
     expected = 3000 / 36
     assert ((counts - expected) ** 2 / expected).sum() < 66.6  # the 0.1 % point of chi-square with 35 degrees is 66.6
+
+
+def test_tied_parameters_have_common_slices_and_empty_ones_none(source: Path) -> None:
+    weight = model()["experts.w1"]
+    torch.save({"b": weight, "a": weight, "empty": torch.zeros(0, 4, 4), "flat": torch.zeros(3, 0)}, "tied.pt")
+    for how in ({"per_slice": True}, {"per_row": True}):
+        found = masks(Path("tied.pt"), amount=0.3, **how)
+        assert torch.equal(found["a"], found["b"])
+        assert torch.equal(found["b"][2], live_mask(weight[2], 0.3, "a#2"))
+        assert found["empty"].shape == (0, 4, 4)
+    torch.save({"a": weight, "b": weight.unsqueeze(0)}, "tied.pt")
+    with pytest.raises(UsageError, match="a and b are tied and have other shapes"):
+        files.apply("tied.pt", params="*", amount=0.3, per_row=True, bake=True)
 
 
 @pytest.mark.parametrize(

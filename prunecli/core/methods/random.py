@@ -66,6 +66,8 @@ class Random(Method):
     def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
         """Return a draw of `pruned` elements of a target, or of those of each slice that are recorded."""
         if "slices" in recorded:
+            if "pruned" in recorded and not isinstance(recorded["pruned"], list):
+                raise ValueError("pruned is not a list")
             try:
                 amounts = recorded["pruned"] if "pruned" in recorded else check_amount(recorded["amount"])
                 choice = self.choose_slices(target, amounts, seed)

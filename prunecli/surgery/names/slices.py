@@ -6,10 +6,11 @@ from dataclasses import replace
 from prunecli.core.methods.slices import slice_name
 from prunecli.errors import UsageError, show
 from prunecli.surgery.names.parameters import Parameter
+from prunecli.terms import PER_SLICE
 
-__all__ = ["MOST_SLICES", "chosen_slices", "slices_of", "with_slices"]
+__all__ = ["MOST_SLICES", "chosen_slices", "slice_counts", "slices_of", "with_slices"]
 
-MOST_SLICES = 1 << 20
+MOST_SLICES = 1 << 18
 """The most slices of all parameters together that can be layers of their own."""
 
 _DIMS = 3
@@ -18,24 +19,33 @@ Slices = Mapping[str, Sequence[Parameter]]
 """The slices of each parameter that has any, by its name."""
 
 
-def slices_of(parameters: Mapping[str, Parameter]) -> Slices:
-    """Return the slices of all parameters of three dimensions that can be pruned and have elements.
+def slice_counts(parameters: Mapping[str, Parameter]) -> dict[str, int]:
+    """Return the number of slices of each parameter of three dimensions that can be pruned and has elements.
 
     Raises:
         UsageError: there are too many.
     """
     found = {
-        name: each
+        name: each.weight.shape[0]
         for name, each in parameters.items()
         if len(each.weight.shape) == _DIMS and each.weight.elements and each.unprunable_reason() is None
     }
-    if sum(each.weight.shape[0] for each in found.values()) > MOST_SLICES:
-        largest = max(found, key=lambda name: found[name].weight.shape[0])
+    if sum(found.values()) > MOST_SLICES:
+        largest = max(found, key=found.__getitem__)
         raise UsageError(
-            f"more than {MOST_SLICES:,} slices: {show(largest)} alone has {found[largest].weight.shape[0]:,}; "
-            "select parameters that have fewer"
+            f"{PER_SLICE}: there are more than {MOST_SLICES:,} slices, {found[largest]:,} of them in {show(largest)}; "
+            "leave it out"
         )
-    return {name: _slices(each) for name, each in found.items()}
+    return found
+
+
+def slices_of(parameters: Mapping[str, Parameter]) -> Slices:
+    """Return the slices of all parameters that have any.
+
+    Raises:
+        UsageError: as `slice_counts`.
+    """
+    return {name: _slices(parameters[name]) for name in slice_counts(parameters)}
 
 
 def _slices(parameter: Parameter) -> list[Parameter]:

@@ -78,7 +78,9 @@ def _divided(checkpoint: Layout, group: PruneGroup, found: GroupTargets, read_li
             _check_complete(group, found, rows)
         else:
             rows = dict.fromkeys(found.targets, amount) | rows
-        return Division(group, found.targets, {}, rows=rows)
+        empty = {key: 0 for key, target in found.targets.items() if target.slices is None}
+        rows = {key: amount for key, amount in rows.items() if key not in empty}
+        return Division(group, found.targets, empty, rows=rows)
     fixed = _fixed(group, found) if group.amounts else {}
     if amount is None:
         _check_complete(group, found, fixed)

@@ -371,7 +371,7 @@ def _choose(
     counts: set[int] = set()
     for division in divisions:
         given, targets, everywhere = dict(division.given), division.targets, division.group.everywhere
-        rest, name = {key: targets[key] for key in sorted(targets) if key not in given}, ""
+        rest, name = {key: targets[key] for key in sorted(targets.keys() - given.keys() - division.rows.keys())}, ""
         if everywhere:
             left = sum(target.candidates for target in rest.values())
             name = min(rest, default="") if left in counts else ""
@@ -379,7 +379,7 @@ def _choose(
         seed = prune.seed or 0
         own = TargetGroup({key: targets[key] for key in sorted(given)}, 0, False, seed, given=given)
         for asked in (own, TargetGroup(rest, division.amount, everywhere, seed, name)):
-            if asked.targets and not division.rows:
+            if asked.targets:
                 scans = yield from _scanned(method, asked, by_key, prune)
                 choices |= method.choose(asked, scans)
     rows = {key: amount for division in divisions for key, amount in division.rows.items()}

@@ -9,7 +9,7 @@ from prunecli.core.methods.slices import Slices, slice_name
 from prunecli.errors import UsageError, show
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.names.select import Selected
-from prunecli.surgery.names.slices import slices_of
+from prunecli.surgery.names.slices import slice_counts
 from prunecli.surgery.plan.order import GroupTargets
 from prunecli.surgery.plan.request import PruneGroup
 from prunecli.terms import MIN_DIM, PARAM, PER_ROW, PER_SLICE
@@ -33,7 +33,7 @@ def count_slices(groups: Sequence[PruneGroup], selections: Sequence[Selected]) -
         if group.per_row:
             found |= {name: _rows(each) for name, each in taken.items()}
         elif group.selection.per_slice:
-            sliced = {name: len(slices) for name, slices in slices_of(taken).items()}
+            sliced = slice_counts(taken)
             if not sliced:
                 raise UsageError(
                     f"{PER_SLICE} makes layers of slices of parameters with exactly three dimensions, and none of the "
