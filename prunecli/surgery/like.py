@@ -20,6 +20,7 @@ from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.io.threads import default_jobs
 from prunecli.formats.opening import check_unchanged, open_any
 from prunecli.surgery.data.kept import KeptFlags
+from prunecli.surgery.data.sums import ReadSums
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.masks.flags import StoredFlags, ZeroFlags
 from prunecli.surgery.masks.source import MASKS, masks_of
@@ -42,7 +43,7 @@ def read_like(text: str, reading: ReadOptions) -> dict[str, LikeRow]:
 
     Raises:
         UsageError: it is standard input.
-        PrunecliError: it cannot be read, or a mask has values other than 0 and 1.
+        PrunecliError: it cannot be read, its data contradict its checksums, or a mask has values other than 0 and 1.
     """
     location = None if not text else input_location(text, LIKE)
     if location is None:
@@ -109,19 +110,24 @@ def _add(found: tuple[_CountedMask, int, int, tuple[int, bytes]]) -> None:
 
 
 def _counted(checkpoint: AnyCheckpoint) -> dict[str, LikeRow]:
-    counted = {name: _CountedMask(mask) for name, mask in _masks(checkpoint).items()}
+    sums = ReadSums(checkpoint)
+    masks = _masks(checkpoint, sums)
+    counted = {name: _CountedMask(mask) for name, mask in masks.items()}
     pieces = [Generated(each.mask.elements, each) for each in counted.values()]
     run_pieces(pieces, checkpoint.source, NullSink(), jobs=default_jobs(), found=_add)
+    sums.check(default_jobs(), (tensor for mask in masks.values() for tensor in mask.tensors))
     return {name: each.row() for name, each in counted.items()}
 
 
-def _masks(checkpoint: AnyCheckpoint) -> Mapping[str, KeptFlags]:
+def _masks(checkpoint: AnyCheckpoint, sums: ReadSums) -> Mapping[str, KeptFlags]:
     """Return the masks of parameters that have one, and the zeros of the others."""
     names = checkpoint.tensors
     if MASKS in (checkpoint.metadata or {}) or (names and all(name.endswith(_MASK) for name in names)):
         return masks_of(checkpoint).masks
     return {
-        name: ZeroFlags(checkpoint, each) if each.mask is None else StoredFlags(checkpoint, name, each.key, each.mask)
+        name: ZeroFlags(checkpoint, each, sums)
+        if each.mask is None
+        else StoredFlags(checkpoint, name, each.key, each.mask)
         for name, each in parameters_of(checkpoint).items()
         if each.countable
     }

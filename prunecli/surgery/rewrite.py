@@ -14,7 +14,7 @@ from prunecli.formats.outputs.staged import held
 from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.data.kept import NO_MASKS, GivenMasks
-from prunecli.surgery.masks.sums import check_sums
+from prunecli.surgery.data.sums import check_sums
 from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report

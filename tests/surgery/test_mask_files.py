@@ -206,11 +206,12 @@ def test_what_cannot_be_done_writes_nothing(
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("name", ["w_mask", "w_orig"])
+@pytest.mark.parametrize("name", ["w_mask", "w_orig", "w"])
 def test_a_flipped_bit_of_a_zip_is_found(name: str) -> None:
     """Bits that are right by their values, but not by the checksum that the zip records."""
     keep = torch.ones(64, dtype=torch.bool)
-    state = {"w_orig": torch.full((64,), 3.0), "w_mask": keep.float()}
+    state = {"w_orig": torch.full((64,), 3.0), "w_mask": keep.float()} if name != "w" else {"w": torch.full((64,), 3.0)}
+    torch.save(state, "good.pt")
     torch.save(state, "m.pt")
     data = bytearray(Path("m.pt").read_bytes())
     at = data.index(state[name].numpy().tobytes())
@@ -220,10 +221,14 @@ def test_a_flipped_bit_of_a_zip_is_found(name: str) -> None:
     calls: list[Callable[[], object]] = [
         lambda: files.mask_extract("m.pt", from_zeros=True, params="w", output="out"),
         lambda: files.mask_overlap("m.pt", "m.pt", from_zeros=True),
+        lambda: files.diff("good.pt", "m.pt"),
+        lambda: files.diff("m.pt", "good.pt"),
     ]
     if name == "w_mask":
         calls.append(lambda: files.mask_invert("m.pt", output="out"))
         calls.append(lambda: files.apply("dense.pt", masks="m.pt", bake=True, output="out", no_report=True))
+    if name != "w_orig":  # where there is a mask, the values do not count
+        calls.append(lambda: files.apply("dense.pt", params="*", like="m.pt", output="out"))
     for call in calls:
         with pytest.raises(DamagedError, match=f"m.pt: {name} is damaged: its CRC-32 is"):
             call()

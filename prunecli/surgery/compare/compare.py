@@ -20,6 +20,7 @@ from prunecli.formats.io.stream import run_pieces
 from prunecli.lean import dataclass
 from prunecli.surgery.compare.model import Change, Comparison
 from prunecli.surgery.data.effective import EffectiveValues, comparable
+from prunecli.surgery.data.sums import ReadSums
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, parameters_of
@@ -33,6 +34,9 @@ __all__ = ["compare"]
 _Pair = tuple[Parameter | None, Parameter | None]
 """A tensor before and after."""
 
+_Sums = tuple[ReadSums, ReadSums]
+"""The checksums of the checkpoints before and after."""
+
 
 def compare(before: Layout, after: Layout, selection: Selection | None = None, run: Run | None = None) -> Comparison:
     """Compare all tensors of two checkpoints, or the parameters that are selected in either.
@@ -45,22 +49,25 @@ def compare(before: Layout, after: Layout, selection: Selection | None = None, r
     Raises:
         UsageError: a pattern matches nothing in either, or there are several ranks.
         UnsupportedError: a mask has values that cannot be multiplied in.
-        DamagedError: a file ends early.
+        DamagedError: a file ends early, or contradicts its checksums.
     """
     run = run or Run()
     if run.ranks.size > 1:
         raise UsageError("a comparison runs in one process; start it without torchrun")
-    tasks = [_task(before, after, pair, selection is not None) for pair in _pairs(before, after, selection)]
+    sums = ReadSums(before), ReadSums(after)
+    tasks = [_task(sums, pair, selection is not None) for pair in _pairs(before, after, selection)]
     sides = [{each.name: _as_parameter(each) for each in side.carried} for side in (before, after)]
     uncompared = 0
     if selection is not None or (before.format != after.format and not all(sides)):
         uncompared = sum(map(len, sides))
     else:
-        tasks += [_described(before, after, pair, "carried") for pair in _paired(*sides)]
+        tasks += [_described(sums, pair, "carried") for pair in _paired(*sides)]
     own = _without_repetitions(tasks)
     pieces = [Generated(task.elements * task.width, task) for task in own]
     progress = cumulative(run.progress, sum(piece.length for piece in pieces))
     run_pieces(pieces, after.source, NullSink(), jobs=run.threads, progress=progress, found=_add)
+    for each in sums:
+        each.check(run.threads)
     old, new = (CheckpointRef(each.source.name, each.format, each.source.size) for each in (before, after))
     return Comparison(old, new, [task.change() for task in tasks], uncompared)
 
@@ -200,13 +207,13 @@ def _compare_values(
     return zeros_before, zeros, zeros - both, zeros_before - both, int(np.count_nonzero(differing))
 
 
-def _task(before: Layout, after: Layout, pair: _Pair, selected: bool) -> _Task:
+def _task(sums: _Sums, pair: _Pair, selected: bool) -> _Task:
     """Return the task for a pair; any tensor with a mask, or selected, counts as a parameter."""
     counts = selected or any(each is not None and (each.matches_globs or each.mask is not None) for each in pair)
-    return _described(before, after, pair, "parameter" if counts else "tensor")
+    return _described(sums, pair, "parameter" if counts else "tensor")
 
 
-def _described(before: Layout, after: Layout, pair: _Pair, kind: Literal["parameter", "tensor", "carried"]) -> _Task:
+def _described(sums: _Sums, pair: _Pair, kind: Literal["parameter", "tensor", "carried"]) -> _Task:
     old, new = pair
     if old is None or new is None:
         only = old or new
@@ -225,8 +232,8 @@ def _described(before: Layout, after: Layout, pair: _Pair, kind: Literal["parame
     read = (*weights, old.mask, new.mask)
     return _Task(
         row,
-        EffectiveValues(before, old, weights[0]),
-        EffectiveValues(after, new, weights[1]),
+        EffectiveValues(sums[0].layout, old, weights[0], sums[0]),
+        EffectiveValues(sums[1].layout, new, weights[1], sums[1]),
         tuple(each and (each.storage.key, each.view.start, each.view.normal(), each.dtype.name) for each in read),
         elements,
         sum(each.dtype.itemsize for each in read if each is not None),

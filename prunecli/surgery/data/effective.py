@@ -8,6 +8,7 @@ from prunecli.core.raw_elements import Flags, Unsigned, is_one, is_zero, scale
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.views import View
 from prunecli.surgery.data.final_mask import Elements, check_scalable
+from prunecli.surgery.data.sums import ReadSums
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
@@ -18,14 +19,14 @@ _WIDTHS = (1, 2, 4, 8)
 
 
 class EffectiveValues:
-    """One side of a comparison: the elements of a parameter as raw integers."""
+    """One side of a comparison: the elements of a parameter as raw integers. `sums` sum up what is read."""
 
-    def __init__(self, layout: Layout, parameter: Parameter, weight: TensorInfo) -> None:
+    def __init__(self, layout: Layout, parameter: Parameter, weight: TensorInfo, sums: ReadSums | None = None) -> None:
         self._parameter = parameter
         self._signed_zero = parameter.weight.dtype.signed_zero
-        self._weight = Elements(layout.source, weight)
+        self._weight = Elements(layout.source, weight, sums)
         mask = parameter.mask
-        self._mask = None if mask is None else Elements(layout.source, mask)
+        self._mask = None if mask is None else Elements(layout.source, mask, sums)
         self._one = 1 if mask is None else mask.dtype.one
 
     def read(self, start: int, count: int, workspace: Workspace) -> Unsigned:

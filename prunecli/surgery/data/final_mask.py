@@ -11,6 +11,7 @@ from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.io.source import ByteSource
 from prunecli.surgery.data.kept import KeptFlags
+from prunecli.surgery.data.sums import ReadSums
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
@@ -24,14 +25,15 @@ class Elements:
     """A tensor's elements in logical, row-major order, read from the file in runs.
 
     Row-major tensors (nearly all) are read in place. Others are gathered once and kept until `release`: that takes
-    memory of their own size, for one tensor at a time.
+    memory of their own size, for one tensor at a time. `sums` sum up what is read.
     """
 
-    __slots__ = ("_gathered", "_source", "tensor")
+    __slots__ = ("_gathered", "_source", "_sums", "tensor")
 
-    def __init__(self, source: ByteSource, tensor: TensorInfo) -> None:
+    def __init__(self, source: ByteSource, tensor: TensorInfo, sums: ReadSums | None = None) -> None:
         self.tensor = tensor
         self._source = source
+        self._sums = sums if sums is not None and sums.expect(tensor) else None
         self._gathered: Once[Unsigned] | None = None
 
     def read(self, start: int, count: int, buffer: Buffer) -> Unsigned:
@@ -56,6 +58,8 @@ class Elements:
         itemsize = self.tensor.dtype.itemsize
         data = buffer.bytes(count * itemsize)
         self._source.read_into(self.tensor.storage.offset + first * itemsize, data.data)
+        if self._sums is not None:
+            self._sums.add(self.tensor, first * itemsize, data)
         return unsigned(data, itemsize, big_endian=self.tensor.storage.big_endian, paired=self.tensor.dtype.paired)
 
     def _gather(self) -> Unsigned:

@@ -8,6 +8,7 @@ from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.views import View
 from prunecli.surgery.data.effective import EffectiveValues
 from prunecli.surgery.data.final_mask import Elements
+from prunecli.surgery.data.sums import ReadSums
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
@@ -91,13 +92,13 @@ class PackedFlags:
 class ZeroFlags:
     """A mask made from a parameter's values, weight times mask: zeros are pruned."""
 
-    def __init__(self, layout: Layout, parameter: Parameter) -> None:
+    def __init__(self, layout: Layout, parameter: Parameter, sums: ReadSums | None = None) -> None:
         weight, mask = parameter.weight, parameter.mask
         self.name, self.key, self.shape, self.elements = parameter.name, parameter.key, weight.shape, weight.elements
         self.tensors = (weight,) if mask is None else (weight, mask)
         self.width = sum(each.dtype.itemsize for each in self.tensors)
         self.place = tuple((each.storage.key, each.storage.offset, each.view, each.dtype.name) for each in self.tensors)
-        self._values = EffectiveValues(layout, parameter, weight)
+        self._values = EffectiveValues(layout, parameter, weight, sums)
 
     def read(self, start: int, out: Flags, workspace: Workspace) -> None:
         """Fill `out` with the flags from element `start` on; raises as `KeptFlags.read`."""

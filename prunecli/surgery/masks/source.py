@@ -16,8 +16,8 @@ from prunecli.formats.views import View
 from prunecli.lean import dataclass
 from prunecli.surgery.data.final_mask import Elements
 from prunecli.surgery.data.kept import KeptFlags
+from prunecli.surgery.data.sums import ReadSums
 from prunecli.surgery.masks.flags import PackedFlags, StoredFlags, ZeroFlags
-from prunecli.surgery.masks.sums import check_sums
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.parameters import Parameter, canonical_names, parameters_of
 from prunecli.surgery.names.select import Selection, select
@@ -36,11 +36,15 @@ _PROBED = 4096
 
 @dataclass(frozen=True)
 class MaskSource:
-    """Masks by the names of their parameters, in the order of the file. `checkpoint` is the file that contains them."""
+    """Masks by the names of their parameters, in the order of the file. `checkpoint` is the file that contains them.
+
+    `sums` are the checksums of what is read of it, if the masks add to them.
+    """
 
     checkpoint: AnyCheckpoint
     kind: Literal["mask file", "dictionary", "checkpoint", "zeros"]
     masks: Mapping[str, KeptFlags]
+    sums: ReadSums | None = None
 
     def check(self, jobs: int) -> None:
         """Check, after the masks have been read, that no file has changed, and that recorded checksums are right.
@@ -49,7 +53,8 @@ class MaskSource:
             UnreadableError: a file has changed, or cannot be read.
             DamagedError: as `check_sums`.
         """
-        check_sums(self.checkpoint, (tensor for each in self.masks.values() for tensor in each.tensors), jobs)
+        tensors = (tensor for each in self.masks.values() for tensor in each.tensors)
+        (self.sums or ReadSums(self.checkpoint)).check(jobs, tensors)
         check_unchanged(self.checkpoint)
 
     @property
@@ -93,9 +98,9 @@ def masks_of(checkpoint: AnyCheckpoint, selection: Selection | None = None, *, f
         check_absent(checkpoint, found, selection)
     if from_zeros:
         selection = selection or Selection(("*",))
-        return MaskSource(
-            checkpoint, "zeros", {each.name: ZeroFlags(checkpoint, each) for each in select(found, selection)}
-        )
+        sums = ReadSums(checkpoint)
+        zeros = {each.name: ZeroFlags(checkpoint, each, sums) for each in select(found, selection)}
+        return MaskSource(checkpoint, "zeros", zeros, sums)
     masked = {name: each for name, each in found.items() if each.mask is not None}
     if masked:
         chosen = list(masked.values()) if selection is None else select(masked, selection)
