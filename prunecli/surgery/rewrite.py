@@ -8,7 +8,7 @@ from prunecli.formats.io.locations import lies_in, permissions
 from prunecli.formats.io.pieces import Literal
 from prunecli.formats.opening import check_unchanged
 from prunecli.formats.outputs.base import Output, OutputContents, OutputFile, is_resumable
-from prunecli.formats.outputs.output import FileOutput, check_checkpoint_output, check_output
+from prunecli.formats.outputs.output import FileOutput, check_checkpoint_output, check_output, private_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
 from prunecli.formats.outputs.staged import held
 from prunecli.lean import dataclass
@@ -55,7 +55,7 @@ def rewrite(
         DamagedError: the input's data contradict its checksums.
     """
     run = run or Run()
-    outputs = run.ranks.from_leader(lambda: _check(checkpoint, destination, run))
+    outputs = run.ranks.from_leader(lambda: _check(checkpoint, destination, run, given))
     final, outputs = outputs.checkpoint.final, _Outputs(held(outputs.checkpoint), held(outputs.report))
     contents, counts = _prepared(checkpoint, plan, given)
 
@@ -99,7 +99,7 @@ def rehearse(
         OutputError: an output exists, is the input, or cannot be written.
         UsageError: both outputs would be one file, or the output cannot be streamed, resumed, linked or made by ranks.
     """
-    _check(checkpoint, destination, run or Run())
+    _check(checkpoint, destination, run or Run(), given)
     _contents(checkpoint, plan, build_edit(checkpoint, plan, given=given.flags).edit)
 
 
@@ -113,7 +113,7 @@ def unfinished(checkpoint: AnyCheckpoint, destination: Destination) -> int | Non
     return unfinished_seed(output.final) if is_resumable(output) else None
 
 
-def _check(checkpoint: AnyCheckpoint, destination: Destination, run: Run) -> _Outputs:
+def _check(checkpoint: AnyCheckpoint, destination: Destination, run: Run, given: GivenMasks = NO_MASKS) -> _Outputs:
     if run.link and not checkpoint.is_folder:
         raise UsageError(
             f"{LINK} is about files that a folder carries along unchanged; leave it out, as this is a single file"
@@ -129,7 +129,8 @@ def _check(checkpoint: AnyCheckpoint, destination: Destination, run: Run) -> _Ou
         )
     if run.link and not output.resumable:
         raise UsageError(f"{show(output.final)} takes no hard links, being behind a URL; leave {LINK} out")
-    return _Outputs(output, report)
+    readers = None if given.source is None else readers_of(given.source)
+    return _Outputs(private_output(output, readers), None if report is None else private_as(report, readers))
 
 
 def _check_report(checkpoint: AnyCheckpoint, output: Output, destination: Destination) -> "FileOutput | None":

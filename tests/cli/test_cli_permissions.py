@@ -105,6 +105,24 @@ def test_reports_of_a_private_checkpoint_are_private(cli: Cli) -> None:
             Path(name).unlink()
 
 
+def test_what_masks_are_applied_to_is_as_private_as_they_are(cli: Cli) -> None:
+    """Files, folders and their reports; and mask files are as private as what their masks come from."""
+    assert cli("apply", "model.pt", *FC1, "-o", "masked.pt").code == 0
+    assert cli("mask", "extract", "masked.pt", "-o", "open.safetensors").code == 0
+    assert mode("open.safetensors") == 0o644
+    Path("masked.pt").chmod(0o640)
+    assert cli("mask", "combine", "--or", "open.safetensors", "masked.pt", "-o", "m.safetensors").code == 0
+    assert cli("mask", "overlap", "open.safetensors", "masked.pt", "-o", "o.json").code == 0
+    assert (mode("m.safetensors"), mode("o.json")) == (0o640, 0o640)
+    Path("m").mkdir()
+    Path("m", "model.safetensors").write_bytes(Path("model.safetensors").read_bytes())
+    Path("m.safetensors").chmod(0o600)
+    for source, out in (("model.pt", "out.pt"), ("m", "out")):
+        for more in ([], ["--resume", "--force"]):
+            assert cli("apply", source, "--masks", "m.safetensors", "--bake", "-o", out, *more).code == 0
+            assert (mode(out) & 0o077, mode(f"{out}.report.json")) == (0, 0o600)
+
+
 def test_nobody_else_can_read_what_is_being_written(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything beside the output, and the output under its name, at each step of a run and of an interrupted one."""
     Path("model.pt").chmod(0o600)

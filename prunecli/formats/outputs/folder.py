@@ -30,13 +30,17 @@ __all__ = ["LocalFolder", "check_folder"]
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder that has been checked and can be written; `source` is the input folder, None if it is at a URL."""
+    """A folder that has been checked and can be written; `source` is the input folder, None if it is at a URL.
+
+    Whom the mode `readers` lets read nothing may not enter it.
+    """
 
     path: Path  # as the user gave it
     final: Path  # the folder to create or replace, with symlinks resolved
     source: Path | None
     replaces: bool
     replaces_input: bool = False
+    readers: int = 0o777
     resumable: ClassVar[bool] = True
 
     @contextmanager
@@ -64,7 +68,8 @@ class LocalFolder:
         """
         for folder, _, _ in os.walk(made, topdown=False):
             place = Path(folder)
-            place.chmod(self._mode_of(place.relative_to(made)))
+            mode = self._mode_of(place.relative_to(made))
+            place.chmod(closed_like(mode, self.readers))
             sync_path(place)
         _publish(made, self)
         with raised_in(show(self.path)):

@@ -5,6 +5,7 @@ Outputs in buckets are imported only for a URL.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import ClassVar
 
 from prunecli.errors import UsageError
@@ -15,13 +16,21 @@ from prunecli.formats.io.source import FileSource, Source
 from prunecli.formats.opening import holds_checkpoint
 from prunecli.formats.outputs.base import Output, SingleFileOutput
 from prunecli.formats.outputs.file import LocalFile, check_file, stdout_failure
-from prunecli.formats.outputs.folder import check_folder
-from prunecli.formats.outputs.permissions import FileOutput, with_mode_of
+from prunecli.formats.outputs.folder import LocalFolder, check_folder
+from prunecli.formats.outputs.permissions import FileOutput, private_as, with_mode_of
 from prunecli.formats.outputs.suffix import check_suffix
 from prunecli.lean import dataclass
 from prunecli.terms import OUTPUT
 
-__all__ = ["FileOutput", "StandardOutput", "check_checkpoint_output", "check_output", "write_output", "write_parts"]
+__all__ = [
+    "FileOutput",
+    "StandardOutput",
+    "check_checkpoint_output",
+    "check_output",
+    "private_output",
+    "write_output",
+    "write_parts",
+]
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,13 @@ def check_checkpoint_output(checkpoint: AnyCheckpoint, location: Location | None
 
         return check_remote_folder(location, force=force, source=checkpoint.path, replaceable=replaceable)
     return check_folder(location, force=force, source=checkpoint.path, replaceable=replaceable)
+
+
+def private_output(output: Output, readers: int | None) -> Output:
+    """Return the output of a checkpoint, closed to everybody who may not read another input (see `readers_of`)."""
+    if isinstance(output, LocalFolder):
+        return output if readers is None else replace(output, readers=readers)
+    return private_as(output, readers) if isinstance(output, LocalFile) else output
 
 
 def write_parts(target: FileOutput, parts: Iterable[bytes]) -> None:
