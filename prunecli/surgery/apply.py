@@ -211,16 +211,24 @@ def plan_request(
     A checkpoint whose counts are taken is opened with the options in `reading`, except for the key.
 
     Raises:
-        PrunecliError: as `plan_prune`, `plan_replay`, `with_state` and `stamped`.
+        PrunecliError: as `plan_prune`, `check_unlike`, `plan_replay`, `with_state` and `stamped`.
     """
     prune, report = request.prune, request.report
     if report is None:
         plan = plan_prune(checkpoint, prune, scanner, lambda place: _like(place, reading))
+        if plan.unlike:
+            scanner.from_leader(lambda: _check_unlike(checkpoint, plan))
     else:
         plan = plan_replay(checkpoint, report, prune, scanner=scanner)
     if prune.with_state:
         plan = scanner.from_leader(lambda: with_state(checkpoint, plan))
     return scanner.from_leader(lambda: stamped(checkpoint, plan)) if stamp else plan
+
+
+def _check_unlike(checkpoint: AnyCheckpoint, plan: Plan) -> None:
+    from prunecli.surgery.like import check_unlike  # as below
+
+    check_unlike(checkpoint, plan)
 
 
 def _like(place: str, reading: ReadOptions) -> Mapping[str, LikeRow]:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from prunecli.core.block import BLOCK
 from prunecli.core.mask_digest import MaskDigest
-from prunecli.errors import UsageError
-from prunecli.formats.base import AnyCheckpoint, ReadOptions
+from prunecli.core.methods import parse_method
+from prunecli.errors import UsageError, show
+from prunecli.formats.base import AnyCheckpoint, Layout, ReadOptions
 from prunecli.formats.detect import open_location
 from prunecli.formats.folders.weights import folder_of_index
 from prunecli.formats.io.locations import Location
@@ -19,6 +20,7 @@ from prunecli.formats.io.sinks import NullSink
 from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.io.threads import default_jobs
 from prunecli.formats.opening import check_unchanged, open_any
+from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.data.sums import ReadSums
 from prunecli.surgery.data.workspace import Workspace
@@ -27,11 +29,12 @@ from prunecli.surgery.masks.source import MASKS, masks_of
 from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.amounts import LikeRow
+from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.report.model import ParameterReport
 from prunecli.surgery.report.reading import read_report
-from prunecli.terms import LIKE
+from prunecli.terms import LIKE, SEED
 
-__all__ = ["read_like"]
+__all__ = ["check_unlike", "read_like"]
 
 _MASK = "_mask"
 
@@ -54,6 +57,47 @@ def read_like(text: str, reading: ReadOptions) -> dict[str, LikeRow]:
         rows = _counted(checkpoint)
         check_unchanged(checkpoint)
     return rows
+
+
+def check_unlike(checkpoint: Layout, plan: Plan) -> None:
+    """Check that a plan's masks are not those whose counts it takes, before anything is written.
+
+    The masks are drawn, the smallest first, until one differs.
+
+    Raises:
+        UsageError: all are the same.
+        PrunecliError: the checkpoint cannot be read.
+    """
+    prune = plan.prune
+    if prune is None or not plan.unlike:
+        return
+    method = parse_method(prune.method)
+    for name in sorted(plan.unlike, key=lambda name: plan.planned[name].parameter.weight.elements):
+        planned = plan.planned[name]
+        mask = FinalMask(
+            checkpoint.source,
+            planned.parameter,
+            planned.choice,
+            zeros_are_pruned=prune.zeros_are_pruned,
+            reads_values=method.reads_values,
+            granule=method.granule(planned.target),
+        )
+        if _digest(mask) != plan.unlike[name]:
+            return
+    raise UsageError(
+        f"the new masks are those that {LIKE} counts, {show(next(iter(plan.unlike)))} first: both are from seed "
+        f"{plan.seed}; draw others with another {SEED}"
+    )
+
+
+def _digest(mask: FinalMask) -> str:
+    digest, workspace, elements = MaskDigest(), Workspace(), mask.parameter.weight.elements
+    for start in range(0, elements, BLOCK):
+        flags = workspace.keep.flags(min(BLOCK, elements - start))
+        mask.keep(start, flags, workspace)
+        digest.add(MaskDigest.look(start, flags))
+    mask.release()
+    return digest.hexdigest()
 
 
 def _is_report(location: Location) -> bool:

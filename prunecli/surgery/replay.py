@@ -22,7 +22,7 @@ from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.surgery.plan.slices import MOST_ROWS
 from prunecli.surgery.report.model import ParameterReport, Report
-from prunecli.terms import LIKE, MASKS, SEED
+from prunecli.terms import MASKS
 
 __all__ = ["check_masks", "plan_replay"]
 
@@ -67,17 +67,11 @@ def _replay_steps(checkpoint: Layout, report: Report, prune: PruneRequest) -> St
 
 
 def check_masks(plan: Plan, counts: Counts) -> None:
-    """Compare the new masks with those that the plan expects, or must not repeat, before the output is published.
+    """Compare the new masks with those that the plan expects, before the output is published.
 
     Raises:
         ThresholdError: one differs from the expected mask.
-        UsageError: all equal those whose counts were taken.
     """
-    if plan.unlike and all(counts.by_name[name].mask_sha256 == digest for name, digest in plan.unlike.items()):
-        raise UsageError(
-            f"the new masks are those that {LIKE} counts, {show(next(iter(plan.unlike)))} first: both are from seed "
-            f"{plan.seed}; draw others with another {SEED}"
-        )
     wrong = [name for name, digest in plan.expected.items() if counts.by_name[name].mask_sha256 != digest]
     if wrong:
         raise ThresholdError(

@@ -158,6 +158,8 @@ def test_like_refuses_to_draw_the_masks_that_it_counts(cli: Cli, refused: Refusa
     for like in ("masked.pt", "baked.pt", "masked.pt.report.json"):
         assert words in refused(2, "apply", "model.pt", *MATRICES, "--like", like, "-o", "x.pt")
     assert words in refused(2, "apply", "model.pt", *MATRICES, "--like", "masked.pt", "--bake", "-o", "x.pt")
+    assert words in refused(2, "apply", "model.pt", *MATRICES, "--like", "masked.pt", "--dry-run")
+    assert words in refused(2, "apply", "model.pt", *MATRICES, "--like", "masked.pt", "-o", "-")  # with no output
     assert cli("apply", "model.pt", *MATRICES[:-1], 6, "--like", "masked.pt", "-o", "x.pt").code == 0
     assert cli("apply", "model.pt", "-p", "conv*.weight", "--seed", 5, "--like", "masked.pt", "-o", "y.pt").code == 0
 
