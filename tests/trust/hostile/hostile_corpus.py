@@ -23,6 +23,7 @@ __all__ = [
     "TENSORS",
     "Case",
     "Kind",
+    "Roles",
     "accepted",
     "body",
     "corpus",
@@ -44,6 +45,8 @@ MODULES = (
     "hostile_index",
     "hostile_kinds",
     "hostile_legacy",
+    "hostile_lists",
+    "hostile_masks",
     "hostile_metadata",
     "hostile_names",
     "hostile_odd",
@@ -70,6 +73,14 @@ TORCH, TENSORS, NO_FILE, FOLDER = Kind(), Kind(".safetensors", ".pt"), Kind(".pt
 
 
 @dataclass(frozen=True)
+class Roles:
+    """Command lines for files that are no checkpoints to prune, and the sound files beside them, in the folder `in`."""
+
+    commands: Mapping[str, tuple[str, ...]]
+    beside: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
 class Case:
     """One file or folder, and what must come of it.
 
@@ -87,6 +98,12 @@ class Case:
     foreign_says: str = ""
     reference: str = ""
     needs: str = ""
+    roles: "Roles | None" = None
+
+    @property
+    def commands(self) -> Mapping[str, tuple[str, ...]]:
+        """The command lines that it is put through; `{}` in them is its path, which otherwise follows the command."""
+        return COMMANDS if self.roles is None else self.roles.commands
 
     @property
     def is_refused(self) -> bool:
@@ -95,6 +112,8 @@ class Case:
 
     def place(self, folder: Path, *, wrong: bool = False) -> Path:
         """Make it in a folder; return what to name on the command line."""
+        for name, data in (self.roles.beside if self.roles else {}).items():
+            (folder / name).write_bytes(data)
         path = folder / f"hostile{self.kind.wrong if wrong else self.kind.suffix}"
         if not inspect.signature(self.make).parameters:
             made = self.make()
@@ -120,9 +139,10 @@ def refused(
     foreign_says: str = "",
     kind: Kind = TORCH,
     needs: str = "",
+    roles: Roles | None = None,
 ) -> Callable[[Maker], Maker]:
     """Register a file that must be refused; `but` has the codes of commands that differ, `foreign` is with the flag."""
-    codes = {command: (but or {}).get(command, code) for command in COMMANDS}
+    codes = {command: (but or {}).get(command, code) for command in (COMMANDS if roles is None else roles.commands)}
     flagged = None if foreign is None else dict.fromkeys(COMMANDS, foreign)
 
     def register(make: Maker) -> Maker:
@@ -137,6 +157,7 @@ def refused(
                 foreign_says=foreign_says,
                 kind=kind,
                 needs=needs,
+                roles=roles,
             )
         )
         return make
@@ -144,11 +165,14 @@ def refused(
     return register
 
 
-def accepted(*, family: str, reference: str = "torch", kind: Kind = TORCH) -> Callable[[Maker], Maker]:
+def accepted(
+    *, family: str, reference: str = "torch", kind: Kind = TORCH, roles: Roles | None = None
+) -> Callable[[Maker], Maker]:
     """Register a file that looks odd and is good: every command does its work."""
 
     def register(make: Maker) -> Maker:
-        _add(Case(_words(make), family, make, dict.fromkeys(COMMANDS, 0), "", reference=reference, kind=kind))
+        codes = dict.fromkeys(COMMANDS if roles is None else roles.commands, 0)
+        _add(Case(_words(make), family, make, codes, "", reference=reference, kind=kind, roles=roles))
         return make
 
     return register

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from forked import Child
-from hostile_corpus import COMMANDS, FLAG, Case
+from hostile_corpus import FLAG, Case
 from hostile_reference import differences
 
 __all__ = ["LETTERS", "MEMORY", "SECONDS", "Outcome", "judge", "skipped"]
@@ -92,12 +92,13 @@ def _judge(case: Case, where: Path, named: Path) -> list[Outcome]:
     flagged = [] if case.foreign is None or is_wrong else [(case.foreign, case.foreign_says, (FLAG,))]
     outcomes = []
     for codes, says, flags in [(case.codes, case.says, ()), *flagged]:
-        for command, arguments in COMMANDS.items():
+        for command, arguments in case.commands.items():
             if (is_wrong and command != "params") or (flags and command != "apply"):
                 continue
             before = tree(where)
             path = named.relative_to(where) if named.is_relative_to(where) else named
-            done = _run(where, [arguments[0], os.fspath(path), *arguments[1:], *flags])
+            words = arguments if "{}" in arguments else (arguments[0], "{}", *arguments[1:])
+            done = _run(where, [os.fspath(path) if word == "{}" else word for word in words] + list(flags))
             label = " ".join((case.family + ": " + case.name, named.suffix, *flags))
             trial = _Trial(label, command, codes[command], says, before, where, named, case.reference)
             outcomes.append(trial.outcome(done))

@@ -68,7 +68,7 @@ def figures(cases: Sequence[Case], outcomes: Sequence[Outcome], *, whole: bool =
     enough = not whole or (sorts[True] >= REFUSED and sorts[False] >= ACCEPTED)
     return [
         Row(
-            f"hostile files x {len(COMMANDS)} commands",
+            f"hostile files x {len(COMMANDS)} commands, or those that take masks, ratios and orders",
             f"at least {REFUSED} refused, {ACCEPTED} odd ones accepted; 0 otherwise",
             f"{sorts[True]} refused, {sorts[False]} accepted, {len(outcomes)} runs; {len(wrong)} otherwise",
             enough and not wrong,
