@@ -37,7 +37,6 @@ _LOADERS = {
 def plan_notes(job: PreparedRewrite) -> Iterator[str]:
     """Yield the notes on a plan, before it is carried out."""
     plan = job.plan
-    yield from plan.notes
     yield from slip_notes(plan)
     if text := _other_weights(job):
         yield text

@@ -45,7 +45,7 @@ class Extent:
     faults: int
 
 
-SHORT = Extent(8_000, 24, 4, 100)
+SHORT = Extent(9_000, 24, 4, 100)
 NIGHT = Extent(128_000, 4, 40, 500)
 LONG = Extent(2_000_000, 1, 40, 500)
 

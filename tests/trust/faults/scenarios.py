@@ -63,6 +63,18 @@ def _masked(folder: Path) -> None:
     torch.save({"w_orig": weight, "w_mask": torch.eye(*weight.shape)}, folder / "m.pt")
 
 
+def _kept(*others: str) -> Callable[[Path], None]:
+    """Make a file, two mask files for it, and older outputs."""
+
+    def prepare(folder: Path) -> None:
+        _file("m.pt", *others)(folder)
+        for name, threshold in (("a", 300), ("b", 20)):
+            kept = {key: value > threshold for key, value in tensors().items() if key != "n"}
+            save_file(kept, folder / f"{name}.safetensors", {"prunecli.masks": "1"})
+
+    return prepare
+
+
 def _shards(*others: str) -> Callable[[Path], None]:
     def prepare(folder: Path) -> None:
         make_folder(folder / "m", [{name: tensor} for name, tensor in tensors().items()])
@@ -93,6 +105,18 @@ SCENARIOS = (
     Scenario("bake a folder", _shards(), ("apply", "m", *_BAKE), ("--force",)),
     Scenario("mask a folder over an older output", _shards("m.pruned"), ("apply", "m", *_MASK, "--force")),
     Scenario("bake a folder in place", _shards(), ("apply", "m", *_BAKE, "-o", "m", "--force")),
+    Scenario("restore", _masked, ("restore", "m.pt", "-j", "1", "-o", "out.pt"), ("--force",)),
+    Scenario("extract masks", _masked, ("mask", "extract", "m.pt", "-j", "1", "-o", "k.safetensors"), ("--force",)),
+    Scenario(
+        "combine masks over an older output",
+        _kept("k.safetensors"),
+        (*("mask", "combine", "--or", "a.safetensors", "b.safetensors"), "-j", "1", "-o", "k.safetensors", "--force"),
+    ),
+    Scenario(
+        "bake given masks over an older output",
+        _kept("out.pt"),
+        ("apply", "m.pt", "--masks", "a.safetensors", "--remove", "-j", "1", "-o", "out.pt", "--force"),
+    ),
     Scenario("bake in units", _file("m.safetensors"), ("apply", "m.safetensors", *_BAKE, "--resume"), ("--force",)),
 )
 

@@ -13,7 +13,12 @@ from faults.injection import Runner, strace
 from faults.scenarios import SCENARIOS, Scenario
 
 NAMED = {each.name: each for each in SCENARIOS}
-FAMILIES = ("mask torch zip over an older output", "bake a folder in place", "bake in units")
+FAMILIES = (
+    "mask torch zip over an older output",
+    "bake a folder in place",
+    "combine masks over an older output",
+    "bake in units",
+)
 each_family = pytest.mark.parametrize("scenario", [NAMED[name] for name in FAMILIES], ids=FAMILIES)
 one_family = pytest.mark.parametrize("scenario", [NAMED[FAMILIES[0]]], ids=FAMILIES[:1])
 

@@ -22,6 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from fuzz_folders import bent_index, bent_metadata, distributed, judge_index, judge_metadata, sharded
+from fuzz_masks import bent_masks, judge_masks, mask_files
 from fuzz_mutations import bent_file, bent_pickle
 from fuzz_oracle import guarded, judge_file, judge_pickle
 from fuzz_seeds import files, pickles
@@ -31,19 +32,20 @@ JUDGES: dict[str, Callable[[bytes], str]] = {
     "file": judge_file,
     "metadata": judge_metadata,
     "index": judge_index,
+    "masks": judge_masks,
 }
 
 
 ENOUGH = 20_000
 """Inputs that a short run has to try."""
 
-_ROUND = ("pickle", "pickle", "metadata", "file", "pickle", "pickle", "index", "file")
+_ROUND = ("pickle", "pickle", "metadata", "file", "pickle", "pickle", "index", "file", "masks")
 
 
 def make(kind: str, seed: int, number: int) -> bytes:
     """Return one input: `kind` is "pickle" for the graph reader alone, "file" for everything that reads a file.
 
-    "metadata" and "index" are what a folder has beside its files of tensors.
+    "metadata" and "index" are what a folder has beside its files of tensors, "masks" are mask files.
     """
     rng = random.Random(f"{kind}/{seed}/{number}")  # noqa: S311  (chance, not a secret)
     if kind == "pickle":
@@ -52,13 +54,15 @@ def make(kind: str, seed: int, number: int) -> bytes:
         return bent_metadata(rng)
     if kind == "index":
         return bent_index(rng)
+    if kind == "masks":
+        return bent_masks(rng)
     return bent_file(rng, rng.choice(list(files().values())))
 
 
 def fuzz(kind: str, seed: int, numbers: Iterable[int], failures: Path) -> Counter[str]:
     """Judge inputs, count the outcomes, and save those that broke a law ("failed")."""
     outcomes: Counter[str] = Counter()
-    files(), distributed(), sharded()
+    files(), distributed(), sharded(), mask_files()
     with guarded():
         for number in numbers:
             data = make(kind, seed, number)

@@ -123,7 +123,7 @@ def judge_file(data: bytes) -> str:
     prune = PruneRequest(
         (PruneGroup(Selection(("*",)), 0.5, everywhere),), 1, remove, zeros_are_pruned=zeros, mask_dtype=mask_dtype
     )
-    with watched(), _source(data) as source:
+    with watched(), in_memory(data) as source:
         try:
             checkpoint = read_checkpoint(source, reading)
             render_json(measure(checkpoint, None, Run(1)))
@@ -168,7 +168,8 @@ class ModuleMemory:
 
 
 @contextmanager
-def _source(data: bytes) -> Iterator[FileSource]:
+def in_memory(data: bytes) -> Iterator[FileSource]:
+    """Open bytes as a file."""
     descriptor = os.memfd_create("fuzz")
     try:
         os.pwrite(descriptor, data, 0)
@@ -186,7 +187,7 @@ def refusal(name: str, message: str) -> str:
 
 def _check_output(output: bytes, reading: ReadOptions, before: Checkpoint) -> None:
     """What was written can be read, and holds the same storages beside new ones."""
-    with _source(output) as source:
+    with in_memory(output) as source:
         after = read_checkpoint(source, reading)
     if after.format != before.format or len(after.carried) != len(before.carried):
         raise BrokenLawError("what was written is another kind of checkpoint")
@@ -209,7 +210,7 @@ def _is_the_library_s(data: bytes, checkpoint: Checkpoint) -> bool:
             return False
         theirs = dict(_tensors(loaded, ""))
     prefix = f"{checkpoint.wrapper}." if checkpoint.wrapper else ""
-    with _source(data) as source:
+    with in_memory(data) as source:
         for name, info in checkpoint.tensors.items():
             tensor = theirs.get(prefix + name)
             if tensor is not None and info.dtype.kind != "opaque" and tensor.layout is torch.strided:

@@ -283,7 +283,12 @@ NAMES = tuple(_FILES)
 def files() -> dict[str, Seed]:
     """All files, by what they are."""
     torch.manual_seed(0)
-    return {name: Seed(whole := make(), _taken_apart(whole)) for name, make in _FILES.items()}
+    return {name: seed_of(make()) for name, make in _FILES.items()}
+
+
+def seed_of(whole: bytes) -> Seed:
+    """Take a file apart."""
+    return Seed(whole, _taken_apart(whole))
 
 
 _VALUES: tuple[Any, ...] = (
