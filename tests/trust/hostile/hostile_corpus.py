@@ -29,6 +29,7 @@ __all__ = [
     "corpus",
     "odd_body",
     "refused",
+    "register",
 ]
 
 FLAG = "--allow-foreign-objects"
@@ -54,8 +55,9 @@ MODULES = (
     "hostile_tensors",
     "hostile_views",
     "hostile_zips",
+    "hostile_others",
 )
-"""Where the functions are."""
+"""Where the functions are; the last one takes cases of those before it."""
 
 Body = Callable[[], bytes]
 Maker = Callable[..., object]
@@ -145,8 +147,8 @@ def refused(
     codes = {command: (but or {}).get(command, code) for command in (COMMANDS if roles is None else roles.commands)}
     flagged = None if foreign is None else dict.fromkeys(COMMANDS, foreign)
 
-    def register(make: Maker) -> Maker:
-        _add(
+    def add(make: Maker) -> Maker:
+        register(
             Case(
                 _words(make),
                 family,
@@ -162,7 +164,7 @@ def refused(
         )
         return make
 
-    return register
+    return add
 
 
 def accepted(
@@ -170,12 +172,12 @@ def accepted(
 ) -> Callable[[Maker], Maker]:
     """Register a file that looks odd and is good: every command does its work."""
 
-    def register(make: Maker) -> Maker:
+    def add(make: Maker) -> Maker:
         codes = dict.fromkeys(COMMANDS if roles is None else roles.commands, 0)
-        _add(Case(_words(make), family, make, codes, "", reference=reference, kind=kind, roles=roles))
+        register(Case(_words(make), family, make, codes, "", reference=reference, kind=kind, roles=roles))
         return make
 
-    return register
+    return add
 
 
 def body(
@@ -184,9 +186,9 @@ def body(
     """Register a file for each container of `within`: the opcodes that the function returns stand beside a weight."""
     flagged = None if foreign is None else dict.fromkeys(COMMANDS, foreign)
 
-    def register(make: Body) -> Body:
+    def add(make: Body) -> Body:
         for container in within.split():
-            _add(
+            register(
                 Case(
                     f"{_words(make)}, {container}",
                     family,
@@ -199,20 +201,20 @@ def body(
             )
         return make
 
-    return register
+    return add
 
 
 def odd_body(*, family: str, reference: str = "torch", within: str = "zip legacy") -> Callable[[Body], Body]:
     """Register the same as good files."""
 
-    def register(make: Body) -> Body:
+    def add(make: Body) -> Body:
         for container in within.split():
             name = f"{_words(make)}, {container}"
             codes = dict.fromkeys(COMMANDS, 0)
-            _add(Case(name, family, _contained(container, make), codes, "", reference=reference))
+            register(Case(name, family, _contained(container, make), codes, "", reference=reference))
         return make
 
-    return register
+    return add
 
 
 def corpus() -> dict[str, Case]:
@@ -229,7 +231,8 @@ def _contained(container: str, make: Body) -> Maker:
     return lambda: CONTAINERS[container](make())
 
 
-def _add(case: Case) -> None:
+def register(case: Case) -> None:
+    """Add a case."""
     key = f"{case.family}: {case.name}"
     assert key not in CASES, key
     CASES[key] = case
