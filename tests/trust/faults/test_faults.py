@@ -16,7 +16,7 @@ NAMED = {each.name: each for each in SCENARIOS}
 FAMILIES = (
     "mask torch zip over an older output",
     "bake a folder in place",
-    "combine masks over an older output",
+    "bake given masks over an older output",
     "bake in units",
 )
 each_family = pytest.mark.parametrize("scenario", [NAMED[name] for name in FAMILIES], ids=FAMILIES)
