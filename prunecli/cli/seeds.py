@@ -62,7 +62,8 @@ def apply_with_seeds(
             print_path(place.path)
     if not verbosity.quiet:
         sys.stdout.flush()
-        print_sentence(f"wrote {len(places):,} outputs ({size_of(size)})")
+        outputs = "1 output" if len(places) == 1 else f"{len(places):,} outputs"
+        print_sentence(f"wrote {outputs} ({size_of(size)})")
 
 
 def _carry_out(job: PreparedRewrite, verbosity: Verbosity, *, last: bool) -> int:

@@ -32,6 +32,8 @@ def standard_streams() -> Iterator[None]:
         yield
         with suppress(OutputError, BrokenPipeError):  # for text printed before an error that has already been reported
             sys.stdout.flush()
+        with suppress(BrokenPipeError):  # or an error may keep the stream alive, and its own line in it
+            sys.stderr.flush()
 
 
 class _Output(FileIO):

@@ -102,14 +102,17 @@ def parse_amounts(given: Iterable[object]) -> tuple[Amount | None, tuple[tuple[s
     named: dict[str, Amount] = {}
     for each in given:
         pattern, equals, text = each.rpartition("=") if isinstance(each, str) else ("", "", each)
-        amount = parse_amount(text) if isinstance(text, str) else check_amount(text)
+        if equals and not pattern:
+            raise UsageError(f"{AMOUNT} {show(each, 60)} has no pattern; write PATTERN=0.5, or 0.5 for all")
+        try:
+            amount = parse_amount(text) if isinstance(text, str) else check_amount(text)
+        except UsageError as error:
+            raise (error.inside(show(pattern, 60)) if equals else error) from None
         if not equals:
             everywhere.append(amount)
-        elif pattern:
+        else:
             named.pop(pattern, None)
             named[pattern] = amount
-        else:
-            raise UsageError(f"{AMOUNT} {show(each, 60)} has no pattern; write PATTERN=0.5, or 0.5 for all")
     if len(everywhere) > 1:
         first, second = everywhere[:2]
         raise UsageError(f"{AMOUNT} is given twice ({first}, {second}); leave one out, or write PATTERN={second}")

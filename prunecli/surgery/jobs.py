@@ -140,6 +140,7 @@ def _open_given(
                 masks_of(opened),
                 options.selection,
                 missing_kept=replayed or options.masks.missing is not None,
+                untie=options.overrides.untie,
             )
         )
         for note in given.notes if not replayed else ():

@@ -135,6 +135,8 @@ def test_tied_parameters_share_a_mask_and_refuse_two() -> None:
     found = torch.load("out.pt")
     assert torch.equal(found["a"], weight * mask)
     assert found["a"].data_ptr() == found["b"].data_ptr()
+    files.apply("tied.pt", masks="masks", untie=True, output="apart.pt")
+    assert list(torch.load("apart.pt")) == ["a", "b_orig", "b_mask"]
     save_file({"b": mask, "a": ~mask}, "masks")
     with pytest.raises(UsageError, match="a and b are tied, and masks has different masks of them"):
         files.apply("tied.pt", masks="masks", bake=True, output="no.pt")

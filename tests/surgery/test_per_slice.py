@@ -272,7 +272,7 @@ def test_tied_parameters_have_common_slices_and_empty_ones_none(source: Path) ->
         ({"amount": 0.5, "per_row": True, "allocation": "erk"}, "which allocation does not give"),
         ({"amount": 0.5, "per_row": True, "global_": True}, "which global_=True does not give"),
         ({"amount": 0.5, "per_row": True, "per_slice": True}, "per_slice=True"),
-        ({"amount": 26, "per_row": True}, "cannot prune 26 elements of every row of fc.weight"),
+        ({"amount": 26, "per_row": True}, "cannot prune 26 elements of every row of fc.weight: a row has 25"),
         ({"amount": 0.5, "per_slice": True, "params": "experts.w1#4"}, "experts.w1#4 matches nothing"),
         ({"amount": 0.5, "params": "experts.w1#3"}, "experts.w1#3 matches nothing"),
         ({"amount": 0.5, "per_slice": True, "params": "experts.w1", "exclude": "*#*"}, "selects nothing"),
@@ -289,7 +289,9 @@ def test_what_contradicts_itself(source: Path, options: dict[str, Any], words: s
 
 def test_vectors_have_no_rows(source: Path) -> None:
     save({"b": noise((BLOCK // 1024,))}, Path("vector.pt"))
-    with pytest.raises(UsageError, match="b has 1 dimensions and no rows for per_row=True; add min_dim 2"):
+    with pytest.raises(
+        UsageError, match="b has fewer than two dimensions, and no rows for per_row=True; add min_dim 2"
+    ):
         files.apply("vector.pt", params="*", amount=0.5, per_row=True)
 
 

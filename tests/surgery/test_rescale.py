@@ -133,6 +133,7 @@ def test_a_bfloat16_is_not_rounded_to_float32_first() -> None:
     ("tensor", "options", "words"),
     [
         (noise((5, 4)).to(torch.int8), {"amount": 0.5}, "w is int8"),
+        (noise((5, 4)).to(torch.float8_e5m2), {"amount": 0.5}, "values of float64, float32, float16, bfloat16, and w"),
         (torch.ones(4, 4), {"amount": 1.0}, "nothing is kept of w"),
         (torch.full((4, 4), 3e38), {"amount": 0.9}, "is then too large for float32"),
         (torch.full((300, 300), 60000.0).half(), {"amount": 0.9}, "multiplies w by 10"),

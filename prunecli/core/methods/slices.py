@@ -70,8 +70,8 @@ def count_each(amount: Amount, slices: Slices, name: str) -> int | Counts:
         return round(amount * slices.size) if left is None else np.rint(amount * left).astype(np.int64)
     fewest = slices.size if left is None else int(left.min(initial=amount))
     if amount > fewest:
-        where = "each has that many" if left is None else f"row {int(left.argmin())} has that many left unpruned"
-        raise UsageError(f"cannot prune {amount:,} elements of every row of {show(name)}: {fewest:,}, {where}")
+        has = f"a row has {fewest:,}" if left is None else f"{fewest:,} of row {int(left.argmin())} are left unpruned"
+        raise UsageError(f"cannot prune {amount:,} elements of every row of {show(name)}: {has}")
     return amount
 
 

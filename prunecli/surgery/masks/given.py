@@ -17,12 +17,13 @@ __all__ = ["given_masks"]
 
 
 def given_masks(
-    checkpoint: Layout, source: MaskSource, selection: Selection | None, *, missing_kept: bool
+    checkpoint: Layout, source: MaskSource, selection: Selection | None, *, missing_kept: bool, untie: bool = False
 ) -> GivenMasks:
     """Return the masks of a source for a checkpoint: for all parameters that have one, or for the selected ones.
 
     Names pair as in all comparisons: the same name, else the same canonical name. Parameters that share memory share a
-    mask. With `missing_kept`, parameters without a mask are kept, and masks without a parameter are left out.
+    mask, unless `untie`. With `missing_kept`, parameters without a mask are kept, and masks without a parameter are
+    left out.
 
     Raises:
         UsageError: a mask has no parameter, a selected parameter no mask, or the shapes differ; or nothing is left.
@@ -34,7 +35,8 @@ def given_masks(
         chosen = [each.name for each in select(parameters, selection)]
     names = pair_names(source.keys, {name: each.key for name, each in parameters.items()})
     found = {name: source.masks[own] for own, name in names.items()}
-    found |= dict(_shared(parameters, found))
+    if not untie:
+        found |= dict(_shared(parameters, found))
     wrong = [name for name, mask in found.items() if mask.shape != parameters[name].weight.shape]
     if wrong:
         raise UsageError(_wrong_shapes(wrong, parameters, found))

@@ -238,7 +238,8 @@ def check_rescaled(prune: PruneRequest, planned: Iterable[PlannedParameter]) -> 
     for each in planned if prune.rescale else ():
         dtype, name = each.parameter.weight.dtype, show(each.target.name)
         if (dtype.half or dtype.name) not in RESCALABLE:
-            raise UsageError(f"{RESCALE} multiplies floating-point values, and {name} is {dtype.name}; leave it out")
+            types = ", ".join(RESCALABLE)
+            raise UsageError(f"{RESCALE} multiplies values of {types}, and {name} is {dtype.name}; leave it out")
         if each.target.candidates == each.pruned_now and each.parameter.weight.elements:
             raise UsageError(f"{RESCALE} divides by what is kept, and nothing is kept of {name}; prune less of it")
 

@@ -1,11 +1,12 @@
 """Amounts of single parameters and orders of layers, as files list them, and which settings of a group fit together."""
 
+import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prunecli.core.amount import Amount, check_amount, parse_amount
-from prunecli.errors import UsageError, show
+from prunecli.errors import DamagedError, UsageError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.formats.json_text import parse_object
@@ -73,12 +74,13 @@ def read_ratios(place: Location | None) -> tuple[tuple[tuple[str, Amount], ...],
 
     Raises:
         UnreadableError: it cannot be read.
-        UsageError: it is not TOML, has no amounts, or as `named_amounts`.
-        DamagedError: it is not JSON.
+        UsageError: it is neither JSON nor TOML, has no amounts, or as `named_amounts`.
+        UnsafeError: its JSON would take far more memory than the text.
     """
     text, label = _read(place, RATIOS)
+    content = _json(text, label) if text.lstrip()[:1] == "{" else None
     try:
-        content = parse_object(text.encode(), label) if text.lstrip()[:1] == "{" else _toml(text)
+        content = _toml(text) if content is None else content
         amounts = named_amounts(content)
     except UsageError as error:
         raise error.inside(label) from None
@@ -87,6 +89,22 @@ def read_ratios(place: Location | None) -> tuple[tuple[tuple[str, Amount], ...],
     if not amounts:
         raise UsageError(f"{label} contains no amounts; {RATIOS} needs a name or pattern with an amount")
     return amounts, label
+
+
+def _json(text: str, label: str) -> dict[str, Any]:
+    """Return JSON that a person wrote, whose faults are corrected in its lines."""
+    try:
+        return parse_object(text.encode(), label)
+    except DamagedError as error:
+        try:
+            json.loads(text)
+        except json.JSONDecodeError as fault:
+            raise UsageError(f"{label}:{fault.lineno}: not JSON: {show(fault.msg, 120)}") from None
+        except (ValueError, RecursionError):
+            raise UsageError(
+                f"{label} is not JSON that can be read: it is nested too deeply, or has a number that is too long"
+            ) from None
+        raise UsageError(str(error).rpartition("; ")[0]) from None  # a name that occurs twice
 
 
 def _toml(text: str) -> dict[str, Any]:
@@ -119,7 +137,7 @@ def _read(place: Location | None, option: str) -> tuple[str, str]:
             raise UsageError(f"{option}: {label} is {source.size:,} bytes, too large for names; is it the checkpoint?")
         raw = source.read(0, source.size)
     try:
-        return raw.decode("utf-8"), label
+        return raw.decode("utf-8-sig"), label
     except UnicodeDecodeError as error:
         line = raw.count(10, 0, error.start) + 1
         raise UsageError(f"{option}: {label}:{line}: not UTF-8 text") from None

@@ -47,7 +47,7 @@ def _rows(parameter: Parameter) -> int:
     shape = parameter.weight.shape
     if len(shape) < 2:
         raise UsageError(
-            f"{show(parameter.name)} has {len(shape)} dimensions and no rows for {PER_ROW}; add {MIN_DIM} 2"
+            f"{show(parameter.name)} has fewer than two dimensions, and no rows for {PER_ROW}; add {MIN_DIM} 2"
         )
     if shape[0] > MOST_ROWS:
         raise UsageError(

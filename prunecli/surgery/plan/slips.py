@@ -32,11 +32,12 @@ def _small_count(prune: PruneRequest) -> str:
     """Return a note on the first amount that is a number of elements, and may be meant as a percentage."""
     for group in prune.groups:
         together = group.everywhere or group.allocation is not None
-        which = "all selected parameters together" if together else "each parameter"
+        each_of = "every row of each parameter" if group.per_row else "each parameter"
+        which = "all selected parameters together" if together else each_of
         option, quote = ("amount =", '"') if group.where else (AMOUNT, "")
         for amount, of, name in [
             (group.amount, which, option),
-            *((each, "each parameter that it matches", f"{show(pattern, 60)} =") for pattern, each in group.amounts),
+            *((each, f"{each_of} that it matches", f"{show(pattern, 60)} =") for pattern, each in group.amounts),
         ]:
             if isinstance(amount, int) and 0 < amount <= LARGEST_PERCENTAGE:
                 elements = "1 element" if amount == 1 else f"{amount} elements"
