@@ -44,6 +44,7 @@ def plan_notes(job: PreparedRewrite) -> Iterator[str]:
     drawn = plan.prune is not None and parse_method(plan.prune.method).draws
     pruned = sum(each.pruned_now for each in plan.planned.values()) if drawn else None
     yield from nothing_notes(selected, pruned=pruned)
+    yield from plan.notes
     yield from filter(None, (_left_out(plan), _state(plan)))
 
 

@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_met(refused: Refusal, code: int, text: str, words
     Path("ratios").write_text(text)
     line = refused(code, "apply", "model.pt", *MATRICES, "--ratios", "ratios")
     assert words in line
-    assert line.count("ratios") <= 1
+    assert "ratios: ratios" not in line
 
 
 def test_like_has_the_counts_of_a_mask_of_zeros_and_of_a_report(cli: Cli) -> None:
@@ -275,11 +275,6 @@ def test_a_count_that_may_be_a_percentage_is_noted(cli: Cli) -> None:
     assert "-a 9 is 9 elements of every row of each parameter; for 9 %" in outcome.err
     outcome = cli("apply", "model.pt", *MATRICES, "-a", "90", "--allocation", "erk", "--dry-run")
     assert "-a 90 is 90 elements of all selected parameters together" in outcome.err
-
-
-def test_notes_on_a_division_are_printed_once(cli: Cli) -> None:
-    outcome = cli("apply", "model.pt", *MATRICES, "-a", "1.0", "--allocation", "erk", "--dry-run")
-    assert outcome.err.count("conv1.weight and 3 more layers keep nothing") == 1
 
 
 @pytest.mark.parametrize("amount", ["1.5", "-1", ""])
