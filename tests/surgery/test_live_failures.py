@@ -207,10 +207,15 @@ def test_a_buffer_named_exactly_is_baked() -> None:
     assert int((model.get_buffer("table") == 0).sum()) == 4
 
 
-@pytest.mark.parametrize("amount", [True, "0.5", None])
+@pytest.mark.parametrize("amount", [True, 0.5j, [None], [0.5, True]])
 def test_an_amount_is_a_number(amount: Any) -> None:
     with pytest.raises(TypeError, match="amount is an int"):
         prune_module(small(), "*", amount)
+
+
+def test_no_amount_is_missing() -> None:
+    with pytest.raises(UsageError, match="the amount is missing"):
+        prune_module(small(), "*", [])
 
 
 @pytest.mark.parametrize("remove", [False, True])

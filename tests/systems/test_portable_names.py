@@ -87,7 +87,19 @@ EVERYWHERE = {
     },
     "resource": {"RLIMIT_NOFILE", "getrlimit", "setrlimit"},
     "socket": {"gethostname"},
-    "ctypes": {"CDLL", "addressof", "c_char_p", "c_int32", "c_int64", "c_uint32", "c_uint64", "c_void_p", "get_errno"},
+    "ctypes": {
+        "CDLL",
+        "addressof",
+        "byref",
+        "c_char",
+        "c_char_p",
+        "c_int32",
+        "c_int64",
+        "c_uint32",
+        "c_uint64",
+        "c_void_p",
+        "get_errno",
+    },
     "time": {"monotonic", "sleep"},
 }
 """Names that Linux and macOS have both, by Python's documentation."""
@@ -98,7 +110,7 @@ GUARDED = {
     ("formats/io/sinks.py", "os.posix_fadvise"),  # advice
     ("formats/io/sinks.py", "os.POSIX_FADV_DONTNEED"),
     ("formats/io/source.py", "os.preadv"),  # else pread; macOS has it from 11 on
-    ("formats/io/stream.py", "os.sched_getaffinity"),  # else the number of processors
+    ("formats/io/threads.py", "os.sched_getaffinity"),  # else the number of processors
 }
 """Names that are asked for before they are used, and what is done without them."""
 

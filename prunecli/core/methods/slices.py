@@ -18,14 +18,9 @@ from prunecli.lean import dataclass
 if TYPE_CHECKING:
     from prunecli.core.methods.base import Block
 
-__all__ = ["SlicedDraw", "Slices", "count_each", "slice_name"]
+__all__ = ["SlicedDraw", "Slices", "count_each"]
 
 Counts = NDArray[np.int64]
-
-
-def slice_name(name: str, number: int) -> str:
-    """Return the name of a slice of a parameter."""
-    return f"{name}#{number}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

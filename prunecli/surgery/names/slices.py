@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
-from prunecli.core.methods.slices import slice_name
+from prunecli.core.slice_name import slice_name
 from prunecli.errors import UsageError, show
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.terms import PER_SLICE

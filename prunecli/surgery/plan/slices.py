@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from prunecli.core.amount import Amount
 from prunecli.core.methods.base import Choice, Target
-from prunecli.core.methods.slices import Slices, slice_name
+from prunecli.core.methods.slices import Slices
+from prunecli.core.slice_name import slice_name
 from prunecli.errors import UsageError, show
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.names.select import Selected
