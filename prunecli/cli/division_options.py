@@ -19,7 +19,7 @@ __all__ = [
     "PerSlice",
     "Ratios",
     "Rescale",
-    "Rule",
+    "RuleName",
 ]
 
 
@@ -29,7 +29,7 @@ class OnOneSide(enum.StrEnum):
     KEPT = "kept"
 
 
-class Rule(enum.StrEnum):
+class RuleName(enum.StrEnum):
     """The rules that divide a total; a test compares them with `core.allocation.RULES`, which is not imported here."""
 
     UNIFORM = "uniform"
@@ -57,7 +57,7 @@ Amounts = Annotated[
     ),
 ]
 Allocation = Annotated[
-    Rule | None,
+    RuleName | None,
     typer.Option(
         "--allocation",
         metavar="RULE",

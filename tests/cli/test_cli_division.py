@@ -10,7 +10,7 @@ from conftest import Cli, Refusal
 from safetensors.torch import save_file
 
 from prunecli import files
-from prunecli.cli.division_options import Rule
+from prunecli.cli.division_options import RuleName
 from prunecli.core.allocation import RULES
 from prunecli.errors import OutputError, UsageError
 from prunecli.surgery import rewrite
@@ -38,7 +38,7 @@ def pruned(cli: Cli, *arguments: object) -> dict[str, int]:
 
 
 def test_the_option_knows_all_rules() -> None:
-    assert [rule.value for rule in Rule] == list(RULES)
+    assert [rule.value for rule in RuleName] == list(RULES)
 
 
 @pytest.mark.parametrize("rule", ["uniform", "global", "er", "erk"])

@@ -23,7 +23,7 @@ _Counts = tuple[int, int, int]
 """The numbers of elements that both masks keep, that the first one keeps, and that the second one keeps."""
 
 
-class _Task:
+class _OverlapTask:
     """The content of a piece that reads two masks and writes nothing, and its counts so far."""
 
     workspace = Workspace
@@ -56,7 +56,7 @@ class _Task:
             self.two.release()
 
 
-def _add(found: tuple[_Task, _Counts, int]) -> None:
+def _add(found: tuple[_OverlapTask, _Counts, int]) -> None:
     task, counts, elements = found
     task.add(counts, elements)
 
@@ -68,14 +68,14 @@ def count_overlaps(pairs: Sequence[tuple[KeptFlags, KeptFlags]], source: ByteSou
         DamagedError: as `KeptFlags.read`.
         UnreadableError: as `KeptFlags.read`.
     """
-    tasks: dict[object, _Task] = {}
-    own = [tasks.setdefault((one.place, two.place), _Task(one, two)) for one, two in pairs]
+    tasks: dict[object, _OverlapTask] = {}
+    own = [tasks.setdefault((one.place, two.place), _OverlapTask(one, two)) for one, two in pairs]
     pieces = [Generated(task.one.elements * task.width, task) for task in tasks.values()]
     progress = cumulative(run.progress, sum(piece.length for piece in pieces))
     run_pieces(pieces, source, NullSink(), jobs=run.threads, progress=progress, found=_add)
     return [_row(*pair, task) for pair, task in zip(pairs, own, strict=True)]
 
 
-def _row(one: KeptFlags, two: KeptFlags, task: _Task) -> OverlapRow:
+def _row(one: KeptFlags, two: KeptFlags, task: _OverlapTask) -> OverlapRow:
     shared = None if task.one is one and task.two is two else task.one.name
     return OverlapRow(one.name, two.name, one.shape, counts_of(*task.found, one.elements), shared)

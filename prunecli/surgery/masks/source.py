@@ -122,13 +122,14 @@ def _mask_file(checkpoint: AnyCheckpoint) -> dict[str, KeptFlags]:
     keys = canonical_names(list(checkpoint.tensors))
     if encoding == "bool":
         return {name: StoredFlags(checkpoint, name, keys[name], each) for name, each in checkpoint.tensors.items()}
-    shapes = _shapes(metadata.get(SHAPES, ""), checkpoint.tensors, label)
+    shapes = _shapes(metadata.get(SHAPES, ""), checkpoint)
     return {
         name: PackedFlags(checkpoint, name, keys[name], each, shapes[name]) for name, each in checkpoint.tensors.items()
     }
 
 
-def _shapes(text: str, tensors: Mapping[str, TensorInfo], label: str) -> dict[str, tuple[int, ...]]:
+def _shapes(text: str, checkpoint: AnyCheckpoint) -> dict[str, tuple[int, ...]]:
+    label, tensors = checkpoint.source.label, checkpoint.tensors
     found = parse_object(text.encode("utf-8", "surrogatepass"), f"{label}: {SHAPES}")
     for name in tensors:
         shape = found.get(name)

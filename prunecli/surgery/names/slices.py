@@ -15,7 +15,7 @@ MOST_SLICES = 1 << 18
 
 _DIMS = 3
 
-Slices = Mapping[str, Sequence[Parameter]]
+SlicesByName = Mapping[str, Sequence[Parameter]]
 """The slices of each parameter that has any, by its name."""
 
 
@@ -39,7 +39,7 @@ def slice_counts(parameters: Mapping[str, Parameter]) -> dict[str, int]:
     return found
 
 
-def slices_of(parameters: Mapping[str, Parameter]) -> Slices:
+def slices_of(parameters: Mapping[str, Parameter]) -> SlicesByName:
     """Return the slices of all parameters that have any.
 
     Raises:
@@ -56,12 +56,12 @@ def _slices(parameter: Parameter) -> list[Parameter]:
     ]
 
 
-def with_slices(parameters: Mapping[str, Parameter], slices: Slices) -> Mapping[str, Parameter]:
+def with_slices(parameters: Mapping[str, Parameter], slices: SlicesByName) -> Mapping[str, Parameter]:
     """Return parameters together with their slices; a parameter beats a slice with its name."""
     return {each.name: each for those in slices.values() for each in those} | dict(parameters)
 
 
-def chosen_slices(slices: Slices, taken: Container[str], excluded: Container[str]) -> dict[str, list[int]]:
+def chosen_slices(slices: SlicesByName, taken: Container[str], excluded: Container[str]) -> dict[str, list[int]]:
     """Return the numbers of the slices that are taken themselves or with their parameter, and not excluded."""
     found = {}
     for name, those in slices.items():
