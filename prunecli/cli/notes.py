@@ -59,6 +59,10 @@ def result_notes(job: PreparedRewrite, report: Report) -> Iterator[str]:
 def closing_notes(job: PreparedRewrite) -> Iterator[str]:
     """Yield the notes after the table: state that brings pruned elements back if training continues, and masks."""
     yield from filter(None, (undoing(job.checkpoint, job.plan, state_beside(job.checkpoint)), masks_note(job)))
+    if job.plan.command == "restore":
+        names = [show(name, 60) for name in job.plan.planned]
+        more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+        yield f"no longer masked: {', '.join(names[:3])}{more}"
     if job.plan.command == "restore" and job.checkpoint.format not in _SAME_BYTES:
         yield "the tensors are those before apply; the bytes may differ from that file's, as an index is written anew"
 

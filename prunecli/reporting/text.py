@@ -47,9 +47,10 @@ def done_as_text(report: Report, screen: Screen, recorded: str | None) -> str:
     nodes, left = fitted(grow_parameters(touched), screen, "name", room)
     table = _table("parameter", nodes, screen, pruned=True) if touched else []
     totals = report.totals
+    now = "" if report.command == "restore" else f", {totals.pruned_now:,} pruned now"
     sums = (
         f"all {totals.parameters:,} parameters: {totals.zeros:,} of {totals.elements:,} elements zero "
-        f"({percent(totals.zeros, totals.elements)}), {totals.pruned_now:,} pruned now"
+        f"({percent(totals.zeros, totals.elements)}){now}"
     )
     shown = f"folded: {recorded} has" if recorded else "folded; --report FILE records"
     note = [f"{shown} all {len(touched):,} parameters"] if left else []

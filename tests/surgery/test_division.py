@@ -153,6 +153,9 @@ def test_a_tied_group_is_one_layer(tmp_path: Path) -> None:
     found = counts(planned(tmp_path / "tied.pt", fixed))
     assert found["m.weight"] == found["last.weight"] == 0
     assert sum(found.values()) == round(0.7 * ELEMENTS)
+    both = ask(0.7, allocation="erk", amounts=(("last.weight", 0.0), ("m.weight", 0.5)))
+    with pytest.raises(UsageError, match=r"last.weight and m.weight are one layer, and have different amounts"):
+        planned(tmp_path / "tied.pt", both)
     order = ("module.z.weight", "last.weight", "extra.bias", "b.weight", "a.weight")
     ordered = ask(0.7, allocation="pyramidal", order=order)
     assert counts(planned(tmp_path / "tied.pt", ordered)) == {**alone, "last.weight": alone["m.weight"]}

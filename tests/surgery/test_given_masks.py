@@ -148,7 +148,12 @@ def test_names_on_one_side_and_other_shapes_are_listed(capsys: pytest.CaptureFix
     save_file(masks, "masks")
     refused = {
         ("--masks", "masks"): "plain has no gone.weight, of which masks has masks; --missing kept goes on",
-        ("-p", "*", "--masks", "plain"): "plain has no masks; make a mask file of its zeros",
+        (
+            "-p",
+            "*",
+            "--masks",
+            "plain",
+        ): "plain has no masks (a.weight has other values than 0 and 1); make a mask file of its zeros",
         ("-p", "b.*", "--masks", "masks", "--missing", "kept"): "has no mask of a parameter",
     }
     for arguments, words in refused.items():

@@ -126,7 +126,7 @@ def test_booleans_that_are_neither_0_nor_1_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_masks_is_no_source(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="has no masks; make a mask file of its zeros with 'prunecli mask extract"):
+    with pytest.raises(UsageError, match=r"has no masks \(w has other values than 0 and 1\); make a mask"):
         flags(save({"w": noise((4, 4))}, tmp_path / "m.pt"))
     with pytest.raises(UsageError, match="has no masks"):
         flags(save({"w": torch.zeros(0)}, tmp_path / "m.pt"))

@@ -143,6 +143,8 @@ def test_the_command_notes_where_bytes_may_differ(capsys: pytest.CaptureFixture[
         captured = capsys.readouterr()
         assert captured.out == f"after.{name}\n"
         assert ("bytes may differ" in captured.err) is noted
+        assert "note: no longer masked: a.weight" in captured.err
+        assert "pruned now" not in captured.err
 
 
 def test_a_module_is_the_one_before_pruning() -> None:

@@ -145,9 +145,12 @@ def _shapes(text: str, checkpoint: AnyCheckpoint) -> dict[str, tuple[int, ...]]:
 def _dictionary(checkpoint: AnyCheckpoint) -> dict[str, KeptFlags]:
     """Return the tensors of a state dict that is a dictionary of masks; `_mask` at the end of all names is dropped."""
     tensors = {name: each for name, each in checkpoint.tensors.items() if not each.within}
-    first = next((each for each in tensors.values() if each.elements), None)
-    if first is None or not _may_be_mask(checkpoint, first):
-        raise UsageError(f"{checkpoint.source.label} has no masks; make a mask file of its zeros with {EXTRACT_ZEROS}")
+    first = next((name for name, each in tensors.items() if each.elements), None)
+    if first is None or not _may_be_mask(checkpoint, tensors[first]):
+        why = "" if first is None else f" ({show(first, 60)} has other values than 0 and 1)"
+        raise UsageError(
+            f"{checkpoint.source.label} has no masks{why}; make a mask file of its zeros with {EXTRACT_ZEROS}"
+        )
     cut = len("_mask") if all(name.endswith("_mask") for name in tensors) else 0
     by_name = {name[: len(name) - cut]: each for name, each in tensors.items()}
     keys = canonical_names(list(by_name))

@@ -138,8 +138,16 @@ def _own_amounts(group: PruneGroup, found: GroupTargets) -> dict[str, Amount]:
         for name in names:
             rank = int(exact) + int(exact and name not in found.wholes)
             for key in keys[name]:
-                best[key] = max(best.get(key, (0, 0)), (rank, number))
+                old, earlier = best.get(key, (0, number))
+                if exact and old == rank and amounts[patterns[earlier]] != amounts[pattern]:
+                    raise UsageError(_two_amounts(group, patterns[earlier], pattern))
+                best[key] = max((old, earlier), (rank, number))
     return {key: amounts[patterns[number]] for key, (_, number) in best.items()}
+
+
+def _two_amounts(group: PruneGroup, one: str, other: str) -> str:
+    names = f"{show(one, 80)} and {show(other, 80)}"
+    return f"{group.amounts_where or AMOUNT}: {names} are one layer, and have different amounts; give them the same"
 
 
 def _no_match(group: PruneGroup, pattern: str, names: Sequence[str]) -> str:
