@@ -12,7 +12,8 @@ from prunecli.formats.base import AS_FOUND, Checkpoint, ReadOptions
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import open_remote
 from prunecli.formats.io.source import Source, open_source, open_stdin
-from prunecli.formats.safetensors.read import looks_like_safetensors, read_safetensors
+from prunecli.formats.packed.names import is_packed
+from prunecli.formats.safetensors.read import SafetensorsFile, looks_like_safetensors, read_safetensors
 from prunecli.formats.torch.signatures import looks_like_export_archive, looks_like_torch_legacy, looks_like_zip
 from prunecli.terms import KEY
 
@@ -85,12 +86,23 @@ def read_checkpoint(source: Source, reading: ReadOptions = AS_FOUND) -> Checkpoi
 
         return read_torch_legacy(source, reading)
     if looks_like_safetensors(head):
+        found = read_safetensors(source)
+        if is_packed(found.metadata):
+            return _read_packed(found, reading)
         if reading.key is not None and not reading.recorded:
             raise UsageError(
                 f"{KEY} {show(reading.key)}: a safetensors file has no levels to choose from; leave it out"
             )
-        return read_safetensors(source)
+        return found
     raise UnsupportedError(f"{source.label} is {_description(head)}")
+
+
+def _read_packed(packed: SafetensorsFile, reading: ReadOptions) -> Checkpoint:
+    from prunecli.formats.packed.source import unpacked_source
+
+    if packed.source.is_packed:
+        raise UnsupportedError(f"{packed.source.label} is a packed file in a packed file; unpack it first")
+    return read_checkpoint(unpacked_source(packed.source, packed.tensors), reading)
 
 
 def _read_zip(source: Source, reading: ReadOptions) -> Checkpoint:

@@ -14,9 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["all_equal", "count_zeros", "draw_block", "draw_each", "fill", "halved_groups", "is_compiled"]
+__all__ = [
+    "all_equal",
+    "count_zeros",
+    "draw_block",
+    "draw_each",
+    "fill",
+    "gather",
+    "halved_groups",
+    "is_compiled",
+    "merge_planes",
+    "scatter",
+    "split_planes",
+]
 
-_VERSION = 2
+_VERSION = 3
 """The number of the interface; that of the library must be the same."""
 
 _WIDTHS = frozenset({1, 2, 4, 8, 16})
@@ -54,6 +66,12 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.prunecli_zeros.argtypes = [pointer, integer, small, bits, pointer, pointer, pointer, small, pointer]
     library.prunecli_fill.argtypes = [pointer, integer, small, bits, pointer]
     library.prunecli_halved_groups.argtypes = [pointer, integer, pointer]
+    for function in (library.prunecli_gather, library.prunecli_scatter):
+        function.argtypes = [pointer, integer, small, pointer, pointer]
+        function.restype = None
+    for function in (library.prunecli_split, library.prunecli_merge):
+        function.argtypes = [pointer, integer, small, small, pointer]
+        function.restype = None
     for function in (library.prunecli_zeros, library.prunecli_fill, library.prunecli_halved_groups):
         function.restype = None
     return library
@@ -159,6 +177,37 @@ def halved_groups(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
     counts = _Counts()
     library.prunecli_halved_groups(_address(flags), flags.size, ctypes.byref(counts))
     return counts[0], counts[1]
+
+
+def gather(raw: NDArray[np.uint8], width: int, keep: NDArray[np.bool_], out: NDArray[np.uint8]) -> bool:
+    """Move the bytes of kept elements to the start of `out`, which is as long as `raw`; False if nothing was done."""
+    return _packed("prunecli_gather", raw, keep.size, width, _address(keep), out)
+
+
+def scatter(values: NDArray[np.uint8], width: int, keep: NDArray[np.bool_], raw: NDArray[np.uint8]) -> bool:
+    """Put the bytes of elements where kept, and zeros elsewhere; returns False if nothing was done.
+
+    `values` has room for an element more than are kept.
+    """
+    return _packed("prunecli_scatter", values, keep.size, width, _address(keep), raw)
+
+
+def split_planes(raw: NDArray[np.uint8], width: int, planes: NDArray[np.uint8], *, rotate: bool) -> bool:
+    """Split numbers of at most 8 bytes into planes of their bytes; returns False if nothing was done."""
+    return _packed("prunecli_split", raw, raw.size // width, width, rotate, planes)
+
+
+def merge_planes(planes: NDArray[np.uint8], width: int, raw: NDArray[np.uint8], *, rotate: bool) -> bool:
+    """Put planes together again, the reverse of `split_planes`; returns False if nothing was done."""
+    return _packed("prunecli_merge", planes, planes.size // width, width, rotate, raw)
+
+
+def _packed(name: str, source: NDArray[Any], count: int, width: int, third: int, target: NDArray[Any]) -> bool:
+    library = _library()
+    if library is None or not (source.flags.c_contiguous and target.flags.c_contiguous):
+        return False
+    getattr(library, name)(_address(source), count, width, third, _address(target))
+    return True
 
 
 def _simple(raw: NDArray[Any], *flags: NDArray[np.bool_] | None) -> bool:

@@ -1,8 +1,8 @@
-/* What prunecli does to every element: draw a block of a random mask, find and count zeros, clear, fill.
+/* What prunecli does to every element: draw a block of a random mask, find and count zeros, clear, fill, pack.
  *
  * Plain C11 for GCC and Clang, without Python's headers; prunecli/core/kernel/__init__.py calls it through ctypes. Each
  * function has a counterpart in numpy with the same results to the bit, which also explains the method: in
- * random_stream.py, raw_elements.py and structure/flags.py. Arrays may lie at any address, so elements are accessed
+ * random_stream.py, raw_elements.py, structure/flags.py and planes.py. Arrays may lie at any address, so elements are accessed
  * through types without alignment.
  */
 
@@ -24,7 +24,7 @@
 #define EXPORTED __attribute__((visibility("default")))
 
 /* The number of this interface: a library with another one is not used. */
-EXPORTED int32_t prunecli_kernel_version(void) { return 2; }
+EXPORTED int32_t prunecli_kernel_version(void) { return 3; }
 
 typedef uint8_t __attribute__((may_alias)) u8;
 typedef uint16_t __attribute__((may_alias, aligned(1))) u16;
@@ -366,4 +366,97 @@ EXPORTED void prunecli_halved_groups(const u8 *flags, int64_t count, int64_t cou
         fours += flags[count - 4] + flags[count - 3] + flags[count - 2] + flags[count - 1] >= 2;
     counts[0] = fours;
     counts[1] = eights;
+}
+
+/* ---- Packing ---- */
+
+/* Move the kept ones of `count` elements of `width` bytes together: to `out`, which has room for all of them. */
+FOR_EACH_PROCESSOR
+EXPORTED void prunecli_gather(const u8 *restrict raw, int64_t count, int32_t width, const u8 *restrict keep,
+                              u8 *restrict out) {
+    int64_t to = 0;
+#define GATHER(type)                                                                                                 \
+    for (int64_t at = 0; at < count; at++) {                                                                         \
+        ((type *)out)[to] = ((const type *)raw)[at];                                                                 \
+        to += keep[at];                                                                                              \
+    }
+    switch (width) {
+    case 1: GATHER(u8) break;
+    case 2: GATHER(u16) break;
+    case 4: GATHER(u32) break;
+    case 8: GATHER(u64) break;
+    default:
+        for (int64_t at = 0; at < count; at++) {
+            memcpy(out + 16 * to, raw + 16 * at, 16);
+            to += keep[at];
+        }
+    }
+}
+
+/* The reverse: put `values` where kept and 0 elsewhere. One element behind the last of `values` is read, too. */
+FOR_EACH_PROCESSOR
+EXPORTED void prunecli_scatter(const u8 *restrict values, int64_t count, int32_t width, const u8 *restrict keep,
+                               u8 *restrict raw) {
+    int64_t from = 0;
+#define SCATTER(type)                                                                                                \
+    for (int64_t at = 0; at < count; at++) {                                                                         \
+        ((type *)raw)[at] = ((const type *)values)[from] & (type)(0 - (type)keep[at]);                               \
+        from += keep[at];                                                                                            \
+    }
+    switch (width) {
+    case 1: SCATTER(u8) break;
+    case 2: SCATTER(u16) break;
+    case 4: SCATTER(u32) break;
+    case 8: SCATTER(u64) break;
+    default:
+        for (int64_t at = 0; at < count; at++) {
+            ((u64 *)raw)[2 * at] = ((const u64 *)values)[2 * from] & (0 - (uint64_t)keep[at]);
+            ((u64 *)raw)[2 * at + 1] = ((const u64 *)values)[2 * from + 1] & (0 - (uint64_t)keep[at]);
+            from += keep[at];
+        }
+    }
+}
+
+/* Split `count` numbers of `width` <= 8 bytes into planes of their bytes, the lowest first. With `rotate`, the highest
+ * bit moves to the lowest place before. */
+FOR_EACH_PROCESSOR
+EXPORTED void prunecli_split(const u8 *restrict raw, int64_t count, int32_t width, int32_t rotate,
+                             u8 *restrict planes) {
+    const int by = rotate != 0, back = 8 * width - by;
+#define SPLIT(type)                                                                                                  \
+    for (int64_t at = 0; at < count; at++) {                                                                         \
+        type value = ((const type *)raw)[at];                                                                        \
+        if (by)                                                                                                      \
+            value = (type)(value << 1 | value >> back);                                                              \
+        for (size_t byte = 0; byte < sizeof(type); byte++)                                                           \
+            planes[(int64_t)byte * count + at] = (u8)(value >> 8 * byte);                                            \
+    }
+    switch (width) {
+    case 1: memcpy(planes, raw, (size_t)count); break;
+    case 2: SPLIT(u16) break;
+    case 4: SPLIT(u32) break;
+    default: SPLIT(u64) break;
+    }
+}
+
+/* The reverse. */
+FOR_EACH_PROCESSOR
+EXPORTED void prunecli_merge(const u8 *restrict planes, int64_t count, int32_t width, int32_t rotate,
+                             u8 *restrict raw) {
+    const int by = rotate != 0, back = 8 * width - by;
+#define MERGE(type)                                                                                                  \
+    for (int64_t at = 0; at < count; at++) {                                                                         \
+        type value = 0;                                                                                              \
+        for (size_t byte = 0; byte < sizeof(type); byte++)                                                           \
+            value |= (type)((type)planes[(int64_t)byte * count + at] << 8 * byte);                                   \
+        if (by)                                                                                                      \
+            value = (type)(value >> 1 | value << back);                                                              \
+        ((type *)raw)[at] = value;                                                                                   \
+    }
+    switch (width) {
+    case 1: memcpy(raw, planes, (size_t)count); break;
+    case 2: MERGE(u16) break;
+    case 4: MERGE(u32) break;
+    default: MERGE(u64) break;
+    }
 }

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
 
 from prunecli.errors import DamagedError, UnreadableError, raised_in, show
 from prunecli.formats.io.locations import Location
@@ -60,6 +60,8 @@ class Source(ABC):
     label: str
     name: str | None
     size: int
+    is_packed: ClassVar[bool] = False
+    """Whether these are the bytes of the original of a packed file, not those of the file itself."""
 
     @property
     def location(self) -> Location | None:

@@ -1,0 +1,74 @@
+"""Elements taken apart for storage: kept ones moved together, numbers split into planes of their bytes, and back.
+
+The bytes of a number are not alike: the exponents of weights take few values, their mantissas all. So a compressor
+gets the first byte of all numbers, then the second of all, and so on. The sign, which is random, moves from the top to
+the lowest place, beside the mantissa. The compiled kernel does the same in a fraction of the time.
+
+All arrays are bytes of shape `(n,)`.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core import kernel
+from prunecli.core.raw_elements import Flags
+
+__all__ = ["SPARE", "gather", "merge_planes", "scatter", "split_planes"]
+
+SPARE = 16
+"""Bytes of memory behind the values of `scatter`, which may be read."""
+
+_Bytes = NDArray[np.uint8]
+
+
+def gather(raw: _Bytes, width: int, keep: Flags, kept: int) -> _Bytes:
+    """Return the bytes of the `kept` elements of `width` bytes that the flags keep."""
+    room = np.empty(raw.size, dtype=np.uint8)
+    if kernel.gather(raw, width, keep, room):
+        return room[: kept * width]
+    return raw.view(f"V{width}")[keep].view(np.uint8)
+
+
+def scatter(values: _Bytes, width: int, keep: Flags, out: _Bytes) -> None:
+    """Write elements to where the flags keep some, and zeros elsewhere; the memory of `values` ends `SPARE` later."""
+    if not kernel.scatter(values, width, keep, out):
+        out.fill(0)
+        out.view(f"V{width}")[keep] = values.view(f"V{width}")
+
+
+def split_planes(raw: _Bytes, width: int, *, rotate: bool, swap: bool) -> _Bytes:
+    """Return the planes of numbers of `width` bytes one after the other, that of the lowest bytes first.
+
+    With `rotate`, the sign bit moves to the lowest place; with `swap`, the numbers are big-endian.
+    """
+    if width == 1 and not rotate:
+        return raw
+    if swap:
+        raw = _swapped(raw, width)
+    planes = np.empty(raw.size, dtype=np.uint8)
+    if kernel.split_planes(raw, width, planes, rotate=rotate):
+        return planes
+    numbers: NDArray[Any] = raw.view(f"<u{width}")
+    if rotate:
+        one, back = numbers.dtype.type(1), numbers.dtype.type(8 * width - 1)
+        numbers = (numbers << one) | (numbers >> back)
+    planes.reshape(width, -1)[:] = numbers.view(np.uint8).reshape(-1, width).T
+    return planes
+
+
+def merge_planes(planes: _Bytes, width: int, out: _Bytes, *, rotate: bool, swap: bool) -> None:
+    """Write the numbers of planes, the reverse of `split_planes`."""
+    if not kernel.merge_planes(planes, width, out, rotate=rotate):
+        out.reshape(-1, width)[:] = planes.reshape(width, -1).T
+        if rotate:
+            numbers: NDArray[Any] = out.view(f"<u{width}")
+            one, back = numbers.dtype.type(1), numbers.dtype.type(8 * width - 1)
+            numbers[:] = (numbers >> one) | (numbers << back)
+    if swap:
+        out[:] = _swapped(out, width)
+
+
+def _swapped(raw: _Bytes, width: int) -> _Bytes:
+    return np.ascontiguousarray(raw.reshape(-1, width)[:, ::-1]).reshape(-1)

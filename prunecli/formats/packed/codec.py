@@ -1,0 +1,182 @@
+"""The bytes of one block: kept elements in planes of bytes, each compressed where that saves space, and back."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.planes import SPARE, gather, merge_planes, scatter, split_planes
+from prunecli.core.raw_elements import Flags, is_zero, unsigned
+from prunecli.core.scratch import Buffer
+from prunecli.errors import DamagedError
+from prunecli.lean import dataclass
+from prunecli.terms import HERE
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = [
+    "CONSTANT",
+    "DENSE",
+    "DRAWN",
+    "PLAIN",
+    "RAW",
+    "STORED",
+    "ZSTD",
+    "Coded",
+    "ElementType",
+    "decode",
+    "encode",
+]
+
+DENSE, DRAWN, STORED = 0, 1, 2
+"""The forms of a block: all elements; those that a drawn mask keeps; those that a stored mask keeps, with that mask."""
+
+RAW, ZSTD, CONSTANT = 0, 1, 2
+"""The codings of a part of a block: as it is; a frame of zstd; one byte, which all of its bytes equal."""
+
+_Bytes = NDArray[np.uint8]
+
+_VALUES: Mapping[int, int] = {
+    zstd.CompressionParameter.strategy: zstd.Strategy.fast,
+    zstd.CompressionParameter.min_match: 7,
+    zstd.CompressionParameter.window_log: 19,
+    zstd.CompressionParameter.hash_log: 6,
+}
+"""Exponents have no repetitions, only unequal frequencies: looking for matches costs time and finds chance."""
+
+_SAMPLE = 1 << 14
+_SAMPLES = 4
+"""A plane of which this many samples do not get smaller is left as it is."""
+
+_FEW, _MANY = 64, 8
+"""With fewer zeros than one in the first number a mask is not tried; with more than in the second, nothing else is."""
+
+
+class ElementType(NamedTuple):
+    """The bytes of an element: `width` in all, in numbers of `number` bytes, whose sign may be `rotate`d."""
+
+    width: int
+    number: int = 1
+    rotate: bool = False
+    swap: bool = False
+
+
+PLAIN = ElementType(1)
+"""The type of bytes that are not the values of a tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A block as it is stored: its form, the number of kept elements, and its parts with their codings."""
+
+    form: int
+    kept: int
+    parts: Sequence[tuple[int, bytes]]
+
+    @property
+    def size(self) -> int:
+        """The bytes of all parts."""
+        return sum(len(data) for _, data in self.parts)
+
+
+def encode(raw: _Bytes, kind: ElementType, drawn: Flags | None, *, compress: bool) -> Coded:
+    """Return a block in the smallest form; `drawn` are the flags of a mask that may fit it, None without one."""
+    if drawn is not None and _fits(raw, kind, drawn):
+        kept = int(np.count_nonzero(drawn))
+        return Coded(DRAWN, kept, _parts(gather(raw, kind.width, drawn, kept), kind, compress=compress))
+    count = raw.size // kind.width
+    if kind is PLAIN:
+        return _dense(raw, kind, compress=compress)
+    zeros = np.empty(count, dtype=np.bool_)
+    is_zero(unsigned(raw, kind.width, paired=kind.width == 16), signed_zero=False, out=zeros, room=Buffer())
+    many = int(np.count_nonzero(zeros))
+    if many == count or many * _FEW < count:
+        return _dense(raw, kind, compress=compress)
+    keep = np.logical_not(zeros, out=zeros)
+    mask = _part(np.packbits(keep, bitorder="little"), compress=compress)
+    values = _parts(gather(raw, kind.width, keep, count - many), kind, compress=compress)
+    stored = Coded(STORED, count - many, [mask, *values])
+    if many * _MANY >= count and kind.number > 1:
+        return stored
+    return min(stored, _dense(raw, kind, compress=compress), key=lambda coded: coded.size)
+
+
+def _fits(raw: _Bytes, kind: ElementType, keep: Flags) -> bool:
+    """Whether all elements that a mask drops are +0.0, bit for bit."""
+    zeros = np.empty(keep.size, dtype=np.bool_)
+    is_zero(unsigned(raw, kind.width, paired=kind.width == 16), signed_zero=False, out=zeros, room=Buffer())
+    return bool(np.logical_or(zeros, keep, out=zeros).all())
+
+
+def _dense(raw: _Bytes, kind: ElementType, *, compress: bool) -> Coded:
+    return Coded(DENSE, raw.size // kind.width, _parts(raw, kind, compress=compress))
+
+
+def _parts(values: _Bytes, kind: ElementType, *, compress: bool) -> list[tuple[int, bytes]]:
+    planes = split_planes(values, kind.number, rotate=kind.rotate, swap=kind.swap)
+    return [_part(plane, compress=compress, plain=kind is PLAIN) for plane in planes.reshape(kind.number, -1)]
+
+
+def _part(data: _Bytes, *, compress: bool, plain: bool = False) -> tuple[int, bytes]:
+    if data.size and data[0] == data[-1] and (data == data[0]).all():
+        return CONSTANT, data[:1].tobytes()
+    if compress and data.size and (plain or _gains(data)):
+        packed = zstd.compress(data.data) if plain else zstd.compress(data.data, options=_VALUES)
+        if len(packed) < data.size:
+            return ZSTD, packed
+    return RAW, data.tobytes()
+
+
+def _gains(data: _Bytes) -> bool:
+    """Whether samples of a plane get smaller."""
+    if data.size <= 2 * _SAMPLE * _SAMPLES:
+        return True
+    step = (data.size - _SAMPLE) // (_SAMPLES - 1)
+    samples = np.concatenate([data[at * step : at * step + _SAMPLE] for at in range(_SAMPLES)])
+    return len(zstd.compress(samples.data, options=_VALUES)) < 0.99 * samples.size
+
+
+def decode(
+    form: int, kept: int, kind: ElementType, parts: Iterator[tuple[int, memoryview]], drawn: Flags | None, out: _Bytes
+) -> None:
+    """Write the elements of a block into `out`. `parts` are its coded parts; `drawn` is its drawn mask, if it has one.
+
+    Raises:
+        DamagedError: the parts are not those of such a block.
+    """
+    keep = drawn
+    if form == STORED:
+        count = out.size // kind.width
+        bits = np.empty(-(-count // 8), dtype=np.uint8)
+        _decode_part(*next(parts), bits)
+        keep = np.unpackbits(bits, count=count, bitorder="little").view(np.bool_)
+    if keep is not None and int(np.count_nonzero(keep)) != kept:
+        raise DamagedError(f"{HERE} has a mask that does not keep as many elements as it says; fetch it again")
+    planes = np.empty(kept * kind.width, dtype=np.uint8)
+    for plane in planes.reshape(kind.number, -1):
+        _decode_part(*next(parts), plane)
+    values = out if keep is None else np.empty(planes.size + SPARE, dtype=np.uint8)[: planes.size]
+    merge_planes(planes, kind.number, values, rotate=kind.rotate, swap=kind.swap)
+    if keep is not None:
+        scatter(values, kind.width, keep, out)
+
+
+def _decode_part(coding: int, data: memoryview, out: _Bytes) -> None:
+    if coding == CONSTANT:
+        out.fill(data[0] if len(data) else 0)
+        return
+    if coding == ZSTD:
+        unpacker = zstd.ZstdDecompressor()
+        try:  # a frame may claim any size: no more than is needed is ever made
+            unpacked = unpacker.decompress(data, max_length=out.size + 1)
+        except (zstd.ZstdError, MemoryError):
+            unpacked = b""
+        if len(unpacked) != out.size or not unpacker.eof or unpacker.unused_data:
+            raise DamagedError(f"{HERE} has a damaged block; fetch it again")
+        data = memoryview(unpacked)
+    out[:] = np.frombuffer(data, dtype=np.uint8)

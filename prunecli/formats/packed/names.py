@@ -1,0 +1,19 @@
+"""The names in and of packed files."""
+
+__all__ = ["DATA", "DIRECTORY", "MARK", "SUFFIX", "is_packed"]
+
+from collections.abc import Mapping
+
+MARK = "prunecli.packed"
+"""The entry of the metadata by which a packed file is recognised; its value is the version of the format."""
+
+DATA, DIRECTORY = "prunecli.packed.data", "prunecli.packed.directory"
+"""The two entries of a packed file."""
+
+SUFFIX = ".packed.safetensors"
+"""The suffix that packing adds to the name of a file, and unpacking takes away."""
+
+
+def is_packed(metadata: Mapping[str, str] | None) -> bool:
+    """Whether the metadata of a safetensors file are those of a packed file."""
+    return bool(metadata) and MARK in (metadata or {})

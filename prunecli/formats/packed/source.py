@@ -1,0 +1,158 @@
+"""The original of a packed file as a source: readers of every format read it as if it had been unpacked."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.block import BLOCK
+from prunecli.core.drawn_mask import draw_kept
+from prunecli.core.random_stream import Subset
+from prunecli.errors import DamagedError, raised_in
+from prunecli.formats.base import TensorInfo
+from prunecli.formats.crc import crc32
+from prunecli.formats.io.locations import Location
+from prunecli.formats.io.source import Source
+from prunecli.formats.packed.codec import DRAWN, decode
+from prunecli.formats.packed.container import read_packed_directory
+from prunecli.formats.packed.directory import Directory
+from prunecli.terms import HERE
+
+__all__ = ["PackedSource", "unpacked_source"]
+
+_CACHED = 48 << 20
+"""The most bytes of decoded blocks that are kept for further reads."""
+
+_Bytes = NDArray[np.uint8]
+
+
+class PackedSource(Source):
+    """The bytes of the original of a packed file. Blocks are decoded as they are read; a few are kept."""
+
+    is_packed = True
+
+    def __init__(self, base: Source, directory: Directory, data_start: int) -> None:
+        self.base, self.directory = base, directory
+        self.label, self.name, self.size = base.label, base.name, directory.size
+        self._data_start = data_start
+        self._starts = np.append(directory.starts, directory.size)
+        self._cache: OrderedDict[int, _Bytes] = OrderedDict()
+        self._cached, self._lock = 0, threading.Lock()
+        self._at_work: dict[int, threading.Lock] = {}
+        self._chain = lru_cache(maxsize=64)(self._new_chain)
+
+    @property
+    def location(self) -> Location | None:
+        """The location of the packed file."""
+        return self.base.location
+
+    @property
+    def mode(self) -> int | None:
+        """The permissions of the packed file."""
+        return self.base.mode
+
+    @property
+    def state(self) -> str:
+        """The state of the packed file."""
+        return self.base.state
+
+    def prefetch(self, runs: Iterable[tuple[int, int]]) -> None:
+        """Do nothing: what is read first are literal bytes, which lie in few blocks."""
+
+    def check_unchanged(self) -> None:
+        """Check that the packed file has not changed."""
+        self.base.check_unchanged()
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset` on.
+
+        Raises:
+            DamagedError: the original ends too early, or a block is damaged.
+            UnreadableError: the packed file cannot be read.
+        """
+        if offset + len(buffer) > self.size:
+            raise DamagedError(f"{self.label} ends at byte {self.size}, in the middle of its data")
+        out, at = np.frombuffer(buffer, dtype=np.uint8), 0
+        while at < out.size:
+            at += self._read_some(offset + at, out[at:])
+
+    def _read_some(self, offset: int, out: _Bytes) -> int:
+        """Fill the start of `out`, up to the end of a tensor or a block, and return the number of bytes."""
+        directory = self.directory
+        after = int(np.searchsorted(self._starts, offset, side="right"))  # tensors that begin here or before
+        inside = offset - int(self._starts[after - 1]) if after else 0
+        if after and inside < int(directory.nbytes[after - 1]):
+            tensor, end = after - 1, int(directory.nbytes[after - 1])
+        else:  # literal bytes; those before the next tensor end where it begins
+            tensor, end = directory.tensors, int(directory.literal_ends[after])
+            inside = end - (int(self._starts[after]) - offset)
+        width = directory.kind(tensor).width
+        block, start = divmod(inside, BLOCK * width)
+        length = min(end - inside, BLOCK * width - start, out.size)
+        whole = min(int(directory.elements[tensor]) * width - block * BLOCK * width, BLOCK * width)
+        if start == 0 and length == whole:
+            self._decode(tensor, block, out[:length])
+        else:
+            out[:length] = self._block(tensor, block, whole)[start : start + length]
+        return length
+
+    def _block(self, tensor: int, block: int, size: int) -> _Bytes:
+        """Return a decoded block; one thread decodes it, and others wait."""
+        index = int(self.directory.first_blocks[tensor]) + block
+        with self._lock:
+            own = self._at_work.setdefault(index, threading.Lock())
+        with own:
+            with self._lock:
+                if index in self._cache:
+                    self._cache.move_to_end(index)
+                    return self._cache[index]
+            found = np.empty(size, dtype=np.uint8)
+            self._decode(tensor, block, found)
+            with self._lock:
+                self._cache[index] = found
+                self._cached += found.size
+                self._at_work.pop(index, None)
+                while self._cached > _CACHED and len(self._cache) > 1:
+                    self._cached -= self._cache.popitem(last=False)[1].size
+        return found
+
+    def _decode(self, tensor: int, block: int, out: _Bytes) -> None:
+        directory = self.directory
+        index = int(directory.first_blocks[tensor]) + block
+        form, kept = int(directory.columns["form"][index]), int(directory.columns["kept"][index])
+        first, stop = int(directory.first_parts[index]), int(directory.first_parts[index + 1])
+        places = directory.part_starts[first : stop + 1]
+        data = memoryview(self.base.read(self._data_start + int(places[0]), int(places[-1] - places[0])))
+        offsets = (places - places[0]).tolist()
+        codings = directory.columns["coding"][first:stop].tolist()
+        parts = ((coding, data[offsets[n] : offsets[n + 1]]) for n, coding in enumerate(codings))
+        with raised_in(self.label):
+            kind = directory.kind(tensor)
+            drawn = self._drawn(tensor, block, out.size // kind.width) if form == DRAWN else None
+            decode(form, kept, kind, parts, drawn, out)
+            if crc32(out.data) != int(directory.columns["crc"][index]):
+                raise DamagedError(f"{HERE} has a damaged block: the CRC-32 of its bytes is wrong; fetch it again")
+
+    def _drawn(self, tensor: int, block: int, count: int) -> NDArray[np.bool_]:
+        subsets, ranks = self._chain(tensor)
+        flags = np.empty(count, dtype=np.bool_)
+        draw_kept(subsets, [block * BLOCK, *(int(each) for each in ranks[:, block])], flags)
+        return flags
+
+    def _new_chain(self, tensor: int) -> tuple[list[Subset], NDArray[np.int64]]:
+        """Return the draws of a tensor's rounds, and by later round and block the rank of a block's first candidate."""
+        subsets = [each.subset for each in self.directory.rounds(tensor)]
+        counts = self.directory.counts(tensor).astype(np.int64)
+        return subsets, np.cumsum(counts, axis=1) - counts
+
+
+def unpacked_source(source: Source, tensors: Mapping[str, TensorInfo]) -> PackedSource:
+    """Return the original of a packed file as a source; `tensors` are the entries of the packed file.
+
+    Raises:
+        DamagedError, UnsupportedError: as `read_packed_directory`.
+    """
+    return PackedSource(source, *read_packed_directory(source, tensors))

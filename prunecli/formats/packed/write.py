@@ -1,0 +1,288 @@
+"""Pack a source: read it block by block in threads, code the blocks, and write them in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import field
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.block import BLOCK
+from prunecli.core.drawn_mask import DrawnRound, draw_kept
+from prunecli.core.random_stream import Subset
+from prunecli.errors import PrunecliError
+from prunecli.formats.crc import crc32
+from prunecli.formats.io.pieces import Checksum, CrcRun
+from prunecli.formats.io.sinks import Sink
+from prunecli.formats.io.source import Source
+from prunecli.formats.packed.codec import DRAWN, PLAIN, STORED, ElementType, decode, encode
+from prunecli.formats.packed.container import HEADER, closing_bytes
+from prunecli.formats.packed.directory import BIG_ENDIAN, COLUMNS, ROTATED, Directory
+from prunecli.lean import dataclass
+
+__all__ = ["CODECS", "Packed", "PackedTensor", "pack_into"]
+
+CODECS = ("zstd", "raw")
+
+_TASK = 2 << 20
+"""The bytes of small blocks that a thread takes at a time."""
+
+_Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTensor:
+    """The values of a tensor in the original: its offset, its elements, and the rounds in which its mask was drawn."""
+
+    offset: int
+    elements: int
+    kind: ElementType
+    rounds: tuple[DrawnRound, ...] = ()
+
+
+class Packed(NamedTuple):
+    """What was written: the size of the packed file, that of the original, and how many blocks have each form."""
+
+    size: int
+    original: int
+    crc: int
+    drawn: int
+    stored: int
+
+
+class _Block(NamedTuple):
+    """A block to code: its runs of the original, and what its mask is drawn from."""
+
+    runs: Sequence[tuple[int, int]]
+    kind: ElementType
+    subsets: Sequence[Subset] = ()
+    ranks: Sequence[int] = ()
+
+    @property
+    def size(self) -> int:
+        return sum(length for _, length in self.runs)
+
+
+@dataclass
+class _Columns:
+    """The columns about blocks, as they come."""
+
+    crc: list[int] = field(default_factory=list)
+    form: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    coding: bytearray = field(default_factory=bytearray)
+    stored: list[int] = field(default_factory=list)
+
+    def add(self, block: "_Done") -> None:
+        """Add a block."""
+        self.crc.append(block.crc)
+        self.form.append(block.form)
+        self.kept.append(block.kept)
+        self.coding += bytes(coding for coding, _ in block.parts)
+        self.stored += [size for _, size in block.parts]
+
+
+class _Done(NamedTuple):
+    """What the directory says about a block: its parts are codings and sizes; `sums` are of its runs of the original."""
+
+    form: int
+    kept: int
+    parts: Sequence[tuple[int, int]]
+    crc: int
+    sums: Sequence[CrcRun]
+
+
+def pack_into(
+    source: Source,
+    tensors: Sequence[PackedTensor],
+    sink: Sink,
+    *,
+    codec: str = "zstd",
+    jobs: int = 1,
+    verify: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Packed:
+    """Write the packed form of a source. `tensors` are in order and disjoint; all other bytes are literal.
+
+    With `verify`, each block is unpacked again and compared.
+
+    Raises:
+        DamagedError, UnreadableError: the source cannot be read.
+        OSError: the sink cannot be written.
+    """
+    columns, at = _Columns(), HEADER
+    counts = [_counts(each) for each in tensors]
+    work = _Work(source, codec == "zstd", verify)
+    whole = Checksum(source.size)
+    for size, data, blocks in _in_order(work, _tasks(tensors, counts, source.size), jobs):
+        sink.write(memoryview(data), at)
+        at += len(data)
+        for block in blocks:
+            columns.add(block)
+            for run in block.sums:
+                whole.add(run)
+        if progress is not None:
+            progress(size)
+    directory = _directory(source, tensors, counts, columns, whole.value)
+    head, closing = closing_bytes(directory, at - HEADER, codec)
+    sink.write(memoryview(closing), at)
+    sink.write(memoryview(head), 0)
+    forms = columns.form
+    return Packed(at + len(closing), source.size, directory.crc, forms.count(DRAWN), forms.count(STORED))
+
+
+_Result = tuple[int, bytes, list[_Done]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    source: Source
+    compress: bool
+    verify: bool
+
+    def run(self, task: Sequence[_Block]) -> _Result:
+        """Return the size of a task's blocks, all their parts as they are stored, and what the directory says."""
+        parts: list[bytes] = []
+        done = [self._code(block, parts) for block in task]
+        return sum(block.size for block in task), b"".join(parts), done
+
+    def _code(self, block: _Block, into: list[bytes]) -> _Done:
+        raw = np.empty(block.size, dtype=np.uint8)
+        at, sums = 0, []
+        for offset, length in block.runs:
+            part = raw[at : at + length].data
+            self.source.read_into(offset, part)
+            sums.append((offset, crc32(part), length))
+            at += length
+        drawn = None
+        if block.subsets:
+            drawn = np.empty(raw.size // block.kind.width, dtype=np.bool_)
+            draw_kept(block.subsets, block.ranks, drawn)
+        coded = encode(raw, block.kind, drawn, compress=self.compress)
+        if self.verify:
+            again = np.empty(raw.size, dtype=np.uint8)
+            parts = ((coding, memoryview(data)) for coding, data in coded.parts)
+            decode(coded.form, coded.kept, block.kind, parts, drawn if coded.form == DRAWN else None, again)
+            if not np.array_equal(raw, again):
+                raise PrunecliError("a block was not packed as it was; please report this")
+        into += [data for _, data in coded.parts]
+        crc = sums[0][1] if len(sums) == 1 else crc32(raw.data)
+        return _Done(coded.form, coded.kept, [(coding, len(data)) for coding, data in coded.parts], crc, sums)
+
+
+def _in_order(work: _Work, tasks: Iterator[list[_Block]], jobs: int) -> Iterator[_Result]:
+    """Yield the results of tasks in order, with a few of them at work in threads."""
+    if jobs == 1:
+        yield from map(work.run, tasks)
+        return
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="prunecli")
+    waiting: deque[Future[_Result]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(work.run, task))
+            if len(waiting) > 2 * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _tasks(
+    tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]], size: int
+) -> Iterator[list[_Block]]:
+    """Yield the blocks of all tensors, then those of the literal bytes, several small ones at a time."""
+    task: list[_Block] = []
+    room = _TASK
+    for block in chain(_tensor_blocks(tensors, counts), _literal_blocks(_gaps(tensors, size))):
+        task.append(block)
+        room -= block.size
+        if room <= 0:
+            yield task
+            task, room = [], _TASK
+    if task:
+        yield task
+
+
+def _tensor_blocks(tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]]) -> Iterator[_Block]:
+    for tensor, left in zip(tensors, counts, strict=True):
+        subsets = [each.subset for each in tensor.rounds]
+        ranks = np.cumsum(left, axis=1, dtype=np.int64) - left
+        for index, start in enumerate(range(0, tensor.elements, BLOCK)):
+            many = min(BLOCK, tensor.elements - start)
+            run = (tensor.offset + start * tensor.kind.width, many * tensor.kind.width)
+            yield _Block([run], tensor.kind, subsets, [start, *(int(each) for each in ranks[:, index])])
+
+
+def _gaps(tensors: Sequence[PackedTensor], size: int) -> Iterator[tuple[int, int]]:
+    """Yield the offset and length of the literal bytes before each tensor, and behind the last."""
+    at = 0
+    for tensor in tensors:
+        yield at, tensor.offset - at
+        at = tensor.offset + tensor.elements * tensor.kind.width
+    yield at, size - at
+
+
+def _literal_blocks(gaps: Iterable[tuple[int, int]]) -> Iterator[_Block]:
+    runs: list[tuple[int, int]] = []
+    room = BLOCK
+    for offset, length in gaps:
+        while length:
+            some = min(length, room)
+            runs.append((offset, some))
+            offset, length, room = offset + some, length - some, room - some
+            if not room:
+                yield _Block(runs, PLAIN)
+                runs, room = [], BLOCK
+    if runs:
+        yield _Block(runs, PLAIN)
+
+
+def _counts(tensor: PackedTensor) -> NDArray[np.uint32]:
+    """Return how many elements of each block are left after each round but the last."""
+    blocks = -(-tensor.elements // BLOCK)
+    found = np.zeros((max(len(tensor.rounds) - 1, 0), blocks), dtype=np.uint32)
+    if not found.size:
+        return found
+    subsets, ranks = [each.subset for each in tensor.rounds[:-1]], [0] * found.shape[0]
+    for index in range(blocks):
+        flags = np.empty(min(BLOCK, tensor.elements - index * BLOCK), dtype=np.bool_)
+        found[:, index] = draw_kept(subsets, [index * BLOCK, *ranks[1:]], flags)
+        ranks[1:] = [rank + int(left) for rank, left in zip(ranks[1:], found[:-1, index], strict=True)]
+    return found
+
+
+def _directory(
+    source: Source,
+    tensors: Sequence[PackedTensor],
+    counts: Sequence[NDArray[np.uint32]],
+    columns: _Columns,
+    crc: int,
+) -> Directory:
+    *gaps, rest = [length for _, length in _gaps(tensors, source.size)]
+    rounds = [each for tensor in tensors for each in tensor.rounds]
+    keys = [each.key.encode("utf-8", "surrogatepass") for each in rounds]
+    values: dict[str, Any] = {
+        "gap": gaps,
+        "elements": [each.elements for each in tensors],
+        "width": [each.kind.width for each in tensors],
+        "number": [each.kind.number for each in tensors],
+        "flags": [ROTATED * each.kind.rotate + BIG_ENDIAN * each.kind.swap for each in tensors],
+        "rounds": [len(each.rounds) for each in tensors],
+        "candidates": [each.candidates for each in rounds],
+        "amount": [each.amount for each in rounds],
+        "seed": np.frombuffer(b"".join(each.seed.to_bytes(16, "little") for each in rounds), dtype="V16"),
+        "key_bytes": [len(each) for each in keys],
+        "keys": np.frombuffer(b"".join(keys), dtype=np.uint8),
+        "counts": np.concatenate([np.zeros(0, np.uint32), *(each.reshape(-1) for each in counts if each.size)]),
+        "crc": columns.crc,
+        "form": columns.form,
+        "kept": columns.kept,
+        "coding": np.frombuffer(bytes(columns.coding), dtype=np.uint8),
+        "stored": columns.stored,
+    }
+    arrays = {name: np.asarray(values[name], dtype=kind) for name, kind, _ in COLUMNS}
+    return Directory(source.size, crc, sum(gaps) + rest, arrays)
