@@ -15,6 +15,7 @@ from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import check_unchanged
 from prunecli.formats.outputs.staged import staged
 from prunecli.mask_files import mask_combine, mask_extract, mask_invert, mask_overlap
+from prunecli.packed_files import pack, unpack
 from prunecli.reporting.options import ReportFormat, Sort, TableOptions
 from prunecli.reporting.output import plan_report_output
 from prunecli.surgery import jobs as _jobs
@@ -41,11 +42,13 @@ __all__ = [
     "mask_extract",
     "mask_invert",
     "mask_overlap",
+    "pack",
     "params",
     "remove",
     "report",
     "reports",
     "restore",
+    "unpack",
     "verify",
 ]
 

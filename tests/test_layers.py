@@ -19,14 +19,26 @@ _ALLOWED = {
     "errors": {"terms"},
     "terms": set[str](),
     "lean": set[str](),
-    "files": {"file_arguments", "mask_files", "reporting", "surgery", "core", "formats", "errors", "terms", "lean"},
+    "files": {
+        "file_arguments",
+        "mask_files",
+        "packed_files",
+        "reporting",
+        "surgery",
+        "core",
+        "formats",
+        "errors",
+        "terms",
+        "lean",
+    },
+    "packed_files": {"file_arguments", "surgery", "formats", "errors", "terms"},
     "mask_files": {"file_arguments", "reporting", "surgery", "formats", "errors", "terms"},
     "file_arguments": {"surgery", "errors"},
     "__main__": {"cli", "errors", "terms", "lean"},
     "__init__": {"modules", "errors", "terms", "lean"},
 }
 _ORDER = ["roles", "names", "data", "masks", "plan", "run", "report", "compare", "replay", "verify", "rewrite"]
-_ORDER += ["places", "listing", "mask_jobs", "like", "division", "apply", "seeds", "jobs"]
+_ORDER += ["places", "listing", "pack", "unpack", "mask_jobs", "like", "division", "apply", "seeds", "jobs"]
 """The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""
 _FOLDERS = {
     "core.allocation": set[str](),
@@ -34,6 +46,7 @@ _FOLDERS = {
     "core.methods": set[str](),
     "core.structure": set[str](),
     "formats.io": set[str](),
+    "formats.packed": {"io"},
     "formats.pickles": set[str](),
     "formats.safetensors": {"io"},
     "formats.torch": {"io", "pickles"},
@@ -41,6 +54,8 @@ _FOLDERS = {
     "formats.outputs": {"io", "folders"},
 }
 """The other folders: what each may import beside itself and the files at the top of its layer."""
+_DRAWING = {("formats.packed", "core")}
+"""The one folder of a layer that imports a layer which the others do not: packed files contain masks as draws."""
 _VERSION = {("surgery", "__init__"), ("cli", "__init__"), ("reporting", "__init__")}
 _WITH_TORCH = {
     "modules.hooks",
@@ -88,7 +103,8 @@ def _wrong(name: str, text: str) -> Iterator[str]:
             yield used
         if used.split(".")[0] == "prunecli":
             other = _layer(used)
-            if other not in _ALLOWED[layer] and (layer, other) not in _VERSION:
+            drawing = (f"{layer}.{rest[0]}" if rest else layer, other) in _DRAWING
+            if other not in _ALLOWED[layer] and (layer, other) not in _VERSION and not drawing:
                 yield used
             if other == layer and not _is_below(layer, _part(f"prunecli.{name}") if rest else "__init__", _part(used)):
                 yield used

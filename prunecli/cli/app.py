@@ -22,6 +22,7 @@ from prunecli.cli.diff import diff
 from prunecli.cli.help import Command, CommandGroup
 from prunecli.cli.mask import mask
 from prunecli.cli.messages import print_error, print_note, print_sentence
+from prunecli.cli.pack import pack, unpack
 from prunecli.cli.params import params
 from prunecli.cli.remove import remove
 from prunecli.cli.report import report
@@ -47,7 +48,7 @@ app = typer.Typer(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (apply, remove, restore, report, diff, params, verify):
+for _command in (apply, remove, restore, report, diff, params, verify, pack, unpack):
     app.command(cls=Command)(_command)
 app.add_typer(mask)
 

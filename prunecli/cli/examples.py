@@ -54,6 +54,14 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("list every tensor with its role", "prunecli params model.pt --all"),
         ("print only the names of matrices", "prunecli params model.pt -p '*' --min-dim 2 | cut -f 1"),
     ),
+    "pack": (
+        ("write a smaller file: its masks are drawn again, not stored", "prunecli pack masked.pt"),
+        ("print how large it would be", "prunecli pack model.pt --dry-run"),
+    ),
+    "unpack": (
+        ("write the file that was packed", "prunecli unpack masked.pt.packed.safetensors -o again.pt"),
+        ("work in a pipe", "prunecli pack model.pt -o - | prunecli unpack - -o piped2.pt"),
+    ),
     "mask extract": (
         ("write the masks of a checkpoint into a file", "prunecli mask extract masked.pt -o a.safetensors"),
         (

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from prunecli.errors import show
-from prunecli.formats.opening import AnyCheckpoint
+from prunecli.formats.base import HasSource
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
@@ -35,7 +35,7 @@ _FREE = 3
 
 @contextmanager
 def progress(
-    checkpoint: AnyCheckpoint, *, quiet: bool, delayed: bool = False
+    checkpoint: HasSource, *, quiet: bool, delayed: bool = False
 ) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a callback that shows the bytes done and the total bytes on standard error; None if `quiet`.
 

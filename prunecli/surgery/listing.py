@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from prunecli.errors import UsageError
-from prunecli.formats.base import ReadOptions
+from prunecli.formats.base import HasSource, ReadOptions
 from prunecli.formats.folders.model_parallel import slices_note
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, open_any
@@ -27,7 +27,7 @@ class Listener:
     def note(self, text: str) -> None:
         """Receive a note."""
 
-    def progress(self, checkpoint: AnyCheckpoint, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
+    def progress(self, checkpoint: HasSource, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
         """Return a context with the callback for bytes done; `delayed` for work that is usually over at once."""
         return nullcontext(self._progress)
 

@@ -1,7 +1,6 @@
 """The directory of a packed file: columns of numbers about its tensors and blocks. docs/packed.md describes it."""
 
 import struct
-from collections.abc import Sequence
 from dataclasses import field
 from functools import cached_property
 from typing import Any
@@ -16,7 +15,17 @@ from prunecli.formats.packed.codec import CONSTANT, DENSE, DRAWN, PLAIN, RAW, ST
 from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
-__all__ = ["BIG_ENDIAN", "COLUMNS", "ROTATED", "VERSION", "Directory", "check_version", "parse_directory", "render_directory"]
+__all__ = [
+    "BIG_ENDIAN",
+    "COLUMNS",
+    "ROTATED",
+    "STREAM",
+    "VERSION",
+    "Directory",
+    "check_version",
+    "parse_directory",
+    "render_directory",
+]
 
 VERSION = 1
 STREAM = 1
@@ -79,6 +88,11 @@ class Directory:
         width, number, flags = (int(self.columns[name][tensor]) for name in ("width", "number", "flags"))
         return ElementType(width, number, bool(flags & ROTATED), bool(flags & BIG_ENDIAN))
 
+    def tensors_with(self, form: int) -> int:
+        """Return the number of tensors with blocks of a form."""
+        blocks = np.flatnonzero(self.columns["form"] == form)
+        return int(np.unique(np.searchsorted(self.first_blocks, blocks, side="right")).size)
+
     @cached_property
     def nbytes(self) -> _Ints:
         """The bytes of each tensor."""
@@ -94,12 +108,14 @@ class Directory:
     @cached_property
     def literal_ends(self) -> _Ints:
         """The number of literal bytes before each tensor, and of all."""
-        return np.append(np.cumsum(self.columns["gap"].astype(np.int64)), self.literals)
+        found: _Ints = np.append(np.cumsum(self.columns["gap"].astype(np.int64)), self.literals)
+        return found
 
     @cached_property
     def elements(self) -> _Ints:
         """The elements of each tensor, and the number of literal bytes."""
-        return np.append(self.columns["elements"].astype(np.int64), self.literals)
+        found: _Ints = np.append(self.columns["elements"].astype(np.int64), self.literals)
+        return found
 
     @cached_property
     def first_blocks(self) -> _Ints:

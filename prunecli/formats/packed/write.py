@@ -18,7 +18,7 @@ from prunecli.formats.crc import crc32
 from prunecli.formats.io.pieces import Checksum, CrcRun
 from prunecli.formats.io.sinks import Sink
 from prunecli.formats.io.source import Source
-from prunecli.formats.packed.codec import DRAWN, PLAIN, STORED, ElementType, decode, encode
+from prunecli.formats.packed.codec import DRAWN, PLAIN, ElementType, decode, encode
 from prunecli.formats.packed.container import HEADER, closing_bytes
 from prunecli.formats.packed.directory import BIG_ENDIAN, COLUMNS, ROTATED, Directory
 from prunecli.lean import dataclass
@@ -44,13 +44,10 @@ class PackedTensor:
 
 
 class Packed(NamedTuple):
-    """What was written: the size of the packed file, that of the original, and how many blocks have each form."""
+    """What was written: the size of the packed file, and its directory."""
 
     size: int
-    original: int
-    crc: int
-    drawn: int
-    stored: int
+    directory: Directory
 
 
 class _Block(NamedTuple):
@@ -86,7 +83,7 @@ class _Columns:
 
 
 class _Done(NamedTuple):
-    """What the directory says about a block: its parts are codings and sizes; `sums` are of its runs of the original."""
+    """What the directory says about a block (`parts` are codings and sizes), and the CRC-32s of its runs."""
 
     form: int
     kept: int
@@ -130,8 +127,7 @@ def pack_into(
     head, closing = closing_bytes(directory, at - HEADER, codec)
     sink.write(memoryview(closing), at)
     sink.write(memoryview(head), 0)
-    forms = columns.form
-    return Packed(at + len(closing), source.size, directory.crc, forms.count(DRAWN), forms.count(STORED))
+    return Packed(at + len(closing), directory)
 
 
 _Result = tuple[int, bytes, list[_Done]]
@@ -191,9 +187,7 @@ def _in_order(work: _Work, tasks: Iterator[list[_Block]], jobs: int) -> Iterator
         pool.shutdown(cancel_futures=True)
 
 
-def _tasks(
-    tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]], size: int
-) -> Iterator[list[_Block]]:
+def _tasks(tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]], size: int) -> Iterator[list[_Block]]:
     """Yield the blocks of all tensors, then those of the literal bytes, several small ones at a time."""
     task: list[_Block] = []
     room = _TASK

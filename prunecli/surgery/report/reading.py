@@ -6,11 +6,12 @@ from pathlib import Path
 from prunecli.errors import DamagedError, UnreadableError, UsageError, show
 from prunecli.formats.detect import kind_of, open_location
 from prunecli.formats.io.locations import Location
+from prunecli.formats.packed.names import SUFFIX
 from prunecli.surgery.report.codec import parse_report
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import default_report, older_report
 
-__all__ = ["read_report", "read_report_beside"]
+__all__ = ["find_report_beside", "read_report", "read_report_beside"]
 
 _LIMIT = 1 << 30
 _START = 512
@@ -33,14 +34,13 @@ def read_report(place: Location | None) -> Report:
         return parse_report(source.read(0, source.size), source.label)
 
 
-def read_report_beside(checkpoint: Location) -> Report:
-    """Return the report next to a checkpoint.
+def find_report_beside(checkpoint: Location) -> Report | None:
+    """Return the report next to a checkpoint, or next to the original of a packed file; None without one.
 
     A report named as in earlier versions may describe another file, whose name differs only in its suffix. It is used
     only if it names this file as its output.
 
     Raises:
-        UsageError: there is none.
         DamagedError: as `parse_report`.
     """
     place, older = default_report(checkpoint), older_report(checkpoint)
@@ -50,7 +50,23 @@ def read_report_beside(checkpoint: Location) -> Report:
         report = read_report(older)
         if report.output is not None and _last_part(report.output.path or "") == checkpoint.name:
             return report
-    raise UsageError(f"{show(checkpoint)} has no {show(place.name)} beside it; name its report")
+    if checkpoint.name.endswith(SUFFIX) and checkpoint.name != SUFFIX:
+        return find_report_beside(checkpoint.with_name(checkpoint.name.removesuffix(SUFFIX)))
+    return None
+
+
+def read_report_beside(checkpoint: Location) -> Report:
+    """Return the report next to a checkpoint.
+
+    Raises:
+        UsageError: there is none.
+        DamagedError: as `parse_report`.
+    """
+    report = find_report_beside(checkpoint)
+    if report is None:
+        name = default_report(checkpoint).name
+        raise UsageError(f"{show(checkpoint)} has no {show(name)} beside it; name its report")
+    return report
 
 
 def _is_there(place: Location) -> bool:

@@ -1,0 +1,56 @@
+"""`prunecli pack` and `prunecli unpack`."""
+
+from prunecli.cli import options as opt
+from prunecli.cli import pack_options as own
+
+__all__ = ["pack", "unpack"]
+
+
+def pack(
+    checkpoint: opt.Checkpoint,
+    from_report: own.MaskReports = None,
+    key: opt.Key = None,
+    output: own.PackedOutput = None,
+    codec: own.CodecOption = own.Codec.ZSTD,
+    verify: own.Verify = False,
+    dry_run: opt.DryRun = False,
+    force: opt.Force = False,
+    jobs: opt.Jobs = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Write a smaller file, from which unpack makes the same bytes."""
+    from prunecli.cli.pack_results import binary_output, print_packed
+    from prunecli.cli.verbosity import Verbosity, run_options
+    from prunecli.formats.base import ReadOptions
+    from prunecli.surgery.pack import PackOptions, pack_file, packed_location
+    from prunecli.surgery.places import checkpoint_location, input_location
+
+    source = checkpoint_location(checkpoint)
+    reports = [input_location(each, "--from-report") for each in from_report or ()]
+    reading = ReadOptions(key, foreign=True, read_only=True)
+    options = PackOptions(reading, reports, codec.value, verify, force, dry_run)
+    target = binary_output(output, lambda: packed_location(source, output), dry_run=dry_run)
+    with run_options(jobs) as run:
+        found = pack_file(source, options, target, run, Verbosity(quiet))
+    print_packed(found, quiet=quiet, dry_run=dry_run)
+
+
+def unpack(
+    packed: own.Packed,
+    output: own.UnpackedOutput = None,
+    dry_run: opt.DryRun = False,
+    force: opt.Force = False,
+    jobs: opt.Jobs = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Write the file that was packed, byte for byte."""
+    from prunecli.cli.pack_results import binary_output, print_unpacked
+    from prunecli.cli.verbosity import Verbosity, run_options
+    from prunecli.surgery.places import checkpoint_location
+    from prunecli.surgery.unpack import unpack_file, unpacked_location
+
+    source = checkpoint_location(packed)
+    target = binary_output(output, lambda: unpacked_location(source, output), dry_run=dry_run)
+    with run_options(jobs) as run:
+        found = unpack_file(source, target, run, Verbosity(quiet), force=force, dry_run=dry_run)
+    print_unpacked(found, quiet=quiet, dry_run=dry_run)

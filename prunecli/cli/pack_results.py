@@ -1,0 +1,51 @@
+"""The results of `pack` and `unpack`: where they go, and what is printed."""
+
+import shlex
+import sys
+from collections.abc import Callable
+
+from prunecli.cli.messages import print_path, print_sentence
+from prunecli.errors import UsageError, percent, show
+from prunecli.formats.io.locations import Location, location_of
+from prunecli.reporting.numbers import size_of
+from prunecli.surgery.pack import PackedFile
+
+__all__ = ["binary_output", "print_packed", "print_unpacked"]
+
+_PATH = 1000
+"""The most characters of a path in the last line of a run."""
+
+
+def binary_output(output: str | None, place: Callable[[], Location], *, dry_run: bool) -> Location | None:
+    """Return where a binary file goes, None for standard output.
+
+    Raises:
+        UsageError: standard output is a terminal; or as `place`.
+        OutputError: as `place`.
+    """
+    if output != "-":
+        return place()
+    if sys.stdout.isatty() and not dry_run:
+        raise UsageError("-o - would write a binary file to the terminal; redirect it, or give -o a path")
+    return None
+
+
+def print_packed(found: PackedFile, *, quiet: bool, dry_run: bool) -> None:
+    """Print the path of a packed file on standard output, and on standard error how much smaller it is."""
+    share = f"{percent(found.bytes, found.original_bytes)} of {size_of(found.original_bytes)}"
+    masks = f"{found.drawn:,} masks drawn again, {found.stored:,} stored"
+    _print(found, f"({size_of(found.bytes)}): {share}; {masks}", quiet=quiet, dry_run=dry_run)
+
+
+def print_unpacked(found: PackedFile, *, quiet: bool, dry_run: bool) -> None:
+    """Print the path of an unpacked file on standard output, and its size on standard error."""
+    _print(found, f"({size_of(found.original_bytes)})", quiet=quiet, dry_run=dry_run)
+
+
+def _print(found: PackedFile, what: str, *, quiet: bool, dry_run: bool) -> None:
+    if found.path is not None and not dry_run and (quiet or not sys.stdout.isatty()):
+        print_path(location_of(found.path))
+    if not quiet or dry_run:
+        sys.stdout.flush()
+        where = "standard output" if found.path is None else show(shlex.quote(found.path), _PATH)
+        print_sentence(f"{'would write' if dry_run else 'wrote'} {where} {what}")

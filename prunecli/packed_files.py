@@ -1,0 +1,61 @@
+"""Functions on packed files, one for each command; `prunecli.files` has them, too, and says more."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from prunecli.errors import messages_for
+from prunecli.file_arguments import PathLike, run_with, text_of
+from prunecli.formats.base import ReadOptions
+from prunecli.surgery.listing import Listener
+from prunecli.surgery.pack import PackedFile, PackOptions, pack_file, packed_location
+from prunecli.surgery.places import checkpoint_location, input_location
+from prunecli.surgery.run.destination import Progress
+from prunecli.surgery.unpack import unpack_file, unpacked_location
+from prunecli.terms import FROM_REPORT, Interface
+
+__all__ = ["pack", "unpack"]
+
+
+@messages_for(Interface.FILES)
+def pack(
+    path: PathLike,
+    *,
+    from_report: Sequence[PathLike] | PathLike = (),
+    key: str | None = None,
+    output: PathLike | None = None,
+    codec: Literal["zstd", "raw"] = "zstd",
+    verify: bool = False,
+    force: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> PackedFile:
+    """Pack a checkpoint into a smaller file, as `prunecli pack` does, and return what was written.
+
+    `from_report` is a report, or a list of the reports of several rounds.
+
+    Raises:
+        PrunecliError: the checkpoint or a report cannot be read, or the file cannot be written.
+    """
+    source, run = checkpoint_location(text_of(path)), run_with(jobs)
+    named = [from_report] if isinstance(from_report, str) or not isinstance(from_report, Sequence) else from_report
+    reports = [input_location(text_of(each), FROM_REPORT) for each in named]
+    options = PackOptions(ReadOptions(key, foreign=True, read_only=True), reports, codec, verify, force)
+    return pack_file(source, options, packed_location(source, text_of(output)), run, Listener(progress))
+
+
+@messages_for(Interface.FILES)
+def unpack(
+    path: PathLike,
+    *,
+    output: PathLike | None = None,
+    force: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> PackedFile:
+    """Write the file that was packed, as `prunecli unpack` does, and return what was written.
+
+    Raises:
+        PrunecliError: the packed file cannot be read, or is damaged, or the file cannot be written.
+    """
+    source, run = checkpoint_location(text_of(path)), run_with(jobs)
+    return unpack_file(source, unpacked_location(source, text_of(output)), run, Listener(progress), force=force)

@@ -1,0 +1,225 @@
+"""Pack a checkpoint into a smaller file, from which `unpack` makes the original again, to the byte."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+
+from prunecli.errors import OutputError, UsageError, show
+from prunecli.formats.base import ONLY_FILE, AnyCheckpoint, ReadOptions, Storage, TensorInfo
+from prunecli.formats.dtypes import DType
+from prunecli.formats.io.locations import Location
+from prunecli.formats.io.sinks import FileSink, NullSink, Sink
+from prunecli.formats.opening import check_unchanged
+from prunecli.formats.outputs.base import SingleFileOutput
+from prunecli.formats.outputs.file import LocalFile
+from prunecli.formats.outputs.output import StandardOutput, check_output
+from prunecli.formats.outputs.permissions import with_mode_of
+from prunecli.formats.outputs.suffix import TORCH_SUFFIXES
+from prunecli.formats.packed.codec import DRAWN, STORED, ElementType
+from prunecli.formats.packed.directory import Directory
+from prunecli.formats.packed.names import SUFFIX
+from prunecli.formats.packed.write import CODECS, PackedTensor, pack_into
+from prunecli.lean import dataclass
+from prunecli.surgery.listing import Listener, open_for_ranks
+from prunecli.surgery.masks.drawn import drawn_rounds
+from prunecli.surgery.places import beside, output_location
+from prunecli.surgery.report.drawn import recorded_draws
+from prunecli.surgery.report.model import Report
+from prunecli.surgery.report.reading import find_report_beside, read_report
+from prunecli.surgery.run.destination import default_output
+from prunecli.surgery.run.options import Run
+from prunecli.terms import FROM_REPORT, OUTPUT
+
+__all__ = ["PackOptions", "PackedFile", "pack_file", "packed_location", "result_of"]
+
+_SMALL = 1024
+"""Tensors with fewer bytes are compressed together with the bytes around them: a block of their own costs more."""
+
+_COPY = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PackOptions:
+    """How a checkpoint is packed: `reports` are those that are named, None where standard input is one.
+
+    With `verify`, each block is unpacked again and compared. With `dry_run`, nothing is written.
+    """
+
+    reading: ReadOptions
+    reports: Sequence[Location | None] = ()
+    codec: str = "zstd"
+    verify: bool = False
+    force: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFile:
+    """A file that was packed or unpacked: its path (None for standard output), the bytes of both files, and its masks.
+
+    `bytes` is the size of the packed file.
+    `drawn` is the number of tensors with masks that are drawn again, `stored` that of tensors with stored masks.
+    """
+
+    path: str | None
+    bytes: int
+    original_bytes: int
+    drawn: int
+    stored: int
+
+
+def packed_location(source: Location | None, output: str | None) -> Location:
+    """Return where a packed file goes: next to the source, unless given.
+
+    Raises:
+        UsageError: the source has no name to derive one from, or the output's suffix is one of another format.
+        OutputError: as `output_location`.
+    """
+    if output is not None:
+        path = output_location(output, OUTPUT)
+        if PurePosixPath(path.name).suffix.lower() in TORCH_SUFFIXES:
+            raise UsageError(
+                f"cannot write {show(path)}: a packed file is a safetensors file; name it so with {OUTPUT}"
+            )
+        return path
+    if source is None:
+        raise UsageError(f"a checkpoint from standard input needs a name for the output; give {OUTPUT} a path, or -")
+    return beside(source, _packed_name)
+
+
+def _packed_name(source: Location) -> Location:
+    default_output(source, "apply")  # refuses URLs to which nothing is written by default
+    return source.with_name(source.name + SUFFIX)
+
+
+def pack_file(
+    location: Location | None, options: PackOptions, output: Location | None, run: Run, listener: Listener
+) -> PackedFile:
+    """Pack a checkpoint in one file; an `output` of None is standard output.
+
+    Raises:
+        UsageError: the checkpoint is a folder, or packed already, or a named report is not about it.
+        PrunecliError: as `open_for_ranks`, `read_report` and `pack_into`.
+        OutputError: it was not written; an earlier file with its name is unchanged.
+    """
+    if options.codec not in CODECS:
+        raise UsageError(f"there is no codec {show(options.codec, 40)}; give one of {', '.join(CODECS)}")
+    if run.ranks.size > 1:
+        raise UsageError("a file is packed in one process; start it without torchrun")
+    with open_for_ranks(location, options.reading, run, listener) as checkpoint:
+        if checkpoint.is_folder:
+            raise UsageError(f"{checkpoint.source.label} is a folder; pack its files one by one")
+        source = checkpoint.sources[ONLY_FILE]
+        if source.is_packed:
+            raise UsageError(f"{source.label} is packed already; unpack it first")
+        target = _target(checkpoint, output, options)
+        tensors = _tensors(checkpoint, location, options, listener)
+        with listener.progress(checkpoint) as ticks, _sink(target, options) as sink:
+            shown = Run(run.jobs, ticks)
+            packed = pack_into(
+                source,
+                tensors,
+                sink,
+                codec=options.codec,
+                jobs=shown.threads,
+                verify=options.verify,
+                progress=shown.transfer(source.size).progress,
+            )
+            result = result_of(packed.size, packed.directory, output)
+            if options.reports and not result.drawn:
+                raise UsageError(f"{FROM_REPORT}: no mask that a report records fits this checkpoint; leave it out")
+            check_unchanged(checkpoint)
+    return result
+
+
+def result_of(size: int, directory: Directory, output: Location | None) -> PackedFile:
+    """Return what is known about a packed file of some size, and its original."""
+    drawn, stored = directory.tensors_with(DRAWN), directory.tensors_with(STORED)
+    return PackedFile(None if output is None else str(output), size, directory.size, drawn, stored)
+
+
+def _target(checkpoint: AnyCheckpoint, output: Location | None, options: PackOptions) -> SingleFileOutput:
+    if output is None:
+        return StandardOutput()
+    source = checkpoint.sources[ONLY_FILE]
+    return with_mode_of(check_output(output, force=options.force, source=source), source.mode)
+
+
+@contextmanager
+def _sink(target: SingleFileOutput, options: PackOptions) -> Iterator[Sink]:
+    """Yield a sink for a file whose size is known only at the end; streams and uploads get it from a temporary file."""
+    if options.dry_run:
+        yield NullSink()
+        return
+    if isinstance(target, LocalFile):
+        with target.new(None) as sink:
+            yield sink
+        return
+    with tempfile.TemporaryFile(prefix="prunecli-") as spool:
+        try:
+            yield FileSink(spool.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"cannot spool the output to {show(tempfile.gettempdir())}: {error.strerror}; "
+                "set TMPDIR to a folder with room, or write to a file"
+            ) from error
+        size, at = os.fstat(spool.fileno()).st_size, 0
+        with target.new(size) as stream:
+            while at < size:
+                block = os.pread(spool.fileno(), _COPY, at)
+                stream.write(memoryview(block), at)
+                at += len(block)
+
+
+def _tensors(
+    checkpoint: AnyCheckpoint, location: Location | None, options: PackOptions, listener: Listener
+) -> list[PackedTensor]:
+    """Return the tensors to pack, in the order of the file; those that overlap earlier ones are literal bytes."""
+    source = checkpoint.sources[ONLY_FILE]
+    if checkpoint.source is not source:
+        return []
+    draws = [each for report in _reports(location, options) for each in recorded_draws(report)]
+    rounds, unknown = drawn_rounds(checkpoint, draws) if draws else ({}, 0)
+    if unknown:
+        listener.note(
+            f"{unknown:,} masks are stored, since the reports record only their later rounds; name the report of each "
+            f"round with {FROM_REPORT}"
+        )
+    found: list[PackedTensor] = []
+    at = 0
+    for storage, dtype in sorted(_storages(checkpoint), key=lambda each: each[0].offset):
+        kind = _kind(dtype, storage)
+        elements = storage.nbytes // kind.width
+        if storage.nbytes >= _SMALL and storage.offset >= at and storage.offset + storage.nbytes <= source.size:
+            found.append(PackedTensor(storage.offset, elements, kind, rounds.get(storage.key, ())))
+            at = storage.offset + storage.nbytes
+    return found
+
+
+def _reports(location: Location | None, options: PackOptions) -> list[Report]:
+    if options.reports:
+        return [read_report(each) for each in options.reports]
+    if location is None:
+        return []
+    report = find_report_beside(location)
+    return [] if report is None else [report]
+
+
+def _storages(checkpoint: AnyCheckpoint) -> Iterator[tuple[Storage, DType]]:
+    """Yield each storage with the type of its first tensor."""
+    seen: set[str] = set()
+    tensors: Sequence[TensorInfo] = (*checkpoint.tensors.values(), *checkpoint.carried)
+    for tensor in tensors:
+        if tensor.storage.key not in seen and not tensor.parts:
+            seen.add(tensor.storage.key)
+            yield tensor.storage, tensor.dtype
+
+
+def _kind(dtype: DType, storage: Storage) -> ElementType:
+    if dtype.itemsize not in (1, 2, 4, 8, 16) or dtype.kind == "opaque":
+        return ElementType(1)
+    number = dtype.itemsize // 2 if dtype.paired else dtype.itemsize
+    rotate = dtype.kind in ("float", "complex") and number > 1
+    return ElementType(dtype.itemsize, number, rotate, storage.big_endian and number > 1)

@@ -1,0 +1,155 @@
+"""Unpack a packed file: write the original again, to the byte."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.block import BLOCK
+from prunecli.errors import UsageError, raised_in, show
+from prunecli.formats.base import ONLY_FILE
+from prunecli.formats.detect import open_location
+from prunecli.formats.io.locations import Location
+from prunecli.formats.io.ordered import run_into
+from prunecli.formats.io.pieces import Checksum, Content, Copy, Outcome, Piece
+from prunecli.formats.io.source import Source
+from prunecli.formats.outputs.base import OutputContents, OutputFile, SingleFileOutput
+from prunecli.formats.outputs.output import StandardOutput, check_output
+from prunecli.formats.outputs.permissions import with_mode_of
+from prunecli.formats.packed.names import SUFFIX, is_packed
+from prunecli.formats.packed.source import PackedSource, unpacked_source
+from prunecli.formats.safetensors.read import looks_like_safetensors, read_safetensors
+from prunecli.lean import dataclass
+from prunecli.surgery.listing import Listener
+from prunecli.surgery.pack import PackedFile, result_of
+from prunecli.surgery.places import beside, output_location
+from prunecli.surgery.run.destination import default_output
+from prunecli.surgery.run.options import Run
+from prunecli.terms import OUTPUT
+
+__all__ = ["open_packed", "unpack_file", "unpacked_location", "unpacking_pieces"]
+
+
+def unpacked_location(source: Location | None, output: str | None) -> Location:
+    """Return where the original goes: next to the packed file, by the name of the packed file, unless given.
+
+    Raises:
+        UsageError: the packed file has no name to derive one from.
+        OutputError: as `output_location`.
+    """
+    if output is not None:
+        return output_location(output, OUTPUT)
+    if source is None:
+        raise UsageError(f"a packed file from standard input needs a name for the output; give {OUTPUT} a path, or -")
+    if not source.name.endswith(SUFFIX) or source.name == SUFFIX:
+        raise UsageError(f"{show(source)} does not end with {SUFFIX}; name the output with {OUTPUT}")
+    return beside(source, _original_name)
+
+
+def _original_name(source: Location) -> Location:
+    default_output(source, "apply")  # refuses URLs to which nothing is written by default
+    return source.with_name(source.name.removesuffix(SUFFIX))
+
+
+@contextmanager
+def open_packed(location: Location | None) -> Iterator[PackedSource]:
+    """Open a packed file, None for standard input, as the source of its original.
+
+    Raises:
+        UsageError: it is not a packed file.
+        PrunecliError: as `open_location` and `unpacked_source`.
+    """
+    with open_location(location) as source:
+        packed = _read_packed(source)
+        if packed is None:
+            raise UsageError(f"{source.label} is not a packed file; 'prunecli pack' makes one")
+        yield packed
+
+
+def _read_packed(source: Source) -> PackedSource | None:
+    if not looks_like_safetensors(source.read(0, min(source.size, 9))):
+        return None
+    found = read_safetensors(source)
+    return unpacked_source(source, found.tensors) if is_packed(found.metadata) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """What is unpacked, for the progress."""
+
+    source: PackedSource
+
+
+class _WholeBlocks(Content):
+    """Nothing to do, for pieces that are to be read block by block."""
+
+    workspace = staticmethod(lambda: None)
+
+    def __init__(self, width: int) -> None:
+        self._block = BLOCK * width
+
+    @property
+    def block(self) -> int:
+        """The size of a block in bytes."""
+        return self._block
+
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: Any) -> Outcome:
+        """Leave the bytes as they are."""
+        return Outcome(False)
+
+
+def unpacking_pieces(packed: PackedSource) -> list[Piece]:
+    """Return the pieces of the original over the source that decodes it, with a check of the whole."""
+    directory = packed.directory
+    whole = Checksum(packed.size, directory.crc, f"what {packed.label} was packed from")
+    contents = {width: _WholeBlocks(width) for width in (1, 2, 4, 8, 16)}
+    pieces: list[Piece] = []
+    at = 0
+    widths = directory.columns["width"].tolist()
+    for start, size, width in zip(directory.starts.tolist(), directory.nbytes.tolist(), widths, strict=True):
+        if start > at:
+            pieces.append(Copy(at, start - at, None, whole, None, at))
+        pieces.append(Copy(start, size, contents[width], whole, None, start))
+        at = start + size
+    if packed.size > at:
+        pieces.append(Copy(at, packed.size - at, None, whole, None, at))
+    return pieces
+
+
+def unpack_file(
+    location: Location | None,
+    output: Location | None,
+    run: Run,
+    listener: Listener,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+) -> PackedFile:
+    """Write the original of a packed file; an `output` of None is standard output.
+
+    Raises:
+        UsageError: it is not a packed file.
+        DamagedError: a block, or the whole, is not what was packed.
+        OutputError: it was not written; an earlier file with its name is unchanged.
+    """
+    if run.ranks.size > 1:
+        raise UsageError("a file is unpacked in one process; start it without torchrun")
+    with open_packed(location) as packed:
+        target: SingleFileOutput = StandardOutput()
+        if output is not None:
+            target = with_mode_of(check_output(output, force=force, source=packed.base), packed.mode)
+        if not dry_run:
+            _write(packed, target, run, listener)
+        return result_of(packed.base.size, packed.directory, output)
+
+
+def _write(packed: PackedSource, target: SingleFileOutput, run: Run, listener: Listener) -> None:
+    file = OutputFile(ONLY_FILE, unpacking_pieces(packed), packed)
+    contents = OutputContents([file])
+    with listener.progress(_Original(packed)) as ticks, raised_in(packed.label):
+        transfer = Run(run.jobs, ticks).transfer(packed.size)
+        with target.begin(contents, transfer) as writer, writer.sink(file) as sink:
+            run_into(file.pieces, packed, sink, jobs=transfer.threads, progress=transfer.progress)
+            packed.check_unchanged()
