@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 from prunecli.errors import OutputError, UsageError, show
-from prunecli.formats.base import ONLY_FILE, AnyCheckpoint, ReadOptions, Storage, TensorInfo
+from prunecli.formats.base import Checkpoint, ReadOptions, Storage, TensorInfo
+from prunecli.formats.detect import open_location, read_checkpoint
 from prunecli.formats.dtypes import DType
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.sinks import FileSink, NullSink, Sink
-from prunecli.formats.opening import check_unchanged
+from prunecli.formats.io.source import Source
 from prunecli.formats.outputs.base import SingleFileOutput
 from prunecli.formats.outputs.file import LocalFile
 from prunecli.formats.outputs.output import StandardOutput, check_output
@@ -22,7 +23,7 @@ from prunecli.formats.packed.directory import Directory
 from prunecli.formats.packed.names import SUFFIX
 from prunecli.formats.packed.write import CODECS, PackedTensor, pack_into
 from prunecli.lean import dataclass
-from prunecli.surgery.listing import Listener, open_for_ranks
+from prunecli.surgery.listing import Listener
 from prunecli.surgery.masks.drawn import drawn_rounds
 from prunecli.surgery.places import beside, output_location
 from prunecli.surgery.report.drawn import recorded_draws
@@ -100,22 +101,20 @@ def pack_file(
     """Pack a checkpoint in one file; an `output` of None is standard output.
 
     Raises:
-        UsageError: the checkpoint is a folder, or packed already, or a named report is not about it.
-        PrunecliError: as `open_for_ranks`, `read_report` and `pack_into`.
+        UsageError: the checkpoint is packed already, or a named report is not about it.
+        PrunecliError: as `open_checkpoint`, `read_report` and `pack_into`.
         OutputError: it was not written; an earlier file with its name is unchanged.
     """
     if options.codec not in CODECS:
         raise UsageError(f"there is no codec {show(options.codec, 40)}; give one of {', '.join(CODECS)}")
     if run.ranks.size > 1:
         raise UsageError("a file is packed in one process; start it without torchrun")
-    with open_for_ranks(location, options.reading, run, listener) as checkpoint:
-        if checkpoint.is_folder:
-            raise UsageError(f"{checkpoint.source.label} is a folder; pack its files one by one")
-        source = checkpoint.sources[ONLY_FILE]
-        if source.is_packed:
+    with open_location(location) as source:
+        checkpoint = read_checkpoint(source, options.reading)
+        if checkpoint.source.is_packed:
             raise UsageError(f"{source.label} is packed already; unpack it first")
-        target = _target(checkpoint, output, options)
-        tensors = _tensors(checkpoint, location, options, listener)
+        target = _target(source, output, options)
+        tensors = _tensors(checkpoint, source, location, options, listener)
         with listener.progress(checkpoint) as ticks, _sink(target, options) as sink:
             shown = Run(run.jobs, ticks)
             packed = pack_into(
@@ -130,7 +129,7 @@ def pack_file(
             result = result_of(packed.size, packed.directory, output)
             if options.reports and not result.drawn:
                 raise UsageError(f"{FROM_REPORT}: no mask that a report records fits this checkpoint; leave it out")
-            check_unchanged(checkpoint)
+            source.check_unchanged()
     return result
 
 
@@ -140,10 +139,9 @@ def result_of(size: int, directory: Directory, output: Location | None) -> Packe
     return PackedFile(None if output is None else str(output), size, directory.size, drawn, stored)
 
 
-def _target(checkpoint: AnyCheckpoint, output: Location | None, options: PackOptions) -> SingleFileOutput:
+def _target(source: Source, output: Location | None, options: PackOptions) -> SingleFileOutput:
     if output is None:
         return StandardOutput()
-    source = checkpoint.sources[ONLY_FILE]
     return with_mode_of(check_output(output, force=options.force, source=source), source.mode)
 
 
@@ -174,11 +172,10 @@ def _sink(target: SingleFileOutput, options: PackOptions) -> Iterator[Sink]:
 
 
 def _tensors(
-    checkpoint: AnyCheckpoint, location: Location | None, options: PackOptions, listener: Listener
+    checkpoint: Checkpoint, source: Source, location: Location | None, options: PackOptions, listener: Listener
 ) -> list[PackedTensor]:
     """Return the tensors to pack, in the order of the file; those that overlap earlier ones are literal bytes."""
-    source = checkpoint.sources[ONLY_FILE]
-    if checkpoint.source is not source:
+    if checkpoint.source is not source:  # its records are compressed, so the values do not lie in the file
         return []
     draws = [each for report in _reports(location, options) for each in recorded_draws(report)]
     rounds, unknown = drawn_rounds(checkpoint, draws) if draws else ({}, 0)
@@ -207,7 +204,7 @@ def _reports(location: Location | None, options: PackOptions) -> list[Report]:
     return [] if report is None else [report]
 
 
-def _storages(checkpoint: AnyCheckpoint) -> Iterator[tuple[Storage, DType]]:
+def _storages(checkpoint: Checkpoint) -> Iterator[tuple[Storage, DType]]:
     """Yield each storage with the type of its first tensor."""
     seen: set[str] = set()
     tensors: Sequence[TensorInfo] = (*checkpoint.tensors.values(), *checkpoint.carried)
