@@ -23,11 +23,14 @@ SPARE = 16
 _Bytes = NDArray[np.uint8]
 
 
-def gather(raw: _Bytes, width: int, keep: Flags, kept: int) -> _Bytes:
-    """Return the bytes of the `kept` elements of `width` bytes that the flags keep."""
+def gather(raw: _Bytes, width: int, keep: Flags, kept: int) -> _Bytes | None:
+    """Return the bytes of the `kept` elements of `width` bytes that the flags keep; None if others have other bits."""
     room = np.empty(raw.size, dtype=np.uint8)
-    if kernel.gather(raw, width, keep, room):
-        return room[: kept * width]
+    lost = kernel.gather(raw, width, keep, room)
+    if lost is not None:
+        return None if lost else room[: kept * width]
+    if raw.reshape(-1, width)[~keep].any():
+        return None
     return raw.view(f"V{width}")[keep].view(np.uint8)
 
 

@@ -68,11 +68,11 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.prunecli_halved_groups.argtypes = [pointer, integer, pointer]
     for function in (library.prunecli_gather, library.prunecli_scatter):
         function.argtypes = [pointer, integer, small, pointer, pointer]
-        function.restype = None
     for function in (library.prunecli_split, library.prunecli_merge):
         function.argtypes = [pointer, integer, small, small, pointer]
-        function.restype = None
     for function in (library.prunecli_zeros, library.prunecli_fill, library.prunecli_halved_groups):
+        function.restype = None
+    for function in (library.prunecli_scatter, library.prunecli_split, library.prunecli_merge):
         function.restype = None
     return library
 
@@ -179,9 +179,15 @@ def halved_groups(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
     return counts[0], counts[1]
 
 
-def gather(raw: NDArray[np.uint8], width: int, keep: NDArray[np.bool_], out: NDArray[np.uint8]) -> bool:
-    """Move the bytes of kept elements to the start of `out`, which is as long as `raw`; False if nothing was done."""
-    return _packed("prunecli_gather", raw, keep.size, width, _address(keep), out)
+def gather(raw: NDArray[np.uint8], width: int, keep: NDArray[np.bool_], out: NDArray[np.uint8]) -> bool | None:
+    """Move the bytes of kept elements to the start of `out`, which is as long as `raw`.
+
+    Returns whether a bit of the others is not 0; None if nothing was done.
+    """
+    library = _library()
+    if library is None or not (raw.flags.c_contiguous and out.flags.c_contiguous and keep.flags.c_contiguous):
+        return None
+    return bool(library.prunecli_gather(_address(raw), keep.size, width, _address(keep), _address(out)))
 
 
 def scatter(values: NDArray[np.uint8], width: int, keep: NDArray[np.bool_], raw: NDArray[np.uint8]) -> bool:

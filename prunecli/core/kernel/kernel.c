@@ -370,14 +370,18 @@ EXPORTED void prunecli_halved_groups(const u8 *flags, int64_t count, int64_t cou
 
 /* ---- Packing ---- */
 
-/* Move the kept ones of `count` elements of `width` bytes together: to `out`, which has room for all of them. */
+/* Move the kept ones of `count` elements of `width` bytes together: to `out`, which has room for all of them. Returns
+ * whether another one has a bit that is not 0. */
 FOR_EACH_PROCESSOR
-EXPORTED void prunecli_gather(const u8 *restrict raw, int64_t count, int32_t width, const u8 *restrict keep,
-                              u8 *restrict out) {
+EXPORTED int32_t prunecli_gather(const u8 *restrict raw, int64_t count, int32_t width, const u8 *restrict keep,
+                                 u8 *restrict out) {
     int64_t to = 0;
+    uint64_t lost = 0;
 #define GATHER(type)                                                                                                 \
     for (int64_t at = 0; at < count; at++) {                                                                         \
-        ((type *)out)[to] = ((const type *)raw)[at];                                                                 \
+        type value = ((const type *)raw)[at];                                                                        \
+        ((type *)out)[to] = value;                                                                                   \
+        lost |= value & (type)((type)keep[at] - 1);                                                                  \
         to += keep[at];                                                                                              \
     }
     switch (width) {
@@ -388,9 +392,11 @@ EXPORTED void prunecli_gather(const u8 *restrict raw, int64_t count, int32_t wid
     default:
         for (int64_t at = 0; at < count; at++) {
             memcpy(out + 16 * to, raw + 16 * at, 16);
+            lost |= (((const u64 *)raw)[2 * at] | ((const u64 *)raw)[2 * at + 1]) & ((uint64_t)keep[at] - 1);
             to += keep[at];
         }
     }
+    return lost != 0;
 }
 
 /* The reverse: put `values` where kept and 0 elsewhere. One element behind the last of `values` is read, too. */

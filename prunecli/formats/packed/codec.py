@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from prunecli.core.planes import SPARE, gather, merge_planes, scatter, split_planes
 from prunecli.core.raw_elements import Flags, is_zero, unsigned
 from prunecli.core.scratch import Buffer
-from prunecli.errors import DamagedError
+from prunecli.errors import DamagedError, PrunecliError
 from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
@@ -86,9 +86,11 @@ class Coded:
 
 def encode(raw: _Bytes, kind: ElementType, drawn: Flags | None, *, compress: bool) -> Coded:
     """Return a block in the smallest form; `drawn` are the flags of a mask that may fit it, None without one."""
-    if drawn is not None and _fits(raw, kind, drawn):
+    if drawn is not None:
         kept = int(np.count_nonzero(drawn))
-        return Coded(DRAWN, kept, _parts(gather(raw, kind.width, drawn, kept), kind, compress=compress))
+        values = gather(raw, kind.width, drawn, kept)
+        if values is not None:
+            return Coded(DRAWN, kept, _parts(values, kind, compress=compress))
     count = raw.size // kind.width
     if kind is PLAIN:
         return _dense(raw, kind, compress=compress)
@@ -99,18 +101,13 @@ def encode(raw: _Bytes, kind: ElementType, drawn: Flags | None, *, compress: boo
         return _dense(raw, kind, compress=compress)
     keep = np.logical_not(zeros, out=zeros)
     mask = _part(np.packbits(keep, bitorder="little"), compress=compress)
-    values = _parts(gather(raw, kind.width, keep, count - many), kind, compress=compress)
-    stored = Coded(STORED, count - many, [mask, *values])
+    values = gather(raw, kind.width, keep, count - many)
+    if values is None:
+        raise PrunecliError("zeros were found that are not zero; please report this")
+    stored = Coded(STORED, count - many, [mask, *_parts(values, kind, compress=compress)])
     if many * _MANY >= count and kind.number > 1:
         return stored
     return min(stored, _dense(raw, kind, compress=compress), key=lambda coded: coded.size)
-
-
-def _fits(raw: _Bytes, kind: ElementType, keep: Flags) -> bool:
-    """Whether all elements that a mask drops are +0.0, bit for bit."""
-    zeros = np.empty(keep.size, dtype=np.bool_)
-    is_zero(unsigned(raw, kind.width, paired=kind.width == 16), signed_zero=False, out=zeros, room=Buffer())
-    return bool(np.logical_or(zeros, keep, out=zeros).all())
 
 
 def _dense(raw: _Bytes, kind: ElementType, *, compress: bool) -> Coded:

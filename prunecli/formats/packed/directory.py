@@ -96,7 +96,8 @@ class Directory:
     @cached_property
     def nbytes(self) -> _Ints:
         """The bytes of each tensor."""
-        return self.columns["elements"].astype(np.int64) * self.columns["width"]
+        found: _Ints = self.columns["elements"].astype(np.int64) * self.columns["width"]
+        return found
 
     @cached_property
     def starts(self) -> _Ints:
