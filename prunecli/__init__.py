@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from prunecli.errors import PrunecliError
     from prunecli.modules.load_masked import load_masked
+    from prunecli.modules.load_packed import load_packed
     from prunecli.modules.prune_module import bake_module, prune_module
     from prunecli.modules.random_unstructured import RandomUnstructured, random_unstructured, remove
 
@@ -21,6 +22,7 @@ __all__ = [
     "__version__",
     "bake_module",
     "load_masked",
+    "load_packed",
     "prune_module",
     "random_unstructured",
     "remove",
@@ -33,12 +35,13 @@ _HOMES = {
     "RandomUnstructured": "prunecli.modules.random_unstructured",
     "bake_module": "prunecli.modules.prune_module",
     "load_masked": "prunecli.modules.load_masked",
+    "load_packed": "prunecli.modules.load_packed",
     "prune_module": "prunecli.modules.prune_module",
     "random_unstructured": "prunecli.modules.random_unstructured",
     "remove": "prunecli.modules.random_unstructured",
 }
 
-_POSIX = ("prunecli.modules.load_masked", "prunecli.modules.prune_module")
+_POSIX = ("prunecli.modules.load_masked", "prunecli.modules.load_packed", "prunecli.modules.prune_module")
 """The modules that also work on files."""
 
 

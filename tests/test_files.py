@@ -28,6 +28,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "diff": files.diff,
     "params": files.params,
     "verify": files.verify,
+    "pack": files.pack,
+    "unpack": files.unpack,
     "mask extract": files.mask_extract,
     "mask overlap": files.mask_overlap,
     "mask combine": files.mask_combine,
@@ -71,7 +73,7 @@ def options_of(command: Any) -> dict[str, bool]:
         if isinstance(param, TyperOption):
             name = next(each for each in param.opts if each.startswith("--")).strip("-").replace("-", "_")
             options[RENAMED.get(name, name)] = param.multiple
-        elif param.name not in ("checkpoint", "masks"):
+        elif param.name not in ("checkpoint", "masks", "packed"):
             options[param.name] = False
     return options
 

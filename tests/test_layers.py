@@ -61,6 +61,7 @@ _WITH_TORCH = {
     "modules.hooks",
     "modules.layout",
     "modules.load_masked",
+    "modules.load_packed",
     "modules.masks",
     "modules.passes",
     "modules.prune_module",

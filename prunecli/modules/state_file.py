@@ -1,23 +1,30 @@
 """The state dict of a checkpoint as tensors in memory, read without running anything in the file."""
 
 import os
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from prunecli.errors import UnreadableError, UnsupportedError, show
+from prunecli.errors import UnreadableError, UnsupportedError, UsageError, show
 from prunecli.formats.base import AnyCheckpoint, ReadOptions, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.opening import check_unchanged, open_any
+from prunecli.surgery.names.suggest import nearest_names
 from prunecli.surgery.places import checkpoint_location
 
 __all__ = ["read_state"]
 
 
-def read_state(path: str | os.PathLike[str], reading: ReadOptions) -> dict[str, Tensor]:
+def read_state(
+    path: str | os.PathLike[str], reading: ReadOptions, names: Sequence[str] | None = None
+) -> dict[str, Tensor]:
     """Return the state dict of a checkpoint at a path or URL; tensors that share memory in the file share it here.
 
+    With `names`, only those tensors are read.
+
     Raises:
+        UsageError: there is no tensor with one of the names.
         UnsupportedError: a tensor does not consist of plain elements, or has the byte order of another machine.
         PrunecliError: as `open_any`.
     """
@@ -28,10 +35,20 @@ def read_state(path: str | os.PathLike[str], reading: ReadOptions) -> dict[str, 
                 f"{opened.source.label}: {show(name)} is missing: the index puts it into {show(shard)}, which lacks "
                 "it; fetch that shard again"
             )
+        chosen = opened.tensors if names is None else _chosen(opened, names)
         memory: dict[str, torch.UntypedStorage] = {}
-        state = {name: _tensor(opened, tensor, memory) for name, tensor in opened.tensors.items()}
+        state = {name: _tensor(opened, tensor, memory) for name, tensor in chosen.items()}
         check_unchanged(opened)
     return state
+
+
+def _chosen(opened: AnyCheckpoint, names: Sequence[str]) -> dict[str, TensorInfo]:
+    missing = next((name for name in names if name not in opened.tensors), None)
+    if missing is not None:
+        near = nearest_names(missing, list(opened.tensors), 1)
+        meant = f"; its nearest is {show(near[0])}" if near else ""
+        raise UsageError(f"{opened.source.label} has no tensor {show(missing)}{meant}")
+    return {name: opened.tensors[name] for name in names}
 
 
 def _tensor(opened: AnyCheckpoint, tensor: TensorInfo, memory: dict[str, torch.UntypedStorage]) -> Tensor:

@@ -11,10 +11,10 @@ from checkpoint_zoo import ZOO
 from export_zoo import Exported
 from export_zoo import save as save_archive
 from packed_tools import check_law
-from surgery_zoo import BLOCK, noise, save
+from surgery_zoo import BLOCK, load, noise, raw, save
 from test_apply_law import complex_zoo, edge_zoo, small_zoo, strided_zoo
 
-from prunecli import files
+from prunecli import files, load_packed
 from prunecli.errors import DamagedError, OutputError, UsageError
 from prunecli.formats.detect import open_checkpoint
 
@@ -165,3 +165,13 @@ def test_what_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.safetensors.report.json").write_text("{")
     with pytest.raises(DamagedError):
         files.pack(other)
+
+
+def test_tensors_are_loaded_from_a_packed_file(tmp_path: Path) -> None:
+    path = pruned(tmp_path, ".pt", bake=True)
+    packed, plain = files.pack(path).path, load(path)
+    found = load_packed(str(packed))
+    assert {name: raw(each) for name, each in found.items()} == {name: raw(each) for name, each in plain.items()}
+    assert [*load_packed(str(packed), ["c.bias"])] == ["c.bias"]
+    with pytest.raises(UsageError, match=r"no tensor c.bia; its nearest is c.bias"):
+        load_packed(str(packed), "c.bia")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prunecli.core.block import BLOCK
 from prunecli.core.drawn_mask import draw_kept
 from prunecli.core.random_stream import Subset
-from prunecli.errors import DamagedError, raised_in
+from prunecli.errors import DamagedError, UnsafeError, raised_in
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
 from prunecli.formats.io.locations import Location
@@ -25,6 +25,12 @@ __all__ = ["PackedSource", "unpacked_source"]
 
 _CACHED = 48 << 20
 """The most bytes of decoded blocks that are kept for further reads."""
+
+_SMALL, _RATIO = 16 << 20, 64
+"""What is read at once is limited to this many bytes, or this many times the size of the packed file if that is more.
+
+Sizes in a file are trusted as far as the file has so many bytes. In a packed file, a byte can stand for millions.
+"""
 
 _Bytes = NDArray[np.uint8]
 
@@ -58,6 +64,19 @@ class PackedSource(Source):
     def state(self) -> str:
         """The state of the packed file."""
         return self.base.state
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset` on.
+
+        Raises:
+            UnsafeError: they are far more than the packed file has: no checkpoint has a directory or pickle like that.
+        """
+        if length > max(_SMALL, _RATIO * self.base.size):
+            raise UnsafeError(
+                f"{self.label} has {self.base.size} bytes and unpacks to {length} and more that describe tensors; no "
+                "checkpoint needs that"
+            )
+        return super().read(offset, length)
 
     def prefetch(self, runs: Iterable[tuple[int, int]]) -> None:
         """Do nothing: what is read first are literal bytes, which lie in few blocks."""
