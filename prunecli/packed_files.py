@@ -7,10 +7,11 @@ from prunecli.errors import messages_for
 from prunecli.file_arguments import PathLike, run_with, text_of
 from prunecli.formats.base import ReadOptions
 from prunecli.surgery.listing import Listener
-from prunecli.surgery.pack import PackedFile, PackOptions, pack_file, packed_location
+from prunecli.surgery.pack import PackedFile, PackOptions, packed_location
+from prunecli.surgery.pack_folder import pack_checkpoint, unpack_checkpoint
 from prunecli.surgery.places import checkpoint_location, input_location
 from prunecli.surgery.run.destination import Progress
-from prunecli.surgery.unpack import unpack_file, unpacked_location
+from prunecli.surgery.unpack import unpacked_location
 from prunecli.terms import FROM_REPORT, Interface
 
 __all__ = ["pack", "unpack"]
@@ -40,7 +41,7 @@ def pack(
     named = [from_report] if isinstance(from_report, str) or not isinstance(from_report, Sequence) else from_report
     reports = [input_location(text_of(each), FROM_REPORT) for each in named]
     options = PackOptions(ReadOptions(key, foreign=True, read_only=True), reports, codec, verify, force)
-    return pack_file(source, options, packed_location(source, text_of(output)), run, Listener(progress))
+    return pack_checkpoint(source, options, packed_location(source, text_of(output)), run, Listener(progress))
 
 
 @messages_for(Interface.FILES)
@@ -58,4 +59,4 @@ def unpack(
         PrunecliError: the packed file cannot be read, or is damaged, or the file cannot be written.
     """
     source, run = checkpoint_location(text_of(path)), run_with(jobs)
-    return unpack_file(source, unpacked_location(source, text_of(output)), run, Listener(progress), force=force)
+    return unpack_checkpoint(source, unpacked_location(source, text_of(output)), run, Listener(progress), force=force)

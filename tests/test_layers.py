@@ -38,7 +38,19 @@ _ALLOWED = {
     "__init__": {"modules", "errors", "terms", "lean"},
 }
 _ORDER = ["roles", "names", "data", "masks", "plan", "run", "report", "compare", "replay", "verify", "rewrite"]
-_ORDER += ["places", "listing", "pack", "unpack", "mask_jobs", "like", "division", "apply", "seeds", "jobs"]
+_ORDER += [
+    "places",
+    "listing",
+    "pack",
+    "unpack",
+    "pack_folder",
+    "mask_jobs",
+    "like",
+    "division",
+    "apply",
+    "seeds",
+    "jobs",
+]
 """The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""
 _FOLDERS = {
     "core.allocation": set[str](),

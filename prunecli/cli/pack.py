@@ -22,7 +22,8 @@ def pack(
     from prunecli.cli.pack_results import binary_output, print_packed
     from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.formats.base import ReadOptions
-    from prunecli.surgery.pack import PackOptions, pack_file, packed_location
+    from prunecli.surgery.pack import PackOptions, packed_location
+    from prunecli.surgery.pack_folder import pack_checkpoint
     from prunecli.surgery.places import checkpoint_location, input_location
 
     source = checkpoint_location(checkpoint)
@@ -31,7 +32,7 @@ def pack(
     options = PackOptions(reading, reports, codec.value, verify, force, dry_run)
     target = binary_output(output, lambda: packed_location(source, output), dry_run=dry_run)
     with run_options(jobs) as run:
-        found = pack_file(source, options, target, run, Verbosity(quiet))
+        found = pack_checkpoint(source, options, target, run, Verbosity(quiet))
     print_packed(found, quiet=quiet, dry_run=dry_run)
 
 
@@ -46,11 +47,12 @@ def unpack(
     """Write the file that was packed, byte for byte."""
     from prunecli.cli.pack_results import binary_output, print_unpacked
     from prunecli.cli.verbosity import Verbosity, run_options
+    from prunecli.surgery.pack_folder import unpack_checkpoint
     from prunecli.surgery.places import checkpoint_location
-    from prunecli.surgery.unpack import unpack_file, unpacked_location
+    from prunecli.surgery.unpack import unpacked_location
 
     source = checkpoint_location(packed)
     target = binary_output(output, lambda: unpacked_location(source, output), dry_run=dry_run)
     with run_options(jobs) as run:
-        found = unpack_file(source, target, run, Verbosity(quiet), force=force, dry_run=dry_run)
+        found = unpack_checkpoint(source, target, run, Verbosity(quiet), force=force, dry_run=dry_run)
     print_unpacked(found, quiet=quiet, dry_run=dry_run)

@@ -2,12 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path, PurePosixPath
 
+from prunecli.core.drawn_mask import DrawnRound
 from prunecli.errors import OutputError, UsageError, show
-from prunecli.formats.base import Checkpoint, ReadOptions, Storage, TensorInfo
+from prunecli.formats.base import Checkpoint, Layout, ReadOptions, Storage
 from prunecli.formats.detect import open_location, read_checkpoint
 from prunecli.formats.dtypes import DType
 from prunecli.formats.io.locations import Location
@@ -20,7 +22,7 @@ from prunecli.formats.outputs.permissions import with_mode_of
 from prunecli.formats.outputs.suffix import TORCH_SUFFIXES
 from prunecli.formats.packed.codec import DRAWN, STORED, ElementType
 from prunecli.formats.packed.directory import Directory
-from prunecli.formats.packed.names import SUFFIX
+from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX
 from prunecli.formats.packed.write import CODECS, PackedTensor, pack_into
 from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
@@ -33,7 +35,19 @@ from prunecli.surgery.run.destination import default_output
 from prunecli.surgery.run.options import Run
 from prunecli.terms import FROM_REPORT, OUTPUT
 
-__all__ = ["PackOptions", "PackedFile", "pack_file", "packed_location", "result_of"]
+__all__ = [
+    "PackOptions",
+    "PackedFile",
+    "check_options",
+    "check_reports",
+    "is_local_folder",
+    "layout_of",
+    "pack_file",
+    "packed_location",
+    "recorded_rounds",
+    "result_of",
+    "storages_of",
+]
 
 _SMALL = 1024
 """Tensors with fewer bytes are compressed together with the bytes around them: a block of their own costs more."""
@@ -92,7 +106,14 @@ def packed_location(source: Location | None, output: str | None) -> Location:
 
 def _packed_name(source: Location) -> Location:
     default_output(source, "apply")  # refuses URLs to which nothing is written by default
-    return source.with_name(source.name + SUFFIX)
+    return source.with_name(source.name + (FOLDER_SUFFIX if is_local_folder(source) else SUFFIX))
+
+
+def is_local_folder(location: Location | None) -> bool:
+    """Whether a location is a folder on this machine."""
+    with suppress(OSError):  # a name that is too long, for example, which the input's own error says
+        return isinstance(location, Path) and location.is_dir()
+    return False
 
 
 def pack_file(
@@ -105,10 +126,7 @@ def pack_file(
         PrunecliError: as `open_checkpoint`, `read_report` and `pack_into`.
         OutputError: it was not written; an earlier file with its name is unchanged.
     """
-    if options.codec not in CODECS:
-        raise UsageError(f"there is no codec {show(options.codec, 40)}; give one of {', '.join(CODECS)}")
-    if run.ranks.size > 1:
-        raise UsageError("a file is packed in one process; start it without torchrun")
+    check_options(options, run)
     with open_location(location) as source:
         checkpoint = read_checkpoint(source, options.reading)
         if checkpoint.source.is_packed:
@@ -121,14 +139,13 @@ def pack_file(
                 source,
                 tensors,
                 sink,
-                codec=options.codec,
-                jobs=shown.threads,
+                options.codec,
+                shown.threads,
                 verify=options.verify,
                 progress=shown.transfer(source.size).progress,
             )
             result = result_of(packed.size, packed.directory, output)
-            if options.reports and not result.drawn:
-                raise UsageError(f"{FROM_REPORT}: no mask that a report records fits this checkpoint; leave it out")
+            check_reports(options, result)
             source.check_unchanged()
     return result
 
@@ -137,6 +154,28 @@ def result_of(size: int, directory: Directory, output: Location | None) -> Packe
     """Return what is known about a packed file of some size, and its original."""
     drawn, stored = directory.tensors_with(DRAWN), directory.tensors_with(STORED)
     return PackedFile(None if output is None else str(output), size, directory.size, drawn, stored)
+
+
+def check_options(options: PackOptions, run: Run) -> None:
+    """Check the options that do not depend on the checkpoint.
+
+    Raises:
+        UsageError: there is no such codec, or several ranks run the command.
+    """
+    if options.codec not in CODECS:
+        raise UsageError(f"there is no codec {show(options.codec, 40)}; give one of {', '.join(CODECS)}")
+    if run.ranks.size > 1:
+        raise UsageError("a checkpoint is packed in one process; start it without torchrun")
+
+
+def check_reports(options: PackOptions, result: PackedFile) -> None:
+    """Check that at least one mask of the reports that were named is in the checkpoint.
+
+    Raises:
+        UsageError: there is none: they are about another checkpoint.
+    """
+    if options.reports and not result.drawn:
+        raise UsageError(f"{FROM_REPORT}: no mask that a report records fits this checkpoint; leave it out")
 
 
 def _target(source: Source, output: Location | None, options: PackOptions) -> SingleFileOutput:
@@ -174,9 +213,20 @@ def _sink(target: SingleFileOutput, options: PackOptions) -> Iterator[Sink]:
 def _tensors(
     checkpoint: Checkpoint, source: Source, location: Location | None, options: PackOptions, listener: Listener
 ) -> list[PackedTensor]:
-    """Return the tensors to pack, in the order of the file; those that overlap earlier ones are literal bytes."""
     if checkpoint.source is not source:  # its records are compressed, so the values do not lie in the file
         return []
+    rounds = recorded_rounds(checkpoint, location, options, listener)
+    return layout_of(((each.offset, each, dtype) for each, dtype in storages_of(checkpoint)), source.size, rounds)
+
+
+def recorded_rounds(
+    checkpoint: Layout, location: Location | None, options: PackOptions, listener: Listener
+) -> Mapping[str, tuple[DrawnRound, ...]]:
+    """Return the rounds of the masks in a checkpoint by storage, as named reports or the one beside it record them.
+
+    Raises:
+        PrunecliError: as `read_report`.
+    """
     draws = [each for report in _reports(location, options) for each in recorded_draws(report)]
     rounds, unknown = drawn_rounds(checkpoint, draws) if draws else ({}, 0)
     if unknown:
@@ -184,14 +234,20 @@ def _tensors(
             f"{unknown:,} masks are stored, since the reports record only their later rounds; name the report of each "
             f"round with {FROM_REPORT}"
         )
+    return rounds
+
+
+def layout_of(
+    places: Iterable[tuple[int, Storage, DType]], size: int, rounds: Mapping[str, tuple[DrawnRound, ...]]
+) -> list[PackedTensor]:
+    """Return the tensors of a file to pack, in order; those that are tiny or overlap earlier ones are literal bytes."""
     found: list[PackedTensor] = []
     at = 0
-    for storage, dtype in sorted(_storages(checkpoint), key=lambda each: each[0].offset):
+    for offset, storage, dtype in sorted(places, key=lambda each: each[0]):
         kind = _kind(dtype, storage)
-        elements = storage.nbytes // kind.width
-        if storage.nbytes >= _SMALL and storage.offset >= at and storage.offset + storage.nbytes <= source.size:
-            found.append(PackedTensor(storage.offset, elements, kind, rounds.get(storage.key, ())))
-            at = storage.offset + storage.nbytes
+        if storage.nbytes >= _SMALL and offset >= at and offset + storage.nbytes <= size:
+            found.append(PackedTensor(offset, storage.nbytes // kind.width, kind, rounds.get(storage.key, ())))
+            at = offset + storage.nbytes
     return found
 
 
@@ -204,14 +260,14 @@ def _reports(location: Location | None, options: PackOptions) -> list[Report]:
     return [] if report is None else [report]
 
 
-def _storages(checkpoint: Checkpoint) -> Iterator[tuple[Storage, DType]]:
-    """Yield each storage with the type of its first tensor."""
+def storages_of(checkpoint: Layout) -> Iterator[tuple[Storage, DType]]:
+    """Yield each storage with the type of its first tensor; of tensors in parts, the storages of the parts."""
     seen: set[str] = set()
-    tensors: Sequence[TensorInfo] = (*checkpoint.tensors.values(), *checkpoint.carried)
-    for tensor in tensors:
-        if tensor.storage.key not in seen and not tensor.parts:
-            seen.add(tensor.storage.key)
-            yield tensor.storage, tensor.dtype
+    for tensor in chain(checkpoint.tensors.values(), checkpoint.carried):
+        for storage in tensor.storages:
+            if storage.key not in seen:
+                seen.add(storage.key)
+                yield storage, tensor.dtype
 
 
 def _kind(dtype: DType, storage: Storage) -> ElementType:

@@ -18,18 +18,18 @@ from prunecli.formats.io.source import Source
 from prunecli.formats.outputs.base import OutputContents, OutputFile, SingleFileOutput
 from prunecli.formats.outputs.output import StandardOutput, check_output
 from prunecli.formats.outputs.permissions import with_mode_of
-from prunecli.formats.packed.names import SUFFIX, is_packed
+from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX, is_packed
 from prunecli.formats.packed.source import PackedSource, unpacked_source
 from prunecli.formats.safetensors.read import looks_like_safetensors, read_safetensors
 from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
-from prunecli.surgery.pack import PackedFile, result_of
+from prunecli.surgery.pack import PackedFile, is_local_folder, result_of
 from prunecli.surgery.places import beside, output_location
 from prunecli.surgery.run.destination import default_output
 from prunecli.surgery.run.options import Run
 from prunecli.terms import OUTPUT
 
-__all__ = ["open_packed", "unpack_file", "unpacked_location", "unpacking_pieces"]
+__all__ = ["open_packed", "original_name", "unpack_file", "unpacked_location", "unpacking_pieces"]
 
 
 def unpacked_location(source: Location | None, output: str | None) -> Location:
@@ -43,14 +43,22 @@ def unpacked_location(source: Location | None, output: str | None) -> Location:
         return output_location(output, OUTPUT)
     if source is None:
         raise UsageError(f"a packed file from standard input needs a name for the output; give {OUTPUT} a path, or -")
-    if not source.name.endswith(SUFFIX) or source.name == SUFFIX:
-        raise UsageError(f"{show(source)} does not end with {SUFFIX}; name the output with {OUTPUT}")
+    suffix = FOLDER_SUFFIX if is_local_folder(source) else SUFFIX
+    if original_name(source.name, suffix) is None:
+        raise UsageError(f"{show(source)} does not end with {suffix}; name the output with {OUTPUT}")
     return beside(source, _original_name)
 
 
 def _original_name(source: Location) -> Location:
     default_output(source, "apply")  # refuses URLs to which nothing is written by default
-    return source.with_name(source.name.removesuffix(SUFFIX))
+    suffix = FOLDER_SUFFIX if is_local_folder(source) else SUFFIX
+    return source.with_name(original_name(source.name, suffix) or source.name)
+
+
+def original_name(name: str, suffix: str = SUFFIX) -> str | None:
+    """Return the name of the original of a packed file; None if it is not the name of one."""
+    found = name.removesuffix(suffix)
+    return None if found == name or found in ("", ".", "..") else found
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from prunecli.cli.help import _FOLDED, ORDER, OTHER, commands_of, record
 
 Cli = Callable[..., Any]
 MASKS = ("mask extract", "mask overlap", "mask combine", "mask invert")
-COMMANDS = ("apply", "remove", "restore", "report", "diff", "params", "verify", *MASKS)
+COMMANDS = ("apply", "remove", "restore", "report", "diff", "params", "verify", "pack", "unpack", *MASKS)
 LINES = [["--help"], ["-h"], ["--version"], ["mask", "-h"], *([*command.split(), "--help"] for command in COMMANDS)]
 IMPORTED = """
 import json, sys

@@ -1,6 +1,6 @@
 """The names in and of packed files."""
 
-__all__ = ["DATA", "DIRECTORY", "MARK", "SUFFIX", "is_packed"]
+__all__ = ["DATA", "DIRECTORY", "FOLDER_SUFFIX", "MARK", "SUFFIX", "is_packed"]
 
 from collections.abc import Mapping
 
@@ -12,6 +12,9 @@ DATA, DIRECTORY = "prunecli.packed.data", "prunecli.packed.directory"
 
 SUFFIX = ".packed.safetensors"
 """The suffix that packing adds to the name of a file, and unpacking takes away."""
+
+FOLDER_SUFFIX = ".packed"
+"""The suffix that packing adds to the name of a folder."""
 
 
 def is_packed(metadata: Mapping[str, str] | None) -> bool:

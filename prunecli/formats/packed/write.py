@@ -96,9 +96,9 @@ def pack_into(
     source: Source,
     tensors: Sequence[PackedTensor],
     sink: Sink,
-    *,
     codec: str = "zstd",
     jobs: int = 1,
+    *,
     verify: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Packed:
