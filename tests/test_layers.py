@@ -62,7 +62,7 @@ _FOLDERS = {
     "formats.pickles": set[str](),
     "formats.safetensors": {"io"},
     "formats.torch": {"io", "pickles"},
-    "formats.folders": {"io", "pickles", "safetensors", "torch"},
+    "formats.folders": {"io", "packed", "pickles", "safetensors", "torch"},
     "formats.outputs": {"io", "folders"},
 }
 """The other folders: what each may import beside itself and the files at the top of its layer."""

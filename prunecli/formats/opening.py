@@ -17,6 +17,7 @@ from prunecli.formats.folders.files import METADATA
 from prunecli.formats.folders.weights import folder_of_index, is_index, weights_among
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import look_at, open_found
+from prunecli.formats.packed.names import SUFFIX
 
 if TYPE_CHECKING:
     from prunecli.formats.folders.base import Folder
@@ -107,6 +108,10 @@ def _open_listed(listing: "Listing", reading: ReadOptions) -> "AbstractContextMa
     from prunecli.formats.folders.sharded import open_folder
     from prunecli.formats.folders.slices import open_slices, slice_files
 
+    if listing.files and all(name.endswith(SUFFIX) for name in listing.files):
+        from prunecli.formats.folders.packed import original_listing
+
+        listing = original_listing(listing)
     components = find_components(listing)
     if components is not None:
         return open_components(listing, components, reading)

@@ -22,7 +22,7 @@ from prunecli.formats.opening import holds_checkpoint, open_any_folder
 from prunecli.formats.outputs.file import finish, output_errors
 from prunecli.formats.outputs.folder import LocalFolder, check_folder
 from prunecli.formats.outputs.resumable import partial_of, partial_output
-from prunecli.formats.packed.names import SUFFIX
+from prunecli.formats.packed.names import SUFFIX, original_name
 from prunecli.formats.packed.write import PackedTensor, pack_into
 from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
@@ -39,7 +39,7 @@ from prunecli.surgery.pack import (
     storages_of,
 )
 from prunecli.surgery.run.options import Run
-from prunecli.surgery.unpack import open_packed, original_name, unpack_file, unpacking_pieces
+from prunecli.surgery.unpack import open_packed, unpack_file, unpacking_pieces
 
 __all__ = ["pack_checkpoint", "unpack_checkpoint"]
 
@@ -57,6 +57,8 @@ def pack_checkpoint(
         return pack_file(location, options, output, run, listener)
     check_options(options, run)
     files = _files(location)
+    if _is_packed_folder(location):
+        raise UsageError(f"{show(location)} is packed already; unpack it first")
     with open_any_folder(location, options.reading) as checkpoint:
         tensors = _tensors(checkpoint, files, recorded_rounds(checkpoint, location, options, listener))
         progress = listener.progress(checkpoint)

@@ -18,7 +18,7 @@ from prunecli.formats.io.source import Source
 from prunecli.formats.outputs.base import OutputContents, OutputFile, SingleFileOutput
 from prunecli.formats.outputs.output import StandardOutput, check_output
 from prunecli.formats.outputs.permissions import with_mode_of
-from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX, is_packed
+from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX, is_packed, original_name
 from prunecli.formats.packed.source import PackedSource, unpacked_source
 from prunecli.formats.safetensors.read import looks_like_safetensors, read_safetensors
 from prunecli.lean import dataclass
@@ -29,7 +29,7 @@ from prunecli.surgery.run.destination import default_output
 from prunecli.surgery.run.options import Run
 from prunecli.terms import OUTPUT
 
-__all__ = ["open_packed", "original_name", "unpack_file", "unpacked_location", "unpacking_pieces"]
+__all__ = ["open_packed", "unpack_file", "unpacked_location", "unpacking_pieces"]
 
 
 def unpacked_location(source: Location | None, output: str | None) -> Location:
@@ -53,12 +53,6 @@ def _original_name(source: Location) -> Location:
     default_output(source, "apply")  # refuses URLs to which nothing is written by default
     suffix = FOLDER_SUFFIX if is_local_folder(source) else SUFFIX
     return source.with_name(original_name(source.name, suffix) or source.name)
-
-
-def original_name(name: str, suffix: str = SUFFIX) -> str | None:
-    """Return the name of the original of a packed file; None if it is not the name of one."""
-    found = name.removesuffix(suffix)
-    return None if found == name or found in ("", ".", "..") else found
 
 
 @contextmanager

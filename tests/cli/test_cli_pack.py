@@ -66,7 +66,7 @@ def test_refusals_are_one_line(refused: Refusal, cli: Cli) -> None:
     assert "packed already" in refused(2, "pack", PACKED)
     assert "is not a packed file" in refused(2, "unpack", "half.pt", "-o", "x")
     assert "name the output" in refused(2, "unpack", "half.pt")
-    assert "unpack it first" in refused(2, "remove", PACKED)
+    assert "unpack it first" in refused(2, "apply", PACKED, "-p", "fc1.weight", "-a", "1", "-o", "x")
     assert refused(3, "pack", "none.pt")
     Path("cut").write_bytes(Path(PACKED).read_bytes()[:-100])
     assert refused(4, "unpack", "cut", "-o", "x")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from component_zoo import make_pipeline
 from folder_zoo import make_folder
 from packed_tools import check_law
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
@@ -82,3 +83,19 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_files_of_a_folder_are_packed_alone_as_well(tmp_path: Path) -> None:
     sharded(tmp_path / "model")
     check_law(next((tmp_path / "model").glob("*.safetensors")))
+
+
+@pytest.mark.parametrize("make", [sharded, make_pipeline])
+def test_readers_see_the_original(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "model")
+    files.apply(tmp_path / "model", params="*", amount=0.5, min_dim=2, seed=7, bake=True, output=tmp_path / "m")
+    packed = files.pack(tmp_path / "m").path
+    assert packed is not None
+    assert files.params(packed, all_=True) == files.params(tmp_path / "m", all_=True)
+    assert files.report(packed).parameters == files.report(tmp_path / "m").parameters
+    assert not files.diff(packed, tmp_path / "m").differing
+    assert files.verify(packed).parameters > 2
+    with pytest.raises(UsageError, match="unpack it first"):
+        files.apply(packed, params="*", amount=0.5, min_dim=2, output=tmp_path / "out")
+    with pytest.raises(UsageError, match="packed already"):
+        files.pack(packed, output=tmp_path / "out")

@@ -1,6 +1,6 @@
 """The names in and of packed files."""
 
-__all__ = ["DATA", "DIRECTORY", "FOLDER_SUFFIX", "MARK", "SUFFIX", "is_packed"]
+__all__ = ["DATA", "DIRECTORY", "FOLDER_SUFFIX", "MARK", "SUFFIX", "is_packed", "original_name"]
 
 from collections.abc import Mapping
 
@@ -20,3 +20,9 @@ FOLDER_SUFFIX = ".packed"
 def is_packed(metadata: Mapping[str, str] | None) -> bool:
     """Whether the metadata of a safetensors file are those of a packed file."""
     return bool(metadata) and MARK in (metadata or {})
+
+
+def original_name(name: str, suffix: str = SUFFIX) -> str | None:
+    """Return the name of the original of a packed file; None if it is not the name of one."""
+    found = name.removesuffix(suffix)
+    return None if found == name or found in ("", ".", "..") else found

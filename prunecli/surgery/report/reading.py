@@ -6,7 +6,7 @@ from pathlib import Path
 from prunecli.errors import DamagedError, UnreadableError, UsageError, show
 from prunecli.formats.detect import kind_of, open_location
 from prunecli.formats.io.locations import Location
-from prunecli.formats.packed.names import SUFFIX
+from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX, original_name
 from prunecli.surgery.report.codec import parse_report
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import default_report, older_report
@@ -50,8 +50,10 @@ def find_report_beside(checkpoint: Location) -> Report | None:
         report = read_report(older)
         if report.output is not None and _last_part(report.output.path or "") == checkpoint.name:
             return report
-    if checkpoint.name.endswith(SUFFIX) and checkpoint.name != SUFFIX:
-        return find_report_beside(checkpoint.with_name(checkpoint.name.removesuffix(SUFFIX)))
+    for suffix in (SUFFIX, FOLDER_SUFFIX):
+        name = original_name(checkpoint.name, suffix)
+        if name is not None:
+            return find_report_beside(checkpoint.with_name(name))
     return None
 
 
