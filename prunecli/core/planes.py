@@ -4,7 +4,7 @@ The bytes of a number are not alike: the exponents of weights take few values, t
 gets the first byte of all numbers, then the second of all, and so on. The sign, which is random, moves from the top to
 the lowest place, beside the mantissa. The compiled kernel does the same in a fraction of the time.
 
-All arrays are bytes of shape `(n,)`.
+All arrays are bytes of shape `(n,)`. Results lie in the `room` that is given for them.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from prunecli.core import kernel
 from prunecli.core.raw_elements import Flags
+from prunecli.core.scratch import Buffer
 
 __all__ = ["SPARE", "gather", "merge_planes", "scatter", "split_planes"]
 
@@ -23,12 +24,12 @@ SPARE = 16
 _Bytes = NDArray[np.uint8]
 
 
-def gather(raw: _Bytes, width: int, keep: Flags, kept: int) -> _Bytes | None:
+def gather(raw: _Bytes, width: int, keep: Flags, kept: int, room: Buffer) -> _Bytes | None:
     """Return the bytes of the `kept` elements of `width` bytes that the flags keep; None if others have other bits."""
-    room = np.empty(raw.size, dtype=np.uint8)
-    lost = kernel.gather(raw, width, keep, room)
+    out = room.bytes(raw.size)
+    lost = kernel.gather(raw, width, keep, out)
     if lost is not None:
-        return None if lost else room[: kept * width]
+        return None if lost else out[: kept * width]
     if raw.reshape(-1, width)[~keep].any():
         return None
     return raw.view(f"V{width}")[keep].view(np.uint8)
@@ -41,7 +42,7 @@ def scatter(values: _Bytes, width: int, keep: Flags, out: _Bytes) -> None:
         out.view(f"V{width}")[keep] = values.view(f"V{width}")
 
 
-def split_planes(raw: _Bytes, width: int, *, rotate: bool, swap: bool) -> _Bytes:
+def split_planes(raw: _Bytes, width: int, room: Buffer, *, rotate: bool, swap: bool) -> _Bytes:
     """Return the planes of numbers of `width` bytes one after the other, that of the lowest bytes first.
 
     With `rotate`, the sign bit moves to the lowest place; with `swap`, the numbers are big-endian.
@@ -50,7 +51,7 @@ def split_planes(raw: _Bytes, width: int, *, rotate: bool, swap: bool) -> _Bytes
         return raw
     if swap:
         raw = _swapped(raw, width)
-    planes = np.empty(raw.size, dtype=np.uint8)
+    planes = room.bytes(raw.size)
     if kernel.split_planes(raw, width, planes, rotate=rotate):
         return planes
     numbers: NDArray[Any] = raw.view(f"<u{width}")

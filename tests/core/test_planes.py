@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from prunecli.core import kernel, planes
+from prunecli.core.scratch import Buffer
 
 
 @pytest.fixture(params=["kernel", "numpy"])
@@ -19,7 +20,7 @@ def test_kept_elements_move_together_and_back(width: int) -> None:
     keep = rng.random(100) < 0.5
     kept = int(keep.sum())
     raw = rng.integers(0, 256, (100, width), dtype=np.uint8) * keep[:, np.newaxis]
-    values = planes.gather(raw.reshape(-1), width, keep, kept)
+    values = planes.gather(raw.reshape(-1), width, keep, kept, Buffer())
     assert values is not None
     assert np.array_equal(values.reshape(-1, width), raw[keep])
     room = np.concatenate([values, np.full(planes.SPARE, 255, dtype=np.uint8)])
@@ -27,7 +28,7 @@ def test_kept_elements_move_together_and_back(width: int) -> None:
     planes.scatter(room[: values.size], width, keep, out)
     assert np.array_equal(out, raw.reshape(-1))
     raw[int(np.flatnonzero(~keep)[3]), width - 1] = 128
-    assert planes.gather(raw.reshape(-1), width, keep, kept) is None
+    assert planes.gather(raw.reshape(-1), width, keep, kept, Buffer()) is None
 
 
 @pytest.mark.usefixtures("made_by")
@@ -36,7 +37,7 @@ def test_kept_elements_move_together_and_back(width: int) -> None:
 def test_planes_hold_the_bytes_of_numbers(width: int, rotate: bool, swap: bool) -> None:
     numbers = np.array([0, 1, 1 << 8 * width - 1, (1 << 8 * width) - 2, 77], dtype=f"<u{width}")
     raw = (numbers.byteswap() if swap else numbers).view(np.uint8)
-    found = planes.split_planes(raw, width, rotate=rotate, swap=swap)
+    found = planes.split_planes(raw, width, Buffer(), rotate=rotate, swap=swap)
     top = 1 << 8 * width - 1
     for place, number in enumerate(numbers.tolist()):
         value = (number << 1 & (1 << 8 * width) - 1) | bool(number & top) if rotate else number

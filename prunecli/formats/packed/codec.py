@@ -29,6 +29,7 @@ __all__ = [
     "ZSTD",
     "Coded",
     "ElementType",
+    "Workspace",
     "decode",
     "encode",
 ]
@@ -84,38 +85,45 @@ class Coded:
         return sum(len(data) for _, data in self.parts)
 
 
-def encode(raw: _Bytes, kind: ElementType, drawn: Flags | None, *, compress: bool) -> Coded:
+class Workspace:
+    """The memory of one thread for its blocks."""
+
+    def __init__(self) -> None:
+        self.block, self.values, self.planes, self.flags, self.drawn = (Buffer() for _ in range(5))
+
+
+def encode(raw: _Bytes, kind: ElementType, drawn: Flags | None, room: Workspace, *, compress: bool) -> Coded:
     """Return a block in the smallest form; `drawn` are the flags of a mask that may fit it, None without one."""
     if drawn is not None:
         kept = int(np.count_nonzero(drawn))
-        values = gather(raw, kind.width, drawn, kept)
+        values = gather(raw, kind.width, drawn, kept, room.values)
         if values is not None:
-            return Coded(DRAWN, kept, _parts(values, kind, compress=compress))
+            return Coded(DRAWN, kept, _parts(values, kind, room, compress=compress))
     count = raw.size // kind.width
     if kind is PLAIN:
-        return _dense(raw, kind, compress=compress)
-    zeros = np.empty(count, dtype=np.bool_)
-    is_zero(unsigned(raw, kind.width, paired=kind.width == 16), signed_zero=False, out=zeros, room=Buffer())
+        return _dense(raw, kind, room, compress=compress)
+    zeros = room.flags.flags(count)
+    is_zero(unsigned(raw, kind.width, paired=kind.width == 16), signed_zero=False, out=zeros, room=room.planes)
     many = int(np.count_nonzero(zeros))
     if many == count or many * _FEW < count:
-        return _dense(raw, kind, compress=compress)
+        return _dense(raw, kind, room, compress=compress)
     keep = np.logical_not(zeros, out=zeros)
     mask = _part(np.packbits(keep, bitorder="little"), compress=compress)
-    values = gather(raw, kind.width, keep, count - many)
+    values = gather(raw, kind.width, keep, count - many, room.values)
     if values is None:
         raise PrunecliError("zeros were found that are not zero; please report this")
-    stored = Coded(STORED, count - many, [mask, *_parts(values, kind, compress=compress)])
+    stored = Coded(STORED, count - many, [mask, *_parts(values, kind, room, compress=compress)])
     if many * _MANY >= count and kind.number > 1:
         return stored
-    return min(stored, _dense(raw, kind, compress=compress), key=lambda coded: coded.size)
+    return min(stored, _dense(raw, kind, room, compress=compress), key=lambda coded: coded.size)
 
 
-def _dense(raw: _Bytes, kind: ElementType, *, compress: bool) -> Coded:
-    return Coded(DENSE, raw.size // kind.width, _parts(raw, kind, compress=compress))
+def _dense(raw: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -> Coded:
+    return Coded(DENSE, raw.size // kind.width, _parts(raw, kind, room, compress=compress))
 
 
-def _parts(values: _Bytes, kind: ElementType, *, compress: bool) -> list[tuple[int, bytes]]:
-    planes = split_planes(values, kind.number, rotate=kind.rotate, swap=kind.swap)
+def _parts(values: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -> list[tuple[int, bytes]]:
+    planes = split_planes(values, kind.number, room.planes, rotate=kind.rotate, swap=kind.swap)
     return [_part(plane, compress=compress, plain=kind is PLAIN) for plane in planes.reshape(kind.number, -1)]
 
 
@@ -139,7 +147,13 @@ def _gains(data: _Bytes) -> bool:
 
 
 def decode(
-    form: int, kept: int, kind: ElementType, parts: Iterator[tuple[int, memoryview]], drawn: Flags | None, out: _Bytes
+    form: int,
+    kept: int,
+    kind: ElementType,
+    parts: Iterator[tuple[int, memoryview]],
+    drawn: Flags | None,
+    out: _Bytes,
+    room: Workspace,
 ) -> None:
     """Write the elements of a block into `out`. `parts` are its coded parts; `drawn` is its drawn mask, if it has one.
 
@@ -154,10 +168,10 @@ def decode(
         keep = np.unpackbits(bits, count=count, bitorder="little").view(np.bool_)
     if keep is not None and int(np.count_nonzero(keep)) != kept:
         raise DamagedError(f"{HERE} has a mask that does not keep as many elements as it says; fetch it again")
-    planes = np.empty(kept * kind.width, dtype=np.uint8)
+    planes = room.planes.bytes(kept * kind.width)
     for plane in planes.reshape(kind.number, -1):
         _decode_part(*next(parts), plane)
-    values = out if keep is None else np.empty(planes.size + SPARE, dtype=np.uint8)[: planes.size]
+    values = out if keep is None else room.values.bytes(planes.size + SPARE)[: planes.size]
     merge_planes(planes, kind.number, values, rotate=kind.rotate, swap=kind.swap)
     if keep is not None:
         scatter(values, kind.width, keep, out)

@@ -16,7 +16,7 @@ from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.source import Source
-from prunecli.formats.packed.codec import DRAWN, decode
+from prunecli.formats.packed.codec import DRAWN, Workspace, decode
 from prunecli.formats.packed.container import read_packed_directory
 from prunecli.formats.packed.directory import Directory
 from prunecli.terms import HERE
@@ -47,6 +47,7 @@ class PackedSource(Source):
         self._starts = np.append(directory.starts, directory.size)
         self._cache: OrderedDict[int, _Bytes] = OrderedDict()
         self._cached, self._lock = 0, threading.Lock()
+        self._rooms = threading.local()
         self._at_work: dict[int, threading.Lock] = {}
         self._chain = lru_cache(maxsize=64)(self._new_chain)
 
@@ -144,20 +145,28 @@ class PackedSource(Source):
         form, kept = int(directory.columns["form"][index]), int(directory.columns["kept"][index])
         first, stop = int(directory.first_parts[index]), int(directory.first_parts[index + 1])
         places = directory.part_starts[first : stop + 1]
-        data = memoryview(self.base.read(self._data_start + int(places[0]), int(places[-1] - places[0])))
+        room = self._room()
+        data = room.block.bytes(int(places[-1] - places[0])).data
+        self.base.read_into(self._data_start + int(places[0]), data)
         offsets = (places - places[0]).tolist()
         codings = directory.columns["coding"][first:stop].tolist()
         parts = ((coding, data[offsets[n] : offsets[n + 1]]) for n, coding in enumerate(codings))
         with raised_in(self.label):
             kind = directory.kind(tensor)
-            drawn = self._drawn(tensor, block, out.size // kind.width) if form == DRAWN else None
-            decode(form, kept, kind, parts, drawn, out)
+            drawn = self._drawn(tensor, block, room.drawn.flags(out.size // kind.width)) if form == DRAWN else None
+            decode(form, kept, kind, parts, drawn, out, room)
             if crc32(out.data) != int(directory.columns["crc"][index]):
                 raise DamagedError(f"{HERE} has a damaged block: the CRC-32 of its bytes is wrong; fetch it again")
 
-    def _drawn(self, tensor: int, block: int, count: int) -> NDArray[np.bool_]:
+    def _room(self) -> Workspace:
+        """Return the workspace of this thread."""
+        found = getattr(self._rooms, "own", None)
+        if found is None:
+            found = self._rooms.own = Workspace()
+        return found
+
+    def _drawn(self, tensor: int, block: int, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
         subsets, ranks = self._chain(tensor)
-        flags = np.empty(count, dtype=np.bool_)
         draw_kept(subsets, [block * BLOCK, *(int(each) for each in ranks[:, block])], flags)
         return flags
 

@@ -1,5 +1,6 @@
 """Pack a source: read it block by block in threads, code the blocks, and write them in order."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from prunecli.formats.crc import crc32
 from prunecli.formats.io.pieces import Checksum, CrcRun
 from prunecli.formats.io.sinks import Sink
 from prunecli.formats.io.source import Source
-from prunecli.formats.packed.codec import DRAWN, PLAIN, ElementType, decode, encode
+from prunecli.formats.packed.codec import DRAWN, PLAIN, ElementType, Workspace, decode, encode
 from prunecli.formats.packed.container import HEADER, closing_bytes
 from prunecli.formats.packed.directory import BIG_ENDIAN, COLUMNS, ROTATED, Directory
 from prunecli.lean import dataclass
@@ -112,7 +113,7 @@ def pack_into(
     """
     columns, at = _Columns(), HEADER
     counts = [_counts(each) for each in tensors]
-    work = _Work(source, codec == "zstd", verify)
+    work = _Work(source, codec == "zstd", verify, threading.local())
     whole = Checksum(source.size)
     for size, data, blocks in _in_order(work, _tasks(tensors, counts, source.size), jobs):
         sink.write(memoryview(data), at)
@@ -138,6 +139,14 @@ class _Work:
     source: Source
     compress: bool
     verify: bool
+    rooms: threading.local
+
+    def _room(self) -> Workspace:
+        """Return the workspace of this thread."""
+        found = getattr(self.rooms, "own", None)
+        if found is None:
+            found = self.rooms.own = Workspace()
+        return found
 
     def run(self, task: Sequence[_Block]) -> _Result:
         """Return the size of a task's blocks, all their parts as they are stored, and what the directory says."""
@@ -146,7 +155,8 @@ class _Work:
         return sum(block.size for block in task), b"".join(parts), done
 
     def _code(self, block: _Block, into: list[bytes]) -> _Done:
-        raw = np.empty(block.size, dtype=np.uint8)
+        room = self._room()
+        raw = room.block.bytes(block.size)
         at, sums = 0, []
         for offset, length in block.runs:
             part = raw[at : at + length].data
@@ -155,13 +165,13 @@ class _Work:
             at += length
         drawn = None
         if block.subsets:
-            drawn = np.empty(raw.size // block.kind.width, dtype=np.bool_)
+            drawn = room.drawn.flags(raw.size // block.kind.width)
             draw_kept(block.subsets, block.ranks, drawn)
-        coded = encode(raw, block.kind, drawn, compress=self.compress)
+        coded = encode(raw, block.kind, drawn, room, compress=self.compress)
         if self.verify:
             again = np.empty(raw.size, dtype=np.uint8)
             parts = ((coding, memoryview(data)) for coding, data in coded.parts)
-            decode(coded.form, coded.kept, block.kind, parts, drawn if coded.form == DRAWN else None, again)
+            decode(coded.form, coded.kept, block.kind, parts, drawn if coded.form == DRAWN else None, again, room)
             if not np.array_equal(raw, again):
                 raise PrunecliError("a block was not packed as it was; please report this")
         into += [data for _, data in coded.parts]
