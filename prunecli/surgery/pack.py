@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from prunecli.core.drawn_mask import DrawnRound
-from prunecli.errors import OutputError, UsageError, show
+from prunecli.errors import OutputError, PrunecliError, UsageError, show
 from prunecli.formats.base import Checkpoint, Layout, ReadOptions, Storage
 from prunecli.formats.detect import open_location, read_checkpoint
 from prunecli.formats.dtypes import DType
@@ -227,7 +227,7 @@ def recorded_rounds(
     Raises:
         PrunecliError: as `read_report`.
     """
-    draws = [each for report in _reports(location, options) for each in recorded_draws(report)]
+    draws = [each for report in _reports(location, options, listener) for each in recorded_draws(report)]
     rounds, unknown = drawn_rounds(checkpoint, draws) if draws else ({}, 0)
     if unknown:
         listener.note(
@@ -251,12 +251,16 @@ def layout_of(
     return found
 
 
-def _reports(location: Location | None, options: PackOptions) -> list[Report]:
+def _reports(location: Location | None, options: PackOptions, listener: Listener) -> list[Report]:
     if options.reports:
         return [read_report(each) for each in options.reports]
     if location is None:
         return []
-    report = find_report_beside(location)
+    try:
+        report = find_report_beside(location)
+    except PrunecliError as error:  # nobody named this file
+        listener.note(f"masks are stored, since the report beside the checkpoint cannot be read: {error}")
+        return []
     return [] if report is None else [report]
 
 

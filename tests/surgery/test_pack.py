@@ -163,8 +163,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unpack it first"):
         files.apply(tmp_path / "other", params="*.weight", amount=0.5, output=tmp_path / "out")
     (tmp_path / "other.safetensors.report.json").write_text("{")
+    assert files.pack(other).stored == 0
     with pytest.raises(DamagedError):
-        files.pack(other)
+        files.pack(other, from_report=f"{other}.report.json", force=True)
 
 
 def test_tensors_are_loaded_from_a_packed_file(tmp_path: Path) -> None:
