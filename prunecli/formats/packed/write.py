@@ -214,7 +214,7 @@ def _tasks(tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]]
 def _tensor_blocks(tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]]) -> Iterator[_Block]:
     for tensor, left in zip(tensors, counts, strict=True):
         subsets = [each.subset for each in tensor.rounds]
-        ranks = np.cumsum(left, axis=1, dtype=np.int64) - left
+        ranks = np.cumsum(left, axis=1, dtype=np.int64) - left if left.size else left
         for index, start in enumerate(range(0, tensor.elements, BLOCK)):
             many = min(BLOCK, tensor.elements - start)
             run = (tensor.offset + start * tensor.kind.width, many * tensor.kind.width)
