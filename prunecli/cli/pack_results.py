@@ -33,7 +33,8 @@ def binary_output(output: str | None, place: Callable[[], Location], *, dry_run:
 def print_packed(found: PackedFile, *, quiet: bool, dry_run: bool) -> None:
     """Print the path of a packed file on standard output, and on standard error how much smaller it is."""
     share = f"{percent(found.bytes, found.original_bytes)} of {size_of(found.original_bytes)}"
-    masks = f"{found.drawn:,} masks drawn again, {found.stored:,} stored"
+    mask = "mask" if found.drawn == 1 else "masks"
+    masks = f"{found.drawn:,} {mask} drawn again, {found.stored:,} stored"
     _print(found, f"({size_of(found.bytes)}): {share}; {masks}", quiet=quiet, dry_run=dry_run)
 
 
