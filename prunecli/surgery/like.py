@@ -29,7 +29,7 @@ from prunecli.surgery.masks.source import MASKS, masks_of
 from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.amounts import LikeRow
-from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.plan import Plan, PlannedParameter
 from prunecli.surgery.report.model import ParameterReport
 from prunecli.surgery.report.reading import read_report
 from prunecli.terms import LIKE, SEED
@@ -37,6 +37,11 @@ from prunecli.terms import LIKE, SEED
 __all__ = ["check_unlike", "read_like"]
 
 _MASK = "_mask"
+_HEAD, _HEADS = 1 << 16, 64
+"""The elements whose flags are compared, at the beginning of some parameters, the largest ones."""
+
+_INDEPENDENT = 8
+"""The most standard deviations by which masks of different seeds agree more than by chance."""
 
 
 def read_like(text: str, reading: ReadOptions) -> dict[str, LikeRow]:
@@ -62,32 +67,64 @@ def read_like(text: str, reading: ReadOptions) -> dict[str, LikeRow]:
 def check_unlike(checkpoint: Layout, plan: Plan) -> None:
     """Check that a plan's masks are not those whose counts it takes, before anything is written.
 
-    The masks are drawn, the smallest first, until one differs.
+    The masks are drawn, the smallest first, until one differs. Zeros of a model that was pruned are its mask and some
+    zeros more, so that their counts, and with them the masks drawn from the same seed, differ a little: they agree far
+    more than chance would.
 
     Raises:
-        UsageError: all are the same.
+        UsageError: all are the same, or agree too much.
         PrunecliError: the checkpoint cannot be read.
     """
-    prune = plan.prune
-    if prune is None or not plan.unlike:
-        return
-    method = parse_method(prune.method)
-    for name in sorted(plan.unlike, key=lambda name: plan.planned[name].parameter.weight.elements):
-        planned = plan.planned[name]
-        mask = FinalMask(
-            checkpoint.source,
-            planned.parameter,
-            planned.choice,
-            zeros_are_pruned=prune.zeros_are_pruned,
-            reads_values=method.reads_values,
-            granule=method.granule(planned.target),
+    first = show(next(iter(plan.unlike), ""))
+    names = sorted(plan.unlike, key=lambda name: plan.planned[name].parameter.weight.elements)
+    if names and all(_digest(_final(checkpoint, plan, name)) == plan.unlike[name].digest for name in names):
+        raise UsageError(
+            f"the new masks are those that {LIKE} counts, {first} first: both are from seed {plan.seed}; draw others "
+            f"with another {SEED}"
         )
-        if _digest(mask) != plan.unlike[name]:
-            return
-    raise UsageError(
-        f"the new masks are those that {LIKE} counts, {show(next(iter(plan.unlike)))} first: both are from seed "
-        f"{plan.seed}; draw others with another {SEED}"
+    distance = _agreement(checkpoint, plan)
+    if distance > _INDEPENDENT:
+        raise UsageError(
+            f"the new masks drop what {LIKE} counts, {first} first, {distance:,.0f} standard deviations more often "
+            f"than chance: both are probably from seed {plan.seed}; draw others with another {SEED}"
+        )
+
+
+def _final(checkpoint: Layout, plan: Plan, name: str) -> FinalMask:
+    planned, prune = plan.planned[name], plan.prune
+    method = parse_method(prune.method if prune else "")
+    return FinalMask(
+        checkpoint.source,
+        planned.parameter,
+        planned.choice,
+        zeros_are_pruned=prune is not None and prune.zeros_are_pruned,
+        reads_values=method.reads_values,
+        granule=method.granule(planned.target),
     )
+
+
+def _agreement(checkpoint: Layout, plan: Plan) -> float:
+    """Return by how many standard deviations more elements are dropped in both masks than by chance.
+
+    Parameters of which elements were pruned before are left out: these are the same in masks of any seed.
+    """
+    workspace, excess, variance = Workspace(), 0.0, 0.0
+    fresh = [name for name, row in plan.unlike.items() if row.head and _is_comparable(plan.planned[name], row)]
+    for name in fresh[:_HEADS]:
+        elements, mask = plan.planned[name].parameter.weight.elements, _final(checkpoint, plan, name)
+        flags = workspace.keep.flags(min(BLOCK, elements))
+        mask.keep(0, flags, workspace)
+        mask.release()
+        share = plan.planned[name].pruned_now / elements
+        size = min(_HEAD, elements)
+        other = ~np.unpackbits(np.frombuffer(plan.unlike[name].head, np.uint8), count=size).view(np.bool_)
+        excess += np.count_nonzero(~flags[:size].view(np.bool_) & other) - share * np.count_nonzero(other)
+        variance += share * (1 - share) * np.count_nonzero(other)
+    return excess / variance**0.5 if variance else 0.0
+
+
+def _is_comparable(planned: PlannedParameter, row: LikeRow) -> bool:
+    return row.elements == planned.target.candidates == planned.parameter.weight.elements
 
 
 def _digest(mask: FinalMask) -> str:
@@ -126,13 +163,16 @@ class _CountedMask:
     block = BLOCK
     workspace = Workspace
 
-    def __init__(self, mask: KeptFlags) -> None:
+    def __init__(self, mask: KeptFlags, *, has_head: bool) -> None:
         self.mask, self.kept, self.digest, self._left = mask, 0, MaskDigest(), mask.elements
+        self._has_head, self._head = has_head, b""
 
     def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
         """Count a block."""
         flags = workspace.block.flags(data.size)
         self.mask.read(start, flags, workspace)
+        if not start and self._has_head:
+            self._head = np.packbits(flags[:_HEAD]).tobytes()
         return Outcome(False, (self, flags.size, int(np.count_nonzero(flags)), MaskDigest.look(start, flags)))
 
     def add(self, size: int, kept: int, leaf: tuple[int, bytes]) -> None:
@@ -145,7 +185,7 @@ class _CountedMask:
 
     def row(self) -> LikeRow:
         """Return the result."""
-        return LikeRow(self.mask.elements, self.mask.elements - self.kept, self.digest.hexdigest())
+        return LikeRow(self.mask.elements, self.mask.elements - self.kept, self.digest.hexdigest(), self._head)
 
 
 def _add(found: tuple[_CountedMask, int, int, tuple[int, bytes]]) -> None:
@@ -156,7 +196,8 @@ def _add(found: tuple[_CountedMask, int, int, tuple[int, bytes]]) -> None:
 def _counted(checkpoint: AnyCheckpoint) -> dict[str, LikeRow]:
     sums = ReadSums(checkpoint)
     masks = _masks(checkpoint, sums)
-    counted = {name: _CountedMask(mask) for name, mask in masks.items()}
+    largest = set(sorted(masks, key=lambda name: -masks[name].elements)[: 4 * _HEADS])
+    counted = {name: _CountedMask(mask, has_head=name in largest) for name, mask in masks.items()}
     pieces = [Generated(each.mask.elements, each) for each in counted.values()]
     run_pieces(pieces, checkpoint.source, NullSink(), jobs=default_jobs(), found=_add)
     sums.check(default_jobs(), (tensor for mask in masks.values() for tensor in mask.tensors))

@@ -167,6 +167,16 @@ def test_like_refuses_to_draw_the_masks_that_it_counts(cli: Cli, refused: Refusa
     assert cli("apply", "model.pt", "-p", "conv*.weight", "--seed", 5, "--like", "masked.pt", "-o", "y.pt").code == 0
 
 
+def test_like_refuses_the_seed_of_zeros_beside_zeros_of_the_model(cli: Cli, refused: Refusal) -> None:
+    weight = torch.arange(1.0, 10_001).reshape(100, 100)
+    weight[:, 7] = 0
+    torch.save({"w": weight}, "zeros.pt")
+    assert cli("apply", "zeros.pt", "-p", "w", "-a", "0.8", "--seed", 5, "--bake", "-o", "baked.pt").code == 0
+    like = ["apply", "zeros.pt", "-p", "w", "--like", "baked.pt", "-o", "drawn.pt", "--seed"]
+    assert "standard deviations more often than chance: both are probably from seed 5" in refused(2, *like, 5)
+    assert cli(*like, 6).code == 0
+
+
 def test_a_report_of_like_replays_and_names_no_secrets(cli: Cli) -> None:
     assert cli("apply", "model.pt", "-p", "fc*.weight", "-a", "0.9", "--seed", 1, "-o", "masked.pt").code == 0
     assert cli("apply", "model.pt", "-p", "fc*.weight", "--like", "masked.pt", "--seed", 2, "-o", "one.pt").code == 0

@@ -24,12 +24,13 @@ __all__ = ["Division", "LikeReader", "LikeRow", "divide", "division_notes"]
 class LikeRow:
     """What another checkpoint or a report records for a parameter: its elements, and how many are pruned.
 
-    `digest` is the digest of its mask, None if it is not known.
+    `digest` is the digest of its mask, None if it is not known; `head` are its first flags in bits, of some parameters.
     """
 
     elements: int
     pruned: int
     digest: str | None = None
+    head: bytes = b""
 
 
 LikeReader = Callable[[str], Mapping[str, LikeRow]]
@@ -40,8 +41,8 @@ LikeReader = Callable[[str], Mapping[str, LikeRow]]
 class Division:
     """The numbers of elements of a group's targets to prune by key; those that are not `given` any have the `amount`.
 
-    `group` is the group with the order of layers that was used. `unlike` are the digests of masks, by name, which the
-    new ones must not all equal. `chosen` are the keys whose number the user wrote. `rows` are amounts by key if they
+    `group` is the group with the order of layers that was used. `unlike` are the masks, by name, which the new
+    ones must not all equal. `chosen` are the keys whose number the user wrote. `rows` are amounts by key if they
     are those of every row.
     """
 
@@ -50,7 +51,7 @@ class Division:
     given: Mapping[str, int]
     amount: Amount = 0
     chosen: Container[str] = ()
-    unlike: Mapping[str, str] = field(default_factory=dict)
+    unlike: Mapping[str, LikeRow] = field(default_factory=dict)
     notes: Sequence[str] = ()
     rows: Mapping[str, Amount] = field(default_factory=dict)
 
@@ -187,7 +188,8 @@ def _allocated(rule: str, found: GroupTargets, fixed: Mapping[str, int], pruned:
 
 def _like(group: PruneGroup, found: GroupTargets, rows: Mapping[str, LikeRow]) -> Division:
     """Return the numbers that another mask has, parameter by parameter."""
-    given, unlike, used, label = {}, {}, set(), show(group.like_shown or "")
+    given, used, label = {}, set(), show(group.like_shown or "")
+    unlike: dict[str, LikeRow] = {}
     names = {each.name: canonical(each.name) for members in found.members.values() for each in members}
     pairs = pair_names(names, {name: canonical(name) for name in rows})
     for key, members in found.members.items():
@@ -204,7 +206,7 @@ def _like(group: PruneGroup, found: GroupTargets, rows: Mapping[str, LikeRow]) -
         used.update(paired)
         given[key] = row.pruned
         if row.digest is not None and 0 < row.pruned < row.elements:
-            unlike[members[0].name] = row.digest
+            unlike[members[0].name] = row
     notes = list(_others(label, rows, used))
     if not unlike and any(0 < rows[name].pruned < rows[name].elements for name in used):
         notes.append(f"{label} has no digests of masks, so that nothing checks that the new masks are others")

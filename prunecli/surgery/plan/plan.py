@@ -26,7 +26,7 @@ from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selected, Selection, choose, select
 from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
 from prunecli.surgery.names.ties import check_baked_masks, check_shared_masks, find_ties
-from prunecli.surgery.plan.amounts import Division, LikeReader, divide, division_notes
+from prunecli.surgery.plan.amounts import Division, LikeReader, LikeRow, divide, division_notes
 from prunecli.surgery.plan.nothing import check_elements
 from prunecli.surgery.plan.order import GroupTargets
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
@@ -97,8 +97,8 @@ class Plan:
     expected: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str | None] = field(default_factory=dict)
     """Entries for the container's metadata: the stamp; None removes one."""
-    unlike: Mapping[str, str] = field(default_factory=dict)
-    """The digests of the masks whose counts were taken, by parameter: the new masks must not all equal them."""
+    unlike: Mapping[str, LikeRow] = field(default_factory=dict)
+    """The masks whose counts were taken, by parameter: the new masks must not be the same."""
     passed: PassedOver = field(default_factory=PassedOver)
     """Tensors that patterns matched but did not take, and others that contain weights."""
     key: str | None = None
@@ -162,7 +162,7 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
     done = {each.parameter.name: replace(each, choice=choices[each.key]) for each in planned}
     check_rescaled(prune, done.values())
     passed = passed_over(checkpoint, parameters, selections)
-    unlike = {name: digest for each in divisions for name, digest in each.unlike.items()}
+    unlike = {name: row for each in divisions for name, row in each.unlike.items()}
     notes = [note for each in divisions for note in division_notes(each, choices)]
     notes += _given_notes(planned, choices) if method.reads_given else ()
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, unlike=unlike, passed=passed, notes=notes)
