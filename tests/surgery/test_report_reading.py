@@ -12,7 +12,7 @@ from surgery_zoo import apply, ask, noise, save
 
 from prunecli.core.amount import Amount
 from prunecli.core.structure.model import Structure
-from prunecli.errors import DamagedError, PrunecliError, UnsupportedError
+from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.report.codec import as_dict, parse_report, render_json
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report
@@ -69,6 +69,23 @@ def test_a_report_reads_back_as_it_was(
         report, parameters=tuple(report.parameters), carried=tuple(report.carried), stamps=tuple(report.stamps)
     )
     assert render_json(again) == render_json(report)
+
+
+def test_a_report_of_any_size_is_read_and_a_text_of_other_objects_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here without the room that small texts have too, so that each row has to pay for itself, as among 222,747.
+
+    What costs most for its letters are short names, and lists of them.
+    """
+    report = parse_report(_REPORT.encode(), "r.json")
+    monkeypatch.setattr("prunecli.formats.json_text._ROOM", 0)
+    places = Structure(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    row = replace(report.parameters[0], name="", module="", key="", shape=(), elements=1, pruned_now=0, candidates=0)
+    row = replace(row, zeros=0, zeros_before=0, structure=places, tied_to=("",) * 9, copies=("",) * 9, state="dense")
+    many = replace(report, parameters=(row,) * 20)
+    assert parse_report(render_json(many), "r.json") == many
+    for letters in ("{},", "[],", '"",'):
+        with pytest.raises(UnsafeError):
+            parse_report(b'{"parameters": [%s0]}' % (letters * 2000).encode(), "r.json")
 
 
 def test_reports_of_old_have_nothing_left_out_and_parameters_alone() -> None:

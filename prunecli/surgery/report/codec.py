@@ -51,6 +51,9 @@ SCHEMA_2: Literal["prunecli.report/2"] = "prunecli.report/2"
 _ROWS = 1000
 """The number of parameters that are written at a time."""
 
+_RATIO = 7
+"""The memory of a report's objects by its letters, at most: a line of one has eight spaces for each short string."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -222,7 +225,7 @@ def parse_report(raw: bytes, label: str) -> Report:
         DamagedError: it is not JSON, or a field is missing or has a wrong value.
         UnsupportedError: it has another schema, or its masks come from an unknown method or random stream version.
     """
-    content = parse_object(raw, label)
+    content = parse_object(raw, label, ratio=_RATIO)
     with raised_in(label):
         _check_versions(content)
     try:
