@@ -17,13 +17,15 @@ _COLUMNS = (
     Column("type", right=False, drop=2),
     Column("shape", right=False, drop=1),
     Column("state", right=False, drop=3),
+    Column("stored", right=False, drop=4),
 )
 
 
 def inventory_as_lines(entries: Sequence[InventoryEntry]) -> Iterator[str]:
-    """Yield one line per entry: name, type, shape and state with tabs between them."""
+    """Yield one line per entry: name, type, shape and state with tabs between them; last how it is packed."""
     for each in entries:
-        yield "\t".join((label_of(each.name, LONGEST), *_cells(each)))
+        cells = _cells(each)
+        yield "\t".join((label_of(each.name, LONGEST), *(cells if each.stored else cells[:-1])))
 
 
 def inventory_as_table(
@@ -47,5 +49,5 @@ def inventory_as_table(
     return lines
 
 
-def _cells(each: InventoryEntry) -> tuple[str, str, str]:
-    return each.tensor.dtype.name, shape_of(each.tensor.shape), each.state
+def _cells(each: InventoryEntry) -> tuple[str, str, str, str]:
+    return each.tensor.dtype.name, shape_of(each.tensor.shape), each.state, each.stored

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 
 from prunecli.errors import UsageError
-from prunecli.formats.base import HasSource, ReadOptions
+from prunecli.formats.base import ONLY_FILE, HasSource, ReadOptions
 from prunecli.formats.folders.model_parallel import slices_note
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, open_any
@@ -74,7 +75,8 @@ def list_parameters(checkpoint: AnyCheckpoint, selection: Selection | None) -> l
     if selection is not None:
         check_absent(checkpoint, found, selection)
     chosen = list(found.values()) if selection is None else select(found, selection)
-    return [InventoryEntry(each.name, each.weight, each.role, state_of(each), each.name) for each in chosen]
+    entries = [InventoryEntry(each.name, each.weight, each.role, state_of(each), each.name) for each in chosen]
+    return _with_storage(checkpoint, entries)
 
 
 def list_tensors(checkpoint: AnyCheckpoint, selection: Selection | None) -> list[InventoryEntry]:
@@ -84,4 +86,12 @@ def list_tensors(checkpoint: AnyCheckpoint, selection: Selection | None) -> list
         UsageError: as `matching`.
     """
     entries = inventory(checkpoint)
-    return entries if selection is None else matching(entries, selection)
+    return _with_storage(checkpoint, entries if selection is None else matching(entries, selection))
+
+
+def _with_storage(checkpoint: AnyCheckpoint, entries: list[InventoryEntry]) -> list[InventoryEntry]:
+    """Return entries that say how a packed file stores them."""
+    source = checkpoint.sources.get(ONLY_FILE)
+    if source is None or not source.is_packed:
+        return entries
+    return [replace(each, stored=source.stored_as(each.tensor.storage.offset)) for each in entries]

@@ -63,6 +63,10 @@ class Source(ABC):
     is_packed: ClassVar[bool] = False
     """Whether these are the bytes of the original of a packed file, not those of the file itself."""
 
+    def stored_as(self, offset: int) -> str:
+        """Return how a packed file stores the tensor at an offset of the original; "" if it is not packed."""
+        return ""
+
     @property
     def location(self) -> Location | None:
         """The location of the file, None for a stream."""

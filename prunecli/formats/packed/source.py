@@ -79,6 +79,14 @@ class PackedSource(Source):
             )
         return super().read(offset, length)
 
+    def stored_as(self, offset: int) -> str:
+        """Return "dense", "drawn mask" or "stored mask"; the last one if that holds for some of its blocks."""
+        tensor = int(np.searchsorted(self.directory.starts, offset))
+        if tensor == self.directory.tensors or int(self.directory.starts[tensor]) != offset:
+            return "dense"  # too small to be more than literal bytes
+        first, stop = self.directory.first_blocks[tensor : tensor + 2]
+        return ("dense", "drawn mask", "stored mask")[int(self.directory.columns["form"][first:stop].max())]
+
     def prefetch(self, runs: Iterable[tuple[int, int]]) -> None:
         """Do nothing: what is read first are literal bytes, which lie in few blocks."""
 

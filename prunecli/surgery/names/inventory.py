@@ -27,6 +27,8 @@ class InventoryEntry:
     role: Role
     state: str
     parameter: str
+    stored: str = ""
+    """How a packed file stores it: "dense", "drawn mask" or "stored mask"; "" if it is not packed."""
 
     @property
     def names(self) -> Iterator[str]:

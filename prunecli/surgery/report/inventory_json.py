@@ -39,6 +39,8 @@ class TensorRecord:
     role: Role
     state: str
     """`dense`, `masked` or `not prunable` for a parameter; the role of any other tensor."""
+    stored: str = ""
+    """How a packed file stores it: `dense`, or its kept values and a `drawn mask` or `stored mask`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +71,5 @@ def _record(each: InventoryEntry) -> TensorRecord:
     tensor = each.tensor
     size = tensor.elements * tensor.dtype.itemsize
     shape, dtype = tensor.shape, tensor.dtype.name
-    return TensorRecord(each.name, each.parameter, shape, dtype, tensor.elements, size, each.role, each.state)
+    what = (each.role, each.state, each.stored)
+    return TensorRecord(each.name, each.parameter, shape, dtype, tensor.elements, size, *what)
