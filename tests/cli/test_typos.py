@@ -52,7 +52,10 @@ APPLY = ["apply", "model.pt", "-p", "*", "-a", "0.5"]
         (["apply", "help"], "no checkpoint help; see prunecli apply --help"),
         ([*APPLY, "-s", "7"], "no option -s; write --seed"),
         ([*APPLY, "--json"], "no option --json; a run's report is written beside the output, as JSON"),
-        (["re"], "no command re; commands are apply, remove, restore, report, diff, params, verify, pack, unpack, mask"),
+        (
+            ["re"],
+            "no command re; commands are apply, remove, restore, report, diff, params, verify, pack, unpack, mask",
+        ),
         (["ver"], "no command ver; did you mean verify?"),
         (["model.pt"], "model.pt is not a command; write prunecli report model.pt"),
         (["help", "aply"], "no command aply; did you mean apply?"),
