@@ -1,12 +1,10 @@
 """The overlap of two masks as text: a table, lines with tabs, JSON, CSV, Markdown or HTML."""
 
 import csv
-import html
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from prunecli import __version__
 from prunecli.formats.outputs.output import write_output
 from prunecli.reporting.csv import safe_cell
 from prunecli.reporting.layout import BOLD, Column, Row, lay_out, tabbed
@@ -14,7 +12,7 @@ from prunecli.reporting.markdown import code
 from prunecli.reporting.numbers import label_of, percent, shape_of
 from prunecli.reporting.options import ReportFormat
 from prunecli.reporting.output import ReportOutput
-from prunecli.reporting.page_parts import page_file, script_digest
+from prunecli.reporting.page_parts import table_page
 from prunecli.reporting.terminal import PAGE, Screen
 from prunecli.surgery.compare.overlap_model import Overlap, OverlapCounts, OverlapRow, overlap_as_dict
 from prunecli.surgery.names.select import LONGEST
@@ -85,22 +83,11 @@ def _as_markdown(overlap: Overlap) -> str:
 
 
 def _as_html(overlap: Overlap) -> str:
-    """Return a page without scripts and without access to the network."""
-    style = page_file("page.css")
-    heads = "".join(f"<th>{heading}</th>" for heading in ("parameter", *(column.heading for column in _COLUMNS)))
-    cells = [(_name(row, label_of), *_cells(row.counts)) for row in overlap.rows]
-    cells.append((_all(overlap), *_cells(overlap.totals)))
-    rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in cells)
-    policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src '{script_digest(style)}'"
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Overlap of two masks</title>\n<style>{style}</style>\n</head>\n<body>\n<h1>Overlap of two masks</h1>\n"
-        f"<p>A: {html.escape(_path(overlap.a.path))}</p>\n<p>B: {html.escape(_path(overlap.b.path))}</p>\n"
-        f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"
-        f"<footer>prunecli {__version__}</footer>\n</body>\n</html>\n"
-    )
+    headings = ("parameter", *(column.heading for column in _COLUMNS))
+    rows = [(_name(row, label_of), *_cells(row.counts)) for row in overlap.rows]
+    rows.append((_all(overlap), *_cells(overlap.totals)))
+    above = f"A: {_path(overlap.a.path)}", f"B: {_path(overlap.b.path)}"
+    return table_page("Overlap of two masks", headings, rows, above)
 
 
 def _text(lines: Iterable[str]) -> str:

@@ -1,7 +1,6 @@
 """Several checkpoints in one table, a row for each: text, lines with tabs, JSON, CSV, Markdown or HTML."""
 
 import csv
-import html
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from prunecli.reporting.layout import CYAN, Column, Row, lay_out, tabbed
 from prunecli.reporting.markdown import code
 from prunecli.reporting.numbers import bar, label_of, percent, size_of
 from prunecli.reporting.options import ReportFormat, Sort
-from prunecli.reporting.page_parts import page_file, script_digest
+from prunecli.reporting.page_parts import table_page
 from prunecli.reporting.terminal import PAGE, Screen
 from prunecli.surgery.names.select import LONGEST
 from prunecli.surgery.report.inventory_json import Writer
@@ -94,20 +93,9 @@ def _as_markdown(reports: Sequence[Report]) -> str:
 
 
 def _as_html(reports: Sequence[Report]) -> str:
-    """Return a page without scripts and without access to the network."""
-    style = page_file("page.css")
-    heads = "".join(f"<th>{column.heading}</th>" for column in (Column("checkpoint"), *_COLUMNS[:-1]))
-    cells = [(_label(each), *_row(each, PAGE).cells[:-1]) for each in reports]
-    rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in cells)
-    policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src '{script_digest(style)}'"
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Sparsity of {len(reports)} checkpoints</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        f"<h1>Sparsity of {len(reports)} checkpoints</h1>\n<table>\n<thead><tr>{heads}</tr></thead>\n"
-        f"<tbody>\n{rows}</tbody>\n</table>\n<footer>prunecli {__version__}</footer>\n</body>\n</html>\n"
-    )
+    headings = ("checkpoint", *(column.heading for column in _COLUMNS[:-1]))
+    rows = [(_label(each), *_row(each, PAGE).cells[:-1]) for each in reports]
+    return table_page(f"Sparsity of {len(reports)} checkpoints", headings, rows)
 
 
 def _label(report: Report) -> str:
