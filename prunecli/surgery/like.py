@@ -30,6 +30,7 @@ from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.amounts import LikeRow
 from prunecli.surgery.plan.plan import Plan, PlannedParameter
+from prunecli.surgery.plan.planned_mask import planned_mask
 from prunecli.surgery.report.model import ParameterReport
 from prunecli.surgery.report.reading import read_report
 from prunecli.terms import LIKE, SEED
@@ -91,16 +92,8 @@ def check_unlike(checkpoint: Layout, plan: Plan) -> None:
 
 
 def _final(checkpoint: Layout, plan: Plan, name: str) -> FinalMask:
-    planned, prune = plan.planned[name], plan.prune
-    method = parse_method(prune.method if prune else "")
-    return FinalMask(
-        checkpoint.source,
-        planned.parameter,
-        planned.choice,
-        zeros_are_pruned=prune is not None and prune.zeros_are_pruned,
-        reads_values=method.reads_values,
-        granule=method.granule(planned.target),
-    )
+    method = parse_method(plan.prune.method) if plan.prune else None
+    return planned_mask(checkpoint.source, plan, plan.planned[name], method)
 
 
 def _agreement(checkpoint: Layout, plan: Plan) -> float:

@@ -28,6 +28,7 @@ from prunecli.surgery.data.passes import (
 )
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.plan.plan import Plan, PlannedParameter, rescale_factor
+from prunecli.surgery.plan.planned_mask import planned_mask
 from prunecli.surgery.roles.norms import directions_of
 
 __all__ = ["PreparedEdit", "build_edit", "read_only_pieces"]
@@ -155,17 +156,11 @@ def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
 
 
 def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: PlannedParameter | None) -> TensorPass:
-    prune, method = (draft.plan.prune, draft.method) if planned else (None, None)
-    mask = FinalMask(
-        draft.checkpoint.source,
-        parameter,
-        planned.choice if planned else None,
-        zeros_are_pruned=prune.zeros_are_pruned if prune else False,
-        reads_values=method.reads_values if method else False,
-        granule=method.granule(planned.target) if method and planned else 1,
-        given=draft.given[parameter.name] if method and method.reads_given else None,
-        restored=draft.plan.command == "restore" and planned is not None,
-    )
+    source = draft.checkpoint.source
+    if planned is None:
+        mask = FinalMask(source, parameter)
+    else:
+        mask = planned_mask(source, draft.plan, planned, draft.method, draft.given)
     draft.masks[parameter.name] = mask
     draft.counted[parameter.name] = counting = _counting(draft, parameter, mask)
     return TensorPass(tensor, mask, counting)
