@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from prunecli.errors import show
-from prunecli.formats.base import HasSource
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
@@ -34,15 +33,14 @@ _FREE = 3
 
 
 @contextmanager
-def progress(
-    checkpoint: HasSource, *, quiet: bool, delayed: bool = False
-) -> Iterator[Callable[[int, int], None] | None]:
+def progress(label: str, *, quiet: bool, delayed: bool = False) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a callback that shows the bytes done and the total bytes on standard error; None if `quiet`.
 
+    In front is the last part of the `label`.
     On a terminal that can redraw a line it shows a bar (after half a second if `delayed`), elsewhere a line every few
     seconds.
     """
-    name = checkpoint.source.label.rstrip("/").rpartition("/")[2] or checkpoint.source.label
+    name = label.rstrip("/").rpartition("/")[2] or label
     if quiet:
         yield None
     elif not sys.stderr.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):  # as rich decides

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, contextmanager
 
 from prunecli.cli.messages import print_note
 from prunecli.cli.progress import progress
-from prunecli.formats.base import HasSource
 from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.run.destination import Progress
@@ -34,6 +33,6 @@ class Verbosity(Listener):
         if not self.quiet:
             print_note(text)
 
-    def progress(self, checkpoint: HasSource, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
+    def progress(self, label: str, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
         """Show progress on standard error."""
-        return progress(checkpoint, quiet=self.quiet, delayed=delayed)
+        return progress(label, quiet=self.quiet, delayed=delayed)

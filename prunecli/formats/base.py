@@ -23,7 +23,6 @@ __all__ = [
     "AnyCheckpoint",
     "Checkpoint",
     "Edit",
-    "HasSource",
     "Layout",
     "Moment",
     "Part",
@@ -195,13 +194,6 @@ class Edit:
         for addition in self.additions:
             found.setdefault(addition.after, []).append(addition)
         return found
-
-
-class HasSource(Protocol):
-    """What is read from one source, whose label names it in messages."""
-
-    @property
-    def source(self) -> ByteSource: ...
 
 
 class Layout(Protocol):

@@ -50,7 +50,7 @@ __all__ = [
 @contextmanager
 def with_progress(run: Run, checkpoint: AnyCheckpoint, listener: Listener) -> Iterator[Run]:
     """Yield a run whose progress goes to the listener, for passes that write nothing."""
-    with listener.progress(checkpoint, delayed=True) as ticks:
+    with listener.progress(checkpoint.source.label, delayed=True) as ticks:
         yield replace(run, progress=ticks)
 
 
@@ -76,7 +76,7 @@ class PreparedRewrite:
         """Carry out the plan; raises as `rewrite.rewrite`."""
         from prunecli.surgery.rewrite import rewrite
 
-        with self.listener.progress(self.checkpoint) as ticks:
+        with self.listener.progress(self.checkpoint.source.label) as ticks:
             run = replace(self.run, progress=ticks)
             return rewrite(self.checkpoint, self.plan, self.destination, run, self.given)
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import replace
 
 from prunecli.errors import UsageError
-from prunecli.formats.base import ONLY_FILE, HasSource, ReadOptions
+from prunecli.formats.base import ONLY_FILE, ReadOptions
 from prunecli.formats.folders.model_parallel import slices_note
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, open_any
@@ -28,8 +28,11 @@ class Listener:
     def note(self, text: str) -> None:
         """Receive a note."""
 
-    def progress(self, checkpoint: HasSource, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
-        """Return a context with the callback for bytes done; `delayed` for work that is usually over at once."""
+    def progress(self, label: str, *, delayed: bool = False) -> AbstractContextManager[Progress | None]:
+        """Return a context with the callback for bytes done; `delayed` for work that is usually over at once.
+
+        The `label` names what is read.
+        """
         return nullcontext(self._progress)
 
 

@@ -181,7 +181,7 @@ def overlap_of(one: MaskSource, two: MaskSource, run: Run, listener: Listener) -
         PrunecliError: a mask cannot be read, or a file changed meanwhile.
     """
     pairs = pair_masks(one, two)
-    with listener.progress(one.checkpoint, delayed=True) as ticks:
+    with listener.progress(one.checkpoint.source.label, delayed=True) as ticks:
         rows = count_overlaps(pairs, one.checkpoint.source, Run(run.jobs, ticks))
     for source in (one, two):
         source.check(run.threads)
@@ -202,7 +202,7 @@ def _write(
     target = _checked(output, sources)
     file = OutputFile(ONLY_FILE, mask_file_pieces(masks, bits=output.bits), sources[0].checkpoint.source)
     contents, count = OutputContents([file]), KeptCount()
-    with listener.progress(sources[0].checkpoint) as ticks:
+    with listener.progress(sources[0].checkpoint.source.label) as ticks:
         transfer = Run(run.jobs, ticks).transfer(contents.bytes)
         with target.begin(contents, transfer) as writer, writer.sink(file) as sink:
             run_into(file.pieces, file.source, sink, jobs=transfer.threads, progress=transfer.progress, found=count.add)

@@ -133,7 +133,7 @@ def pack_file(
             raise UsageError(f"{source.label} is packed already; unpack it first")
         target = _target(source, output, options)
         tensors = _tensors(checkpoint, source, location, options, listener)
-        with listener.progress(checkpoint) as ticks, _sink(target, options) as sink:
+        with listener.progress(checkpoint.source.label) as ticks, _sink(target, options) as sink:
             shown = Run(run.jobs, ticks)
             packed = pack_into(
                 source,

@@ -24,7 +24,6 @@ from prunecli.formats.outputs.folder import LocalFolder, check_folder
 from prunecli.formats.outputs.resumable import partial_of, partial_output
 from prunecli.formats.packed.names import SUFFIX, original_name
 from prunecli.formats.packed.write import PackedTensor, pack_into
-from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.pack import (
     PackedFile,
@@ -61,7 +60,7 @@ def pack_checkpoint(
         raise UsageError(f"{show(location)} is packed already; unpack it first")
     with open_any_folder(location, options.reading) as checkpoint:
         tensors = _tensors(checkpoint, files, recorded_rounds(checkpoint, location, options, listener))
-        progress = listener.progress(checkpoint)
+        progress = listener.progress(checkpoint.source.label)
     target = None if options.dry_run else _target(location, output, options.force, _is_packed_folder)
     with progress as ticks, _writer(target) as new:
         transfer = Run(run.jobs, ticks).transfer(sum(each.size for each in files.values()))
@@ -119,7 +118,7 @@ def unpack_checkpoint(
     names = {name: _original(location, name) for name in files}
     target = None if dry_run else _target(location, output, force, holds_checkpoint)
     results = []
-    with listener.progress(_Named(_Label(show(location)))) as ticks, _writer(target) as new:
+    with listener.progress(show(location)) as ticks, _writer(target) as new:
         transfer = Run(run.jobs, ticks).transfer(sum(each.size for each in files.values()))
         for name, file in files.items():
             with open_packed(file.path) as packed:
@@ -202,23 +201,3 @@ class _NewFile:
 def _sum(output: Location | None, results: Iterable[PackedFile]) -> PackedFile:
     rows = [(each.bytes, each.original_bytes, each.drawn, each.stored) for each in results]
     return PackedFile(None if output is None else str(output), *map(sum, zip(*rows, strict=True)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Label:
-    """A source of which only the name matters."""
-
-    label: str
-    name: None = None
-    size: int = 0
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Refuse: there are no bytes."""
-        raise EOFError(self.label)
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """What is unpacked, for the progress."""
-
-    source: _Label

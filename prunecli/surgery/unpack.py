@@ -21,7 +21,6 @@ from prunecli.formats.outputs.permissions import with_mode_of
 from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX, is_packed, original_name
 from prunecli.formats.packed.source import PackedSource, unpacked_source
 from prunecli.formats.safetensors.read import looks_like_safetensors, read_safetensors
-from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.pack import PackedFile, is_local_folder, result_of
 from prunecli.surgery.places import beside, output_location
@@ -75,13 +74,6 @@ def _read_packed(source: Source) -> PackedSource | None:
         return None
     found = read_safetensors(source)
     return unpacked_source(source, found.tensors) if is_packed(found.metadata) else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Original:
-    """What is unpacked, for the progress."""
-
-    source: PackedSource
 
 
 class _WholeBlocks(Content):
@@ -150,7 +142,7 @@ def unpack_file(
 def _write(packed: PackedSource, target: SingleFileOutput, run: Run, listener: Listener) -> None:
     file = OutputFile(ONLY_FILE, unpacking_pieces(packed), packed)
     contents = OutputContents([file])
-    with listener.progress(_Original(packed)) as ticks, raised_in(packed.label):
+    with listener.progress(packed.label) as ticks, raised_in(packed.label):
         transfer = Run(run.jobs, ticks).transfer(packed.size)
         with target.begin(contents, transfer) as writer, writer.sink(file) as sink:
             run_into(file.pieces, packed, sink, jobs=transfer.threads, progress=transfer.progress)

@@ -3,7 +3,6 @@
 import io
 import re
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,8 +96,8 @@ def test_the_bar_is_one_line_with_room_for_ctrl_c_the_name_and_a_whole_rate(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    source = SimpleNamespace(label="/data/runs/2026-11-29/model-00001-of-00030.safetensors")
-    with progress.progress(SimpleNamespace(source=source), quiet=False) as show:
+    label = "/data/runs/2026-11-29/model-00001-of-00030.safetensors"
+    with progress.progress(label, quiet=False) as show:
         assert show is not None
         show(12_345_678_901, 29_000_000_000)
     lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue()))
@@ -109,7 +108,7 @@ def test_the_bar_is_one_line_with_room_for_ctrl_c_the_name_and_a_whole_rate(
 def test_a_terminal_that_cannot_redraw_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", stream := Tty())
     monkeypatch.setenv("TERM", "dumb")
-    with progress.progress(SimpleNamespace(source=SimpleNamespace(label="model.pt")), quiet=False) as show:
+    with progress.progress("model.pt", quiet=False) as show:
         assert show is not None
         show(1, 2)
     assert stream.getvalue() == ""
