@@ -36,9 +36,8 @@ _FREE = 3
 def progress(label: str, *, quiet: bool, delayed: bool = False) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a callback that shows the bytes done and the total bytes on standard error; None if `quiet`.
 
-    In front is the last part of the `label`.
-    On a terminal that can redraw a line it shows a bar (after half a second if `delayed`), elsewhere a line every few
-    seconds.
+    In front is the last part of the `label`. On a terminal that can redraw a line it shows a bar (after half a second
+    if `delayed`), elsewhere a line every few seconds.
     """
     name = label.rstrip("/").rpartition("/")[2] or label
     if quiet:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import PurePosixPath
 
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import ONLY_FILE, ReadOptions
@@ -11,7 +10,7 @@ from prunecli.formats.io.ordered import run_into
 from prunecli.formats.outputs.base import OutputContents, OutputFile, SingleFileOutput
 from prunecli.formats.outputs.output import StandardOutput, check_output
 from prunecli.formats.outputs.permissions import private_as, readers_of
-from prunecli.formats.outputs.suffix import TORCH_SUFFIXES
+from prunecli.formats.outputs.suffix import check_safetensors_suffix
 from prunecli.lean import dataclass
 from prunecli.surgery.compare.overlap import count_overlaps
 from prunecli.surgery.compare.overlap_model import Overlap
@@ -119,8 +118,7 @@ def mask_output(
         raise UsageError(f"masks from standard input need a name for the output; give {OUTPUT} a path, or -")
     else:
         path = beside(source, lambda place: mask_file_beside(place, what))
-    if PurePosixPath(path.name).suffix.lower() in TORCH_SUFFIXES:
-        raise UsageError(f"cannot write {show(path)}: a mask file is a safetensors file; name it so with {OUTPUT}")
+    check_safetensors_suffix(path, "a mask file")
     return MaskOutput(path, bits, force)
 
 

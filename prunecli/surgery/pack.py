@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from prunecli.core.drawn_mask import DrawnRound
 from prunecli.errors import OutputError, PrunecliError, UsageError, show
@@ -19,7 +19,7 @@ from prunecli.formats.outputs.base import SingleFileOutput
 from prunecli.formats.outputs.file import LocalFile
 from prunecli.formats.outputs.output import StandardOutput, check_output
 from prunecli.formats.outputs.permissions import with_mode_of
-from prunecli.formats.outputs.suffix import TORCH_SUFFIXES
+from prunecli.formats.outputs.suffix import check_safetensors_suffix
 from prunecli.formats.packed.codec import DRAWN, STORED, ElementType
 from prunecli.formats.packed.directory import Directory
 from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX
@@ -94,10 +94,7 @@ def packed_location(source: Location | None, output: str | None) -> Location:
     """
     if output is not None:
         path = output_location(output, OUTPUT)
-        if PurePosixPath(path.name).suffix.lower() in TORCH_SUFFIXES:
-            raise UsageError(
-                f"cannot write {show(path)}: a packed file is a safetensors file; name it so with {OUTPUT}"
-            )
+        check_safetensors_suffix(path, "a packed file")
         return path
     if source is None:
         raise UsageError(f"a checkpoint from standard input needs a name for the output; give {OUTPUT} a path, or -")

@@ -6,10 +6,10 @@ from prunecli.errors import UsageError, show
 from prunecli.formats.io.locations import Location
 from prunecli.terms import OUTPUT
 
-__all__ = ["TORCH_SUFFIXES", "check_suffix"]
+__all__ = ["check_safetensors_suffix", "check_suffix"]
 
 _SAFETENSORS = (".safetensors",)
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".th", ".pt2", ".tar")
+_TORCH = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".th", ".pt2", ".tar")
 """The suffixes by which people and libraries recognise files of torch. All others are left to the user."""
 
 
@@ -23,14 +23,24 @@ def check_suffix(output: Location, format_: str, source: Location | None) -> Non
     """
     torch = format_ != "safetensors"
     suffix, own = _suffix_of(output), "" if source is None else _suffix_of(source)
-    if suffix not in (_SAFETENSORS if torch else TORCH_SUFFIXES) or suffix == own:
+    if suffix not in (_SAFETENSORS if torch else _TORCH) or suffix == own:
         return
-    right = (own if own in TORCH_SUFFIXES else ".pt") if torch else ".safetensors"
+    right = (own if own in _TORCH else ".pt") if torch else ".safetensors"
     better = show(output.name[: -len(suffix)].removesuffix(".pt").removesuffix(".pth") + right)
     raise UsageError(
         f"cannot write {show(output)}: the input is a {format_} file, and nothing is converted here; name the output "
         f"{better} with {OUTPUT}"
     )
+
+
+def check_safetensors_suffix(output: Location, what: str) -> None:
+    """Check that the suffix of a new safetensors file, of the kind `what`, does not name a format of torch.
+
+    Raises:
+        UsageError: it does.
+    """
+    if _suffix_of(output) in _TORCH:
+        raise UsageError(f"cannot write {show(output)}: {what} is a safetensors file; name it so with {OUTPUT}")
 
 
 def _suffix_of(location: Location) -> str:
