@@ -148,7 +148,7 @@ def test_imports_go_downwards_only(path: Path) -> None:
         ("core.amount", "def late():\n    from prunecli import surgery", "prunecli.surgery"),
         ("formats.base", "from prunecli.core.amount import Amount", "prunecli.core.amount"),
         ("reporting.html", "from prunecli.cli.app import run", "prunecli.cli.app"),
-        ("surgery.names.select", "from prunecli.surgery.plan.plan import Plan", "prunecli.surgery.plan.plan"),
+        ("surgery.names.select", "from prunecli.surgery.plan.model import Plan", "prunecli.surgery.plan.model"),
         ("surgery.names.select", "from prunecli.surgery.rewrite import rewrite", "prunecli.surgery.rewrite"),
         ("formats.io.stream", "from prunecli.formats.torch.zip import TorchZip", "prunecli.formats.torch.zip"),
         ("formats.torch.zip", "import prunecli.formats.folders.dcp.folder", "prunecli.formats.folders.dcp.folder"),

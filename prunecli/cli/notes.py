@@ -12,8 +12,8 @@ from prunecli.reporting.zeros import pruned_zeros_text
 from prunecli.surgery.jobs import PreparedRewrite
 from prunecli.surgery.names.loaders import loader_of
 from prunecli.surgery.names.state_beside import state_beside
+from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.plan.nothing import nothing_notes
-from prunecli.surgery.plan.plan import Plan
 from prunecli.surgery.plan.slips import slip_notes
 from prunecli.surgery.plan.undoing import undoing
 from prunecli.surgery.report.model import Report

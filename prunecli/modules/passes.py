@@ -15,7 +15,8 @@ from prunecli.modules.shards import exchange
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.parameters import canonical
 from prunecli.surgery.names.select import Selection, matcher
-from prunecli.surgery.plan.plan import SEEDS, Plan
+from prunecli.surgery.plan.model import Plan
+from prunecli.surgery.plan.plan import SEEDS
 from prunecli.surgery.run.edit import PreparedEdit, read_only_pieces
 
 __all__ = ["agreed_seed", "check_refused", "pass_over"]

@@ -36,7 +36,8 @@ from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.division import DivisionOptions
 from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.names.select import Selection, unmatched_excludes
-from prunecli.surgery.plan.plan import Plan, PlannedParameter, plan_bake, plan_prune
+from prunecli.surgery.plan.model import Plan, PlannedParameter
+from prunecli.surgery.plan.plan import plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.measure import make_report
 from prunecli.surgery.report.model import Report

@@ -7,7 +7,7 @@ from prunecli.reporting.layout import BOLD, DIM, Column, Row, lay_out
 from prunecli.reporting.numbers import label_of
 from prunecli.reporting.terminal import Screen
 from prunecli.reporting.tree import Leaf, Node, Sums, grow
-from prunecli.surgery.plan.plan import Plan, PlannedParameter
+from prunecli.surgery.plan.model import Plan, PlannedParameter
 
 __all__ = ["orders_as_text", "plan_as_text"]
 

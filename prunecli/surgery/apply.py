@@ -14,7 +14,8 @@ from prunecli.surgery.division import DivisionOptions
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.amounts import LikeRow
-from prunecli.surgery.plan.plan import Plan, plan_prune
+from prunecli.surgery.plan.model import Plan
+from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.plan.recipe import read_recipe
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.scan import Scanner

@@ -17,7 +17,8 @@ from prunecli.surgery.data.kept import NO_MASKS, GivenMasks
 from prunecli.surgery.listing import Listener, note_excludes, open_for_ranks
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
-from prunecli.surgery.plan.plan import Plan, plan_bake
+from prunecli.surgery.plan.model import Plan
+from prunecli.surgery.plan.plan import plan_bake
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.restore import plan_restore
 from prunecli.surgery.report.measure import measure

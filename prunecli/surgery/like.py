@@ -29,7 +29,7 @@ from prunecli.surgery.masks.source import MASKS, masks_of
 from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.places import input_location
 from prunecli.surgery.plan.amounts import LikeRow
-from prunecli.surgery.plan.plan import Plan, PlannedParameter
+from prunecli.surgery.plan.model import Plan, PlannedParameter
 from prunecli.surgery.plan.planned_mask import planned_mask
 from prunecli.surgery.report.model import ParameterReport
 from prunecli.surgery.report.reading import read_report

@@ -10,15 +10,11 @@ from prunecli.formats.base import Layout
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
-from prunecli.surgery.plan.plan import (
-    Plan,
-    PlannedParameter,
-    check_request,
-    check_rescaled,
-    choose_given,
-    plan_parameters,
-)
+from prunecli.surgery.plan.choices import choose_given
+from prunecli.surgery.plan.model import Plan, PlannedParameter
+from prunecli.surgery.plan.plan import check_request, plan_parameters
 from prunecli.surgery.plan.request import PruneRequest
+from prunecli.surgery.plan.rescaling import check_rescaled
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.surgery.plan.slices import MOST_ROWS
 from prunecli.surgery.report.model import ParameterReport, Report

@@ -15,7 +15,7 @@ from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.data.kept import NO_MASKS, GivenMasks
 from prunecli.surgery.data.sums import check_sums
-from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.replay import check_masks
 from prunecli.surgery.report.codec import write_report
 from prunecli.surgery.report.model import CheckpointRef, Report

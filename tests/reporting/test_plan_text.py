@@ -10,7 +10,8 @@ from prunecli.formats.opening import open_any
 from prunecli.reporting.plan import plan_as_text
 from prunecli.reporting.terminal import PAGE, Screen
 from prunecli.surgery.names.select import Selection
-from prunecli.surgery.plan.plan import Plan, plan_prune
+from prunecli.surgery.plan.model import Plan
+from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 
 NAMES = [f"encoder.layers.{at}.{name}.weight" for at in range(30) for name in ("query", "key")]

@@ -18,7 +18,8 @@ from prunecli.errors import UsageError
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import open_any
 from prunecli.surgery.apply import ApplyRequest, plan_request
-from prunecli.surgery.plan.plan import Plan, plan_prune
+from prunecli.surgery.plan.model import Plan
+from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite

@@ -12,7 +12,8 @@ from prunecli.formats.io.sinks import NullSink
 from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.opening import open_any
 from prunecli.surgery.data.counts import Counts
-from prunecli.surgery.plan.plan import Plan, plan_bake, plan_prune
+from prunecli.surgery.plan.model import Plan
+from prunecli.surgery.plan.plan import plan_bake, plan_prune
 from prunecli.surgery.run.edit import build_edit
 
 

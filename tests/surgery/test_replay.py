@@ -14,7 +14,8 @@ from torch import Tensor
 
 from prunecli.errors import ThresholdError, UsageError
 from prunecli.formats.opening import open_any
-from prunecli.surgery.plan.plan import Plan, plan_prune
+from prunecli.surgery.plan.model import Plan
+from prunecli.surgery.plan.plan import plan_prune
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.replay import plan_replay
 from prunecli.surgery.report.model import Report

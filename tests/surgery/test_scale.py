@@ -15,7 +15,8 @@ from prunecli.formats.folders.sharded import open_folder
 from prunecli.formats.io.source import FileSource
 from prunecli.formats.opening import open_any
 from prunecli.surgery.names.parameters import parameters_of
-from prunecli.surgery.plan.plan import Plan, plan_prune
+from prunecli.surgery.plan.model import Plan
+from prunecli.surgery.plan.plan import plan_prune
 
 EXPERTS, SHARDS, LAYERS = 9, 40, 40
 SHAPES = {"gate_proj": (2048, 7168), "up_proj": (2048, 7168), "down_proj": (7168, 2048)}

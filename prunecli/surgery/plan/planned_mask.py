@@ -6,7 +6,7 @@ from prunecli.core.methods.base import Method
 from prunecli.formats.io.source import ByteSource
 from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.data.kept import NO_MASKS, KeptFlags
-from prunecli.surgery.plan.plan import Plan, PlannedParameter
+from prunecli.surgery.plan.model import Plan, PlannedParameter
 
 __all__ = ["planned_mask"]
 

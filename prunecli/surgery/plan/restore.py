@@ -6,7 +6,8 @@ from prunecli.surgery.names.left_out import masks_left
 from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.names.stored_twice import find_stored_twice
-from prunecli.surgery.plan.plan import Plan, PlannedParameter, select_masked
+from prunecli.surgery.plan.model import Plan, PlannedParameter
+from prunecli.surgery.plan.plan import select_masked
 
 __all__ = ["plan_restore"]
 

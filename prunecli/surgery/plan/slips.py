@@ -7,7 +7,7 @@ from prunecli.core.amount import LARGEST_PERCENTAGE
 from prunecli.errors import show
 from prunecli.surgery.names.parameters import Parameter, canonical
 from prunecli.surgery.names.select import choose
-from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.terms import AMOUNT, MIN_DIM, PARAM
 

@@ -6,7 +6,7 @@ from prunecli.errors import show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.torch.key_words import AVERAGE, MASTER, MASTERS, OPTIMIZER
 from prunecli.surgery.names.companions import find_companions, holds_values, outside_tensors
-from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.model import Plan
 from prunecli.terms import WITH_STATE
 
 __all__ = ["undoing"]

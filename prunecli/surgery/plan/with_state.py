@@ -9,7 +9,7 @@ from prunecli.formats.torch.key_words import MASTER, OPTIMIZER
 from prunecli.surgery.names.companions import holds_values, outside_tensors, wrapper_of
 from prunecli.surgery.names.moments import OptimizerState, optimizer_states
 from prunecli.surgery.names.parameters import Parameter
-from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.model import Plan
 from prunecli.terms import UNTIE, WITH_STATE
 
 __all__ = ["with_state"]

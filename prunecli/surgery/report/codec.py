@@ -26,7 +26,7 @@ from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.names.select import Selection
-from prunecli.surgery.plan.plan import Command, Plan
+from prunecli.surgery.plan.model import Command, Plan
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest, request_as_dict
 from prunecli.surgery.report.measure import make_report
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report, Totals

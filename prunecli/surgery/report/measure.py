@@ -14,7 +14,7 @@ from prunecli.surgery.names.left_out import left_out
 from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selection, select
 from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
-from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report, State
 from prunecli.surgery.report.provenance import stamps_of
 from prunecli.surgery.run.edit import build_edit, read_only_pieces

@@ -11,7 +11,7 @@ from prunecli.core.structure.model import Structure
 from prunecli.formats.dtypes import DTYPES
 from prunecli.lean import dataclass
 from prunecli.surgery.names.left_out import LeftOut
-from prunecli.surgery.plan.plan import Command
+from prunecli.surgery.plan.model import Command
 from prunecli.surgery.plan.request import PruneRequest
 from prunecli.surgery.roles.table import Role
 

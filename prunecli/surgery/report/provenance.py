@@ -11,7 +11,7 @@ from typing import Any
 from prunecli import __version__
 from prunecli.errors import UnsupportedError
 from prunecli.formats.base import Layout
-from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.plan.request import request_as_dict
 from prunecli.terms import STAMP
 

@@ -27,8 +27,9 @@ from prunecli.surgery.data.passes import (
     ZeroDropped,
 )
 from prunecli.surgery.names.parameters import Parameter
-from prunecli.surgery.plan.plan import Plan, PlannedParameter, rescale_factor
+from prunecli.surgery.plan.model import Plan, PlannedParameter
 from prunecli.surgery.plan.planned_mask import planned_mask
+from prunecli.surgery.plan.rescaling import rescale_factor
 from prunecli.surgery.roles.norms import directions_of
 
 __all__ = ["PreparedEdit", "build_edit", "read_only_pieces"]

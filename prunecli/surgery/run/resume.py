@@ -31,7 +31,7 @@ from prunecli.formats.outputs.resumable import Partial, partial_of, partial_outp
 from prunecli.formats.outputs.unit_files import UnitWriter
 from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
-from prunecli.surgery.plan.plan import Plan
+from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.run.interruption import noting
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.ranks import Ranks

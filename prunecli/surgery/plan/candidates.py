@@ -1,0 +1,67 @@
+"""The candidates of the selected parameters, counted before anything is chosen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from prunecli.core.methods.base import Method, Target
+from prunecli.core.methods.slices import Slices
+from prunecli.errors import UnsupportedError, UsageError, show
+from prunecli.surgery.data.final_mask import check_scalable
+from prunecli.surgery.data.scanned import BlockScan, CandidateCount, CandidateCounter
+from prunecli.surgery.names.parameters import Parameter
+from prunecli.surgery.plan.model import PlannedParameter
+from prunecli.surgery.plan.scan import Steps
+
+__all__ = ["count_candidates"]
+
+
+def count_candidates(
+    selected: Sequence[Parameter],
+    ties: Mapping[str, tuple[str, tuple[str, ...]]],
+    method: Method | None = None,
+    slices: Mapping[str, int] = MappingProxyType({}),
+    *,
+    zeros_are_pruned: bool = False,
+) -> Steps[list[PlannedParameter]]:
+    """Count the candidates of parameters in the method's blocks; without a mask all elements are, and none are read."""
+    targets, counters, scans = {}, {}, []
+    for parameter in selected:
+        name, weight = parameter.name, parameter.weight
+        target = targets[name] = Target(ties[name][0], name, weight.shape, weight.dtype.name, weight.elements)
+        if parameter.mask is not None or zeros_are_pruned:
+            counters[name] = CandidateCounter(slices.get(name, 0))
+            granule = method.granule(target) if method else 1
+            scans.append(BlockScan(parameter, counters[name], zeros_are_pruned, granule=granule))
+    if scans:
+        yield scans
+    planned = []
+    for parameter in selected:
+        name, target = parameter.name, targets[parameter.name]
+        count = counters[name].count() if name in counters else CandidateCount(target.candidates)
+        if not count.binary:
+            check_scalable(parameter)
+        if name in counters:
+            target = replace(target, candidates=count.candidates, before=count.before)
+        if number := slices.get(name):
+            target = replace(target, slices=Slices(number, parameter.weight.elements // number, count.slices))
+        planned.append(PlannedParameter(parameter, target, ties[name][1], count.digest, count.binary))
+    _check_tied_masks(planned)
+    return planned
+
+
+def _check_tied_masks(planned: Sequence[PlannedParameter]) -> None:
+    """Refuse a tied group whose members have different masks: one storage cannot contain two results."""
+    seen: dict[str, PlannedParameter] = {}
+    for each in planned:
+        first = seen.setdefault(each.key, each)
+        one, other = first.target, each.target
+        if (one.slices or other.slices) and one.shape != other.shape:
+            raise UsageError(
+                f"{show(one.name)} and {show(other.name)} are tied and have other shapes, so that they have no common "
+                "slices; exclude both"
+            )
+        if first.digest != each.digest or first.target.candidates != each.target.candidates:
+            raise UnsupportedError(
+                f"{show(first.parameter.name)} and {show(each.parameter.name)} are tied, but carry different masks"
+            )
