@@ -31,7 +31,7 @@ _SHARED = {"Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier", "local
 _FREE = ("formats/io/", "surgery/run/")
 _METHOD = ("random_unstructured", "RandomUnstructured")
 _METHOD_MODULES = ("prunecli.core.methods.random", "prunecli.core.random_stream", "prunecli.core.sampling")
-_HOME = ("core/methods/", "core/random_stream.py", "core/sampling.py")
+_HOME = ("core/methods/", "core/random_stream.py", "core/drawn_mask.py", "core/sampling.py")
 
 Sources = Mapping[str, str]
 """The source text of each module, by its path below the package."""
@@ -133,16 +133,16 @@ def _is_of_a_method(word: str) -> bool:
 
 def _words(text: str) -> Iterator[str]:
     """Yield the identifiers, imported modules and strings of a module, without docstrings."""
-    for statement in _tree(text).body:
-        for node in ast.walk(statement) if not _is_docstring(statement) else ():
-            if isinstance(node, ast.ImportFrom):
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
-            elif isinstance(node, ast.Name | ast.Attribute):
-                yield node.id if isinstance(node, ast.Name) else node.attr
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                yield node.name
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
+    prose = {node.value for node in _nodes(text) if isinstance(node, ast.Expr) and _is_docstring(node)}
+    for node in _nodes(text):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Name | ast.Attribute):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose:
+            yield node.value
 
 
 def twice(sources: Sources) -> Iterator[str]:

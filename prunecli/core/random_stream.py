@@ -18,7 +18,6 @@ step 3 in C, with the same results; the code here defines them, and does the ste
 import functools
 import hashlib
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import field
 
@@ -28,10 +27,10 @@ from numpy.typing import NDArray
 from prunecli.core import kernel
 from prunecli.core.block import BLOCK
 from prunecli.core.scratch import Buffer
-from prunecli.errors import UsageError
+from prunecli.core.seed import check_seed
 from prunecli.lean import dataclass
 
-__all__ = ["Subset", "allocate", "check_seed", "draw_slices", "split", "stream_key"]
+__all__ = ["Subset", "allocate", "draw_slices", "split", "stream_key"]
 
 _RARE = 256
 """If fewer than one rank in this many is pruned (or kept), positions are drawn, not bytes. Part of the definition."""
@@ -41,21 +40,6 @@ _CLOSE = 1 << 30
 
 _LARGE = 256
 """If the standard deviation is at least this, looking at the middle of the distribution first saves time."""
-
-
-def check_seed(seed: object) -> int:
-    """Return a seed, an integer of any type, as an int.
-
-    Raises:
-        TypeError: it is not an integer, or it is a bool.
-        UsageError: it is negative, or has more than 128 bits.
-    """
-    if isinstance(seed, bool | np.bool_) or not hasattr(seed, "__index__"):
-        raise TypeError(f"a seed is an int, not {type(seed).__name__} {seed!r}")
-    value = operator.index(seed)
-    if not 0 <= value < 1 << 128:
-        raise UsageError("a seed is a whole number from 0 to 2**128 - 1")
-    return value
 
 
 def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecli/1") -> int:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from prunecli.core.random_stream import check_seed
+from prunecli.core.seed import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.sinks import NullSink

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from prunecli.core.amount import Amount, check_amount, to_count
-from prunecli.core.random_stream import Subset, check_seed, stream_key
+from prunecli.core.random_stream import Subset, stream_key
+from prunecli.core.seed import check_seed
 from prunecli.errors import UsageError, show
 from prunecli.modules.hooks import attach, find_hook
 from prunecli.modules.masks import (

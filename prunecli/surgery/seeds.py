@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunecli.core.random_stream import check_seed
+from prunecli.core.seed import check_seed
 from prunecli.errors import UsageError, show
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.outputs.base import exists_already

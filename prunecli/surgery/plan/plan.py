@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from prunecli.core.methods import parse_method
-from prunecli.core.random_stream import check_seed
+from prunecli.core.seed import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.surgery.names.absent import check_absent
