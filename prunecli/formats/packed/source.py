@@ -1,7 +1,6 @@
 """The original of a packed file as a source: readers of every format read it as if it had been unpacked."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
@@ -16,15 +15,13 @@ from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.source import Source
+from prunecli.formats.packed.cache import BlockCache
 from prunecli.formats.packed.codec import DRAWN, Workspace, decode
 from prunecli.formats.packed.container import read_packed_directory
 from prunecli.formats.packed.directory import Directory
 from prunecli.terms import HERE
 
 __all__ = ["PackedSource", "unpacked_source"]
-
-_CACHED = 48 << 20
-"""The most bytes of decoded blocks that are kept for further reads."""
 
 _SMALL, _RATIO = 16 << 20, 64
 """What is read at once is limited to this many bytes, or this many times the size of the packed file if that is more.
@@ -45,10 +42,7 @@ class PackedSource(Source):
         self.label, self.name, self.size = base.label, base.name, directory.size
         self._data_start = data_start
         self._starts = np.append(directory.starts, directory.size)
-        self._cache: OrderedDict[int, _Bytes] = OrderedDict()
-        self._cached, self._lock = 0, threading.Lock()
-        self._rooms = threading.local()
-        self._at_work: dict[int, threading.Lock] = {}
+        self._cache, self._rooms = BlockCache(), threading.local()
         self._chain = lru_cache(maxsize=64)(self._new_chain)
 
     @property
@@ -124,28 +118,10 @@ class PackedSource(Source):
         if start == 0 and length == whole:
             self._decode(tensor, block, out[:length])
         else:
-            out[:length] = self._block(tensor, block, whole)[start : start + length]
+            index = int(directory.first_blocks[tensor]) + block
+            found = self._cache.get(index, whole, lambda each: self._decode(tensor, block, each))
+            out[:length] = found[start : start + length]
         return length
-
-    def _block(self, tensor: int, block: int, size: int) -> _Bytes:
-        """Return a decoded block; one thread decodes it, and others wait."""
-        index = int(self.directory.first_blocks[tensor]) + block
-        with self._lock:
-            own = self._at_work.setdefault(index, threading.Lock())
-        with own:
-            with self._lock:
-                if index in self._cache:
-                    self._cache.move_to_end(index)
-                    return self._cache[index]
-            found = np.empty(size, dtype=np.uint8)
-            self._decode(tensor, block, found)
-            with self._lock:
-                self._cache[index] = found
-                self._cached += found.size
-                self._at_work.pop(index, None)
-                while self._cached > _CACHED and len(self._cache) > 1:
-                    self._cached -= self._cache.popitem(last=False)[1].size
-        return found
 
     def _decode(self, tensor: int, block: int, out: _Bytes) -> None:
         directory = self.directory
