@@ -19,6 +19,7 @@ __all__ = [
     "count_zeros",
     "draw_block",
     "draw_each",
+    "drop_smallest",
     "fill",
     "gather",
     "halved_groups",
@@ -28,8 +29,11 @@ __all__ = [
     "split_planes",
 ]
 
-_VERSION = 3
+_VERSION = 4
 """The number of the interface; that of the library must be the same."""
+
+_LARGEST_GROUP = 32
+"""The size of the largest groups that the library can order."""
 
 _WIDTHS = frozenset({1, 2, 4, 8, 16})
 _Counts = ctypes.c_int64 * 2
@@ -66,6 +70,8 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.prunecli_zeros.argtypes = [pointer, integer, small, bits, pointer, pointer, pointer, small, pointer]
     library.prunecli_fill.argtypes = [pointer, integer, small, bits, pointer]
     library.prunecli_halved_groups.argtypes = [pointer, integer, pointer]
+    grouping = [small, integer, small, bits, bits]
+    library.prunecli_drop_smallest.argtypes = [pointer, small, pointer, integer, *grouping, pointer]
     for function in (library.prunecli_gather, library.prunecli_scatter):
         function.argtypes = [pointer, integer, small, pointer, pointer]
     for function in (library.prunecli_split, library.prunecli_merge):
@@ -74,6 +80,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         function.restype = None
     for function in (library.prunecli_scatter, library.prunecli_split, library.prunecli_merge):
         function.restype = None
+    library.prunecli_drop_smallest.restype = None
     return library
 
 
@@ -177,6 +184,28 @@ def halved_groups(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
     counts = _Counts()
     library.prunecli_halved_groups(_address(flags), flags.size, ctypes.byref(counts))
     return counts[0], counts[1]
+
+
+def drop_smallest(
+    keys: NDArray[Any] | None,
+    candidates: NDArray[np.bool_],
+    out: NDArray[np.bool_],
+    size: int,
+    inner: int,
+    kept: int,
+    tie_key: int,
+    start: int,
+) -> bool:
+    """Flag the smallest keys of each group, as `group_ranks.drop_smallest`; returns False if nothing was done."""
+    library = _library()
+    if library is None or size > _LARGEST_GROUP or not _simple(out, candidates):
+        return False
+    if keys is not None and (not keys.dtype.isnative or keys.itemsize > 8 or not _simple(keys, out)):
+        return False
+    left = None if candidates.all() else _address(candidates)
+    width, place = (0, None) if keys is None else (keys.itemsize, _address(keys))
+    library.prunecli_drop_smallest(place, width, left, out.size, size, inner, kept, tie_key, start, _address(out))
+    return True
 
 
 def gather(raw: NDArray[np.uint8], width: int, keep: NDArray[np.bool_], out: NDArray[np.uint8]) -> bool | None:

@@ -1,0 +1,41 @@
+"""Groups of elements, of each of which the smallest are dropped."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core import kernel
+from prunecli.core.raw_elements import Flags, Unsigned
+from prunecli.core.tie_words import tie_words
+
+__all__ = ["count_dropped", "drop_smallest"]
+
+
+def drop_smallest(
+    keys: Unsigned | None, candidates: Flags, out: Flags, *, size: int, inner: int, kept: int, tie_key: int, start: int
+) -> None:
+    """Write into `out` which candidates are dropped: of each group all but the `kept` ones with the largest keys.
+
+    A group consists of `size` elements, `inner` places apart; arrays contain whole groups, and begin with element
+    `start` of the tensor. Equal keys are in the order of their tie words, as are all elements without `keys`.
+    """
+    if kernel.drop_smallest(keys, candidates, out, size, inner, kept, tie_key & ((1 << 64) - 1), start):
+        return
+    words = tie_words(tie_key, np.arange(start, start + out.size))
+    grouped = (-1, size, inner)
+    left = candidates.reshape(grouped)
+    order = np.lexsort((words.reshape(grouped), *([] if keys is None else [keys.reshape(grouped)]), ~left), axis=1)
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(size)[:, np.newaxis], axis=1)
+    np.less(ranks, _surplus(left, kept)[:, np.newaxis], out=out.reshape(grouped))
+
+
+def count_dropped(candidates: Flags, *, size: int, inner: int, kept: int) -> int:
+    """Return how many elements of all groups are dropped."""
+    return int(_surplus(candidates.reshape(-1, size, inner), kept).sum(dtype=np.int64))
+
+
+def _surplus(candidates: Flags, kept: int) -> NDArray[np.int32]:
+    found: NDArray[np.int32] = candidates.sum(axis=1, dtype=np.int32)
+    found -= np.int32(kept)
+    np.maximum(found, 0, out=found)
+    return found
