@@ -29,7 +29,7 @@ __all__ = [
     "split_planes",
 ]
 
-_VERSION = 4
+_VERSION = 5
 """The number of the interface; that of the library must be the same."""
 
 _LARGEST_GROUP = 32
@@ -56,9 +56,9 @@ def _library() -> "ctypes.CDLL | None":  # a string: tests of other systems repl
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether a library in a checkout is older than its source; installed packages do not contain the source."""
-    source = path.with_suffix(".c")
-    return source.exists() and source.stat().st_mtime_ns > path.stat().st_mtime_ns
+    """Whether a library in a checkout is older than its sources; installed packages do not contain the sources."""
+    built = path.stat().st_mtime_ns
+    return any(source.stat().st_mtime_ns > built for source in path.parent.glob("*.[ch]"))
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
@@ -72,13 +72,19 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.prunecli_halved_groups.argtypes = [pointer, integer, pointer]
     grouping = [small, integer, small, bits, bits]
     library.prunecli_drop_smallest.argtypes = [pointer, small, pointer, integer, *grouping, pointer]
+    elements: list[Any] = [pointer, integer, small, small, bits]
+    library.prunecli_keys.argtypes = [*elements, pointer]
+    library.prunecli_histogram.argtypes = [*elements, pointer, small, small, bits, bits, pointer]
+    library.prunecli_below.argtypes = [*elements, pointer, bits, pointer, pointer, pointer]
+    for function in (library.prunecli_histogram, library.prunecli_below):
+        function.restype = integer
     for function in (library.prunecli_gather, library.prunecli_scatter):
         function.argtypes = [pointer, integer, small, pointer, pointer]
     for function in (library.prunecli_split, library.prunecli_merge):
         function.argtypes = [pointer, integer, small, small, pointer]
     for function in (library.prunecli_zeros, library.prunecli_fill, library.prunecli_halved_groups):
         function.restype = None
-    for function in (library.prunecli_scatter, library.prunecli_split, library.prunecli_merge):
+    for function in (library.prunecli_scatter, library.prunecli_split, library.prunecli_merge, library.prunecli_keys):
         function.restype = None
     library.prunecli_drop_smallest.restype = None
     return library

@@ -21,7 +21,7 @@ from packaging.tags import sys_tags
 
 __all__ = ["CompiledKernel", "compile_kernel"]
 
-_SOURCE = Path(__file__).with_name("kernel.c")
+_FOLDER = Path(__file__).parent
 _OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC", "-fvisibility=hidden")
 
 
@@ -32,7 +32,7 @@ class CompiledKernel(BuildHookInterface[Any]):
         """Compile, and say so if that did not work; `version` is that of the build target, or "editable"."""
         self._folder = tempfile.TemporaryDirectory()
         editable = version == "editable"
-        library = _SOURCE.with_suffix(".shared") if editable else Path(self._folder.name, "kernel.shared")
+        library = Path(_FOLDER if editable else self._folder.name, "kernel.shared")
         failure = compile_kernel(library)
         if failure:
             self.app.display_warning(f"prunecli works without its compiled kernel, but slower: {failure}")
@@ -57,7 +57,7 @@ def compile_kernel(library: Path) -> str:
         compiler = given or [found for found in map(shutil.which, ("cc", "gcc", "clang")) if found][:1]
         if not compiler:
             return "there is no C compiler (cc, gcc or clang)"
-        command = [*compiler, *_OPTIONS, str(_SOURCE), "-o", str(made)]
+        command = [*compiler, *_OPTIONS, *map(str, sorted(_FOLDER.glob("*.c"))), "-o", str(made)]
         subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - what the user calls cc
         ctypes.CDLL(str(made)).prunecli_kernel_version()
         made.replace(library)  # in one step: a process that uses the old one keeps it
@@ -79,4 +79,4 @@ def _platform() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(compile_kernel(_SOURCE.with_suffix(".shared")) or None)
+    sys.exit(compile_kernel(_FOLDER / "kernel.shared") or None)

@@ -2,34 +2,15 @@
  *
  * Plain C11 for GCC and Clang, without Python's headers; prunecli/core/kernel/__init__.py calls it through ctypes. Each
  * function has a counterpart in numpy with the same results to the bit, which also explains the method: in
- * random_stream.py, raw_elements.py, structure/flags.py, group_ranks.py and planes.py. Arrays may lie at any address, so elements are accessed
+ * random_stream.py, raw_elements.py, structure/flags.py, group_ranks.py and planes.py. Arrays may lie at any address, so
+ * elements are accessed
  * through types without alignment.
  */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the kernel is written for little-endian machines; prunecli works without it"
-#endif
-
-/* One library runs on all x86-64 processors, and with AVX2 where there is AVX2. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
-
-#define EXPORTED __attribute__((visibility("default")))
+#include "kernel.h"
 
 /* The number of this interface: a library with another one is not used. */
-EXPORTED int32_t prunecli_kernel_version(void) { return 4; }
-
-typedef uint8_t __attribute__((may_alias)) u8;
-typedef uint16_t __attribute__((may_alias, aligned(1))) u16;
-typedef uint32_t __attribute__((may_alias, aligned(1))) u32;
-typedef uint64_t __attribute__((may_alias, aligned(1))) u64;
+EXPORTED int32_t prunecli_kernel_version(void) { return 5; }
 
 /* ---- The random stream: SFC64 seeded by numpy's SeedSequence ---- */
 
@@ -92,26 +73,6 @@ static inline uint64_t below(stream *s, uint64_t bound, uint64_t unfair) {
         product = (next_word(s) >> 32) * bound;
     while ((product & 0xffffffffu) < unfair);
     return product >> 32;
-}
-
-/* ---- Counting flags ---- */
-
-#define STEP 2048 /* elements at a time, whose flags stay in the fastest cache */
-
-/* The number of ones among at most STEP flags, in eight sums side by side, each of at most 255 flags at once. */
-static inline int64_t ones_in_step(const u8 *flags, int64_t count) {
-    int64_t found = 0, at = 0;
-    while (count - at >= 8) {
-        uint64_t sums = 0;
-        int64_t stop = count - at < 8 * 255 ? at + (count - at) / 8 * 8 : at + 8 * 255;
-        for (; at < stop; at += 8)
-            sums += *(const u64 *)(flags + at);
-        sums = (sums & 0x00ff00ff00ff00ffu) + ((sums >> 8) & 0x00ff00ff00ff00ffu);
-        found += (int64_t)((sums * 0x0001000100010001u) >> 48);
-    }
-    for (; at < count; at++)
-        found += flags[at];
-    return found;
 }
 
 /* ---- Drawing a block ---- */

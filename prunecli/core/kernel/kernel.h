@@ -1,0 +1,48 @@
+/* What all sources of the kernel share: types, the steps in which arrays are worked on, and the count of flags. */
+
+#ifndef PRUNECLI_KERNEL_H
+#define PRUNECLI_KERNEL_H
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the kernel is written for little-endian machines; prunecli works without it"
+#endif
+
+/* One library runs on all x86-64 processors, and with AVX2 where there is AVX2. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
+#else
+#define FOR_EACH_PROCESSOR
+#endif
+
+#define EXPORTED __attribute__((visibility("default")))
+
+typedef uint8_t __attribute__((may_alias)) u8;
+typedef uint16_t __attribute__((may_alias, aligned(1))) u16;
+typedef uint32_t __attribute__((may_alias, aligned(1))) u32;
+typedef uint64_t __attribute__((may_alias, aligned(1))) u64;
+
+/* ---- Counting flags ---- */
+
+#define STEP 2048 /* elements at a time, whose flags stay in the fastest cache */
+
+/* The number of ones among at most STEP flags, in eight sums side by side, each of at most 255 flags at once. */
+static inline int64_t ones_in_step(const u8 *flags, int64_t count) {
+    int64_t found = 0, at = 0;
+    while (count - at >= 8) {
+        uint64_t sums = 0;
+        int64_t stop = count - at < 8 * 255 ? at + (count - at) / 8 * 8 : at + 8 * 255;
+        for (; at < stop; at += 8)
+            sums += *(const u64 *)(flags + at);
+        sums = (sums & 0x00ff00ff00ff00ffu) + ((sums >> 8) & 0x00ff00ff00ff00ffu);
+        found += (int64_t)((sums * 0x0001000100010001u) >> 48);
+    }
+    for (; at < count; at++)
+        found += flags[at];
+    return found;
+}
+
+#endif

@@ -1,0 +1,188 @@
+/* The order of values: keys of elements, which are in the order of their values, counted and compared.
+ *
+ * The counterparts in numpy are in core/order.py. Elements are turned into keys in steps that stay in the fastest cache.
+ */
+
+#include "kernel.h"
+
+/* How elements become keys: they are keys already, by magnitude, or as signed numbers. */
+enum { AS_IS, MAGNITUDE, SIGNED };
+
+/* Write the keys of at most STEP elements. NaNs, which are above `infinity` without their sign, get the largest key. */
+#define KEYS(name, type)                                                                                             \
+    static inline void name(const type *restrict raw, int64_t count, int32_t kind, uint64_t infinity,                \
+                            type *restrict keys) {                                                                   \
+        const type below = (type)((type)-1 >> 1), largest = (type)infinity;                                          \
+        if (kind == AS_IS)                                                                                           \
+            memcpy(keys, raw, (size_t)count * sizeof(type));                                                         \
+        else if (kind == MAGNITUDE)                                                                                  \
+            for (int64_t at = 0; at < count; at++) {                                                                 \
+                type value = raw[at] & below;                                                                        \
+                keys[at] = value > largest ? below : value;                                                          \
+            }                                                                                                        \
+        else                                                                                                         \
+            for (int64_t at = 0; at < count; at++) {                                                                 \
+                type value = raw[at] & below;                                                                        \
+                type key = (type)(raw[at] > below ? below - value : below + value);                                  \
+                keys[at] = value > largest ? (type)-1 : key;                                                         \
+            }                                                                                                        \
+    }
+KEYS(keys_1, u8)
+KEYS(keys_2, u16)
+KEYS(keys_4, u32)
+KEYS(keys_8, u64)
+
+/* Write the keys of `count` elements of `width` <= 8 bytes. */
+FOR_EACH_PROCESSOR
+EXPORTED void prunecli_keys(const u8 *raw, int64_t count, int32_t width, int32_t kind, uint64_t infinity, u8 *keys) {
+    switch (width) {
+    case 1: keys_1(raw, count, kind, infinity, keys); break;
+    case 2: keys_2((const u16 *)raw, count, kind, infinity, (u16 *)keys); break;
+    case 4: keys_4((const u32 *)raw, count, kind, infinity, (u32 *)keys); break;
+    default: keys_8((const u64 *)raw, count, kind, infinity, (u64 *)keys); break;
+    }
+}
+
+/* Count at most STEP keys by their `bits` bits above `shift`, all keys, or those of candidates. Every other key is counted
+ * in the second half of `counts`, since an addition would wait for an earlier one to the same number. */
+#define ALL(name, type)                                                                                              \
+    static inline void name(const type *restrict keys, int64_t count, const u8 *restrict left, int32_t shift,        \
+                            int32_t bits, uint32_t *restrict counts) {                                               \
+        uint32_t *others = counts + (INT64_C(1) << bits);                                                            \
+        const uint32_t most = (UINT32_C(1) << bits) - 1;                                                             \
+        int64_t at = 0;                                                                                              \
+        if (left)                                                                                                    \
+            for (; at + 2 <= count; at += 2) {                                                                       \
+                counts[(uint32_t)(keys[at] >> shift) & most] += left[at];                                            \
+                others[(uint32_t)(keys[at + 1] >> shift) & most] += left[at + 1];                                    \
+            }                                                                                                        \
+        else                                                                                                         \
+            for (; at + 4 <= count; at += 4) {                                                                       \
+                counts[(uint32_t)(keys[at] >> shift) & most]++;                                                      \
+                others[(uint32_t)(keys[at + 1] >> shift) & most]++;                                                  \
+                counts[(uint32_t)(keys[at + 2] >> shift) & most]++;                                                  \
+                others[(uint32_t)(keys[at + 3] >> shift) & most]++;                                                  \
+            }                                                                                                        \
+        for (; at < count; at++)                                                                                     \
+            counts[(uint32_t)(keys[at] >> shift) & most] += left ? left[at] : 1;                                     \
+    }
+ALL(all_1, u8)
+ALL(all_2, u16)
+ALL(all_4, u32)
+ALL(all_8, u64)
+
+/* The same for keys from `first` on, of which at most `span` + 1 numbers are counted; returns how many keys are smaller. */
+#define WITHIN(name, type)                                                                                           \
+    static inline int64_t name(const type *restrict keys, int64_t count, const u8 *restrict left, int32_t shift,     \
+                               uint64_t first, uint64_t span, uint32_t *restrict counts) {                           \
+        u8 inside[STEP + 8], lower[STEP];                                                                            \
+        const type low = (type)first, reach = (type)span;                                                            \
+        for (int64_t at = 0; at < count; at++) {                                                                     \
+            inside[at] = (type)(keys[at] - low) <= reach;                                                            \
+            lower[at] = keys[at] < low;                                                                              \
+        }                                                                                                            \
+        if (left)                                                                                                    \
+            for (int64_t at = 0; at < count; at++) {                                                                 \
+                inside[at] &= left[at];                                                                              \
+                lower[at] &= left[at];                                                                               \
+            }                                                                                                        \
+        memset(inside + count, 0, 8);                                                                                \
+        for (int64_t start = 0; start < count; start += 8)                                                           \
+            for (uint64_t word = *(const u64 *)(inside + start); word; word &= word - 1)                             \
+                counts[(type)(keys[start + (__builtin_ctzll(word) >> 3)] - low) >> shift]++;                         \
+        return ones_in_step(lower, count);                                                                           \
+    }
+WITHIN(within_1, u8)
+WITHIN(within_2, u16)
+WITHIN(within_4, u32)
+WITHIN(within_8, u64)
+
+/* Count the keys of candidates (NULL: of all) from `first` to `first + span`, where (key - first) >> shift is the place in
+ * `counts`. If `bits` is not 0, all keys are counted by as many bits above `shift`, and `counts` has twice as many
+ * numbers, to be added. Returns how many keys are smaller. */
+FOR_EACH_PROCESSOR
+EXPORTED int64_t prunecli_histogram(const u8 *raw, int64_t count, int32_t width, int32_t kind, uint64_t infinity,
+                                    const u8 *candidates, int32_t shift, int32_t bits, uint64_t first, uint64_t span,
+                                    uint32_t *counts) {
+    uint64_t memory[STEP];
+    int64_t below = 0;
+    for (int64_t start = 0; start < count; start += STEP) {
+        const int64_t some = count - start < STEP ? count - start : STEP;
+        const u8 *part = raw + start * width, *left = candidates ? candidates + start : NULL;
+#define DO(size, type)                                                                                               \
+    keys_##size((const u##type *)part, some, kind, infinity, (u##type *)memory);                                     \
+    if (bits)                                                                                                        \
+        all_##size((const u##type *)memory, some, left, shift, bits, counts);                                 \
+    else                                                                                                             \
+        below += within_##size((const u##type *)memory, some, left, shift, first, span, counts);
+        switch (width) {
+        case 1: DO(1, 8) break;
+        case 2: DO(2, 16) break;
+        case 4: DO(4, 32) break;
+        default: DO(8, 64) break;
+        }
+#undef DO
+    }
+    return below;
+}
+
+/* Write which of at most STEP keys are below a threshold, and which are equal to it. */
+#define COMPARE(name, type)                                                                                          \
+    static inline void name(const type *restrict keys, int64_t count, uint64_t threshold, u8 *restrict below,        \
+                            u8 *restrict equal) {                                                                    \
+        const type at_most = (type)threshold;                                                                        \
+        for (int64_t at = 0; at < count; at++) {                                                                     \
+            below[at] = keys[at] < at_most;                                                                          \
+            equal[at] = keys[at] == at_most;                                                                         \
+        }                                                                                                            \
+    }
+COMPARE(compare_1, u8)
+COMPARE(compare_2, u16)
+COMPARE(compare_4, u32)
+COMPARE(compare_8, u64)
+
+static inline void and_flags(u8 *restrict flags, const u8 *restrict others, int64_t count) {
+    for (int64_t at = 0; at < count; at++)
+        flags[at] &= others[at];
+}
+
+/* Write to `out` which keys are below `threshold`, and to `tied` the places of candidates with an equal one; without
+ * `out`, only count candidates: those below in `counts[0]`, equal ones in `counts[1]`. Returns how many are tied. */
+FOR_EACH_PROCESSOR
+EXPORTED int64_t prunecli_below(const u8 *raw, int64_t count, int32_t width, int32_t kind, uint64_t infinity,
+                                const u8 *candidates, uint64_t threshold, u8 *out, uint32_t *tied, int64_t counts[2]) {
+    uint64_t memory[STEP];
+    u8 own[STEP], equal[STEP + 8];
+    int64_t found = 0;
+    counts[0] = counts[1] = 0;
+    for (int64_t start = 0; start < count; start += STEP) {
+        const int64_t some = count - start < STEP ? count - start : STEP;
+        const u8 *part = raw + start * width;
+        u8 *below = out ? out + start : own;
+#define DO(size, type)                                                                                               \
+    keys_##size((const u##type *)part, some, kind, infinity, (u##type *)memory);                                     \
+    compare_##size((const u##type *)memory, some, threshold, below, equal);
+        switch (width) {
+        case 1: DO(1, 8) break;
+        case 2: DO(2, 16) break;
+        case 4: DO(4, 32) break;
+        default: DO(8, 64) break;
+        }
+#undef DO
+        if (candidates)
+            and_flags(equal, candidates + start, some);
+        if (!out) {
+            if (candidates)
+                and_flags(own, candidates + start, some);
+            counts[0] += ones_in_step(own, some);
+            counts[1] += ones_in_step(equal, some);
+        }
+        if (!tied)
+            continue;
+        memset(equal + some, 0, 8);
+        for (int64_t at = 0; at < some; at += 8)
+            for (uint64_t word = *(const u64 *)(equal + at); word; word &= word - 1)
+                tied[found++] = (uint32_t)(start + at + (__builtin_ctzll(word) >> 3));
+    }
+    return found;
+}
