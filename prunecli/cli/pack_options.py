@@ -17,7 +17,7 @@ class Codec(enum.StrEnum):
     RAW = "raw"
 
 
-Packed = Annotated[str, typer.Argument(metavar="PACKED", help="A file that `pack` wrote, a URL, or - for stdin.")]
+Packed = Annotated[str, typer.Argument(metavar="PACKED", help="A packed or sparse-bitmask checkpoint, or - for stdin.")]
 MaskReports = Annotated[
     list[str] | None,
     typer.Option(

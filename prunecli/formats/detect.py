@@ -12,7 +12,7 @@ from prunecli.formats.base import AS_FOUND, Checkpoint, ReadOptions
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import open_remote
 from prunecli.formats.io.source import Source, open_source, open_stdin
-from prunecli.formats.packed.names import is_packed
+from prunecli.formats.packed.names import is_packed, may_be_sparse
 from prunecli.formats.safetensors.read import SafetensorsFile, looks_like_safetensors, read_safetensors
 from prunecli.formats.torch.signatures import looks_like_export_archive, looks_like_torch_legacy, looks_like_zip
 from prunecli.terms import KEY
@@ -93,8 +93,17 @@ def read_checkpoint(source: Source, reading: ReadOptions = AS_FOUND) -> Checkpoi
             raise UsageError(
                 f"{KEY} {show(reading.key)}: a safetensors file has no levels to choose from; leave it out"
             )
-        return found
+        return _dense(found)
     raise UnsupportedError(f"{source.label} is {_description(head)}")
+
+
+def _dense(found: SafetensorsFile) -> SafetensorsFile:
+    """Return a safetensors file, or the dense file that its sparse tensors make."""
+    if not may_be_sparse(found.tensors):
+        return found
+    from prunecli.formats.packed.bitmask_source import dense_file
+
+    return dense_file(found)
 
 
 def _read_packed(packed: SafetensorsFile, reading: ReadOptions) -> Checkpoint:

@@ -23,6 +23,7 @@ from prunecli.formats.outputs.suffix import check_safetensors_suffix
 from prunecli.formats.packed.codec import DRAWN, STORED, ElementType
 from prunecli.formats.packed.directory import Directory
 from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX
+from prunecli.formats.packed.source import PackedSource
 from prunecli.formats.packed.write import CODECS, PackedTensor, pack_into
 from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
@@ -126,7 +127,7 @@ def pack_file(
     check_options(options, run)
     with open_location(location) as source:
         checkpoint = read_checkpoint(source, options.reading)
-        if checkpoint.source.is_packed:
+        if isinstance(checkpoint.source, PackedSource):
             raise UsageError(f"{source.label} is packed already; unpack it first")
         target = _target(source, output, options)
         tensors = _tensors(checkpoint, source, location, options, listener)

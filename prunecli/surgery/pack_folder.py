@@ -37,6 +37,7 @@ from prunecli.surgery.pack import (
     result_of,
     storages_of,
 )
+from prunecli.surgery.rescue import rescue_folder
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.unpack import open_packed, unpack_file, unpacking_pieces
 
@@ -115,6 +116,10 @@ def unpack_checkpoint(
     if not isinstance(location, Path) or not is_local_folder(location):
         return unpack_file(location, output, run, listener, force=force, dry_run=dry_run)
     files = _files(location)
+    if not _is_packed_folder(location):
+        rescued = rescue_folder(location, output, run, listener, force=force, dry_run=dry_run)
+        if rescued is not None:
+            return rescued
     names = {name: _original(location, name) for name in files}
     target = None if dry_run else _target(location, output, force, holds_checkpoint)
     results = []

@@ -115,7 +115,7 @@ def unfinished(checkpoint: AnyCheckpoint, destination: Destination) -> int | Non
 
 def _check(checkpoint: AnyCheckpoint, destination: Destination, run: Run, given: GivenMasks = NO_MASKS) -> _Outputs:
     if any(source.is_packed for source in checkpoint.sources.values()):
-        raise UsageError(f"{checkpoint.source.label} is a packed file, which is only read; unpack it first")
+        raise UsageError(f"{checkpoint.source.label} is packed, and only read; unpack it first")
     if run.link and not checkpoint.is_folder:
         raise UsageError(
             f"{LINK} is about files that a folder carries along unchanged; leave it out, as this is a single file"

@@ -2,10 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from prunecli.core.block import BLOCK
 from prunecli.errors import UsageError, raised_in, show
@@ -13,7 +9,7 @@ from prunecli.formats.base import ONLY_FILE
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.ordered import run_into
-from prunecli.formats.io.pieces import Checksum, Content, Copy, Outcome, Piece
+from prunecli.formats.io.pieces import Checksum, Copy, Piece, WholeBlocks
 from prunecli.formats.io.source import Source
 from prunecli.formats.outputs.base import OutputContents, OutputFile, SingleFileOutput
 from prunecli.formats.outputs.output import StandardOutput, check_output
@@ -24,6 +20,7 @@ from prunecli.formats.safetensors.read import looks_like_safetensors, read_safet
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.pack import PackedFile, is_local_folder, result_of
 from prunecli.surgery.places import beside, output_location
+from prunecli.surgery.rescue import rescue_file
 from prunecli.surgery.run.destination import default_output
 from prunecli.surgery.run.options import Run
 from prunecli.terms import OUTPUT
@@ -65,8 +62,12 @@ def open_packed(location: Location | None) -> Iterator[PackedSource]:
     with open_location(location) as source:
         packed = _read_packed(source)
         if packed is None:
-            raise UsageError(f"{source.label} is not a packed file; 'prunecli pack' makes one")
+            raise _not_packed(source)
         yield packed
+
+
+def _not_packed(source: Source) -> UsageError:
+    return UsageError(f"{source.label} is not a packed file; 'prunecli pack' makes one")
 
 
 def _read_packed(source: Source) -> PackedSource | None:
@@ -76,29 +77,11 @@ def _read_packed(source: Source) -> PackedSource | None:
     return unpacked_source(source, found.tensors) if is_packed(found.metadata) else None
 
 
-class _WholeBlocks(Content):
-    """Nothing to do, for pieces that are to be read block by block."""
-
-    workspace = staticmethod(lambda: None)
-
-    def __init__(self, width: int) -> None:
-        self._block = BLOCK * width
-
-    @property
-    def block(self) -> int:
-        """The size of a block in bytes."""
-        return self._block
-
-    def fill(self, data: NDArray[np.uint8], start: int, workspace: Any) -> Outcome:
-        """Leave the bytes as they are."""
-        return Outcome(False)
-
-
 def unpacking_pieces(packed: PackedSource) -> list[Piece]:
     """Return the pieces of the original over the source that decodes it, with a check of the whole."""
     directory = packed.directory
     whole = Checksum(packed.size, directory.crc, f"what {packed.label} was packed from")
-    contents = {width: _WholeBlocks(width) for width in (1, 2, 4, 8, 16)}
+    contents = {width: WholeBlocks(BLOCK * width) for width in (1, 2, 4, 8, 16)}
     pieces: list[Piece] = []
     at = 0
     widths = directory.columns["width"].tolist()
@@ -123,6 +106,8 @@ def unpack_file(
 ) -> PackedFile:
     """Write the original of a packed file; an `output` of None is standard output.
 
+    Of a file with sparse tensors (`sparse-bitmask`), the dense file is written.
+
     Raises:
         UsageError: it is not a packed file.
         DamagedError: a block, or the whole, is not what was packed.
@@ -130,7 +115,13 @@ def unpack_file(
     """
     if run.ranks.size > 1:
         raise UsageError("a file is unpacked in one process; start it without torchrun")
-    with open_packed(location) as packed:
+    with open_location(location) as source:
+        packed = _read_packed(source)
+        if packed is None:
+            rescued = rescue_file(source, output, run, listener, force=force, dry_run=dry_run)
+            if rescued is None:
+                raise _not_packed(source)
+            return rescued
         target: SingleFileOutput = StandardOutput()
         if output is not None:
             target = with_mode_of(check_output(output, force=force, source=packed.base), packed.mode)

@@ -72,6 +72,7 @@ def _files() -> Path:
     (folder / "examples").symlink_to(ROOT / "examples")
     tensors = torch.load(example, weights_only=True)["state_dict"]
     save_file(tensors, folder / "model.safetensors")
+    shutil.copy(ROOT / "tests" / "formats" / "golden" / "sparse" / "0.8.1.safetensors", folder / "old.safetensors")
     make_folder(folder / "model", [{name: tensor} for name, tensor in tensors.items()])
     with pytest.warns(UserWarning, match="save in a single process"):
         save_distributed(tensors, checkpoint_id=folder / "dcp", no_dist=True)

@@ -24,6 +24,7 @@ from prunecli.formats.folders.weights import find_weights, is_index, weights_amo
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import Source
+from prunecli.formats.packed.names import may_be_sparse
 from prunecli.lean import dataclass
 from prunecli.terms import BAKE
 
@@ -172,7 +173,12 @@ def open_folder(
         missing = next((shard for shard in names if shard not in files), None)
         if missing is not None:
             raise UnreadableError(f"{show(location / missing)} is missing, though the index names it; fetch it")
-        shards = {shard: read_checkpoint(stack.enter_context(folder.open(shard)), reading) for shard in names}
+        sources = {shard: stack.enter_context(folder.open(shard)) for shard in names}
+        if read is not None and may_be_sparse(read.weight_map):
+            from prunecli.formats.folders.sparse import dense_shards
+
+            read, sources = dense_shards(read, sources)
+        shards = {shard: read_checkpoint(source, reading) for shard, source in sources.items()}
         others = [each for name, each in files.items() if name not in shards and name != weights]
         found = _join(location, location / index if index else location, read, shards, others)
         yield replace(found, passed_over=passed_over)

@@ -23,6 +23,7 @@ __all__ = [
     "Literal",
     "Outcome",
     "Piece",
+    "WholeBlocks",
     "summed",
 ]
 
@@ -54,6 +55,21 @@ class Content(Protocol):
 
     def fill(self, data: "NDArray[np.uint8]", start: int, workspace: Any) -> Outcome:
         """Edit or make the piece's bytes from `start` on, in place in `data`."""
+
+
+class WholeBlocks:
+    """The content of pieces that are only to be cut in blocks of some size: their source decodes it at once."""
+
+    __slots__ = ("block",)
+
+    workspace = staticmethod(lambda: None)
+
+    def __init__(self, block: int) -> None:
+        self.block = block
+
+    def fill(self, data: "NDArray[np.uint8]", start: int, workspace: Any) -> Outcome:
+        """Leave the bytes as they are."""
+        return Outcome(False)
 
 
 CrcRun = tuple[int, int, int]

@@ -1,8 +1,8 @@
 """The names in and of packed files."""
 
-__all__ = ["DATA", "DIRECTORY", "FOLDER_SUFFIX", "MARK", "SUFFIX", "is_packed", "original_name"]
+__all__ = ["DATA", "DIRECTORY", "FOLDER_SUFFIX", "MARK", "SUFFIX", "is_packed", "may_be_sparse", "original_name"]
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 MARK = "prunecli.packed"
 """The entry of the metadata by which a packed file is recognised; its value is the version of the format."""
@@ -26,3 +26,8 @@ def original_name(name: str, suffix: str = SUFFIX) -> str | None:
     """Return the name of the original of a packed file; None if it is not the name of one."""
     found = name.removesuffix(suffix)
     return None if found == name or found in ("", ".", "..") else found
+
+
+def may_be_sparse(names: Iterable[str]) -> bool:
+    """Whether a checkpoint with tensors of these names may have sparse ones: numpy is imported only then."""
+    return any(name.endswith((".compressed", ".bitmask")) for name in names)
