@@ -12,12 +12,15 @@ import enum
 import re
 
 __all__ = [
+    "ABS_SCORES",
     "ALLOCATION",
     "ALLOW_CHANGES",
     "ALLOW_FOREIGN",
     "AMOUNT",
     "BAKE",
+    "BLOCK",
     "CLONE",
+    "DIM",
     "EXCLUDE",
     "EXTRACT_ZEROS",
     "FAIL_OVER",
@@ -37,9 +40,12 @@ __all__ = [
     "MASKS",
     "MASK_DTYPE",
     "MATRICES",
+    "METHOD",
     "MIN_DIM",
     "MISSING",
+    "NORM",
     "NO_REPORT",
+    "N_OF_M",
     "ONLY_ZEROS",
     "ORDER",
     "OUTPUT",
@@ -52,6 +58,7 @@ __all__ = [
     "REPORT",
     "RESCALE",
     "RESUME",
+    "SCORES",
     "SEED",
     "SEEDS",
     "STAMP",
@@ -112,12 +119,15 @@ CLONE = _term(
 )
 """The remedy for memory that tensors share by chance."""
 
+ABS_SCORES = _term("--abs-scores", "abs_scores=True")
 ALLOW_CHANGES = _term("--allow-changes", "allow_changes=True")
 ALLOCATION = _term("--allocation", "allocation")
 ALLOW_FOREIGN = _term("--allow-foreign-objects", "allow_foreign_objects=True")
 AMOUNT = _term("-a", "amount")
 BAKE = _term("--bake", "bake=True")
 """Writing zeros instead of masks; `--remove` and `remove=True` are earlier names of it, and stay."""
+BLOCK = _term("--block", "block")
+DIM = _term("--dim", "dim")
 EXCLUDE = _term("-x", "exclude")
 EXTRACT_ZEROS = _term("'prunecli mask extract --from-zeros'", "mask_extract(from_zeros=True)")
 """The command that makes a mask file of the zeros of a checkpoint."""
@@ -137,9 +147,12 @@ MASKS = _term("--masks", "masks")
 MASK_DTYPE = _term("--mask-dtype", "mask_dtype")
 MATRICES = _term("-p '*.weight' --min-dim 2", "params='*.weight', min_dim=2")
 """A selection of the matrices named `weight`; `in_proj_weight` and `weight_ih_l0` are not among them."""
+METHOD = _term("--method", "method")
 MIN_DIM = _term("--min-dim", "min_dim")
 MISSING = _term("--missing kept", "missing='kept'")
+NORM = _term("--norm", "norm")
 NO_REPORT = _term("--no-report", "no_report=True")
+N_OF_M = _term("--n-of-m", "n_of_m")
 ONLY_ZEROS = _term("--only-zeros", "only_zeros=True")
 ORDER = _term("--order", "order")
 OUTPUT = _term("-o", "output")
@@ -152,6 +165,7 @@ RECIPE = _term("--recipe", "recipe")
 REPORT = _term("--report", "report")
 RESCALE = _term("--rescale", "rescale=True")
 RESUME = _term("--resume", "resume=True")
+SCORES = _term("--scores", "scores")
 SEED = _term("--seed", "seed")
 SEEDS = _term("--seeds", "seeds")
 STAMP = _term("--stamp", "stamp=True")

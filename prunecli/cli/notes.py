@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator
 
-from prunecli.core.methods import parse_method
 from prunecli.errors import show
 from prunecli.reporting.left_out import left_out_text
 from prunecli.reporting.norms import zero_norms_text
@@ -41,7 +40,7 @@ def plan_notes(job: PreparedRewrite) -> Iterator[str]:
     if text := _other_weights(job):
         yield text
     selected = [each.parameter for each in plan.planned.values()]
-    drawn = plan.prune is not None and parse_method(plan.prune.method).draws
+    drawn = plan.prune is not None and plan.prune.draws
     pruned = sum(each.pruned_now for each in plan.planned.values()) if drawn else None
     yield from nothing_notes(selected, pruned=pruned)
     yield from plan.notes

@@ -6,7 +6,6 @@ from prunecli.cli.messages import print_note, print_path, print_sentence
 from prunecli.cli.notes import closing_notes, masks_note, plan_notes, result_notes
 from prunecli.cli.report_output import quoted
 from prunecli.cli.verbosity import Verbosity
-from prunecli.core.methods import parse_method
 from prunecli.errors import show
 from prunecli.reporting.numbers import size_of
 from prunecli.reporting.plan import orders_as_text, plan_as_text
@@ -87,7 +86,7 @@ def print_plan(plan: Plan, destination: Destination, *, recipe: bool) -> None:
     where = "standard output" if destination.path is None else show(destination.path)
     seed = "" if plan.seed is None else f", seed {plan.seed}"
     print_sentence(f"would write {where}{seed}; nothing is written")
-    if recipe and plan.prune is not None and not parse_method(plan.prune.method).reads_given:
+    if recipe and plan.prune is not None and not plan.prune.reads_given:
         sys.stdout.write(render_recipe(plan.prune))
 
 

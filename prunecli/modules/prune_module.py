@@ -14,7 +14,9 @@ from torch import nn
 from torch.autograd.graph import increment_version
 
 from prunecli.core.amount import Amount, amount_list, parse_amounts
-from prunecli.core.methods import parse_method
+from prunecli.core.methods import make_method
+from prunecli.core.methods.base import Method
+from prunecli.core.methods.request import spelled
 from prunecli.errors import UnsupportedError, UsageError, messages_for, show
 from prunecli.lean import dataclass
 from prunecli.modules.hooks import (
@@ -131,13 +133,19 @@ def prune_module(
 
 def _pruned(live: LiveModule, prune: PruneRequest) -> Report:
     """Plan a request, after drawing a seed if it has none, and carry it out."""
-    if live.shards and parse_method(prune.method).reads_values:
+    reading = next((group.method for group in prune.groups if _reads(make_method(group.method))), None)
+    if live.shards and reading is not None:
         raise UnsupportedError(
-            f"{show(next(iter(live.shards)))} is spread over ranks, and {prune.method} has to see all of it on one; "
-            "prune the saved checkpoint"
+            f"{show(next(iter(live.shards)))} is spread over ranks, and {spelled(reading.name)} has to see all of it "
+            "on one; prune the saved checkpoint"
         )
     prune = replace(prune, seed=agreed_seed(live, prune.seed), mask_dtype="same")
     return _carry_out(live, plan_prune(live, prune))
+
+
+def _reads(method: Method) -> bool:
+    """Whether a method sees elements, of weights or of scores."""
+    return method.reads_values or method.reads_scores
 
 
 @messages_for(Interface.MODULES)
@@ -262,7 +270,7 @@ def _held_masks(plan: Plan, surgery: PreparedEdit) -> list[FinalMask]:
     These are the masks that the module gets, and those that depend on values which the pass overwrites.
     """
     prune = plan.prune
-    if prune is None or (plan.bake and not (prune.zeros_are_pruned or parse_method(prune.method).reads_values)):
+    if prune is None or (plan.bake and not (prune.zeros_are_pruned or any(map(_reads, prune.methods)))):
         return []
     return [surgery.masks[name] for name in plan.planned]
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from prunecli.core.amount import Amount
-from prunecli.core.methods import parse_method
 from prunecli.core.methods.masks import Masks
+from prunecli.core.methods.request import MethodRequest
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.opening import AnyCheckpoint
 from prunecli.lean import dataclass
+from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.division import DivisionOptions
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
@@ -186,8 +187,8 @@ def read_request(options: ApplyOptions) -> ApplyRequest:
     if options.recipe is not None:
         return ApplyRequest(options.overrides.over(read_recipe(input_location(options.recipe, RECIPE))))
     if options.masks.file is not None:
-        group = PruneGroup(options.selection or Selection(("*",)), None)
-        return ApplyRequest(options.overrides.over(PruneRequest((group,), method=Masks.name)))
+        group = PruneGroup(options.selection or Selection(("*",)), None, method=MethodRequest(Masks.name))
+        return ApplyRequest(options.overrides.over(PruneRequest((group,))))
     if options.selection is None:
         raise UsageError(f"nothing is selected; name parameters with {PARAM}, and give {AMOUNT}")
     group = options.division.group(options.selection, options.amount, global_=options.global_)
@@ -196,31 +197,37 @@ def read_request(options: ApplyOptions) -> ApplyRequest:
 
 def _with_masks(options: ApplyOptions, prune: PruneRequest) -> PruneRequest:
     """Return a report's request with the options over it; its method and the options must agree about masks."""
-    reads_given = parse_method(prune.method).reads_given
-    if reads_given and options.masks.file is None:
+    if prune.reads_given and options.masks.file is None:
         raise UsageError(f"the masks are those of a file; give that with {MASKS}")
-    if options.masks.file is not None and not reads_given:
+    if options.masks.file is not None and not prune.reads_given:
         raise UsageError(f"the report's masks were not given by a file; leave {MASKS} out")
     return options.overrides.over(prune)
 
 
 def plan_request(
-    checkpoint: AnyCheckpoint, request: ApplyRequest, scanner: Scanner, reading: ReadOptions, *, stamp: bool
+    checkpoint: AnyCheckpoint,
+    request: ApplyRequest,
+    scanner: Scanner,
+    reading: ReadOptions,
+    given: Given = NOTHING,
+    *,
+    stamp: bool,
 ) -> Plan:
     """Return the plan of a request, with a stamp in the metadata if asked for; all ranks plan together.
 
-    A checkpoint whose counts are taken is opened with the options in `reading`, except for the key.
+    A checkpoint whose counts are taken is opened with the options in `reading`, except for the key. `given` are the
+    scores that methods read.
 
     Raises:
         PrunecliError: as `plan_prune`, `check_unlike`, `plan_replay`, `with_state` and `stamped`.
     """
     prune, report = request.prune, request.report
     if report is None:
-        plan = plan_prune(checkpoint, prune, scanner, lambda place: _like(place, reading))
+        plan = plan_prune(checkpoint, prune, scanner, lambda place: _like(place, reading), given)
         if plan.unlike:
             scanner.from_leader(lambda: _check_unlike(checkpoint, plan))
     else:
-        plan = plan_replay(checkpoint, report, prune, scanner=scanner)
+        plan = plan_replay(checkpoint, report, prune, scanner, given)
     if prune.with_state:
         plan = scanner.from_leader(lambda: with_state(checkpoint, plan))
     return scanner.from_leader(lambda: stamped(checkpoint, plan)) if stamp else plan

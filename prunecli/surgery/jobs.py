@@ -6,14 +6,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from prunecli.core.methods import parse_method
+from prunecli.core.methods.masks import Masks
+from prunecli.core.methods.request import MethodRequest
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, check_unchanged, open_any
 from prunecli.lean import dataclass
 from prunecli.surgery.apply import ApplyOptions, plan_request, read_request
-from prunecli.surgery.data.kept import NO_MASKS, GivenMasks
+from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.listing import Listener, note_excludes, open_for_ranks
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
@@ -71,7 +72,7 @@ class PreparedRewrite:
     destination: Destination
     run: Run
     listener: Listener
-    given: GivenMasks = NO_MASKS
+    given: Given = NOTHING
 
     def rewrite(self) -> Report:
         """Carry out the plan; raises as `rewrite.rewrite`."""
@@ -111,14 +112,16 @@ def prepare_apply(
         if request.report is None:
             note_excludes(checkpoint, [group.selection for group in request.prune.groups], listener)
         prune = _with_resumed_seed(request.prune, checkpoint, destination, run)
-        given = NO_MASKS
+        given = NOTHING
         if options.masks.file is not None:
             given = stack.enter_context(_open_given(options, checkpoint, reading, run, listener))
             if request.report is None:
-                prune = replace(prune, groups=(PruneGroup(Selection(tuple(given.flags)), None),))
+                prune = replace(
+                    prune, groups=(PruneGroup(Selection(tuple(given.flags)), None, method=MethodRequest(Masks.name)),)
+                )
         with with_progress(run, checkpoint, listener) as shown:
-            scanner = RunScanner(shown, given.flags)
-            plan = plan_request(checkpoint, replace(request, prune=prune), scanner, reading, stamp=options.stamp)
+            scanner = RunScanner(shown, given)
+            plan = plan_request(checkpoint, replace(request, prune=prune), scanner, reading, given, stamp=options.stamp)
         key = with_recorded_key(reading, request.report).key
         yield PreparedRewrite(checkpoint, replace(plan, key=key), destination, run, listener, given)
 
@@ -126,7 +129,7 @@ def prepare_apply(
 @contextmanager
 def _open_given(
     options: ApplyOptions, checkpoint: AnyCheckpoint, reading: ReadOptions, run: Run, listener: Listener
-) -> Iterator[GivenMasks]:
+) -> Iterator[Given]:
     """Open a file of masks on each rank; a replay takes from it what the report needs."""
     from prunecli.surgery.masks.given import given_masks
     from prunecli.surgery.masks.source import masks_of
@@ -194,7 +197,7 @@ def _with_resumed_seed(
     prune: PruneRequest, checkpoint: AnyCheckpoint, destination: Destination, run: Run
 ) -> PruneRequest:
     """Return the request; if it has no seed and the run resumes an output, with the seed of that output."""
-    if prune.seed is None and run.resume and parse_method(prune.method).draws:
+    if prune.seed is None and run.resume and prune.draws:
         from prunecli.surgery.rewrite import unfinished
 
         return replace(prune, seed=run.ranks.from_leader(lambda: unfinished(checkpoint, destination)))

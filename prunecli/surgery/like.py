@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from prunecli.core.block import BLOCK
 from prunecli.core.mask_digest import MaskDigest
-from prunecli.core.methods import parse_method
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import AnyCheckpoint, Layout, ReadOptions
 from prunecli.formats.detect import open_location
@@ -92,8 +91,7 @@ def check_unlike(checkpoint: Layout, plan: Plan) -> None:
 
 
 def _final(checkpoint: Layout, plan: Plan, name: str) -> FinalMask:
-    method = parse_method(plan.prune.method) if plan.prune else None
-    return planned_mask(checkpoint.source, plan, plan.planned[name], method)
+    return planned_mask(checkpoint.source, plan, plan.planned[name])
 
 
 def _agreement(checkpoint: Layout, plan: Plan) -> float:

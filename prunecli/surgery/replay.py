@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from prunecli.core.methods import parse_method
 from prunecli.core.methods.base import Choice
+from prunecli.core.methods.request import spelled
 from prunecli.errors import DamagedError, ThresholdError, UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.surgery.data.counts import Counts
+from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, canonical, parameters_of
 from prunecli.surgery.plan.choices import choose_given
 from prunecli.surgery.plan.model import Plan, PlannedParameter
 from prunecli.surgery.plan.plan import check_request, plan_parameters
-from prunecli.surgery.plan.request import PruneRequest
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 from prunecli.surgery.plan.rescaling import check_rescaled
 from prunecli.surgery.plan.scan import THIS_PROCESS, Scanner, Steps, carry_out_steps
 from prunecli.surgery.plan.slices import MOST_ROWS
@@ -28,22 +29,23 @@ def plan_replay(
     report: Report,
     prune: PruneRequest,
     scanner: Scanner = THIS_PROCESS,
+    given: Given = NOTHING,
 ) -> Plan:
     """Return a plan for the masks that a report of `apply` records.
 
     `prune` is the report's request, perhaps with other options for how masks are written. Nothing is selected or chosen
     again: each parameter that the report lists as pruned gets the same choice. So it must have as many candidates as
-    then.
+    then. `given` are the scores that methods read.
 
     Raises:
         UsageError: another command wrote the report, or a parameter is missing, or has another shape, or other
             candidates.
         PrunecliError: as `plan_prune`.
     """
-    return carry_out_steps(checkpoint, _replay_steps(checkpoint, report, prune), scanner)
+    return carry_out_steps(checkpoint, _replay_steps(checkpoint, report, prune, given), scanner)
 
 
-def _replay_steps(checkpoint: Layout, report: Report, prune: PruneRequest) -> Steps[Plan]:
+def _replay_steps(checkpoint: Layout, report: Report, prune: PruneRequest, given: Given) -> Steps[Plan]:
     drawn = [each for each in report.parameters if each.candidates is not None]
     if report.prune is None or not drawn:
         raise UsageError(f"the report is of {show(report.command)}, and records no masks that a run made")
@@ -51,9 +53,10 @@ def _replay_steps(checkpoint: Layout, report: Report, prune: PruneRequest) -> St
     parameters = parameters_of(checkpoint)
     recorded = _recorded(checkpoint, parameters, drawn)
     selected = [parameter for name, parameter in parameters.items() if name in recorded]
+    requests = {name: _group(row, prune).method for name, row in recorded.items()}
     slices = {name: _slices(row) for name, row in recorded.items() if "slices" in row.choice}
-    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, slices)
-    if parse_method(prune.method).reads_given:
+    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, requests, slices, given)
+    if prune.reads_given:
         _check_given((yield from choose_given(planned, prune)), planned, recorded)
     done = {each.parameter.name: _replayed(each, recorded[each.parameter.name], prune) for each in planned}
     _check_ties(done)
@@ -94,6 +97,13 @@ def _recorded(
     return found
 
 
+def _group(row: ParameterReport, prune: PruneRequest) -> PruneGroup:
+    """Return the group of a row; only reports with different methods record which one it is."""
+    if row.group >= len(prune.groups):
+        raise DamagedError(f"the report's group of {show(row.name)} is not one of its {len(prune.groups)} groups")
+    return prune.groups[row.group]
+
+
 def _slices(row: ParameterReport) -> int:
     """Return the number of slices that a row records, which is that of its first dimension."""
     if not row.elements or row.choice["slices"] != row.shape[0] or row.shape[0] > MOST_ROWS:
@@ -110,14 +120,16 @@ def _replayed(planned: PlannedParameter, row: ParameterReport, prune: PruneReque
             "replay needs the checkpoint as it was before that prune, or another one in that state"
         )
     target = replace(planned.target, key=row.key)
+    if planned.method is None:
+        raise ValueError(f"{row.name} has no method")
     try:
-        choice = parse_method(prune.method).replay(target, prune.seed or 0, row.pruned_now, row.choice)
+        choice = planned.method.replay(target, prune.seed or 0, row.pruned_now, row.choice)
     except (KeyError, TypeError, ValueError):
+        name = spelled(_group(row, prune).method.name)
         raise DamagedError(
-            f"the report's choice for {show(row.name)} is not one that {prune.method} makes; give the report as it "
-            "was written"
+            f"the report's choice for {show(row.name)} is not one that {name} makes; give the report as it was written"
         ) from None
-    return replace(planned, target=target, choice=choice)
+    return replace(planned, target=target, choice=choice, group=row.group)
 
 
 def _check_given(

@@ -1,9 +1,9 @@
 """Carry out a plan: write the new checkpoint, and report the counts made on the way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from prunecli.errors import PrunecliError, UsageError, show
-from prunecli.formats.base import AnyCheckpoint, Edit, PassthroughFile, Patch, TensorInfo
+from prunecli.formats.base import AnyCheckpoint, Edit, Layout, PassthroughFile, Patch, TensorInfo
 from prunecli.formats.io.locations import lies_in, permissions
 from prunecli.formats.io.pieces import Literal
 from prunecli.formats.opening import check_unchanged
@@ -13,7 +13,7 @@ from prunecli.formats.outputs.permissions import private_as, readers_of
 from prunecli.formats.outputs.staged import held
 from prunecli.lean import dataclass
 from prunecli.surgery.data.counts import Counts
-from prunecli.surgery.data.kept import NO_MASKS, GivenMasks
+from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.data.sums import check_sums
 from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.replay import check_masks
@@ -43,11 +43,11 @@ def rewrite(
     plan: Plan,
     destination: Destination,
     run: Run | None = None,
-    given: GivenMasks = NO_MASKS,
+    given: Given = NOTHING,
 ) -> Report:
     """Write the checkpoint that the plan describes, then its report; first check that both can be written.
 
-    `given` are the masks for a method that reads them.
+    `given` are the masks and scores that methods read.
 
     Raises:
         OutputError: an output exists, cannot be written, or is the input; or as `carry_out`.
@@ -61,9 +61,9 @@ def rewrite(
 
     def check() -> None:
         check_masks(plan, counts)
-        if given.source is not None:
-            check_sums(given.source, (tensor for each in given.flags.values() for tensor in each.tensors), run.threads)
-        for each in filter(None, (checkpoint, given.source)):
+        for source, tensors in _read(given, plan):
+            check_sums(source, tensors, run.threads)
+        for each in (checkpoint, *given.sources):
             check_unchanged(each)
 
     with noting(written_by_now(final)):
@@ -73,8 +73,17 @@ def rewrite(
         return run.ranks.from_leader(lambda: write_report(checkpoint, plan, counts, output, outputs.report))
 
 
-def _prepared(checkpoint: AnyCheckpoint, plan: Plan, given: GivenMasks) -> tuple[OutputContents, Counts]:
-    prepared = build_edit(checkpoint, plan, given=given.flags)
+def _read(given: Given, plan: Plan) -> Iterator[tuple[Layout, list[TensorInfo]]]:
+    """Yield the other files that a plan reads, and what it reads of each."""
+    if given.flags:
+        yield given.sources[0], [tensor for each in given.flags.values() for tensor in each.tensors]
+    refs = {each.scores for each in plan.planned.values() if each.scores is not None}
+    for place, file in given.scores.items():
+        yield file.layout, [file.tensors[ref.name] for ref in refs if ref.place == place]
+
+
+def _prepared(checkpoint: AnyCheckpoint, plan: Plan, given: Given) -> tuple[OutputContents, Counts]:
+    prepared = build_edit(checkpoint, plan, given=given)
     return _contents(checkpoint, plan, prepared.edit), prepared.new_counts()
 
 
@@ -90,7 +99,7 @@ def rehearse(
     plan: Plan,
     destination: Destination,
     run: Run | None = None,
-    given: GivenMasks = NO_MASKS,
+    given: Given = NOTHING,
 ) -> None:
     """Check that `rewrite` can begin: that the outputs can be written, and that the container supports the edit.
 
@@ -100,7 +109,7 @@ def rehearse(
         UsageError: both outputs would be one file, or the output cannot be streamed, resumed, linked or made by ranks.
     """
     _check(checkpoint, destination, run or Run(), given)
-    _contents(checkpoint, plan, build_edit(checkpoint, plan, given=given.flags).edit)
+    _contents(checkpoint, plan, build_edit(checkpoint, plan, given=given).edit)
 
 
 def unfinished(checkpoint: AnyCheckpoint, destination: Destination) -> int | None:
@@ -113,7 +122,7 @@ def unfinished(checkpoint: AnyCheckpoint, destination: Destination) -> int | Non
     return unfinished_seed(output.final) if is_resumable(output) else None
 
 
-def _check(checkpoint: AnyCheckpoint, destination: Destination, run: Run, given: GivenMasks = NO_MASKS) -> _Outputs:
+def _check(checkpoint: AnyCheckpoint, destination: Destination, run: Run, given: Given = NOTHING) -> _Outputs:
     if any(source.is_packed for source in checkpoint.sources.values()):
         raise UsageError(f"{checkpoint.source.label} is packed, and only read; unpack it first")
     if run.link and not checkpoint.is_folder:
@@ -131,7 +140,7 @@ def _check(checkpoint: AnyCheckpoint, destination: Destination, run: Run, given:
         )
     if run.link and not output.resumable:
         raise UsageError(f"{show(output.final)} takes no hard links, being behind a URL; leave {LINK} out")
-    readers = None if given.source is None else readers_of(given.source)
+    readers = readers_of(*given.sources)
     return _Outputs(private_output(output, readers), None if report is None else private_as(report, readers))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prunecli import RandomUnstructured
 from prunecli.core.amount import Amount
+from prunecli.core.methods.request import MethodRequest
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.detect import open_checkpoint
 from prunecli.surgery.names.select import Selection
@@ -98,8 +99,10 @@ def ask(
 ) -> PruneRequest:
     """Put a request together; no pattern means all that patterns take."""
     min_dim, everywhere = options.pop("min_dim", 0), options.pop("everywhere", False)
-    division = {key: options.pop(key) for key in ("allocation", "amounts", "order", "like") if key in options}
-    group = PruneGroup(Selection(patterns or ("*",), excludes, min_dim), amount, everywhere, **division)
+    own = {key: options.pop(key) for key in ("allocation", "amounts", "order", "like", "per_row") if key in options}
+    method = options.pop("method", MethodRequest())
+    method = MethodRequest(method) if isinstance(method, str) else method
+    group = PruneGroup(Selection(patterns or ("*",), excludes, min_dim), amount, everywhere, method=method, **own)
     return PruneRequest((group,), seed, **options)
 
 

@@ -170,7 +170,7 @@ def check(name: str, state: Mapping[str, Tensor], out: Mapping[str, Tensor], kee
 def check_report(report: Report, name: str, before: Keep, keep: Keep) -> None:
     rows = {each.name: each for each in report.parameters}
     assert report.prune is not None
-    assert report.prune.method == name
+    assert report.prune.method_name == name
     for key in selected(name):
         candidates, kept = int(before[key].sum()), int(keep[key].sum())
         assert (rows[key].pruned_now, rows[key].candidates) == (candidates - kept, candidates)

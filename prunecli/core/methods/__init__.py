@@ -3,21 +3,25 @@
 from prunecli.core.methods.base import Method
 from prunecli.core.methods.masks import Masks
 from prunecli.core.methods.random import Random
+from prunecli.core.methods.request import MethodRequest, spelled
 from prunecli.errors import UsageError, show
 
-__all__ = ["DEFAULT_METHOD", "METHODS", "parse_method"]
+__all__ = ["METHODS", "known_methods", "make_method"]
 
 METHODS: dict[str, type[Method]] = {each.name: each for each in (Random, Masks)}
 
-DEFAULT_METHOD = Random.name
 
-
-def parse_method(name: str) -> Method:
-    """Return the method with a name.
+def make_method(request: MethodRequest) -> Method:
+    """Return the method of a request.
 
     Raises:
-        UsageError: the name is unknown.
+        UsageError: the name is unknown, or the method does not take one of the settings, or lacks one.
     """
-    if name not in METHODS:
-        raise UsageError(f"{show(name, 60)} is not a method; known are {', '.join(METHODS)}")
-    return METHODS[name]()
+    if request.name not in METHODS:
+        raise UsageError(f"{show(request.name, 60)} is not a method; known are {', '.join(known_methods())}")
+    return METHODS[request.name].of(request)
+
+
+def known_methods() -> list[str]:
+    """Return the names of the methods that a request may name, as users write them; given masks are no such name."""
+    return [spelled(name) for name, each in METHODS.items() if not each.reads_given]

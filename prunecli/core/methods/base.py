@@ -7,16 +7,20 @@ plain data from which the dropped elements of any block follow.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from prunecli.core.accumulate import Accumulator
 from prunecli.core.amount import Amount, to_count
+from prunecli.core.methods.request import MethodRequest
 from prunecli.core.methods.slices import Slices
 from prunecli.core.raw_elements import Flags, Unsigned
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
-__all__ = ["Block", "Choice", "Method", "Scan", "Target", "TargetGroup"]
+__all__ = ["Block", "Choice", "Counts", "Method", "Scan", "Target", "TargetGroup"]
+
+Counts = Literal["elements", "units", "nothing"]
+"""What an amount counts: elements, slices or blocks (units), or nothing, if a method takes no amount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,8 @@ class Target:
 
     `key` is its canonical name, `name` its name in messages. `candidates` is the number of elements that are still
     unpruned, `before[index]` the number of them before block `index`. Without `before`, all elements are candidates.
-    `slices` are its slices along the first dimension, if each of them has a number of its own.
+    `slices` are its slices along the first dimension, if each of them has a number of its own. `scores_dtype` is the
+    type of its scores, if the method reads scores.
     """
 
     key: str
@@ -35,13 +40,15 @@ class Target:
     candidates: int
     before: Sequence[int] | None = None
     slices: Slices | None = None
+    scores_dtype: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TargetGroup:
     """Targets by key with one amount, which applies to each target or, with `global_`, to all of them together.
 
-    `seed` is for methods that draw. `name` distinguishes a draw for the group from that for an earlier group with the
+    A method that counts units gets the `amount` as it was given, and counts candidates itself. `seed` is for methods
+    that draw. `name` distinguishes a draw for the group from that for an earlier group with the
     same number of candidates. `given` are numbers of elements to prune by key, which replace the amount.
     """
 
@@ -73,8 +80,9 @@ class Block:
     """Consecutive elements of a target from `start` on, in row-major order.
 
     `index` is the number of the block: every pass cuts a target into the same blocks. `candidates` are True for the
-    elements that are still unpruned. `weight` contains the elements as stored, if the method reads values. `given` are
-    the flags of a given mask, True where it keeps, if the method reads one.
+    elements that are still unpruned. `weight` contains the elements as stored, if the method reads values, and `scores`
+    those of its scores, if it reads scores. `given` are the flags of a given mask, True where it keeps, if the method
+    reads one. The arrays may be read-only.
     """
 
     index: int
@@ -82,6 +90,7 @@ class Block:
     candidates: Flags
     weight: Unsigned | None = None
     given: Flags | None = None
+    scores: Unsigned | None = None
 
 
 class Scan(Accumulator[Any], Protocol):
@@ -106,15 +115,49 @@ class Choice(Protocol):
 
 
 class Method(ABC):
-    """A pruning method. `name` is its name in requests and reports; it gets values only if `reads_values` is set.
+    """A pruning method, with its settings. `name` is its name in the table of methods, for messages.
 
-    A method that `reads_given` gets a given mask for each target. Without `draws`, it needs no seed.
+    A method that `reads_given` gets a given mask for each target. Without `draws`, it needs no seed. `counts` says what
+    its amounts count; those of a method that `needs_global` are always over all targets of a group together.
     """
 
     name: ClassVar[str]
-    reads_values: ClassVar[bool] = False
     reads_given: ClassVar[bool] = False
     draws: ClassVar[bool] = True
+    counts: ClassVar[Counts] = "elements"
+    needs_global: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, request: MethodRequest) -> "Method":
+        """Return the method with the settings of a request.
+
+        Raises:
+            UsageError: the method does not take one of them, or lacks one.
+        """
+        request.check_takes()
+        return cls()
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether it gets the elements of the weight."""
+        return False
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether it gets scores, as elements of a type of their own."""
+        return False
+
+    def check(self, target: Target) -> None:
+        """Refuse a target that the method cannot prune, before anything is read; its `candidates` are not counted yet.
+
+        Raises:
+            UsageError: its type has no order, it lacks a dimension, or a number does not divide its width.
+        """
+        self.granule(target)
+
+    def detail(self, target: Target) -> str:
+        """Return what a plan says about how a target is pruned, such as the dimension; "" for nothing."""
+        return ""
 
     def granule(self, target: Target) -> int:
         """Return the size of the groups of elements, counted from the first element, that blocks must not split."""
@@ -131,6 +174,12 @@ class Method(ABC):
         Raises:
             UsageError: the amount is more than is left.
         """
+
+    def notes(
+        self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]], choices: Mapping[str, Choice]
+    ) -> Sequence[str]:
+        """Return sentences for the user about what the scans found: NaN, negative scores. A replay has none."""
+        return ()
 
     def choose_slices(self, target: Target, amounts: Amount | Sequence[int], seed: int) -> Choice:
         """Return the choice for a target with slices, given an amount of each of them, or the numbers of elements.

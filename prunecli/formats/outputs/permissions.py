@@ -54,12 +54,13 @@ def private_as(output: FileOutput, readers: int | None) -> FileOutput:
     return replace(output, mode=closed_like(output.mode, readers))
 
 
-def readers_of(checkpoint: AnyCheckpoint) -> int | None:
-    """Return a mode whose readers may read all of a checkpoint; None for one that has no files on this machine."""
-    modes = [source.mode for source in checkpoint.sources.values()]
-    if checkpoint.is_folder and isinstance(checkpoint.path, Path):
-        folder = permissions(checkpoint.path)
-        modes.append(None if folder is None else (folder & 0o111) << 2)  # who may enter it may read what is in it
+def readers_of(*checkpoints: AnyCheckpoint) -> int | None:
+    """Return a mode whose readers may read all of some checkpoints; None if these have no files on this machine."""
+    modes = [source.mode for each in checkpoints for source in each.sources.values()]
+    for each in checkpoints:
+        if each.is_folder and isinstance(each.path, Path):
+            folder = permissions(each.path)
+            modes.append(None if folder is None else (folder & 0o111) << 2)  # who may enter it may read what is in it
     return _common(mode for mode in modes if mode is not None)
 
 

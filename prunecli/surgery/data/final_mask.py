@@ -8,7 +8,7 @@ from prunecli.core.once import Once, once_in
 from prunecli.core.raw_elements import Flags, Unsigned, is_zero, unsigned
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UnsupportedError, show
-from prunecli.formats.base import TensorInfo
+from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.io.source import ByteSource
 from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.data.sums import ReadSums
@@ -103,8 +103,8 @@ class FinalMask:
     """A parameter's mask after the prune: it keeps what the file's mask kept (all without one) and is not dropped now.
 
     Without a `choice` nothing is dropped: the mask is that of the file. The method that made the choice may need to
-    see values (`reads_values`), the flags of another mask (`given`) and whole groups of elements (`granule`). With
-    `restored`, everything is kept, whatever the file's mask says.
+    see values (`reads_values`), `scores`, the flags of another mask (`given`) and whole groups of elements (`granule`).
+    With `restored`, everything is kept, whatever the file's mask says.
     """
 
     __slots__ = (
@@ -113,6 +113,7 @@ class FinalMask:
         "_held",
         "_old",
         "_reads_values",
+        "_scores",
         "_whole",
         "_whole_before",
         "_zeros_are_pruned",
@@ -133,6 +134,7 @@ class FinalMask:
         granule: int = 1,
         restored: bool = False,
         given: KeptFlags | None = None,
+        scores: tuple[Layout, TensorInfo] | None = None,
     ) -> None:
         self.parameter = parameter
         self.choice = choice
@@ -143,6 +145,7 @@ class FinalMask:
         self._reads_values = reads_values
         self._granule = granule
         self._given = given
+        self._scores = None if scores is None else Elements(scores[0].source, scores[1])
         self._whole: Once[Flags] | None = None
         self._whole_before: Once[Flags] | None = None
         self._held: Flags | None = None
@@ -191,7 +194,10 @@ class FinalMask:
             zero = workspace.candidates.flags(weight.size)
             is_zero(weight, signed_zero=signed_zero, out=zero, room=workspace.room)
             candidates = np.greater(candidates, zero, out=zero)
-        return Block(index, start, candidates, weight if self._reads_values else None, given), before
+        scores = None
+        if self._scores is not None:
+            scores = self._scores.read(start, stop - start, workspace.scores)
+        return Block(index, start, candidates, weight if self._reads_values else None, given, scores), before
 
     def keep(self, start: int, out: Flags, workspace: Workspace) -> Flags | None:
         """Write into `out` which elements are kept, beginning at `start`, a multiple of `BLOCK`.
@@ -249,7 +255,7 @@ class FinalMask:
 
     def release(self) -> None:
         """Free the masks of all elements."""
-        for each in (self._whole, self._whole_before, self.weight, self._old, self._given):
+        for each in (self._whole, self._whole_before, self.weight, self._old, self._given, self._scores):
             if each is not None:
                 each.release()
 

@@ -1,15 +1,15 @@
-"""The interface of one parameter's mask, wherever it is stored, and masks that are given for a checkpoint."""
+"""The interface of one parameter's mask, wherever it is stored; masks and scores that are given for a checkpoint."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import field
 from typing import Protocol
 
 from prunecli.core.raw_elements import Flags
-from prunecli.formats.base import AnyCheckpoint, TensorInfo
+from prunecli.formats.base import AnyCheckpoint, Layout, TensorInfo
 from prunecli.lean import dataclass
 from prunecli.surgery.data.workspace import Workspace
 
-__all__ = ["NO_MASKS", "GivenMasks", "KeptFlags"]
+__all__ = ["NOTHING", "Given", "GivenScores", "KeptFlags", "ScoresRef"]
 
 
 class KeptFlags(Protocol):
@@ -48,14 +48,45 @@ class KeptFlags(Protocol):
         """Free the memory of gathered tensors."""
 
 
-@dataclass(frozen=True)
-class GivenMasks:
-    """Masks by the names of a checkpoint's parameters, the file that they come from, and notes on what was left out."""
+@dataclass(frozen=True, slots=True)
+class ScoresRef:
+    """The scores of a parameter: the place of their file as it was requested, their name in it, and their type."""
 
-    flags: Mapping[str, KeptFlags]
-    source: AnyCheckpoint | None = None
+    place: str
+    name: str
+    dtype: str
+    width: int
+    """The number of bytes to read per element."""
+
+
+@dataclass(frozen=True)
+class GivenScores:
+    """The tensors of a file of scores, by name; `keys` are their canonical names."""
+
+    layout: Layout
+    tensors: Mapping[str, TensorInfo]
+    keys: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What other files give for a checkpoint: masks by the names of its parameters, or scores by place.
+
+    `sources` are those files, `notes` say what was left out.
+    """
+
+    flags: Mapping[str, KeptFlags] = field(default_factory=dict)
+    scores: Mapping[str, GivenScores] = field(default_factory=dict)
+    sources: Sequence[AnyCheckpoint] = ()
     notes: Sequence[str] = ()
 
+    def scores_of(self, ref: ScoresRef | None) -> tuple[Layout, TensorInfo] | None:
+        """Return the scores that are referred to, and the file that contains them."""
+        if ref is None:
+            return None
+        file = self.scores[ref.place]
+        return file.layout, file.tensors[ref.name]
 
-NO_MASKS = GivenMasks(MappingProxyType({}))
-"""None are given."""
+
+NOTHING = Given()
+"""Nothing is given."""

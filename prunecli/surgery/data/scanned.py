@@ -1,7 +1,7 @@
 """Passes over parameters before anything is dropped, block by block: count candidates, and feed a method's scans."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from prunecli.formats.base import Layout
 from prunecli.formats.io.pieces import Generated, Outcome
 from prunecli.lean import dataclass
 from prunecli.surgery.data.final_mask import FinalMask
-from prunecli.surgery.data.kept import NO_MASKS, KeptFlags
+from prunecli.surgery.data.kept import NOTHING, Given, ScoresRef
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
@@ -116,7 +116,7 @@ class MethodScan:
 
 @dataclass(frozen=True, slots=True)
 class BlockScan:
-    """A scan of a parameter, and what it needs: zero elements treated as pruned, values, whole groups, a given mask."""
+    """A scan of a parameter, and what it needs: zeros as pruned, values, whole groups, a given mask, scores."""
 
     parameter: Parameter
     scan: _Look
@@ -124,6 +124,7 @@ class BlockScan:
     reads_values: bool = False
     granule: int = 1
     reads_given: bool = False
+    scores: ScoresRef | None = None
 
     @property
     def width(self) -> int:
@@ -131,7 +132,7 @@ class BlockScan:
         mask = self.parameter.mask
         reads_weight = self.zeros_are_pruned or self.reads_values
         found = (self.parameter.weight.dtype.itemsize if reads_weight else 0) + (mask.dtype.itemsize if mask else 0)
-        return max(found, 1)
+        return max(found + (self.scores.width if self.scores else 0), 1)
 
 
 class _ScannedBlocks:
@@ -139,8 +140,8 @@ class _ScannedBlocks:
 
     workspace = Workspace
 
-    def __init__(self, scan: BlockScan, checkpoint: Layout, given: Mapping[str, KeptFlags]) -> None:
-        own = given.get(scan.parameter.name)
+    def __init__(self, scan: BlockScan, checkpoint: Layout, given: Given) -> None:
+        own = given.flags.get(scan.parameter.name)
         if scan.reads_given and own is None:
             raise UsageError(f"there is no mask of {show(scan.parameter.name)}; give the file of masks that has one")
         width = scan.width + (0 if own is None else own.width)
@@ -154,6 +155,7 @@ class _ScannedBlocks:
             reads_values=scan.reads_values,
             granule=scan.granule,
             given=own,
+            scores=given.scores_of(scan.scores),
         )
         self._left = self.length
 
@@ -173,13 +175,8 @@ class _ScannedBlocks:
             self._mask.release()
 
 
-def scan_pieces(
-    scans: Sequence[BlockScan], checkpoint: Layout, given: Mapping[str, KeptFlags] = NO_MASKS.flags
-) -> list[Generated]:
-    """Return scans as pieces of a pass that writes nothing; pass its results to `add_found`.
-
-    `given` are the given masks by the names of their parameters.
-    """
+def scan_pieces(scans: Sequence[BlockScan], checkpoint: Layout, given: Given = NOTHING) -> list[Generated]:
+    """Return scans as pieces of a pass that writes nothing; pass its results to `add_found`."""
     contents = [_ScannedBlocks(scan, checkpoint, given) for scan in scans]
     return [Generated(content.length, content) for content in contents]
 

@@ -20,6 +20,8 @@ class Workspace:
         """The stored elements of a mask from another file."""
         self.allowed = Buffer()
         """Which elements that mask keeps."""
+        self.scores = Buffer()
+        """The stored elements of scores from another file."""
         self.candidates = Buffer()
         self.keep = Buffer()
         """Which elements the final mask keeps."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.surgery.data.kept import GivenMasks, KeptFlags
+from prunecli.surgery.data.kept import Given, KeptFlags
 from prunecli.surgery.masks.pairs import listed
 from prunecli.surgery.masks.source import MaskSource
 from prunecli.surgery.names.absent import check_absent
@@ -18,7 +18,7 @@ __all__ = ["given_masks"]
 
 def given_masks(
     checkpoint: Layout, source: MaskSource, selection: Selection | None, *, missing_kept: bool, untie: bool = False
-) -> GivenMasks:
+) -> Given:
     """Return the masks of a source for a checkpoint: for all parameters that have one, or for the selected ones.
 
     Names pair as in all comparisons: the same name, else the same canonical name. Parameters that share memory share a
@@ -56,7 +56,7 @@ def given_masks(
         raise UsageError(
             f"{MASKS} {theirs} has no mask of a parameter of {ours}; compare the names with 'prunecli params'"
         )
-    return GivenMasks(taken, source.checkpoint, notes)
+    return Given(taken, sources=(source.checkpoint,), notes=notes)
 
 
 def _shared(parameters: Mapping[str, Parameter], found: Mapping[str, KeptFlags]) -> Iterator[tuple[str, KeptFlags]]:

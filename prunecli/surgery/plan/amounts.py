@@ -5,6 +5,7 @@ from dataclasses import field
 
 from prunecli.core.allocation import Layer, allocate
 from prunecli.core.amount import Amount, to_count
+from prunecli.core.methods import make_method
 from prunecli.core.methods.base import Choice, Target
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout
@@ -54,6 +55,8 @@ class Division:
     unlike: Mapping[str, LikeRow] = field(default_factory=dict)
     notes: Sequence[str] = ()
     rows: Mapping[str, Amount] = field(default_factory=dict)
+    own: Mapping[str, Amount] = field(default_factory=dict)
+    """Amounts of single targets by key, which replace the amount, of methods that count units."""
 
 
 def divide(checkpoint: Layout, group: PruneGroup, found: GroupTargets, read_like: LikeReader | None) -> Division:
@@ -73,6 +76,14 @@ def _divided(checkpoint: Layout, group: PruneGroup, found: GroupTargets, read_li
     if group.like is not None and read_like is not None:
         return _like(group, found, read_like(group.like))
     amount, rule = group.amount, group.allocation
+    counted = make_method(group.method).counts
+    if counted == "nothing":
+        return Division(group, found.targets, {})
+    if counted == "units":
+        own = _own_amounts(group, found) if group.amounts else {}
+        if amount is None:
+            _check_complete(group, found, own)
+        return Division(group, found.targets, {}, amount or 0, own=own)
     if group.per_row:
         rows = _own_amounts(group, found)
         if amount is None:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from prunecli.core.methods.base import Method, Target
+from prunecli.core.methods.base import Target
 from prunecli.core.methods.slices import Slices
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.surgery.data.final_mask import check_scalable
 from prunecli.surgery.data.scanned import BlockScan, CandidateCount, CandidateCounter
 from prunecli.surgery.names.parameters import Parameter
+from prunecli.surgery.plan.methods import ParameterMethod
 from prunecli.surgery.plan.model import PlannedParameter
 from prunecli.surgery.plan.scan import Steps
 
@@ -19,19 +20,28 @@ __all__ = ["count_candidates"]
 def count_candidates(
     selected: Sequence[Parameter],
     ties: Mapping[str, tuple[str, tuple[str, ...]]],
-    method: Method | None = None,
+    methods: Mapping[str, ParameterMethod] = MappingProxyType({}),
     slices: Mapping[str, int] = MappingProxyType({}),
     *,
     zeros_are_pruned: bool = False,
 ) -> Steps[list[PlannedParameter]]:
-    """Count the candidates of parameters in the method's blocks; without a mask all elements are, and none are read."""
+    """Count the candidates of parameters in blocks of their methods; without a mask, all elements are, none is read.
+
+    Raises:
+        UsageError: a method cannot prune one of them.
+    """
     targets, counters, scans = {}, {}, []
     for parameter in selected:
         name, weight = parameter.name, parameter.weight
-        target = targets[name] = Target(ties[name][0], name, weight.shape, weight.dtype.name, weight.elements)
+        own = methods.get(name)
+        dtype = own.scores.dtype if own and own.scores else None
+        target = Target(ties[name][0], name, weight.shape, weight.dtype.name, weight.elements, scores_dtype=dtype)
+        targets[name] = target
+        if own is not None:
+            own.method.check(target)
         if parameter.mask is not None or zeros_are_pruned:
             counters[name] = CandidateCounter(slices.get(name, 0))
-            granule = method.granule(target) if method else 1
+            granule = own.method.granule(target) if own else 1
             scans.append(BlockScan(parameter, counters[name], zeros_are_pruned, granule=granule))
     if scans:
         yield scans
@@ -45,7 +55,9 @@ def count_candidates(
             target = replace(target, candidates=count.candidates, before=count.before)
         if number := slices.get(name):
             target = replace(target, slices=Slices(number, parameter.weight.elements // number, count.slices))
-        planned.append(PlannedParameter(parameter, target, ties[name][1], count.digest, count.binary))
+        method, scores = (own.method, own.scores) if (own := methods.get(name)) else (None, None)
+        made = PlannedParameter(parameter, target, ties[name][1], count.digest, count.binary, None, method, scores)
+        planned.append(made)
     _check_tied_masks(planned)
     return planned
 

@@ -1,11 +1,14 @@
 """The choices of a method: which elements of each planned parameter are dropped."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
-from prunecli.core.methods import parse_method
+from prunecli.core.amount import Amount
+from prunecli.core.methods import make_method
 from prunecli.core.methods.base import Choice, Method, Scan, Target, TargetGroup
 from prunecli.errors import UsageError, show
+from prunecli.lean import dataclass
 from prunecli.surgery.data.scanned import BlockScan, MethodScan
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.plan.amounts import Division
@@ -16,7 +19,7 @@ from prunecli.surgery.plan.scan import Steps
 from prunecli.surgery.plan.slices import join_slices
 from prunecli.terms import MASKS
 
-__all__ = ["choose_given", "given_notes", "group_targets", "make_choices"]
+__all__ = ["Choices", "choose_given", "given_notes", "group_targets", "make_choices"]
 
 
 def group_targets(planned: Sequence[PlannedParameter], groups: Mapping[str, int], number: int) -> GroupTargets:
@@ -30,36 +33,70 @@ def group_targets(planned: Sequence[PlannedParameter], groups: Mapping[str, int]
     return GroupTargets(targets, members)
 
 
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The choices of the targets by key, and what their methods note."""
+
+    by_key: Mapping[str, Choice]
+    notes: Sequence[str] = ()
+
+
 def make_choices(
     planned: Sequence[PlannedParameter], divisions: Sequence[Division], prune: PruneRequest
-) -> Steps[dict[str, Choice]]:
-    """Let the method scan each group as often as it needs to, and choose.
+) -> Steps[Choices]:
+    """Let the method of each group scan as often as it needs to, and choose.
 
     Global groups with equally many candidates get different names: with the same name, their draws would be the same.
     """
-    method = parse_method(prune.method)
     by_key = {each.key: each for each in reversed(planned)}
     choices: dict[str, Choice] = {}
     counts: set[int] = set()
+    notes: list[str] = []
+    sliced: dict[str, int] = {}
     for division in divisions:
-        given, targets, everywhere = dict(division.given), division.targets, division.group.everywhere
-        rest, name = {key: targets[key] for key in sorted(targets.keys() - given.keys() - division.rows.keys())}, ""
-        if everywhere:
-            left = sum(target.candidates for target in rest.values())
-            name = min(rest, default="") if left in counts else ""
-            counts.add(left)
-        seed = prune.seed or 0
-        own = TargetGroup({key: targets[key] for key in sorted(given)}, 0, False, seed, given=given)
-        for asked in (own, TargetGroup(rest, division.amount, everywhere, seed, name)):
-            if asked.targets:
-                scans = yield from _scanned(method, asked, by_key, prune)
-                choices |= method.choose(asked, scans)
+        method = make_method(division.group.method)
+        for asked in _target_groups(division, prune.seed or 0, counts):
+            whole = {key: target for key, target in asked.targets.items() if asked.global_ or key in by_key}
+            sliced |= {key: count for key, count in _counts(asked, whole).items() if key not in whole}
+            if whole:
+                own = replace(asked, targets=whole)
+                scans = yield from _scanned(method, own, by_key, prune)
+                made = method.choose(own, scans)
+                choices |= made
+                notes += method.notes(own, scans, made)
+    sliced |= {key: choice.pruned for key, choice in choices.items() if key not in by_key}
     rows = {key: amount for division in divisions for key, amount in division.rows.items()}
     for key, each in by_key.items():
-        if each.target.slices is not None:
-            choose = partial(method.choose_slices, seed=prune.seed or 0)
-            choices[key] = join_slices(each.target, choices, rows, choose)
-    return choices
+        if each.target.slices is not None and each.method is not None:
+            choose = partial(each.method.choose_slices, seed=prune.seed or 0)
+            choices[key] = join_slices(each.target, sliced, rows, choose)
+    return Choices(choices, notes)
+
+
+def _counts(asked: TargetGroup, whole: Mapping[str, Target]) -> Mapping[str, int]:
+    """Return the number of elements of each target, if some of them are slices."""
+    return asked.counts if len(whole) < len(asked.targets) else {}
+
+
+def _target_groups(division: Division, seed: int, counts: set[int]) -> Iterator[TargetGroup]:
+    """Yield the targets of a division with the amounts that its method gets, those with equal amounts together.
+
+    `counts` are the numbers of candidates of the global groups so far.
+    """
+    given, targets, everywhere = division.given, division.targets, division.group.everywhere
+    rest = {key: targets[key] for key in sorted(targets.keys() - given.keys() - division.rows.keys())}
+    name = ""
+    if everywhere:
+        left = sum(target.candidates for target in rest.values())
+        name = min(rest, default="") if left in counts else ""
+        counts.add(left)
+    own = {key: targets[key] for key in sorted(given)}
+    by_amount: dict[tuple[type, Amount], dict[str, Target]] = {}  # 1 is an element, and 1.0 all of them
+    for key, target in rest.items():
+        amount = division.own.get(key, division.amount)
+        by_amount.setdefault((type(amount), amount), {})[key] = target
+    groups = [TargetGroup(each, amount, everywhere, seed, name) for (_, amount), each in by_amount.items()]
+    yield from (each for each in (TargetGroup(own, 0, False, seed, given=given), *groups) if each.targets)
 
 
 def choose_given(planned: Sequence[PlannedParameter], prune: PruneRequest) -> Steps[Mapping[str, Choice]]:
@@ -68,7 +105,7 @@ def choose_given(planned: Sequence[PlannedParameter], prune: PruneRequest) -> St
     Raises:
         UsageError: tied parameters have different masks.
     """
-    method = parse_method(prune.method)
+    (method,) = {group.method: make_method(group.method) for group in prune.groups}.values()
     named = {each.parameter.name: each for each in planned}  # a tied group may have several masks
     group = TargetGroup({name: each.target for name, each in named.items()}, 0, False, prune.seed or 0)
     scans = yield from _scanned(method, group, named, prune)
@@ -97,6 +134,7 @@ def _scanned(
                 method.reads_values,
                 method.granule(group.targets[key]),
                 method.reads_given,
+                planned[key].scores,
             )
             for key, scan in scans.items()
         ]

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Literal
 
-from prunecli.core.methods.base import Choice, Target
+from prunecli.core.methods.base import Choice, Method, Target
 from prunecli.formats.base import TensorInfo
 from prunecli.lean import dataclass
+from prunecli.surgery.data.kept import ScoresRef
 from prunecli.surgery.names.left_out import PassedOver
 from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.names.stored_twice import StoredTwice
@@ -22,7 +23,8 @@ Command = Literal["apply", "remove", "restore", "report"]
 class PlannedParameter:
     """A parameter to work on. `target` is its description for the method; all members of a tied group have one key.
 
-    `binary` means that its mask contains only 0 and 1. Without a `choice`, nothing more is dropped.
+    `binary` means that its mask contains only 0 and 1. `method` makes the `choice`, perhaps by its `scores`; without a
+    choice, nothing more is dropped.
     """
 
     parameter: Parameter
@@ -32,6 +34,10 @@ class PlannedParameter:
     """A digest of its candidates."""
     binary: bool = True
     choice: Choice | None = None
+    method: Method | None = None
+    scores: ScoresRef | None = None
+    group: int = 0
+    """The index of its group, if groups have different methods."""
 
     @property
     def key(self) -> str:

@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from prunecli.core.methods import parse_method
+from prunecli.core.methods.request import MethodRequest
 from prunecli.core.seed import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout
+from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.left_out import masks_left, passed_over
 from prunecli.surgery.names.parameters import Parameter, parameters_of
@@ -19,7 +20,8 @@ from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
 from prunecli.surgery.names.ties import check_baked_masks, check_shared_masks, find_ties
 from prunecli.surgery.plan.amounts import Division, LikeReader, divide, division_notes
 from prunecli.surgery.plan.candidates import count_candidates
-from prunecli.surgery.plan.choices import choose_given, given_notes, group_targets, make_choices
+from prunecli.surgery.plan.choices import Choices, choose_given, given_notes, group_targets, make_choices
+from prunecli.surgery.plan.methods import methods_of
 from prunecli.surgery.plan.model import Plan, PlannedParameter
 from prunecli.surgery.plan.nothing import check_elements
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
@@ -42,22 +44,25 @@ SEEDS = 1 << 32
 
 
 def plan_prune(
-    checkpoint: Layout, prune: PruneRequest, scanner: Scanner = THIS_PROCESS, read_like: LikeReader | None = None
+    checkpoint: Layout,
+    prune: PruneRequest,
+    scanner: Scanner = THIS_PROCESS,
+    read_like: LikeReader | None = None,
+    given: Given = NOTHING,
 ) -> Plan:
-    """Plan an `apply`; `read_like` reads what a request takes its counts from.
+    """Plan an `apply`; `read_like` reads what a request takes its counts from, `given` are the scores that it reads.
 
     Raises:
         UsageError: nothing is selected, or nothing that has elements, the amount is more than is left or cannot be
             divided as requested, or a tie needs a decision.
         UnsupportedError: two tied parameters have different masks, or the container has no place for masks.
     """
-    return carry_out_steps(checkpoint, _prune_steps(checkpoint, prune, read_like), scanner)
+    return carry_out_steps(checkpoint, _prune_steps(checkpoint, prune, read_like, given), scanner)
 
 
-def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader | None) -> Steps[Plan]:
-    """Read headers, count candidates, and let the method scan and choose."""
-    method = parse_method(prune.method)
-    if prune.seed is None and method.draws:
+def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader | None, given: Given) -> Steps[Plan]:
+    """Read headers, count candidates, and let the methods scan and choose."""
+    if prune.seed is None and prune.draws:
         prune = replace(prune, seed=secrets.randbelow(SEEDS))
     check_request(checkpoint, prune)
     parameters = parameters_of(checkpoint)
@@ -68,11 +73,12 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
     selected = [parameter for name, parameter in parameters.items() if name in groups]
     check_elements(checkpoint, selected)
     slices = count_slices(prune.groups, selections)
-    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, slices)
+    requests = {name: prune.groups[number].method for name, number in groups.items()}
+    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, requests, slices, given)
     _check_tied_groups(planned, groups)
     divisions: list[Division] = []
-    if method.reads_given:
-        choices = yield from choose_given(planned, prune)
+    if prune.reads_given:
+        choices = Choices((yield from choose_given(planned, prune)))
     else:
         found = [group_targets(planned, groups, number) for number in range(len(prune.groups))]
         found = [
@@ -82,12 +88,16 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
         divisions = [divide(checkpoint, *each, read_like) for each in zip(prune.groups, found, strict=True)]
         prune = replace(prune, groups=tuple(each.group for each in divisions))
         choices = yield from make_choices(planned, divisions, prune)
-    done = {each.parameter.name: replace(each, choice=choices[each.key]) for each in planned}
+    number = groups if prune.has_several_methods else dict.fromkeys(groups, 0)
+    done = {
+        each.parameter.name: replace(each, choice=choices.by_key[each.key], group=number[each.parameter.name])
+        for each in planned
+    }
     check_rescaled(prune, done.values())
     passed = passed_over(checkpoint, parameters, selections)
     unlike = {name: row for each in divisions for name, row in each.unlike.items()}
-    notes = [note for each in divisions for note in division_notes(each, choices)]
-    notes += given_notes(planned, choices) if method.reads_given else ()
+    notes = [note for each in divisions for note in division_notes(each, choices.by_key)]
+    notes += [*choices.notes, *(given_notes(planned, choices.by_key) if prune.reads_given else ())]
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, unlike=unlike, passed=passed, notes=notes)
 
 
@@ -103,14 +113,16 @@ def plan_parameters(
     parameters: Mapping[str, Parameter],
     selected: Sequence[Parameter],
     prune: PruneRequest,
+    requests: Mapping[str, MethodRequest],
     slices: Mapping[str, int],
+    given: Given,
 ) -> Steps[tuple[list[PlannedParameter], StoredTwice]]:
-    """Return the selected parameters with their ties and candidates, before elements are chosen.
+    """Return the selected parameters with their ties, methods and candidates, before elements are chosen.
 
-    `slices` are the numbers of slices of those that are pruned slice by slice.
+    `requests` are their methods by name, `slices` the numbers of slices of those that are pruned slice by slice.
 
     Raises:
-        UsageError: a tie needs a decision, or a new name is already in use.
+        UsageError: a tie needs a decision, a new name is already in use, or a method cannot prune a parameter.
         UnsupportedError: two tied parameters have different masks, or a mask has values that cannot be handled.
     """
     _check_names(parameters, selected, prune)
@@ -120,8 +132,8 @@ def plan_parameters(
     check = check_baked_masks if prune.remove else check_shared_masks
     check(checkpoint, parameters, ties)
     ties = {name: (prune.key_prefix + key, partners) for name, (key, partners) in ties.items()}
-    method = parse_method(prune.method)
-    planned = yield from count_candidates(selected, ties, method, slices, zeros_are_pruned=prune.zeros_are_pruned)
+    methods = methods_of(selected, requests, {name: key for name, (key, _) in ties.items()}, given)
+    planned = yield from count_candidates(selected, ties, methods, slices, zeros_are_pruned=prune.zeros_are_pruned)
     return planned, stored_twice
 
 

@@ -27,14 +27,15 @@ from typing import Any, TypeVar
 
 from prunecli.core.allocation import RULES
 from prunecli.core.amount import Amount, check_amount, parse_amount
-from prunecli.core.methods import DEFAULT_METHOD, METHODS
+from prunecli.core.methods import known_methods, make_method
+from prunecli.core.methods.request import RANDOM, MethodRequest, method_request, spelled
 from prunecli.errors import UsageError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.names.suggest import nearest_word
 from prunecli.surgery.plan.ratios import division_fault, named_amounts
-from prunecli.surgery.plan.request import PruneGroup, PruneRequest
+from prunecli.surgery.plan.request import SEVERAL, PruneGroup, PruneRequest
 
 __all__ = ["parse_recipe", "read_recipe", "render_recipe"]
 
@@ -105,16 +106,21 @@ def _mask_dtype(value: object) -> str:
     return str(value)
 
 
-def _method(value: object) -> str:
-    known = [name for name, method in METHODS.items() if not method.reads_given]
-    if not isinstance(value, str) or value not in known:
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise UsageError("is not text")
+    return value
+
+
+def _method_name(value: object) -> str:
+    known = known_methods()
+    if not isinstance(value, str) or spelled(value) not in known:
         raise UsageError(f"is not a method; known are {', '.join(known)}")
     return value
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise UsageError("is not text")
+def _setting(value: object) -> object:
+    """Return a setting of a method as it is: `method_request` checks it."""
     return value
 
 
@@ -170,7 +176,7 @@ _TOP: _Checks = {
     "zeros_are_pruned": _boolean,
     "key_prefix": _text,
     "with_state": _boolean,
-    "method": _method,
+    "method": _method_name,
     "rescale": _boolean,
 }
 _GROUP: _Checks = {
@@ -185,7 +191,15 @@ _GROUP: _Checks = {
     "like": _place,
     "per_slice": _boolean,
     "per_row": _boolean,
+    "method": _method_name,
+    "dim": _setting,
+    "norm": _setting,
+    "n_of_m": _setting,
+    "block": _setting,
+    "scores": _place,
+    "abs_scores": _boolean,
 }
+_SETTINGS = ("dim", "norm", "n_of_m", "block", "scores", "abs_scores")
 
 
 class _RecipeReader:
@@ -207,11 +221,13 @@ class _RecipeReader:
             raise self._wrong(("group",), "is not a list of groups; write [[group]], in two brackets")
         if "bake" in top:
             top["remove"] = top.pop("bake")
-        return PruneRequest(tuple(self._group(each, number) for number, each in enumerate(groups)), **top)
+        default = top.pop("method", None)
+        return PruneRequest(tuple(self._group(each, number, default) for number, each in enumerate(groups)), **top)
 
-    def _group(self, content: Mapping[str, Any], number: int) -> PruneGroup:
+    def _group(self, content: Mapping[str, Any], number: int, method: str | None) -> PruneGroup:
         place = ("group", number)
         found = self._checked(content, _GROUP, place)
+        request = self._method(found, place, method)
         if "params" not in found:
             raise self._wrong(place, "has no params")
         if fault := division_fault(found):
@@ -228,8 +244,19 @@ class _RecipeReader:
             everywhere,
             self._where(place),
             amounts_where="amounts" if "amounts" in found else "",
+            method=request,
             **found,
         )
+
+    def _method(self, found: dict[str, Any], place: Path, default: str | None) -> MethodRequest:
+        """Return the method of a group, whose settings are taken out of what was `found`."""
+        settings = {key: found.pop(key) for key in _SETTINGS if key in found}
+        try:
+            request = method_request(found.pop("method", default), **settings)
+            make_method(request)
+        except UsageError as error:
+            raise error.inside(self._where(place)) from None
+        return request
 
     def _checked(self, content: Mapping[str, Any], checks: _Checks, place: Path) -> dict[str, Any]:
         found = {}
@@ -293,8 +320,8 @@ def render_recipe(prune: PruneRequest) -> str:
         head["with_state"] = True
     if prune.rescale:
         head["rescale"] = True
-    if prune.method != DEFAULT_METHOD:
-        head["method"] = prune.method
+    if prune.method_name not in (SEVERAL, RANDOM):
+        head["method"] = spelled(prune.method_name)
     parts = [_lines(head)]
     for group in prune.groups:
         selection = group.selection
@@ -306,6 +333,9 @@ def render_recipe(prune: PruneRequest) -> str:
         more: dict[str, object] = {"allocation": group.allocation, "like": group.like_shown, "order": group.order}
         more |= {"per_slice": selection.per_slice, "per_row": group.per_row}
         body |= {key: value for key, value in more.items() if value}
+        if prune.method_name == SEVERAL:
+            body["method"] = spelled(group.method.name)
+        body |= group.settings
         table = (
             f"[group.amounts]\n{_lines({_value(key): each for key, each in group.amounts})}" if group.amounts else ""
         )

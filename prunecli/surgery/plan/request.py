@@ -4,12 +4,17 @@ from dataclasses import field
 from typing import Any
 
 from prunecli.core.amount import Amount
-from prunecli.core.methods import DEFAULT_METHOD
+from prunecli.core.methods import make_method
+from prunecli.core.methods.base import Method
+from prunecli.core.methods.request import MethodRequest
 from prunecli.formats.io.locations import Url, location_of
 from prunecli.lean import dataclass
 from prunecli.surgery.names.select import Selection
 
-__all__ = ["PruneGroup", "PruneRequest", "request_as_dict"]
+__all__ = ["SEVERAL", "PruneGroup", "PruneRequest", "request_as_dict"]
+
+SEVERAL = "several"
+"""What reports call the method if groups have different ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +42,25 @@ class PruneGroup:
     """The place of a checkpoint or report: as many elements are pruned here as it records."""
     per_row: bool = False
     """Whether the amount is that of every row (index of the first dimension) of a parameter."""
+    method: MethodRequest = MethodRequest()
+    """The method that chooses the elements, with its settings."""
 
     @property
     def like_shown(self) -> str | None:
         """`like` without what may be secret in a URL."""
-        location = None if self.like is None else location_of(self.like)
-        return str(location) if isinstance(location, Url) else self.like
+        return self.like and _shown(self.like)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of its method, without what may be secret in a URL."""
+        scores = self.method.scores
+        return self.method.settings | ({} if scores is None else {"scores": _shown(scores)})
 
     @property
     def spread(self) -> bool:
         """Whether it has a setting besides its amount, which reports of version 1 cannot record."""
         more = self.allocation or self.amounts or self.order or self.like or self.per_row or self.selection.per_slice
-        return self.amount is None or bool(more)
+        return self.amount is None or bool(more) or self.method != MethodRequest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +78,48 @@ class PruneRequest:
     """The prefix of the names from which random streams are derived, for a component of a larger checkpoint."""
     with_state: bool = False
     """Whether optimizer state is zeroed where elements are dropped."""
-    method: str = DEFAULT_METHOD
-    """Which method chooses the elements."""
     rescale: bool = False
     """Whether what is kept of a baked parameter is divided by its share."""
+
+    @property
+    def methods(self) -> list[Method]:
+        """The methods of the groups.
+
+        Raises:
+            UsageError: one is unknown, or does not take its settings.
+        """
+        return [make_method(group.method) for group in self.groups]
+
+    @property
+    def draws(self) -> bool:
+        """Whether the seed has a meaning."""
+        return any(each.draws for each in self.methods)
+
+    @property
+    def reads_given(self) -> bool:
+        """Whether given masks decide which elements are dropped."""
+        return any(each.reads_given for each in self.methods)
+
+    @property
+    def method_name(self) -> str:
+        """The name of the method of all groups, or `several`."""
+        names = {group.method.name for group in self.groups}
+        return names.pop() if len(names) == 1 else SEVERAL
+
+    @property
+    def has_several_methods(self) -> bool:
+        """Whether groups have different methods, or different settings of one."""
+        return len({group.method for group in self.groups}) > 1
+
+
+def _shown(place: str) -> str:
+    location = location_of(place)
+    return str(location) if isinstance(location, Url) else place
 
 
 def request_as_dict(prune: PruneRequest) -> dict[str, Any]:
     """Return a request under the field names of reports and stamps."""
-    groups = [_group_as_dict(group) for group in prune.groups]
+    groups = [_group_as_dict(group, prune.method_name) for group in prune.groups]
     more: dict[str, Any] = {"key_prefix": prune.key_prefix} if prune.key_prefix else {}
     if prune.with_state:
         more["with_state"] = True
@@ -91,7 +136,8 @@ def request_as_dict(prune: PruneRequest) -> dict[str, Any]:
     }
 
 
-def _group_as_dict(group: PruneGroup) -> dict[str, Any]:
+def _group_as_dict(group: PruneGroup, method: str) -> dict[str, Any]:
+    """Return a group; its method is written if it is not the `method` of all."""
     more = {
         "allocation": group.allocation,
         "amounts": dict(group.amounts),
@@ -99,6 +145,7 @@ def _group_as_dict(group: PruneGroup) -> dict[str, Any]:
         "like": group.like_shown,
         "per_slice": group.selection.per_slice,
         "per_row": group.per_row,
+        "method": "" if group.method.name == method else group.method.name,
     }
     return {
         "params": list(group.selection.patterns),
@@ -107,4 +154,5 @@ def _group_as_dict(group: PruneGroup) -> dict[str, Any]:
         "amount": group.amount,
         "global": group.everywhere,
         **{key: value for key, value in more.items() if value},
+        **group.settings,
     }

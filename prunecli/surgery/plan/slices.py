@@ -1,11 +1,10 @@
 """Groups that are pruned slice by slice: slices that are layers of their own (per slice), or rows with one amount."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from prunecli.core.amount import Amount
 from prunecli.core.methods.base import Choice, Target
-from prunecli.core.methods.slices import Slices
 from prunecli.core.slice_name import slice_name
 from prunecli.errors import UsageError, show
 from prunecli.surgery.names.parameters import Parameter
@@ -86,17 +85,12 @@ def split_slices(found: GroupTargets, selected: Selected) -> GroupTargets:
 
 def join_slices(
     target: Target,
-    choices: Mapping[str, Choice],
+    counts: Mapping[str, int],
     rows: Mapping[str, Amount],
     choose: Callable[[Target, Amount | Sequence[int]], Choice],
 ) -> Choice:
-    """Return the choice for a target with slices: an amount of each row, or as many of each slice as were chosen."""
+    """Return the choice for a target with slices: an amount of each row, or of each slice as many as it counts."""
     if target.key in rows:
         return choose(target, rows[target.key])
-    return choose(target, list(_counts(target.key, target.slices, choices)))
-
-
-def _counts(key: str, slices: Slices | None, choices: Mapping[str, Choice]) -> Iterator[int]:
-    for number in range(slices.count if slices else 0):
-        choice = choices.get(slice_name(key, number))
-        yield choice.pruned if choice else 0
+    slices = range(target.slices.count if target.slices else 0)
+    return choose(target, [counts.get(slice_name(target.key, number), 0) for number in slices])

@@ -16,9 +16,10 @@ import numpy as np
 
 from prunecli import __version__
 from prunecli.core.amount import check_amount
-from prunecli.core.methods import METHODS, parse_method
+from prunecli.core.methods import METHODS, make_method
+from prunecli.core.methods.request import MethodRequest, method_request
 from prunecli.core.records import ALWAYS, Count, RecordError, ValueRule, as_json, as_text, read_record
-from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, raised_in, show
+from prunecli.errors import DamagedError, PrunecliError, UnsupportedError, UsageError, raised_in, show
 from prunecli.formats.base import Layout
 from prunecli.formats.json_text import parse_object
 from prunecli.formats.outputs.output import FileOutput, write_parts
@@ -27,7 +28,7 @@ from prunecli.surgery.data.counts import Counts
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.model import Command, Plan
-from prunecli.surgery.plan.request import PruneGroup, PruneRequest, request_as_dict
+from prunecli.surgery.plan.request import SEVERAL, PruneGroup, PruneRequest, request_as_dict
 from prunecli.surgery.report.measure import make_report
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report, Totals
 from prunecli.surgery.report.provenance import STREAM
@@ -83,6 +84,10 @@ def _are_amounts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_amount, value.values()))
 
 
+def _is_dim_or_null(value: Any) -> bool:
+    return value is None or type(value) is int
+
+
 _AMOUNTS = {"additionalProperties": {"type": "number", "minimum": 0}}
 
 
@@ -115,6 +120,20 @@ class GroupRecord:
     """Version 2: whether the slices of parameters of three dimensions were pruned separately."""
     per_row: bool = False
     """Version 2: whether the amount was that of every row."""
+    method: str | None = None
+    """Version 2: the method of the group, if groups have different ones."""
+    dim: Annotated[int | None, ValueRule("a dimension", _is_dim_or_null)] = None
+    """Version 2: the dimension along which the method chose, if it was given."""
+    norm: Literal["1", "2", "inf"] | None = None
+    """Version 2: the norm of slices."""
+    n_of_m: Annotated[str | None, ValueRule(schema={"pattern": "^[0-9]+:[0-9]+$"})] = None
+    """Version 2: how many of every group of neighbours were kept."""
+    block: Annotated[str | None, ValueRule(schema={"pattern": "^[0-9]+x[0-9]+$"})] = None
+    """Version 2: the rows and columns of the blocks that were pruned as a whole."""
+    scores: str | None = None
+    """Version 2: the checkpoint with the scores."""
+    abs_scores: bool = False
+    """Version 2: whether scores were ordered by magnitude."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +216,7 @@ def as_dict(report: Report) -> dict[str, Any]:
 def _as_dict(report: Report, parameters: tuple[ParameterReport, ...]) -> dict[str, Any]:
     request: dict[str, Any] = {"method": None, "seed": None, "groups": ()}
     if report.prune is not None:
-        request = {"method": report.prune.method, **request_as_dict(report.prune)}
+        request = {"method": report.prune.method_name, **request_as_dict(report.prune)}
     prune = report.prune
     spread = prune is not None and (prune.rescale or any(group.spread for group in prune.groups))
     newer = spread or report.command == "restore"
@@ -250,7 +269,7 @@ def parse_report(raw: bytes, label: str) -> Report:
 
 def _check_versions(content: Mapping[str, Any]) -> None:
     """Refuse a report that only another version of prunecli can read."""
-    schema, tool, method = (content.get(key) for key in ("schema", "tool", "method"))
+    schema, tool, groups = (content.get(key) for key in ("schema", "tool", "groups"))
     if schema not in (SCHEMA, SCHEMA_2):
         raise UnsupportedError(f"{HERE} is not a {SCHEMA}; its schema is {show(repr(schema), 60)}")
     stream = tool.get("stream", STREAM) if isinstance(tool, dict) else STREAM
@@ -258,7 +277,10 @@ def _check_versions(content: Mapping[str, Any]) -> None:
         raise UnsupportedError(
             f"{HERE} is of version {show(repr(stream), 60)} of the random stream; this prunecli draws version {STREAM}"
         )
-    if isinstance(method, str) and method not in METHODS:
+    own = [each.get("method") for each in groups if isinstance(each, dict)] if isinstance(groups, list) else []
+    named = [each for each in (content.get("method"), *own) if isinstance(each, str)]
+    method = next((each for each in named if each not in METHODS and each != SEVERAL), None)
+    if method is not None:
         raise UnsupportedError(f"{HERE} is of the method {show(method, 60)}; this prunecli knows {', '.join(METHODS)}")
 
 
@@ -271,15 +293,13 @@ def _check_elements(each: ParameterReport, number: int) -> None:
 
 def _request(document: ReportDocument) -> PruneRequest:
     """Return the request of an `apply`."""
-    needed = {key: getattr(document, key) for key in ("method", "remove", "untie", "zeros_are_pruned", "mask_dtype")}
+    needed = {key: getattr(document, key) for key in ("remove", "untie", "zeros_are_pruned", "mask_dtype")}
     for key, value in needed.items():
         if value is None:
             raise RecordError(f": {key} is missing")
-    method = parse_method(str(document.method))
-    if method.draws and document.seed is None:
-        raise RecordError(": seed is missing")
-    groups = tuple(_group(each, number, given=method.reads_given) for number, each in enumerate(document.groups))
-    return PruneRequest(
+    requests = [_method(each, number, document.method or "") for number, each in enumerate(document.groups)]
+    groups = tuple(map(_group, document.groups, range(len(requests)), requests))
+    prune = PruneRequest(
         groups,
         document.seed,
         key_prefix=document.key_prefix,
@@ -287,10 +307,25 @@ def _request(document: ReportDocument) -> PruneRequest:
         rescale=document.rescale,
         **needed,
     )
+    if prune.draws and document.seed is None:
+        raise RecordError(": seed is missing")
+    return prune
 
 
-def _group(record: GroupRecord, number: int, *, given: bool) -> PruneGroup:
-    if record.amount is None and not (record.amounts or record.like or given):
+def _method(record: GroupRecord, number: int, common: str) -> MethodRequest:
+    settings = {key: getattr(record, key) for key in ("dim", "norm", "n_of_m", "block", "scores", "abs_scores")}
+    try:
+        request = method_request(record.method or common, **settings)
+        make_method(request)
+    except UsageError as error:
+        raise RecordError(f": groups[{number}]: {error}") from None
+    return request
+
+
+def _group(record: GroupRecord, number: int, request: MethodRequest) -> PruneGroup:
+    method = make_method(request)
+    optional = method.reads_given or method.counts == "nothing"
+    if record.amount is None and not (record.amounts or record.like or optional):
         raise RecordError(f": groups[{number}]: amount is null, and neither amounts nor like is there")
     return PruneGroup(
         Selection(record.params, record.exclude, record.min_dim, record.per_slice),
@@ -301,4 +336,5 @@ def _group(record: GroupRecord, number: int, *, given: bool) -> PruneGroup:
         order=record.order,
         like=record.like,
         per_row=record.per_row,
+        method=request,
     )

@@ -164,6 +164,7 @@ def _parameter(
         role=parameter.role,
         zero_norms=found.slices.empty if found and found.slices else 0,
         choice=(planned.choice.as_dict() if planned and planned.choice else {}) or _NOTHING,
+        group=planned.group if planned else 0,
     )
 
 

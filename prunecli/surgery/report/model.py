@@ -91,6 +91,8 @@ class ParameterReport:
     """Slices of a weight-norm direction that are all zero: their norm is 0, and the first forward divides by it."""
     choice: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What a method needs to choose again, beside seed, key, candidates and pruned_now. Not all methods have one."""
+    group: Count = 0
+    """Version 2: the index of its group, if groups have different methods."""
 
     def __post_init__(self) -> None:
         zeros = self.zeros

@@ -97,7 +97,7 @@ def _stamp(plan: Plan) -> dict[str, Any]:
         "schema": _SCHEMA,
         "version": __version__,
         "stream": STREAM,
-        "method": plan.prune.method,
+        "method": plan.prune.method_name,
         **request_as_dict(plan.prune),
         "pruned_now": sum(drawn.values()),
     }

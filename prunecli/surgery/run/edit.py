@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from functools import cached_property, partial
+from functools import partial
 
-from prunecli.core.methods import parse_method
-from prunecli.core.methods.base import Method
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.folders.dcp.reassembled import box_of
@@ -15,7 +13,7 @@ from prunecli.lean import dataclass
 from prunecli.surgery.data.chunked import part_patches
 from prunecli.surgery.data.counts import Counting, Counts
 from prunecli.surgery.data.final_mask import FinalMask
-from prunecli.surgery.data.kept import NO_MASKS, KeptFlags
+from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.data.passes import (
     Cleared,
     CountZeros,
@@ -95,7 +93,7 @@ class _Draft:
     plan: Plan
     cells: Mapping[str, int] | None
     directions: Mapping[str, tuple[int, ...]]
-    given: Mapping[str, KeptFlags]
+    given: Given
     counted: dict[str, Counting] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     masks: dict[str, FinalMask] = field(default_factory=dict)
@@ -104,21 +102,16 @@ class _Draft:
     removals: set[str] = field(default_factory=set)
     additions: list[Addition] = field(default_factory=list)
 
-    @cached_property
-    def method(self) -> Method | None:
-        """The method of the prune."""
-        return parse_method(self.plan.prune.method) if self.plan.prune else None
-
 
 def build_edit(
     checkpoint: Layout,
     plan: Plan,
     cells: Mapping[str, int] | None = None,
-    given: Mapping[str, KeptFlags] = NO_MASKS.flags,
+    given: Given = NOTHING,
 ) -> PreparedEdit:
     """Return the edit that carries out a plan; it also counts the parameters that stay unchanged.
 
-    `given` are the masks for a method that reads them, by the names of parameters.
+    `given` are the masks and scores that methods read.
     With `cells`, it also records where zeros lie; `cells` gives the cells per side of the pictures, by parameter.
     """
     weights = {each.name: each.weight for each in plan.parameters.values()}
@@ -158,10 +151,7 @@ def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
 
 def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: PlannedParameter | None) -> TensorPass:
     source = draft.checkpoint.source
-    if planned is None:
-        mask = FinalMask(source, parameter)
-    else:
-        mask = planned_mask(source, draft.plan, planned, draft.method, draft.given)
+    mask = FinalMask(source, parameter) if planned is None else planned_mask(source, draft.plan, planned, draft.given)
     draft.masks[parameter.name] = mask
     draft.counted[parameter.name] = counting = _counting(draft, parameter, mask)
     return TensorPass(tensor, mask, counting)

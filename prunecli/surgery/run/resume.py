@@ -261,7 +261,7 @@ def _describe(job: RewriteJob) -> dict[str, Any]:
     """Return a description of the job, by which another run finds out whether it would do the same."""
     plan, digest = job.plan, hashlib.blake2b(digest_size=16)
     options = plan.prune and (
-        plan.prune.method,
+        [(each.method.name, each.method.settings) for each in plan.prune.groups],
         plan.prune.untie,
         plan.prune.mask_dtype,
         plan.prune.with_state,

@@ -1,13 +1,12 @@
 """Scans carried out by the threads and ranks of a run."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from prunecli.formats.base import Layout
 from prunecli.formats.outputs.base import OutputFile
 from prunecli.lean import dataclass
-from prunecli.surgery.data.kept import KeptFlags
+from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.data.scanned import BlockScan, add_found, scan_pieces
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.resume import read_by_ranks
@@ -21,11 +20,11 @@ T = TypeVar("T")
 class RunScanner:
     """Carries out scans with the threads and ranks of a run: each rank reads its share, and the leader adds them up.
 
-    `given` are the masks for scans that read them, by the names of parameters.
+    `given` are the masks and scores for scans that read them.
     """
 
     run: Run
-    given: Mapping[str, KeptFlags] = field(default_factory=dict)
+    given: Given = NOTHING
 
     def from_leader(self, make: Callable[[], T]) -> T:
         """Return, on all ranks, what the leader makes."""

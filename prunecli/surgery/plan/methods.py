@@ -1,0 +1,82 @@
+"""The method of each selected parameter, and the scores that it reads."""
+
+from collections.abc import Mapping, Sequence
+
+from prunecli.core.methods import make_method
+from prunecli.core.methods.base import Method
+from prunecli.core.methods.request import MethodRequest
+from prunecli.errors import UsageError, show
+from prunecli.formats.base import TensorInfo
+from prunecli.lean import dataclass
+from prunecli.surgery.data.kept import Given, GivenScores, ScoresRef
+from prunecli.surgery.names.pair import pair_names
+from prunecli.surgery.names.parameters import Parameter
+from prunecli.terms import SCORES
+
+__all__ = ["ParameterMethod", "methods_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterMethod:
+    """The method that prunes a parameter, and the scores that it reads."""
+
+    method: Method
+    scores: ScoresRef | None = None
+
+
+def methods_of(
+    selected: Sequence[Parameter], requests: Mapping[str, MethodRequest], keys: Mapping[str, str], given: Given
+) -> dict[str, ParameterMethod]:
+    """Return the method of each selected parameter by name. `requests` are by name, `keys` are equal if tied.
+
+    Tied parameters have the scores of the first one of them that has some.
+
+    Raises:
+        UsageError: a method does not take its settings, or scores are missing or have another shape.
+    """
+    methods = {request: make_method(request) for request in requests.values()}
+    found: dict[str, ParameterMethod] = {}
+    reading: dict[str, list[Parameter]] = {}
+    for each in selected:
+        request = requests[each.name]
+        found[each.name] = ParameterMethod(methods[request])
+        if methods[request].reads_scores and request.scores is not None:
+            reading.setdefault(request.scores, []).append(each)
+    for place, parameters in reading.items():
+        refs = _scores(parameters, keys, place, given.scores[place])
+        found |= {each.name: ParameterMethod(found[each.name].method, refs[keys[each.name]]) for each in parameters}
+    return found
+
+
+def _scores(
+    parameters: Sequence[Parameter], keys: Mapping[str, str], place: str, file: GivenScores
+) -> dict[str, ScoresRef]:
+    """Return the scores of parameters by their keys."""
+    names = pair_names({each.name: each.key for each in parameters}, file.keys)
+    refs: dict[str, ScoresRef] = {}
+    for each in parameters:
+        if (name := names.get(each.name)) is not None:
+            tensor = file.tensors[name]
+            _check_scores(each, tensor, file)
+            refs.setdefault(keys[each.name], ScoresRef(place, name, tensor.dtype.name, tensor.dtype.itemsize))
+    missing = next((each.name for each in parameters if keys[each.name] not in refs), None)
+    if missing is not None:
+        raise UsageError(f"{SCORES} {_label(file)} has no scores of {show(missing)}, which is selected")
+    return refs
+
+
+def _check_scores(parameter: Parameter, tensor: TensorInfo, file: GivenScores) -> None:
+    """Refuse scores of another shape, or whose elements have no order."""
+    if tensor.shape != parameter.weight.shape:
+        raise UsageError(
+            f"{show(parameter.name)} is {list(parameter.weight.shape)}, and its scores in {_label(file)} are "
+            f"{list(tensor.shape)}"
+        )
+    if not tensor.dtype.prunable or tensor.dtype.kind not in ("float", "int") or not tensor.view.nested:
+        raise UsageError(
+            f"the scores of {show(parameter.name)} in {_label(file)} are {tensor.dtype.name}; scores are real numbers"
+        )
+
+
+def _label(file: GivenScores) -> str:
+    return show(file.layout.source.label, 80)
