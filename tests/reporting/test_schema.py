@@ -117,8 +117,9 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
         "rescale",
     }
     some = {
-        "ParameterReport": {"role", "zeroed", "zero_norms", "choice"},
-        "GroupRecord": {"allocation", "amounts", "order", "like", "per_slice", "per_row"},
+        "ParameterReport": {"role", "zeroed", "zero_norms", "choice", "group"},
+        "GroupRecord": {"allocation", "amounts", "order", "like", "per_slice", "per_row"}
+        | {"method", "dim", "norm", "n_of_m", "block", "scores", "abs_scores"},
         "Structure": {"group_dimension"},
     }
     expected = {(("$defs", record), key) for record, keys in some.items() for key in keys}

@@ -6,7 +6,7 @@ from dataclasses import field
 from prunecli.core.allocation import Layer, allocate
 from prunecli.core.amount import Amount, to_count
 from prunecli.core.methods import make_method
-from prunecli.core.methods.base import Choice, Target
+from prunecli.core.methods.base import Target
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout
 from prunecli.lean import dataclass
@@ -106,15 +106,15 @@ def _divided(checkpoint: Layout, group: PruneGroup, found: GroupTargets, read_li
     return Division(group, found.targets, fixed, amount, chosen=fixed)
 
 
-def division_notes(division: Division, choices: Mapping[str, Choice]) -> Iterator[str]:
-    """Yield the notes on a division: what it does not count, and the layers that keep nothing."""
+def division_notes(division: Division, pruned: Mapping[str, int]) -> Iterator[str]:
+    """Yield the notes on a division: what it does not count, and the layers that keep nothing; `pruned` is by key."""
     yield from division.notes
     if division.group.allocation is None and not division.group.everywhere:
         return
     empty = [
         target.name
         for key, target in division.targets.items()
-        if target.candidates and key not in division.chosen and choices[key].pruned == target.candidates
+        if target.candidates and key not in division.chosen and pruned[key] == target.candidates
     ]
     if empty:
         more = f" and {len(empty) - 1:,} more layers keep" if len(empty) > 1 else " keeps"

@@ -1,7 +1,7 @@
 """The choices of a method: which elements of each planned parameter are dropped."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import partial
 
 from prunecli.core.amount import Amount
@@ -35,10 +35,16 @@ def group_targets(planned: Sequence[PlannedParameter], groups: Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The choices of the targets by key, and what their methods note."""
+    """The choices of the targets by key, what their methods note, and the numbers of dropped elements of slices."""
 
     by_key: Mapping[str, Choice]
     notes: Sequence[str] = ()
+    sliced: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def pruned(self) -> dict[str, int]:
+        """The number of dropped elements of each target, of whole parameters and of slices, by key."""
+        return {**self.sliced, **{key: choice.pruned for key, choice in self.by_key.items()}}
 
 
 def make_choices(
@@ -70,7 +76,7 @@ def make_choices(
         if each.target.slices is not None and each.method is not None:
             choose = partial(each.method.choose_slices, seed=prune.seed or 0)
             choices[key] = join_slices(each.target, sliced, rows, choose)
-    return Choices(choices, notes)
+    return Choices(choices, notes, sliced)
 
 
 def _counts(asked: TargetGroup, whole: Mapping[str, Target]) -> Mapping[str, int]:

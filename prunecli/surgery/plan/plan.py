@@ -96,7 +96,8 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
     check_rescaled(prune, done.values())
     passed = passed_over(checkpoint, parameters, selections)
     unlike = {name: row for each in divisions for name, row in each.unlike.items()}
-    notes = [note for each in divisions for note in division_notes(each, choices.by_key)]
+    pruned = choices.pruned
+    notes = [note for each in divisions for note in division_notes(each, pruned)]
     notes += [*choices.notes, *(given_notes(planned, choices.by_key) if prune.reads_given else ())]
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, unlike=unlike, passed=passed, notes=notes)
 
