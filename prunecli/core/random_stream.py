@@ -91,6 +91,9 @@ class Subset:
         Whole blocks are drawn directly into `out`; a block that `out` covers only in part is drawn into other memory,
         which is kept for a moment, for the part that follows.
         """
+        if not start and out.size == self.candidates <= BLOCK:  # a whole parameter of one block, as very many are
+            _draw_block(self.key, 0, self.amount, out)
+            return
         stop = start + out.size
         if not 0 <= start <= stop <= self.candidates:
             raise IndexError(f"ranks {start} to {stop} of {self.candidates}")

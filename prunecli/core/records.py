@@ -121,12 +121,15 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _values_of(record: type) -> tuple[tuple[RecordField, ...], Callable[[Any], tuple[Any, ...]]]:
-    """Return the fields of a record, and the function that gets the values of all of them."""
+def _written(record: type) -> tuple[list[str], list[Any], Callable[[Any], tuple[Any, ...]]]:
+    """Return the labels of a record's fields, the values that are not written, and what gets the values of a record.
+
+    The first value comes twice, or that of a single field would not be a tuple.
+    """
     written = record_fields(record)
-    first = written[0].name  # twice, or the values of a single field would not be a tuple
-    get = attrgetter(first, *(each.name for each in written))
-    return written, lambda each: get(each)[1:]
+    omitted = [ALWAYS if each.always else each.default for each in written]
+    get = attrgetter(written[0].name, *(each.name for each in written))
+    return [each.label for each in written], omitted, get
 
 
 def as_text(record: Any, indent: str) -> str:
@@ -138,11 +141,12 @@ def as_text(record: Any, indent: str) -> str:
     inner = f"{indent}  "
     lines = []
     kind: type = type(record)
-    written, values = _values_of(kind)
-    for each, value in zip(written, values(record), strict=True):
-        if each.always or value != each.default:
+    labels, omitted, get = _written(kind)
+    _, *values = get(record)
+    for label, default, value in zip(labels, omitted, values, strict=True):
+        if value is not default and value != default:
             plain = _PLAIN.get(type(value))
-            lines.append(each.label + (_as_text(value, inner) if plain is None else plain(value)))
+            lines.append(label + (_as_text(value, inner) if plain is None else plain(value)))
     return _enclosed("{}", lines, indent)
 
 
@@ -156,6 +160,8 @@ def _as_text(value: Any, indent: str) -> str:
     if plain is not None:
         return plain(value)
     if isinstance(value, list | tuple):
+        if not value:
+            return "[]"
         inner = f"{indent}  "
         return _enclosed("[]", [_as_text(each, inner) for each in value], indent)
     if isinstance(value, str):  # an enum

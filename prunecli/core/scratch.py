@@ -18,17 +18,21 @@ class Buffer:
 
     def __init__(self) -> None:
         self._memory = np.empty(0, dtype=np.uint8)
+        self._flags = self._memory.view(np.bool_)  # made once: a view takes longer than the work on a small tensor
 
     def bytes(self, count: int) -> NDArray[np.uint8]:
         """Return `count` bytes, of any value."""
         if self._memory.size < count:
             memory = np.empty(count + _ALIGN, dtype=np.uint8)
             self._memory = memory[-memory.ctypes.data % _ALIGN :][:count]
+            self._flags = self._memory.view(np.bool_)
         return self._memory[:count]
 
     def flags(self, count: int) -> NDArray[np.bool_]:
         """Return `count` booleans, of any value."""
-        return self.bytes(count).view(np.bool_)
+        if self._flags.size < count:
+            self.bytes(count)
+        return self._flags[:count]
 
     def floats(self, count: int) -> NDArray[np.float64]:
         """Return `count` doubles, of any value."""

@@ -66,23 +66,33 @@ def _row_major_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(stride))
 
 
+@functools.lru_cache(maxsize=1024)
+def _whole(shape: tuple[int, ...]) -> "View":
+    """Return the row-major view from the first element on, which all tensors of a shape share."""
+    return View(0, shape, _row_major_stride(shape))
+
+
 class View:
     """A tensor's place in a storage: `start`, `shape` and `stride`, all counted in elements. It never changes.
 
-    Dimensions of size 1 and the strides of empty tensors have no effect; `normal` drops them.
+    `elements` is the product of the shape; `row_major` means that they are contiguous in logical order. Dimensions of
+    size 1 and the strides of empty tensors have no effect; `normal` drops them.
     """
 
-    __slots__ = ("_form", "start")
+    __slots__ = ("_form", "elements", "row_major", "shape", "start")
 
     def __init__(self, start: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
         self.start = start
-        self._form = _form(shape, stride)
+        self._form = form = _form(shape, stride)
+        self.shape = form.shape
+        self.elements = form.elements
+        self.row_major = form.row_major
 
     @classmethod
     def of(cls, shape: Sequence[int], start: int = 0) -> "View":
         """Return the row-major view of a shape."""
         sizes = tuple(shape)
-        return cls(start, sizes, _row_major_stride(sizes))
+        return cls(start, sizes, _row_major_stride(sizes)) if start else _whole(sizes)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and self._key() == other._key()
@@ -97,19 +107,9 @@ class View:
         return self.start, self._form.shape, self._form.stride
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The number of elements along each dimension."""
-        return self._form.shape
-
-    @property
     def stride(self) -> tuple[int, ...]:
         """The distance of neighbours along each dimension."""
         return self._form.stride
-
-    @property
-    def elements(self) -> int:
-        """The number of logical elements: the product of the shape."""
-        return self._form.elements
 
     @property
     def stop(self) -> int:
@@ -119,11 +119,6 @@ class View:
     def normal(self) -> tuple[tuple[int, int], ...]:
         """Return (size, stride) of each dimension that matters, in row-major order; for an empty tensor, ((0, 1),)."""
         return self._form.normal
-
-    @property
-    def row_major(self) -> bool:
-        """Whether the elements are contiguous in logical order."""
-        return self._form.row_major
 
     @property
     def repeats(self) -> int:

@@ -29,14 +29,14 @@ __all__ = [
     "split_planes",
 ]
 
-_VERSION = 5
+_VERSION = 6
 """The number of the interface; that of the library must be the same."""
 
 _LARGEST_GROUP = 32
 """The size of the largest groups that the library can order."""
 
 _WIDTHS = frozenset({1, 2, 4, 8, 16})
-_Counts = ctypes.c_int64 * 2
+_LOW = (1 << 32) - 1
 _char_in: Any = ctypes.c_char.from_buffer  # numpy's types do not say that arrays are buffers
 
 
@@ -67,9 +67,9 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.prunecli_draw.argtypes = [ctypes.c_char_p, ctypes.c_uint32, integer, integer, integer, bits, pointer]
     library.prunecli_draw_each.argtypes = [ctypes.c_char_p, integer, pointer, pointer, integer, bits, pointer]
     library.prunecli_all_equal.argtypes = [pointer, integer, small, bits]
-    library.prunecli_zeros.argtypes = [pointer, integer, small, bits, pointer, pointer, pointer, small, pointer]
+    library.prunecli_zeros.argtypes = [pointer, integer, small, bits, pointer, pointer, pointer, small]
     library.prunecli_fill.argtypes = [pointer, integer, small, bits, pointer]
-    library.prunecli_halved_groups.argtypes = [pointer, integer, pointer]
+    library.prunecli_halved_groups.argtypes = [pointer, integer]
     grouping = [small, integer, small, bits, bits]
     library.prunecli_drop_smallest.argtypes = [pointer, small, pointer, integer, *grouping, pointer]
     elements: list[Any] = [pointer, integer, small, small, bits]
@@ -82,11 +82,12 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         function.argtypes = [pointer, integer, small, pointer, pointer]
     for function in (library.prunecli_split, library.prunecli_merge):
         function.argtypes = [pointer, integer, small, small, pointer]
-    for function in (library.prunecli_zeros, library.prunecli_fill, library.prunecli_halved_groups):
+    for function in (library.prunecli_zeros, library.prunecli_halved_groups):
+        function.restype = bits
+    for function in (library.prunecli_fill, library.prunecli_scatter, library.prunecli_split, library.prunecli_merge):
         function.restype = None
-    for function in (library.prunecli_scatter, library.prunecli_split, library.prunecli_merge, library.prunecli_keys):
+    for function in (library.prunecli_keys, library.prunecli_drop_smallest):
         function.restype = None
-    library.prunecli_drop_smallest.restype = None
     return library
 
 
@@ -153,10 +154,17 @@ def count_zeros(
     library = _library()
     if library is None or not _simple(raw, before, keep, zero):
         return None
-    counts = _Counts()
-    arrays = [None if each is None else _address(each) for each in (before, keep, zero)]
-    library.prunecli_zeros(_address(raw), raw.size, raw.itemsize, mask, *arrays, clear, ctypes.byref(counts))
-    return counts[0], counts[1]
+    counts: int = library.prunecli_zeros(
+        _address(raw),
+        raw.size,
+        raw.itemsize,
+        mask,
+        None if before is None else _address(before),
+        None if keep is None else _address(keep),
+        None if zero is None else _address(zero),
+        clear,
+    )
+    return counts & _LOW, counts >> 32
 
 
 def fill(raw: NDArray[Any], one: int, keep: NDArray[np.bool_]) -> bool:
@@ -187,9 +195,8 @@ def halved_groups(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
     library = _library()
     if library is None or flags.size % 4 or not _simple(flags):
         return None
-    counts = _Counts()
-    library.prunecli_halved_groups(_address(flags), flags.size, ctypes.byref(counts))
-    return counts[0], counts[1]
+    counts: int = library.prunecli_halved_groups(_address(flags), flags.size)
+    return counts & _LOW, counts >> 32
 
 
 def drop_smallest(
@@ -252,10 +259,10 @@ def _packed(name: str, source: NDArray[Any], count: int, width: int, third: int,
 
 
 def _simple(raw: NDArray[Any], *flags: NDArray[np.bool_] | None) -> bool:
-    """Whether arrays have the same size, contiguous memory, and a width that the kernel knows."""
-    if raw.itemsize not in _WIDTHS or not raw.flags.c_contiguous:
+    """Whether arrays have the same size below 2**32, contiguous memory, and a width that the kernel knows."""
+    if raw.itemsize not in _WIDTHS or raw.size > _LOW or not raw.flags.c_contiguous:
         return False
-    return all(each is None or (each.size == raw.size and each.flags.c_contiguous) for each in flags)
+    return not [1 for each in flags if each is not None and (each.size != raw.size or not each.flags.c_contiguous)]
 
 
 def _address(array: NDArray[Any]) -> int:

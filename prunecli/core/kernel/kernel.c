@@ -10,7 +10,7 @@
 #include "kernel.h"
 
 /* The number of this interface: a library with another one is not used. */
-EXPORTED int32_t prunecli_kernel_version(void) { return 5; }
+EXPORTED int32_t prunecli_kernel_version(void) { return 6; }
 
 /* ---- The random stream: SFC64 seeded by numpy's SeedSequence ---- */
 
@@ -233,13 +233,14 @@ static inline void or_not(u8 *restrict flags, const u8 *restrict others, int64_t
 }
 
 /* Find the zeros of `count` elements of `width` bytes (an element is zero if all its bits in `mask` are), counting
- * those with the mask `before` in `counts[0]` and those with the mask `keep` in `counts[1]`; NULL keeps everything. The
- * flags of the latter are written to `zero`, unless it is NULL. With `clear`, elements that are not kept become 0. */
+ * those with the mask `before` and those with the mask `keep`; NULL keeps everything. The flags of the latter are
+ * written to `zero`, unless it is NULL. With `clear`, elements that are not kept become 0. Returns both numbers, the
+ * first in the low 32 bits: `count` < 2**32. */
 FOR_EACH_PROCESSOR
-EXPORTED void prunecli_zeros(u8 *raw, int64_t count, int32_t width, uint64_t mask, const u8 *before, const u8 *keep,
-                             u8 *zero, int32_t clear, int64_t counts[2]) {
+EXPORTED uint64_t prunecli_zeros(u8 *raw, int64_t count, int32_t width, uint64_t mask, const u8 *before,
+                                 const u8 *keep, u8 *zero, int32_t clear) {
     u8 own[STEP];
-    counts[0] = counts[1] = 0;
+    uint64_t was = 0, now = 0;
     for (int64_t start = 0; start < count; start += STEP) {
         int64_t some = count - start < STEP ? count - start : STEP;
         u8 *part = raw + start * width, *flags = zero ? zero + start : own;
@@ -254,12 +255,12 @@ EXPORTED void prunecli_zeros(u8 *raw, int64_t count, int32_t width, uint64_t mas
         if (before)
             or_not(flags, before + start, some);
         int64_t found = ones_in_step(flags, some);
-        counts[0] += found;
+        was += (uint64_t)found;
         if (kept) {
             or_not(flags, kept, some);
             found = ones_in_step(flags, some);
         }
-        counts[1] += found;
+        now += (uint64_t)found;
         if (!clear)
             continue;
         switch (width) {
@@ -270,6 +271,7 @@ EXPORTED void prunecli_zeros(u8 *raw, int64_t count, int32_t width, uint64_t mas
         default: clear_16((u64 *)part, some, kept); break;
         }
     }
+    return was | now << 32;
 }
 
 /* Set `count` elements of `width` <= 8 bytes to `one` where kept, else to 0. */
@@ -312,11 +314,11 @@ EXPORTED int32_t prunecli_all_equal(const u8 *raw, int64_t count, int32_t width,
     return 1;
 }
 
-/* The number of groups of 4 and of 8 consecutive flags in which at least half are set, in `counts`. The last group of 4
- * may stand alone; `count` is a multiple of 4. */
+/* The number of groups of 4 and of 8 consecutive flags in which at least half are set, the former in the low 32 bits.
+ * The last group of 4 may stand alone; `count` < 2**32 is a multiple of 4. */
 FOR_EACH_PROCESSOR
-EXPORTED void prunecli_halved_groups(const u8 *flags, int64_t count, int64_t counts[2]) {
-    int64_t fours = 0, eights = 0;
+EXPORTED uint64_t prunecli_halved_groups(const u8 *flags, int64_t count) {
+    uint64_t fours = 0, eights = 0;
     for (int64_t at = 0; at + 8 <= count; at += 8) {
         uint64_t word = *(const u64 *)(flags + at);
         uint32_t low = ((uint32_t)word * 0x01010101u) >> 24, high = ((uint32_t)(word >> 32) * 0x01010101u) >> 24;
@@ -325,8 +327,7 @@ EXPORTED void prunecli_halved_groups(const u8 *flags, int64_t count, int64_t cou
     }
     if (count % 8 == 4)
         fours += flags[count - 4] + flags[count - 3] + flags[count - 2] + flags[count - 1] >= 2;
-    counts[0] = fours;
-    counts[1] = eights;
+    return fours | eights << 32;
 }
 
 /* ---- Groups ---- */

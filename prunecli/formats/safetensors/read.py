@@ -5,6 +5,7 @@ This module also reads the header, for the offsets, which the library does not r
 accepts (repeated names).
 """
 
+import ctypes
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -27,6 +28,9 @@ __all__ = ["SafetensorsFile", "looks_like_safetensors", "read_safetensors"]
 
 _FIELDS = ("dtype", "shape", "data_offsets")
 _NEEDED = frozenset(_FIELDS)
+
+_LARGE = 1 << 20
+"""A header of more bytes than this took memory worth returning."""
 
 
 class _Entry(NamedTuple):
@@ -120,7 +124,16 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     del whole
     _check_coverage(tensors, source, data_offset)
     _ask_library(source, data_offset)
+    if length > _LARGE:
+        _free_memory()
     return SafetensorsFile(source, tensors, fields, recorded, data_offset)
+
+
+def _free_memory() -> None:
+    """Return to the system what the library and `json` have freed: Python's objects use other memory."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it, and needs it
+    if trim is not None:
+        trim(0)
 
 
 def _check_metadata(metadata: object) -> None:
@@ -134,20 +147,24 @@ def _compact(found: dict[str, Any]) -> Any:
     """Return an object of the header as an `_Entry` if it is one in the usual form, else as it is."""
     if tuple(found) != _FIELDS or not isinstance(found["dtype"], str) or found["dtype"] not in CODES:
         return found
-    return _read_entry("", found) if _has_numbers(found) else found
-
-
-def _has_numbers(entry: Mapping[str, Any]) -> bool:
-    shape, offsets = entry["shape"], entry["data_offsets"]
-    return _whole_numbers(shape) and _whole_numbers(offsets) and len(offsets) == 2 and len(shape) <= 64
+    return _entry("", found) or found
 
 
 def _read_entry(name: str, entry: Any) -> _Entry:
     if not isinstance(entry, dict) or not _NEEDED.issubset(entry):  # other fields are ignored, as in the library
         raise _wrong(name, "is not described by dtype, shape and data_offsets")
-    if not _has_numbers(entry):
+    found = _entry(name, entry)
+    if found is None:
         raise _wrong(name, "has a shape or offsets that are not whole numbers")
-    return _Entry(*_element_type(entry["dtype"], name), View.of(entry["shape"]), *entry["data_offsets"])
+    return found
+
+
+def _entry(name: str, entry: Mapping[str, Any]) -> _Entry | None:
+    """Return a description with all fields, None if its numbers are not whole numbers."""
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not (_whole_numbers(shape) and _whole_numbers(offsets) and len(offsets) == 2 and len(shape) <= 64):
+        return None
+    return _Entry(*_element_type(entry["dtype"], name), View.of(shape), *offsets)
 
 
 def _tensor(name: str, entry: Any, source: Source, data_offset: int) -> TensorInfo:
@@ -175,9 +192,9 @@ def _element_type(code: object, name: str) -> tuple[DType, int]:
 
 
 def _whole_numbers(values: Any) -> bool:
-    if not isinstance(values, list) or not {*map(type, values)} <= {int}:
+    if not isinstance(values, list):
         return False
-    return not values or (min(values) >= 0 and max(values) < 1 << 63)
+    return not [1 for each in values if type(each) is not int or not 0 <= each < 1 << 63]
 
 
 def _check_coverage(tensors: Mapping[str, TensorInfo], source: Source, data_offset: int) -> None:

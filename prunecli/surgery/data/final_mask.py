@@ -175,7 +175,9 @@ class FinalMask:
     def bounds(self, index: int) -> tuple[int, int]:
         """Return where block `index` of the method begins and ends; both are multiples of the granule."""
         granule, elements = self._granule, self.parameter.weight.elements
-        low, high = -(-index * BLOCK // granule) * granule, -(-(index + 1) * BLOCK // granule) * granule
+        low, high = index * BLOCK, (index + 1) * BLOCK
+        if granule != 1:
+            low, high = -(-low // granule) * granule, -(-high // granule) * granule
         return min(low, elements), min(high, elements)
 
     def block(self, index: int, workspace: Workspace) -> tuple[Block, Flags | None]:

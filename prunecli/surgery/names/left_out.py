@@ -77,7 +77,8 @@ def passed_over(checkpoint: Layout, parameters: Mapping[str, Parameter], choices
     excluded = {name for choice in choices for name in choice.excluded}
     passed |= {name for name, each in parameters.items() if each.role in _WEIGHTS and name not in excluded}
     taken = {_place(parameters[name].weight) for name in chosen}
-    inside = [_Item(each.weight, each.role) for name, each in parameters.items() if name in passed - chosen]
+    passed -= chosen
+    inside = [_Item(each.weight, each.role) for name, each in parameters.items() if name in passed]
     beside = [item for item in _beside(checkpoint, taken) if item.role in _BESIDE]
     return PassedOver(_summed_up([*inside, *beside], taken), _bytes_of_all(checkpoint))
 
@@ -121,7 +122,8 @@ def _place(tensor: TensorInfo) -> object:
 
 
 def _bytes_of(tensor: TensorInfo) -> int:
-    return min(tensor.elements * tensor.dtype.itemsize, sum(storage.nbytes for storage in tensor.storages))
+    stored = sum(part.storage.nbytes for part in tensor.parts) if tensor.parts else tensor.storage.nbytes
+    return min(tensor.elements * tensor.dtype.itemsize, stored)
 
 
 def _bytes_of_all(checkpoint: Layout) -> int:

@@ -53,7 +53,8 @@ def find_ties(
                 _check_tie(parameter, name, tensor, "" if together else choices)
             if other is not None and together:
                 partners.append(other)
-        partners += _stored_twice_of(parameter, stored_twice, parameters, chosen, untie=untie)
+        if parameter.name in stored_twice:
+            partners += _stored_twice_of(parameter, stored_twice, parameters, chosen, untie=untie)
         keys = [parameter.key, *(partner.key for partner in partners)]
         ties[parameter.name] = (min(keys), tuple(sorted(partner.name for partner in partners)))
     return ties
@@ -68,7 +69,7 @@ def _stored_twice_of(
     untie: bool,
 ) -> list[Parameter]:
     """Return the selected parameters that are equal copies of this one, which the model ties."""
-    names = stored_twice.get(parameter.name, ())
+    names = stored_twice[parameter.name]
     apart = next((name for name in names if name not in chosen), None)
     if apart is not None and not untie:
         raise UsageError(
@@ -79,13 +80,17 @@ def _stored_twice_of(
 
 
 def _neighbours(entries: Sequence[_Entry]) -> dict[str, list[_Entry]]:
-    """Return, for every parameter, the tensors whose bytes lie in the same range of its storage, including its own."""
-    by_storage: dict[str, list[_Entry]] = {}
+    """Return, by parameter, the tensors whose bytes lie in the same range of its storage, if any besides its own do."""
+    by_storage: dict[str, _Entry | list[_Entry]] = {}
     for entry in entries:
-        by_storage.setdefault(entry[1].storage.key, []).append(entry)
+        first = by_storage.setdefault(entry[1].storage.key, entry)
+        if first is not entry:
+            group = first if isinstance(first, list) else [first]
+            group.append(entry)
+            by_storage[entry[1].storage.key] = group
     found: dict[str, list[_Entry]] = {}
     for own in by_storage.values():
-        for group in _overlapping(own) if len(own) > 1 else [own]:
+        for group in _overlapping(own) if isinstance(own, list) else ():
             found |= {name: group for name, _, parameter in group if parameter is not None}
     return found
 
@@ -104,13 +109,14 @@ def _overlapping(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
     yield group
 
 
-def _near(neighbours: Mapping[str, list[_Entry]], name: str, checkpoint: Layout) -> list[_Entry]:
-    if len(neighbours[name]) > _CROWD:
+def _near(neighbours: Mapping[str, list[_Entry]], name: str, checkpoint: Layout) -> Sequence[_Entry]:
+    found = neighbours.get(name, ())
+    if len(found) > _CROWD:
         raise UnsupportedError(
             f"{checkpoint.source.label}: {show(name)} shares its memory with more than {_CROWD} tensors; save the "
             "checkpoint with clones"
         )
-    return neighbours[name]
+    return found
 
 
 def _share(one: TensorInfo, other: TensorInfo) -> bool:

@@ -72,13 +72,12 @@ class _EditedTensor:
     action: StridedSteps
     content: Callable[[TensorPass], Content]
 
-    def patches(self) -> Iterator[Patch]:
-        """Yield the patches for a row-major tensor that shares no bytes."""
+    def patches(self) -> Iterable[Patch]:
+        """Return the patches for a row-major tensor that shares no bytes."""
         if self.job.box is None:
-            low, high = self.span(rounded=False)
-            yield Patch(low, high - low, self.content(self.job))
-        else:
-            yield from part_patches(self.job, self.job.box, scaled=self.action.scaled, cleared=self.action.cleared)
+            low, high = self.job.tensor.span
+            return [Patch(low, high - low, self.content(self.job))]
+        return part_patches(self.job, self.job.box, scaled=self.action.scaled, cleared=self.action.cleared)
 
     def span(self, *, rounded: bool) -> tuple[int, int]:
         low, high = self.job.tensor.span
@@ -149,12 +148,19 @@ def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
     ]
 
 
-def _job(draft: _Draft, parameter: Parameter, tensor: TensorInfo, planned: PlannedParameter | None) -> TensorPass:
+def _job(
+    draft: _Draft,
+    parameter: Parameter,
+    tensor: TensorInfo,
+    planned: PlannedParameter | None,
+    *,
+    factor: float = 1.0,
+) -> TensorPass:
     source = draft.checkpoint.source
     mask = FinalMask(source, parameter) if planned is None else planned_mask(source, draft.plan, planned, draft.given)
     draft.masks[parameter.name] = mask
     draft.counted[parameter.name] = counting = _counting(draft, parameter, mask)
-    return TensorPass(tensor, mask, counting)
+    return TensorPass(tensor, mask, counting, factor=factor)
 
 
 def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
@@ -206,7 +212,7 @@ def _look_at(draft: _Draft, parameter: Parameter) -> None:
 
 def _bake(draft: _Draft, planned: PlannedParameter) -> None:
     parameter = planned.parameter
-    job = replace(_job(draft, parameter, parameter.weight, planned), factor=rescale_factor(draft.plan, planned))
+    job = _job(draft, parameter, parameter.weight, planned, factor=rescale_factor(draft.plan, planned))
     steps, content = _BAKED[planned.binary]
     _visit(draft, _EditedTensor(job, steps, content), planned.key)
     _drop_mask(draft, parameter)
@@ -276,17 +282,16 @@ def _patches(visits: Iterable[_EditedTensor]) -> dict[str, list[Patch]]:
     for visit in visits:
         if visit.job.tensor.elements:
             by_storage.setdefault(visit.job.tensor.storage.key, []).append(visit)
-    return {
-        key: [patch for cluster in _clusters(of_one) for patch in _patches_of(cluster)]
-        for key, of_one in by_storage.items()
-    }
+    return {key: list(_patches_of(own)) if len(own) == 1 else _apart(own) for key, own in by_storage.items()}
+
+
+def _apart(visits: Sequence[_EditedTensor]) -> list[Patch]:
+    """Return the patches of several tensors in one storage."""
+    return [patch for cluster in _clusters(visits) for patch in _patches_of(cluster)]
 
 
 def _clusters(visits: Sequence[_EditedTensor]) -> Iterator[list[_EditedTensor]]:
     """Yield groups of tensors of one storage whose byte ranges overlap."""
-    if len(visits) == 1:
-        yield list(visits)
-        return
     group: list[_EditedTensor] = []
     reach = 0
     rounded = any(not visit.job.tensor.view.row_major for visit in visits)
@@ -301,10 +306,9 @@ def _clusters(visits: Sequence[_EditedTensor]) -> Iterator[list[_EditedTensor]]:
         yield group
 
 
-def _patches_of(cluster: Sequence[_EditedTensor]) -> Iterator[Patch]:
+def _patches_of(cluster: Sequence[_EditedTensor]) -> Iterable[Patch]:
     if len(cluster) == 1 and cluster[0].job.tensor.view.row_major:
-        yield from cluster[0].patches()
-        return
+        return cluster[0].patches()
     spans = [visit.span(rounded=True) for visit in cluster]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    yield Patch(low, high - low, StridedRegion(low, high - low, [(visit.job, visit.action) for visit in cluster]))
+    return [Patch(low, high - low, StridedRegion(low, high - low, [(visit.job, visit.action) for visit in cluster]))]
