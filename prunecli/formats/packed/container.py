@@ -7,7 +7,8 @@ from prunecli.errors import DamagedError
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
 from prunecli.formats.io.source import Source, in_source
-from prunecli.formats.packed.directory import Directory, check_version, parse_directory, render_directory
+from prunecli.formats.packed.directory import Directory, render_directory
+from prunecli.formats.packed.directory_check import check_version, parse_directory
 from prunecli.formats.packed.names import DATA, DIRECTORY, MARK, SUFFIX
 from prunecli.terms import HERE
 
