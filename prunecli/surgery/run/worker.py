@@ -11,11 +11,10 @@ from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.outputs.base import Transfer, sink_of
 from prunecli.formats.outputs.unit_files import UnitWriter
 from prunecli.lean import dataclass
+from prunecli.surgery.run.spread import Entry
 from prunecli.surgery.run.units import Unit, UnitCounts
 
-__all__ = ["Entry", "Share", "do_share", "look_at"]
-
-Entry = Mapping[str, Any]
+__all__ = ["Share", "do_share", "look_at"]
 
 
 @dataclass(frozen=True)
