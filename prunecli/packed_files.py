@@ -7,11 +7,13 @@ from prunecli.errors import messages_for
 from prunecli.file_arguments import PathLike, run_with, text_of
 from prunecli.formats.base import ReadOptions
 from prunecli.surgery.listing import Listener
-from prunecli.surgery.pack import PackedFile, PackOptions, packed_location
-from prunecli.surgery.pack_folder import pack_checkpoint, unpack_checkpoint
+from prunecli.surgery.pack import PackOptions, packed_location
+from prunecli.surgery.pack_folder import pack_checkpoint
+from prunecli.surgery.packing import PackedFile
 from prunecli.surgery.places import checkpoint_location, input_location
 from prunecli.surgery.run.destination import Progress
 from prunecli.surgery.unpack import unpacked_location
+from prunecli.surgery.unpack_folder import unpack_checkpoint
 from prunecli.terms import FROM_REPORT, Interface
 
 __all__ = ["pack", "unpack"]
@@ -23,10 +25,12 @@ def pack(
     *,
     from_report: Sequence[PathLike] | PathLike = (),
     key: str | None = None,
+    follow_links: bool = False,
     output: PathLike | None = None,
     codec: Literal["zstd", "raw"] = "zstd",
     verify: bool = False,
     force: bool = False,
+    resume: bool = False,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> PackedFile:
@@ -37,10 +41,10 @@ def pack(
     Raises:
         PrunecliError: the checkpoint or a report cannot be read, or the file cannot be written.
     """
-    source, run = checkpoint_location(text_of(path)), run_with(jobs)
+    source, run = checkpoint_location(text_of(path)), run_with(jobs, resume=resume)
     named = [from_report] if isinstance(from_report, str) or not isinstance(from_report, Sequence) else from_report
     reports = [input_location(text_of(each), FROM_REPORT) for each in named]
-    options = PackOptions(ReadOptions(key, foreign=True, read_only=True), reports, codec, verify, force)
+    options = PackOptions(ReadOptions(key, True, follow_links, read_only=True), reports, codec, verify, force)
     return pack_checkpoint(source, options, packed_location(source, text_of(output)), run, Listener(progress))
 
 
@@ -50,6 +54,7 @@ def unpack(
     *,
     output: PathLike | None = None,
     force: bool = False,
+    resume: bool = False,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> PackedFile:
@@ -58,5 +63,5 @@ def unpack(
     Raises:
         PrunecliError: the packed file cannot be read, or is damaged, or the file cannot be written.
     """
-    source, run = checkpoint_location(text_of(path)), run_with(jobs)
+    source, run = checkpoint_location(text_of(path)), run_with(jobs, resume=resume)
     return unpack_checkpoint(source, unpacked_location(source, text_of(output)), run, Listener(progress), force=force)

@@ -8,7 +8,7 @@ from prunecli.cli.messages import print_path, print_sentence
 from prunecli.errors import UsageError, percent, show
 from prunecli.formats.io.locations import Location, location_of
 from prunecli.reporting.numbers import size_of
-from prunecli.surgery.pack import PackedFile
+from prunecli.surgery.packing import PackedFile
 
 __all__ = ["binary_output", "print_packed", "print_unpacked"]
 
@@ -35,7 +35,8 @@ def print_packed(found: PackedFile, *, quiet: bool, dry_run: bool) -> None:
     share = f"{percent(found.bytes, found.original_bytes)} of {size_of(found.original_bytes)}"
     mask = "mask" if found.drawn == 1 else "masks"
     masks = f"{found.drawn:,} {mask} drawn again, {found.stored:,} stored"
-    _print(found, f"({size_of(found.bytes)}): {share}; {masks}", quiet=quiet, dry_run=dry_run)
+    room = f"; a temporary file of {size_of(found.spool)} is needed" if found.spool and dry_run else ""
+    _print(found, f"({size_of(found.bytes)}): {share}; {masks}{room}", quiet=quiet, dry_run=dry_run)
 
 
 def print_unpacked(found: PackedFile, *, quiet: bool, dry_run: bool) -> None:

@@ -17,7 +17,7 @@ from prunecli.formats.folders.files import METADATA
 from prunecli.formats.folders.weights import folder_of_index, is_index, weights_among
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import look_at, open_found
-from prunecli.formats.packed.names import SUFFIX
+from prunecli.formats.packed.names import is_packed_folder
 
 if TYPE_CHECKING:
     from prunecli.formats.folders.base import Folder
@@ -98,7 +98,7 @@ def open_any_folder(location: Location, reading: ReadOptions = AS_FOUND) -> "Ite
         raise UnsupportedError(
             f"{show(location)} holds several checkpoints ({METADATA}, {show(index)}); move one of them elsewhere"
         )
-    with open_dcp_folder(location, reading) as folder:
+    with open_dcp_folder(list_folder(location, follow_links=reading.follow_links), reading) as folder:
         yield folder
 
 
@@ -108,10 +108,13 @@ def _open_listed(listing: "Listing", reading: ReadOptions) -> "AbstractContextMa
     from prunecli.formats.folders.sharded import open_folder
     from prunecli.formats.folders.slices import open_slices, slice_files
 
-    if listing.files and all(name.endswith(SUFFIX) for name in listing.files):
+    if is_packed_folder(listing.files):
+        from prunecli.formats.folders.dcp.folder import open_dcp_folder
         from prunecli.formats.folders.packed import original_listing
 
         listing = original_listing(listing)
+        if METADATA in listing.files:
+            return open_dcp_folder(listing, reading)
     components = find_components(listing)
     if components is not None:
         return open_components(listing, components, reading)

@@ -1,14 +1,17 @@
 """Open a checkpoint, and list its tensors: all that `params` does, without the modules that plan, write and report."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from itertools import accumulate
 
 from prunecli.errors import UsageError
-from prunecli.formats.base import ONLY_FILE, ReadOptions
+from prunecli.formats.base import ReadOptions
 from prunecli.formats.folders.model_parallel import slices_note
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, open_any
+from prunecli.formats.packed.names import FORMS
 from prunecli.surgery.names.absent import check_absent
 from prunecli.surgery.names.inventory import InventoryEntry, inventory, matching, state_of
 from prunecli.surgery.names.parameters import parameters_of
@@ -93,8 +96,17 @@ def list_tensors(checkpoint: AnyCheckpoint, selection: Selection | None) -> list
 
 
 def _with_storage(checkpoint: AnyCheckpoint, entries: list[InventoryEntry]) -> list[InventoryEntry]:
-    """Return entries that say how a packed file stores them."""
-    source = checkpoint.sources.get(ONLY_FILE)
-    if source is None or not source.is_packed:
+    """Return entries that say how packed files store them; of a tensor in parts, the form that needs most."""
+    sources = list(checkpoint.sources.values())
+    if not any(source.is_packed for source in sources):
         return entries
-    return [replace(each, stored=source.stored_as(each.tensor.storage.offset)) for each in entries]
+    starts = [0, *accumulate(source.size for source in sources[:-1])]  # the files of a folder, one after the other
+
+    def stored(entry: InventoryEntry) -> str:
+        found = []
+        for storage in entry.tensor.storages:
+            at = bisect_right(starts, storage.offset) - 1
+            found.append(sources[at].stored_as(storage.offset - starts[at]))
+        return max(found, key=FORMS.index, default=FORMS[0])
+
+    return [replace(each, stored=stored(each)) for each in entries]

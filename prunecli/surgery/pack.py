@@ -1,33 +1,31 @@
 """Pack a checkpoint into a smaller file, from which `unpack` makes the original again, to the byte."""
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 
 from prunecli.core.drawn_mask import DrawnRound
-from prunecli.errors import OutputError, PrunecliError, UsageError, show
+from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import Checkpoint, Layout, ReadOptions, Storage
 from prunecli.formats.detect import open_location, read_checkpoint
 from prunecli.formats.dtypes import DType
-from prunecli.formats.io.locations import Location
-from prunecli.formats.io.sinks import FileSink, NullSink, Sink
+from prunecli.formats.io.locations import Location, Url
+from prunecli.formats.io.remote import look_at
 from prunecli.formats.io.source import Source
 from prunecli.formats.outputs.base import SingleFileOutput
 from prunecli.formats.outputs.file import LocalFile
 from prunecli.formats.outputs.output import StandardOutput, check_output
 from prunecli.formats.outputs.permissions import with_mode_of
+from prunecli.formats.outputs.place import NOWHERE, Place
 from prunecli.formats.outputs.suffix import check_safetensors_suffix
-from prunecli.formats.packed.codec import DRAWN, STORED, ElementType
-from prunecli.formats.packed.directory import Directory
+from prunecli.formats.packed.codec import DRAWN, ElementType
 from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX
 from prunecli.formats.packed.source import PackedSource
-from prunecli.formats.packed.write import CODECS, PackedTensor, pack_into
+from prunecli.formats.packed.write import CODECS, Packed, PackedTensor
 from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.masks.drawn import drawn_rounds
+from prunecli.surgery.packing import Coding, PackedFile, check_one_process, result_of, write_packed
 from prunecli.surgery.places import beside, output_location
 from prunecli.surgery.report.drawn import recorded_draws
 from prunecli.surgery.report.model import Report
@@ -38,22 +36,18 @@ from prunecli.terms import FROM_REPORT, OUTPUT
 
 __all__ = [
     "PackOptions",
-    "PackedFile",
     "check_options",
     "check_reports",
-    "is_local_folder",
+    "is_folder",
     "layout_of",
     "pack_file",
     "packed_location",
     "recorded_rounds",
-    "result_of",
     "storages_of",
 ]
 
 _SMALL = 1024
 """Tensors with fewer bytes are compressed together with the bytes around them: a block of their own costs more."""
-
-_COPY = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +64,10 @@ class PackOptions:
     force: bool = False
     dry_run: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class PackedFile:
-    """A file that was packed or unpacked: its path (None for standard output), the bytes of both files, and its masks.
-
-    `bytes` is the size of the packed file.
-    `drawn` is the number of tensors with masks that are drawn again, `stored` that of tensors with stored masks.
-    """
-
-    path: str | None
-    bytes: int
-    original_bytes: int
-    drawn: int
-    stored: int
+    @property
+    def coding(self) -> Coding:
+        """How values are coded."""
+        return Coding(self.codec, self.verify)
 
 
 def packed_location(source: Location | None, output: str | None) -> Location:
@@ -104,13 +88,15 @@ def packed_location(source: Location | None, output: str | None) -> Location:
 
 def _packed_name(source: Location) -> Location:
     default_output(source, "apply")  # refuses URLs to which nothing is written by default
-    return source.with_name(source.name + (FOLDER_SUFFIX if is_local_folder(source) else SUFFIX))
+    return source.with_name(source.name + (FOLDER_SUFFIX if is_folder(source) else SUFFIX))
 
 
-def is_local_folder(location: Location | None) -> bool:
-    """Whether a location is a folder on this machine."""
-    with suppress(OSError):  # a name that is too long, for example, which the input's own error says
-        return isinstance(location, Path) and location.is_dir()
+def is_folder(location: Location | None) -> bool:
+    """Whether a location is a folder, on this machine or behind a URL."""
+    with suppress(OSError, PrunecliError):  # a name that is too long, for example, which the input's own error says
+        if isinstance(location, Url):
+            return location.is_dir() or look_at(location)[1].get("type") == "directory"
+        return location is not None and location.is_dir()
     return False
 
 
@@ -125,54 +111,45 @@ def pack_file(
         OutputError: it was not written; an earlier file with its name is unchanged.
     """
     check_options(options, run)
+    check_one_process(run)
     with open_location(location) as source:
         checkpoint = read_checkpoint(source, options.reading)
         if isinstance(checkpoint.source, PackedSource):
             raise UsageError(f"{source.label} is packed already; unpack it first")
         target = _target(source, output, options)
         tensors = _tensors(checkpoint, source, location, options, listener)
-        with listener.progress(checkpoint.source.label) as ticks, _sink(target, options) as sink:
-            shown = Run(run.jobs, ticks)
-            packed = pack_into(
-                source,
-                tensors,
-                sink,
-                options.codec,
-                shown.threads,
-                verify=options.verify,
-                progress=shown.transfer(source.size).progress,
-            )
-            result = result_of(packed.size, packed.directory, output)
-            check_reports(options, result)
+        place = NOWHERE if options.dry_run else _place(target)
+
+        def check(packed: Packed) -> None:
+            check_reports(options, packed.directory.tensors_with(DRAWN))
             source.check_unchanged()
-    return result
 
-
-def result_of(size: int, directory: Directory, output: Location | None) -> PackedFile:
-    """Return what is known about a packed file of some size, and its original."""
-    drawn, stored = directory.tensors_with(DRAWN), directory.tensors_with(STORED)
-    return PackedFile(None if output is None else str(output), size, directory.size, drawn, stored)
+        with listener.progress(checkpoint.source.label) as ticks:
+            transfer = Run(run.jobs, ticks).transfer(source.size)
+            packed = write_packed(source, tensors, place, options.coding, transfer, check)
+        spool = packed.size if options.coding.spools and not isinstance(target, LocalFile) else 0
+    return result_of(packed.size, packed.directory, output, spool)
 
 
 def check_options(options: PackOptions, run: Run) -> None:
     """Check the options that do not depend on the checkpoint.
 
     Raises:
-        UsageError: there is no such codec, or several ranks run the command.
+        UsageError: there is no such codec, or several ranks would read one report from standard input.
     """
     if options.codec not in CODECS:
         raise UsageError(f"there is no codec {show(options.codec, 40)}; give one of {', '.join(CODECS)}")
-    if run.ranks.size > 1:
-        raise UsageError("a checkpoint is packed in one process; start it without torchrun")
+    if run.ranks.size > 1 and None in options.reports:
+        raise UsageError(f"several ranks cannot read one standard input; give {FROM_REPORT} a path")
 
 
-def check_reports(options: PackOptions, result: PackedFile) -> None:
+def check_reports(options: PackOptions, drawn: int) -> None:
     """Check that at least one mask of the reports that were named is in the checkpoint.
 
     Raises:
         UsageError: there is none: they are about another checkpoint.
     """
-    if options.reports and not result.drawn:
+    if options.reports and not drawn:
         raise UsageError(f"{FROM_REPORT}: no mask that a report records fits this checkpoint; leave it out")
 
 
@@ -182,30 +159,10 @@ def _target(source: Source, output: Location | None, options: PackOptions) -> Si
     return with_mode_of(check_output(output, force=options.force, source=source), source.mode)
 
 
-@contextmanager
-def _sink(target: SingleFileOutput, options: PackOptions) -> Iterator[Sink]:
-    """Yield a sink for a file whose size is known only at the end; streams and uploads get it from a temporary file."""
-    if options.dry_run:
-        yield NullSink()
-        return
+def _place(target: SingleFileOutput) -> Place:
     if isinstance(target, LocalFile):
-        with target.new(None) as sink:
-            yield sink
-        return
-    with tempfile.TemporaryFile(prefix="prunecli-") as spool:
-        try:
-            yield FileSink(spool.fileno())
-        except OSError as error:
-            raise OutputError(
-                f"cannot spool the output to {show(tempfile.gettempdir())}: {error.strerror}; "
-                "set TMPDIR to a folder with room, or write to a file"
-            ) from error
-        size, at = os.fstat(spool.fileno()).st_size, 0
-        with target.new(size) as stream:
-            while at < size:
-                block = os.pread(spool.fileno(), _COPY, at)
-                stream.write(memoryview(block), at)
-                at += len(block)
+        return Place(target.new)
+    return Place(lambda size: target.new(size or 0), ordered=True)
 
 
 def _tensors(

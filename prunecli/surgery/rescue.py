@@ -17,7 +17,7 @@ from prunecli.formats.packed.bitmask_config import CONFIG, LARGEST, without_spar
 from prunecli.formats.packed.bitmask_source import DenseSource
 from prunecli.formats.safetensors.read import looks_like_safetensors
 from prunecli.surgery.listing import Listener
-from prunecli.surgery.pack import PackedFile
+from prunecli.surgery.packing import PackedFile
 from prunecli.surgery.run.options import Run
 
 __all__ = ["rescue_file", "rescue_folder"]

@@ -1,8 +1,5 @@
 """Unpack a packed file: write the original again, to the byte."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from prunecli.core.block import BLOCK
 from prunecli.errors import UsageError, raised_in, show
 from prunecli.formats.base import ONLY_FILE
@@ -18,14 +15,15 @@ from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX, is_packed, orig
 from prunecli.formats.packed.source import PackedSource, unpacked_source
 from prunecli.formats.safetensors.read import looks_like_safetensors, read_safetensors
 from prunecli.surgery.listing import Listener
-from prunecli.surgery.pack import PackedFile, is_local_folder, result_of
+from prunecli.surgery.pack import is_folder
+from prunecli.surgery.packing import PackedFile, check_one_process, result_of
 from prunecli.surgery.places import beside, output_location
 from prunecli.surgery.rescue import rescue_file
 from prunecli.surgery.run.destination import default_output
 from prunecli.surgery.run.options import Run
 from prunecli.terms import OUTPUT
 
-__all__ = ["open_packed", "unpack_file", "unpacked_location", "unpacking_pieces"]
+__all__ = ["unpack_file", "unpacked_location", "unpacking_pieces"]
 
 
 def unpacked_location(source: Location | None, output: str | None) -> Location:
@@ -39,7 +37,7 @@ def unpacked_location(source: Location | None, output: str | None) -> Location:
         return output_location(output, OUTPUT)
     if source is None:
         raise UsageError(f"a packed file from standard input needs a name for the output; give {OUTPUT} a path, or -")
-    suffix = FOLDER_SUFFIX if is_local_folder(source) else SUFFIX
+    suffix = FOLDER_SUFFIX if is_folder(source) else SUFFIX
     if original_name(source.name, suffix) is None:
         raise UsageError(f"{show(source)} does not end with {suffix}; name the output with {OUTPUT}")
     return beside(source, _original_name)
@@ -47,27 +45,8 @@ def unpacked_location(source: Location | None, output: str | None) -> Location:
 
 def _original_name(source: Location) -> Location:
     default_output(source, "apply")  # refuses URLs to which nothing is written by default
-    suffix = FOLDER_SUFFIX if is_local_folder(source) else SUFFIX
+    suffix = FOLDER_SUFFIX if is_folder(source) else SUFFIX
     return source.with_name(original_name(source.name, suffix) or source.name)
-
-
-@contextmanager
-def open_packed(location: Location | None) -> Iterator[PackedSource]:
-    """Open a packed file, None for standard input, as the source of its original.
-
-    Raises:
-        UsageError: it is not a packed file.
-        PrunecliError: as `open_location` and `unpacked_source`.
-    """
-    with open_location(location) as source:
-        packed = _read_packed(source)
-        if packed is None:
-            raise _not_packed(source)
-        yield packed
-
-
-def _not_packed(source: Source) -> UsageError:
-    return UsageError(f"{source.label} is not a packed file; 'prunecli pack' makes one")
 
 
 def _read_packed(source: Source) -> PackedSource | None:
@@ -113,14 +92,13 @@ def unpack_file(
         DamagedError: a block, or the whole, is not what was packed.
         OutputError: it was not written; an earlier file with its name is unchanged.
     """
-    if run.ranks.size > 1:
-        raise UsageError("a file is unpacked in one process; start it without torchrun")
+    check_one_process(run)
     with open_location(location) as source:
         packed = _read_packed(source)
         if packed is None:
             rescued = rescue_file(source, output, run, listener, force=force, dry_run=dry_run)
             if rescued is None:
-                raise _not_packed(source)
+                raise UsageError(f"{source.label} is not a packed file; 'prunecli pack' makes one")
             return rescued
         target: SingleFileOutput = StandardOutput()
         if output is not None:

@@ -8,7 +8,7 @@ from prunecli.formats.io.source import Source
 from prunecli.formats.packed.source import PackedSource, unpacked_source
 from prunecli.formats.packed.write import PackedTensor, pack_into
 from prunecli.formats.safetensors.read import read_safetensors
-from prunecli.surgery.pack import PackedFile
+from prunecli.surgery.packing import PackedFile
 
 __all__ = ["MemorySink", "MemorySource", "check_law", "original_of", "pack_bytes", "read_packed"]
 

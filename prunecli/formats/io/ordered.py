@@ -1,19 +1,16 @@
 """Write an output in the order of its bytes, as streams and object stores require."""
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
-from prunecli.errors import OutputError, show
 from prunecli.formats.io.pieces import Copy, Deferred, Generated, Piece
-from prunecli.formats.io.sinks import FileSink, Sink
+from prunecli.formats.io.sinks import Sink
 from prunecli.formats.io.source import ByteSource
+from prunecli.formats.io.spool import spooled
 from prunecli.formats.io.stream import run_pieces
 
 __all__ = ["run_into"]
-
-_SPOOL = 1 << 20
 
 
 def run_into(
@@ -37,19 +34,8 @@ def run_into(
     if not sink.ordered or _in_order(pieces):
         run_pieces(pieces, source, sink, jobs=jobs, progress=progress, found=found)
         return
-    with tempfile.TemporaryFile(prefix="prunecli-") as spool:
-        try:
-            run_pieces(pieces, source, FileSink(spool.fileno()), jobs=jobs, progress=progress, found=found)
-        except OSError as error:
-            raise OutputError(
-                f"cannot spool the output to {show(tempfile.gettempdir())}: {error.strerror}; "
-                "set TMPDIR to a folder with room, or write to a file"
-            ) from error
-        at, size = 0, os.fstat(spool.fileno()).st_size
-        while at < size:
-            block = os.pread(spool.fileno(), _SPOOL, at)
-            sink.write(memoryview(block), at)
-            at += len(block)
+    with spooled(lambda size: nullcontext(sink)) as spool:
+        run_pieces(pieces, source, spool, jobs=jobs, progress=progress, found=found)
 
 
 def _in_order(pieces: Sequence[Piece]) -> bool:

@@ -3,10 +3,10 @@
 Outputs in buckets are imported only for a URL.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from prunecli.errors import UsageError
 from prunecli.formats.base import ONLY_FILE, AnyCheckpoint
@@ -22,10 +22,14 @@ from prunecli.formats.outputs.suffix import check_suffix
 from prunecli.lean import dataclass
 from prunecli.terms import OUTPUT
 
+if TYPE_CHECKING:
+    from prunecli.formats.outputs.remote import RemoteFolder
+
 __all__ = [
     "FileOutput",
     "StandardOutput",
     "check_checkpoint_output",
+    "check_folder_output",
     "check_output",
     "private_output",
     "write_output",
@@ -83,14 +87,28 @@ def check_checkpoint_output(checkpoint: AnyCheckpoint, location: Location | None
             return StandardOutput()
         check_suffix(location, checkpoint.format, source.location)
         return with_mode_of(check_output(location, force=force, source=source), source.mode)
+    return check_folder_output(location, force=force, source=checkpoint.path, replaceable=holds_checkpoint)
+
+
+def check_folder_output(
+    location: Location | None, *, force: bool, source: Location | None, replaceable: Callable[[Location], bool]
+) -> "LocalFolder | RemoteFolder":
+    """Check, before anything is written, that a folder can be written to a location; `source` is the input folder.
+
+    With `force`, a folder there is replaced if it is `replaceable`.
+
+    Raises:
+        OutputError: it exists and may not be replaced, or it cannot be written.
+        UsageError: the location is standard output, or the protocol is unknown or its package is not installed.
+    """
     if location is None:
         raise UsageError(f"a folder of shards cannot be streamed; give {OUTPUT} a path")
-    replaceable = force and holds_checkpoint(location)
+    may = force and replaceable(location)
     if isinstance(location, Url):
         from prunecli.formats.outputs.remote import check_remote_folder
 
-        return check_remote_folder(location, force=force, source=checkpoint.path, replaceable=replaceable)
-    return check_folder(location, force=force, source=checkpoint.path, replaceable=replaceable)
+        return check_remote_folder(location, force=force, source=source, replaceable=may)
+    return check_folder(location, force=force, source=source, replaceable=may)
 
 
 def private_output(output: Output, readers: int | None) -> Output:

@@ -20,7 +20,6 @@ from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.outputs.base import (
     OutputContents,
     OutputFile,
-    OutputWriter,
     SingleFileOutput,
     Transfer,
     exists_already,
@@ -29,7 +28,7 @@ from prunecli.formats.outputs.upload import Upload, Uploads
 from prunecli.lean import dataclass
 from prunecli.terms import FORCE, OUTPUT
 
-__all__ = ["RemoteFile", "RemoteFolder", "check_remote_file", "check_remote_folder"]
+__all__ = ["FolderWriter", "RemoteFile", "RemoteFolder", "check_remote_file", "check_remote_folder"]
 
 
 @dataclass(frozen=True)
@@ -82,14 +81,14 @@ class RemoteFolder:
     resumable: ClassVar[bool] = False
 
     @contextmanager
-    def begin(self, contents: OutputContents, transfer: Transfer) -> Iterator[OutputWriter]:
+    def begin(self, contents: OutputContents, transfer: Transfer) -> Iterator["FolderWriter"]:
         """Return a writer for the folder.
 
         Raises:
             OutputError: it was not written.
         """
         with Uploads() as uploads:
-            writer = _FolderWriter(self, uploads, transfer)
+            writer = FolderWriter(self, uploads, transfer)
             yield writer
             writer.commit()
 
@@ -129,7 +128,7 @@ def _path_in(store: Store, source: Location | None) -> str | None:
     return f"{origin.path.rstrip('/')}/" if origin is not None and origin.files is store.files else None
 
 
-class _FolderWriter:
+class FolderWriter:
     """A writer that sends the files of a folder, or has the store copy them."""
 
     def __init__(self, target: RemoteFolder, uploads: Uploads, transfer: Transfer) -> None:
@@ -143,18 +142,17 @@ class _FolderWriter:
 
     @contextmanager
     def sink(self, file: OutputFile) -> Iterator[Upload]:
-        """Return a sink for one of its files, to be written in order; a closing file gets its name after all others."""
-        with self._upload(file.name, file.size) as upload:
+        """Return a sink for one of its files, to be written in order."""
+        with self.upload(file.name, file.size, closing=file.closing) as upload:
             yield upload
-        if file.closing:
-            self._closing[file.name] = self._made.pop(file.name)
 
     @contextmanager
-    def _upload(self, name: str, size: int) -> Iterator[Upload]:
+    def upload(self, name: str, size: int, *, closing: bool = False) -> Iterator[Upload]:
+        """Return a sink for a file of a name and size; a closing file gets its name after all others."""
         upload = self._uploads.begin(self._target.store.child(name), size)
         yield upload
         self._uploads.run(upload.finish)
-        self._made[name] = upload
+        (self._closing if closing else self._made)[name] = upload
 
     def keep(self, file: PassthroughFile) -> None:
         """Put a file into the folder: if it lies in the same store, the store copies it; else it is sent."""
@@ -164,7 +162,7 @@ class _FolderWriter:
             self._transfer.count(file.size)
             return
         # The size is read again: for a link, the listing contains the size of the link itself.
-        with open_location(file.path) as source, self._upload(file.name, source.size) as upload:
+        with open_location(file.path) as source, self.upload(file.name, source.size) as upload:
             run_pieces([Copy(0, source.size)], source, upload, jobs=1, progress=self._transfer.progress)
             source.check_unchanged()
 

@@ -1,8 +1,20 @@
 """The names in and of packed files."""
 
-__all__ = ["DATA", "DIRECTORY", "FOLDER_SUFFIX", "MARK", "SUFFIX", "is_packed", "may_be_sparse", "original_name"]
+__all__ = [
+    "DATA",
+    "DIRECTORY",
+    "FOLDER_SUFFIX",
+    "FORMS",
+    "MANIFEST",
+    "MARK",
+    "SUFFIX",
+    "is_packed",
+    "is_packed_folder",
+    "may_be_sparse",
+    "original_name",
+]
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 MARK = "prunecli.packed"
 """The entry of the metadata by which a packed file is recognised; its value is the version of the format."""
@@ -16,10 +28,21 @@ SUFFIX = ".packed.safetensors"
 FOLDER_SUFFIX = ".packed"
 """The suffix that packing adds to the name of a folder."""
 
+MANIFEST = "prunecli.packed.json"
+"""The list of files in a packed folder; no library looks for this name."""
+
+FORMS = ("dense", "drawn mask", "stored mask")
+"""How tensors are stored, by the form of a block; of a tensor with blocks of several forms, the last one counts."""
+
 
 def is_packed(metadata: Mapping[str, str] | None) -> bool:
     """Whether the metadata of a safetensors file are those of a packed file."""
     return bool(metadata) and MARK in (metadata or {})
+
+
+def is_packed_folder(names: Collection[str]) -> bool:
+    """Whether the names of the files in a folder are those of a packed one, also of one that was packed in part."""
+    return MANIFEST in names or (len(names) > 0 and all(name.endswith(SUFFIX) for name in names))
 
 
 def original_name(name: str, suffix: str = SUFFIX) -> str | None:

@@ -19,6 +19,7 @@ from prunecli.formats.packed.cache import BlockCache
 from prunecli.formats.packed.codec import DRAWN, Workspace, decode
 from prunecli.formats.packed.container import read_packed_directory
 from prunecli.formats.packed.directory import Directory
+from prunecli.formats.packed.names import FORMS
 from prunecli.terms import HERE
 
 __all__ = ["PackedSource", "unpacked_source"]
@@ -77,9 +78,9 @@ class PackedSource(Source):
         """Return "dense", "drawn mask" or "stored mask"; the last one if that holds for some of its blocks."""
         tensor = int(np.searchsorted(self.directory.starts, offset))
         if tensor == self.directory.tensors or int(self.directory.starts[tensor]) != offset:
-            return "dense"  # too small to be more than literal bytes
+            return FORMS[0]  # too small to be more than literal bytes
         first, stop = self.directory.first_blocks[tensor : tensor + 2]
-        return ("dense", "drawn mask", "stored mask")[int(self.directory.columns["form"][first:stop].max())]
+        return FORMS[int(self.directory.columns["form"][first:stop].max())]
 
     def prefetch(self, runs: Iterable[tuple[int, int]]) -> None:
         """Do nothing: what is read first are literal bytes, which lie in few blocks."""

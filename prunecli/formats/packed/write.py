@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from prunecli.core.block import BLOCK
 from prunecli.core.drawn_mask import DrawnRound, draw_kept
 from prunecli.core.random_stream import Subset
-from prunecli.errors import PrunecliError
+from prunecli.errors import PrunecliError, UnreadableError
 from prunecli.formats.crc import crc32
 from prunecli.formats.io.pieces import Checksum, CrcRun
 from prunecli.formats.io.sinks import Sink
@@ -45,10 +45,11 @@ class PackedTensor:
 
 
 class Packed(NamedTuple):
-    """What was written: the size of the packed file, and its directory."""
+    """What was written: the size of the packed file, its directory, and its header."""
 
     size: int
     directory: Directory
+    header: bytes
 
 
 class _Block(NamedTuple):
@@ -102,16 +103,21 @@ def pack_into(
     *,
     verify: bool = False,
     progress: Callable[[int], None] | None = None,
+    header: bytes = b"",
 ) -> Packed:
     """Write the packed form of a source. `tensors` are in order and disjoint; all other bytes are literal.
 
-    With `verify`, each block is unpacked again and compared.
+    With `verify`, each block is unpacked again and compared. The header is known, and written, last; for a sink that
+    takes bytes in order only, it is given: that of an earlier call.
 
     Raises:
+        UnreadableError: the given header is not the right one, since the source was changed meanwhile.
         DamagedError, UnreadableError: the source cannot be read.
         OSError: the sink cannot be written.
     """
     columns, at = _Columns(), HEADER
+    if header:
+        sink.write(memoryview(header), 0)
     counts = [_counts(each) for each in tensors]
     work = _Work(source, codec == "zstd", verify, threading.local())
     whole = Checksum(source.size)
@@ -127,8 +133,11 @@ def pack_into(
     directory = _directory(source, tensors, counts, columns, whole.value)
     head, closing = closing_bytes(directory, at - HEADER, codec)
     sink.write(memoryview(closing), at)
-    sink.write(memoryview(head), 0)
-    return Packed(at + len(closing), directory)
+    if not header:
+        sink.write(memoryview(head), 0)
+    elif head != header:
+        raise UnreadableError(f"{source.label} was changed while it was read; run again")
+    return Packed(at + len(closing), directory, head)
 
 
 _Result = tuple[int, bytes, list[_Done]]

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, raised_in, show
 from prunecli.formats.base import AS_FOUND, Edit, Part, PassthroughFile, Patch, ReadOptions, Storage, TensorInfo
@@ -17,9 +16,11 @@ from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.dcp.metadata import Chunk, Item, Metadata, StoredTensor, read_metadata
 from prunecli.formats.folders.dcp.names import find_stored
 from prunecli.formats.folders.dcp.reassembled import Reassembled
-from prunecli.formats.folders.files import METADATA, list_files, weight_files
+from prunecli.formats.folders.files import METADATA, weight_files
+from prunecli.formats.folders.reader import Listing
+from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Copy, Piece
-from prunecli.formats.io.source import Source, Window, open_source
+from prunecli.formats.io.source import Source, Window
 from prunecli.formats.torch.signatures import looks_like_zip
 from prunecli.formats.torch.state_dict import NamedNode
 from prunecli.formats.torch.tensors import TensorRef
@@ -42,7 +43,7 @@ class DcpFolder(Folder):
     `lies_under` is the place of the state dict, `found` are the notes on it.
     """
 
-    path: Path
+    path: Location
     listing: Metadata
     sources: Mapping[str, Source]
     passthrough: Sequence[PassthroughFile]
@@ -129,7 +130,7 @@ def _storage_key(item: Item) -> str:
     return f"{item.file}:{item.offset}"
 
 
-def _label(path: Path, item: Item, name: str) -> str:
+def _label(path: Location, item: Item, name: str) -> str:
     return f"{show(path / item.file)}: {show(name)}"
 
 
@@ -142,8 +143,8 @@ def _window(source: Source, item: Item, label: str) -> Window:
 
 
 @contextmanager
-def open_dcp_folder(path: Path, reading: ReadOptions = AS_FOUND) -> Iterator[DcpFolder]:
-    """Open a folder with a `.metadata` and read its layout.
+def open_dcp_folder(listed: Listing, reading: ReadOptions = AS_FOUND) -> Iterator[DcpFolder]:
+    """Open a listed folder with a `.metadata`, and read its layout.
 
     Raises:
         UnreadableError: a file is missing or cannot be read.
@@ -153,9 +154,9 @@ def open_dcp_folder(path: Path, reading: ReadOptions = AS_FOUND) -> Iterator[Dcp
         UnsupportedError: tensors are stored in a way that prunecli cannot edit.
         UsageError: the key of `reading` leads nowhere.
     """
-    files = {each.name: each for each in list_files(path, follow_links=reading.follow_links)}
+    path, folder, files = listed.location, listed.folder, listed.files
     with ExitStack() as stack:
-        metadata = read_metadata(stack.enter_context(open_source(path / METADATA)), foreign=reading.foreign)
+        metadata = read_metadata(stack.enter_context(folder.open(METADATA)), foreign=reading.foreign)
         names = sorted({item.file for item in _items(metadata)})
         if METADATA in names:  # the output gets a copy of this file, without what was pruned in it
             raise DamagedError(
@@ -164,7 +165,7 @@ def open_dcp_folder(path: Path, reading: ReadOptions = AS_FOUND) -> Iterator[Dcp
         missing = next((name for name in names if name not in files), None)
         if missing is not None:
             raise UnreadableError(f"{show(path / missing)} is missing, though {METADATA} names it; fetch it")
-        sources = {name: stack.enter_context(open_source(path / name)) for name in names}
+        sources = {name: stack.enter_context(folder.open(name)) for name in names}
         others = [each for name, each in files.items() if name not in sources and name != METADATA]
         yield _Opening(path, metadata, sources, reading).folder(others)
 
@@ -180,7 +181,7 @@ def _items(metadata: Metadata) -> Iterator[Item]:
 class _Opening:
     """A reader of the zips that the metadata names, which checks that they match the metadata."""
 
-    def __init__(self, path: Path, metadata: Metadata, sources: Mapping[str, Source], reading: ReadOptions) -> None:
+    def __init__(self, path: Location, metadata: Metadata, sources: Mapping[str, Source], reading: ReadOptions) -> None:
         self._path = path
         self._metadata = metadata
         self._sources = sources
