@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.core.float8 import FLOAT8, float8_values
 from prunecli.core.kernel import values as kernel
 from prunecli.core.kernel.values import Kind
-from prunecli.core.float8 import FLOAT8, float8_values
 from prunecli.core.raw_elements import Flags, Unsigned
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass

@@ -7,6 +7,8 @@ import numpy as np
 
 from prunecli.core.amount import Amount, check_amount
 from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
+from prunecli.core.methods.patterns import pattern_of
+from prunecli.core.methods.request import RANDOM, MethodRequest
 from prunecli.core.methods.slices import SlicedDraw
 from prunecli.core.random_stream import Subset, split, stream_key
 from prunecli.core.raw_elements import Flags
@@ -42,7 +44,15 @@ class _RandomChoice:
 class Random(Method):
     """Random pruning: all sets of candidates with the requested size are equally likely."""
 
-    name = "random_unstructured"
+    name = RANDOM
+
+    @classmethod
+    def of(cls, request: MethodRequest) -> Method:
+        """Return the method, or that of the pattern in a request."""
+        pattern = pattern_of(request)
+        if pattern is None:
+            request.check_takes()
+        return pattern or cls()
 
     def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
         """Return the drawn choices; a global amount is split over the targets as if they were one tensor."""

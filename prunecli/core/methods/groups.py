@@ -1,0 +1,181 @@
+"""N:M patterns: of every M neighbours along a dimension, the N with the largest numbers are kept, or N at random."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from prunecli.core.group_ranks import count_dropped, drop_smallest
+from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
+from prunecli.core.methods.geometry import positive_dim
+from prunecli.core.methods.ranked import Numbers, Ranked, negative_note, score_settings
+from prunecli.core.methods.request import RANDOM, MethodRequest
+from prunecli.core.random_stream import stream_key
+from prunecli.core.raw_elements import Flags
+from prunecli.errors import UsageError, show
+from prunecli.lean import dataclass
+from prunecli.terms import DIM, N_OF_M
+
+__all__ = ["GroupsOf"]
+
+_RUN = 1 << 17
+"""Scores that are examined at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouping:
+    """Groups of `size` elements that are `inner` places apart, of which at most `kept` are kept."""
+
+    size: int
+    inner: int
+    kept: int
+
+    def dropped(self, candidates: Flags) -> int:
+        return count_dropped(candidates, size=self.size, inner=self.inner, kept=self.kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupChoice:
+    """The smallest of each group; of equal ones, and without `numbers` of all, those with the smallest tie words."""
+
+    pruned: int
+    grouping: _Grouping
+    numbers: Numbers | None
+    tie_key: int
+
+    def drop(self, block: Block, out: Flags) -> None:
+        keys = None if self.numbers is None else self.numbers.keys(block)
+        size, inner, kept = self.grouping.size, self.grouping.inner, self.grouping.kept
+        place = {"tie_key": self.tie_key, "start": block.start}
+        drop_smallest(keys, block.candidates, out, size=size, inner=inner, kept=kept, **place)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {}
+
+
+class _GroupScan:
+    """Counts the elements that are dropped, and negative scores; without `scores`, those are not examined."""
+
+    def __init__(self, grouping: _Grouping, scores: Numbers | None) -> None:
+        self._grouping, self._scores = grouping, scores
+        self.dropped = self.negative = 0
+
+    def look(self, block: Block) -> tuple[int, int]:
+        negative = 0
+        if self._scores is not None:
+            for start in range(0, block.candidates.size, _RUN):
+                run = slice(start, start + _RUN)
+                values = self._scores.values(block, run)
+                negative += int(np.count_nonzero((values < 0) & block.candidates[run]))
+        return self._grouping.dropped(block.candidates), negative
+
+    def add(self, found: tuple[int, int]) -> None:
+        self.dropped += found[0]
+        self.negative += found[1]
+
+    merge = add
+
+    def drain(self) -> tuple[int, int]:
+        drained = self.dropped, self.negative
+        self.dropped = self.negative = 0
+        return drained
+
+
+@dataclass(frozen=True)
+class GroupsOf(Method):
+    """An N:M pattern: `kept` of every `size` neighbours along a dimension are kept, or all that are left if fewer are.
+
+    Without a dimension, that is the last one of a matrix, and the inputs of a convolution (dimension 1 of 4 or 5).
+    """
+
+    name = "n_of_m"
+    counts = "nothing"
+    kept: int
+    size: int
+    dim: int | None = None
+    ranked: Ranked | None = None
+
+    @classmethod
+    def of(cls, request: MethodRequest) -> Self:
+        """Return the pattern of a request, at random or by what the method of the request ranks."""
+        request.check_takes("n_of_m", "dim", *score_settings(request))
+        if request.n_of_m is None:
+            raise ValueError("no N:M pattern is requested")
+        return cls(*request.n_of_m, request.dim, None if request.name == RANDOM else Ranked.of(request))
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether it gets the elements of the weight."""
+        return self.ranked is not None and not self.ranked.scores
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether it gets scores."""
+        return self.ranked is not None and self.ranked.scores
+
+    def granule(self, target: Target) -> int:
+        """Return the number of elements from the first one of a group to the last one of those beside it."""
+        return max(self.size * self._grouping(target).inner, 1)
+
+    def check(self, target: Target) -> None:
+        """Refuse a target without such groups, or whose numbers have no order."""
+        self._grouping(target)
+        if self.ranked is not None:
+            self.ranked.numbers(target)
+
+    def detail(self, target: Target) -> str:
+        """Return the pattern and its dimension."""
+        return f"{self.kept}:{self.size} along dimension {self._place(target)}"
+
+    def _place(self, target: Target) -> int:
+        """Return the dimension along which the groups of a target lie."""
+        count = len(target.shape)
+        if self.dim is None and not (count == 2 or 4 <= count <= 5):
+            shown = f"{N_OF_M} {self.kept}:{self.size}: {show(target.name)} has {count} dimension{'s' * (count != 1)}"
+            raise UsageError(f"{shown}; say along which one the groups lie by {DIM}, or exclude it")
+        return positive_dim((1 if self.dim is None else self.dim), target.shape, target.name)
+
+    def _grouping(self, target: Target) -> _Grouping:
+        place, shape = self._place(target), target.shape
+        if shape[place] % self.size:
+            raise UsageError(
+                f"{N_OF_M} {self.kept}:{self.size}: dimension {place} of {show(target.name)} has the size "
+                f"{shape[place]:,}, which {self.size} does not divide; choose another one by {DIM}, or exclude it"
+            )
+        return _Grouping(self.size, math.prod(shape[place + 1 :]), self.kept)
+
+    def scans(self, group: TargetGroup, earlier: Sequence[Mapping[str, Scan]]) -> Mapping[str, Scan]:
+        """Return the scans of the only pass: of targets with pruned elements or with scores, which may contain NaN."""
+        if earlier:
+            return {}
+        found: dict[str, Scan] = {}
+        for key, target in group.targets.items():
+            if target.before is not None or self.reads_scores:
+                scores = self.ranked.numbers(target) if self.ranked is not None and self.ranked.scores else None
+                found[key] = _GroupScan(self._grouping(target), scores)
+        return found
+
+    def notes(
+        self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]], choices: Mapping[str, Choice]
+    ) -> Sequence[str]:
+        """Return what the scans found that is special: negative scores."""
+        if self.ranked is None or not self.ranked.signed:
+            return ()
+        found: list[tuple[str, Any]] = [(group.targets[key].name, scan) for each in scans for key, scan in each.items()]
+        return negative_note((name, scan.negative) for name, scan in found)
+
+    def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
+        """Return the choices; there is no amount."""
+        counted: dict[str, Any] = {key: scan for each in scans for key, scan in each.items()}
+        found: dict[str, Choice] = {}
+        for key, target in group.targets.items():
+            whole = target.candidates // self.size * (self.size - self.kept)
+            found[key] = self.replay(target, group.seed, counted[key].dropped if key in counted else whole, {})
+        return found
+
+    def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
+        """Return the choice again; it follows from seed, key and candidates."""
+        numbers = None if self.ranked is None else self.ranked.numbers(target)
+        key = stream_key(seed, target.key, target.candidates, purpose="prunecli/1/groups")
+        return _GroupChoice(pruned, self._grouping(target), numbers, key)

@@ -1,0 +1,92 @@
+"""The numbers by which a method ranks elements: weights by magnitude, or scores."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.methods.base import Block, Target
+from prunecli.core.methods.request import MethodRequest
+from prunecli.core.order import Keys, Order
+from prunecli.core.raw_elements import Unsigned
+from prunecli.errors import UsageError, show
+from prunecli.lean import dataclass
+from prunecli.terms import ABS_SCORES
+
+__all__ = ["Numbers", "Ranked", "flawed_note", "negative_note", "score_settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The weights, or the `scores`; they are compared by magnitude, or as `signed` numbers."""
+
+    scores: bool = False
+    signed: bool = False
+
+    @classmethod
+    def of(cls, request: MethodRequest) -> "Ranked":
+        """Return what the methods `l1` and `scores` compare."""
+        scores = request.name == "scores"
+        return cls(scores, scores and not request.abs_scores)
+
+    def numbers(self, target: Target) -> "Numbers":
+        """Return the numbers of a target.
+
+        Raises:
+            UsageError: their type has no order.
+        """
+        dtype = target.scores_dtype if self.scores else None
+        return Numbers(target.name, self, Order.of(target.name, dtype or target.dtype, signed=self.signed))
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The weights or scores of the tensor with a name, in their order."""
+
+    name: str
+    ranked: Ranked
+    order: Order
+
+    def keys(self, block: Block) -> Keys:
+        """Return keys that are in the order of the numbers of a block."""
+        return self.order.keys(self._raw(block))
+
+    def values(self, block: Block, run: slice) -> NDArray[np.float64]:
+        """Return the numbers of a run of a block as doubles, in new memory.
+
+        Raises:
+            UsageError: a candidate's score is NaN.
+        """
+        keys = self.order.keys(self._raw(block)[run])
+        values = self.order.values(keys)
+        if self.order.nan is not None:
+            values[keys == self.order.nan] = np.nan
+        if self.ranked.scores and bool(np.isnan(values[block.candidates[run]]).any()):
+            raise UsageError(f"the scores of {show(self.name)} contain NaN, which is neither small nor large")
+        return values
+
+    def _raw(self, block: Block) -> Unsigned:
+        raw = block.scores if self.ranked.scores else block.weight
+        if raw is None:
+            raise ValueError("a block lacks the numbers that the method compares")
+        return raw
+
+
+def score_settings(request: MethodRequest) -> tuple[str, ...]:
+    """Return the settings about scores that a request may have: those of the method `scores`."""
+    return ("scores", "abs_scores") if request.name == "scores" else ()
+
+
+def flawed_note(what: str, counts: Iterable[tuple[str, int]]) -> list[str]:
+    """Return a note on parameters that have a count of something other than 0, given by name; none without any."""
+    found = [(name, count) for name, count in counts if count]
+    if not found:
+        return []
+    (name, count), others = found[0], len(found) - 1
+    more = f", and some of {others:,} more parameter{'s' * (others > 1)}" if others else ""
+    return [f"{what}: {count:,} of {show(name, 60)}{more}"]
+
+
+def negative_note(counts: Iterable[tuple[str, int]]) -> list[str]:
+    """Return the note on negative scores, given their numbers by parameter."""
+    return flawed_note(f"negative scores are pruned before 0 and positive ones (see {ABS_SCORES})", counts)

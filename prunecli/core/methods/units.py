@@ -1,0 +1,299 @@
+"""Methods that drop whole units of a tensor, slices or blocks: at random, or those with the smallest sums.
+
+A unit is a candidate if one of its elements is unpruned. Sums are computed in the order of a fixed binary tree over
+runs of elements: they are the same to the bit in any order of blocks, with any number of threads, files and ranks.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.amount import Amount
+from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
+from prunecli.core.methods.geometry import Combine, Geometry, Sums, joined
+from prunecli.core.methods.ranked import Numbers, Ranked, flawed_note, negative_note
+from prunecli.core.random_stream import Subset, stream_key
+from prunecli.core.raw_elements import Flags
+from prunecli.errors import UsageError, show
+from prunecli.lean import dataclass
+
+__all__ = ["Measure", "UnitChoice", "UnitMethod"]
+
+_RUN = 1 << 17
+"""Elements whose sums are computed at once: the leaves of the tree. Part of the definition of sums."""
+
+_MOST_UNITS = 1 << 21
+"""The number of units from which a pass has no further targets: what is known of each unit takes memory."""
+
+_FLAGS = "units"
+"""The field of a record with the flags of the dropped units, 8 to a byte, the first in the highest bit."""
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is computed of a unit: the sum or maximum (`combine`) of a function of its numbers (`each`, in place)."""
+
+    ranked: Ranked
+    combine: Combine = np.add
+    each: Callable[[Doubles, Doubles], Any] | None = None
+
+
+_Found = tuple[int, Sums | None, Sums | None, int]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitChoice:
+    """The units of a tensor whose flags are set in `dropped`, 8 to a byte, with `pruned` candidates in all."""
+
+    pruned: int
+    geometry: Geometry
+    dropped: bytes
+
+    def drop(self, block: Block, out: Flags) -> None:
+        """Write into `out` which elements of a block are dropped."""
+        self.geometry.spread(self._units, block.start, out)
+
+    def _units(self, first: int, stop: int) -> Flags:
+        """Return the flags of the units `first .. stop - 1`."""
+        begin = first // 8
+        some = np.frombuffer(self.dropped, np.uint8, -(-stop // 8) - begin, begin)
+        return np.unpackbits(some).view(np.bool_)[first - 8 * begin : stop - 8 * begin]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the flags in hexadecimal digits."""
+        return {_FLAGS: self.dropped.hex()}
+
+
+class _Tree:
+    """Sums of runs, combined in the order of a binary tree over their numbers, in whatever order they come."""
+
+    def __init__(self, count: int, combine: Combine) -> None:
+        self._nodes: dict[tuple[int, int], Sums] = {}
+        """Sums by level and number; the node n of level l + 1 has the nodes 2n and 2n + 1 of level l below it."""
+        self._join = partial(joined, count=count, combine=combine)
+
+    def add(self, number: int, sums: Sums, level: int = 0) -> None:
+        """Add the sums of a run, or of a node."""
+        while (level, number ^ 1) in self._nodes:
+            other = self._nodes.pop((level, number ^ 1))
+            sums = self._join(other, sums) if number % 2 else self._join(sums, other)
+            level, number = level + 1, number // 2
+        self._nodes[level, number] = sums
+
+    def drain(self) -> list[tuple[int, Sums, int]]:
+        """Return the arguments of `add` for each node, and reset."""
+        nodes, self._nodes = self._nodes, {}
+        return [(number, sums, level) for (level, number), sums in nodes.items()]
+
+    def total(self) -> Sums | None:
+        """Return the sums of all runs, None without any."""
+        ordered = sorted(self._nodes, key=lambda place: place[1] << place[0])
+        return reduce(self._join, map(self._nodes.__getitem__, ordered)) if ordered else None
+
+
+class UnitScan:
+    """Finds the sums of units by a `measure`, and with `counted` the number of candidates of each unit."""
+
+    def __init__(self, geometry: Geometry, measure: Measure | None, numbers: Numbers | None, *, counted: bool) -> None:
+        self._geometry, self._measure, self._numbers, self._counted = geometry, measure, numbers, counted
+        self._combine: Combine = measure.combine if measure else np.add
+        self._sums = _Tree(geometry.count, self._combine)
+        self._counts = _Tree(geometry.count, np.add)
+        self.choice: Choice | None = None
+        """What follows from the sums, once they are no longer needed."""
+        self.nans = self.negative = 0
+        """Units that contain NaN, and negative scores."""
+
+    def look(self, block: Block) -> _Found:
+        """Return the index of a block, the sums and the candidates of its units, and the number of negative scores."""
+        count, negative = self._geometry.count, 0
+        sums, counts = _Tree(count, self._combine), _Tree(count, np.add)
+        for number, start in enumerate(range(0, block.candidates.size, _RUN)):
+            run, place = slice(start, start + _RUN), block.start + start
+            if self._measure is not None and self._numbers is not None:
+                values = self._numbers.values(block, run)
+                if self._counted:
+                    values[~block.candidates[run]] = 0.0
+                negative += int(np.count_nonzero(values < 0))
+                if self._measure.each is not None:
+                    self._measure.each(values, values)
+                sums.add(number, self._geometry.sums(place, values, self._combine))
+            if self._counted:
+                counts.add(number, self._geometry.sums(place, block.candidates[run].astype(np.int64), np.add))
+        return block.index, sums.total(), counts.total(), negative
+
+    def add(self, found: _Found) -> None:
+        """Add a block."""
+        index, sums, counts, negative = found
+        if sums is not None:
+            self._sums.add(index, sums)
+        if counts is not None:
+            self._counts.add(index, counts)
+        self.negative += negative
+
+    def drain(self) -> Any:
+        """Return the nodes of both trees, and reset."""
+        drained = self._sums.drain(), self._counts.drain(), self.negative
+        self.negative = 0
+        return drained if drained[0] or drained[1] else None
+
+    def merge(self, drained: Any) -> None:
+        """Add drained nodes."""
+        for tree, nodes in zip((self._sums, self._counts), drained[:2], strict=True):
+            for node in nodes:
+                tree.add(*node)
+        self.negative += drained[2]
+
+    def found(self) -> tuple[Doubles | None, NDArray[np.int64] | None]:
+        """Return the sums of all units, and their candidates, and forget them; None for what was not asked for."""
+        sums = _everything(self._sums, self._geometry.count, np.float64) if self._measure else None
+        self.nans = 0 if sums is None else int(np.count_nonzero(np.isnan(sums)))
+        return sums, _everything(self._counts, self._geometry.count, np.int64) if self._counted else None
+
+
+def _everything(tree: _Tree, count: int, dtype: type) -> NDArray[Any]:
+    found, none = tree.total(), Sums(0, np.zeros(count, dtype))
+    tree.drain()
+    return none.values if found is None else joined(none, found, count, np.add).values
+
+
+class UnitMethod(Method):
+    """A method that drops units: those with the smallest sums by its `measure`; at random without one.
+
+    An amount counts the candidates among the units. Elements that are pruned already do not count in sums.
+    """
+
+    counts = "units"
+    units: ClassVar[str]
+    """What the units are called in notes."""
+    measure: Measure | None
+
+    @abstractmethod
+    def geometry(self, target: Target) -> Geometry:
+        """Return the units of a target.
+
+        Raises:
+            UsageError: it does not have them.
+        """
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether it gets the elements of the weight."""
+        return self.measure is not None and not self.measure.ranked.scores
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether it gets scores."""
+        return self.measure is not None and self.measure.ranked.scores
+
+    def check(self, target: Target) -> None:
+        """Refuse a target without these units, or whose numbers have no order."""
+        self.geometry(target)
+        if self.measure is not None:
+            self.measure.ranked.numbers(target)
+
+    def detail(self, target: Target) -> str:
+        """Return what the units of a target are."""
+        return self.geometry(target).what
+
+    def scans(self, group: TargetGroup, earlier: Sequence[Mapping[str, Scan]]) -> Mapping[str, Scan]:
+        """Return the scans of some more targets; what the last pass found is settled, so that it takes no memory."""
+        self._settle(group, earlier)
+        done = {key for scans in earlier for key in scans}
+        found: dict[str, Scan] = {}
+        units = 0
+        for key, target in group.targets.items():
+            counted = target.before is not None
+            if units < _MOST_UNITS and key not in done and (counted or self.measure is not None):
+                geometry = self.geometry(target)
+                numbers = self.measure.ranked.numbers(target) if self.measure is not None else None
+                found[key] = UnitScan(geometry, self.measure, numbers, counted=counted)
+                units += geometry.count
+        return found
+
+    def _settle(self, group: TargetGroup, passes: Sequence[Mapping[str, Any]]) -> None:
+        for key, scan in passes[-1].items() if passes else ():
+            if scan.choice is None:
+                scan.choice = self._chosen(group.targets[key], group, *scan.found())
+
+    def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
+        """Return the choices that the scans led to; targets without a scan are chosen from now.
+
+        Raises:
+            UsageError: there are fewer units than that, or too few without NaN.
+        """
+        self._settle(group, scans)
+        settled: dict[str, Any] = {key: scan for each in scans for key, scan in each.items()}
+        return {
+            key: settled[key].choice if key in settled else self._chosen(target, group, None, None)
+            for key, target in group.targets.items()
+        }
+
+    def notes(
+        self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]], choices: Mapping[str, Choice]
+    ) -> Sequence[str]:
+        """Return what the scans found that is special: NaN, and negative scores."""
+        found: list[tuple[str, Any]] = [(group.targets[key].name, scan) for each in scans for key, scan in each.items()]
+        if self.measure is None or not found:
+            return ()
+        what = f"{self.units} that contain NaN are kept"
+        notes = flawed_note(what, ((name, scan.nans) for name, scan in found))
+        signed = self.measure.ranked.signed
+        return notes + negative_note((name, scan.negative if signed else 0) for name, scan in found)
+
+    def _chosen(
+        self, target: Target, group: TargetGroup, sums: Doubles | None, counts: NDArray[np.int64] | None
+    ) -> Choice:
+        """Return the choice for a target, given the sums and candidates of its units."""
+        geometry = self.geometry(target)
+        sizes = geometry.sizes() if counts is None else counts
+        places = np.flatnonzero(np.broadcast_to(sizes, geometry.count))
+        values = None if sums is None else sums[places]
+        amount = _count(group.amount, places.size, values, target, geometry)
+        key = partial(stream_key, group.seed, target.key)
+        taken = places[_smallest(values, places.size, amount, key)]
+        dropped = np.zeros(geometry.count, dtype=np.bool_)
+        dropped[taken] = True
+        pruned = int(np.broadcast_to(sizes, geometry.count)[taken].sum())
+        return UnitChoice(pruned, geometry, np.packbits(dropped).tobytes())
+
+    def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
+        """Return the choice with the recorded flags."""
+        geometry, dropped = self.geometry(target), bytes.fromhex(recorded[_FLAGS])
+        if len(dropped) != -(-geometry.count // 8):
+            raise ValueError(f"{len(dropped)} bytes of flags for {geometry.count} {geometry.what}")
+        return UnitChoice(pruned, geometry, dropped)
+
+
+def _count(amount: Amount, left: int, values: Doubles | None, target: Target, geometry: Geometry) -> int:
+    """Return how many of the candidate units an amount prunes; fractions are rounded half to even, as in torch."""
+    count = round(amount * left) if isinstance(amount, float) else amount
+    if count > left:
+        raise UsageError(f"cannot prune {count:,} {geometry.what} of {show(target.name)}: {left:,} are left unpruned")
+    nans = 0 if values is None else int(np.count_nonzero(np.isnan(values)))
+    if count > left - nans:
+        raise UsageError(
+            f"cannot prune {count:,} {geometry.what} of {show(target.name)}: {nans:,} of {left:,} contain NaN, "
+            "which is not smaller than anything"
+        )
+    return count
+
+
+def _smallest(values: Doubles | None, left: int, amount: int, key: Callable[..., int]) -> Flags:
+    """Return the flags of the units with the smallest values, of equal ones at random; all are equal without values."""
+    if values is None:
+        return Subset(key(left, purpose="prunecli/1/units"), left, amount).span(0, left)
+    if not amount:
+        return np.zeros(left, dtype=np.bool_)
+    threshold = np.partition(values, amount - 1)[amount - 1]  # NaN comes last
+    chosen: Flags = values < threshold
+    tied = np.flatnonzero(values == threshold)
+    wanted = amount - int(np.count_nonzero(chosen))
+    chosen[tied[Subset(key(tied.size, purpose="prunecli/1/ties"), tied.size, wanted).span(0, tied.size)]] = True
+    return chosen
