@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from prunecli.core.amount import Amount, amount_list, parse_amounts
+from prunecli.core.methods.request import given_method
 from prunecli.errors import messages_for
 from prunecli.file_arguments import PathLike, Patterns, patterns_in, run_with, selection_in, text_of
 from prunecli.formats.base import ReadOptions
@@ -71,6 +72,13 @@ def apply(
     missing: Literal["kept"] | None = None,
     per_slice: bool = False,
     per_row: bool = False,
+    method: str | None = None,
+    n_of_m: str | tuple[int, int] | None = None,
+    block: str | tuple[int, int] | None = None,
+    dim: int | None = None,
+    norm: float | str | None = None,
+    scores: PathLike | None = None,
+    abs_scores: bool = False,
     recipe: PathLike | None = None,
     from_report: PathLike | None = None,
     seed: int | None = None,
@@ -94,7 +102,7 @@ def apply(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Prune random elements of a checkpoint, or those of given masks, as `prunecli apply` does, and return the report.
+    """Prune a checkpoint at random, or by another method, as `prunecli apply` does, and return the report.
 
     `amount` may also be a list of amounts, in which `"PATTERN=0.5"` is that of single parameters. `remove` is an
     earlier name of `bake`.
@@ -104,7 +112,10 @@ def apply(
         PrunecliError: the checkpoint cannot be read or pruned, or an output cannot be written.
     """
     total, amounts = parse_amounts(amount_list(amount))
-    division = DivisionOptions(amounts, allocation, text_of(ratios), text_of(like), text_of(order), per_slice, per_row)
+    settings = {"n_of_m": n_of_m, "block": block, "dim": dim, "norm": norm, "scores": text_of(scores)}
+    chosen = given_method(method, **settings, abs_scores=abs_scores)
+    ratios, like, order = map(text_of, (ratios, like, order))
+    division = DivisionOptions(amounts, allocation, ratios, like, order, per_slice, per_row, chosen)
     bake = remove if bake is None else bake
     overrides = RequestOverrides(seed, bake, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state, rescale)
     selection = selection_in(params, exclude, min_dim)

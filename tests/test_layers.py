@@ -81,6 +81,7 @@ _WITH_TORCH = {
     "modules.passes",
     "modules.prune_module",
     "modules.random_unstructured",
+    "modules.scores",
     "modules.shards",
     "modules.state_file",
     "surgery.run.ranks",

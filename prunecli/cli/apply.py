@@ -3,6 +3,7 @@
 from functools import partial
 
 from prunecli.cli import division_options as div
+from prunecli.cli import method_options as how
 from prunecli.cli import options as opt
 
 __all__ = ["apply"]
@@ -23,6 +24,13 @@ def apply(
     missing: div.Missing = None,
     per_slice: div.PerSlice = False,
     per_row: div.PerRow = False,
+    method: how.Method = None,
+    n_of_m: how.NOfM = None,
+    block: how.Block = None,
+    dim: how.Dim = None,
+    norm: how.Norm = None,
+    scores: how.Scores = None,
+    abs_scores: how.AbsScores = False,
     recipe: opt.Recipe = None,
     from_report: opt.FromReport = None,
     seed: opt.Seed = None,
@@ -50,11 +58,12 @@ def apply(
     jobs: opt.Jobs = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Prune at random, or by --masks: add a weight_mask, or write zeros with --bake."""
+    """Prune at random, or by --method: add a weight_mask, or write zeros with --bake."""
     from prunecli.cli.parse import destination_of, selection_of
     from prunecli.cli.run import carry_out
     from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.core.amount import parse_amounts
+    from prunecli.core.methods.request import given_method
     from prunecli.errors import UsageError
     from prunecli.formats.base import ReadOptions
     from prunecli.surgery.apply import ApplyOptions, GivenMaskOptions, RequestOverrides, check_options
@@ -65,7 +74,8 @@ def apply(
     selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
     overrides = RequestOverrides(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state, rescale)
     total, amounts = parse_amounts(amount or ())
-    division = DivisionOptions(amounts, allocation, ratios, like, order, per_slice, per_row)
+    chosen = given_method(method, dim=dim, norm=norm, n_of_m=n_of_m, block=block, scores=scores, abs_scores=abs_scores)
+    division = DivisionOptions(amounts, allocation, ratios, like, order, per_slice, per_row, chosen)
     options = ApplyOptions(
         selection, total, global_, overrides, recipe, from_report, stamp, division, GivenMaskOptions(masks, missing)
     )

@@ -17,7 +17,6 @@ from prunecli.cli.examples import EXAMPLES
 from prunecli.cli.help_page import Section, help_page
 from prunecli.cli.typos import command_error, extra_error, help_error, meant, option_error
 from prunecli.reporting.terminal import screen_of
-from prunecli.reporting.wrap import wrap
 
 __all__ = [
     "AMOUNT",
@@ -47,19 +46,29 @@ ORDER = (INPUT, SELECTION, AMOUNT, CONTENT, GATE, OUTPUT)
 
 _FOLDED = {
     "apply": {
+        "--abs-scores",
         "--allow-foreign-objects",
+        "--block",
+        "--dim",
         "--follow-links",
         "--key-prefix",
         "--link",
         "--missing",
+        "--n-of-m",
+        "--no-report",
+        "--norm",
         "--order",
         "--per-row",
         "--per-slice",
+        "--print-recipe",
         "--ratios",
         "--rescale",
+        "--scores",
         "--seeds",
         "--stamp",
+        "--untie",
         "--with-state",
+        "--zeros-are-pruned",
     }
 }
 """Options by command that `--help` only names at its end, so that it fits two screens."""
@@ -146,7 +155,7 @@ def _names_of(params: Sequence[Any], folded: Collection[str]) -> Section:
     """Return the section that only names the folded options."""
     options = [each for _, options in grouped(params) for each in options if _is_folded(each, folded)]
     names = ", ".join(record(each, negations=False)[0].replace(" ", _JOINED) for each in options)
-    lines = [f"  {line}".replace(_JOINED, " ") for line in wrap(names, _NAMES)]
+    lines = [f"  {line}".replace(_JOINED, " ") for line in textwrap.wrap(names, _NAMES, break_on_hyphens=False)]
     return Section(f"More ({_ALL} describes them)", lines=lines)
 
 

@@ -8,7 +8,7 @@ from prunecli.cli.report_output import quoted
 from prunecli.cli.verbosity import Verbosity
 from prunecli.errors import show
 from prunecli.reporting.numbers import size_of
-from prunecli.reporting.plan import orders_as_text, plan_as_text
+from prunecli.reporting.plan import details_as_text, orders_as_text, plan_as_text
 from prunecli.reporting.terminal import screen_of
 from prunecli.reporting.text import done_as_text
 from prunecli.surgery.jobs import PreparedRewrite
@@ -81,7 +81,7 @@ def _print_outputs(report: Report, destination: Destination, verbosity: Verbosit
 def print_plan(plan: Plan, destination: Destination, *, recipe: bool) -> None:
     """Print what a run would do on standard error, and an equivalent recipe, if asked for, on standard output."""
     sys.stderr.write(plan_as_text(plan, screen_of(sys.stderr)))
-    for text in orders_as_text(plan):
+    for text in (*details_as_text(plan), *orders_as_text(plan)):
         print_sentence(text)
     where = "standard output" if destination.path is None else show(destination.path)
     seed = "" if plan.seed is None else f", seed {plan.seed}"

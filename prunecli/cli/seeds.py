@@ -49,7 +49,7 @@ def apply_with_seeds(
             own = replace(options, overrides=replace(options.overrides, seed=seed))
             with prepare(own, place, listener=listener) as job:
                 if listener is verbosity:
-                    _note(plan_notes(job), verbosity)
+                    _note((_same_note(job), *plan_notes(job)), verbosity)
                 if dry_run:
                     _rehearse(job, first=listener is verbosity, recipe=print_recipe or not sys.stdout.isatty())
                 else:
@@ -64,6 +64,16 @@ def apply_with_seeds(
         sys.stdout.flush()
         outputs = "1 output" if len(places) == 1 else f"{len(places):,} outputs"
         print_sentence(f"wrote {outputs} ({size_of(size)})")
+
+
+def _same_note(job: PreparedRewrite) -> str:
+    """Return a note if seeds decide only among equal values."""
+    methods = job.plan.prune.methods if job.plan.prune else []
+    if not any(each.reads_values or each.reads_scores for each in methods):
+        return ""
+    return (
+        f"{SEEDS}: values decide which elements are pruned, and a seed only among equal ones; outputs may be the same"
+    )
 
 
 def _carry_out(job: PreparedRewrite, verbosity: Verbosity, *, last: bool) -> int:

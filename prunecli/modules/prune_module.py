@@ -5,18 +5,18 @@ the report. Only the last step differs, and it is undone if anything fails.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from prunecli.core.amount import Amount, amount_list, parse_amounts
 from prunecli.core.methods import make_method
 from prunecli.core.methods.base import Method
-from prunecli.core.methods.request import spelled
+from prunecli.core.methods.request import given_method, spelled
 from prunecli.errors import UnsupportedError, UsageError, messages_for, show
 from prunecli.lean import dataclass
 from prunecli.modules.hooks import (
@@ -33,14 +33,17 @@ from prunecli.modules.hooks import (
 from prunecli.modules.layout import LiveModule
 from prunecli.modules.masks import mask_from_flags, masked
 from prunecli.modules.passes import agreed_seed, check_refused, pass_over
+from prunecli.modules.scores import GIVEN, given_scores
 from prunecli.modules.shards import fsdp_records, is_spread, names_restored_on_failure
 from prunecli.surgery.data.final_mask import FinalMask
+from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.division import DivisionOptions
 from prunecli.surgery.names.parameters import parameters_of
 from prunecli.surgery.names.select import Selection, unmatched_excludes
 from prunecli.surgery.plan.model import Plan, PlannedParameter
 from prunecli.surgery.plan.plan import plan_bake, plan_prune
 from prunecli.surgery.plan.request import PruneRequest
+from prunecli.surgery.plan.scan import ThisProcess
 from prunecli.surgery.report.measure import make_report
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.edit import PreparedEdit, build_edit
@@ -53,7 +56,7 @@ __all__ = ["bake_module", "prune_module"]
 def prune_module(
     module: nn.Module,
     params: str | Sequence[str],
-    amount: Amount | str | Sequence[Amount | str],
+    amount: Amount | str | Sequence[Amount | str] | None = None,
     *,
     seed: int | None = None,
     exclude: str | Sequence[str] = (),
@@ -62,6 +65,13 @@ def prune_module(
     allocation: str | None = None,
     per_slice: bool = False,
     per_row: bool = False,
+    method: str | None = None,
+    n_of_m: str | tuple[int, int] | None = None,
+    block: str | tuple[int, int] | None = None,
+    dim: int | None = None,
+    norm: float | str | None = None,
+    scores: Mapping[str, Tensor] | None = None,
+    abs_scores: bool = False,
     bake: bool = False,
     remove: bool = False,
     untie: bool = False,
@@ -91,6 +101,13 @@ def prune_module(
             order of layers is that of `named_parameters()`.
         per_slice: prune each index of the first dimension of parameters of three dimensions separately: `NAME#3`.
         per_row: prune the same amount of every row (index of the first dimension).
+        method: `random`, `l1`, `scores`, `lamp`, `random-structured` or `ln`, as `--method`.
+        n_of_m: keep N of every M neighbours, as `"2:4"`; without an amount.
+        block: prune whole blocks of rows and columns, as `"16x16"`; the amount counts blocks.
+        dim: the dimension of slices, or of N:M.
+        norm: 1, 2 or `"inf"`, for `ln`.
+        scores: a tensor for each selected parameter, by name: the smallest scores go.
+        abs_scores: order scores by magnitude, as torch does.
         bake: bake at once. The parameters are overwritten, +0.0 where pruned, without masks or hooks. The overwritten
             values are kept in memory until the end.
         remove: an earlier name of `bake`.
@@ -116,7 +133,9 @@ def prune_module(
     if not selection.patterns:
         raise UsageError(f"nothing is selected; give {MATRICES} for all matrices named weight, or names as params")
     total, amounts = parse_amounts(amount_list(amount))
-    division = DivisionOptions(amounts, allocation, per_slice=per_slice, per_row=per_row)
+    settings = {"dim": dim, "norm": norm, "n_of_m": n_of_m, "block": block, "scores": scores and GIVEN}
+    chosen = given_method(method, **settings, abs_scores=abs_scores)
+    division = DivisionOptions(amounts, allocation, per_slice=per_slice, per_row=per_row, method=chosen)
     division.check(total, global_=everywhere)
     live = LiveModule(module)
     check_refused(live, selection)
@@ -128,10 +147,10 @@ def prune_module(
             "prune the saved checkpoint with --zeros-are-pruned"
         )
     group = division.group(selection, total, global_=everywhere)
-    return _pruned(live, PruneRequest((group,), seed, bake or remove, untie, zeros_are_pruned))
+    return _pruned(live, PruneRequest((group,), seed, bake or remove, untie, zeros_are_pruned), given_scores(scores))
 
 
-def _pruned(live: LiveModule, prune: PruneRequest) -> Report:
+def _pruned(live: LiveModule, prune: PruneRequest, given: Given = NOTHING) -> Report:
     """Plan a request, after drawing a seed if it has none, and carry it out."""
     reading = next((group.method for group in prune.groups if _reads(make_method(group.method))), None)
     if live.shards and reading is not None:
@@ -140,7 +159,8 @@ def _pruned(live: LiveModule, prune: PruneRequest) -> Report:
             "on one; prune the saved checkpoint"
         )
     prune = replace(prune, seed=agreed_seed(live, prune.seed), mask_dtype="same")
-    return _carry_out(live, plan_prune(live, prune))
+    plan = plan_prune(live, prune, ThisProcess(given), given=given)
+    return _carry_out(live, plan, given)
 
 
 def _reads(method: Method) -> bool:
@@ -194,11 +214,11 @@ class _ParameterSite:
     readers: tuple[tuple[nn.Module, str], ...]
 
 
-def _carry_out(live: LiveModule, plan: Plan) -> Report:
+def _carry_out(live: LiveModule, plan: Plan, given: Given = NOTHING) -> Report:
     """Carry out a plan: count, and write if it bakes; then change names, masks and hooks."""
     sites = _sites(live.module, plan)
     records = fsdp_records(live.module)
-    surgery = build_edit(live, plan)
+    surgery = build_edit(live, plan, given=given)
     counts = surgery.new_counts()
     touched = {id(each): each for site in sites for each in (site.owner, *(reader for reader, _ in site.readers))}
     with contextlib.ExitStack() as stack:

@@ -9,7 +9,7 @@ from prunecli.reporting.terminal import Screen
 from prunecli.reporting.tree import Leaf, Node, Sums, grow
 from prunecli.surgery.plan.model import Plan, PlannedParameter
 
-__all__ = ["orders_as_text", "plan_as_text"]
+__all__ = ["details_as_text", "orders_as_text", "plan_as_text"]
 
 _NAMES = 100
 """The most names of an order that are printed."""
@@ -39,6 +39,17 @@ def orders_as_text(plan: Plan) -> Iterator[str]:
             rest = len(group.order) - _NAMES
             more = f" and {rest:,} more" if rest > 0 else ""
             yield f"order of layers: {', '.join(map(label_of, group.order[:_NAMES]))}{more}"
+
+
+def details_as_text(plan: Plan) -> Iterator[str]:
+    """Yield a sentence for each way in which the methods prune, such as the dimension, with the parameters."""
+    names: dict[str, list[str]] = {}
+    for name, each in plan.planned.items():
+        if each.method is not None and (detail := each.method.detail(each.target)):
+            names.setdefault(detail, []).append(name)
+    for detail, those in names.items():
+        rest = len(those) - _NAMES
+        yield f"{detail}: {', '.join(map(label_of, those[:_NAMES]))}{f' and {rest:,} more' if rest > 0 else ''}"
 
 
 def _leaf(name: str, each: PlannedParameter) -> Leaf[PlannedParameter]:

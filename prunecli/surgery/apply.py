@@ -40,6 +40,7 @@ from prunecli.terms import (
     PARAM,
     RATIOS,
     RECIPE,
+    SCORES,
     SEED,
     ZEROS_ARE_PRUNED,
 )
@@ -116,7 +117,9 @@ class ApplyOptions:
     def files(self) -> list[tuple[str, str | None]]:
         """Return the options that name a file to read, or `-`, and what they name."""
         ours = [(RECIPE, self.recipe), (FROM_REPORT, self.report), (RATIOS, self.division.ratios)]
-        return [*ours, (LIKE, self.division.like), (ORDER, self.division.order), (MASKS, self.masks.file)]
+        scores = None if self.division.method is None else self.division.method.scores
+        theirs = [(LIKE, self.division.like), (ORDER, self.division.order), (MASKS, self.masks.file)]
+        return [*ours, *theirs, (SCORES, scores)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ def check_options(options: ApplyOptions, *, stdin_is_taken: bool) -> None:
     if options.recipe is not None and options.report is not None:
         raise UsageError(f"{RECIPE} and {FROM_REPORT} both say what is pruned; leave one out")
     for option, place in ((RECIPE, options.recipe), (FROM_REPORT, options.report)):
-        if place is not None and conflicting:
+        if place is not None and conflicting and not (option == FROM_REPORT and found == [SCORES]):
             raise UsageError(f"{option} and {conflicting} both say what is pruned; leave one out")
     for option, place in options.files():
         if place == "-" and stdin_is_taken:
@@ -196,12 +199,21 @@ def read_request(options: ApplyOptions) -> ApplyRequest:
 
 
 def _with_masks(options: ApplyOptions, prune: PruneRequest) -> PruneRequest:
-    """Return a report's request with the options over it; its method and the options must agree about masks."""
+    """Return a report's request with the options over it; its methods must agree with options about other files."""
     if prune.reads_given and options.masks.file is None:
         raise UsageError(f"the masks are those of a file; give that with {MASKS}")
     if options.masks.file is not None and not prune.reads_given:
         raise UsageError(f"the report's masks were not given by a file; leave {MASKS} out")
+    method = options.division.method
+    if method is not None:  # only --scores: their place today
+        if not any(group.method.scores for group in prune.groups):
+            raise UsageError(f"the report's masks were not chosen by scores; leave {SCORES} out")
+        prune = replace(prune, groups=tuple(_with_scores(group, method.scores) for group in prune.groups))
     return options.overrides.over(prune)
+
+
+def _with_scores(group: PruneGroup, place: str | None) -> PruneGroup:
+    return group if group.method.scores is None else replace(group, method=replace(group.method, scores=place))
 
 
 def plan_request(

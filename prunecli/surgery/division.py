@@ -4,13 +4,16 @@ from dataclasses import replace
 
 from prunecli.core.allocation import find_rule
 from prunecli.core.amount import Amount
+from prunecli.core.methods import make_method
+from prunecli.core.methods.request import MethodRequest
 from prunecli.errors import UsageError
 from prunecli.lean import dataclass
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
+from prunecli.surgery.plan.method_fault import method_fault
 from prunecli.surgery.plan.ratios import read_order, read_ratios
 from prunecli.surgery.plan.request import PruneGroup
-from prunecli.terms import ALLOCATION, AMOUNT, GLOBAL, LIKE, ORDER, PER_ROW, PER_SLICE, RATIOS
+from prunecli.terms import ALLOCATION, AMOUNT, GLOBAL, LIKE, METHOD, ORDER, PER_ROW, PER_SLICE, RATIOS
 
 __all__ = ["DivisionOptions"]
 
@@ -29,12 +32,14 @@ class DivisionOptions:
     order: str | None = None
     per_slice: bool = False
     per_row: bool = False
+    method: MethodRequest | None = None
 
     def given(self) -> list[str]:
         """Return the names of the options that are given."""
         options = {ALLOCATION: self.allocation, RATIOS: self.ratios, LIKE: self.like, ORDER: self.order}
         flags = [PER_SLICE] * self.per_slice + [PER_ROW] * self.per_row
-        return [AMOUNT] * bool(self.amounts) + [each for each, value in options.items() if value is not None] + flags
+        found = [AMOUNT] * bool(self.amounts) + [each for each, value in options.items() if value is not None] + flags
+        return found + ([] if self.method is None else self.method.options or [METHOD])
 
     def check(self, amount: Amount | None, *, global_: bool) -> None:
         """Refuse options that do not say how much is pruned where, or say it twice.
@@ -45,7 +50,10 @@ class DivisionOptions:
         total, rule = amount is not None, self.allocation
         sources = {AMOUNT: total or self.amounts, RATIOS: self.ratios is not None, LIKE: self.like is not None}
         ways = [option for option, is_given in sources.items() if is_given]
-        if not ways:
+        method = make_method(self.method or MethodRequest())
+        if fault := method_fault(method, self._settings(total=total, global_=global_)):
+            raise UsageError(fault)
+        if not ways and method.counts != "nothing":
             raise UsageError(f"the amount is missing; give {AMOUNT} 0.5, 50% or a number of elements like 1000")
         if len(ways) > 1:
             raise UsageError(f"{ways[0]} and {ways[1]} both say how much is pruned; leave one out")
@@ -59,6 +67,20 @@ class DivisionOptions:
             raise UsageError(f"{option} divides a total; give it as {AMOUNT} 0.9, or leave {option} out")
         if self.order is not None and rule is None:
             raise UsageError(f"{ORDER} is the order of layers for {ALLOCATION}; add that, or leave {ORDER} out")
+
+    def _settings(self, *, total: bool, global_: bool) -> dict[str, str]:
+        """Return the settings that are given, by their names in recipes, with the terms of their options."""
+        found = {
+            "amount": (AMOUNT, total),
+            "amounts": (AMOUNT if self.ratios is None else RATIOS, self.amounts or self.ratios is not None),
+            "global": (GLOBAL, global_),
+            "allocation": (ALLOCATION, self.allocation is not None),
+            "order": (ORDER, self.order is not None),
+            "like": (LIKE, self.like is not None),
+            "per_row": (PER_ROW, self.per_row),
+            "per_slice": (PER_SLICE, self.per_slice),
+        }
+        return {key: option for key, (option, is_given) in found.items() if is_given}
 
     def _check_slices(self, *, global_: bool) -> None:
         others = {LIKE: self.like is not None}
@@ -89,4 +111,5 @@ class DivisionOptions:
             order=() if self.order is None or everywhere else read_order(input_location(self.order, ORDER)),
             like=self.like,
             per_row=self.per_row,
+            method=self.method or MethodRequest(),
         )

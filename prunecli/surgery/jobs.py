@@ -18,6 +18,7 @@ from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.listing import Listener, note_excludes, open_for_ranks
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import input_location
+from prunecli.surgery.plan.methods import scores_in
 from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.plan.plan import plan_bake
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
@@ -29,7 +30,7 @@ from prunecli.surgery.report.reading import read_report, read_report_beside
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.scan import RunScanner
-from prunecli.terms import MASKS
+from prunecli.terms import MASKS, SCORES
 
 if TYPE_CHECKING:
     from prunecli.surgery.compare.model import Comparison
@@ -112,13 +113,13 @@ def prepare_apply(
         if request.report is None:
             note_excludes(checkpoint, [group.selection for group in request.prune.groups], listener)
         prune = _with_resumed_seed(request.prune, checkpoint, destination, run)
-        given = NOTHING
         if options.masks.file is not None:
-            given = stack.enter_context(_open_given(options, checkpoint, reading, run, listener))
+            given = stack.enter_context(_open_masks(options, checkpoint, reading, run, listener))
             if request.report is None:
-                prune = replace(
-                    prune, groups=(PruneGroup(Selection(tuple(given.flags)), None, method=MethodRequest(Masks.name)),)
-                )
+                own = PruneGroup(Selection(tuple(given.flags)), None, method=MethodRequest(Masks.name))
+                prune = replace(prune, groups=(own,))
+        else:
+            given = stack.enter_context(_open_scores(prune, reading, run, listener))
         with with_progress(run, checkpoint, listener) as shown:
             scanner = RunScanner(shown, given)
             plan = plan_request(checkpoint, replace(request, prune=prune), scanner, reading, given, stamp=options.stamp)
@@ -127,7 +128,7 @@ def prepare_apply(
 
 
 @contextmanager
-def _open_given(
+def _open_masks(
     options: ApplyOptions, checkpoint: AnyCheckpoint, reading: ReadOptions, run: Run, listener: Listener
 ) -> Iterator[Given]:
     """Open a file of masks on each rank; a replay takes from it what the report needs."""
@@ -150,6 +151,19 @@ def _open_given(
         for note in given.notes if not replayed else ():
             listener.note(note)
         yield given
+
+
+@contextmanager
+def _open_scores(prune: PruneRequest, reading: ReadOptions, run: Run, listener: Listener) -> Iterator[Given]:
+    """Open the files of scores that a request names on each rank."""
+    places = {group.method.scores: None for group in prune.groups if group.method.scores is not None}
+    own = ReadOptions(foreign=reading.foreign, follow_links=reading.follow_links, read_only=True)
+    with ExitStack() as stack:
+        files = {
+            place: stack.enter_context(open_for_ranks(input_location(place, SCORES), own, run, listener))
+            for place in places
+        }
+        yield Given(scores={place: scores_in(file) for place, file in files.items()}, sources=tuple(files.values()))
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def test_the_options_are_those_of_the_design(cli: Cli) -> None:
         "--min-dim",
         "--zeros-are-pruned",
     }
-    assert options(cli("apply", "--help").out) >= common | writing | both | own
+    assert options(cli("apply", "--help-all").out) >= common | writing | both | own
     assert options(cli("remove", "--help").out) >= common | writing | both
     assert options(cli("report", "--help").out) >= common | writing | {"--format", "--fail-under"}
     assert options(cli("params", "--help").out) >= common

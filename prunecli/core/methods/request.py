@@ -9,7 +9,7 @@ from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 from prunecli.terms import ABS_SCORES, BLOCK, DIM, METHOD, N_OF_M, NORM, SCORES
 
-__all__ = ["RANDOM", "MethodRequest", "method_request", "spelled"]
+__all__ = ["RANDOM", "MethodRequest", "given_method", "method_request", "spelled"]
 
 RANDOM = "random_unstructured"
 """The method of requests that name none; users may call it `random`."""
@@ -53,6 +53,12 @@ class MethodRequest:
             "abs_scores": self.abs_scores or None,
         }
         return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def options(self) -> list[str]:
+        """The options that give it, as terms."""
+        implied = RANDOM if self.scores is None else "scores"
+        return [METHOD] * (self.name != implied) + [_OPTIONS[name] for name in self.settings]
 
     def check_takes(self, *taken: str) -> None:
         """Refuse settings that were given and are not among those that the method takes.
@@ -99,6 +105,12 @@ def method_request(
         scores,
         abs_scores,
     )
+
+
+def given_method(name: str | None = None, **settings: Any) -> MethodRequest | None:
+    """Return what `method_request` returns, or None if nothing is given; raises as it does."""
+    given = {key: value for key, value in settings.items() if value is not None and value is not False}
+    return method_request(name, **given) if given or name is not None else None
 
 
 def _dim(given: object) -> int:

@@ -201,6 +201,8 @@ def _like(group: PruneGroup, found: GroupTargets, rows: Mapping[str, LikeRow]) -
     """Return the numbers that another mask has, parameter by parameter."""
     given, used, label = {}, set(), show(group.like_shown or "")
     unlike: dict[str, LikeRow] = {}
+    method = make_method(group.method)
+    drawn = not (method.reads_values or method.reads_scores)
     names = {each.name: canonical(each.name) for members in found.members.values() for each in members}
     pairs = pair_names(names, {name: canonical(name) for name in rows})
     for key, members in found.members.items():
@@ -216,10 +218,10 @@ def _like(group: PruneGroup, found: GroupTargets, rows: Mapping[str, LikeRow]) -
             )
         used.update(paired)
         given[key] = row.pruned
-        if row.digest is not None and 0 < row.pruned < row.elements:
+        if drawn and row.digest is not None and 0 < row.pruned < row.elements:
             unlike[members[0].name] = row
     notes = list(_others(label, rows, used))
-    if not unlike and any(0 < rows[name].pruned < rows[name].elements for name in used):
+    if drawn and not unlike and any(0 < rows[name].pruned < rows[name].elements for name in used):
         notes.append(f"{label} has no digests of masks, so that nothing checks that the new masks are others")
     return Division(group, found.targets, given, unlike=unlike, notes=notes)
 

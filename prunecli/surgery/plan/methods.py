@@ -6,14 +6,14 @@ from prunecli.core.methods import make_method
 from prunecli.core.methods.base import Method
 from prunecli.core.methods.request import MethodRequest
 from prunecli.errors import UsageError, show
-from prunecli.formats.base import TensorInfo
+from prunecli.formats.base import Layout, TensorInfo
 from prunecli.lean import dataclass
 from prunecli.surgery.data.kept import Given, GivenScores, ScoresRef
 from prunecli.surgery.names.pair import pair_names
-from prunecli.surgery.names.parameters import Parameter
+from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.terms import SCORES
 
-__all__ = ["ParameterMethod", "methods_of"]
+__all__ = ["ParameterMethod", "methods_of", "scores_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,14 @@ def methods_of(
         refs = _scores(parameters, keys, place, given.scores[place])
         found |= {each.name: ParameterMethod(found[each.name].method, refs[keys[each.name]]) for each in parameters}
     return found
+
+
+def scores_in(layout: Layout) -> GivenScores:
+    """Return the scores in a checkpoint: its tensors, under the names of parameters."""
+    found = parameters_of(layout)
+    return GivenScores(
+        layout, {name: each.weight for name, each in found.items()}, {name: each.key for name, each in found.items()}
+    )
 
 
 def _scores(

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from prunecli.core.methods import make_method
 from prunecli.core.methods.request import MethodRequest
 from prunecli.core.seed import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
@@ -65,6 +66,7 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
     if prune.seed is None and prune.draws:
         prune = replace(prune, seed=secrets.randbelow(SEEDS))
     check_request(checkpoint, prune)
+    prune = replace(prune, groups=tuple(map(_with_needs, prune.groups)))
     parameters = parameters_of(checkpoint)
     for group in prune.groups:
         check_absent(checkpoint, parameters, group.selection)
@@ -100,6 +102,11 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
     notes = [note for each in divisions for note in division_notes(each, pruned)]
     notes += [*choices.notes, *(given_notes(planned, choices.by_key) if prune.reads_given else ())]
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, unlike=unlike, passed=passed, notes=notes)
+
+
+def _with_needs(group: PruneGroup) -> PruneGroup:
+    """Return a group whose amount is over all its parameters together if its method needs that."""
+    return replace(group, everywhere=True) if make_method(group.method).needs_global else group
 
 
 def _chosen(parameters: Mapping[str, Parameter], group: PruneGroup) -> Selected:

@@ -19,11 +19,11 @@ _LIMIT = 64 << 20
 """The most bytes of a file: enough for the names of a million tensors."""
 
 
-def division_fault(settings: Mapping[str, Any]) -> str:
+def division_fault(settings: Mapping[str, Any], *, takes_amount: bool = True) -> str:
     """Return why the settings of a group contradict each other, with the names of recipes; "" if they do not."""
     own = "amount" if "amount" in settings else "amounts" if "amounts" in settings else ""
     rule = settings.get("allocation")
-    if not own and "like" not in settings:
+    if takes_amount and not own and "like" not in settings:
         return "has no amount"
     if own and "like" in settings:
         return f"has {own} and like, which both say how much is pruned; leave one out"

@@ -34,6 +34,7 @@ from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.names.suggest import nearest_word
+from prunecli.surgery.plan.method_fault import method_fault
 from prunecli.surgery.plan.ratios import division_fault, named_amounts
 from prunecli.surgery.plan.request import SEVERAL, PruneGroup, PruneRequest
 
@@ -228,9 +229,12 @@ class _RecipeReader:
         place = ("group", number)
         found = self._checked(content, _GROUP, place)
         request = self._method(found, place, method)
+        made = make_method(request)
+        if fault := method_fault(made, {key: key for key, value in found.items() if value}):
+            raise self._wrong(place, f"cannot be pruned: {fault}")
         if "params" not in found:
             raise self._wrong(place, "has no params")
-        if fault := division_fault(found):
+        if fault := division_fault(found, takes_amount=made.counts != "nothing"):
             raise self._wrong(place, fault)
         selection = Selection(
             found.pop("params"), found.pop("exclude", ()), found.pop("min_dim", 0), found.pop("per_slice", False)

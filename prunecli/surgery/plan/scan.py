@@ -7,9 +7,11 @@ from prunecli.formats.base import Layout
 from prunecli.formats.io.sinks import NullSink
 from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.io.threads import default_jobs
+from prunecli.lean import dataclass
+from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.data.scanned import BlockScan, add_found, scan_pieces
 
-__all__ = ["THIS_PROCESS", "Scanner", "Steps", "carry_out_steps"]
+__all__ = ["THIS_PROCESS", "Scanner", "Steps", "ThisProcess", "carry_out_steps"]
 
 T = TypeVar("T")
 
@@ -27,18 +29,21 @@ class Scanner(Protocol):
         """Feed all blocks to the scans; those of the leading process then contain the sums of all processes."""
 
 
-class _ThisProcess:
-    """A scanner that uses the threads of this process."""
+@dataclass(frozen=True)
+class ThisProcess:
+    """A scanner that uses the threads of this process; `given` are the masks and scores that scans read."""
+
+    given: Given = NOTHING
 
     def from_leader(self, make: Callable[[], T]) -> T:
         return make()
 
     def scan(self, checkpoint: Layout, scans: Sequence[BlockScan]) -> None:
-        pieces = scan_pieces(scans, checkpoint)
+        pieces = scan_pieces(scans, checkpoint, self.given)
         run_pieces(pieces, checkpoint.source, NullSink(), jobs=default_jobs(), found=add_found)
 
 
-THIS_PROCESS: Scanner = _ThisProcess()
+THIS_PROCESS: Scanner = ThisProcess()
 
 
 def carry_out_steps(checkpoint: Layout, steps: Steps[T], scanner: Scanner) -> T:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from prunecli.core.amount import LARGEST_PERCENTAGE
+from prunecli.core.methods import make_method
 from prunecli.errors import show
 from prunecli.surgery.names.parameters import Parameter, canonical
 from prunecli.surgery.names.select import choose
@@ -31,6 +32,8 @@ def slip_notes(plan: Plan) -> Iterator[str]:
 def _small_count(prune: PruneRequest) -> str:
     """Return a note on the first amount that is a number of elements, and may be meant as a percentage."""
     for group in prune.groups:
+        if make_method(group.method).counts != "elements":
+            continue
         together = group.everywhere or group.allocation is not None
         each_of = "every row of each parameter" if group.per_row else "each parameter"
         which = "all selected parameters together" if together else each_of
