@@ -14,12 +14,13 @@ def made_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("made_by")
+@pytest.mark.parametrize("count", [100, 5003])
 @pytest.mark.parametrize("width", [1, 2, 4, 8, 16])
-def test_kept_elements_move_together_and_back(width: int) -> None:
+def test_kept_elements_move_together_and_back(width: int, count: int) -> None:
     rng = np.random.default_rng(width)
-    keep = rng.random(100) < 0.5
+    keep = rng.random(count) < 0.5
     kept = int(keep.sum())
-    raw = rng.integers(0, 256, (100, width), dtype=np.uint8) * keep[:, np.newaxis]
+    raw = rng.integers(0, 256, (count, width), dtype=np.uint8) * keep[:, np.newaxis]
     values = planes.gather(raw.reshape(-1), width, keep, kept, Buffer())
     assert values is not None
     assert np.array_equal(values.reshape(-1, width), raw[keep])

@@ -235,7 +235,7 @@ def gather(raw: NDArray[np.uint8], width: int, keep: NDArray[np.bool_], out: NDA
 def scatter(values: NDArray[np.uint8], width: int, keep: NDArray[np.bool_], raw: NDArray[np.uint8]) -> bool:
     """Put the bytes of elements where kept, and zeros elsewhere; returns False if nothing was done.
 
-    `values` has room for an element more than are kept.
+    The memory of `values` ends 16 bytes later.
     """
     return _packed("prunecli_scatter", values, keep.size, width, _address(keep), raw)
 

@@ -1,10 +1,9 @@
-/* What prunecli does to every element: draw a block of a random mask, find and count zeros, clear, fill, pack.
+/* What prunecli does to every element: draw a block of a random mask, find and count zeros, clear, fill.
  *
  * Plain C11 for GCC and Clang, without Python's headers; prunecli/core/kernel/__init__.py calls it through ctypes. Each
  * function has a counterpart in numpy with the same results to the bit, which also explains the method: in
- * random_stream.py, raw_elements.py, structure/flags.py, group_ranks.py and planes.py. Arrays may lie at any address, so
- * elements are accessed
- * through types without alignment.
+ * random_stream.py, raw_elements.py, structure/flags.py and group_ranks.py. Arrays may lie at any address, so elements
+ * are accessed through types without alignment.
  */
 
 #include "kernel.h"
@@ -478,104 +477,5 @@ EXPORTED void prunecli_drop_smallest(const u8 *keys, int32_t width, const u8 *le
             beside_32(&g, base, some);
         else
             beside_64(&g, base, some);
-    }
-}
-
-/* ---- Packing ---- */
-
-/* Move the kept ones of `count` elements of `width` bytes together: to `out`, which has room for all of them. Returns
- * whether another one has a bit that is not 0. */
-FOR_EACH_PROCESSOR
-EXPORTED int32_t prunecli_gather(const u8 *restrict raw, int64_t count, int32_t width, const u8 *restrict keep,
-                                 u8 *restrict out) {
-    int64_t to = 0;
-    uint64_t lost = 0;
-#define GATHER(type)                                                                                                 \
-    for (int64_t at = 0; at < count; at++) {                                                                         \
-        type value = ((const type *)raw)[at];                                                                        \
-        ((type *)out)[to] = value;                                                                                   \
-        lost |= value & (type)((type)keep[at] - 1);                                                                  \
-        to += keep[at];                                                                                              \
-    }
-    switch (width) {
-    case 1: GATHER(u8) break;
-    case 2: GATHER(u16) break;
-    case 4: GATHER(u32) break;
-    case 8: GATHER(u64) break;
-    default:
-        for (int64_t at = 0; at < count; at++) {
-            memcpy(out + 16 * to, raw + 16 * at, 16);
-            lost |= (((const u64 *)raw)[2 * at] | ((const u64 *)raw)[2 * at + 1]) & ((uint64_t)keep[at] - 1);
-            to += keep[at];
-        }
-    }
-    return lost != 0;
-}
-
-/* The reverse: put `values` where kept and 0 elsewhere. One element behind the last of `values` is read, too. */
-FOR_EACH_PROCESSOR
-EXPORTED void prunecli_scatter(const u8 *restrict values, int64_t count, int32_t width, const u8 *restrict keep,
-                               u8 *restrict raw) {
-    int64_t from = 0;
-#define SCATTER(type)                                                                                                \
-    for (int64_t at = 0; at < count; at++) {                                                                         \
-        ((type *)raw)[at] = ((const type *)values)[from] & (type)(0 - (type)keep[at]);                               \
-        from += keep[at];                                                                                            \
-    }
-    switch (width) {
-    case 1: SCATTER(u8) break;
-    case 2: SCATTER(u16) break;
-    case 4: SCATTER(u32) break;
-    case 8: SCATTER(u64) break;
-    default:
-        for (int64_t at = 0; at < count; at++) {
-            ((u64 *)raw)[2 * at] = ((const u64 *)values)[2 * from] & (0 - (uint64_t)keep[at]);
-            ((u64 *)raw)[2 * at + 1] = ((const u64 *)values)[2 * from + 1] & (0 - (uint64_t)keep[at]);
-            from += keep[at];
-        }
-    }
-}
-
-/* Split `count` numbers of `width` <= 8 bytes into planes of their bytes, the lowest first. With `rotate`, the highest
- * bit moves to the lowest place before. */
-FOR_EACH_PROCESSOR
-EXPORTED void prunecli_split(const u8 *restrict raw, int64_t count, int32_t width, int32_t rotate,
-                             u8 *restrict planes) {
-    const int by = rotate != 0, back = 8 * width - by;
-#define SPLIT(type)                                                                                                  \
-    for (int64_t at = 0; at < count; at++) {                                                                         \
-        type value = ((const type *)raw)[at];                                                                        \
-        if (by)                                                                                                      \
-            value = (type)(value << 1 | value >> back);                                                              \
-        for (size_t byte = 0; byte < sizeof(type); byte++)                                                           \
-            planes[(int64_t)byte * count + at] = (u8)(value >> 8 * byte);                                            \
-    }
-    switch (width) {
-    case 1: memcpy(planes, raw, (size_t)count); break;
-    case 2: SPLIT(u16) break;
-    case 4: SPLIT(u32) break;
-    default: SPLIT(u64) break;
-    }
-}
-
-/* The reverse. */
-FOR_EACH_PROCESSOR
-EXPORTED void prunecli_merge(const u8 *restrict planes, int64_t count, int32_t width, int32_t rotate,
-                             u8 *restrict raw) {
-    const int by = rotate != 0, back = 8 * width - by;
-#define MERGE(type)                                                                                                  \
-    for (int64_t at = 0; at < count; at++) {                                                                         \
-        type value = 0;                                                                                              \
-        for (size_t byte = 0; byte < sizeof(type); byte++)                                                           \
-            value |= (type)((type)planes[(int64_t)byte * count + at] << 8 * byte);                                   \
-        if (by)                                                                                                      \
-            value = (type)(value >> 1 | value << back);                                                              \
-        ((type *)raw)[at] = value;                                                                                   \
-    }
-    switch (width) {
-    case 1: memcpy(raw, planes, (size_t)count); break;
-    case 2: MERGE(u16) break;
-    case 4: MERGE(u32) break;
-    default: MERGE(u64) break;
     }
 }

@@ -11,11 +11,17 @@
 #error "the kernel is written for little-endian machines; prunecli works without it"
 #endif
 
-/* One library runs on all x86-64 processors, and with AVX2 where there is AVX2. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+/* One library runs on all x86-64 processors, and with AVX2 where there is AVX2. Shuffles of vectors are compiled where
+ * they are instructions. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
+#define SHUFFLES 1
+#elif defined(__GNUC__) && !defined(__clang__) && defined(__aarch64__)
+#define FOR_EACH_PROCESSOR
+#define SHUFFLES 1
 #else
 #define FOR_EACH_PROCESSOR
+#define SHUFFLES 0
 #endif
 
 #define EXPORTED __attribute__((visibility("default")))

@@ -24,6 +24,7 @@ __all__ = [
     "Outcome",
     "Piece",
     "WholeBlocks",
+    "join_run",
     "summed",
 ]
 
@@ -76,6 +77,15 @@ CrcRun = tuple[int, int, int]
 """A run of a record: its start, its CRC-32, and its length."""
 
 
+def join_run(runs: list[CrcRun], found: CrcRun) -> None:
+    """Add a run to others; if it begins where the last one ends, they become one."""
+    start, crc, length = found
+    if runs and sum(runs[-1][::2]) == start:
+        first, before, count = runs.pop()
+        found = (first, combine(before, crc, length), count + length)
+    runs.append(found)
+
+
 class Checksum:
     """The CRC-32 of a record, combined from its runs, which may come in any order. It is not thread-safe.
 
@@ -122,12 +132,8 @@ class Checksum:
         added = self._runs()
         self._first, self._rest, self._seen = None, None, 0
         runs: list[CrcRun] = []
-        for start, crc, length in added:
-            if runs and sum(runs[-1][::2]) == start:
-                first, before, count = runs.pop()
-                runs.append((first, combine(before, crc, length), count + length))
-            else:
-                runs.append((start, crc, length))
+        for run in added:
+            join_run(runs, run)
         return runs or None
 
     def merge(self, drained: Iterable[Iterable[int]]) -> None:

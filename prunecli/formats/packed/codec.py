@@ -42,17 +42,18 @@ RAW, ZSTD, CONSTANT = 0, 1, 2
 
 _Bytes = NDArray[np.uint8]
 
-_VALUES: Mapping[int, int] = {
+_FAST: Mapping[int, int] = {
     zstd.CompressionParameter.strategy: zstd.Strategy.fast,
     zstd.CompressionParameter.min_match: 7,
     zstd.CompressionParameter.window_log: 19,
     zstd.CompressionParameter.hash_log: 6,
 }
-"""Exponents have no repetitions, only unequal frequencies: looking for matches costs time and finds chance."""
+_FASTER: Mapping[int, int] = {**_FAST, zstd.CompressionParameter.target_length: 1 << 17, 1002: 1}
+"""Exponents have no repetitions, only unequal frequencies: looking for matches costs time and finds chance.
 
-_SAMPLE = 1 << 14
-_SAMPLES = 4
-"""A plane of which this many samples do not get smaller is left as it is."""
+The target length is the distance at which the strategy looks for matches. The other one, ZSTD_c_experimentalParam5, is
+that frequencies are used nevertheless; libraries that do not know it get only the first ones.
+"""
 
 _FEW, _MANY = 64, 8
 """With fewer zeros than one in the first number a mask is not tried; with more than in the second, nothing else is."""
@@ -86,10 +87,22 @@ class Coded:
 
 
 class Workspace:
-    """The memory of one thread for its blocks."""
+    """The memory of one thread for its blocks, and its compressors: new ones for each block would cost more."""
 
     def __init__(self) -> None:
         self.block, self.values, self.planes, self.flags, self.drawn = (Buffer() for _ in range(5))
+        self._values, self._plain = _for_values(), zstd.ZstdCompressor()
+
+    def compressed(self, data: _Bytes, *, plain: bool) -> bytes:
+        """Return a frame of bytes that are the values of a tensor, or (plain) others."""
+        return (self._plain if plain else self._values).compress(data.data, zstd.ZstdCompressor.FLUSH_FRAME)
+
+
+def _for_values() -> zstd.ZstdCompressor:
+    try:
+        return zstd.ZstdCompressor(options=_FASTER)
+    except (ValueError, zstd.ZstdError):
+        return zstd.ZstdCompressor(options=_FAST)
 
 
 def encode(raw: _Bytes, kind: ElementType, drawn: Flags | None, room: Workspace, *, compress: bool) -> Coded:
@@ -108,7 +121,7 @@ def encode(raw: _Bytes, kind: ElementType, drawn: Flags | None, room: Workspace,
     if many == count or many * _FEW < count:
         return _dense(raw, kind, room, compress=compress)
     keep = np.logical_not(zeros, out=zeros)
-    mask = _part(np.packbits(keep, bitorder="little"), compress=compress)
+    mask = _part(np.packbits(keep, bitorder="little"), room, compress=compress)
     values = gather(raw, kind.width, keep, count - many, room.values)
     if values is None:
         raise PrunecliError("zeros were found that are not zero; please report this")
@@ -124,26 +137,17 @@ def _dense(raw: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -
 
 def _parts(values: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -> list[tuple[int, bytes]]:
     planes = split_planes(values, kind.number, room.planes, rotate=kind.rotate, swap=kind.swap)
-    return [_part(plane, compress=compress, plain=kind is PLAIN) for plane in planes.reshape(kind.number, -1)]
+    return [_part(plane, room, compress=compress, plain=kind is PLAIN) for plane in planes.reshape(kind.number, -1)]
 
 
-def _part(data: _Bytes, *, compress: bool, plain: bool = False) -> tuple[int, bytes]:
+def _part(data: _Bytes, room: Workspace, *, compress: bool, plain: bool = False) -> tuple[int, bytes]:
     if data.size and data[0] == data[-1] and (data == data[0]).all():
         return CONSTANT, data[:1].tobytes()
-    if compress and data.size and (plain or _gains(data)):
-        packed = zstd.compress(data.data) if plain else zstd.compress(data.data, options=_VALUES)
+    if compress and data.size:
+        packed = room.compressed(data, plain=plain)
         if len(packed) < data.size:
             return ZSTD, packed
     return RAW, data.tobytes()
-
-
-def _gains(data: _Bytes) -> bool:
-    """Whether samples of a plane get smaller."""
-    if data.size <= 2 * _SAMPLE * _SAMPLES:
-        return True
-    step = (data.size - _SAMPLE) // (_SAMPLES - 1)
-    samples = np.concatenate([data[at * step : at * step + _SAMPLE] for at in range(_SAMPLES)])
-    return len(zstd.compress(samples.data, options=_VALUES)) < 0.99 * samples.size
 
 
 def decode(

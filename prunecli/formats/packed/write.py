@@ -1,11 +1,13 @@
 """Pack a source: read it block by block in threads, code the blocks, and write them in order."""
 
 import threading
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import field
-from itertools import chain
+from functools import partial
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from prunecli.core.drawn_mask import DrawnRound, draw_kept
 from prunecli.core.random_stream import Subset
 from prunecli.errors import PrunecliError, UnreadableError
 from prunecli.formats.crc import crc32
-from prunecli.formats.io.pieces import Checksum, CrcRun
+from prunecli.formats.io.pieces import Checksum, CrcRun, join_run
 from prunecli.formats.io.sinks import Sink
 from prunecli.formats.io.source import Source
 from prunecli.formats.packed.codec import DRAWN, PLAIN, ElementType, Workspace, decode, encode
@@ -32,6 +34,8 @@ _TASK = 2 << 20
 """The bytes of small blocks that a thread takes at a time."""
 
 _Bytes = NDArray[np.uint8]
+
+_NONE = np.zeros((0, 0), dtype=np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +73,11 @@ class _Block(NamedTuple):
 class _Columns:
     """The columns about blocks, as they come."""
 
-    crc: list[int] = field(default_factory=list)
-    form: list[int] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
+    crc: "array[int]" = field(default_factory=partial(array, "I"))
+    form: bytearray = field(default_factory=bytearray)
+    kept: "array[int]" = field(default_factory=partial(array, "I"))
     coding: bytearray = field(default_factory=bytearray)
-    stored: list[int] = field(default_factory=list)
+    stored: "array[int]" = field(default_factory=partial(array, "I"))
 
     def add(self, block: "_Done") -> None:
         """Add a block."""
@@ -81,7 +85,7 @@ class _Columns:
         self.form.append(block.form)
         self.kept.append(block.kept)
         self.coding += bytes(coding for coding, _ in block.parts)
-        self.stored += [size for _, size in block.parts]
+        self.stored.extend(size for _, size in block.parts)
 
 
 class _Done(NamedTuple):
@@ -120,16 +124,18 @@ def pack_into(
         sink.write(memoryview(header), 0)
     counts = [_counts(each) for each in tensors]
     work = _Work(source, codec == "zstd", verify, threading.local())
-    whole = Checksum(source.size)
+    runs: list[CrcRun] = []
     for size, data, blocks in _in_order(work, _tasks(tensors, counts, source.size), jobs):
         sink.write(memoryview(data), at)
         at += len(data)
         for block in blocks:
             columns.add(block)
             for run in block.sums:
-                whole.add(run)
+                join_run(runs, run)
         if progress is not None:
             progress(size)
+    whole = Checksum(source.size)
+    whole.merge(runs)
     directory = _directory(source, tensors, counts, columns, whole.value)
     head, closing = closing_bytes(directory, at - HEADER, codec)
     sink.write(memoryview(closing), at)
@@ -223,11 +229,11 @@ def _tasks(tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]]
 def _tensor_blocks(tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]]) -> Iterator[_Block]:
     for tensor, left in zip(tensors, counts, strict=True):
         subsets = [each.subset for each in tensor.rounds]
-        ranks = np.cumsum(left, axis=1, dtype=np.int64) - left if left.size else left
+        later = (np.cumsum(left, axis=1, dtype=np.int64) - left).T.tolist() if left.size else ()
         for index, start in enumerate(range(0, tensor.elements, BLOCK)):
             many = min(BLOCK, tensor.elements - start)
             run = (tensor.offset + start * tensor.kind.width, many * tensor.kind.width)
-            yield _Block([run], tensor.kind, subsets, [start, *(int(each) for each in ranks[:, index])])
+            yield _Block([run], tensor.kind, subsets, [start, *(later[index] if later else ())])
 
 
 def _gaps(tensors: Sequence[PackedTensor], size: int) -> Iterator[tuple[int, int]]:
@@ -256,10 +262,10 @@ def _literal_blocks(gaps: Iterable[tuple[int, int]]) -> Iterator[_Block]:
 
 def _counts(tensor: PackedTensor) -> NDArray[np.uint32]:
     """Return how many elements of each block are left after each round but the last."""
+    if len(tensor.rounds) < 2:
+        return _NONE
     blocks = -(-tensor.elements // BLOCK)
-    found = np.zeros((max(len(tensor.rounds) - 1, 0), blocks), dtype=np.uint32)
-    if not found.size:
-        return found
+    found = np.zeros((len(tensor.rounds) - 1, blocks), dtype=np.uint32)
     subsets, ranks = [each.subset for each in tensor.rounds[:-1]], [0] * found.shape[0]
     for index in range(blocks):
         flags = np.empty(min(BLOCK, tensor.elements - index * BLOCK), dtype=np.bool_)
@@ -275,27 +281,33 @@ def _directory(
     columns: _Columns,
     crc: int,
 ) -> Directory:
-    *gaps, rest = [length for _, length in _gaps(tensors, source.size)]
     rounds = [each for tensor in tensors for each in tensor.rounds]
     keys = [each.key.encode("utf-8", "surrogatepass") for each in rounds]
-    values: dict[str, Any] = {
-        "gap": gaps,
-        "elements": [each.elements for each in tensors],
-        "width": [each.kind.width for each in tensors],
-        "number": [each.kind.number for each in tensors],
-        "flags": [ROTATED * each.kind.rotate + BIG_ENDIAN * each.kind.swap for each in tensors],
-        "rounds": [len(each.rounds) for each in tensors],
-        "candidates": [each.candidates for each in rounds],
-        "amount": [each.amount for each in rounds],
-        "seed": np.frombuffer(b"".join(each.seed.to_bytes(16, "little") for each in rounds), dtype="V16"),
-        "key_bytes": [len(each) for each in keys],
-        "keys": np.frombuffer(b"".join(keys), dtype=np.uint8),
-        "counts": np.concatenate([np.zeros(0, np.uint32), *(each.reshape(-1) for each in counts if each.size)]),
+    values: dict[str, Iterable[int] | bytes | bytearray] = {
+        "gap": (length for _, length in islice(_gaps(tensors, source.size), len(tensors))),
+        "elements": (each.elements for each in tensors),
+        "width": (each.kind.width for each in tensors),
+        "number": (each.kind.number for each in tensors),
+        "flags": (ROTATED * each.kind.rotate + BIG_ENDIAN * each.kind.swap for each in tensors),
+        "rounds": (len(each.rounds) for each in tensors),
+        "candidates": (each.candidates for each in rounds),
+        "amount": (each.amount for each in rounds),
+        "seed": b"".join(each.seed.to_bytes(16, "little") for each in rounds),
+        "key_bytes": (len(each) for each in keys),
+        "keys": b"".join(keys),
+        "counts": b"".join(each.astype("<u4").tobytes() for each in counts),
         "crc": columns.crc,
         "form": columns.form,
         "kept": columns.kept,
-        "coding": np.frombuffer(bytes(columns.coding), dtype=np.uint8),
+        "coding": columns.coding,
         "stored": columns.stored,
     }
-    arrays = {name: np.asarray(values[name], dtype=kind) for name, kind, _ in COLUMNS}
-    return Directory(source.size, crc, sum(gaps) + rest, arrays)
+    arrays = {name: _column(values.pop(name), kind) for name, kind, _ in COLUMNS}
+    literals = source.size - sum(each.elements * each.kind.width for each in tensors)
+    return Directory(source.size, crc, literals, arrays)
+
+
+def _column(values: Iterable[int] | bytes | bytearray, kind: str) -> NDArray[Any]:
+    if isinstance(values, bytes | bytearray):
+        return np.frombuffer(values, dtype=kind)
+    return np.fromiter(values, dtype=kind)
