@@ -42,8 +42,8 @@ class Geometry(Protocol):
     def what(self) -> str:
         """What the units are, for messages: `slices along dimension 1`."""
 
-    def sizes(self) -> NDArray[np.int64]:
-        """Return the number of elements of each unit, or an array of one number if all have the same."""
+    def elements(self, units: Flags) -> int:
+        """Return the number of elements of the units whose flags are set."""
 
     def sums(self, start: int, values: Array, combine: Combine) -> Sums:
         """Combine the values of a run in each unit that it touches. The values are lost."""
@@ -86,8 +86,10 @@ def joined(one: Sums, other: Sums, count: int, combine: Combine) -> Sums:
     last = max(one.first + len(one.values), other.first + len(other.values))
     found = np.zeros(min(last - first, count), one.values.dtype)
     for each in (one, other):
-        places = (np.arange(len(each.values)) + (each.first - first)) % len(found)
-        found[places] = combine(found[places], each.values)
+        low, size = (each.first - first) % count, len(each.values)
+        for part, place in ((each.values[: len(found) - low], low), (each.values[len(found) - low :], 0)):
+            room = found[place : place + len(part)]
+            combine(room, part, out=room)
     return Sums(first, found)
 
 
@@ -132,9 +134,9 @@ class SlicesAlong:
         """What the units are."""
         return f"slices along dimension {self.dim}"
 
-    def sizes(self) -> NDArray[np.int64]:
-        """Return the number of elements of each slice, as one number."""
-        return np.array([self.outer * self.inner])
+    def elements(self, units: Flags) -> int:
+        """Return the number of elements of the slices whose flags are set."""
+        return int(np.count_nonzero(units)) * self.outer * self.inner
 
     def sums(self, start: int, values: Array, combine: Combine) -> Sums:
         """Combine the values of a run in each slice."""
@@ -209,13 +211,14 @@ class BlocksOf:
         """What the units are."""
         return f"blocks of {self.height}x{self.width}"
 
-    def sizes(self) -> NDArray[np.int64]:
-        """Return the number of elements of each block."""
-        heights, widths = (
-            np.minimum(np.arange(0, size, step) + step, size) - np.arange(0, size, step)
-            for size, step in ((self.rows, self.height), (self.columns, self.width))
-        )
-        return np.multiply.outer(heights, widths).reshape(-1)
+    def elements(self, units: Flags) -> int:
+        """Return the number of elements of the blocks whose flags are set."""
+        whole = int(np.count_nonzero(units)) * self.height * self.width
+        grid = units.reshape(-1, self._across)
+        right, lower = (int(np.count_nonzero(edge)) for edge in (grid[:, -1:], grid[-1:]))
+        beyond = -self.columns % self.width, -self.rows % self.height
+        corner = beyond[0] * beyond[1] * int(np.count_nonzero(grid[-1:, -1:]))
+        return whole - right * beyond[0] * self.height - lower * beyond[1] * self.width + corner
 
     def sums(self, start: int, values: Array, combine: Combine) -> Sums:
         """Combine the values of a run in each block."""

@@ -158,9 +158,10 @@ class UnitScan:
 
 
 def _everything(tree: _Tree, count: int, dtype: type) -> NDArray[Any]:
-    found, none = tree.total(), Sums(0, np.zeros(count, dtype))
+    """Return the sums of all units, and reset the tree."""
+    found = tree.total()
     tree.drain()
-    return none.values if found is None else joined(none, found, count, np.add).values
+    return np.zeros(count, dtype) if found is None else found.values  # the first run begins with the first unit
 
 
 class UnitMethod(Method):
@@ -251,16 +252,18 @@ class UnitMethod(Method):
         self, target: Target, group: TargetGroup, sums: Doubles | None, counts: NDArray[np.int64] | None
     ) -> Choice:
         """Return the choice for a target, given the sums and candidates of its units."""
-        geometry = self.geometry(target)
-        sizes = geometry.sizes() if counts is None else counts
-        places = np.flatnonzero(np.broadcast_to(sizes, geometry.count))
-        values = None if sums is None else sums[places]
-        amount = _count(group.amount, places.size, values, target, geometry)
-        key = partial(stream_key, group.seed, target.key)
-        taken = places[_smallest(values, places.size, amount, key)]
-        dropped = np.zeros(geometry.count, dtype=np.bool_)
-        dropped[taken] = True
-        pruned = int(np.broadcast_to(sizes, geometry.count)[taken].sum())
+        geometry, key = self.geometry(target), partial(stream_key, group.seed, target.key)
+        if counts is None:
+            amount = _count(group.amount, geometry.count, sums, target, geometry)
+            dropped = _smallest(sums, geometry.count, amount, key)
+            pruned = geometry.elements(dropped)
+        else:
+            places = np.flatnonzero(counts)
+            values = None if sums is None else sums[places]
+            amount = _count(group.amount, places.size, values, target, geometry)
+            dropped = np.zeros(geometry.count, dtype=np.bool_)
+            dropped[places] = _smallest(values, places.size, amount, key)
+            pruned = int(counts[dropped].sum())
         return UnitChoice(pruned, geometry, np.packbits(dropped).tobytes())
 
     def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
@@ -291,7 +294,7 @@ def _smallest(values: Doubles | None, left: int, amount: int, key: Callable[...,
         return Subset(key(left, purpose="prunecli/1/units"), left, amount).span(0, left)
     if not amount:
         return np.zeros(left, dtype=np.bool_)
-    threshold = np.partition(values, amount - 1)[amount - 1]  # NaN comes last
+    threshold = float(np.partition(values, amount - 1)[amount - 1])  # NaN comes last
     chosen: Flags = values < threshold
     tied = np.flatnonzero(values == threshold)
     wanted = amount - int(np.count_nonzero(chosen))
