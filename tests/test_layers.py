@@ -42,6 +42,7 @@ _ORDER += [
     "places",
     "listing",
     "packing",
+    "pack_layout",
     "pack",
     "rescue",
     "unpack",

@@ -1,14 +1,11 @@
 """Pack a checkpoint into a smaller file, from which `unpack` makes the original again, to the byte."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
 
-from prunecli.core.drawn_mask import DrawnRound
 from prunecli.errors import PrunecliError, UsageError, show
-from prunecli.formats.base import Checkpoint, Layout, ReadOptions, Storage
+from prunecli.formats.base import Checkpoint, Layout, ReadOptions
 from prunecli.formats.detect import open_location, read_checkpoint
-from prunecli.formats.dtypes import DType
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import look_at
 from prunecli.formats.io.source import Source
@@ -18,17 +15,19 @@ from prunecli.formats.outputs.output import StandardOutput, check_output
 from prunecli.formats.outputs.permissions import with_mode_of
 from prunecli.formats.outputs.place import NOWHERE, Place
 from prunecli.formats.outputs.suffix import check_safetensors_suffix
-from prunecli.formats.packed.codec import DRAWN, ElementType
+from prunecli.formats.packed.codec import DRAWN
 from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX
 from prunecli.formats.packed.source import PackedSource
 from prunecli.formats.packed.write import CODECS, Packed, PackedTensor
 from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
-from prunecli.surgery.masks.drawn import drawn_rounds
+from prunecli.surgery.masks.drawn import DrawnRun, RecordedDraw, drawn_runs
+from prunecli.surgery.pack_layout import layout_of, storages_of
 from prunecli.surgery.packing import Coding, PackedFile, check_one_process, result_of, write_packed
 from prunecli.surgery.places import beside, output_location
 from prunecli.surgery.report.drawn import recorded_draws
 from prunecli.surgery.report.model import Report
+from prunecli.surgery.report.provenance import stamps_of
 from prunecli.surgery.report.reading import find_report_beside, read_report
 from prunecli.surgery.run.destination import default_output
 from prunecli.surgery.run.options import Run
@@ -39,15 +38,10 @@ __all__ = [
     "check_options",
     "check_reports",
     "is_folder",
-    "layout_of",
     "pack_file",
     "packed_location",
     "recorded_rounds",
-    "storages_of",
 ]
-
-_SMALL = 1024
-"""Tensors with fewer bytes are compressed together with the bytes around them: a block of their own costs more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,34 +170,32 @@ def _tensors(
 
 def recorded_rounds(
     checkpoint: Layout, location: Location | None, options: PackOptions, listener: Listener
-) -> Mapping[str, tuple[DrawnRound, ...]]:
-    """Return the rounds of the masks in a checkpoint by storage, as named reports or the one beside it record them.
+) -> Mapping[str, Sequence[DrawnRun]]:
+    """Return the drawn masks in a checkpoint by storage, as its stamps and the reports record them.
+
+    The reports are those that are named, or the one beside it.
 
     Raises:
         PrunecliError: as `read_report`.
     """
     draws = [each for report in _reports(location, options, listener) for each in recorded_draws(report)]
-    rounds, unknown = drawn_rounds(checkpoint, draws) if draws else ({}, 0)
+    stamped = _stamped(checkpoint)
+    records = [each for each in (stamped, [*stamped, *draws] if stamped and draws else [], draws) if each]
+    runs, unknown = drawn_runs(checkpoint, records) if records else ({}, 0)
     if unknown:
         listener.note(
             f"{unknown:,} masks are stored, since the reports record only their later rounds; name the report of each "
             f"round with {FROM_REPORT}"
         )
-    return rounds
+    return runs
 
 
-def layout_of(
-    places: Iterable[tuple[int, Storage, DType]], size: int, rounds: Mapping[str, tuple[DrawnRound, ...]]
-) -> list[PackedTensor]:
-    """Return the tensors of a file to pack, in order; those that are tiny or overlap earlier ones are literal bytes."""
-    found: list[PackedTensor] = []
-    at = 0
-    for offset, storage, dtype in sorted(places, key=lambda each: each[0]):
-        kind = _kind(dtype, storage)
-        if storage.nbytes >= _SMALL and offset >= at and offset + storage.nbytes <= size:
-            found.append(PackedTensor(offset, storage.nbytes // kind.width, kind, rounds.get(storage.key, ())))
-            at = offset + storage.nbytes
-    return found
+def _stamped(checkpoint: Layout) -> list[RecordedDraw]:
+    if not stamps_of(checkpoint):
+        return []
+    from prunecli.surgery.report.stamped import stamped_draws  # plans are made again: few checkpoints have stamps
+
+    return stamped_draws(checkpoint)
 
 
 def _reports(location: Location | None, options: PackOptions, listener: Listener) -> list[Report]:
@@ -217,21 +209,3 @@ def _reports(location: Location | None, options: PackOptions, listener: Listener
         listener.note(f"masks are stored, since the report beside the checkpoint cannot be read: {error}")
         return []
     return [] if report is None else [report]
-
-
-def storages_of(checkpoint: Layout) -> Iterator[tuple[Storage, DType]]:
-    """Yield each storage with the type of its first tensor; of tensors in parts, the storages of the parts."""
-    seen: set[str] = set()
-    for tensor in chain(checkpoint.tensors.values(), checkpoint.carried):
-        for storage in tensor.storages:
-            if storage.key not in seen:
-                seen.add(storage.key)
-                yield storage, tensor.dtype
-
-
-def _kind(dtype: DType, storage: Storage) -> ElementType:
-    if dtype.itemsize not in (1, 2, 4, 8, 16) or dtype.kind == "opaque":
-        return ElementType(1)
-    number = dtype.itemsize // 2 if dtype.paired else dtype.itemsize
-    rotate = dtype.kind in ("float", "complex") and number > 1
-    return ElementType(dtype.itemsize, number, rotate, storage.big_endian and number > 1)

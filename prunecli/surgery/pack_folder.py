@@ -26,11 +26,10 @@ from prunecli.surgery.pack import (
     check_options,
     check_reports,
     is_folder,
-    layout_of,
     pack_file,
     recorded_rounds,
-    storages_of,
 )
+from prunecli.surgery.pack_layout import layout_of, storages_of
 from prunecli.surgery.packing import PackedFile, facts_of, sum_of, write_packed
 from prunecli.surgery.run.by_file import FilesJob, FileTask, PlaceOf, describe, make_folder
 from prunecli.surgery.run.options import Run
@@ -80,7 +79,7 @@ def _listed(location: Location, options: PackOptions) -> Listing:
 def _planned(listing: Listing, options: PackOptions, listener: Listener) -> dict[str, list[PackedTensor]]:
     """Return the tensors of each file; the storages of a folder lie in all of its sources, one after the other."""
     with open_any_folder(listing.location, options.reading) as checkpoint:
-        rounds = recorded_rounds(checkpoint, listing.location, options, listener)
+        runs = recorded_rounds(checkpoint, listing.location, options, listener)
         storages = sorted(storages_of(checkpoint), key=lambda each: each[0].offset)
         offsets = [storage.offset for storage, _ in storages]
         found: dict[str, list[PackedTensor]] = {}
@@ -91,7 +90,7 @@ def _planned(listing: Listing, options: PackOptions, listener: Listener) -> dict
             file = listing.files.get(name)
             if file is not None and source.size == file.size:  # records that are compressed make it another file
                 places = ((storage.offset - start, storage, dtype) for storage, dtype in inside)
-                found[name] = layout_of(places, source.size, rounds)
+                found[name] = layout_of(places, source.size, runs)
             start = stop
         return found
 

@@ -58,6 +58,9 @@ that frequencies are used nevertheless; libraries that do not know it get only t
 _FEW, _MANY = 64, 8
 """With fewer zeros than one in the first number a mask is not tried; with more than in the second, nothing else is."""
 
+_SAMPLE = 1 << 14
+"""About how many of the values that a drawn mask keeps are looked at: with many zeros, a stored mask may be smaller."""
+
 
 class ElementType(NamedTuple):
     """The bytes of an element: `width` in all, in numbers of `number` bytes, whose sign may be `rotate`d."""
@@ -107,11 +110,27 @@ def _for_values() -> zstd.ZstdCompressor:
 
 def encode(raw: _Bytes, kind: ElementType, drawn: Flags | None, room: Workspace, *, compress: bool) -> Coded:
     """Return a block in the smallest form; `drawn` are the flags of a mask that may fit it, None without one."""
-    if drawn is not None:
-        kept = int(np.count_nonzero(drawn))
-        values = gather(raw, kind.width, drawn, kept, room.values)
-        if values is not None:
-            return Coded(DRAWN, kept, _parts(values, kind, room, compress=compress))
+    found = None if drawn is None else _drawn(raw, kind, drawn, room, compress=compress)
+    if found is None:
+        return _undrawn(raw, kind, room, compress=compress)
+    coded, has_zeros = found
+    return min(coded, _undrawn(raw, kind, room, compress=compress), key=lambda each: each.size) if has_zeros else coded
+
+
+def _drawn(
+    raw: _Bytes, kind: ElementType, drawn: Flags, room: Workspace, *, compress: bool
+) -> tuple[Coded, bool] | None:
+    """Return a block with a drawn mask, and whether many of the kept values are zero; None if the mask does not fit."""
+    kept = int(np.count_nonzero(drawn))
+    values = gather(raw, kind.width, drawn, kept, room.values)
+    if values is None:
+        return None
+    sample = values.view(f"u{min(kind.width, 8)}")[:: kept // _SAMPLE + 1]
+    zeros = sample.size - int(np.count_nonzero(sample))
+    return Coded(DRAWN, kept, _parts(values, kind, room, compress=compress)), zeros * _FEW >= max(sample.size, 1)
+
+
+def _undrawn(raw: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -> Coded:
     count = raw.size // kind.width
     if kind is PLAIN:
         return _dense(raw, kind, room, compress=compress)

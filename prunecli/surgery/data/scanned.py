@@ -59,6 +59,11 @@ class CandidateCounter:
         self._blocks: dict[int, _Found] = {}
         self._slices = slices
 
+    @property
+    def slices(self) -> int:
+        """The number of slices that are counted."""
+        return self._slices
+
     def look(self, mask: FinalMask, index: int, workspace: Workspace) -> tuple[int, _Found]:
         """Return the block's index, and what is found in it."""
         block, _ = mask.block(index, workspace)

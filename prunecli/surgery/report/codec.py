@@ -39,10 +39,12 @@ __all__ = [
     "SCHEMA_2",
     "GroupRecord",
     "ReportDocument",
+    "RequestRecord",
     "Tool",
     "as_dict",
     "parse_report",
     "render_json",
+    "request_of",
     "write_report",
 ]
 
@@ -134,6 +136,22 @@ class GroupRecord:
     """Version 2: the checkpoint with the scores."""
     abs_scores: bool = False
     """Version 2: whether scores were ordered by magnitude."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """The request of an `apply`, as stamps have it; a report has the same fields."""
+
+    method: str | None
+    seed: Count | None
+    groups: tuple[GroupRecord, ...]
+    remove: bool | None = None
+    mask_dtype: Literal["bool", "same"] | None = None
+    untie: bool | None = None
+    zeros_are_pruned: bool | None = None
+    key_prefix: str = ""
+    with_state: bool = False
+    rescale: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +269,7 @@ def parse_report(raw: bytes, label: str) -> Report:
         document = read_record(ReportDocument, content)
         for number, each in enumerate(document.parameters):
             _check_elements(each, number)
-        prune = None if document.method is None else _request(document)
+        prune = None if document.method is None else request_of(document)
     except RecordError as error:
         raise DamagedError(f"{label}{error}; it is not a report as prunecli writes it") from None
     return Report(
@@ -291,8 +309,12 @@ def _check_elements(each: ParameterReport, number: int) -> None:
         raise RecordError(f": parameters[{number}]: candidates is not between pruned_now and elements")
 
 
-def _request(document: ReportDocument) -> PruneRequest:
-    """Return the request of an `apply`."""
+def request_of(document: ReportDocument | RequestRecord) -> PruneRequest:
+    """Return the request of an `apply`.
+
+    Raises:
+        RecordError: a field is missing or has a wrong value.
+    """
     needed = {key: getattr(document, key) for key in ("remove", "untie", "zeros_are_pruned", "mask_dtype")}
     for key, value in needed.items():
         if value is None:

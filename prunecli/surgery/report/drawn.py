@@ -13,9 +13,18 @@ def recorded_draws(report: Report) -> list[RecordedDraw]:
     prune = report.prune
     if prune is None:
         return []
-    drawn = [group.method == MethodRequest() for group in prune.groups]
+    drawn = {number for number, group in enumerate(prune.groups) if group.method == MethodRequest()}
     return [
-        RecordedDraw(each.name, each.shape, DrawnRound(prune.seed or 0, each.key, each.candidates, each.pruned_now))
+        RecordedDraw(
+            each.name,
+            each.shape,
+            DrawnRound(prune.seed or 0, each.key, each.candidates, each.pruned_now),
+            each.choice,
+            each.zeroed,
+        )
         for each in report.parameters
-        if drawn[each.group] and each.candidates is not None and each.pruned_now <= each.candidates and not each.choice
+        if each.group < len(drawn)
+        and each.group in drawn
+        and each.candidates is not None
+        and each.pruned_now <= each.candidates
     ]

@@ -15,13 +15,13 @@ from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.plan.request import request_as_dict
 from prunecli.terms import STAMP
 
-__all__ = ["ENTRY", "STREAM", "stamped", "stamps_of", "without_stamps"]
+__all__ = ["ENTRY", "STAMP_SCHEMA", "STREAM", "stamped", "stamps_of", "without_stamps"]
 
 ENTRY = "prunecli"
 STREAM = 1
 """The version of the random stream that masks are drawn from."""
 
-_SCHEMA = "prunecli.stamp/1"
+STAMP_SCHEMA = "prunecli.stamp/1"
 
 _DEEPEST = 8
 """The deepest permitted nesting of lists and objects in a stamp; prunecli writes four levels."""
@@ -94,7 +94,7 @@ def _stamp(plan: Plan) -> dict[str, Any]:
         raise ValueError("only a prune has a stamp")
     drawn = {each.key: each.pruned_now for each in plan.planned.values()}  # a tied group has one key
     return {
-        "schema": _SCHEMA,
+        "schema": STAMP_SCHEMA,
         "version": __version__,
         "stream": STREAM,
         "method": plan.prune.method_name,
