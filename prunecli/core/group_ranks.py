@@ -10,6 +10,10 @@ from prunecli.core.tie_words import tie_words
 __all__ = ["count_dropped", "drop_smallest"]
 
 
+_RUN = 1 << 16
+"""Elements that numpy orders at once: it needs 32 bytes for each."""
+
+
 def drop_smallest(
     keys: Unsigned | None, candidates: Flags, out: Flags, *, size: int, inner: int, kept: int, tie_key: int, start: int
 ) -> None:
@@ -20,13 +24,17 @@ def drop_smallest(
     """
     if kernel.drop_smallest(keys, candidates, out, size, inner, kept, tie_key & ((1 << 64) - 1), start):
         return
-    words = tie_words(tie_key, np.arange(start, start + out.size))
-    grouped = (-1, size, inner)
-    left = candidates.reshape(grouped)
-    order = np.lexsort((words.reshape(grouped), *([] if keys is None else [keys.reshape(grouped)]), ~left), axis=1)
-    ranks = np.empty_like(order)
-    np.put_along_axis(ranks, order, np.arange(size)[:, np.newaxis], axis=1)
-    np.less(ranks, _surplus(left, kept)[:, np.newaxis], out=out.reshape(grouped))
+    slab = size * inner
+    step = max(_RUN // slab, 1) * slab
+    for low in range(0, out.size, step):
+        run = slice(low, low + step)
+        words, grouped = tie_words(tie_key, np.arange(start + low, start + low + out[run].size)), (-1, size, inner)
+        left = candidates[run].reshape(grouped)
+        values = [] if keys is None else [keys[run].reshape(grouped)]
+        order = np.lexsort((words.reshape(grouped), *values, ~left), axis=1)
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(size)[:, np.newaxis], axis=1)
+        np.less(ranks, _surplus(left, kept)[:, np.newaxis], out=out[run].reshape(grouped))
 
 
 def count_dropped(candidates: Flags, *, size: int, inner: int, kept: int) -> int:

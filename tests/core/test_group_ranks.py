@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from prunecli.core import kernel
+from prunecli.core import group_ranks, kernel
 from prunecli.core.group_ranks import count_dropped, drop_smallest
 from prunecli.core.tie_words import tie_words
 
@@ -53,6 +53,7 @@ def cases() -> Iterator[tuple[Any, Bools, dict[str, int]]]:
 
 @pytest.mark.skipif(not kernel.is_compiled(), reason="the kernel is not compiled here")
 def test_the_kernel_drops_what_numpy_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_ranks, "_RUN", 100)
     by_kernel = [dropped(keys, left, **options) for keys, left, options in cases()]
     monkeypatch.setattr(kernel, "_library", lambda: None)
     for found, (keys, left, options) in zip(by_kernel, cases(), strict=True):

@@ -256,6 +256,23 @@ def test_random_slices_need_no_values_and_take_every_type() -> None:
         assert only(RandomStructured(1), torch.ones(4, 6, dtype=dtype), 2).any(axis=0).sum() == 4
 
 
+def test_sums_beyond_the_largest_number_are_equal() -> None:
+    tensor = torch.tensor([[1e200, 1.0], [1.0, 1.0], [1.0, -1e300], [math.inf, 1.0]], dtype=torch.float64)
+    keep = [only(ln(2, 0), tensor, 2, seed=seed)[:, 0].tolist() for seed in range(30)]
+    assert all(not each[1] and sum(each) == 2 for each in keep)
+    assert len({tuple(each) for each in keep}) == 3
+    scores = torch.tensor([[math.inf, -math.inf], [1.0, 1.0]])
+    method = Blocks((1, 2), Measure(Ranked(scores=True, signed=True)))
+    assert only(method, torch.ones(2, 2), 1, scores=scores).tolist() == [[True, True], [False, False]]
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0)], ids=str)
+def test_a_tensor_without_elements_has_nothing_to_prune(shape: tuple[int, int]) -> None:
+    for method in (RandomStructured(0), RandomStructured(1), ln(2, 0), Blocks((2, 2), None), GroupsOf(2, 4, 1)):
+        assert only(method, torch.ones(shape), 0.5).shape == shape
+        assert only(method, torch.ones(shape), 0.5, before=np.ones(shape, np.bool_)).shape == shape
+
+
 def refused(method: Any, *shape: int, amount: float = 1, dtype: torch.dtype = torch.float32) -> str:
     with pytest.raises(UsageError) as error:
         only(method, torch.ones(shape, dtype=dtype), amount)

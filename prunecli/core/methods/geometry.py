@@ -80,6 +80,7 @@ def _segments(values: Array, offset: int, length: int, combine: Combine) -> Arra
     return np.concatenate([*parts, fold(values[rest:], combine)])
 
 
+@np.errstate(over="ignore", invalid="ignore")  # infinite sums are ordered as others, and inf - inf is NaN
 def joined(one: Sums, other: Sums, count: int, combine: Combine) -> Sums:
     """Return what units have in two runs together, of which `other` follows `one`; there are `count` units."""
     first = min(one.first, other.first)
@@ -213,6 +214,8 @@ class BlocksOf:
 
     def elements(self, units: Flags) -> int:
         """Return the number of elements of the blocks whose flags are set."""
+        if not units.size:
+            return 0
         whole = int(np.count_nonzero(units)) * self.height * self.width
         grid = units.reshape(-1, self._across)
         right, lower = (int(np.count_nonzero(edge)) for edge in (grid[:, -1:], grid[-1:]))

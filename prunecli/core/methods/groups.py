@@ -61,6 +61,7 @@ class _GroupScan:
         self._grouping, self._scores = grouping, scores
         self.dropped = self.negative = 0
 
+    @np.errstate(invalid="ignore")  # a signalling NaN is a NaN
     def look(self, block: Block) -> tuple[int, int]:
         negative = 0
         if self._scores is not None:

@@ -110,6 +110,7 @@ class UnitScan:
         self.nans = self.negative = 0
         """Units that contain NaN, and negative scores."""
 
+    @np.errstate(over="ignore", invalid="ignore")
     def look(self, block: Block) -> _Found:
         """Return the index of a block, the sums and the candidates of its units, and the number of negative scores."""
         count, negative = self._geometry.count, 0
