@@ -70,6 +70,12 @@ class Order:
         """The key of NaN, the largest; None if the type has none."""
         return None if self.dtype in _INTEGERS else (1 << self.bits) - 1
 
+    @property
+    def zero(self) -> int:
+        """The key of zero."""
+        width = {**_WIDTHS, **dict.fromkeys(FLOAT8, 1)}.get(self.dtype) or np.dtype(self.dtype).itemsize
+        return int(self.keys(np.zeros(1, f"u{width}"))[0])
+
     def keys(self, raw: Unsigned) -> Keys:
         """Return the keys of elements as stored."""
         source, kind, infinity = self._prepared(raw)

@@ -51,4 +51,14 @@ static inline int64_t ones_in_step(const u8 *flags, int64_t count) {
     return found;
 }
 
+/* ---- Ties ---- */
+
+/* The word of the element at a position, as in tie_words.py: an output of SplitMix64. */
+static inline uint64_t tie_word(uint64_t key, uint64_t position) {
+    uint64_t word = key + (position + 1) * 0x9e3779b97f4a7c15u;
+    word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9u;
+    word = (word ^ word >> 27) * 0x94d049bb133111ebu;
+    return word ^ word >> 31;
+}
+
 #endif

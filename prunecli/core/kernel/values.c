@@ -1,6 +1,6 @@
 /* The order of values: keys of elements, which are in the order of their values, counted and compared.
  *
- * The counterparts in numpy are in core/order.py. Elements are turned into keys in steps that stay in the fastest cache.
+ * The counterparts in numpy are in core/order.py and core/row_ranks.py. Elements are turned into keys in steps that stay in the fastest cache.
  */
 
 #include "kernel.h"
@@ -185,4 +185,76 @@ EXPORTED int64_t prunecli_below(const u8 *raw, int64_t count, int32_t width, int
                 tied[found++] = (uint32_t)(start + at + (__builtin_ctzll(word) >> 3));
     }
     return found;
+}
+
+/* ---- Rows ---- */
+
+/* Return the number with rank `rank` (from 0) among `count` > `rank` numbers of `bits` bits, which are put in another
+ * order: byte by byte from the highest on, keeping those that have the same byte as the one with that rank. */
+static uint64_t with_rank(uint64_t *numbers, int64_t count, int64_t rank, int32_t bits) {
+    for (int32_t shift = bits - 8; shift >= 0 && count > 1; shift -= 8) {
+        int64_t found[256] = {0}, kept = 0;
+        for (int64_t at = 0; at < count; at++)
+            found[numbers[at] >> shift & 255]++;
+        uint64_t byte = 0;
+        for (; rank >= found[byte]; byte++)
+            rank -= found[byte];
+        for (int64_t at = 0; at < count; at++) {
+            numbers[kept] = numbers[at];
+            kept += (numbers[at] >> shift & 255) == byte;
+        }
+        count = kept;
+    }
+    return numbers[0];
+}
+
+static inline uint64_t key_at(const u8 *keys, int32_t width, int64_t at) {
+    switch (width) {
+    case 1: return keys[at];
+    case 2: return ((const u16 *)keys)[at];
+    case 4: return ((const u32 *)keys)[at];
+    default: return ((const u64 *)keys)[at];
+    }
+}
+
+/* Flag the `counts[row]` smallest candidates of each row of `size` elements, with equal keys in the order of their tie
+ * words; the first element has the position `start`. Returns the first row in which one with the key `nan` would be
+ * flagged, -1 if there is none, and -2 without memory. */
+EXPORTED int64_t prunecli_drop_in_rows(const u8 *keys, int32_t width, const u8 *candidates, const int64_t *counts,
+                                       int64_t rows, int64_t size, int32_t has_nan, uint64_t nan, uint64_t tie_key,
+                                       uint64_t start, u8 *out) {
+    uint64_t *room = malloc((size_t)(size + 1) * sizeof *room);
+    if (!room)
+        return -2;
+    memset(out, 0, (size_t)(rows * size));
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t first = row * size, last = first + size, wanted = counts[row];
+        int64_t left = 0, below = 0, tied = 0;
+        if (wanted <= 0)
+            continue;
+        for (int64_t at = first; at < last; at++) {
+            room[left] = key_at(keys, width, at);
+            left += candidates[at];
+        }
+        const uint64_t threshold = with_rank(room, left, wanted - 1, 8 * width);
+        if (has_nan && threshold == nan) {
+            free(room);
+            return row;
+        }
+        for (int64_t at = first; at < last; at++) {
+            uint64_t key = key_at(keys, width, at);
+            out[at] = key <= threshold && candidates[at];
+            below += key < threshold && candidates[at];
+            if (key == threshold && candidates[at])
+                room[tied++] = tie_word(tie_key, start + (uint64_t)at);
+        }
+        if (below + tied == wanted)
+            continue;
+        const uint64_t word = with_rank(room, tied, wanted - below - 1, 64);
+        for (int64_t at = first; at < last; at++)
+            if (out[at] && key_at(keys, width, at) == threshold)
+                out[at] = tie_word(tie_key, start + (uint64_t)at) <= word;
+    }
+    free(room);
+    return -1;
 }

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from prunecli.core import kernel
 
-__all__ = ["Kind", "below", "histogram", "keys"]
+__all__ = ["Kind", "below", "drop_in_rows", "histogram", "keys"]
 
 _Counts = ctypes.c_int64 * 2
 
@@ -75,6 +75,34 @@ def below(
     place = kernel._address(raw), raw.size, raw.itemsize, kind, infinity, left
     found = library.prunecli_below(*place, threshold, flags, places, ctypes.byref(counts))
     return (counts[0], counts[1]) if out is None else (found, 0)
+
+
+def drop_in_rows(
+    own: NDArray[Any],
+    candidates: NDArray[np.bool_],
+    counts: NDArray[np.int64],
+    size: int,
+    nan: int | None,
+    tie_key: int,
+    start: int,
+    out: NDArray[np.bool_],
+) -> int | None:
+    """Flag the smallest keys of each row of `size` elements, as `row_ranks.drop_in_rows`; None if nothing was done.
+
+    Returns the first row in which NaN would be dropped, or -1.
+
+    Raises:
+        MemoryError: there was not enough memory for a row.
+    """
+    library = _library(own, candidates, out)
+    if library is None:
+        return None
+    arrays = kernel._address(own), own.itemsize, kernel._address(candidates), kernel._address(counts), counts.size, size
+    key, has_nan = tie_key & ((1 << 64) - 1), nan is not None
+    wrong: int = library.prunecli_drop_in_rows(*arrays, has_nan, nan or 0, key, start, kernel._address(out))
+    if wrong < -1:
+        raise MemoryError
+    return wrong
 
 
 def _library(raw: NDArray[Any], *flags: NDArray[np.bool_] | None) -> ctypes.CDLL | None:

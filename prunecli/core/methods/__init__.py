@@ -4,12 +4,13 @@ from prunecli.core.methods.base import Method
 from prunecli.core.methods.masks import Masks
 from prunecli.core.methods.random import Random
 from prunecli.core.methods.request import MethodRequest, spelled
+from prunecli.core.methods.smallest import L1, Scores
 from prunecli.core.methods.structured import Ln, RandomStructured
 from prunecli.errors import UsageError, show
 
 __all__ = ["METHODS", "known_methods", "make_method"]
 
-METHODS: dict[str, type[Method]] = {each.name: each for each in (Random, RandomStructured, Ln, Masks)}
+METHODS: dict[str, type[Method]] = {each.name: each for each in (Random, L1, Scores, RandomStructured, Ln, Masks)}
 
 
 def make_method(request: MethodRequest) -> Method:

@@ -1,18 +1,18 @@
 """The random method: a uniform choice of an exact number of elements, drawn from the random stream by seed and key."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from prunecli.core.amount import Amount, check_amount
+from prunecli.core.amount import Amount
 from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
 from prunecli.core.methods.patterns import pattern_of
 from prunecli.core.methods.request import RANDOM, MethodRequest
-from prunecli.core.methods.slices import SlicedDraw
+from prunecli.core.methods.slices import SlicedDraw, replay_slices
 from prunecli.core.random_stream import Subset, split, stream_key
 from prunecli.core.raw_elements import Flags
-from prunecli.errors import UsageError
 from prunecli.lean import dataclass
 
 __all__ = ["Random"]
@@ -70,21 +70,11 @@ class Random(Method):
         if slices is None:
             raise ValueError(f"{target.key} has no slices")
         each = slices.choose(amounts, target.name)
-        what = {"amount": amounts} if isinstance(amounts, int | float) else {"pruned": list(amounts)}
-        return SlicedDraw(seed, target.key, slices, each, target.before, {"slices": slices.count, **what})
+        return SlicedDraw(seed, target.key, slices, each, target.before, slices.record(amounts))
 
     def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
         """Return a draw of `pruned` elements of a target, or of those of each slice that are recorded."""
         if "slices" in recorded:
-            if "pruned" in recorded and not isinstance(recorded["pruned"], list):
-                raise ValueError("pruned is not a list")
-            try:
-                amounts = recorded["pruned"] if "pruned" in recorded else check_amount(recorded["amount"])
-                choice = self.choose_slices(target, amounts, seed)
-            except UsageError as error:
-                raise ValueError(str(error)) from None
-            if choice.pruned != pruned:
-                raise ValueError(f"{choice.pruned} instead of {pruned}")
-            return choice
+            return replay_slices(partial(self.choose_slices, target, seed=seed), pruned, recorded)
         key = stream_key(seed, target.key, target.candidates)
         return _RandomChoice(Subset(key, target.candidates, pruned), target.before)

@@ -3,22 +3,22 @@
 Slice 3 of `NAME` is drawn as a parameter named `NAME#3` would be: from the same stream, over its own candidates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.amount import Amount
+from prunecli.core.amount import Amount, check_amount
 from prunecli.core.random_stream import draw_slices
 from prunecli.core.raw_elements import Flags
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
 if TYPE_CHECKING:
-    from prunecli.core.methods.base import Block
+    from prunecli.core.methods.base import Block, Choice
 
-__all__ = ["SlicedDraw", "Slices", "count_each"]
+__all__ = ["SlicedDraw", "Slices", "count_each", "replay_slices"]
 
 Counts = NDArray[np.int64]
 
@@ -33,6 +33,11 @@ class Slices:
     count: int
     size: int
     candidates: Counts | None = None
+
+    def record(self, amounts: "Amount | Sequence[int]") -> dict[str, Any]:
+        """Return what a report contains of a choice slice by slice, given an amount of each or the numbers."""
+        what = {"amount": amounts} if isinstance(amounts, int | float) else {"pruned": list(amounts)}
+        return {"slices": self.count, **what}
 
     def left(self, number: int) -> int:
         """Return the number of candidates of a slice."""
@@ -112,3 +117,22 @@ class SlicedDraw:
     def as_dict(self) -> dict[str, Any]:
         """Return what replays the choice: the number of slices, and an amount of each or the numbers of elements."""
         return self.record
+
+
+def replay_slices(
+    choose: "Callable[[Amount | Sequence[int]], Choice]", pruned: int, recorded: Mapping[str, Any]
+) -> "Choice":
+    """Return what `choose` chooses by a record of slices.
+
+    Raises:
+        ValueError: the record contradicts itself, or the target.
+    """
+    if "pruned" in recorded and not isinstance(recorded["pruned"], list):
+        raise ValueError("pruned is not a list")
+    try:
+        choice = choose(recorded["pruned"] if "pruned" in recorded else check_amount(recorded["amount"]))
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    if choice.pruned != pruned:
+        raise ValueError(f"{choice.pruned} instead of {pruned}")
+    return choice

@@ -1,0 +1,235 @@
+"""Methods that drop the smallest elements: by magnitude (l1), or by scores that somebody computed (scores).
+
+L1 is `L1Unstructured` of torch, or its `global_unstructured` for a global amount: magnitude pruning as by Han et al.
+(2015), "Learning both Weights and Connections for Efficient Neural Networks". The count is exact. If elements are equal
+where the smallest end, all sets of them with the right size are equally likely.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from prunecli.core.amount import Amount
+from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
+from prunecli.core.methods.patterns import pattern_of
+from prunecli.core.methods.ranked import Ranked, flawed_note, negative_note, score_settings
+from prunecli.core.methods.request import MethodRequest
+from prunecli.core.methods.rows import SmallestOfRows
+from prunecli.core.methods.slices import replay_slices
+from prunecli.core.methods.threshold import Counter, Cut, KeyRange, Pool, Share, elements_of
+from prunecli.core.order import Order, common_orders
+from prunecli.core.random_stream import Subset, split, stream_key
+from prunecli.core.raw_elements import Flags
+from prunecli.errors import UsageError, show
+from prunecli.lean import dataclass
+from prunecli.terms import METHOD, SCORES
+
+__all__ = ["L1", "Scores", "Smallest"]
+
+_TIES = "prunecli/1/ties"
+"""The purpose of the stream that settles ties; part of its definition."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SmallestChoice:
+    """All keys below a threshold, and `equal` of the `tied` candidates with that key, drawn from the stream of `key`.
+
+    `before` are the tied candidates before each block, if a draw decides.
+    """
+
+    pruned: int
+    order: Order
+    threshold: int
+    equal: int
+    tied: int
+    before: Sequence[int]
+    key: int
+    scores: bool
+
+    def drop(self, block: Block, out: Flags) -> None:
+        """Write into `out` which elements of a block are dropped."""
+        raw, threshold = elements_of(block, scores=self.scores), self.threshold
+        if self.equal == self.tied:
+            threshold += self.tied > 0
+            if threshold >> 8 * raw.itemsize and not self.order.common:
+                out.fill(True)
+            else:
+                self.order.write_below(raw, threshold, out)
+            return
+        places = self.order.write_below(raw, threshold, out, block.candidates if self.equal else None)
+        if self.equal:
+            rank = self.before[block.index] if self.before else 0
+            out[places] = Subset(self.key, self.tied, self.equal).span(rank, rank + places.size)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the data of a record."""
+        more: dict[str, Any] = {"keys": self.order.common} if self.order.common else {}
+        if 0 < self.equal < self.tied:
+            more["before"] = list(self.before)
+        return {"threshold": self.threshold, "equal": self.equal, "tied": self.tied, **more}
+
+
+@dataclass(frozen=True)
+class Smallest(Method):
+    """What the methods have in common that drop the smallest of the numbers that they rank."""
+
+    ranked: Ranked = Ranked()
+
+    @classmethod
+    def of(cls, request: MethodRequest) -> Method:
+        """Return the method, or that of the pattern in a request.
+
+        Raises:
+            UsageError: it does not take a setting, or lacks the place of scores.
+        """
+        if cls.name == "scores" and request.scores is None:
+            raise UsageError(f"{METHOD} scores needs {SCORES}, a checkpoint with a score for each element")
+        pattern = pattern_of(request)
+        if pattern is None:
+            request.check_takes(*score_settings(request))
+        return pattern or cls(Ranked.of(request))
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether it gets the elements of the weight."""
+        return not self.ranked.scores
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether it gets scores."""
+        return self.ranked.scores
+
+    def check(self, target: Target) -> None:
+        """Refuse a target whose elements have no order."""
+        self.ranked.numbers(target)
+
+    def granule(self, target: Target) -> int:
+        """Return the size of a slice if each slice has a number of its own."""
+        return 1 if target.slices is None else max(target.slices.size, 1)
+
+    def scans(self, group: TargetGroup, earlier: Sequence[Mapping[str, Scan]]) -> Mapping[str, Scan]:
+        """Return the scans of the next pass."""
+        if not earlier:
+            return self._first(group)
+        last = _counters(earlier[-1])
+        for name, pool in _pools(last):
+            pool.finish()
+            left = pool.keys.inside - pool.nans
+            if len(earlier) == 1 and pool.count > left:
+                raise UsageError(
+                    f"cannot prune {pool.count:,} elements of {show(name)}: {pool.nans:,} are NaN, which is not "
+                    f"smaller than anything; prune {left:,} at most"
+                )
+        pools: dict[int, Pool] = {}
+        found: dict[str, Scan] = {}
+        for key, each in last.items():
+            keys, cut = each.pool.next, each.pool.cut
+            if keys is None and cut is not None and each.share is None:
+                keys = KeyRange(cut.threshold, 0, 0, each.pool.count - cut.equal, cut.tied)
+            if keys is not None:
+                pool = pools.setdefault(id(each.pool), Pool(each.pool.count, keys, cut))
+                found[key] = pool.join(each.order, each.elements, each.name, scores=each.scores)
+        return found
+
+    def _first(self, group: TargetGroup) -> dict[str, Scan]:
+        targets = {key: target for key, target in group.targets.items() if target.candidates}
+        counts = {} if group.global_ else group.counts
+        orders = self._orders(group)
+        pool: Pool | None = None
+        found: dict[str, Scan] = {}
+        for key in sorted(targets):
+            target, order = targets[key], orders[key]
+            count = group.global_count if group.global_ else counts[key]
+            if not count:
+                continue
+            if pool is None or not group.global_:
+                left = sum(each.candidates for each in targets.values()) if group.global_ else target.candidates
+                pool = Pool(count, KeyRange(0, order.shift, order.bits - order.shift, 0, left))
+            elements = int(np.prod(target.shape, dtype=np.int64))
+            found[key] = pool.join(order, elements, target.name, scores=self.reads_scores)
+        return found
+
+    def _orders(self, group: TargetGroup) -> dict[str, Order]:
+        if not group.global_:
+            return {key: self.ranked.numbers(target).order for key, target in group.targets.items()}
+        types = {target.name: self.ranked.numbers(target).order.dtype for target in group.targets.values()}
+        orders = common_orders(types, signed=self.ranked.signed)
+        return {key: orders[target.name] for key, target in group.targets.items()}
+
+    def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
+        """Return the choices; of elements equal to a global threshold, targets have shares as of one tensor."""
+        found: dict[str, tuple[Cut, Share]] = {}
+        orders = self._orders(group)
+        for each in scans:
+            for key, counter in _counters(each).items():
+                counter.pool.finish()
+                if counter.pool.cut is not None and counter.share is not None:
+                    found[key] = counter.pool.cut, counter.share
+        equal = {key: cut.equal for key, (cut, _) in found.items()}
+        if group.global_ and found:
+            keys = sorted(found)
+            tied = [found[key][1].tied for key in keys]
+            shares = split(group.seed, tied, equal[keys[0]], name=f"ties {group.name}")
+            equal = dict(zip(keys, shares, strict=True))
+        choices: dict[str, Choice] = {}
+        for key, order in orders.items():
+            if key in found:
+                cut, share = found[key]
+                before, scores = share.before if 0 < equal[key] < share.tied else (), self.reads_scores
+                tie_key = stream_key(group.seed, key, share.tied, purpose=_TIES)
+                numbers = share.below + equal[key], order, cut.threshold, equal[key], share.tied
+                choices[key] = _SmallestChoice(*numbers, before, tie_key, scores)
+            else:
+                choices[key] = _SmallestChoice(0, order, 0, 0, 0, (), 0, self.reads_scores)
+        return choices
+
+    def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
+        """Return a recorded choice."""
+        if "slices" in recorded:
+            return replay_slices(partial(self.choose_slices, target, seed=seed), pruned, recorded)
+        order = self.ranked.numbers(target).order
+        if "keys" in recorded:
+            order = Order(order.dtype, order.signed, str(recorded["keys"]))
+        threshold, equal, tied = (int(recorded[name]) for name in ("threshold", "equal", "tied"))
+        if not (0 <= threshold < 1 << order.bits and 0 <= equal <= tied and equal <= pruned):
+            raise ValueError("the numbers of the record contradict each other")
+        key = stream_key(seed, target.key, tied, purpose=_TIES)
+        before = tuple(int(each) for each in recorded.get("before", ()))
+        return _SmallestChoice(pruned, order, threshold, equal, tied, before, key, self.reads_scores)
+
+    def choose_slices(self, target: Target, amounts: Amount | Sequence[int], seed: int) -> Choice:
+        """Return the smallest elements of each slice."""
+        return SmallestOfRows.of(target, amounts, self.ranked.numbers(target).order, seed, scores=self.reads_scores)
+
+    def notes(
+        self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]], choices: Mapping[str, Choice]
+    ) -> Sequence[str]:
+        """Return notes on NaN, and on negative scores."""
+        pools = list(_pools(_counters(scans[0]))) if scans else []
+        nans = flawed_note("NaN is not smaller than anything, and stays", ((name, pool.nans) for name, pool in pools))
+        return [*nans, *negative_note((name, pool.negative) for name, pool in pools)]
+
+
+def _counters(scans: Mapping[str, Scan]) -> dict[str, Counter]:
+    return {key: scan for key, scan in scans.items() if isinstance(scan, Counter)}
+
+
+def _pools(counters: Mapping[str, Counter]) -> Iterator[tuple[str, Pool]]:
+    """Yield each pool once, with a name for messages."""
+    for pool in {id(each.pool): each.pool for each in counters.values()}.values():
+        one = len(pool.counters) == 1
+        yield pool.counters[0].name if one else f"the {len(pool.counters)} selected parameters together", pool
+
+
+class L1(Smallest):
+    """Magnitude pruning: the smallest absolute values are dropped."""
+
+    name = "l1"
+
+
+class Scores(Smallest):
+    """The smallest scores are dropped: as signed numbers, or by their magnitudes."""
+
+    name = "scores"
