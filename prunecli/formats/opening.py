@@ -130,12 +130,13 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
         return False
 
 
-def fingerprint(opened: AnyCheckpoint) -> str:
-    """Return a digest of the state of a checkpoint: its tensors, and the states of its files."""
+def fingerprint(*checkpoints: AnyCheckpoint) -> str:
+    """Return a digest of the state of some checkpoints: their tensors, and the states of their files."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, source in opened.sources.items():
-        digest.update(repr((name, source.size, source.state)).encode("utf-8", "surrogatepass"))
-    for tensor in opened.tensors.values():
-        what = (tensor.name, tensor.dtype.name, tensor.shape, tensor.storage.key, tensor.storage.offset)
-        digest.update(repr(what).encode("utf-8", "surrogatepass"))
+    for opened in checkpoints:
+        for name, source in opened.sources.items():
+            digest.update(repr((name, source.size, source.state)).encode("utf-8", "surrogatepass"))
+        for tensor in opened.tensors.values():
+            what = (tensor.name, tensor.dtype.name, tensor.shape, tensor.storage.key, tensor.storage.offset)
+            digest.update(repr(what).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -67,7 +67,7 @@ def rewrite(
             check_unchanged(each)
 
     with noting(written_by_now(final)):
-        carry_out(RewriteJob(checkpoint, plan, counts, outputs.checkpoint, contents, check), run)
+        carry_out(RewriteJob(checkpoint, plan, counts, outputs.checkpoint, contents, check, given.sources), run)
         output = _written(checkpoint, contents, destination)
         del contents  # with very many tensors, it takes as much memory as the report
         return run.ranks.from_leader(lambda: write_report(checkpoint, plan, counts, output, outputs.report))

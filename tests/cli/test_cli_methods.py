@@ -1,7 +1,9 @@
 """How methods are requested: options, recipes, Python, and what is refused in one line."""
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 from conftest import Cli, Refusal
 
@@ -9,6 +11,7 @@ from prunecli import files
 from prunecli.cli.method_options import MethodName
 from prunecli.core.methods import known_methods
 from prunecli.errors import UsageError
+from prunecli.surgery.report.schema import report_schema
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -81,6 +84,152 @@ def test_a_recipe_is_refused_at_its_line(refused: Refusal, lines: list[str], lin
     Path("r.toml").write_text("\n".join(lines))
     assert f"r.toml:{line}: " in (text := refused(2, "apply", "model.pt", "--recipe", "r.toml"))
     assert words in text
+
+
+GROUPS = """
+seed = 3
+[[group]]
+params = "fc1.weight"
+n_of_m = "2:4"
+
+[[group]]
+params = "conv2.weight"
+amount = 0.25
+method = "ln"
+norm = "inf"
+dim = 0
+
+[[group]]
+params = "fc2.weight"
+amount = 12
+method = "random-structured"
+dim = -1
+
+[[group]]
+params = "conv1.weight"
+amount = 0.5
+"""
+
+
+def test_groups_have_different_methods(cli: Cli) -> None:
+    Path("r.toml").write_text(GROUPS)
+    printed = cli("apply", "model.pt", "--recipe", "r.toml", "--dry-run")
+    assert "2:4 along dimension 1: fc1.weight" in printed.err
+    Path("again.toml").write_text(printed.out)
+    assert cli("apply", "model.pt", "--recipe", "r.toml", "-o", "one.pt").code == 0
+    assert cli("apply", "model.pt", "--recipe", "again.toml", "-o", "two.pt").code == 0
+    assert cli("apply", "model.pt", "--from-report", "one.pt.report.json", "-o", "three.pt").code == 0
+    assert cli("verify", "three.pt").code == 0
+    assert Path("one.pt").read_bytes() == Path("two.pt").read_bytes() == Path("three.pt").read_bytes()
+    one, two, three = (json.loads(Path(f"{name}.pt.report.json").read_text()) for name in ("one", "two", "three"))
+    assert {**one, "output": None} == {**two, "output": None} == {**three, "output": None}
+    jsonschema.validate(one, json.loads(report_schema()))
+    assert (one["schema"], one["method"]) == ("prunecli.report/2", "several")
+    settings = ("method", "n_of_m", "norm", "dim")
+    assert [{key: each[key] for key in settings if key in each} for each in one["groups"]] == [
+        {"method": "random_unstructured", "n_of_m": "2:4"},
+        {"method": "ln", "norm": "inf", "dim": 0},
+        {"method": "random_structured", "dim": -1},
+        {"method": "random_unstructured"},
+    ]
+    rows = {
+        each["name"]: (each.get("group", 0), each["pruned_now"]) for each in one["parameters"] if each["pruned_now"]
+    }
+    assert rows == {
+        "conv1.weight": (3, 72),
+        "conv2.weight": (1, 1152),
+        "fc1.weight": (0, 16384),
+        "fc2.weight": (2, 120),
+    }
+
+
+def test_each_group_prunes_as_it_would_alone(cli: Cli) -> None:
+    Path("r.toml").write_text(GROUPS)
+    assert cli("apply", "model.pt", "--recipe", "r.toml", "--bake", "-o", "one.pt").code == 0
+    lines = [
+        ["-p", "fc1.weight", "--n-of-m", "2:4"],
+        ["-p", "conv2.weight", "-a", "0.25", "--method", "ln", "--norm", "inf", "--dim", "0"],
+        ["-p", "fc2.weight", "-a", "12", "--method", "random-structured", "--dim", "-1"],
+        ["-p", "conv1.weight", "-a", "0.5"],
+    ]
+    source = "model.pt"
+    for number, line in enumerate(lines):
+        assert cli("apply", source, *line, "--seed", "3", "--bake", "-o", f"{number}.pt").code == 0
+        source = f"{number}.pt"
+    assert Path("one.pt").read_bytes() == Path(source).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"group": 4}, "the report's group of fc1.weight is not one of its 4 groups"),
+        ({"group": 1}, "the report's choice for fc1.weight is not one that ln makes"),
+    ],
+)
+def test_a_report_with_wrong_groups_is_refused(cli: Cli, refused: Refusal, change: dict[str, int], words: str) -> None:
+    Path("r.toml").write_text(GROUPS)
+    assert cli("apply", "model.pt", "--recipe", "r.toml", "-o", "one.pt").code == 0
+    report = json.loads(Path("one.pt.report.json").read_text())
+    report["parameters"] = [each | (change if each["name"] == "fc1.weight" else {}) for each in report["parameters"]]
+    Path("r.json").write_text(json.dumps(report))
+    assert words in refused(4, "apply", "model.pt", "--from-report", "r.json", "-o", "two.pt")
+
+
+def test_a_report_of_a_later_method_is_refused(cli: Cli, refused: Refusal) -> None:
+    Path("r.toml").write_text(GROUPS)
+    assert cli("apply", "model.pt", "--recipe", "r.toml", "-o", "one.pt").code == 0
+    text = Path("one.pt.report.json").read_text().replace('"method": "ln"', '"method": "l7"')
+    Path("r.json").write_text(text)
+    assert "of the method l7" in refused(4, "apply", "model.pt", "--from-report", "r.json", "-o", "two.pt")
+    Path("r.json").write_text(text.replace('"l7"', '"ln"').replace('"norm"', '"another"'))
+    line = refused(4, "apply", "model.pt", "--from-report", "r.json", "-o", "two.pt")
+    assert "groups[1]: --method ln needs --norm: 1, 2 or inf" in line
+
+
+COUNTS = "the amount is a number of whole slices or blocks of each parameter"
+SLICES = ["--method", "ln", "--norm", "1", "--dim", "0"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--n-of-m", "2:4", "-a", "0.5"], "N:M says itself how much is pruned of every group; leave -a out"),
+        (["--n-of-m", "2:4", "-a", "fc1*=0.5"], "leave -a out"),
+        (["--n-of-m", "2:4", "--ratios", "r"], "leave --ratios out"),
+        (["--n-of-m", "2:4", "--like", "model.pt"], "leave --like out"),
+        (["--n-of-m", "2:4", "--per-row"], "leave --per-row out"),
+        ([*SLICES], "the amount is missing"),
+        ([*SLICES, "-a", "2", "--global"], f"{COUNTS}; leave --global out"),
+        ([*SLICES, "-a", "2", "--allocation", "erk"], f"{COUNTS}; leave --allocation out"),
+        ([*SLICES, "--like", "model.pt"], f"{COUNTS}; leave --like out"),
+        ([*SLICES, "-a", "2", "--per-row"], f"{COUNTS}; leave --per-row out"),
+        (["--block", "4x4", "-a", "2", "--per-slice"], f"{COUNTS}; leave --per-slice out"),
+        ([*SLICES, "-a", "65"], "cannot prune 65 slices"),
+        (["--block", "16x16", "-a", "129"], "cannot prune 129 blocks"),
+        (["--method", "ln", "--norm", "1", "-a", "2"], "--method ln needs --dim"),
+        (["--method", "ln", "--dim", "0", "-a", "2"], "--method ln needs --norm: 1, 2 or inf"),
+        (["--method", "random-structured", "-a", "2"], "--method random-structured needs --dim"),
+        (["--method", "random-structured", "--dim", "2", "-a", "2"], "fc1.weight"),
+        (["--n-of-m", "3:5"], "--n-of-m 3:5: dimension 1 of fc1.weight has the size 512, which 5 does not divide"),
+        (["--n-of-m", "2:4", "--dim", "2"], "fc1.weight"),
+    ],
+)
+def test_what_a_method_cannot_do_is_refused_in_one_line(refused: Refusal, options: list[str], words: str) -> None:
+    Path("r").write_text('{"fc1.weight": 0.5}')
+    assert words in refused(2, *APPLY, *options)
+
+
+def test_a_recipe_has_no_amount_for_a_pattern(refused: Refusal) -> None:
+    Path("r.toml").write_text('[[group]]\nparams = "fc1.weight"\namount = 0.5\nn_of_m = "2:4"\n')
+    line = refused(2, "apply", "model.pt", "--recipe", "r.toml")
+    assert "r.toml:1: group 1 cannot be pruned: N:M says itself how much is pruned of every group; leave amount" in line
+
+
+def test_amounts_of_single_layers_count_units(cli: Cli) -> None:
+    line = ["apply", "model.pt", "-p", "fc*.weight", "-a", "0.5", "-a", "fc2.weight=3", *SLICES, "--report", "-"]
+    report = cli(*line, "-o", "out.pt").json
+    rows = {each["name"]: each["pruned_now"] for each in report["parameters"] if each["pruned_now"]}
+    assert rows == {"fc1.weight": 32 * 512, "fc2.weight": 3 * 64}
 
 
 def test_python_takes_values_and_texts() -> None:

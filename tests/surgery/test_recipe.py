@@ -1,5 +1,6 @@
 """Recipes: what they say is what options say, and what they cannot say is told with its line."""
 
+import math
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunecli.core.allocation import RULES
+from prunecli.core.methods.request import MethodRequest
 from prunecli.errors import UnreadableError, UsageError
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.plan.recipe import parse_recipe, read_recipe, render_recipe
@@ -60,7 +62,25 @@ counted = st.builds(
     st.dictionaries(names, amounts, min_size=1, max_size=3),
     st.none() | names.filter(lambda name: name != "-"),
 )
-groups = groups | divided | counted
+methods = st.sampled_from(
+    [
+        MethodRequest(n_of_m=(2, 4)),
+        MethodRequest(n_of_m=(1, 16), dim=-2),
+        MethodRequest(block=(16, 1)),
+        MethodRequest("random_structured", dim=0),
+        MethodRequest("ln", dim=1, norm=2.0),
+        MethodRequest("ln", dim=1, norm=math.inf),
+    ]
+)
+chosen = st.builds(
+    lambda group, amount, method: replace(
+        group, amount=None if method.n_of_m else amount, everywhere=False, method=method
+    ),
+    groups,
+    amounts,
+    methods,
+)
+groups = groups | divided | counted | chosen
 requests = st.builds(
     PruneRequest,
     st.lists(groups, min_size=1, max_size=3).map(tuple),

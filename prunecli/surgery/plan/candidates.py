@@ -35,8 +35,9 @@ def count_candidates(
         name, weight = parameter.name, parameter.weight
         own = methods.get(name)
         dtype = own.scores.dtype if own and own.scores else None
-        target = Target(ties[name][0], name, weight.shape, weight.dtype.name, weight.elements, scores_dtype=dtype)
-        targets[name] = target
+        rows = Slices(number, weight.elements // number) if (number := slices.get(name)) else None
+        place = ties[name][0], name, weight.shape, weight.dtype.name, weight.elements
+        target = targets[name] = Target(*place, slices=rows, scores_dtype=dtype)
         if own is not None:
             own.method.check(target)
         if parameter.mask is not None or zeros_are_pruned:
@@ -53,8 +54,8 @@ def count_candidates(
             check_scalable(parameter)
         if name in counters:
             target = replace(target, candidates=count.candidates, before=count.before)
-        if number := slices.get(name):
-            target = replace(target, slices=Slices(number, parameter.weight.elements // number, count.slices))
+        if target.slices is not None:
+            target = replace(target, slices=replace(target.slices, candidates=count.slices))
         method, scores = (own.method, own.scores) if (own := methods.get(name)) else (None, None)
         made = PlannedParameter(parameter, target, ties[name][1], count.digest, count.binary, None, method, scores)
         planned.append(made)
@@ -68,7 +69,7 @@ def _check_tied_masks(planned: Sequence[PlannedParameter]) -> None:
     for each in planned:
         first = seen.setdefault(each.key, each)
         one, other = first.target, each.target
-        if (one.slices or other.slices) and one.shape != other.shape:
+        if one.shape != other.shape and (one.slices or other.slices or _has_shapes(first)):
             raise UsageError(
                 f"{show(one.name)} and {show(other.name)} are tied and have other shapes, so that they have no common "
                 "slices; exclude both"
@@ -77,3 +78,8 @@ def _check_tied_masks(planned: Sequence[PlannedParameter]) -> None:
             raise UnsupportedError(
                 f"{show(first.parameter.name)} and {show(each.parameter.name)} are tied, but carry different masks"
             )
+
+
+def _has_shapes(planned: PlannedParameter) -> bool:
+    """Whether the shape of a parameter decides which of its elements are dropped."""
+    return planned.method is not None and planned.method.counts != "elements"

@@ -39,7 +39,8 @@ _SCHEMA = "prunecli.journal/3"
 class RewriteJob:
     """A rewrite to carry out: a plan for a checkpoint, the counts, and the output with its contents.
 
-    `check` is called after all data have been read, and raises if the output must not get its name.
+    `check` is called after all data have been read, and raises if the output must not get its name. `given` are the
+    files of masks or scores that decide what is dropped.
     """
 
     checkpoint: AnyCheckpoint
@@ -48,6 +49,7 @@ class RewriteJob:
     output: Output
     contents: OutputContents
     check: Callable[[], None]
+    given: Sequence[AnyCheckpoint] = ()
 
 
 def carry_out(job: RewriteJob, run: Run) -> None:
@@ -98,7 +100,7 @@ class _Units(SpreadJob[list[Entry]]):
 
     def fingerprint(self) -> str:
         """Return a digest of the state of the input."""
-        return fingerprint(self._job.checkpoint)
+        return fingerprint(self._job.checkpoint, *self._job.given)
 
     def begin(self, partial: Partial, described: Mapping[str, Any]) -> None:
         """Empty the folder, and check for space."""
@@ -196,7 +198,7 @@ def _describe(job: RewriteJob) -> dict[str, Any]:
         _add(passthrough, (each.name, each.state))
     return {
         "schema": _SCHEMA,
-        "input": fingerprint(job.checkpoint),
+        "input": fingerprint(job.checkpoint, *job.given),
         "seed": plan.seed,
         "plan": digest.hexdigest(),
         "passthrough": passthrough.hexdigest(),
