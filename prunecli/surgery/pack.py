@@ -6,6 +6,7 @@ from contextlib import suppress
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import Checkpoint, Layout, ReadOptions
 from prunecli.formats.detect import open_location, read_checkpoint
+from prunecli.formats.folders.weights import folder_of_index
 from prunecli.formats.io.locations import Location, Url
 from prunecli.formats.io.remote import look_at
 from prunecli.formats.io.source import Source
@@ -38,6 +39,7 @@ __all__ = [
     "check_options",
     "check_reports",
     "is_folder",
+    "not_index",
     "pack_file",
     "packed_location",
     "recorded_rounds",
@@ -77,12 +79,17 @@ def packed_location(source: Location | None, output: str | None) -> Location:
         return path
     if source is None:
         raise UsageError(f"a checkpoint from standard input needs a name for the output; give {OUTPUT} a path, or -")
-    return beside(source, _packed_name)
+    return beside(folder_of_index(source) or source, _packed_name)
 
 
 def _packed_name(source: Location) -> Location:
     default_output(source, "apply")  # refuses URLs to which nothing is written by default
     return source.with_name(source.name + (FOLDER_SUFFIX if is_folder(source) else SUFFIX))
+
+
+def not_index(location: Location | None) -> Location | None:
+    """Return the folder of an index, since it is packed as a whole; any other location as it is."""
+    return location if location is None else folder_of_index(location) or location
 
 
 def is_folder(location: Location | None) -> bool:

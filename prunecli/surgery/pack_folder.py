@@ -26,6 +26,7 @@ from prunecli.surgery.pack import (
     check_options,
     check_reports,
     is_folder,
+    not_index,
     pack_file,
     recorded_rounds,
 )
@@ -49,6 +50,7 @@ def pack_checkpoint(
         UsageError: a folder would be streamed or is empty; or as `pack_file`.
         PrunecliError: as `pack_file`, `open_any_folder` and `make_folder`.
     """
+    location = not_index(location)
     if location is None or not is_folder(location):
         return pack_file(location, options, output, run, listener)
     check_options(options, run)
@@ -59,10 +61,10 @@ def pack_checkpoint(
     )
     links = _links(listing)
     if links:
-        listener.note(f"{links:,} links are packed as the files that they lead to")
+        listener.note(f"packed as the files that links lead to: {links:,} of {len(listing.files):,} files")
     with listener.progress(show(location)) as ticks:
         job = _job(listing, tensors, options, in_units=run.in_units)
-        entries = make_folder(job, None if options.dry_run else target, replace(run, progress=ticks))
+        entries = make_folder(job, target, replace(run, progress=ticks), dry_run=options.dry_run)
     spool = max(entry["bytes"] for entry in entries) if isinstance(output, Url) and options.coding.spools else 0
     return replace(sum_of(output, entries), spool=spool)
 

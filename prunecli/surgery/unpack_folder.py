@@ -58,11 +58,11 @@ def unpack_checkpoint(
         lambda: check_folder_output(output, force=force, source=location, replaceable=holds_checkpoint)
     )
     if packed.passed_over:
-        names = ", ".join(show(name, 80) for name in packed.passed_over[:3])
-        listener.note(f"{len(packed.passed_over):,} files that are not packed are passed over: {names}")
+        more = ", ..." if len(packed.passed_over) > 3 else ""
+        listener.note(f"passed over, not packed: {', '.join(show(each, 80) for each in packed.passed_over[:3])}{more}")
     with listener.progress(show(location)) as ticks:
         job = _job(listing, packed, in_units=run.in_units)
-        entries = make_folder(job, None if dry_run else target, replace(run, progress=ticks))
+        entries = make_folder(job, target, replace(run, progress=ticks), dry_run=dry_run)
     return sum_of(output, entries)
 
 

@@ -267,6 +267,19 @@ def test_only_what_is_written_here_can_be_resumed(cli: Cli, zoo: Path, bucket: B
     assert files(Path("down")) == files(Path("out"))
 
 
+@pytest.mark.parametrize("codec", ["zstd", "raw"])
+def test_folders_are_packed_into_buckets_and_out_of_them(cli: Cli, zoo: Path, bucket: Bucket, codec: str) -> None:
+    assert cli("pack", "shards", "--codec", codec, "-o", "p").code == 0
+    source = upload(bucket, Path("shards"))
+    assert cli("pack", source, "--codec", codec, "-o", bucket.url("p")).code == 0
+    assert objects(bucket, "p") == files(Path("p"))
+    assert "can neither be resumed" in failure(cli("unpack", bucket.url("p"), "-o", bucket.url("q"), "--resume"), 2)
+    assert cli("unpack", bucket.url("p"), "-o", bucket.url("q")).code == 0
+    assert objects(bucket, "q") == files(Path("shards"))
+    assert cli("unpack", bucket.url("p"), "-o", "back", "--resume").code == 0
+    assert files(Path("back")) == files(Path("shards"))
+
+
 # How it is read and written
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from prunecli.reporting.numbers import size_of
+
 Cli = Callable[..., Any]
 Refusal = Callable[..., str]
 PACKED = "half.pt.packed.safetensors"
@@ -56,6 +58,15 @@ def test_a_dry_run_prints_the_size_and_writes_nothing(half: Path, cli: Cli) -> N
 
 
 @pytest.mark.usefixtures("half")
+def test_a_dry_run_states_the_temporary_file_of_a_stream(cli: Cli) -> None:
+    size = cli("pack", "half.pt", "-o", "-", "-q").raw
+    said = cli("pack", "half.pt", "-o", "-", "--dry-run").err
+    assert said.endswith(f"; a temporary file of {size_of(len(size))} is needed\n")
+    for options in (("-o", "-", "--codec", "raw"), ("-o", "x.safetensors")):
+        assert "temporary" not in cli("pack", "half.pt", *options, "--dry-run").err
+
+
+@pytest.mark.usefixtures("half")
 def test_refusals_are_one_line(refused: Refusal, cli: Cli) -> None:
     assert cli("pack", "half.pt", "-q").code == 0
     assert "exists" in refused(6, "pack", "half.pt")
@@ -63,6 +74,8 @@ def test_refusals_are_one_line(refused: Refusal, cli: Cli) -> None:
     assert "a packed file is a safetensors file" in refused(2, "pack", "half.pt", "-o", "x.pt")
     assert "need" in refused(2, "pack", "-")
     assert "needs a name" in refused(2, "unpack", "-")
+    assert "only packed folders are resumed" in refused(2, "pack", "half.pt", "--resume")
+    assert "only packed folders are resumed" in refused(2, "unpack", PACKED, "-o", "x", "--resume")
     assert "packed already" in refused(2, "pack", PACKED)
     assert "is not a packed file" in refused(2, "unpack", "half.pt", "-o", "x")
     assert "name the output" in refused(2, "unpack", "half.pt")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from folder_zoo import make_folder
 from forked import prunecli, python
 from ranks import PROGRAM, TORCHRUN, finish, start
 from safetensors.torch import save_file
@@ -45,6 +46,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+def below(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def torchrun(*options: str) -> list[str]:
     """Return the start of a command line for two ranks by torchrun; what follows is as after `python`."""
     launcher = [*python(*TORCHRUN), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -66,6 +71,15 @@ def test_ranks_write_what_one_process_writes(model: Path, size: int, bake: list[
     assert contents(model.parent / "many") == contents(model.parent / "one")
     assert report(model.parent / "many.report.json") == report(model.parent / "one.report.json")
     assert sorted(each.name for each in model.parent.iterdir() if each.name.startswith(".")) == []
+
+
+def test_ranks_pack_a_folder_file_by_file(tmp_path: Path) -> None:
+    make_folder(tmp_path / "m", [{f"{part}.weight": torch.randn(30, 40)} for part in "qkv"])
+    alone(tmp_path, "pack", "m", "-o", "one")
+    outcomes = finish(start(2, ["pack", "m", "-o", "many"], tmp_path))
+    assert [(code, out) for code, out, _ in outcomes] == [(0, "many\n"), (0, "")], outcomes
+    assert outcomes[1][2] == ""
+    assert below(tmp_path / "many") == below(tmp_path / "one")
 
 
 def test_torchrun_starts_them(model: Path) -> None:

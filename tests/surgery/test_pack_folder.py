@@ -71,6 +71,13 @@ def test_a_folder_comes_back(folder: Path, codec: str) -> None:
     assert contents(folder) == before
 
 
+def test_an_index_stands_for_its_folder(packed: Path) -> None:
+    index = next(packed.with_name("model").glob("*.index.json"))
+    found = files.pack(index, force=True)
+    assert found.path == str(packed)
+    assert files.unpack(packed, output=packed.with_name("out")).original_bytes == found.original_bytes
+
+
 def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
     packed = Path(f"{folder}.packed")
     files.pack(folder)

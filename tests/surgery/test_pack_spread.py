@@ -247,6 +247,12 @@ def test_folders_behind_urls(model: Path, memory: dict[str, Any], codec: str) ->
     assert contents(model.with_name("again")) == contents(model)
     with pytest.raises(OutputError, match="exists"):
         files.unpack("memory://p", output="memory://m")
+    memory["/p/old" + SUFFIX] = memory["/p/" + MANIFEST]
+    files.pack(model, output="memory://p", codec=codec, force=True)  # type: ignore[arg-type]
+    assert stored(memory, "p") == contents(model.with_name("local"))
+    memory["/p/README.md"] = memory["/p/" + MANIFEST]
+    with pytest.raises(OutputError, match="is not replaced"):
+        files.pack(model, output="memory://p", force=True)
     with pytest.raises(UsageError, match="behind a URL"):
         files.pack(model, output="memory://q", resume=True)
     assert not stored(memory, "q")
@@ -299,7 +305,7 @@ def test_links_are_packed_as_files(model: Path) -> None:
     (model / "more").symlink_to("tokenizer")
     notes = Notes()
     pack_checkpoint(model, PackOptions(READING), out, ONE, notes)
-    assert [each for each in notes.found if "links" in each] == ["3 links are packed as the files that they lead to"]
+    assert notes.found == ["packed as the files that links lead to: 3 of 10 files"]
     unpack(out, again)
     behind = {f"more/{name}": data for name, data in contents(model / "tokenizer").items()}
     assert contents(again) == contents(model) | behind

@@ -72,26 +72,28 @@ def describe(schema: str, listing: Listing, plan: object) -> Mapping[str, Any]:
     return {"schema": schema, "input": digest.hexdigest(), "plan": options.hexdigest()}
 
 
-def make_folder(job: FilesJob, target: "LocalFolder | RemoteFolder | None", run: Run) -> Sequence[Entry]:
-    """Make all files, and return the facts about them on every rank; without a target, nothing is written.
+def make_folder(
+    job: FilesJob, target: "LocalFolder | RemoteFolder", run: Run, *, dry_run: bool = False
+) -> Sequence[Entry]:
+    """Make all files, and return the facts about them on every rank; with `dry_run`, nothing is written.
 
     Raises:
         OutputError: it was not written.
         UsageError: an output behind a URL cannot be resumed, or made by several ranks; or as `in_one_folder`.
         PrunecliError: as the tasks and `closing`.
     """
-    if target is None:
+    if run.in_units and not target.resumable:
+        raise UsageError(
+            f"{show(target.final)} can neither be resumed nor spread over ranks, being behind a URL; write to this "
+            "machine, then copy it there"
+        )
+    if dry_run:
         found = run.ranks.to_leader(lambda: _look(job, run))
         return run.ranks.from_leader(lambda: _joined(job, found))
     if isinstance(target, LocalFolder):
         spread = _LocalFiles(job, target, run)
         in_one_folder(spread, run)
         return run.ranks.from_leader(lambda: spread.entries)
-    if run.in_units:
-        raise UsageError(
-            f"{show(target.final)} can neither be resumed nor spread over ranks, being behind a URL; write to this "
-            "machine, then copy it there"
-        )
     return _upload(job, target, run.transfer(sum(task.size for task in job.tasks)))
 
 
