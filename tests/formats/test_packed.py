@@ -4,14 +4,13 @@ import os
 import random
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from backports import zstd
-from packed_tools import MemorySource, original_of, pack_bytes, read_packed
+from packed_tools import MemorySource, original_of, pack_bytes, read_packed, rewritten
 
 from prunecli import files as prunecli_files
 from prunecli.core.block import BLOCK
@@ -19,7 +18,6 @@ from prunecli.core.drawn_mask import DrawnRound, draw_kept
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.packed.codec import ElementType, Workspace, decode
-from prunecli.formats.packed.container import closing_bytes
 from prunecli.formats.packed.write import PackedTensor
 
 MANY = int(os.environ.get("PRUNECLI_TEST_PACKED", "500"))
@@ -118,13 +116,12 @@ def test_a_file_cut_short_is_refused_at_any_byte() -> None:
 
 def tampered(change: Callable[[dict[str, Any]], None], **fields: int) -> bytes:
     """Return `small` with another directory, and its checksum right."""
-    packed = small()
-    directory = read_packed(packed).directory
-    columns = {name: each.copy() for name, each in directory.columns.items()}
-    change(columns)
-    size = int(directory.part_starts[-1])
-    head, closing = closing_bytes(replace(directory, columns=columns, **fields), size, "zstd")
-    return head + packed[len(head) : len(head) + size] + closing
+
+    def changed(columns: dict[str, Any], parts: list[bytes], others: dict[str, int]) -> None:
+        change(columns)
+        others |= fields
+
+    return rewritten(small(), changed)
 
 
 def put(column: str, index: int, value: Any) -> Callable[[dict[str, Any]], None]:

@@ -1,16 +1,39 @@
 """What the tests of packed files share: sources and sinks in memory, and the whole way there and back."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
 
 from prunecli import files
+from prunecli.core.drawn_mask import DrawnRound, draw_kept
+from prunecli.formats.crc import crc32
 from prunecli.formats.io.source import Source
+from prunecli.formats.packed.codec import ElementType
+from prunecli.formats.packed.container import HEADER, closing_bytes
 from prunecli.formats.packed.source import PackedSource, unpacked_source
 from prunecli.formats.packed.write import PackedTensor, pack_into
 from prunecli.formats.safetensors.read import read_safetensors
 from prunecli.surgery.packing import PackedFile
 
-__all__ = ["MemorySink", "MemorySource", "check_law", "original_of", "pack_bytes", "read_packed"]
+__all__ = [
+    "MemorySink",
+    "MemorySource",
+    "check_law",
+    "original_of",
+    "pack_bytes",
+    "read_packed",
+    "rewritten",
+    "small_checkpoint",
+]
+
+Change = Callable[[dict[str, Any], list[bytes], dict[str, int]], object]
 
 
 class MemorySource(Source):
@@ -59,6 +82,37 @@ def original_of(packed: bytes) -> bytes:
     """Return the bytes of the original."""
     source = read_packed(packed)
     return source.read(0, source.size)
+
+
+def small_checkpoint() -> tuple[bytes, list[PackedTensor]]:
+    """Return a checkpoint with a drawn mask of two rounds, zeros that make a stored mask, and a dense tensor."""
+    rounds = tuple(DrawnRound(1, "w", left, 40) for left in (400, 360))
+    keep = np.empty(400, dtype=np.bool_)
+    draw_kept([each.subset for each in rounds], [0, 0], keep)
+    generator = torch.Generator().manual_seed(0)
+    w, z, d = (torch.randn(400, generator=generator).bfloat16() for _ in range(3))
+    data = safetensors.torch.save({"w": w * torch.from_numpy(keep), "z": z * (torch.arange(400) % 3 > 0), "d": d})
+    stop = 8 + int.from_bytes(data[:8], "little")
+    header, kind = json.loads(data[8:stop]), ElementType(2, 2, rotate=True)
+    starts = {name: stop + entry["data_offsets"][0] for name, entry in header.items()}
+    tensors = [PackedTensor(start, 400, kind, rounds if name == "w" else ()) for name, start in starts.items()]
+    return data, sorted(tensors, key=lambda each: each.offset)
+
+
+def rewritten(packed: bytes, change: Change, version: int = 1, stream: int = 1) -> bytes:
+    """Return a packed file with another directory, and its checksum right.
+
+    `change` gets the columns, the parts, and a dictionary for other fields of the directory, and changes them.
+    """
+    directory, fields = read_packed(packed).directory, dict[str, int]()
+    columns: dict[str, Any] = {name: each.copy() for name, each in directory.columns.items()}
+    places = (HEADER + directory.part_starts).tolist()
+    parts = [packed[start:stop] for start, stop in pairwise(places)]
+    change(columns, parts, fields)
+    data = b"".join(parts)
+    head, closing = closing_bytes(replace(directory, columns=columns, **fields), len(data), "zstd")
+    body = version.to_bytes(4, "little") + stream.to_bytes(4, "little") + closing[8:-4]
+    return head + data + body + crc32(head + body).to_bytes(4, "little")
 
 
 def check_law(path: Path, *, codec: str = "zstd", key: str | None = None) -> PackedFile:

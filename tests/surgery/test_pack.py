@@ -1,5 +1,6 @@
 """The law of `pack` and `unpack`: the bytes come back, whatever the file, and masks that were drawn are not stored."""
 
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from surgery_zoo import BLOCK, load, noise, raw, save
 from test_apply_law import complex_zoo, edge_zoo, small_zoo, strided_zoo
 
 from prunecli import files, load_packed
-from prunecli.errors import DamagedError, OutputError, UsageError
+from prunecli.errors import DamagedError, OutputError, PrunecliError, UsageError
 from prunecli.formats.detect import open_checkpoint
 
 
@@ -145,6 +146,17 @@ def test_readers_see_the_original(tmp_path: Path) -> None:
     assert files.verify(packed).parameters == 3
     path.unlink()
     assert files.unpack(packed).path == str(path)
+
+
+def test_nothing_is_made_of_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    path = save(layers(), tmp_path / "m.safetensors")
+
+    def shrink(*_: int) -> None:
+        os.truncate(path, 600)
+
+    with pytest.raises(PrunecliError, match="in the middle of its data"):
+        files.pack(path, progress=shrink, jobs=1)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

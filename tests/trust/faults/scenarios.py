@@ -11,6 +11,8 @@ import torch
 from folder_zoo import make_folder
 from safetensors.torch import save_file
 
+from prunecli import files as prunecli_files
+
 __all__ = ["SCENARIOS", "Scenario", "State", "state_of"]
 
 State = Mapping[str, str]
@@ -75,6 +77,22 @@ def _kept(*others: str) -> Callable[[Path], None]:
     return prepare
 
 
+def _packed(name: str, *others: str) -> Callable[[Path], None]:
+    def prepare(folder: Path) -> None:
+        _file(name, *others)(folder)
+        prunecli_files.pack(folder / name)
+
+    return prepare
+
+
+def _packed_shards(*others: str) -> Callable[[Path], None]:
+    def prepare(folder: Path) -> None:
+        _shards(*others)(folder)
+        prunecli_files.pack(folder / "m")
+
+    return prepare
+
+
 def _shards(*others: str) -> Callable[[Path], None]:
     def prepare(folder: Path) -> None:
         make_folder(folder / "m", [{name: tensor} for name, tensor in tensors().items()])
@@ -117,6 +135,19 @@ SCENARIOS = (
         _kept("out.pt"),
         ("apply", "m.pt", "--masks", "a.safetensors", "--remove", "-j", "1", "-o", "out.pt", "--force"),
     ),
+    Scenario(
+        "pack over an older output",
+        _file("m.safetensors", "m.safetensors.packed.safetensors"),
+        ("pack", "m.safetensors", "-j", "1", "--force"),
+    ),
+    Scenario("unpack", _packed("m.pt"), ("unpack", "m.pt.packed.safetensors", "-j", "1", "-o", "out.pt"), ("--force",)),
+    Scenario("pack a folder", _shards(), ("pack", "m", "-j", "1"), ("--force",)),
+    Scenario(
+        "unpack a folder over an older output",
+        _packed_shards("old"),
+        ("unpack", "m.packed", "-j", "1", "-o", "old", "--force"),
+    ),
+    Scenario("pack a folder in units", _shards(), ("pack", "m", "-j", "1", "--resume"), ("--force",)),
     Scenario("bake in units", _file("m.safetensors"), ("apply", "m.safetensors", *_BAKE, "--resume"), ("--force",)),
 )
 

@@ -25,6 +25,7 @@ from fuzz_folders import bent_index, bent_metadata, distributed, judge_index, ju
 from fuzz_masks import bent_masks, judge_masks, mask_files
 from fuzz_mutations import bent_file, bent_pickle
 from fuzz_oracle import guarded, judge_file, judge_pickle
+from fuzz_packed import bent_packed, judge_packed, packed_files
 from fuzz_seeds import files, pickles
 
 JUDGES: dict[str, Callable[[bytes], str]] = {
@@ -33,13 +34,14 @@ JUDGES: dict[str, Callable[[bytes], str]] = {
     "metadata": judge_metadata,
     "index": judge_index,
     "masks": judge_masks,
+    "packed": judge_packed,
 }
 
 
 ENOUGH = 20_000
 """Inputs that a short run has to try."""
 
-_ROUND = ("pickle", "pickle", "metadata", "file", "pickle", "pickle", "index", "file", "masks")
+_ROUND = ("pickle", "pickle", "metadata", "file", "pickle", "packed", "index", "file", "masks")
 
 
 def make(kind: str, seed: int, number: int) -> bytes:
@@ -56,13 +58,15 @@ def make(kind: str, seed: int, number: int) -> bytes:
         return bent_index(rng)
     if kind == "masks":
         return bent_masks(rng)
+    if kind == "packed":
+        return bent_packed(rng)
     return bent_file(rng, rng.choice(list(files().values())))
 
 
 def fuzz(kind: str, seed: int, numbers: Iterable[int], failures: Path) -> Counter[str]:
     """Judge inputs, count the outcomes, and save those that broke a law ("failed")."""
     outcomes: Counter[str] = Counter()
-    files(), distributed(), sharded(), mask_files()
+    files(), distributed(), sharded(), mask_files(), packed_files()
     with guarded():
         for number in numbers:
             data = make(kind, seed, number)

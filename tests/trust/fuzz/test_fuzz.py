@@ -1,4 +1,4 @@
-"""1,300 inputs of those that `fuzz_campaign.py` makes without end; `python tests/trust` tries 9,000 others."""
+"""1,400 inputs of those that `fuzz_campaign.py` makes without end; `python tests/trust` tries 9,000 others."""
 
 import sys
 from collections import Counter
@@ -11,7 +11,7 @@ from fuzz_seeds import NAMES, files
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.detect import open_checkpoint
 
-COUNTS = {"pickle": 600, "file": 400, "metadata": 100, "index": 100, "masks": 100}
+COUNTS = {"pickle": 600, "file": 400, "metadata": 100, "index": 100, "masks": 100, "packed": 100}
 SEED = 20240607
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="in-memory files and memory limits are Linux's")
 

@@ -51,6 +51,7 @@ MODULES = (
     "hostile_metadata",
     "hostile_names",
     "hostile_odd",
+    "hostile_packed",
     "hostile_pickles",
     "hostile_tensors",
     "hostile_views",
