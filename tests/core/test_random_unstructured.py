@@ -6,7 +6,6 @@ import io
 import pickle
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import python
 from hypothesis import given
 from hypothesis import strategies as st
+from ranks import TORCHRUN
 from torch import Tensor, nn
 
 from prunecli.core.block import BLOCK
@@ -665,7 +666,7 @@ def measured(again):
     mask = RandomUnstructured(0.5, seed=1).compute_mask(values, before)
     return (status("VmHWM") - start - mask.nbytes) / count
 
-count = 1 << 24
+count = 1 << 23
 if not (child := os.fork()):  # a peak of its own
     print(measured(True), flush=True)
     os._exit(0)
@@ -676,7 +677,7 @@ print(measured(False))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of its memory from /proc")
 def test_a_mask_takes_at_most_three_bytes_an_element_beside_itself() -> None:
-    run = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, text=True, check=True)
+    run = subprocess.run([*python(*TORCHRUN), "-c", PEAK], cwd=ROOT, capture_output=True, text=True, check=True)
     again, first = map(float, run.stdout.split())
     assert 0 < again <= 3
     assert 0 < first <= 3

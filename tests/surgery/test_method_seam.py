@@ -66,7 +66,7 @@ def _tensors() -> Mapping[str, Tensor]:
     return {
         "a.weight": some(1300, 1000),
         "b.weight": some(300, 400).bfloat16(),
-        "c.weight": some(1000, 1100).t(),
+        "c.weight": some(200, 330).t(),
         "conv.weight": some(400, 300, 3, 3),
         "d.bias": some(11),
     }
