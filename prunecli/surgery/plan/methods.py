@@ -34,13 +34,14 @@ def methods_of(
     Raises:
         UsageError: a method does not take its settings, or scores are missing or have another shape.
     """
-    methods = {request: make_method(request) for request in requests.values()}
+    distinct = {id(request): request for request in requests.values()}  # few: all of a group have one
+    methods = {number: ParameterMethod(make_method(request)) for number, request in distinct.items()}
     found: dict[str, ParameterMethod] = {}
     reading: dict[str, list[Parameter]] = {}
     for each in selected:
         request = requests[each.name]
-        found[each.name] = ParameterMethod(methods[request])
-        if methods[request].reads_scores and request.scores is not None:
+        found[each.name] = own = methods[id(request)]
+        if request.scores is not None and own.method.reads_scores:
             reading.setdefault(request.scores, []).append(each)
     for place, parameters in reading.items():
         refs = _scores(parameters, keys, place, given.scores[place])

@@ -92,7 +92,7 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
         choices = yield from make_choices(planned, divisions, prune)
     number = groups if prune.has_several_methods else dict.fromkeys(groups, 0)
     done = {
-        each.parameter.name: replace(each, choice=choices.by_key[each.key], group=number[each.parameter.name])
+        each.parameter.name: each.with_choice(choices.by_key[each.key], number[each.parameter.name])
         for each in planned
     }
     check_rescaled(prune, done.values())
