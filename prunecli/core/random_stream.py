@@ -19,14 +19,12 @@ import functools
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core import kernel
 from prunecli.core.block import BLOCK
-from prunecli.core.scratch import Buffer
 from prunecli.core.seed import check_seed
 from prunecli.lean import dataclass
 
@@ -37,9 +35,6 @@ _RARE = 256
 
 _CLOSE = 1 << 30
 """The largest error of a rank's probability: a quarter of a 256th, in units of 2**-40. Part of the definition."""
-
-_LARGE = 256
-"""If the standard deviation is at least this, looking at the middle of the distribution first saves time."""
 
 
 def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecli/1") -> int:
@@ -169,11 +164,11 @@ def split(seed: int, counts: Sequence[int], amount: int, *, name: str = "") -> l
 
 def allocate(words: "_RawStream", counts: Sequence[int], amount: int) -> list[int]:
     """Return how many of `amount` uniformly pruned candidates fall into each of the consecutive `counts`."""
-    left, draws, shares, room = sum(counts), amount, [], _Room()
+    left, draws, shares = sum(counts), amount, []
     if not 0 <= draws <= left:
         raise ValueError(f"cannot draw {draws} of {left}")
     for count, word in zip(counts, words.take(len(counts)).tolist(), strict=True):
-        share = _hypergeometric(word, left, count, draws, room)
+        share = _hypergeometric(word, left, count, draws)
         shares.append(share)
         left -= count
         draws -= share
@@ -209,21 +204,7 @@ def _words(key: int, *path: int) -> _RawStream:
     return _RawStream(np.random.SFC64(np.random.SeedSequence(key, spawn_key=path)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Room:
-    """Memory for the steps of draws, which is reused: allocating it would cost more than the step itself."""
-
-    at: Buffer = field(default_factory=Buffer)
-    divisor: Buffer = field(default_factory=Buffer)
-    factor: Buffer = field(default_factory=Buffer)
-    falling: Buffer = field(default_factory=Buffer)
-    rising: Buffer = field(default_factory=Buffer)
-    below: Buffer = field(default_factory=Buffer)
-    upward: Buffer = field(default_factory=Buffer)
-    outward: Buffer = field(default_factory=Buffer)
-
-
-def _hypergeometric(word: int, total: int, good: int, draws: int, room: _Room) -> int:
+def _hypergeometric(word: int, total: int, good: int, draws: int) -> int:
     """Return how many of `draws` out of `total` are among the `good` ones, determined by one 64-bit word.
 
     The method is inversion over the probabilities around the mode, each of which follows from its neighbour by a ratio.
@@ -235,74 +216,23 @@ def _hypergeometric(word: int, total: int, good: int, draws: int, room: _Room) -
         return low
     mode = min(max((draws + 1) * (good + 1) // (total + 2), low), high)
     variance = draws * good * (total - good) * (total - draws) // (total * total * (total - 1))
-    deviation = math.isqrt(variance)
+    reach = 8 * math.isqrt(variance) + 40
+    low, high = max(low, mode - reach), min(high, mode + reach)
     fraction = (word >> 11) * 2.0**-53
-    if deviation >= _LARGE:  # then the support extends beyond this reach on both sides
-        reach = 11 * deviation // 2
-        offset = _quick_offset(fraction, *_ratios(total, good, draws, mode, mode - reach, mode + reach, room), room)
-        if offset is not None:
-            return mode + offset
-    reach = 8 * deviation + 40
-    falling, rising = _ratios(total, good, draws, mode, max(low, mode - reach), min(high, mode + reach), room)
+    found = kernel.share(fraction, total, good, draws, mode, low, high)
+    return _share(fraction, total, good, draws, mode, low, high) if found is None else found
+
+
+def _share(fraction: float, total: int, good: int, draws: int, mode: int, low: int, high: int) -> int:
+    """Return the result of `_hypergeometric` from the window of probabilities from `low` to `high`."""
+    rest = total - good - draws
+    x = np.arange(mode, low, -1).astype(np.float64)
+    falling = (rest + x) * x / ((good + 1 - x) * (draws + 1 - x))  # of each probability to its neighbour below the mode
+    x = np.arange(mode, high).astype(np.float64)
+    rising = (good - x) * (draws - x) / ((x + 1) * (rest + 1 + x))
     weights = np.concatenate([np.multiply.accumulate(falling)[::-1], [1.0], np.multiply.accumulate(rising)])
     cumulative = np.add.accumulate(weights)
-    target = fraction * cumulative[-1]
-    return mode - falling.size + int(np.searchsorted(cumulative, target, side="right"))
-
-
-_Floats = NDArray[np.float64]
-
-
-def _ratios(total: int, good: int, draws: int, mode: int, low: int, high: int, room: _Room) -> tuple[_Floats, _Floats]:
-    """Return the ratio of each probability to its neighbour nearer the mode, below the mode and above it.
-
-    The arrays lie in `room.falling` and `room.rising`.
-    """
-    rest = total - good - draws
-    at, divisor, factor = (each.floats(max(mode - low, high - mode)) for each in (room.at, room.divisor, room.factor))
-
-    x, over, by = at[: mode - low], divisor[: mode - low], factor[: mode - low]
-    x[:] = np.arange(mode, low, -1)
-    falling = np.add(rest, x, out=room.falling.floats(x.size))
-    falling *= x
-    np.subtract(good + 1, x, out=over)
-    over *= np.subtract(draws + 1, x, out=by)
-    falling /= over
-
-    x, over, by = at[: high - mode], divisor[: high - mode], factor[: high - mode]
-    x[:] = np.arange(mode, high)
-    rising = np.subtract(good, x, out=room.rising.floats(x.size))
-    rising *= np.subtract(draws, x, out=by)
-    np.add(x, 1, out=over)
-    over *= np.add(rest + 1, x, out=by)
-    rising /= over
-    return falling, rising
-
-
-def _quick_offset(fraction: float, falling: _Floats, rising: _Floats, room: _Room) -> int | None:
-    """Return the result of inversion over the full window, counted from the mode; None if only the full window decides.
-
-    The weights here are the same floats, but those further out are missing. Ratios fall with the distance from the
-    mode, so a geometric series bounds the sum of the missing weights. The `doubt` is this bound (doubled, because the
-    ratios are rounded) plus the largest rounding error of either order of summation: the target and the sums together
-    differ by at most that from those of the full window. If no sum is that close to the target, both results are equal.
-    """
-    below = np.multiply.accumulate(falling, out=room.below.floats(falling.size))
-    upward = room.upward.floats(1 + rising.size)  # including the mode
-    upward[0], above = 1.0, np.multiply.accumulate(rising, out=upward[1:])
-    lower = below.sum()
-    total = lower + upward.sum()
-    beyond = sum(side[-1] * ratio[-1] / (1.0 - ratio[-1]) for side, ratio in ((below, falling), (above, rising)))
-    doubt = 2.0 * beyond + falling.size * 2.0**-49 * total
-    place = fraction * total - lower  # of the target: the weight between it and the lower end of the mode
-    if abs(place) <= doubt:
-        return None
-    weights = below if place < 0 else upward
-    outward = np.add.accumulate(weights, out=room.outward.floats(weights.size))
-    first, last = (int(np.searchsorted(outward, abs(place) + edge)) for edge in (-doubt, doubt))
-    if first != last:
-        return None
-    return -1 - first if place < 0 else first
+    return low + int(np.searchsorted(cumulative, fraction * cumulative[-1], side="right"))
 
 
 def _draw_block(key: int, index: int, amount: int, chosen: NDArray[np.bool_]) -> None:

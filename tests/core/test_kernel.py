@@ -62,6 +62,36 @@ def test_a_whole_block_drawn_by_the_kernel_is_the_block_drawn_by_numpy(amount: i
         assert np.array_equal(by_kernel(key, index, amount, BLOCK), by_numpy(key, index, amount, BLOCK))
 
 
+@compiled
+@pytest.mark.parametrize(
+    ("total", "good", "draws"),
+    [
+        (10**12, 7168 * 2048, 5 * 10**11),
+        (10**9, 10**7, 3 * 10**6),
+        (64 * BLOCK, BLOCK, 20 * BLOCK),
+        (10**6, 6 * 10**5, 4 * 10**5),
+        (300, 2, 299),
+        (10, 7, 8),
+    ],
+)
+def test_shares_of_the_kernel_are_those_of_numpy_up_to_the_words_where_they_step(
+    total: int, good: int, draws: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_kernel(word: int) -> int:
+        return random_stream._hypergeometric(word, total, good, draws)
+
+    words = [0, 2**11, 2**64 - 1, *np.random.default_rng(1).integers(0, 2**64, 40, dtype=np.uint64).tolist()]
+    for word in words[-8:]:
+        below, above = 0, word  # the share of `word` is first reached between them
+        while above - below > 1:
+            middle = (below + above) // 2
+            below, above = (below, middle) if by_kernel(middle) >= by_kernel(word) else (middle, above)
+        words += [max(below - 2**11, 0), below, above, above + 2**11]
+    compiled = [by_kernel(word) for word in words]
+    monkeypatch.setattr(kernel, "share", lambda *_: None)
+    assert compiled == [random_stream._hypergeometric(word, total, good, draws) for word in words]
+
+
 def test_a_block_beyond_the_kernels_numbers_is_drawn_by_numpy() -> None:
     chosen = np.empty(100, dtype=np.bool_)
     random_stream._draw_block(3, 1 << 32, 50, chosen)

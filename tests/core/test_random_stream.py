@@ -39,7 +39,7 @@ def drawn(candidates: int, amount: int, *, seed: int = 0, name: str = "layer.wei
 
 
 def hypergeometric(word: int, total: int, good: int, draws: int) -> int:
-    return random_stream._hypergeometric(word, total, good, draws, random_stream._Room())
+    return random_stream._hypergeometric(word, total, good, draws)
 
 
 def believable(p_value: float) -> bool:
@@ -235,33 +235,6 @@ def test_a_word_is_turned_into_a_hypergeometric_share_of_a_big_block(total: int,
         edge = float(law.cdf(value))
         assert hypergeometric(int((edge - 1e-7) * 2**64), total, good, draws) <= value
         assert hypergeometric(int((edge + 1e-7) * 2**64), total, good, draws) > value
-
-
-@pytest.mark.parametrize(
-    ("total", "good", "draws"),
-    [
-        (10**12, 7168 * 2048, 5 * 10**11),
-        (10**9, 10**7, 3 * 10**6),
-        (64 * BLOCK, BLOCK, 20 * BLOCK),
-        (10**6, 6 * 10**5, 4 * 10**5),
-    ],
-)
-def test_the_quick_look_gives_what_the_full_window_gives_up_to_the_words_where_shares_step(
-    total: int, good: int, draws: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(word: int) -> int:
-        with monkeypatch.context() as patch:
-            patch.setattr(random_stream, "_LARGE", math.inf)
-            return hypergeometric(word, total, good, draws)
-
-    words = [0, 2**11, 2**64 - 1, *np.random.default_rng(1).integers(0, 2**64, 40, dtype=np.uint64).tolist()]
-    for word in words[-4:]:
-        below, above = 0, word  # the share of `word` is first reached between them
-        while above - below > 1:
-            middle = (below + above) // 2
-            below, above = (below, middle) if full(middle) >= full(word) else (middle, above)
-        words += [below - 2**11, below, above, above + 2**11]
-    assert [hypergeometric(word, total, good, draws) for word in words] == [full(word) for word in words]
 
 
 def test_a_word_on_the_edge_of_two_shares_gives_the_upper_one() -> None:

@@ -26,10 +26,11 @@ __all__ = [
     "is_compiled",
     "merge_planes",
     "scatter",
+    "share",
     "split_planes",
 ]
 
-_VERSION = 6
+_VERSION = 7
 """The number of the interface; that of the library must be the same."""
 
 _LARGEST_GROUP = 32
@@ -66,6 +67,8 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer, integer, bits, small = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_int32
     library.prunecli_draw.argtypes = [ctypes.c_char_p, ctypes.c_uint32, integer, integer, integer, bits, pointer]
     library.prunecli_draw_each.argtypes = [ctypes.c_char_p, integer, pointer, pointer, integer, bits, pointer]
+    library.prunecli_share.argtypes = [*[ctypes.c_double] * 4, integer, integer, integer]
+    library.prunecli_share.restype = integer
     library.prunecli_all_equal.argtypes = [pointer, integer, small, bits]
     library.prunecli_zeros.argtypes = [pointer, integer, small, bits, pointer, pointer, pointer, small]
     library.prunecli_fill.argtypes = [pointer, integer, small, bits, pointer]
@@ -138,6 +141,15 @@ def draw_each(
     if library.prunecli_draw_each(keys, sizes.size, *place, rare, close, _address(chosen)):
         raise MemoryError
     return True
+
+
+def share(fraction: float, total: int, good: int, draws: int, mode: int, low: int, high: int) -> int | None:
+    """Return the share of a block, as `random_stream._hypergeometric`; None if nothing was done."""
+    library = _library()
+    if library is None or total >= 1 << 53:  # larger numbers are rounded
+        return None
+    found: int = library.prunecli_share(fraction, total - good - draws, good, draws, mode, low, high)
+    return None if found < 0 else found
 
 
 def count_zeros(

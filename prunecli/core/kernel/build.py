@@ -22,7 +22,7 @@ from packaging.tags import sys_tags
 __all__ = ["CompiledKernel", "compile_kernel"]
 
 _FOLDER = Path(__file__).parent
-_OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC", "-fvisibility=hidden")
+_OPTIONS = ("-std=c11", "-O3", "-ffp-contract=off", "-shared", "-fPIC", "-fvisibility=hidden")
 
 
 class CompiledKernel(BuildHookInterface[Any]):

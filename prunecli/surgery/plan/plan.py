@@ -92,8 +92,7 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
         choices = yield from make_choices(planned, divisions, prune)
     number = groups if prune.has_several_methods else dict.fromkeys(groups, 0)
     done = {
-        each.parameter.name: each.with_choice(choices.by_key[each.key], number[each.parameter.name])
-        for each in planned
+        each.parameter.name: each.with_choice(choices.by_key[each.key], number[each.parameter.name]) for each in planned
     }
     check_rescaled(prune, done.values())
     passed = passed_over(checkpoint, parameters, selections)
