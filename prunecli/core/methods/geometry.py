@@ -87,7 +87,7 @@ def joined(one: Sums, other: Sums, count: int, combine: Combine) -> Sums:
     last = max(one.first + len(one.values), other.first + len(other.values))
     found = np.zeros(min(last - first, count), one.values.dtype)
     for each in (one, other):
-        low, size = (each.first - first) % count, len(each.values)
+        low = (each.first - first) % count
         for part, place in ((each.values[: len(found) - low], low), (each.values[len(found) - low :], 0)):
             room = found[place : place + len(part)]
             combine(room, part, out=room)
