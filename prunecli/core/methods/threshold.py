@@ -105,7 +105,7 @@ class Pool:
         self._seen += size
 
     def near(self, occurring: int) -> tuple[int, int]:
-        """Return the range of numbers to keep of a block in which `occurring` ones occur: all, or those near the threshold.
+        """Return the range of numbers to keep of a block in which `occurring` ones occur: all, or those near the cut.
 
         The threshold is what is expected from the blocks so far. It is computed again when more was seen.
         """
