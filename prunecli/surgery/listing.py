@@ -103,10 +103,11 @@ def _with_storage(checkpoint: AnyCheckpoint, entries: list[InventoryEntry]) -> l
     starts = [0, *accumulate(source.size for source in sources[:-1])]  # the files of a folder, one after the other
 
     def stored(entry: InventoryEntry) -> str:
-        found = []
-        for storage in entry.tensor.storages:
-            at = bisect_right(starts, storage.offset) - 1
-            found.append(sources[at].stored_as(storage.offset - starts[at]))
+        found, tensor = [], entry.tensor
+        for storage, view in [(each.storage, each.view) for each in tensor.parts] or [(tensor.storage, tensor.view)]:
+            at, width = bisect_right(starts, storage.offset) - 1, tensor.dtype.itemsize
+            begin = storage.offset - starts[at] + view.start * width
+            found.append(sources[at].stored_as(begin, (view.stop - view.start) * width if view.elements else 0))
         return max(found, key=FORMS.index, default=FORMS[0])
 
     return [replace(each, stored=stored(each)) for each in entries]

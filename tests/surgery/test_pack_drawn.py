@@ -171,6 +171,13 @@ def test_a_slice_that_does_not_fit_has_a_stored_mask(tmp_path: Path) -> None:
     path.write_bytes(data)
     found = packed(path)
     assert (found.drawn, found.stored) == (7, 1)
+    assert stored_as(path)["experts.w"] == "stored mask"
+
+
+def stored_as(path: Path) -> dict[str, str]:
+    """Return how the packed form of a file stores each tensor."""
+    listed = files.params(path.with_name("packed.safetensors"), all_=True, allow_foreign_objects=True)
+    return {each.tensor.name: each.stored for each in listed}
 
 
 @pytest.mark.parametrize(
@@ -210,6 +217,7 @@ def test_weights_in_one_storage_have_masks_of_their_own(tmp_path: Path) -> None:
     files.apply(tmp_path / "0.pt", params="*.weight", amount=0.5, bake=True, output=tmp_path / "1.pt")
     found = packed(tmp_path / "1.pt")
     assert (found.drawn, found.stored) == (2, 0)
+    assert stored_as(tmp_path / "1.pt") == {"q.weight": "drawn mask", "k.weight": "drawn mask", "all": "dense"}
 
 
 def test_optimizer_state_has_the_mask_of_its_weight(tmp_path: Path) -> None:
@@ -237,8 +245,8 @@ def test_nothing_of_a_masked_weight_is_left_out(tmp_path: Path) -> None:
     path = rounds(tmp_path, ".safetensors", {}, report=True)
     found = packed(path)
     assert (found.drawn, found.stored) == (3, 0)
-    listed = {each.name: each.stored for each in files.params(path.with_name("packed.safetensors"), all_=True)}
-    assert {listed[f"{name}"] for name in listed if name.endswith("_mask")} <= {"drawn mask", ""}
+    masks = {f"{name}_mask" for name in ("a.weight", "b.weight", "experts.w")}
+    assert {name for name, form in stored_as(path).items() if form == "drawn mask"} == masks
 
 
 def test_whole_tensors_of_a_distributed_checkpoint_are_drawn_and_parts_are_not(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ class Source(ABC):
     is_packed: ClassVar[bool] = False
     """Whether these are the bytes of the original of a packed file, not those of the file itself."""
 
-    def stored_as(self, offset: int) -> str:
-        """Return how a packed file stores the tensor at an offset of the original; "" if it is not packed."""
+    def stored_as(self, offset: int, size: int) -> str:
+        """Return how a packed file stores the tensor with these bytes of the original; "" if it is not packed."""
         return ""
 
     @property

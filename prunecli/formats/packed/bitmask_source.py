@@ -15,6 +15,7 @@ from prunecli.formats.io.source import Source
 from prunecli.formats.packed.bitmask import BitmaskTensor, Member
 from prunecli.formats.packed.bitmask_groups import Groups, find_groups
 from prunecli.formats.packed.cache import BlockCache
+from prunecli.formats.packed.names import FORMS
 from prunecli.formats.safetensors.read import SafetensorsFile, read_safetensors
 from prunecli.formats.safetensors.write import NewTensor, safetensors_pieces
 from prunecli.lean import dataclass
@@ -65,10 +66,10 @@ class DenseSource(Source):
         """The tensors that are stored sparsely."""
         return [each.tensor for each in self.runs if each.tensor is not None]
 
-    def stored_as(self, offset: int) -> str:
+    def stored_as(self, offset: int, size: int) -> str:
         """Return "dense" or "stored mask"."""
-        run = self._run_at(offset)
-        return "dense" if run is None or run.tensor is None else "stored mask"
+        run = self._run_at(offset) if size else None
+        return FORMS[0] if run is None or run.tensor is None else FORMS[2]
 
     def check_unchanged(self) -> None:
         """Check that no file has changed."""

@@ -74,13 +74,14 @@ class PackedSource(Source):
             )
         return super().read(offset, length)
 
-    def stored_as(self, offset: int) -> str:
-        """Return "dense", "drawn mask" or "stored mask"; the last one if that holds for some of its blocks."""
-        tensor = int(np.searchsorted(self.directory.starts, offset))
-        if tensor == self.directory.tensors or int(self.directory.starts[tensor]) != offset:
-            return FORMS[0]  # too small to be more than literal bytes
-        first, stop = self.directory.first_blocks[tensor : tensor + 2]
-        return FORMS[int(self.directory.columns["form"][first:stop].max())]
+    def stored_as(self, offset: int, size: int) -> str:
+        """Return "dense", "drawn mask" or "stored mask"; the last one if that holds for some of the blocks there."""
+        directory = self.directory
+        first, stop = np.searchsorted(directory.starts, (offset, offset + size)).tolist()
+        if first and int(directory.starts[first - 1] + directory.nbytes[first - 1]) > offset:
+            first -= 1  # the tensor begins in one that begins before it
+        blocks = directory.columns["form"][directory.first_blocks[first] : directory.first_blocks[max(first, stop)]]
+        return FORMS[int(blocks.max(initial=0))]  # what is too small for blocks of its own is literal, and dense
 
     def prefetch(self, runs: Iterable[tuple[int, int]]) -> None:
         """Do nothing: what is read first are literal bytes, which lie in few blocks."""
