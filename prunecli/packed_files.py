@@ -34,7 +34,7 @@ def pack(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> PackedFile:
-    """Pack a checkpoint into a smaller file, as `prunecli pack` does, and return what was written.
+    """Pack a checkpoint into a smaller file or folder, as `prunecli pack` does, and return what was written.
 
     `from_report` is a report, or a list of the reports of several rounds.
 
@@ -52,16 +52,18 @@ def pack(
 def unpack(
     path: PathLike,
     *,
+    follow_links: bool = False,
     output: PathLike | None = None,
     force: bool = False,
     resume: bool = False,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> PackedFile:
-    """Write the file that was packed, as `prunecli unpack` does, and return what was written.
+    """Write the file or folder that was packed, as `prunecli unpack` does, and return what was written.
 
     Raises:
         PrunecliError: the packed file cannot be read, or is damaged, or the file cannot be written.
     """
     source, run = checkpoint_location(text_of(path)), run_with(jobs, resume=resume)
-    return unpack_checkpoint(source, unpacked_location(source, text_of(output)), run, Listener(progress), force=force)
+    target = unpacked_location(source, text_of(output))
+    return unpack_checkpoint(source, target, run, Listener(progress), force=force, follow_links=follow_links)

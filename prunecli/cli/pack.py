@@ -42,6 +42,7 @@ def pack(
 
 def unpack(
     packed: own.Packed,
+    follow_links: opt.FollowLinks = False,
     output: own.UnpackedOutput = None,
     dry_run: opt.DryRun = False,
     force: opt.Force = False,
@@ -60,6 +61,8 @@ def unpack(
     target = binary_output(output, lambda: unpacked_location(source, output), dry_run=dry_run)
     with run_options(jobs, resume=resume) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader)
-        found = unpack_checkpoint(source, target, run, verbosity, force=force, dry_run=dry_run)
+        found = unpack_checkpoint(
+            source, target, run, verbosity, force=force, dry_run=dry_run, follow_links=follow_links
+        )
     if run.ranks.is_leader:
         print_unpacked(found, quiet=quiet, dry_run=dry_run)

@@ -21,12 +21,12 @@ def load_packed(
     key: str | None = None,
     allow_foreign_objects: bool = False,
 ) -> dict[str, Tensor]:
-    """Return the state dict in a packed file as `prunecli pack` writes it; a checkpoint that is not packed works, too.
+    """Return the state dict in a packed file or folder of `prunecli pack`; a checkpoint that is not packed works, too.
 
     Only the blocks of tensors that are returned are read. Nothing in the file is executed.
 
     Args:
-        path: the path or URL of a packed file.
+        path: the path or URL of a packed file or folder.
         names: the names of the tensors to load, or one name; all of them if not given.
         key: where the state dict lies in the checkpoint, as `--key`; found automatically if not given.
         allow_foreign_objects: as `--allow-foreign-objects`, for objects that weights-only loading refuses.

@@ -53,7 +53,7 @@ def pack_checkpoint(
     location = not_index(location)
     if location is None or not is_folder(location):
         return pack_file(location, options, output, run, listener)
-    check_options(options, run)
+    run.ranks.on_all(lambda: check_options(options, run))
     listing = run.ranks.on_all(lambda: _listed(location, options))
     tensors = run.ranks.on_all(lambda: _planned(listing, options, listener))
     target = run.ranks.on_all(
@@ -62,8 +62,8 @@ def pack_checkpoint(
     links = _links(listing)
     if links:
         listener.note(f"packed as the files that links lead to: {links:,} of {len(listing.files):,} files")
+    job = run.ranks.on_all(lambda: _job(listing, tensors, options, in_units=run.in_units))
     with listener.progress(show(location)) as ticks:
-        job = _job(listing, tensors, options, in_units=run.in_units)
         entries = make_folder(job, target, replace(run, progress=ticks), dry_run=options.dry_run)
     spool = max(entry["bytes"] for entry in entries) if isinstance(output, Url) and options.coding.spools else 0
     return replace(sum_of(output, entries), spool=spool)

@@ -105,6 +105,10 @@ def check_one_process(run: Run) -> None:
     Raises:
         UsageError: it would be made by several ranks, or resumed.
     """
+    run.ranks.on_all(lambda: _check_one_process(run))
+
+
+def _check_one_process(run: Run) -> None:
     if run.ranks.size > 1:
         raise UsageError("only packed folders are shared by ranks, by files; start this without torchrun")
     if run.resume:

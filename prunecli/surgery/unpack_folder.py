@@ -35,9 +35,11 @@ def unpack_checkpoint(
     *,
     force: bool = False,
     dry_run: bool = False,
+    follow_links: bool = False,
 ) -> PackedFile:
     """Write what was packed, a file or a folder; an `output` of None is standard output.
 
+    `follow_links` allows links that lead out of the folder.
     Of a file or folder with sparse tensors (`sparse-bitmask`), the dense one is written.
 
     Raises:
@@ -46,7 +48,7 @@ def unpack_checkpoint(
     """
     if location is None or not is_folder(location):
         return unpack_file(location, output, run, listener, force=force, dry_run=dry_run)
-    listing = run.ranks.on_all(lambda: list_folder(location))
+    listing = run.ranks.on_all(lambda: list_folder(location, follow_links=follow_links))
     if not is_packed_folder(listing.files):
         check_one_process(run)
         rescued = rescue_folder(location, output, run, listener, force=force, dry_run=dry_run)
@@ -60,8 +62,8 @@ def unpack_checkpoint(
     if packed.passed_over:
         more = ", ..." if len(packed.passed_over) > 3 else ""
         listener.note(f"passed over, not packed: {', '.join(show(each, 80) for each in packed.passed_over[:3])}{more}")
+    job = run.ranks.on_all(lambda: _job(listing, packed, in_units=run.in_units))
     with listener.progress(show(location)) as ticks:
-        job = _job(listing, packed, in_units=run.in_units)
         entries = make_folder(job, target, replace(run, progress=ticks), dry_run=dry_run)
     return sum_of(output, entries)
 

@@ -73,7 +73,7 @@ def packed(model: Path) -> Path:
 def test_ranks_make_the_same_files(model: Path, packed: Path, ranks: int) -> None:
     out, again = model.with_name("out"), model.with_name("again")
     expected = files.pack(model, output=model.with_name("one"))
-    found = by_ranks(ranks, lambda own: pack(model, out, Run(1, None, own)))
+    found = by_ranks(ranks, lambda own: pack(model, out, Run(2, None, own)))
     assert {(each.bytes, each.drawn, each.stored) for each in found} == {(expected.bytes, 3, 0)}  # type: ignore[union-attr]
     assert contents(out) == contents(packed)
     by_ranks(ranks, lambda own: unpack(out, again, Run(1, None, own)))
@@ -138,7 +138,7 @@ RESUMED = Run(1, resume=True, keep=True)
 
 
 def by_two(work: Callable[..., Any], source: Path, out: Path) -> None:
-    by_ranks(2, lambda own: work(source, out, Run(1, None, own, resume=True, keep=True)))
+    by_ranks(2, lambda own: work(source, out, Run(2, None, own, resume=True, keep=True)))
 
 
 def by_one(work: Callable[..., Any], source: Path, out: Path) -> None:
@@ -315,8 +315,14 @@ def test_links_are_packed_as_files(model: Path) -> None:
     (model / "leads.out").symlink_to(outside)
     with pytest.raises(UnsafeError, match="leads out of its folder"):
         files.pack(model, output=model.with_name("x"))
-    files.pack(model, output=model.with_name("x"), follow_links=True)
-    assert f"leads.out{SUFFIX}" in contents(model.with_name("x"))
+    packed = model.with_name("x")
+    files.pack(model, output=packed, follow_links=True)
+    (packed / f"leads.out{SUFFIX}").rename(model.with_name("aside"))
+    (packed / f"leads.out{SUFFIX}").symlink_to(model.with_name("aside"))
+    with pytest.raises(UnsafeError, match="leads out of its folder"):
+        files.unpack(packed, output=model.with_name("back"))
+    files.unpack(packed, output=model.with_name("back"), follow_links=True)
+    assert (model.with_name("back") / "leads.out").read_text() == "secret"
 
 
 def test_a_full_disk_leaves_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,9 @@ class Original(NamedTuple):
 
 
 def render_manifest(files: Mapping[str, Original]) -> bytes:
-    """Return the bytes of a list of files."""
-    content = {MARK: _VERSION, "files": dict(sorted(files.items()))}
-    return json.dumps(content, indent=1).encode("ascii") + b"\n"
+    """Return the bytes of a list of files, with a line for each."""
+    lines = ",\n".join(f"  {json.dumps(name)}: [{size}, {crc}]" for name, (size, crc) in sorted(files.items()))
+    return f'{{\n "{MARK}": {_VERSION},\n "files": {{\n{lines}\n }}\n}}\n'.encode("ascii")
 
 
 def read_manifest(source: Source) -> Mapping[str, Original]:
