@@ -5,12 +5,15 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 from conftest import Cli, Refusal
+from safetensors.torch import load_file, save_file
 
 from prunecli import files
 from prunecli.cli.method_options import MethodName
 from prunecli.core.methods import known_methods
-from prunecli.errors import UsageError
+from prunecli.errors import OutputError, UsageError
+from prunecli.surgery import rewrite
 from prunecli.surgery.report.schema import report_schema
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -241,3 +244,136 @@ def test_python_takes_values_and_texts() -> None:
 
 def test_all_methods_of_the_table_can_be_named() -> None:
     assert set(known_methods()) <= {each.value for each in MethodName}
+
+
+def scored(**more: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Write scores of two layers, those of fc1 from 1 on."""
+    found = {"fc1.weight": torch.arange(1.0, 32769.0).view(64, 512), "fc2.weight": torch.ones(10, 64)} | more
+    save_file(found, "s.safetensors")
+    return found
+
+
+def test_the_smallest_scores_go(cli: Cli) -> None:
+    scored()
+    line = ["apply", "model.safetensors", "-p", "fc1.weight", "-a", "1000", "--scores", "s.safetensors"]
+    outcome = cli(*line, "--bake", "--seed", "1", "-o", "out.safetensors")
+    assert outcome.code == 0
+    assert "negative" not in outcome.err
+    zeros = load_file("out.safetensors")["fc1.weight"].view(-1) == 0
+    assert zeros[:1000].all()
+    assert not zeros[1000:].any()
+
+
+@pytest.mark.parametrize(
+    ("scores", "options", "words"),
+    [
+        ({}, ["-p", "conv1.weight"], "--scores s.safetensors has no scores of conv1.weight, which is selected"),
+        (
+            {"conv1.weight": torch.ones(16, 9)},
+            ["-p", "conv1.weight"],
+            "conv1.weight is [16, 1, 3, 3], and its scores in s.safetensors are [16, 9]",
+        ),
+        (
+            {"fc2.weight": torch.ones(10, 64, dtype=torch.bool)},
+            ["-p", "fc2.weight"],
+            "the scores of fc2.weight in s.safetensors are bool; scores are real numbers",
+        ),
+        ({"fc2.weight": torch.full((10, 64), torch.nan)}, ["-p", "fc2.weight"], "fc2.weight"),
+        ({}, ["-p", "fc1.weight", "--method", "l1"], "--method l1 does not take --scores"),
+        ({}, ["-p", "fc1.weight", "--method", "random"], "--method random does not take --scores"),
+    ],
+)
+def test_wrong_scores_are_refused(
+    refused: Refusal, scores: dict[str, torch.Tensor], options: list[str], words: str
+) -> None:
+    scored(**scores)
+    for more in (["-a", "0.5"], ["-a", "0.5", "--global"], ["-a", "0.5", "--per-row"]):
+        assert words in refused(2, "apply", "model.pt", *options, "--scores", "s.safetensors", *more)
+
+
+def test_scores_with_nan_are_refused_by_patterns(refused: Refusal) -> None:
+    scored(**{"fc2.weight": torch.full((10, 64), torch.nan)})
+    for more in (["--n-of-m", "2:4"], ["--block", "2x2", "-a", "0.5"]):
+        line = refused(2, "apply", "model.pt", "-p", "fc2.weight", "--scores", "s.safetensors", *more)
+        assert "fc2.weight" in line
+        assert "NaN" in line
+
+
+def test_a_file_of_scores_that_is_not_there(refused: Refusal) -> None:
+    assert "none.pt" in refused(3, *APPLY, "-a", "0.5", "--scores", "none.pt")
+    assert "--method scores needs --scores" in refused(2, *APPLY, "-a", "0.5", "--method", "scores")
+    line = refused(2, "apply", "-", "-p", "fc1.weight", "-a", "0.5", "--scores", "-", "-o", "-")
+    assert "the checkpoint and --scores cannot both come from standard input" in line
+
+
+def test_negative_scores_are_noted_unless_magnitudes_were_asked_for(cli: Cli) -> None:
+    scored(**{"fc2.weight": torch.linspace(-2, 1, 640).view(10, 64)})
+    line = [
+        "apply",
+        "model.safetensors",
+        "-p",
+        "fc2.weight",
+        "-a",
+        "64",
+        "--scores",
+        "s.safetensors",
+        "--bake",
+        "--force",
+    ]
+    outcome = cli(*line, "-o", "out.safetensors")
+    assert "fc2.weight" in next(each for each in outcome.err.splitlines() if "negative" in each)
+    assert (load_file("out.safetensors")["fc2.weight"].view(-1)[:64] == 0).all()
+    assert "negative" not in cli(*line, "--abs-scores", "-o", "out.safetensors", "--force").err
+    assert (load_file("out.safetensors")["fc2.weight"].view(-1)[:64] != 0).all()
+
+
+def test_a_report_is_replayed_with_the_scores_at_another_place(cli: Cli, refused: Refusal) -> None:
+    scored()
+    line = ["apply", "model.pt", "-p", "fc1.weight", "--scores", "s.safetensors", "--n-of-m", "2:4"]
+    assert cli(*line, "-o", "one.pt").code == 0
+    Path("s.safetensors").rename("moved.safetensors")
+    again = ["apply", "model.pt", "--from-report", "one.pt.report.json", "-o", "two.pt"]
+    assert "s.safetensors" in refused(3, *again)
+    assert cli(*again, "--scores", "moved.safetensors").code == 0
+    assert Path("one.pt").read_bytes() == Path("two.pt").read_bytes()
+    other = {"fc1.weight": -torch.arange(1.0, 32769.0).view(64, 512)}
+    save_file(other, "other.safetensors")
+    assert "differs from the report's" in refused(7, *again, "--scores", "other.safetensors", "--force")
+
+
+def test_an_output_is_not_resumed_with_other_scores(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise OutputError("no space left")
+
+    scored()
+    line = ["apply", "model.pt", "-p", "fc1.weight", "--scores", "s.safetensors", "--n-of-m", "2:4", "-o", "out.pt"]
+    with monkeypatch.context() as patch:
+        patch.setattr(rewrite, "check_masks", stop)
+        assert "no space left" in cli(*line, "--resume").err
+    scored(**{"fc1.weight": -torch.arange(1.0, 32769.0).view(64, 512)})
+    assert "made from another state of the input" in cli(*line, "--resume").err
+    assert cli(*line).code == 0
+
+
+def test_counts_of_another_mask_and_rules_go_with_l1(cli: Cli) -> None:
+    line = ["apply", "model.pt", "-p", "fc*.weight", "--seed", "1"]
+    assert cli(*line, "-a", "0.3", "--global", "-o", "random.pt").code == 0
+    assert cli(*line, "--like", "random.pt", "--method", "l1", "-o", "like.pt").code == 0
+    assert cli(*line, "--like", "like.pt", "--method", "l1", "-o", "again.pt").code == 0  # they may be the same
+    rows = [
+        {
+            each["name"]: each["pruned_now"]
+            for each in json.loads(Path(f"{name}.pt.report.json").read_text())["parameters"]
+        }
+        for name in ("random", "like", "again")
+    ]
+    assert rows[0] == rows[1] == rows[2]
+    assert Path("like.pt").read_bytes() == Path("again.pt").read_bytes()
+
+
+def test_several_seeds_with_l1_have_a_note(cli: Cli) -> None:
+    outcome = cli(*APPLY, "-a", "0.5", "--method", "l1", "--bake", "--seeds", "1..2", "-o", "{seed}.pt")
+    assert outcome.code == 0
+    assert "a seed only among equal ones; outputs may be the same" in outcome.err
+    assert Path("1.pt").read_bytes() == Path("2.pt").read_bytes()
+    assert "a seed only" not in cli(*APPLY, "-a", "0.5", "--seeds", "3..4", "-o", "{seed}.pt").err

@@ -48,6 +48,18 @@ SPECS: dict[str, dict[str, Any]] = {
     "slices at random": {"amount": 0.25, "method": "random-structured", "dim": 1},
     "ln 1": {"amount": 0.5, "method": "ln", "norm": 1, "dim": 0},
     "ln 2": {"amount": 7, "method": "ln", "norm": 2, "dim": 1},
+    "l1": {"amount": 0.4, "method": "l1"},
+    "l1 together": {"amount": 0.5, "method": "l1", "global_": True},
+    "l1 by rows": {"amount": 0.5, "method": "l1", "per_row": True},
+    "l1 by a rule": {"amount": 0.6, "method": "l1", "allocation": "erk"},
+    "l1 in 2:4": {"method": "l1", "n_of_m": "2:4"},
+    "l1 in blocks": {"amount": 0.5, "method": "l1", "block": "16x12", "params": MATRICES},
+    "scores": {"amount": 0.3, "scores": True},
+    "scores together": {"amount": 0.3, "scores": True, "abs_scores": True, "global_": True},
+    "scores by rows": {"amount": 11, "scores": True, "per_row": True},
+    "scores in 2:4": {"scores": True, "n_of_m": "2:4"},
+    "scores in 1:4": {"scores": True, "abs_scores": True, "n_of_m": "1:4", "dim": 0, "params": MATRICES},
+    "scores in blocks": {"amount": 40, "scores": True, "block": "16x12", "params": MATRICES},
     "ln inf": {"amount": 0.5, "method": "ln", "norm": "inf", "dim": -1, "params": MATRICES},
 }
 """Methods with their settings, as `files.apply` and `prune_module` take them."""
@@ -248,7 +260,9 @@ def _units(
         for each_old, each_kept, each_own, exact in _cut(spec, old, kept, own):
             left, stays = int(each_old.sum()), int(each_kept.sum())
             if exact is not None:
-                assert stays == (min(left, exact) if exact >= 0 else left - round(spec["amount"] * left)), name
+                amount = spec.get("amount", 0)
+                share = left - (amount if isinstance(amount, int) else round(amount * left))
+                assert stays == (min(left, exact) if exact >= 0 else share), name
             yield each_own[each_old & ~each_kept], each_own[each_kept]
 
 
