@@ -1,6 +1,7 @@
 """Pruning methods by name; a new method is a module of its own and a row in `METHODS`."""
 
 from prunecli.core.methods.base import Method
+from prunecli.core.methods.lamp import Lamp
 from prunecli.core.methods.masks import Masks
 from prunecli.core.methods.random import Random
 from prunecli.core.methods.request import MethodRequest, spelled
@@ -10,7 +11,7 @@ from prunecli.errors import UsageError, show
 
 __all__ = ["METHODS", "known_methods", "make_method"]
 
-METHODS: dict[str, type[Method]] = {each.name: each for each in (Random, L1, Scores, RandomStructured, Ln, Masks)}
+METHODS: dict[str, type[Method]] = {each.name: each for each in (Random, L1, Lamp, Scores, RandomStructured, Ln, Masks)}
 
 
 def make_method(request: MethodRequest) -> Method:

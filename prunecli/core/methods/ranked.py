@@ -13,7 +13,10 @@ from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 from prunecli.terms import ABS_SCORES
 
-__all__ = ["Numbers", "Ranked", "flawed_note", "negative_note", "score_settings"]
+__all__ = ["NAN_STAYS", "Numbers", "Ranked", "flawed_note", "negative_note", "score_settings"]
+
+NAN_STAYS = "NaN is not smaller than anything, and stays"
+"""The note on parameters that contain NaN."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 from prunecli.core.amount import Amount
 from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
 from prunecli.core.methods.patterns import pattern_of
-from prunecli.core.methods.ranked import Ranked, flawed_note, negative_note, score_settings
+from prunecli.core.methods.ranked import NAN_STAYS, Ranked, flawed_note, negative_note, score_settings
 from prunecli.core.methods.request import MethodRequest
 from prunecli.core.methods.rows import SmallestOfRows
 from prunecli.core.methods.slices import replay_slices
@@ -208,7 +208,7 @@ class Smallest(Method):
     ) -> Sequence[str]:
         """Return notes on NaN, and on negative scores."""
         pools = list(_pools(_counters(scans[0]))) if scans else []
-        nans = flawed_note("NaN is not smaller than anything, and stays", ((name, pool.nans) for name, pool in pools))
+        nans = flawed_note(NAN_STAYS, ((name, pool.nans) for name, pool in pools))
         return [*nans, *negative_note((name, pool.negative) for name, pool in pools)]
 
 

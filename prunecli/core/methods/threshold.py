@@ -107,7 +107,7 @@ class Pool:
     def near(self, occurring: int) -> tuple[int, int]:
         """Return the range of numbers to keep of a block in which `occurring` ones occur: all, or those near the cut.
 
-        The threshold is what is expected from the blocks so far. It is computed again when more was seen.
+        The cut is the one expected from the blocks so far. It is computed again when more was seen.
         """
         keys, (seen, number) = self.keys, self._expected
         if self._sums is not None and 10 * self._seen > 11 * seen:

@@ -1,0 +1,128 @@
+"""LAMP: one amount over all layers, divided by scores that compare weights of different layers, then l1 in each.
+
+The score of a weight is its square divided by the sum of the squares of all weights of its layer that are not smaller
+(Lee et al. 2021, "Layer-adaptive Sparsity for the Magnitude-based Pruning"). So the order within a layer is that of
+magnitudes, and the scores only decide how many weights of each layer are dropped. That follows from histograms of the
+layers. Where these are too coarse, further passes divide the segments that can contain the threshold.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecli.core.methods.base import Choice, Method, Scan, TargetGroup
+from prunecli.core.methods.ranked import NAN_STAYS, Ranked, flawed_note
+from prunecli.core.methods.request import MethodRequest
+from prunecli.core.methods.segments import Doubles, LayerScan
+from prunecli.core.methods.smallest import Smallest
+from prunecli.core.random_stream import split
+from prunecli.errors import UsageError, show
+
+__all__ = ["Lamp"]
+
+
+class Lamp(Smallest):
+    """Magnitude pruning with one amount over all layers, which LAMP scores divide."""
+
+    name = "lamp"
+    needs_global = True
+
+    @classmethod
+    def of(cls, request: MethodRequest) -> Method:
+        """Return the method, which takes no settings."""
+        request.check_takes()
+        return cls(Ranked())
+
+    def scans(self, group: TargetGroup, earlier: Sequence[Mapping[str, Scan]]) -> Mapping[str, Scan]:
+        """Return the scans of the next pass: of layers until their numbers are known, then those of l1."""
+        own = [layers for each in earlier if (layers := _layers(each))]
+        if len(own) < len(earlier):
+            return super().scans(self._divided(group, own), earlier[len(own) :])
+        if not earlier:
+            found: dict[str, Scan] = {}
+            for key in sorted(group.targets) if group.global_count else ():
+                target = group.targets[key]
+                if target.candidates:
+                    order = self.ranked.numbers(target).order
+                    elements = int(np.prod(target.shape, dtype=np.int64))
+                    found[key] = LayerScan(order, elements, np.zeros(1, np.uint64), order.bits)
+            return found
+        more = self._more(group, own)
+        return more or super().scans(self._divided(group, own), ())
+
+    def _more(self, group: TargetGroup, own: Sequence[Mapping[str, LayerScan]]) -> dict[str, Scan]:
+        """Return scans that divide the segments in which the threshold can be; none if the numbers are known."""
+        latest = {key: scan for each in own for key, scan in each.items()}
+        found: dict[str, tuple[Doubles, Doubles]] = {}
+        for key, scan in latest.items():
+            segments = scan.segments
+            if np.isinf(scan.order.values(segments.first[-1:])).any():
+                raise UsageError(
+                    f"LAMP scores need finite weights, and {show(group.targets[key].name)} has infinite ones"
+                )
+            found[key] = segments.scores(scan.order)
+        counts = np.concatenate([scan.segments.sums[0] for scan in latest.values()]).astype(np.int64)
+        wanted, left = group.global_count, int(counts.sum())
+        if wanted > left:
+            nans = sum(scan.nans for scan in own[0].values())
+            raise UsageError(
+                f"cannot prune {wanted:,} elements of the {len(latest)} selected parameters together: {nans:,} are "
+                f"NaN, which is not smaller than anything; prune {left:,} at most"
+            )
+        lows, highs = (np.concatenate([each[side] for each in found.values()]) for side in (0, 1))
+        least, most = _reached(lows, counts, wanted), _reached(highs, counts, wanted)
+        more: dict[str, Scan] = {}
+        for key, (low, high) in found.items():
+            deciding = (high >= least) & (low <= most) & (latest[key].segments.shift > 0)
+            if deciding.any():
+                more[key] = latest[key].divided(deciding)
+        if not more:
+            next(iter(own[0].values())).counts = _numbers(group, latest, found, most)
+        return more
+
+    def _divided(self, group: TargetGroup, own: Sequence[Mapping[str, LayerScan]]) -> TargetGroup:
+        """Return the group with the number of elements of each layer."""
+        counts = next((scan.counts for each in own[:1] for scan in each.values() if scan.counts is not None), {})
+        given = dict.fromkeys(group.targets, 0) | (counts or {})
+        return replace(group, amount=0, global_=False, given=given)
+
+    def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
+        """Return the choices of l1 with these numbers."""
+        own = [layers for each in scans if (layers := _layers(each))]
+        return super().choose(self._divided(group, own), scans[len(own) :])
+
+    def notes(
+        self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]], choices: Mapping[str, Choice]
+    ) -> Sequence[str]:
+        """Return a note on NaN."""
+        first = _layers(scans[0]) if scans else {}
+        return flawed_note(NAN_STAYS, ((group.targets[key].name, scan.nans) for key, scan in first.items()))
+
+
+def _layers(scans: Mapping[str, Scan]) -> dict[str, LayerScan]:
+    return {key: scan for key, scan in scans.items() if isinstance(scan, LayerScan)}
+
+
+def _reached(scores: Doubles, counts: NDArray[np.int64], wanted: int) -> float:
+    """Return the least score up to which there are as many elements as are wanted."""
+    places = np.argsort(scores, kind="stable")
+    return float(scores[places[np.searchsorted(np.add.accumulate(counts[places]), wanted)]])
+
+
+def _numbers(
+    group: TargetGroup,
+    latest: Mapping[str, LayerScan],
+    scores: Mapping[str, tuple[Doubles, Doubles]],
+    threshold: float,
+) -> dict[str, int]:
+    """Return how many elements of each layer have scores below a threshold, and its share of those that equal it."""
+    below: dict[str, int] = {}
+    tied: list[int] = []
+    for key, scan in latest.items():
+        counts, highest = scan.segments.sums[0].astype(np.int64), scores[key][1]
+        below[key] = int(counts[highest < threshold].sum())
+        tied.append(int(counts[highest == threshold].sum()))
+    shares = split(group.seed, tied, group.global_count - sum(below.values()), name=f"lamp {group.name}")
+    return {key: count + share for (key, count), share in zip(below.items(), shares, strict=True)}
