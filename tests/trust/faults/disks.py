@@ -46,7 +46,7 @@ def fill_disks(scenario: Scenario, runs: Runner, place: Path, sizes: int) -> tup
     source = place / "source"
     source.mkdir(parents=True)
     scenario.prepare(source)
-    needed = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+    needed = sum(-(-path.stat().st_size // 4096) * 4096 for path in source.rglob("*") if path.is_file())
     codes, problems = [], []
     for number in range(sizes):
         kib = (needed + needed * 2 * number // (sizes - 1)) // 1024 + 64
