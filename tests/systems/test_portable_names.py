@@ -11,7 +11,7 @@ import prunecli
 
 PACKAGE = Path(prunecli.__file__).parent
 
-MODULES = ("os", "fcntl", "signal", "resource", "select", "socket", "ctypes", "time", "mmap", "pwd", "termios")
+MODULES = ("os", "fcntl", "signal", "resource", "select", "ctypes", "time", "mmap", "pwd", "termios")
 """Modules in which systems differ."""
 
 EVERYWHERE = {
@@ -64,6 +64,7 @@ EVERYWHERE = {
         "strerror",
         "supports_effective_ids",
         "umask",
+        "uname",
         "walk",
         "write",
     },
@@ -86,13 +87,13 @@ EVERYWHERE = {
         "signal",
     },
     "resource": {"RLIMIT_NOFILE", "getrlimit", "setrlimit"},
-    "socket": {"gethostname"},
     "ctypes": {
         "CDLL",
         "addressof",
         "byref",
         "c_char",
         "c_char_p",
+        "c_double",
         "c_int32",
         "c_int64",
         "c_uint32",

@@ -105,7 +105,7 @@ def drop_in_rows(
     return wrong
 
 
-def _library(raw: NDArray[Any], *flags: NDArray[np.bool_] | None) -> ctypes.CDLL | None:
+def _library(raw: NDArray[Any], *flags: NDArray[np.bool_] | None) -> "ctypes.CDLL | None":  # a string, as in `kernel`
     """Return the library if it can work on these arrays."""
     library = kernel._library()
     suits = raw.itemsize <= 8 and raw.dtype.isnative and kernel._simple(raw, *flags)

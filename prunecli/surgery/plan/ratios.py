@@ -1,7 +1,6 @@
 """Amounts of single parameters and orders of layers, as files list them, and which settings of a group fit together."""
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -111,6 +110,8 @@ def _toml(text: str) -> dict[str, Any]:
     for line in text.splitlines():
         if line.count(".") > DEEPEST:  # the parser takes time by the square of a key's parts
             raise UsageError(f"{show(line, 60)} is nested too deeply for a name")
+    import tomllib
+
     return tomllib.loads(text)
 
 

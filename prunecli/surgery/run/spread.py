@@ -4,8 +4,8 @@ The leader creates the folder. Each rank does its share there, and records finis
 completes the output. What is to be done is a `SpreadJob`: a rewrite in units, or the files of a folder.
 """
 
+import os
 import secrets
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -141,7 +141,7 @@ def _resumed(partial: Partial, described: Mapping[str, Any]) -> dict[int, Entry]
 
 def _check_in(job: SpreadJob[T], start: Start, ranks: Ranks, stack: ExitStack) -> None:
     """Enter the leader's folder, after a check that this rank sees it and the leader's input."""
-    here = f"rank {ranks.rank} on {show(socket.gethostname())}"
+    here = f"rank {ranks.rank} on {show(os.uname().nodename)}"
     partial, token = start.partial, start.described["token"]
     sees_it = partial.has_token(token)
     if sees_it and not ranks.is_leader:
