@@ -61,6 +61,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "unpack": (
         ("write the file that was packed", "prunecli unpack masked.pt.packed.safetensors -o again.pt"),
         ("work in a pipe", "prunecli pack model.pt -o - | prunecli unpack - -o piped2.pt"),
+        ("write sparse-bitmask tensors densely", "prunecli unpack old.safetensors -o dense.safetensors"),
     ),
     "mask extract": (
         ("write the masks of a checkpoint into a file", "prunecli mask extract masked.pt -o a.safetensors"),

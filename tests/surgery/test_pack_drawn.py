@@ -66,6 +66,13 @@ def test_stamps_say_how_masks_were_drawn(what: str, tmp_path: Path) -> None:
     assert (found.drawn, found.stored) == MASKS.get(what, (3, 0))
 
 
+def test_a_mask_that_was_baked_later_is_drawn(tmp_path: Path) -> None:
+    """The report of `remove` has no draws; the stamps of the masks stay."""
+    path = rounds(tmp_path, ".safetensors", {"stamp": True}, {"stamp": True})
+    files.remove(path, output=tmp_path / "baked.safetensors")
+    assert packed(tmp_path / "baked.safetensors").drawn == 3
+
+
 @pytest.mark.parametrize("what", STAMPED)
 def test_reports_say_so_too(what: str, tmp_path: Path) -> None:
     path = rounds(tmp_path, ".pt", *STAMPED[what], report=True)
