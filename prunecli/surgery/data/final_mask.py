@@ -180,16 +180,16 @@ class FinalMask:
             low, high = -(-low // granule) * granule, -(-high // granule) * granule
         return min(low, elements), min(high, elements)
 
-    def block(self, index: int, workspace: Workspace) -> tuple[Block, Flags | None]:
-        """Return block `index` of the method, and what `before` returns for it."""
+    def block(self, index: int, workspace: Workspace, weight: Unsigned | None = None) -> tuple[Block, Flags | None]:
+        """Return block `index` of the method, and what `before` returns for it; the weight is read if not given."""
         start, stop = self.bounds(index)
         before = self.before(start, stop - start, workspace)
-        candidates, weight = _all(stop - start) if before is None else before, None
+        candidates = _all(stop - start) if before is None else before
         given = None
         if self._given is not None:
             given = workspace.allowed.flags(stop - start)
             self._given.read(start, given, workspace)
-        if self._zeros_are_pruned or self._reads_values:
+        if weight is None and (self._zeros_are_pruned or self._reads_values):
             weight = self.weight.read(start, stop - start, workspace.weight)
         if self._zeros_are_pruned and weight is not None:
             signed_zero = self.weight.tensor.dtype.signed_zero
@@ -201,10 +201,10 @@ class FinalMask:
             scores = self._scores.read(start, stop - start, workspace.scores)
         return Block(index, start, candidates, weight if self._reads_values else None, given, scores), before
 
-    def keep(self, start: int, out: Flags, workspace: Workspace) -> Flags | None:
+    def keep(self, start: int, out: Flags, workspace: Workspace, weight: Unsigned | None = None) -> Flags | None:
         """Write into `out` which elements are kept, beginning at `start`, a multiple of `BLOCK`.
 
-        Returns what `before` returns for them.
+        `weight` are these elements of the weight in the file, if they are in memory. Returns what `before` returns.
         """
         if self.choice is None or self._held is not None:
             before = self.before(start, out.size, workspace)
@@ -213,7 +213,7 @@ class FinalMask:
             return before
         stop, index = start + out.size, start // BLOCK
         if self.bounds(index) == (start, stop):
-            return self._keep(self.choice, index, out, workspace)
+            return self._keep(self.choice, index, out, workspace, weight)
         while index and self.bounds(index)[0] > start:
             index -= 1
         while self.bounds(index)[0] < stop:
@@ -226,7 +226,9 @@ class FinalMask:
             index += 1
         return self.before(start, out.size, workspace)
 
-    def _keep(self, choice: Choice, index: int, out: Flags, workspace: Workspace) -> Flags | None:
+    def _keep(
+        self, choice: Choice, index: int, out: Flags, workspace: Workspace, weight: Unsigned | None = None
+    ) -> Flags | None:
         """Write into `out` which elements of the method's block `index` are kept; return what `before` returns."""
         if self._given is not None and not self._zeros_are_pruned:  # what the choice would do, in one step
             start, _ = self.bounds(index)
@@ -235,7 +237,7 @@ class FinalMask:
             if before is not None:
                 np.logical_and(out, before, out=out)
             return before
-        block, before = self.block(index, workspace)
+        block, before = self.block(index, workspace, weight)
         choice.drop(block, out)
         if before is None and not self._zeros_are_pruned:  # all are candidates
             np.logical_not(out, out=out)

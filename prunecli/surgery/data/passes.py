@@ -167,6 +167,8 @@ class _Blocks(ABC):
     workspace = Workspace
     changes = True
     sums_own = True
+    is_weight = False
+    """Whether its tensor is the weight, whose values a method may need."""
 
     def __init__(self, job: TensorPass) -> None:
         self.job = job
@@ -182,7 +184,8 @@ class _Blocks(ABC):
         raw = job.elements(data)
         first = start // job.tensor.dtype.itemsize
         keep = workspace.keep.flags(raw.size)
-        before = None if job.mask.trivial else job.mask.keep(first, keep, workspace)
+        weight = raw if self.is_weight else None
+        before = None if job.mask.trivial else job.mask.keep(first, keep, workspace, weight)
         found = job.digest(keep, first) + self._handle(raw, first, keep, before, workspace)
         return job.outcome(self.changes, found, sums_own=self.sums_own)
 
@@ -196,6 +199,7 @@ class CountZeros(_Blocks):
 
     __slots__ = ()
     changes = False
+    is_weight = True
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         return self.job.count(raw, before, keep, first, workspace) + self.job.sum_up(raw, first)
@@ -205,6 +209,7 @@ class ZeroDropped(_Blocks):
     """A weight whose dropped elements become +0.0; a mask with values other than 0 and 1 is multiplied in first."""
 
     __slots__ = ("_binary",)
+    is_weight = True
 
     def __init__(self, job: TensorPass, *, binary: bool) -> None:
         super().__init__(job)
