@@ -282,3 +282,9 @@ def _remove_whole(partial: Partial) -> None:
             partial.root.rename(gone)
         except OSError:
             remove_path(partial.root)
+    with suppress(OSError):  # so that it does not come back after a power cut; the output is safe without this
+        parent = os.open(partial.root.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sync(parent)
+        finally:
+            os.close(parent)
