@@ -404,3 +404,29 @@ def test_a_replay_and_a_recipe_give_the_same_bytes(name: str, tmp_path: Path) ->
     one, two = (json.loads((tmp_path / f"{each}.pt.report.json").read_text()) for each in ("one", "two"))
     assert {**one, "output": None} == {**two, "output": None}
     assert one["schema"] == ("prunecli.report/1" if name == "random" else "prunecli.report/2")
+
+
+FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+FLOATS += [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
+TYPED = [name for name, spec in SPECS.items() if spec.get("method") in ("l1", "ln")]
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_every_float_type_is_pruned_by_magnitude(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(5)
+    state = {f"{dtype}.weight": torch.randn(24, 32, generator=generator).to(dtype) for dtype in FLOATS}
+    spec = {**SPECS[name], "params": tuple(state)}
+    monkeypatch.setitem(globals(), "_tensors", lambda: state)
+    source = archive(state, tmp_path)
+    prune(source, tmp_path / "out.pt", options(spec, None, bake=False), Run(2))
+    keep = masks_of(loaded(tmp_path / "out.pt"))
+    check(spec, everything(), keep)
+    prune(plain(state, tmp_path), tmp_path / "out.safetensors", options(spec, None, bake=True), Run(1))
+    baked = loaded(tmp_path / "out.safetensors")
+    for full, tensor in state.items():
+        kept = torch.from_numpy(keep[full])
+        assert torch.equal(baked[full].view(torch.uint8), zeroed(tensor, kept).view(torch.uint8)), full
+
+
+def zeroed(tensor: Tensor, kept: Tensor) -> Tensor:
+    return torch.where(kept, tensor.double(), 0.0).to(tensor.dtype)
