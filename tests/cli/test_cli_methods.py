@@ -208,6 +208,7 @@ def test_a_report_of_a_later_method_is_refused(cli: Cli, refused: Refusal) -> No
 
 
 COUNTS = "the amount is a number of whole slices or blocks of each parameter"
+LAMP = ["--method", "lamp", "-a", "0.5"]
 SLICES = ["--method", "ln", "--norm", "1", "--dim", "0"]
 
 
@@ -219,6 +220,15 @@ SLICES = ["--method", "ln", "--norm", "1", "--dim", "0"]
         (["--n-of-m", "2:4", "--ratios", "r"], "leave --ratios out"),
         (["--n-of-m", "2:4", "--like", "model.pt"], "leave --like out"),
         (["--n-of-m", "2:4", "--per-row"], "leave --per-row out"),
+        ([*LAMP, "--allocation", "erk"], "the scores divide the total themselves; leave --allocation out"),
+        ([*LAMP, "--per-row"], "the scores divide the total themselves; leave --per-row out"),
+        ([*LAMP, "--per-slice"], "leave --per-slice out"),
+        (["--method", "lamp", "--like", "model.pt"], "the scores divide the total themselves; leave --like out"),
+        (["--method", "l1", "-a", "2", "--global", "--per-slice"], "all slices together are the whole parameters"),
+        (["--method", "l1", "-a", "32769"], "32,768 are left"),
+        ([*LAMP, "--dim", "0"], "--method lamp does not take --dim"),
+        ([*LAMP, "--n-of-m", "2:4"], "--method lamp does not take --n-of-m"),
+        (["--method", "l1", "--norm", "2", "-a", "2"], "--method l1 does not take --norm"),
         ([*SLICES], "the amount is missing"),
         ([*SLICES, "-a", "2", "--global"], f"{COUNTS}; leave --global out"),
         ([*SLICES, "-a", "2", "--allocation", "erk"], f"{COUNTS}; leave --allocation out"),
@@ -261,7 +271,7 @@ def test_python_takes_values_and_texts() -> None:
 
 
 def test_all_methods_of_the_table_can_be_named() -> None:
-    assert set(known_methods()) <= {each.value for each in MethodName}
+    assert set(known_methods()) == {each.value for each in MethodName}
 
 
 def scored(**more: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -60,6 +60,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "scores in 2:4": {"scores": True, "n_of_m": "2:4"},
     "scores in 1:4": {"scores": True, "abs_scores": True, "n_of_m": "1:4", "dim": 0, "params": MATRICES},
     "scores in blocks": {"amount": 40, "scores": True, "block": "16x12", "params": MATRICES},
+    "lamp": {"amount": 0.5, "method": "lamp"},
     "ln inf": {"amount": 0.5, "method": "ln", "norm": "inf", "dim": -1, "params": MATRICES},
 }
 """Methods with their settings, as `files.apply` and `prune_module` take them."""
@@ -224,7 +225,7 @@ def numbers(spec: Mapping[str, Any]) -> dict[str, NDArray[np.float64]] | None:
     if "scores" in spec:
         found = {name: each.double().numpy() for name, each in _scores().items()}
         return {name: np.abs(each) for name, each in found.items()} if spec.get("abs_scores") else found
-    if spec.get("method") in ("l1", "ln"):
+    if spec.get("method") in ("l1", "ln", "lamp"):
         return {name: each.double().abs().numpy() for name, each in _tensors().items()}
     return None
 
@@ -234,7 +235,7 @@ def check(spec: Mapping[str, Any], before: Keep, keep: Keep) -> None:
     values = numbers(spec)
     for name, kept in keep.items():
         assert not (kept & ~before[name]).any()
-    if spec.get("global_") or spec.get("allocation"):
+    if spec.get("global_") or spec.get("allocation") or spec.get("method") == "lamp":
         left = sum(int(before[name].sum()) for name in keep)
         assert left - sum(int(each.sum()) for each in keep.values()) == round(spec["amount"] * left)
     groups = _joined(before, keep, values) if spec.get("global_") else _units(spec, before, keep, values)
@@ -408,13 +409,14 @@ def test_a_replay_and_a_recipe_give_the_same_bytes(name: str, tmp_path: Path) ->
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 FLOATS += [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
-TYPED = [name for name, spec in SPECS.items() if spec.get("method") in ("l1", "ln")]
+TYPED = [name for name, spec in SPECS.items() if spec.get("method") in ("l1", "ln", "lamp")]
 
 
 @pytest.mark.parametrize("name", TYPED)
 def test_every_float_type_is_pruned_by_magnitude(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(5)
-    state = {f"{dtype}.weight": torch.randn(24, 32, generator=generator).to(dtype) for dtype in FLOATS}
+    numbers = [torch.randn(24, 32, generator=generator).to(dtype) for dtype in FLOATS]
+    state = {f"in_{str(each.dtype).removeprefix('torch.')}.weight": each for each in numbers}
     spec = {**SPECS[name], "params": tuple(state)}
     monkeypatch.setitem(globals(), "_tensors", lambda: state)
     source = archive(state, tmp_path)
@@ -422,11 +424,9 @@ def test_every_float_type_is_pruned_by_magnitude(name: str, monkeypatch: pytest.
     keep = masks_of(loaded(tmp_path / "out.pt"))
     check(spec, everything(), keep)
     prune(plain(state, tmp_path), tmp_path / "out.safetensors", options(spec, None, bake=True), Run(1))
-    baked = loaded(tmp_path / "out.safetensors")
-    for full, tensor in state.items():
-        kept = torch.from_numpy(keep[full])
-        assert torch.equal(baked[full].view(torch.uint8), zeroed(tensor, kept).view(torch.uint8)), full
-
-
-def zeroed(tensor: Tensor, kept: Tensor) -> Tensor:
-    return torch.where(kept, tensor.double(), 0.0).to(tensor.dtype)
+    model = Net(state)
+    live(spec, model, bake=True)
+    for baked in (loaded(tmp_path / "out.safetensors"), model.state_dict()):
+        for key, tensor in state.items():
+            zeroed = torch.where(torch.from_numpy(keep[key]), tensor.double(), 0.0).to(tensor.dtype)
+            assert torch.equal(baked[key].view(torch.uint8), zeroed.view(torch.uint8)), key
