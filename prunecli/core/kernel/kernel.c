@@ -424,19 +424,21 @@ typedef int8_t bytes __attribute__((vector_size(16)));
  * key is compared to the others of its group by rotating the group. */
 FOR_EACH_PROCESSOR
 static void fours(const groups *g, int64_t count) {
-    const int16_t most = (int16_t)(g->kept - 4);
+    const int16_t most = (int16_t)(g->kept - 4), least = (int16_t)(1 - g->kept);
+    const u8 *source = g->keys;
+    u8 *out = g->out;
     for (int64_t at = 0; at + 16 <= 4 * count; at += 16) {
         shorts keys;
-        memcpy(&keys, g->keys + 2 * at, sizeof keys);
+        memcpy(&keys, source + 2 * at, sizeof keys);
         keys ^= INT16_MIN; /* their order is that of signed numbers then, which processors compare faster */
         const quads group = (quads)keys;
         const shorts one = (shorts)(group >> 16 | group << 48), two = (shorts)(group >> 32 | group << 32);
         const shorts three = (shorts)(group >> 48 | group << 16);
         const shorts smaller = (one < keys) + (two < keys) + (three < keys) > most; /* true is -1 */
-        const shorts equal = (one <= keys) + (two <= keys) + (three <= keys) > most;
+        const shorts certain = (keys < one) + (keys < two) + (keys < three) < least; /* whatever the ties */
         const bytes flags = __builtin_convertvector(smaller, bytes) & 1;
-        memcpy(g->out + at, &flags, sizeof flags);
-        const quads doubt = (quads)(smaller ^ equal);
+        memcpy(out + at, &flags, sizeof flags);
+        const quads doubt = (quads)(smaller ^ certain);
         if (doubt[0] | doubt[1] | doubt[2] | doubt[3])
             for (int part = 0; part < 4; part++)
                 if (doubt[part])
