@@ -1,6 +1,7 @@
 /* The order of values: keys of elements, which are in the order of their values, counted and compared.
  *
- * The counterparts in numpy are in core/order.py and core/row_ranks.py. Elements are turned into keys in steps that stay in the fastest cache.
+ * The counterparts in numpy are in core/order.py and core/row_ranks.py. Elements are turned into keys in steps that stay
+ * in the fastest cache.
  */
 
 #include "kernel.h"
@@ -43,8 +44,8 @@ EXPORTED void prunecli_keys(const u8 *raw, int64_t count, int32_t width, int32_t
     }
 }
 
-/* Count at most STEP keys by their `bits` bits above `shift`, all keys, or those of candidates. Every other key is counted
- * in the second half of `counts`, since an addition would wait for an earlier one to the same number. */
+/* Count at most STEP keys by their `bits` bits above `shift`, all keys, or those of candidates. Every other key is
+ * counted in the second half of `counts`, since an addition would wait for an earlier one to the same number. */
 #define ALL(name, type)                                                                                              \
     static inline void name(const type *restrict keys, int64_t count, const u8 *restrict left, int32_t shift,        \
                             int32_t bits, uint32_t *restrict counts) {                                               \
