@@ -109,6 +109,8 @@ def test_a_shard_takes_no_mask_of_its_own(mesh: DeviceMesh) -> None:
         UnsupportedError, match="spread is spread over ranks, and zeros_are_pruned has to see all of it"
     ):
         prune_module(module, "*", 0.5, seed=1, remove=True, zeros_are_pruned=True)
+    with pytest.raises(UnsupportedError, match="spread is spread over ranks, and l1 has to see all of it on one"):
+        prune_module(module, "*", 0.5, seed=1, remove=True, method="l1")
     assert bits_of(module) == before
     assert list(module.state_dict()) == ["first", "spread"]
 

@@ -21,7 +21,7 @@ from prunecli.core.raw_elements import Flags
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
-__all__ = ["Measure", "UnitChoice", "UnitMethod"]
+__all__ = ["Measure", "UnitChoice", "UnitMethod", "UnitScan"]
 
 _RUN = 1 << 17
 """Elements whose sums are computed at once: the leaves of the tree. Part of the definition of sums."""
