@@ -73,7 +73,7 @@ class DivisionOptions:
         found = {
             "amount": (AMOUNT, total),
             "amounts": (AMOUNT if self.ratios is None else RATIOS, self.amounts or self.ratios is not None),
-            "global": (GLOBAL, global_),
+            "global": (GLOBAL if global_ else ALLOCATION, global_ or self.allocation == _GLOBAL),
             "allocation": (ALLOCATION, self.allocation is not None),
             "order": (ORDER, self.order is not None),
             "like": (LIKE, self.like is not None),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -225,6 +226,10 @@ SLICES = ["--method", "ln", "--norm", "1", "--dim", "0"]
         ([*LAMP, "--per-slice"], "leave --per-slice out"),
         (["--method", "lamp", "--like", "model.pt"], "the scores divide the total themselves; leave --like out"),
         (["--method", "l1", "-a", "2", "--global", "--per-slice"], "all slices together are the whole parameters"),
+        (
+            ["--method", "l1", "-a", "2", "--allocation", "global", "--per-slice"],
+            "all slices together are the whole parameters; leave --per-slice out",
+        ),
         (["--method", "l1", "-a", "32769"], "32,768 are left"),
         ([*LAMP, "--dim", "0"], "--method lamp does not take --dim"),
         ([*LAMP, "--n-of-m", "2:4"], "--method lamp does not take --n-of-m"),
@@ -405,3 +410,29 @@ def test_several_seeds_with_l1_have_a_note(cli: Cli) -> None:
     assert "a seed only among equal ones; outputs may be the same" in outcome.err
     assert Path("1.pt").read_bytes() == Path("2.pt").read_bytes()
     assert "a seed only" not in cli(*APPLY, "-a", "0.5", "--seeds", "3..4", "-o", "{seed}.pt").err
+
+
+@pytest.mark.parametrize("more", [{"amount": 0.5}, {"amount": 0.5, "allocation": "erk"}], ids=str)
+def test_each_slice_has_its_own_smallest(more: dict[str, Any]) -> None:
+    weight = torch.randn(4, 8, 16, generator=torch.Generator().manual_seed(1))
+    save_file({"e.weight": weight}, "e.safetensors")
+    files.apply("e.safetensors", params="*", per_slice=True, method="l1", bake=True, output="o.safetensors", **more)
+    for before, after in zip(weight, load_file("o.safetensors")["e.weight"], strict=True):
+        assert int((after == 0).sum()) == 64
+        assert before.abs()[after == 0].max() < before.abs()[after != 0].min()
+
+
+def test_three_dimensions_need_one_named(refused: Refusal) -> None:
+    save_file({"e.weight": torch.ones(4, 8, 16)}, "e.safetensors")
+    assert "3 dimensions" in refused(2, "apply", "e.safetensors", "-p", "*", "--n-of-m", "2:4")
+
+
+def test_tied_parameters_have_one_set_of_scores() -> None:
+    """Those of the first that has some."""
+    shared = torch.randn(8, 16, generator=torch.Generator().manual_seed(1))
+    torch.save({"a.weight": shared, "b.weight": shared}, "tied.pt")
+    save_file({"b.weight": torch.rand(8, 16, generator=torch.Generator().manual_seed(2))}, "s.safetensors")
+    files.apply("tied.pt", params=["a.weight", "b.weight"], scores="s.safetensors", n_of_m="2:4", output="o.pt")
+    found = torch.load("o.pt")
+    assert torch.equal(found["a.weight_mask"], found["b.weight_mask"])
+    assert int(found["a.weight_mask"].sum()) == 64

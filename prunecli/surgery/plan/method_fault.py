@@ -16,7 +16,7 @@ def method_fault(method: Method, given: Mapping[str, str]) -> str:
     `given` are the names of settings in recipes, with those that a message calls them.
     """
     refused, why = _refused(method)
-    if (method.reads_values or method.reads_scores) and {"global", "allocation"} & given.keys():
+    if (method.reads_values or method.reads_scores) and "global" in given:
         refused, why = (*refused, "per_slice"), why or "all slices together are the whole parameters"
     other = next((given[key] for key in refused if key in given), None)
     return "" if other is None else f"{why}; leave {other} out"

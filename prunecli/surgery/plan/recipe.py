@@ -230,7 +230,9 @@ class _RecipeReader:
         found = self._checked(content, _GROUP, place)
         request = self._method(found, place, method)
         made = make_method(request)
-        if fault := method_fault(made, {key: key for key, value in found.items() if value}):
+        given = {key: key for key, value in found.items() if value}
+        given |= {"global": "allocation"} if found.get("allocation") == "global" else {}
+        if fault := method_fault(made, given):
             raise self._wrong(place, f"cannot be pruned: {fault}")
         if "params" not in found:
             raise self._wrong(place, "has no params")
