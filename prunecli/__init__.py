@@ -11,19 +11,45 @@ if TYPE_CHECKING:
     from typing import Any
 
     from prunecli.errors import PrunecliError
+    from prunecli.modules.global_unstructured import global_unstructured
     from prunecli.modules.load_masked import load_masked
     from prunecli.modules.load_packed import load_packed
+    from prunecli.modules.methods import (
+        CustomFromMask,
+        Identity,
+        L1Unstructured,
+        LnStructured,
+        RandomStructured,
+        custom_from_mask,
+        identity,
+        l1_unstructured,
+        ln_structured,
+        random_structured,
+    )
     from prunecli.modules.prune_module import bake_module, prune_module
-    from prunecli.modules.random_unstructured import RandomUnstructured, random_unstructured, remove
+    from prunecli.modules.pruning_method import is_pruned, remove
+    from prunecli.modules.random_unstructured import RandomUnstructured, random_unstructured
 
 __all__ = [
+    "CustomFromMask",
+    "Identity",
+    "L1Unstructured",
+    "LnStructured",
     "PrunecliError",
+    "RandomStructured",
     "RandomUnstructured",
     "__version__",
     "bake_module",
+    "custom_from_mask",
+    "global_unstructured",
+    "identity",
+    "is_pruned",
+    "l1_unstructured",
+    "ln_structured",
     "load_masked",
     "load_packed",
     "prune_module",
+    "random_structured",
     "random_unstructured",
     "remove",
 ]
@@ -31,14 +57,26 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CustomFromMask": "prunecli.modules.methods",
+    "Identity": "prunecli.modules.methods",
+    "L1Unstructured": "prunecli.modules.methods",
+    "LnStructured": "prunecli.modules.methods",
     "PrunecliError": "prunecli.errors",
+    "RandomStructured": "prunecli.modules.methods",
     "RandomUnstructured": "prunecli.modules.random_unstructured",
     "bake_module": "prunecli.modules.prune_module",
+    "custom_from_mask": "prunecli.modules.methods",
+    "global_unstructured": "prunecli.modules.global_unstructured",
+    "identity": "prunecli.modules.methods",
+    "is_pruned": "prunecli.modules.pruning_method",
+    "l1_unstructured": "prunecli.modules.methods",
+    "ln_structured": "prunecli.modules.methods",
     "load_masked": "prunecli.modules.load_masked",
     "load_packed": "prunecli.modules.load_packed",
     "prune_module": "prunecli.modules.prune_module",
+    "random_structured": "prunecli.modules.methods",
     "random_unstructured": "prunecli.modules.random_unstructured",
-    "remove": "prunecli.modules.random_unstructured",
+    "remove": "prunecli.modules.pruning_method",
 }
 
 _POSIX = ("prunecli.modules.load_masked", "prunecli.modules.load_packed", "prunecli.modules.prune_module")

@@ -74,13 +74,17 @@ _DRAWING = {("formats.packed", "core")}
 """The one folder of a layer that imports a layer which the others do not: packed files contain masks as draws."""
 _VERSION = {("surgery", "__init__"), ("cli", "__init__"), ("reporting", "__init__")}
 _WITH_TORCH = {
+    "modules.chosen",
+    "modules.global_unstructured",
     "modules.hooks",
     "modules.layout",
     "modules.load_masked",
     "modules.load_packed",
     "modules.masks",
+    "modules.methods",
     "modules.passes",
     "modules.prune_module",
+    "modules.pruning_method",
     "modules.random_unstructured",
     "modules.scores",
     "modules.shards",

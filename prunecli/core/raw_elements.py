@@ -20,6 +20,7 @@ __all__ = [
     "Flags",
     "Unsigned",
     "all_ones",
+    "all_true",
     "clear_dropped",
     "count_zeros",
     "fill_mask",
@@ -35,6 +36,14 @@ Flags = NDArray[np.bool_]
 Unsigned = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.uint64] | NDArray[np.void]
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+_everything = np.ones(BLOCK, dtype=np.bool_)
+
+
+def all_true(count: int) -> Flags:
+    """Return `count` true flags, read-only."""
+    return _everything[:count] if count <= BLOCK else np.ones(count, dtype=np.bool_)
 
 
 def unsigned(data: NDArray[np.uint8], itemsize: int, *, big_endian: bool = False, paired: bool = False) -> Unsigned:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from prunecli.core.block import BLOCK
 from prunecli.core.random_stream import Subset, stream_key
 from prunecli.errors import UsageError
-from prunecli.modules.random_unstructured import RandomUnstructured, random_unstructured, remove
+from prunecli.modules.pruning_method import remove
+from prunecli.modules.random_unstructured import RandomUnstructured, random_unstructured
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,8 @@ from torch.nn.utils import prune as torch_prune
 
 from prunecli import prune_module
 from prunecli.errors import UsageError
-from prunecli.modules.random_unstructured import RandomAmongNonzero, RandomUnstructured, random_unstructured, remove
+from prunecli.modules.pruning_method import remove
+from prunecli.modules.random_unstructured import RandomAmongNonzero, RandomUnstructured, random_unstructured
 
 
 def test_on_the_meta_device_all_is_there_but_values() -> None:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from prunecli.core.block import BLOCK
+from prunecli.core.block import BLOCK, block_bounds
 from prunecli.core.methods.base import Block, Choice
 from prunecli.core.once import Once, once_in
-from prunecli.core.raw_elements import Flags, Unsigned, is_zero, unsigned
+from prunecli.core.raw_elements import Flags, Unsigned, all_true, is_zero, unsigned
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import Layout, TensorInfo
@@ -75,14 +75,6 @@ class Elements:
             inside, logical = view.place(first, count)
             gathered[logical[inside]] = self._stored(first, count, buffer)[inside]
         return gathered
-
-
-_everything = np.ones(BLOCK, dtype=np.bool_)
-
-
-def _all(count: int) -> Flags:
-    """Return `count` true flags, read-only."""
-    return _everything[:count] if count <= BLOCK else np.ones(count, dtype=np.bool_)
 
 
 def check_scalable(parameter: Parameter) -> None:
@@ -174,17 +166,13 @@ class FinalMask:
 
     def bounds(self, index: int) -> tuple[int, int]:
         """Return where block `index` of the method begins and ends; both are multiples of the granule."""
-        granule, elements = self._granule, self.parameter.weight.elements
-        low, high = index * BLOCK, (index + 1) * BLOCK
-        if granule != 1:
-            low, high = -(-low // granule) * granule, -(-high // granule) * granule
-        return min(low, elements), min(high, elements)
+        return block_bounds(index, self._granule, self.parameter.weight.elements)
 
     def block(self, index: int, workspace: Workspace, weight: Unsigned | None = None) -> tuple[Block, Flags | None]:
         """Return block `index` of the method, and what `before` returns for it; the weight is read if not given."""
         start, stop = self.bounds(index)
         before = self.before(start, stop - start, workspace)
-        candidates = _all(stop - start) if before is None else before
+        candidates = all_true(stop - start) if before is None else before
         given = None
         if self._given is not None:
             given = workspace.allowed.flags(stop - start)
