@@ -124,13 +124,13 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list to which the names of files are added as they are made."""
     names: list[str] = []
-    make = by_file._LocalFiles._make
+    make = by_file._LocalOutputs._make
 
     def noted(self: Any, task: Any, *rest: Any) -> Any:
         names.append(task.name)
         return make(self, task, *rest)
 
-    monkeypatch.setattr(by_file._LocalFiles, "_make", noted)
+    monkeypatch.setattr(by_file._LocalOutputs, "_make", noted)
     return names
 
 

@@ -15,7 +15,7 @@ from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 from prunecli.terms import BLOCK, DIM
 
-__all__ = ["BlocksOf", "Combine", "Geometry", "SlicesAlong", "Sums", "fold", "joined", "positive_dim"]
+__all__ = ["BlocksOf", "Combine", "Geometry", "SlicesAlong", "UnitSums", "fold", "joined", "positive_dim"]
 
 Array = NDArray[Any]
 
@@ -24,7 +24,7 @@ Combine = np.ufunc
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sums:
+class UnitSums:
     """What consecutive units have in a run, from unit `first` on; behind the last unit of a tensor comes its first."""
 
     first: int
@@ -45,7 +45,7 @@ class Geometry(Protocol):
     def elements(self, units: Flags) -> int:
         """Return the number of elements of the units whose flags are set."""
 
-    def sums(self, start: int, values: Array, combine: Combine) -> Sums:
+    def sums(self, start: int, values: Array, combine: Combine) -> UnitSums:
         """Combine the values of a run in each unit that it touches. The values are lost."""
 
     def spread(self, units: Callable[[int, int], Flags], start: int, out: Flags) -> None:
@@ -81,7 +81,7 @@ def _segments(values: Array, offset: int, length: int, combine: Combine) -> Arra
 
 
 @np.errstate(over="ignore", invalid="ignore")  # infinite sums are ordered as others, and inf - inf is NaN
-def joined(one: Sums, other: Sums, count: int, combine: Combine) -> Sums:
+def joined(one: UnitSums, other: UnitSums, count: int, combine: Combine) -> UnitSums:
     """Return what units have in two runs together, of which `other` follows `one`; there are `count` units."""
     first = min(one.first, other.first)
     last = max(one.first + len(one.values), other.first + len(other.values))
@@ -91,7 +91,7 @@ def joined(one: Sums, other: Sums, count: int, combine: Combine) -> Sums:
         for part, place in ((each.values[: len(found) - low], low), (each.values[len(found) - low :], 0)):
             room = found[place : place + len(part)]
             combine(room, part, out=room)
-    return Sums(first, found)
+    return UnitSums(first, found)
 
 
 def positive_dim(dim: int, shape: tuple[int, ...], name: str) -> int:
@@ -139,16 +139,16 @@ class SlicesAlong:
         """Return the number of elements of the slices whose flags are set."""
         return int(np.count_nonzero(units)) * self.outer * self.inner
 
-    def sums(self, start: int, values: Array, combine: Combine) -> Sums:
+    def sums(self, start: int, values: Array, combine: Combine) -> UnitSums:
         """Combine the values of a run in each slice."""
         first = start // self.inner
         found = values if self.inner == 1 else _segments(values, start % self.inner, self.inner, combine)
         if len(found) <= self.count:
-            return Sums(first, found)
+            return UnitSums(first, found)
         before = first % self.count
         padded = np.zeros((-(-(before + len(found)) // self.count), self.count), found.dtype)
         padded.reshape(-1)[before : before + len(found)] = found
-        return Sums(first - before, fold(padded, combine)[0])
+        return UnitSums(first - before, fold(padded, combine)[0])
 
     def spread(self, units: Callable[[int, int], Flags], start: int, out: Flags) -> None:
         """Write into the flags of a run those of its slices."""
@@ -223,7 +223,7 @@ class BlocksOf:
         corner = beyond[0] * beyond[1] * int(np.count_nonzero(grid[-1:, -1:]))
         return whole - right * beyond[0] * self.height - lower * beyond[1] * self.width + corner
 
-    def sums(self, start: int, values: Array, combine: Combine) -> Sums:
+    def sums(self, start: int, values: Array, combine: Combine) -> UnitSums:
         """Combine the values of a run in each block."""
         row, column = divmod(start, self.columns)
         head = min(-column % self.columns, len(values)) if column else 0
@@ -231,7 +231,7 @@ class BlocksOf:
         tail = len(values) - head - whole * self.columns
         if not whole and (not head or not tail):  # within one row
             found = _segments(values, column % self.width, self.width, combine)
-            return Sums(row // self.height * self._across + column // self.width, found)
+            return UnitSums(row // self.height * self._across + column // self.width, found)
         lines = np.zeros((bool(head) + whole + bool(tail), self._across), values.dtype)
         if head:
             lines[0, column // self.width :] = _segments(values[:head], column % self.width, self.width, combine)
@@ -242,7 +242,7 @@ class BlocksOf:
             found = _segments(values[len(values) - tail :], 0, self.width, combine)
             lines[-1, : len(found)] = found
         found = _segments(lines, row % self.height, self.height, combine)
-        return Sums(row // self.height * self._across, found.reshape(-1))
+        return UnitSums(row // self.height * self._across, found.reshape(-1))
 
     def spread(self, units: Callable[[int, int], Flags], start: int, out: Flags) -> None:
         """Write into the flags of a run those of its blocks."""

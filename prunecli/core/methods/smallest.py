@@ -18,7 +18,7 @@ from prunecli.core.methods.ranked import NAN_STAYS, Ranked, flawed_note, negativ
 from prunecli.core.methods.request import MethodRequest
 from prunecli.core.methods.rows import SmallestOfRows
 from prunecli.core.methods.slices import replay_slices
-from prunecli.core.methods.threshold import Counter, Cut, KeyRange, Pool, Share, elements_of
+from prunecli.core.methods.threshold import Counter, Cut, KeyRange, Pool, TargetShare, elements_of
 from prunecli.core.order import Order, common_orders
 from prunecli.core.random_stream import Subset, split, stream_key
 from prunecli.core.raw_elements import Flags
@@ -160,7 +160,7 @@ class Smallest(Method):
 
     def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
         """Return the choices; of elements equal to a global threshold, targets have shares as of one tensor."""
-        found: dict[str, tuple[Cut, Share]] = {}
+        found: dict[str, tuple[Cut, TargetShare]] = {}
         orders = self._orders(group)
         for each in scans:
             for key, counter in _counters(each).items():

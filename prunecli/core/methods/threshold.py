@@ -18,7 +18,7 @@ from prunecli.core.raw_elements import Unsigned
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
-__all__ = ["Counter", "Cut", "KeyRange", "Pool", "Share", "elements_of"]
+__all__ = ["Counter", "Cut", "KeyRange", "Pool", "TargetShare", "elements_of"]
 
 _NEAR, _NEAR_DEEPER = 256, 2048
 """How far around the expected threshold blocks keep their counts, in the first pass and in the others."""
@@ -58,7 +58,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class TargetShare:
     """The part of a target: candidates below the threshold, tied ones, and tied ones before each block."""
 
     below: int
@@ -171,7 +171,7 @@ class Counter:
     def __init__(self, pool: Pool, order: Order, elements: int, name: str, *, scores: bool) -> None:
         self.pool, self.order, self.elements, self.name, self.scores = pool, order, elements, name, scores
         self.blocks: dict[int, _Near] = {}
-        self.share: Share | None = None
+        self.share: TargetShare | None = None
 
     def look(self, block: Block) -> Any:
         """Return what is found in a block: its number and size, and its keys; of a whole target, the result at once."""
@@ -183,7 +183,7 @@ class Counter:
             self._check(int(numbers[-1]))
         return block.index, raw.size, below, numbers, counts
 
-    def _result(self, block: Block) -> tuple[Cut, Share | None, int, int]:
+    def _result(self, block: Block) -> tuple[Cut, TargetShare | None, int, int]:
         """Return the cut of a target that is seen as a whole, its share, and how many are NaN and negative."""
         keys, first = self.pool.keys, None
         while True:
@@ -275,7 +275,7 @@ class Counter:
         """Find the target's share of a cut, if what was kept of blocks says it."""
         blocks, self.blocks = self.blocks, {}
         if len(self.pool.counters) == 1 and self.pool.known is None and cut.equal == cut.tied:
-            self.share = Share(self.pool.count - cut.equal, cut.tied, ())
+            self.share = TargetShare(self.pool.count - cut.equal, cut.tied, ())
         if self.share is not None or self.pool.forgetful:
             return
         below, ends = 0, [0] * (max(blocks, default=-1) + 2)
@@ -288,7 +288,7 @@ class Counter:
                 start, stop = np.searchsorted(numbers, (cut.threshold - low, cut.threshold - low + 1))
                 below += smaller + int(counts[:start].sum())
                 ends[index + 1] += int(counts[start:stop].sum())
-        self.share = Share(below, ends[-1], ends[:-1])
+        self.share = TargetShare(below, ends[-1], ends[:-1])
 
 
 def elements_of(block: Block, *, scores: bool) -> Unsigned:

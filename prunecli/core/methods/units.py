@@ -1,6 +1,6 @@
 """Methods that drop whole units of a tensor, slices or blocks: at random, or those with the smallest sums.
 
-A unit is a candidate if one of its elements is unpruned. Sums are computed in the order of a fixed binary tree over
+A unit is a candidate if one of its elements is unpruned. UnitSums are computed in the order of a fixed binary tree over
 runs of elements: they are the same to the bit in any order of blocks, with any number of threads, files and ranks.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from prunecli.core.amount import Amount
 from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
-from prunecli.core.methods.geometry import Combine, Geometry, Sums, joined
+from prunecli.core.methods.geometry import Combine, Geometry, UnitSums, joined
 from prunecli.core.methods.ranked import Numbers, Ranked, flawed_note, negative_note
 from prunecli.core.random_stream import Subset, stream_key
 from prunecli.core.raw_elements import Flags
@@ -44,7 +44,7 @@ class Measure:
     each: Callable[[Doubles, Doubles], Any] | None = None
 
 
-_Found = tuple[int, Sums | None, Sums | None, int]
+_Found = tuple[int, UnitSums | None, UnitSums | None, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,14 @@ class UnitChoice:
 
 
 class _Tree:
-    """Sums of runs, combined in the order of a binary tree over their numbers, in whatever order they come."""
+    """UnitSums of runs, combined in the order of a binary tree over their numbers, in whatever order they come."""
 
     def __init__(self, count: int, combine: Combine) -> None:
-        self._nodes: dict[tuple[int, int], Sums] = {}
-        """Sums by level and number; the node n of level l + 1 has the nodes 2n and 2n + 1 of level l below it."""
+        self._nodes: dict[tuple[int, int], UnitSums] = {}
+        """UnitSums by level and number; the node n of level l + 1 has the nodes 2n and 2n + 1 of level l below it."""
         self._join = partial(joined, count=count, combine=combine)
 
-    def add(self, number: int, sums: Sums, level: int = 0) -> None:
+    def add(self, number: int, sums: UnitSums, level: int = 0) -> None:
         """Add the sums of a run, or of a node."""
         while (level, number ^ 1) in self._nodes:
             other = self._nodes.pop((level, number ^ 1))
@@ -86,12 +86,12 @@ class _Tree:
             level, number = level + 1, number // 2
         self._nodes[level, number] = sums
 
-    def drain(self) -> list[tuple[int, Sums, int]]:
+    def drain(self) -> list[tuple[int, UnitSums, int]]:
         """Return the arguments of `add` for each node, and reset."""
         nodes, self._nodes = self._nodes, {}
         return [(number, sums, level) for (level, number), sums in nodes.items()]
 
-    def total(self) -> Sums | None:
+    def total(self) -> UnitSums | None:
         """Return the sums of all runs, None without any."""
         ordered = sorted(self._nodes, key=lambda place: place[1] << place[0])
         return reduce(self._join, map(self._nodes.__getitem__, ordered)) if ordered else None

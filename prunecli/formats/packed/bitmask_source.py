@@ -21,11 +21,11 @@ from prunecli.formats.safetensors.write import NewTensor, safetensors_pieces
 from prunecli.lean import dataclass
 from prunecli.terms import HERE
 
-__all__ = ["DenseSource", "Run", "dense_file", "dense_sources"]
+__all__ = ["DenseRun", "DenseSource", "dense_file", "dense_sources"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class DenseRun:
     """A run of the dense file: a sparse tensor, or (None) bytes of the base from `offset` on."""
 
     start: int
@@ -39,7 +39,7 @@ class DenseSource(Source):
 
     is_packed = True
 
-    def __init__(self, base: Source, others: Iterable[Source], head: bytes, runs: list[Run]) -> None:
+    def __init__(self, base: Source, others: Iterable[Source], head: bytes, runs: list[DenseRun]) -> None:
         self.base, self.runs, self._others, self._head = base, runs, list(others), head
         self.label, self.name = base.label, base.name
         self.size = runs[-1].start + runs[-1].size if runs else len(head)
@@ -100,7 +100,7 @@ class DenseSource(Source):
         while done < len(buffer):
             done += self._read_some(offset + done, buffer[done:])
 
-    def _run_at(self, offset: int) -> Run | None:
+    def _run_at(self, offset: int) -> DenseRun | None:
         """Return the run with a byte; of runs that begin there, the last, which is not empty."""
         index = bisect_right(self._starts, offset) - 1
         return self.runs[index] if index >= 0 else None
@@ -184,9 +184,9 @@ def _dense(
     for piece in order:
         each = tensors[piece.offset if isinstance(piece, Copy) else 0]
         runs.append(
-            Run(at, piece.length, None, each.storage.offset)
+            DenseRun(at, piece.length, None, each.storage.offset)
             if isinstance(each, TensorInfo)
-            else Run(at, piece.length, each)
+            else DenseRun(at, piece.length, each)
         )
         at += piece.length
     others = [each.source for each in files.values() if sparse and each is not found]

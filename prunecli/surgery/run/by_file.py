@@ -91,7 +91,7 @@ def make_folder(
         found = run.ranks.to_leader(lambda: _look(job, run))
         return run.ranks.from_leader(lambda: _joined(job, found))
     if isinstance(target, LocalFolder):
-        spread = _LocalFiles(job, target, run)
+        spread = _LocalOutputs(job, target, run)
         in_one_folder(spread, run)
         return run.ranks.from_leader(lambda: spread.entries)
     return _upload(job, target, run.transfer(sum(task.size for task in job.tasks)))
@@ -138,7 +138,7 @@ def _shares(tasks: Sequence[FileTask], finished: Mapping[int, Entry], ranks: int
     return [sorted(share) for share in shares]
 
 
-class _LocalFiles(SpreadJob[_Numbered]):
+class _LocalOutputs(SpreadJob[_Numbered]):
     """The files of a folder on this machine."""
 
     def __init__(self, job: FilesJob, output: LocalFolder, run: Run) -> None:
