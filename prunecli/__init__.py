@@ -1,4 +1,4 @@
-"""prunecli: random unstructured pruning of model checkpoints, exact and reproducible.
+"""prunecli: pruning of model checkpoints, at random and by other methods, exact and reproducible.
 
 The names below are resolved when first used, so that the command line starts without importing torch.
 """
