@@ -75,7 +75,8 @@ def check_masks(plan: Plan, counts: Counts) -> None:
     if wrong:
         raise ThresholdError(
             f"the mask of {show(wrong[0])} differs from the report's ({len(wrong)} differ): other elements of this "
-            "checkpoint were pruned before, or are zero; replay the report on the checkpoint that it was made from"
+            "checkpoint were pruned before or are zero, or values differ that the method compares; replay the report "
+            "on the checkpoint that it was made from"
         )
 
 

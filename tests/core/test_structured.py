@@ -281,11 +281,11 @@ def refused(method: Any, *shape: int, amount: float = 1, dtype: torch.dtype = to
 
 def test_what_cannot_be_done_is_refused_with_the_numbers() -> None:
     assert refused(ln(1, 0), 4, 6, amount=5) == "cannot prune 5 slices along dimension 0 of w: 4 are left unpruned"
-    assert refused(RandomStructured(2), 4, 6) == "--dim 2: w has 2 dimensions, 4x6"
-    assert refused(RandomStructured(-3), 4, 6) == "--dim -3: w has 2 dimensions, 4x6"
+    assert refused(RandomStructured(2), 4, 6) == "--dim 2: w has the shape [4, 6]"
+    assert refused(RandomStructured(-3), 4, 6) == "--dim -3: w has the shape [4, 6]"
     assert refused(RandomStructured(0), 4) == "w has one dimension, and slices need at least two; exclude it"
     assert refused(Blocks((2, 2), None), 4, 6, amount=7) == "cannot prune 7 blocks of 2x2 of w: 6 are left unpruned"
-    expected = "--block 2x2: w is 4x6x3, and only matrices have blocks; exclude it"
+    expected = "--block 2x2: w is [4, 6, 3], and only matrices have blocks; exclude it"
     assert refused(Blocks((2, 2), None), 4, 6, 3) == expected
     expected = "only real numbers have an order, and w is complex64; exclude it"
     assert refused(ln(1, 0), 4, 6, dtype=torch.complex64) == expected
@@ -325,7 +325,7 @@ def test_settings_that_are_needed_are_asked_for() -> None:
 
 def test_a_record_of_other_units_is_refused() -> None:
     method, target = RandomStructured(0), Target("w", "w", (20, 2), "float32", 40)
-    assert method.replay(target, 7, 4, {"units": "ff0000"}).pruned == 4
+    assert method.replay(target, 7, 16, {"units": "ff0000"}).pruned == 16
     for units_ in ("ff00", "xx0000", None):
         with pytest.raises((ValueError, TypeError)):
             method.replay(target, 7, 4, {"units": units_})

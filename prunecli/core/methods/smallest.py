@@ -47,9 +47,15 @@ class _SmallestChoice:
     before: Sequence[int]
     key: int
     scores: bool
+    name: str
+    """What messages call the tensor."""
 
     def drop(self, block: Block, out: Flags) -> None:
-        """Write into `out` which elements of a block are dropped."""
+        """Write into `out` which elements of a block are dropped.
+
+        Raises:
+            UsageError: the block has other elements at the threshold than those that were recorded.
+        """
         raw, threshold = elements_of(block, scores=self.scores), self.threshold
         if self.equal == self.tied:
             threshold += self.tied > 0
@@ -60,7 +66,12 @@ class _SmallestChoice:
             return
         places = self.order.write_below(raw, threshold, out, block.candidates if self.equal else None)
         if self.equal:
-            rank = self.before[block.index] if self.before else 0
+            rank = self.before[block.index] if block.index < len(self.before) else self.tied
+            if rank + places.size > self.tied:
+                raise UsageError(
+                    f"{show(self.name)} has other elements at the threshold than the report records; replay it on the "
+                    "checkpoint that it was made from"
+                )
             out[places] = Subset(self.key, self.tied, self.equal).span(rank, rank + places.size)
 
     def as_dict(self) -> dict[str, Any]:
@@ -180,9 +191,9 @@ class Smallest(Method):
                 before, scores = share.before if 0 < equal[key] < share.tied else (), self.reads_scores
                 tie_key = stream_key(group.seed, key, share.tied, purpose=_TIES)
                 numbers = share.below + equal[key], order, cut.threshold, equal[key], share.tied
-                choices[key] = _SmallestChoice(*numbers, before, tie_key, scores)
+                choices[key] = _SmallestChoice(*numbers, before, tie_key, scores, group.targets[key].name)
             else:
-                choices[key] = _SmallestChoice(0, order, 0, 0, 0, (), 0, self.reads_scores)
+                choices[key] = _SmallestChoice(0, order, 0, 0, 0, (), 0, self.reads_scores, group.targets[key].name)
         return choices
 
     def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
@@ -191,13 +202,18 @@ class Smallest(Method):
             return replay_slices(partial(self.choose_slices, target, seed=seed), pruned, recorded)
         order = self.ranked.numbers(target).order
         if "keys" in recorded:
-            order = Order(order.dtype, order.signed, str(recorded["keys"]))
-        threshold, equal, tied = (int(recorded[name]) for name in ("threshold", "equal", "tied"))
-        if not (0 <= threshold < 1 << order.bits and 0 <= equal <= tied and equal <= pruned):
+            if recorded["keys"] not in ("float32", "float64"):
+                raise ValueError("these are not keys of several types")
+            order = Order(order.dtype, order.signed, recorded["keys"])
+        threshold, equal, tied = numbers = [recorded[name] for name in ("threshold", "equal", "tied")]
+        before = recorded.get("before", [])
+        if not isinstance(before, list) or not all(type(each) is int for each in (*numbers, *before)):
+            raise ValueError("these are not integers")
+        within = 0 <= threshold < 1 << order.bits and 0 <= equal <= min(tied, pruned) and tied <= target.candidates
+        if not within or not all(0 <= each <= tied for each in before):
             raise ValueError("the numbers of the record contradict each other")
         key = stream_key(seed, target.key, tied, purpose=_TIES)
-        before = tuple(int(each) for each in recorded.get("before", ()))
-        return _SmallestChoice(pruned, order, threshold, equal, tied, before, key, self.reads_scores)
+        return _SmallestChoice(pruned, order, threshold, equal, tied, before, key, self.reads_scores, target.name)
 
     def choose_slices(self, target: Target, amounts: Amount | Sequence[int], seed: int) -> Choice:
         """Return the smallest elements of each slice."""

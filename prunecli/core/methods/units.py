@@ -57,9 +57,9 @@ class UnitChoice:
 
     def drop(self, block: Block, out: Flags) -> None:
         """Write into `out` which elements of a block are dropped."""
-        self.geometry.spread(self._units, block.start, out)
+        self.geometry.spread(self.flags, block.start, out)
 
-    def _units(self, first: int, stop: int) -> Flags:
+    def flags(self, first: int, stop: int) -> Flags:
         """Return the flags of the units `first .. stop - 1`."""
         begin = first // 8
         some = np.frombuffer(self.dropped, np.uint8, -(-stop // 8) - begin, begin)
@@ -272,7 +272,10 @@ class UnitMethod(Method):
         geometry, dropped = self.geometry(target), bytes.fromhex(recorded[_FLAGS])
         if len(dropped) != -(-geometry.count // 8):
             raise ValueError(f"{len(dropped)} bytes of flags for {geometry.count} {geometry.what}")
-        return UnitChoice(pruned, geometry, dropped)
+        choice = UnitChoice(pruned, geometry, dropped)
+        if target.before is None and pruned != geometry.elements(choice.flags(0, geometry.count)):
+            raise ValueError(f"flags of other than {pruned} elements")
+        return choice
 
 
 def _count(amount: Amount, left: int, values: Doubles | None, target: Target, geometry: Geometry) -> int:
