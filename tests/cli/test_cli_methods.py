@@ -45,12 +45,12 @@ APPLY = ["apply", "model.pt", "-p", "fc1.weight"]
         (["--method", "ln", "--norm", "0.5", "--dim", "0", "-a", "1"], "known are 1, 2, inf"),
         (["--dim", "99", "--n-of-m", "2:4"], "--dim 99 is not a dimension"),
         (["--n-of-m", "2:48"], "--n-of-m 2:48: dimension 1 of fc1.weight has the size 512, which 48 does not divide"),
-        (["--n-of-m", "2:4", "--dim", "2"], "--dim 2: fc1.weight has 2 dimensions, 64x512"),
+        (["--n-of-m", "2:4", "--dim", "2"], "--dim 2: fc1.weight has the shape [64, 512]"),
         (
             ["--n-of-m", "2:4", "-p", "fc1.bias"],
             "--n-of-m 2:4: fc1.bias has 1 dimension; say along which one",
         ),
-        (["--method", "ln", "--norm", "2", "--dim", "-3", "-a", "1"], "--dim -3: fc1.weight has 2 dimensions, 64x512"),
+        (["--method", "ln", "--norm", "2", "--dim", "-3", "-a", "1"], "--dim -3: fc1.weight has the shape [64, 512]"),
         (["--method", "ln", "--norm", "2", "-a", "1"], "--method ln needs --dim"),
         (["--method", "ln", "--dim", "1", "-a", "1"], "--method ln needs --norm: 1, 2 or inf"),
         (
@@ -60,7 +60,7 @@ APPLY = ["apply", "model.pt", "-p", "fc1.weight"]
         (["--block", "32x64", "-a", "17"], "cannot prune 17 blocks of 32x64 of fc1.weight: 16 are left unpruned"),
         (
             ["--block", "4x4", "-a", "1", "-p", "conv2.weight"],
-            "conv2.weight is 32x16x3x3, and only matrices",
+            "conv2.weight is [32, 16, 3, 3], and only matrices",
         ),
         (["--method", "random", "--masks", "m.safetensors"], "--masks and --method both say what is pruned"),
         (["--n-of-m", "2:4", "--masks", "m.safetensors"], "--masks and --n-of-m both say what is pruned"),

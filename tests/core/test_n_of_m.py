@@ -150,7 +150,7 @@ def test_what_cannot_be_done_is_refused_with_the_numbers() -> None:
     assert refused(GroupsOf(2, 4), 4, 4, 4) == expected
     expected = "--n-of-m 2:4: w has 1 dimension; say along which one the groups lie by --dim, or exclude it"
     assert refused(GroupsOf(2, 4), 4) == expected
-    assert refused(GroupsOf(2, 4, 2), 4, 8) == "--dim 2: w has 2 dimensions, 4x8"
+    assert refused(GroupsOf(2, 4, 2), 4, 8) == "--dim 2: w has the shape [4, 8]"
     expected = (
         "--n-of-m 2:4: dimension 1 of w has the size 30, which 4 does not divide; choose another one by --dim, or "
     )

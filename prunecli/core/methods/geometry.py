@@ -101,12 +101,8 @@ def positive_dim(dim: int, shape: tuple[int, ...], name: str) -> int:
         UsageError: the tensor does not have it.
     """
     if not -len(shape) <= dim < len(shape):
-        raise UsageError(f"{DIM} {dim}: {show(name)} has {len(shape)} dimensions, {_by(shape)}")
+        raise UsageError(f"{DIM} {dim}: {show(name)} has the shape {list(shape)}")
     return dim % len(shape)
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +191,9 @@ class BlocksOf:
         """
         if len(shape) != 2:
             size = f"{block[0]}x{block[1]}"
-            raise UsageError(f"{BLOCK} {size}: {show(name)} is {_by(shape)}, and only matrices have blocks; exclude it")
+            raise UsageError(
+                f"{BLOCK} {size}: {show(name)} is {list(shape)}, and only matrices have blocks; exclude it"
+            )
         return cls(*shape, min(block[0], max(shape[0], 1)), min(block[1], max(shape[1], 1)))
 
     @property
