@@ -80,10 +80,10 @@ def _module_rows(bench: Bench, name: str) -> list[Row]:
         check_with_torch(models["prunecli"], models["torch"])
         models.clear()
         ours, theirs = (lambda prune=SIDES[who]: _seconds(prune, model_of(matrices)) for who in ("prunecli", "torch"))
-        seconds = interleave(bench.rounds, ours, theirs)
+        seconds = interleave(min(bench.rounds, 2), ours, theirs)
     finally:
         torch.set_num_threads(threads)
-    taken = partial(extra_memory, HERE / "global_once.py", elements=matrices[0].numel() * len(matrices))
+    taken = partial(extra_memory, HERE / "global_once.py", elements=ELEMENTS // 4)
     memory = interleave(1, partial(taken, "prunecli"), partial(taken, "torch"))
     return [
         Row(f"{name}, one thread", "torch", "s", *seconds, Goal(10, faster=True)),

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core import kernel
-from prunecli.core.raw_elements import Flags, Unsigned
+from prunecli.core.raw_elements import Flags, Unsigned, are_all_true
 from prunecli.core.tie_words import tie_words
 
 __all__ = ["count_dropped", "drop_smallest"]
@@ -22,7 +22,8 @@ def drop_smallest(
     A group consists of `size` elements, `inner` places apart; arrays contain whole groups, and begin with element
     `start` of the tensor. Equal keys are in the order of their tie words, as are all elements without `keys`.
     """
-    if kernel.drop_smallest(keys, candidates, out, size, inner, kept, tie_key & ((1 << 64) - 1), start):
+    some = None if are_all_true(candidates) else candidates
+    if kernel.drop_smallest(keys, some, out, size, inner, kept, tie_key & ((1 << 64) - 1), start):
         return
     slab = size * inner
     step = max(_RUN // slab, 1) * slab

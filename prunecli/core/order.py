@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from prunecli.core.float8 import FLOAT8, float8_values
 from prunecli.core.kernel import values as kernel
 from prunecli.core.kernel.values import Kind
-from prunecli.core.raw_elements import Flags, Unsigned
+from prunecli.core.raw_elements import Flags, Unsigned, are_all_true
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
@@ -172,7 +172,7 @@ class Order:
 
         That is everything at once if it need not be converted.
         """
-        everything = bool(candidates.all())
+        everything = are_all_true(candidates)
         step = raw.size if self._is_direct(raw) else _PIECE
         for start in range(0, raw.size, max(step, 1)):
             part = slice(start, start + step)

@@ -21,6 +21,7 @@ __all__ = [
     "Unsigned",
     "all_ones",
     "all_true",
+    "are_all_true",
     "clear_dropped",
     "count_zeros",
     "fill_mask",
@@ -44,6 +45,11 @@ _everything = np.ones(BLOCK, dtype=np.bool_)
 def all_true(count: int) -> Flags:
     """Return `count` true flags, read-only."""
     return _everything[:count] if count <= BLOCK else np.ones(count, dtype=np.bool_)
+
+
+def are_all_true(flags: Flags) -> bool:
+    """Whether flags are all true; those of `all_true` are not read for that."""
+    return flags.base is _everything or bool(flags.all())
 
 
 def unsigned(data: NDArray[np.uint8], itemsize: int, *, big_endian: bool = False, paired: bool = False) -> Unsigned:

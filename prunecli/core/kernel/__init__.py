@@ -215,7 +215,7 @@ def halved_groups(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
 
 def drop_smallest(
     keys: NDArray[Any] | None,
-    candidates: NDArray[np.bool_],
+    candidates: NDArray[np.bool_] | None,
     out: NDArray[np.bool_],
     size: int,
     inner: int,
@@ -223,13 +223,16 @@ def drop_smallest(
     tie_key: int,
     start: int,
 ) -> bool:
-    """Flag the smallest keys of each group, as `group_ranks.drop_smallest`; returns False if nothing was done."""
+    """Flag the smallest keys of each group, as `group_ranks.drop_smallest`; returns False if nothing was done.
+
+    Without `candidates`, all elements are.
+    """
     library = _library()
     if library is None or size > _LARGEST_GROUP or not _simple(out, candidates):
         return False
     if keys is not None and (not keys.dtype.isnative or keys.itemsize > 8 or not _simple(keys, out)):
         return False
-    left = None if candidates.all() else _address(candidates)
+    left = None if candidates is None else _address(candidates)
     width, place = (0, None) if keys is None else (keys.itemsize, _address(keys))
     library.prunecli_drop_smallest(place, width, left, out.size, size, inner, kept, tie_key, start, _address(out))
     return True
