@@ -1,7 +1,7 @@
 """Prune several layers together by magnitude on request, so that another process can measure the memory it takes.
 
-Usage: `python global_once.py torch|prunecli ELEMENTS`. Prints "ready", waits for a line, prunes, prints "done" and the
-bytes of the masks and of the pruned weights, and keeps them until standard input ends.
+Usage: `python global_once.py torch|prunecli|drop-in ELEMENTS`. Prints "ready", waits for a line, prunes, prints "done"
+and the bytes of the masks and of the pruned weights, and keeps them until standard input ends.
 """
 
 import importlib
@@ -37,16 +37,28 @@ def model_of(matrices: Sequence[Tensor]) -> nn.Sequential:
 
 def by_torch(model: nn.Module) -> None:
     """Prune the smaller half of all weights together, with torch."""
-    pairs = [(each, "weight") for each in model.children()]
-    torch_prune.global_unstructured(pairs, torch_prune.L1Unstructured, amount=0.5)
+    torch_prune.global_unstructured(_pairs(model), torch_prune.L1Unstructured, amount=0.5)
+
+
+def by_drop_in(model: nn.Module) -> None:
+    """Do the same with the function of prunecli that has the name of torch's."""
+    prunecli.global_unstructured(_pairs(model), prunecli.L1Unstructured, amount=0.5, seed=7)
 
 
 def by_prunecli(model: nn.Module) -> None:
-    """Do the same with prunecli."""
+    """Do the same with `prune_module`."""
     prunecli.prune_module(model, "*.weight", 0.5, everywhere=True, method="l1", seed=7)
 
 
-SIDES: Mapping[str, Callable[[nn.Module], None]] = {"torch": by_torch, "prunecli": by_prunecli}
+SIDES: Mapping[str, Callable[[nn.Module], None]] = {
+    "torch": by_torch,
+    "prunecli": by_prunecli,
+    "drop-in": by_drop_in,
+}
+
+
+def _pairs(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    return [(each, "weight") for each in model.children()]
 
 
 def main() -> None:

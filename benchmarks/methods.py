@@ -70,29 +70,36 @@ def _measure(bench: Bench) -> Iterator[Row]:
 
 
 def _module_rows(bench: Bench, name: str) -> list[Row]:
+    """Measure `prune_module`, and `prunecli.global_unstructured`, which is called like torch's (drop-in)."""
     matrices = weights(ELEMENTS)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        models = {who: model_of(matrices) for who in SIDES}
-        for who, model in models.items():
-            SIDES[who](model)
-        check_with_torch(models["prunecli"], models["torch"])
-        models.clear()
-        ours, theirs = (lambda prune=SIDES[who]: _seconds(prune, model_of(matrices)) for who in ("prunecli", "torch"))
-        seconds = interleave(min(bench.rounds, 2), ours, theirs)
+        expected = _pruned("torch", matrices)
+        for who in ("prunecli", "drop-in"):
+            check_with_torch(_pruned(who, matrices), expected)
+        del expected
+        rounds = [{who: _seconds(who, matrices) for who in SIDES} for _ in range(min(bench.rounds, 2))]
     finally:
         torch.set_num_threads(threads)
-    taken = partial(extra_memory, HERE / "global_once.py", elements=ELEMENTS // 4)
-    memory = interleave(1, partial(taken, "prunecli"), partial(taken, "torch"))
-    return [
-        Row(f"{name}, one thread", "torch", "s", *seconds, Goal(10, faster=True)),
-        Row(f"{name}, memory", "torch", "B/element", *memory, Goal(highest=3)),
-    ]
+    taken = {who: [extra_memory(HERE / "global_once.py", who, ELEMENTS // 4)] for who in SIDES}
+    rows = []
+    for who in ("prunecli", "drop-in"):
+        ours, theirs = ([each[side] for each in rounds] for side in (who, "torch"))
+        what = name if who == "prunecli" else f"{name}, {who}"
+        rows.append(Row(f"{what}, one thread", "torch", "s", ours, theirs, Goal(10, faster=True)))
+        rows.append(Row(f"{what}, memory", "torch", "B/element", taken[who], taken["torch"], Goal(highest=3)))
+    return rows
 
 
-def _seconds(prune: Callable[[torch.nn.Module], None], model: torch.nn.Module) -> float:
-    return stopwatch(partial(prune, model))
+def _pruned(who: str, matrices: Sequence[torch.Tensor]) -> torch.nn.Module:
+    model = model_of(matrices)
+    SIDES[who](model)
+    return model
+
+
+def _seconds(who: str, matrices: Sequence[torch.Tensor]) -> float:
+    return stopwatch(partial(SIDES[who], model_of(matrices)))
 
 
 def _file_rows(bench: Bench, dtype: str) -> Iterator[Row]:
