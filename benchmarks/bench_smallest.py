@@ -23,7 +23,8 @@ def check_smallest(source: Path, output: Path, *, together: bool) -> None:
         if not name.endswith("weight"):
             assert not dropped.any(), name
             continue
-        largest, smallest = int(sizes[dropped].max()), int(sizes[~dropped].min())
+        most = torch.iinfo(sizes.dtype).max
+        largest, smallest = int(torch.where(dropped, sizes, 0).max()), int(torch.where(dropped, most, sizes).min())
         if not together:
             assert int(dropped.sum()) == before.numel() // 2, name
             assert largest <= smallest, f"{name}: an element was pruned that is larger than one which stayed"
