@@ -149,6 +149,22 @@ class Order:
             start += source.size
         return np.concatenate(places)
 
+    def outermost(self, raw: Unsigned, flags: Flags, *, zeros: bool) -> tuple[int, int, int]:
+        """Return the number of elements with a flag, their smallest key, and the largest key of the others.
+
+        If the flags mark `zeros`: the number of elements without a flag, their smallest key, and the largest of all.
+
+        Without elements that it is of, the smallest is the largest number of the type, and the largest is 0.
+        """
+        source, kind, infinity = self._prepared(raw)
+        found = kernel.outermost(source, kind, infinity, flags, zeros=zeros)
+        if found is not None:
+            return found
+        keys = _candidate_keys(source, kind, infinity, None)
+        left, above = (~flags, keys) if zeros else (flags, keys[~flags])
+        least = int(keys[left].min(initial=np.iinfo(keys.dtype).max))
+        return int(np.count_nonzero(left)), least, int(above.max(initial=0))
+
     def values(self, keys: Keys) -> NDArray[np.float64]:
         """Return the values of keys, magnitudes or signed numbers; the value of the key of NaN is any NaN."""
         kind = self.common or self.dtype

@@ -44,6 +44,8 @@ COLUMNS = (
     "mask_sha256",
     "crc32",
     "role",
+    "smallest_pruned",
+    "smallest_left",
 )
 
 
@@ -80,6 +82,8 @@ def _line(each: ParameterReport) -> Sequence[object]:
         each.mask_sha256,
         each.crc32,
         each.role.value,
+        each.smallest_pruned,
+        each.smallest_left,
     ]
     return [safe_cell(cell) if isinstance(cell, str) else cell for cell in cells]
 

@@ -52,6 +52,7 @@ def facts(report: Report) -> list[Remark]:
     if text := zero_norms_text(report.parameters):
         found.append(Remark("weight norm", text))
     found += [Remark("storage", _of_storage(storage(counted)))] if report.totals.elements else []
+    found += _of_magnitudes(counted)
     if report.totals.zeros >= _FEW * report.totals.elements:  # a dense model has nothing for kernels to skip
         found += _of_kernels(counted)
     return found
@@ -65,6 +66,21 @@ def _of_kernels(counted: Iterable[ParameterReport]) -> list[Remark]:
         return []
     lines, blocks = Remark("rows, columns", _of_lines(matrices)), Remark("16x16 blocks", _of_blocks(matrices))
     return [lines, blocks, *_of_fours(matrices)]
+
+
+def _of_magnitudes(counted: Iterable[ParameterReport]) -> list[Remark]:
+    """Return a remark on whether the smallest values were pruned, if masks or gaps above zero show it."""
+    pruned = [each for each in counted if each.zeros and each.zeros >= _FEW * each.elements]
+    masked = [each.smallest_pruned for each in pruned if each.smallest_pruned is not None]
+    gaps = [each.smallest_left for each in pruned if each.smallest_left is not None]
+    parts = []
+    if masked:
+        parts.append(f"masks drop the smallest values in {sum(masked) or 'none'} of {len(masked):,} parameters")
+    if gaps:
+        others = sum(each.state != "masked" for each in pruned)
+        text = f"no value below {min(gaps):.3g} is left in {len(gaps):,} of {others:,} parameters with zeros"
+        parts.append(f"{text} and no mask" if masked else text)
+    return [Remark("magnitudes", "; ".join(parts))] if parts else []
 
 
 def _of_storage(sizes: StorageRows) -> str:

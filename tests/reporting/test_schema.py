@@ -117,7 +117,7 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
         "rescale",
     }
     some = {
-        "ParameterReport": {"role", "zeroed", "zero_norms", "choice", "group"},
+        "ParameterReport": {"role", "zeroed", "zero_norms", "choice", "group", "smallest_pruned", "smallest_left"},
         "GroupRecord": {"allocation", "amounts", "order", "like", "per_slice", "per_row"}
         | {"method", "dim", "norm", "n_of_m", "block", "scores", "abs_scores"},
         "Structure": {"group_dimension"},

@@ -79,10 +79,12 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.prunecli_keys.argtypes = [*elements, pointer]
     library.prunecli_histogram.argtypes = [*elements, pointer, small, small, bits, bits, pointer]
     library.prunecli_below.argtypes = [*elements, pointer, bits, pointer, pointer, pointer]
+    library.prunecli_outermost.argtypes = [*elements, pointer, small, pointer]
     rows: list[Any] = [pointer, small, pointer, pointer, integer, integer, small, bits, bits, bits, pointer]
     library.prunecli_drop_in_rows.argtypes = rows
     for function in (library.prunecli_histogram, library.prunecli_below, library.prunecli_drop_in_rows):
         function.restype = integer
+    library.prunecli_outermost.restype = integer
     for function in (library.prunecli_gather, library.prunecli_scatter):
         function.argtypes = [pointer, integer, small, pointer, pointer]
     for function in (library.prunecli_split, library.prunecli_merge):

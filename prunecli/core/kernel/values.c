@@ -188,6 +188,51 @@ EXPORTED int64_t prunecli_below(const u8 *raw, int64_t count, int32_t width, int
     return found;
 }
 
+/* Find the smallest of at most STEP keys that are left, and the largest of the others, or with `zeros` of all. */
+#define OUTERMOST(name, type)                                                                                        \
+    static inline void name(const type *restrict keys, int64_t count, const u8 *restrict flags, int32_t zeros,       \
+                            uint64_t found[2]) {                                                                     \
+        type least = (type)-1, most = 0;                                                                             \
+        const type every = zeros ? (type)-1 : 0, flip = zeros ? 1 : 0;                                               \
+        for (int64_t at = 0; at < count; at++) {                                                                     \
+            type other = (type)((flags[at] ^ flip) - 1);                                                             \
+            type low = keys[at] | other, high = keys[at] & (other | every);                                          \
+            least = low < least ? low : least;                                                                       \
+            most = high > most ? high : most;                                                                        \
+        }                                                                                                            \
+        found[0] = least < found[0] ? least : found[0];                                                              \
+        found[1] = most > found[1] ? most : found[1];                                                                \
+    }
+OUTERMOST(outermost_1, u8)
+OUTERMOST(outermost_2, u16)
+OUTERMOST(outermost_4, u32)
+OUTERMOST(outermost_8, u64)
+
+/* Find the smallest key of the elements with flags, and the largest of the others; or with `zeros`, that of the elements
+ * without flags, and the largest of all. At first, `found` has the largest number and 0. Returns the number of flags. */
+FOR_EACH_PROCESSOR
+EXPORTED int64_t prunecli_outermost(const u8 *raw, int64_t count, int32_t width, int32_t kind, uint64_t infinity,
+                                    const u8 *flags, int32_t zeros, uint64_t found[2]) {
+    uint64_t memory[STEP];
+    int64_t flagged = 0;
+    for (int64_t start = 0; start < count; start += STEP) {
+        const int64_t some = count - start < STEP ? count - start : STEP;
+        const u8 *part = raw + start * width;
+#define DO(size, type)                                                                                               \
+    keys_##size((const u##type *)part, some, kind, infinity, (u##type *)memory);                                     \
+    outermost_##size((const u##type *)memory, some, flags + start, zeros, found);
+        switch (width) {
+        case 1: DO(1, 8) break;
+        case 2: DO(2, 16) break;
+        case 4: DO(4, 32) break;
+        default: DO(8, 64) break;
+        }
+#undef DO
+        flagged += ones_in_step(flags + start, some);
+    }
+    return flagged;
+}
+
 /* ---- Rows ---- */
 
 /* Return the number with rank `rank` (from 0) among `count` > `rank` numbers of `bits` bits, which are put in another

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from prunecli.core import kernel
 
-__all__ = ["Kind", "below", "drop_in_rows", "histogram", "keys"]
+__all__ = ["Kind", "below", "drop_in_rows", "histogram", "keys", "outermost"]
 
 _Counts = ctypes.c_int64 * 2
 
@@ -75,6 +75,19 @@ def below(
     place = kernel._address(raw), raw.size, raw.itemsize, kind, infinity, left
     found = library.prunecli_below(*place, threshold, flags, places, ctypes.byref(counts))
     return (counts[0], counts[1]) if out is None else (found, 0)
+
+
+def outermost(
+    raw: NDArray[Any], kind: Kind, infinity: int, flags: NDArray[np.bool_], *, zeros: bool
+) -> tuple[int, int, int] | None:
+    """Return what `order.Order.outermost` does; None if nothing was done."""
+    library = _library(raw, flags)
+    if library is None:
+        return None
+    found = (ctypes.c_uint64 * 2)((1 << (8 * raw.itemsize)) - 1, 0)
+    place = kernel._address(raw), raw.size, raw.itemsize, kind, infinity, kernel._address(flags)
+    flagged: int = library.prunecli_outermost(*place, zeros, ctypes.byref(found))
+    return raw.size - flagged if zeros else flagged, found[0], found[1]
 
 
 def drop_in_rows(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prunecli.core.accumulate import Accumulators
+from prunecli.core.magnitudes import MagnitudeCounter, MagnitudeLook
 from prunecli.core.mask_digest import MaskDigest
 from prunecli.core.structure.counter import StructureCounter
 from prunecli.core.structure.slices import SliceCounter
@@ -46,7 +47,7 @@ class Counting:
 
     With `cells`: where the zeros are, as a picture with that number of cells per side. With `summed`: the checksum of
     the final values. With `along`: which slices along these dimensions contain only zeros. With `masked`: the digest of
-    the mask.
+    the mask. With `magnitudes`: whether the smallest values were pruned.
     """
 
     weight: TensorInfo
@@ -54,6 +55,7 @@ class Counting:
     summed: bool = False
     along: Sequence[int] | None = None
     masked: bool = False
+    magnitudes: MagnitudeLook | None = None
 
     @property
     def places(self) -> Sequence[tuple[str, StructureCounter | SliceCounter]]:
@@ -80,7 +82,7 @@ class ParameterCounts:
     It is an accumulator itself, of findings given as pairs with the name of a result.
     """
 
-    __slots__ = ("mask", "slices", "structure", "values", "zeros")
+    __slots__ = ("magnitudes", "mask", "slices", "structure", "values", "zeros")
 
     def __init__(self, counting: Counting) -> None:
         weight = counting.weight
@@ -89,6 +91,7 @@ class ParameterCounts:
         self.slices = counting.slices
         self.values = Checksum(weight.elements * weight.dtype.itemsize) if counting.summed else None
         self.mask = MaskDigest() if counting.masked else None
+        self.magnitudes = None if counting.magnitudes is None else MagnitudeCounter(counting.magnitudes)
 
     def add(self, found: Iterable[tuple[str, Any]]) -> None:
         """Add the findings of a block."""

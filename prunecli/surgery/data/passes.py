@@ -116,6 +116,8 @@ class TensorPass:
         for name, counter in places:
             looked = counter.look(where, zero, window) if isinstance(where, int) else counter.look_at(where, zero)
             found.append((name, looked))
+        if self.counting.magnitudes is not None:
+            found.append(("magnitudes", self.counting.magnitudes.look(raw, zero if before is None else before)))
         return found
 
     def rescale(self, raw: Unsigned) -> None:

@@ -165,6 +165,8 @@ def _parameter(
         zero_norms=found.slices.empty if found and found.slices else 0,
         choice=(planned.choice.as_dict() if planned and planned.choice else {}) or _NOTHING,
         group=planned.group if planned else 0,
+        smallest_pruned=found.magnitudes.smallest_pruned if found and found.magnitudes else None,
+        smallest_left=found.magnitudes.smallest_left(found.zeros.after) if found and found.magnitudes else None,
     )
 
 

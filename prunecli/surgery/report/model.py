@@ -1,5 +1,6 @@
 """The report: what is in a checkpoint, or what was done to it. The JSON, its schema and its reader come from here."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -33,9 +34,14 @@ def _is_hex(digits: int, value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value) is not None
 
 
+def _is_magnitude(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]
+
+
 Sha256 = Annotated[str, ValueRule("64 hexadecimal digits", partial(_is_hex, 64), {"pattern": "^[0-9a-f]{64}$"})]
 Crc32 = Annotated[str, ValueRule("8 hexadecimal digits", partial(_is_hex, 8), {"pattern": "^[0-9a-f]{8}$"})]
 DTypeName = Annotated[str, ValueRule(" or ".join(DTYPES), lambda value: value in list(DTYPES), {"enum": list(DTYPES)})]
+Magnitude = Annotated[float, ValueRule("a number above 0", _is_magnitude, {"exclusiveMinimum": 0})]
 Share = Annotated[float, ValueRule(schema={"minimum": 0, "maximum": 1})]
 
 
@@ -93,6 +99,10 @@ class ParameterReport:
     """What a method needs to choose again, beside seed, key, candidates and pruned_now. Not all methods have one."""
     group: Count = 0
     """Version 2: the index of its group, if groups have different methods."""
+    smallest_pruned: bool | None = None
+    """Only from `report`, if it has a mask: whether no dropped value is larger, by magnitude, than a kept one."""
+    smallest_left: Magnitude | None = None
+    """Only from `report`, without a mask: the smallest magnitude left, if chance does not leave that gap above zero."""
 
     def __post_init__(self) -> None:
         zeros = self.zeros

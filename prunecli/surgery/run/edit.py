@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 
+from prunecli.core.magnitudes import magnitude_look
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.folders.dcp.reassembled import box_of
@@ -165,13 +166,15 @@ def _job(
 
 def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
     """Return what to gather for a parameter besides its number of zeros."""
-    name, weight, cells = parameter.name, parameter.weight, None
+    name, weight, cells, magnitudes = parameter.name, parameter.weight, None, None
     if draft.cells is not None and (weight.view.row_major or weight.view.repeats == 1):
         cells = draft.cells.get(name, 0)
+        magnitudes = magnitude_look(name, weight.dtype.name, weight.elements, masked=parameter.mask is not None)
     sliced = draft.cells is not None or name in draft.plan.planned
     along = draft.directions.get(name) if sliced else None
     summed = weight.view.row_major and _comes_in_runs(weight)
-    return Counting(weight, cells, summed, along, masked=not (mask.trivial or mask.restored))
+    masked = not (mask.trivial or mask.restored)
+    return Counting(weight, cells, summed, along, masked=masked, magnitudes=magnitudes)
 
 
 def _comes_in_runs(weight: TensorInfo) -> bool:
