@@ -7,6 +7,7 @@ the lowest place, beside the mantissa. The compiled kernel does the same in a fr
 All arrays are bytes of shape `(n,)`. Results lie in the `room` that is given for them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,12 @@ def split_planes(raw: _Bytes, width: int, room: Buffer, *, rotate: bool, swap: b
     return planes
 
 
-def merge_planes(planes: _Bytes, width: int, out: _Bytes, *, rotate: bool, swap: bool) -> None:
-    """Write the numbers of planes, the reverse of `split_planes`."""
-    if not kernel.merge_planes(planes, width, out, rotate=rotate):
-        out.reshape(-1, width)[:] = planes.reshape(width, -1).T
+def merge_planes(planes: Sequence[_Bytes], out: _Bytes, *, rotate: bool, swap: bool) -> None:
+    """Write the numbers of planes, the reverse of `split_planes`; the planes may lie anywhere."""
+    width = len(planes)
+    if not kernel.merge_planes(planes, out, rotate=rotate):
+        for byte, plane in enumerate(planes):
+            out[byte::width] = plane
         if rotate:
             numbers: NDArray[Any] = out.view(f"<u{width}")
             one, back = numbers.dtype.type(1), numbers.dtype.type(8 * width - 1)

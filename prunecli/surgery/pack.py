@@ -1,14 +1,12 @@
 """Pack a checkpoint into a smaller file, from which `unpack` makes the original again, to the byte."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import Checkpoint, Layout, ReadOptions
 from prunecli.formats.detect import open_location, read_checkpoint
 from prunecli.formats.folders.weights import folder_of_index
-from prunecli.formats.io.locations import Location, Url
-from prunecli.formats.io.remote import look_at
+from prunecli.formats.io.locations import Location
 from prunecli.formats.io.source import Source
 from prunecli.formats.outputs.base import SingleFileOutput
 from prunecli.formats.outputs.file import LocalFile
@@ -24,7 +22,7 @@ from prunecli.lean import dataclass
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.masks.drawn import DrawnRun, RecordedDraw, drawn_runs
 from prunecli.surgery.pack_layout import layout_of, storages_of
-from prunecli.surgery.packing import Coding, PackedFile, check_one_process, result_of, write_packed
+from prunecli.surgery.packing import Coding, PackedFile, check_one_process, is_folder, result_of, write_packed
 from prunecli.surgery.places import beside, output_location
 from prunecli.surgery.report.drawn import recorded_draws
 from prunecli.surgery.report.model import Report
@@ -38,7 +36,6 @@ __all__ = [
     "PackOptions",
     "check_options",
     "check_reports",
-    "is_folder",
     "not_index",
     "pack_file",
     "packed_location",
@@ -90,15 +87,6 @@ def _packed_name(source: Location) -> Location:
 def not_index(location: Location | None) -> Location | None:
     """Return the folder of an index, since it is packed as a whole; any other location as it is."""
     return location if location is None else folder_of_index(location) or location
-
-
-def is_folder(location: Location | None) -> bool:
-    """Whether a location is a folder, on this machine or behind a URL."""
-    with suppress(OSError, PrunecliError):  # a name that is too long, for example, which the input's own error says
-        if isinstance(location, Url):
-            return location.is_dir() or look_at(location)[1].get("type") == "directory"
-        return location is not None and location.is_dir()
-    return False
 
 
 def pack_file(

@@ -25,13 +25,12 @@ from prunecli.surgery.pack import (
     PackOptions,
     check_options,
     check_reports,
-    is_folder,
     not_index,
     pack_file,
     recorded_rounds,
 )
 from prunecli.surgery.pack_layout import layout_of, storages_of
-from prunecli.surgery.packing import PackedFile, facts_of, sum_of, write_packed
+from prunecli.surgery.packing import PackedFile, facts_of, is_folder, sum_of, write_packed
 from prunecli.surgery.run.by_file import FilesJob, FileTask, PlaceOf, describe, make_folder
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.spread import Entry

@@ -1,10 +1,12 @@
 """Write one packed file to a place of any kind (a file, a stream, a bucket); and what is known then about it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from prunecli.errors import UsageError
-from prunecli.formats.io.locations import Location
+from prunecli.errors import PrunecliError, UsageError
+from prunecli.formats.io.locations import Location, Url
+from prunecli.formats.io.remote import look_at
 from prunecli.formats.io.sinks import NullSink, Sink
 from prunecli.formats.io.source import Source
 from prunecli.formats.io.spool import spooled
@@ -17,7 +19,7 @@ from prunecli.lean import dataclass
 from prunecli.surgery.run.options import Run
 from prunecli.terms import RESUME
 
-__all__ = ["Coding", "PackedFile", "check_one_process", "facts_of", "result_of", "sum_of", "write_packed"]
+__all__ = ["Coding", "PackedFile", "check_one_process", "facts_of", "is_folder", "result_of", "sum_of", "write_packed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,15 @@ def sum_of(output: Location | None, facts: Iterable[Mapping[str, int]]) -> Packe
     each = list(facts)
     sums = {name: sum(one[name] for one in each) for name in ("bytes", "original_bytes", "drawn", "stored")}
     return PackedFile(None if output is None else str(output), **sums)
+
+
+def is_folder(location: Location | None) -> bool:
+    """Whether a location is a folder, on this machine or behind a URL."""
+    with suppress(OSError, PrunecliError):  # a name that is too long, for example, which the input's own error says
+        if isinstance(location, Url):
+            return location.is_dir() or look_at(location)[1].get("type") == "directory"
+        return location is not None and location.is_dir()
+    return False
 
 
 def check_one_process(run: Run) -> None:

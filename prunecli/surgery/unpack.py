@@ -1,12 +1,15 @@
 """Unpack a packed file: write the original again, to the byte."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from prunecli.core.block import BLOCK
 from prunecli.errors import UsageError, raised_in, show
 from prunecli.formats.base import ONLY_FILE
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.ordered import run_into
-from prunecli.formats.io.pieces import Checksum, Copy, Piece, WholeBlocks
+from prunecli.formats.io.pieces import Checksum, Copy, Outcome, Piece, WholeBlocks
 from prunecli.formats.io.source import Source
 from prunecli.formats.outputs.base import OutputContents, OutputFile, SingleFileOutput
 from prunecli.formats.outputs.output import StandardOutput, check_output
@@ -15,8 +18,7 @@ from prunecli.formats.packed.names import FOLDER_SUFFIX, SUFFIX, is_packed, orig
 from prunecli.formats.packed.source import PackedSource, unpacked_source
 from prunecli.formats.safetensors.read import looks_like_safetensors, read_safetensors
 from prunecli.surgery.listing import Listener
-from prunecli.surgery.pack import is_folder
-from prunecli.surgery.packing import PackedFile, check_one_process, result_of
+from prunecli.surgery.packing import PackedFile, check_one_process, is_folder, result_of
 from prunecli.surgery.places import beside, output_location
 from prunecli.surgery.rescue import rescue_file
 from prunecli.surgery.run.destination import default_output
@@ -56,18 +58,32 @@ def _read_packed(source: Source) -> PackedSource | None:
     return unpacked_source(source, found.tensors) if is_packed(found.metadata) else None
 
 
+class _Decoded(WholeBlocks):
+    """The content of a tensor, whose source checks the CRC-32 of each block: it needs no second sum for the whole."""
+
+    __slots__ = ("_crcs", "_first")
+
+    def __init__(self, block: int, crcs: NDArray[np.uint32], first: int) -> None:
+        super().__init__(block)
+        self._crcs, self._first = crcs, first
+
+    def fill(self, data: NDArray[np.uint8], start: int, workspace: None) -> Outcome:
+        """Leave the bytes as they are."""
+        return Outcome(False, crc=int(self._crcs[self._first + start // self.block]))
+
+
 def unpacking_pieces(packed: PackedSource) -> list[Piece]:
     """Return the pieces of the original over the source that decodes it, with a check of the whole."""
     directory = packed.directory
     whole = Checksum(packed.size, directory.crc, f"what {packed.label} was packed from")
-    contents = {width: WholeBlocks(BLOCK * width) for width in (1, 2, 4, 8, 16)}
+    crcs = directory.columns["crc"]
     pieces: list[Piece] = []
     at = 0
-    widths = directory.columns["width"].tolist()
-    for start, size, width in zip(directory.starts.tolist(), directory.nbytes.tolist(), widths, strict=True):
+    columns = (directory.starts, directory.nbytes, directory.columns["width"], directory.first_blocks[:-2])
+    for start, size, width, first in zip(*(each.tolist() for each in columns), strict=True):
         if start > at:
             pieces.append(Copy(at, start - at, None, whole, None, at))
-        pieces.append(Copy(start, size, contents[width], whole, None, start))
+        pieces.append(Copy(start, size, _Decoded(BLOCK * width, crcs, first), whole, None, start))
         at = start + size
     if packed.size > at:
         pieces.append(Copy(at, packed.size - at, None, whole, None, at))

@@ -14,8 +14,7 @@ from prunecli.formats.outputs.base import Transfer
 from prunecli.formats.outputs.output import check_folder_output
 from prunecli.formats.packed.names import SUFFIX, is_packed_folder
 from prunecli.surgery.listing import Listener
-from prunecli.surgery.pack import is_folder
-from prunecli.surgery.packing import PackedFile, check_one_process, facts_of, sum_of
+from prunecli.surgery.packing import PackedFile, check_one_process, facts_of, is_folder, sum_of
 from prunecli.surgery.rescue import rescue_folder
 from prunecli.surgery.run.by_file import FilesJob, FileTask, PlaceOf, describe, make_folder
 from prunecli.surgery.run.options import Run

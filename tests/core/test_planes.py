@@ -44,5 +44,5 @@ def test_planes_hold_the_bytes_of_numbers(width: int, rotate: bool, swap: bool) 
         value = (number << 1 & (1 << 8 * width) - 1) | bool(number & top) if rotate else number
         assert found.reshape(width, -1)[:, place].tobytes() == value.to_bytes(width, "little")
     out = np.empty_like(raw)
-    planes.merge_planes(found, width, out, rotate=rotate, swap=swap)
+    planes.merge_planes(list(found.reshape(width, -1)), out, rotate=rotate, swap=swap)
     assert np.array_equal(out, raw)

@@ -15,7 +15,7 @@ from packed_tools import check_law
 from surgery_zoo import BLOCK, noise, save
 
 from prunecli import files
-from prunecli.formats.packed.codec import DRAWN, STORED, ElementType, Workspace, encode
+from prunecli.formats.packed.codec import DRAWN, STORED, Drawn, ElementType, Workspace, encode
 from prunecli.surgery.packing import PackedFile
 
 Options = dict[str, Any]
@@ -164,7 +164,8 @@ def block(drawn: float, more: float) -> tuple[Any, Any]:
 @pytest.mark.parametrize(("drawn", "more", "form"), [(0.5, 0, DRAWN), (0.5, 0.001, DRAWN), (0.01, 0.9, STORED)])
 def test_of_a_drawn_mask_and_a_stored_one_the_smaller_is_taken(drawn: float, more: float, form: int) -> None:
     raw, keep = block(drawn, more)
-    assert encode(raw, ElementType(2, 2, True), keep, Workspace(), compress=True).form == form
+    mask = Drawn(keep, int(np.count_nonzero(keep)))
+    assert encode(raw, ElementType(2, 2, True), mask, Workspace(), compress=True).form == form
 
 
 def test_a_slice_that_does_not_fit_has_a_stored_mask(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ caller, which has the same algorithm in numpy, then does the work. Masks do not 
 import ctypes
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ __all__ = [
     "split_planes",
 ]
 
-_VERSION = 7
+_VERSION = 8
 """The number of the interface; that of the library must be the same."""
 
 _LARGEST_GROUP = 32
@@ -264,9 +265,14 @@ def split_planes(raw: NDArray[np.uint8], width: int, planes: NDArray[np.uint8], 
     return _packed("prunecli_split", raw, raw.size // width, width, rotate, planes)
 
 
-def merge_planes(planes: NDArray[np.uint8], width: int, raw: NDArray[np.uint8], *, rotate: bool) -> bool:
-    """Put planes together again, the reverse of `split_planes`; returns False if nothing was done."""
-    return _packed("prunecli_merge", planes, planes.size // width, width, rotate, raw)
+def merge_planes(planes: Sequence[NDArray[np.uint8]], raw: NDArray[np.uint8], *, rotate: bool) -> bool:
+    """Put planes of the same size together again, the reverse of `split_planes`; False if nothing was done."""
+    library = _library()
+    if library is None or not raw.flags.c_contiguous or not all(each.flags.c_contiguous for each in planes):
+        return False
+    places = (ctypes.c_void_p * len(planes))(*map(_address, planes))
+    library.prunecli_merge(places, planes[0].size, len(planes), rotate, _address(raw))
+    return True
 
 
 def _packed(name: str, source: NDArray[Any], count: int, width: int, third: int, target: NDArray[Any]) -> bool:

@@ -1,7 +1,7 @@
 """The bytes of one block: kept elements in planes of bytes, each compressed where that saves space, and back."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "STORED",
     "ZSTD",
     "Coded",
+    "Drawn",
     "ElementType",
     "Workspace",
     "decode",
@@ -41,6 +42,7 @@ RAW, ZSTD, CONSTANT = 0, 1, 2
 """The codings of a part of a block: as it is; a frame of zstd; one byte, which all of its bytes equal."""
 
 _Bytes = NDArray[np.uint8]
+_Part = tuple[int, bytes | memoryview]
 
 _FAST: Mapping[int, int] = {
     zstd.CompressionParameter.strategy: zstd.Strategy.fast,
@@ -75,18 +77,32 @@ PLAIN = ElementType(1)
 """The type of bytes that are not the values of a tensor."""
 
 
+class Drawn(NamedTuple):
+    """The drawn mask of a block: its flags, and how many of them keep an element."""
+
+    flags: Flags
+    kept: int
+
+
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """A block as it is stored: its form, the number of kept elements, and its parts with their codings."""
+    """A block as it is stored: its form, the number of kept elements, and its parts with their codings.
+
+    Parts may lie in the block itself, or in the workspace, until that is used again.
+    """
 
     form: int
     kept: int
-    parts: Sequence[tuple[int, bytes]]
+    parts: Sequence[_Part]
 
     @property
     def size(self) -> int:
         """The bytes of all parts."""
         return sum(len(data) for _, data in self.parts)
+
+    def owned(self) -> "Coded":
+        """Return the same with memory of its own."""
+        return Coded(self.form, self.kept, [(coding, bytes(data)) for coding, data in self.parts])
 
 
 class Workspace:
@@ -108,21 +124,25 @@ def _for_values() -> zstd.ZstdCompressor:
         return zstd.ZstdCompressor(options=_FAST)
 
 
-def encode(raw: _Bytes, kind: ElementType, drawn: Flags | None, room: Workspace, *, compress: bool) -> Coded:
-    """Return a block in the smallest form; `drawn` are the flags of a mask that may fit it, None without one."""
+def encode(raw: _Bytes, kind: ElementType, drawn: Drawn | None, room: Workspace, *, compress: bool) -> Coded:
+    """Return a block in the smallest form; `drawn` is a mask that may fit it, None without one."""
     found = None if drawn is None else _drawn(raw, kind, drawn, room, compress=compress)
     if found is None:
         return _undrawn(raw, kind, room, compress=compress)
     coded, has_zeros = found
-    return min(coded, _undrawn(raw, kind, room, compress=compress), key=lambda each: each.size) if has_zeros else coded
+    return _smaller(coded, lambda: _undrawn(raw, kind, room, compress=compress)) if has_zeros else coded
+
+
+def _smaller(one: Coded, other: Callable[[], Coded]) -> Coded:
+    return min(one.owned(), other(), key=lambda each: each.size)
 
 
 def _drawn(
-    raw: _Bytes, kind: ElementType, drawn: Flags, room: Workspace, *, compress: bool
+    raw: _Bytes, kind: ElementType, drawn: Drawn, room: Workspace, *, compress: bool
 ) -> tuple[Coded, bool] | None:
     """Return a block with a drawn mask, and whether many of the kept values are zero; None if the mask does not fit."""
-    kept = int(np.count_nonzero(drawn))
-    values = gather(raw, kind.width, drawn, kept, room.values)
+    flags, kept = drawn
+    values = gather(raw, kind.width, flags, kept, room.values)
     if values is None:
         return None
     sample = values.view(f"u{min(kind.width, 8)}")[:: kept // _SAMPLE + 1]
@@ -147,26 +167,26 @@ def _undrawn(raw: _Bytes, kind: ElementType, room: Workspace, *, compress: bool)
     stored = Coded(STORED, count - many, [mask, *_parts(values, kind, room, compress=compress)])
     if many * _MANY >= count and kind.number > 1:
         return stored
-    return min(stored, _dense(raw, kind, room, compress=compress), key=lambda coded: coded.size)
+    return _smaller(stored, lambda: _dense(raw, kind, room, compress=compress))
 
 
 def _dense(raw: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -> Coded:
     return Coded(DENSE, raw.size // kind.width, _parts(raw, kind, room, compress=compress))
 
 
-def _parts(values: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -> list[tuple[int, bytes]]:
+def _parts(values: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -> list[_Part]:
     planes = split_planes(values, kind.number, room.planes, rotate=kind.rotate, swap=kind.swap)
     return [_part(plane, room, compress=compress, plain=kind is PLAIN) for plane in planes.reshape(kind.number, -1)]
 
 
-def _part(data: _Bytes, room: Workspace, *, compress: bool, plain: bool = False) -> tuple[int, bytes]:
+def _part(data: _Bytes, room: Workspace, *, compress: bool, plain: bool = False) -> _Part:
     if data.size and data[0] == data[-1] and (data == data[0]).all():
         return CONSTANT, data[:1].tobytes()
     if compress and data.size:
         packed = room.compressed(data, plain=plain)
         if len(packed) < data.size:
             return ZSTD, packed
-    return RAW, data.tobytes()
+    return RAW, data.data
 
 
 def decode(
@@ -174,7 +194,7 @@ def decode(
     kept: int,
     kind: ElementType,
     parts: Iterator[tuple[int, memoryview]],
-    drawn: Flags | None,
+    drawn: Drawn | None,
     out: _Bytes,
     room: Workspace,
 ) -> None:
@@ -183,34 +203,35 @@ def decode(
     Raises:
         DamagedError: the parts are not those of such a block.
     """
-    keep = drawn
+    mask = drawn
     if form == STORED:
         count = out.size // kind.width
-        bits = np.empty(-(-count // 8), dtype=np.uint8)
-        _decode_part(*next(parts), bits)
+        bits = _decoded(*next(parts), -(-count // 8))
         keep = np.unpackbits(bits, count=count, bitorder="little").view(np.bool_)
-    if keep is not None and int(np.count_nonzero(keep)) != kept:
+        mask = Drawn(keep, int(np.count_nonzero(keep)))
+    if mask is not None and mask.kept != kept:
         raise DamagedError(f"{HERE} has a mask that does not keep as many elements as it says; fetch it again")
-    planes = room.planes.bytes(kept * kind.width)
-    for plane in planes.reshape(kind.number, -1):
-        _decode_part(*next(parts), plane)
-    values = out if keep is None else room.values.bytes(planes.size + SPARE)[: planes.size]
-    merge_planes(planes, kind.number, values, rotate=kind.rotate, swap=kind.swap)
-    if keep is not None:
-        scatter(values, kind.width, keep, out)
+    size = kept * kind.width
+    planes = [_decoded(*next(parts), size // kind.number) for _ in range(kind.number)]
+    values = out if mask is None else room.values.bytes(size + SPARE)[:size]
+    merge_planes(planes, values, rotate=kind.rotate, swap=kind.swap)
+    if mask is not None:
+        scatter(values, kind.width, mask.flags, out)
 
 
-def _decode_part(coding: int, data: memoryview, out: _Bytes) -> None:
+def _decoded(coding: int, data: memoryview, size: int) -> _Bytes:
+    """Return the `size` bytes of a part; those of a raw one lie in `data`."""
     if coding == CONSTANT:
-        out.fill(data[0] if len(data) else 0)
-        return
+        return np.full(size, data[0] if len(data) else 0, dtype=np.uint8)
+    unpacked: bytes | memoryview = data
+    whole = True
     if coding == ZSTD:
         unpacker = zstd.ZstdDecompressor()
         try:  # a frame may claim any size: no more than is needed is ever made
-            unpacked = unpacker.decompress(data, max_length=out.size + 1)
+            unpacked = unpacker.decompress(data, max_length=size + 1)
+            whole = unpacker.eof and not unpacker.unused_data
         except (zstd.ZstdError, MemoryError):
-            unpacked = b""
-        if len(unpacked) != out.size or not unpacker.eof or unpacker.unused_data:
-            raise DamagedError(f"{HERE} has a damaged block; fetch it again")
-        data = memoryview(unpacked)
-    out[:] = np.frombuffer(data, dtype=np.uint8)
+            whole = False
+    if len(unpacked) != size or not whole:
+        raise DamagedError(f"{HERE} has a damaged block; fetch it again")
+    return np.frombuffer(unpacked, dtype=np.uint8)

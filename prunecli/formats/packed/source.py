@@ -16,7 +16,7 @@ from prunecli.formats.crc import crc32
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.source import Source
 from prunecli.formats.packed.cache import BlockCache
-from prunecli.formats.packed.codec import DRAWN, Workspace, decode
+from prunecli.formats.packed.codec import DRAWN, Drawn, Workspace, decode
 from prunecli.formats.packed.container import read_packed_directory
 from prunecli.formats.packed.directory import Directory
 from prunecli.formats.packed.names import FORMS
@@ -151,10 +151,9 @@ class PackedSource(Source):
             found = self._rooms.own = Workspace()
         return found
 
-    def _drawn(self, tensor: int, block: int, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _drawn(self, tensor: int, block: int, flags: NDArray[np.bool_]) -> Drawn:
         subsets, ranks = self._chain(tensor)
-        draw_kept(subsets, [block * BLOCK, *(int(each) for each in ranks[:, block])], flags)
-        return flags
+        return Drawn(flags, draw_kept(subsets, [block * BLOCK, *(int(each) for each in ranks[:, block])], flags)[-1])
 
     def _new_chain(self, tensor: int) -> tuple[list[Subset], NDArray[np.int64]]:
         """Return the draws of a tensor's rounds, and by later round and block the rank of a block's first candidate."""

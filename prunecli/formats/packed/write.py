@@ -21,7 +21,7 @@ from prunecli.formats.crc import crc32
 from prunecli.formats.io.pieces import Checksum, CrcRun, join_run
 from prunecli.formats.io.sinks import Sink
 from prunecli.formats.io.source import Source
-from prunecli.formats.packed.codec import DRAWN, PLAIN, ElementType, Workspace, decode, encode
+from prunecli.formats.packed.codec import DRAWN, PLAIN, Drawn, ElementType, Workspace, decode, encode
 from prunecli.formats.packed.container import HEADER, closing_bytes
 from prunecli.formats.packed.directory import BIG_ENDIAN, COLUMNS, ROTATED, Directory
 from prunecli.lean import dataclass
@@ -180,16 +180,16 @@ class _Work:
             at += length
         drawn = None
         if block.subsets:
-            drawn = room.drawn.flags(raw.size // block.kind.width)
-            draw_kept(block.subsets, block.ranks, drawn)
+            flags = room.drawn.flags(raw.size // block.kind.width)
+            drawn = Drawn(flags, draw_kept(block.subsets, block.ranks, flags)[-1])
         coded = encode(raw, block.kind, drawn, room, compress=self.compress)
+        into.append(b"".join(data for _, data in coded.parts))
         if self.verify:
             again = np.empty(raw.size, dtype=np.uint8)
-            parts = ((coding, memoryview(data)) for coding, data in coded.parts)
+            parts = ((coding, memoryview(data)) for coding, data in coded.owned().parts)
             decode(coded.form, coded.kept, block.kind, parts, drawn if coded.form == DRAWN else None, again, room)
             if not np.array_equal(raw, again):
                 raise PrunecliError("a block was not packed as it was; please report this")
-        into += [data for _, data in coded.parts]
         crc = sums[0][1] if len(sums) == 1 else crc32(raw.data)
         return _Done(coded.form, coded.kept, [(coding, len(data)) for coding, data in coded.parts], crc, sums)
 
