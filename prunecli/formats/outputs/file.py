@@ -19,7 +19,7 @@ from prunecli.formats.base import ONLY_FILE
 from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.outputs.base import SingleFileOutput, exists_already
 from prunecli.formats.outputs.resumable import discard_partial
-from prunecli.formats.outputs.system import UNSUPPORTED, allocate, sync
+from prunecli.formats.outputs.system import UNSUPPORTED, allocate, sync, sync_path
 from prunecli.formats.outputs.temp_files import remove_stale, temp_beside, umask
 from prunecli.lean import dataclass
 from prunecli.terms import FORCE, HERE, OUTPUT
@@ -35,7 +35,6 @@ __all__ = [
     "reserve_once",
     "stdout_failure",
     "sync_folder",
-    "sync_path",
     "write_failure",
 ]
 
@@ -288,19 +287,6 @@ def finish(descriptor: int, mode: int | None) -> None:
     with _ignoring({errno.EPERM}):  # a file system whose mount fixes the modes (vfat)
         os.fchmod(descriptor, (0o666 if mode is None else mode) & ~umask())
     sync(descriptor)
-
-
-def sync_path(path: Path) -> None:
-    """Sync the data and size of a file, or the names in a folder.
-
-    Raises:
-        OSError: it failed.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        sync(fd)
-    finally:
-        os.close(fd)
 
 
 def sync_folder(folder: Path) -> None:

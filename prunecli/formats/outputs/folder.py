@@ -16,10 +16,10 @@ from prunecli.errors import OutputError, raised_in, show
 from prunecli.formats.folders.files import NOT_THE_MODEL
 from prunecli.formats.io.locations import Location, permissions
 from prunecli.formats.outputs.base import OutputContents, OutputWriter, Transfer, exists_already
-from prunecli.formats.outputs.file import output_errors, sync_folder, sync_path, write_failure
+from prunecli.formats.outputs.file import output_errors, sync_folder, write_failure
 from prunecli.formats.outputs.permissions import closed_like
 from prunecli.formats.outputs.resumable import partial_of, partial_output
-from prunecli.formats.outputs.system import rename_new, swap
+from prunecli.formats.outputs.system import rename_new, swap, sync_path
 from prunecli.formats.outputs.temp_files import umask
 from prunecli.formats.outputs.unit_files import UnitWriter
 from prunecli.lean import dataclass

@@ -16,7 +16,7 @@ from typing import Any
 
 from prunecli.errors import OutputError, raised_in, show
 from prunecli.formats.outputs.locks import LOCK, NO_LOCKS, WORKERS, lock_folder, locked_by_another, remove_unused
-from prunecli.formats.outputs.system import sync
+from prunecli.formats.outputs.system import sync, sync_path
 from prunecli.formats.outputs.temp_files import hidden_prefix, remove_path, remove_stale, temp_beside
 from prunecli.lean import dataclass
 
@@ -283,8 +283,4 @@ def _remove_whole(partial: Partial) -> None:
         except OSError:
             remove_path(partial.root)
     with suppress(OSError):  # so that it does not come back after a power cut; the output is safe without this
-        parent = os.open(partial.root.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            sync(parent)
-        finally:
-            os.close(parent)
+        sync_path(partial.root.parent)

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["UNSUPPORTED", "allocate", "clone", "rename_new", "swap", "sync"]
+__all__ = ["UNSUPPORTED", "allocate", "clone", "rename_new", "swap", "sync", "sync_path"]
 
 UNSUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY})
 """Errors for operations that a file system does not support. On macOS, EOPNOTSUPP and ENOTSUP differ."""
@@ -93,3 +93,16 @@ def _rename(old: Path, new: Path, flags: int) -> bool:
     if code in UNSUPPORTED:
         return False
     raise OSError(code, os.strerror(code), str(old))
+
+
+def sync_path(path: Path) -> None:
+    """Sync the data and size of a file, or the names in a folder.
+
+    Raises:
+        OSError: it failed.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)

@@ -12,9 +12,10 @@ from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.io.source import open_source
 from prunecli.formats.io.stream import Span, deferred, sum_up
 from prunecli.formats.outputs.base import OutputContents, OutputFile, ResumableOutput, Transfer
-from prunecli.formats.outputs.file import check_space, finish, reserve_once, sync_path
+from prunecli.formats.outputs.file import check_space, finish, reserve_once
 from prunecli.formats.outputs.passthrough import bytes_to_copy, carry
 from prunecli.formats.outputs.resumable import Partial
+from prunecli.formats.outputs.system import sync_path
 from prunecli.terms import LINK, OUTPUT
 
 __all__ = ["UnitWriter"]
