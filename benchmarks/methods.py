@@ -83,7 +83,7 @@ def _module_rows(bench: Bench, name: str) -> list[Row]:
         rounds = [{who: _seconds(who, matrices) for who in SIDES} for _ in range(min(bench.rounds, 2))]
     finally:
         torch.set_num_threads(threads)
-    taken = {who: [extra_memory(HERE / "global_once.py", who, ELEMENTS // 4)] for who in SIDES}
+    taken = {who: [extra_memory(HERE / "global_once.py", who, ELEMENTS)] for who in SIDES}
     rows = []
     for who in ("prunecli", "drop-in"):
         ours, theirs = ([each[side] for each in rounds] for side in (who, "torch"))
