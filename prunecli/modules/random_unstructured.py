@@ -44,6 +44,7 @@ class RandomUnstructured(SeededMethod):
     The same seed, key and number of unpruned elements choose the same elements in row-major order, whatever the dtype,
     strides or device. So a method is a fixed draw: two calls on the same input return the same result.
 
+    >>> import torch
     >>> RandomUnstructured(3, seed=7).prune(torch.ones(2, 4)).count_nonzero()
     tensor(5)
     """
