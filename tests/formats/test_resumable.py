@@ -1,5 +1,7 @@
 """The folder of an unfinished output: one run at a time, nobody else's, and gone when it is not needed."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +123,19 @@ def test_the_last_one_to_leave_removes_what_was_given_up(tmp_path: Path) -> None
         leader.__exit__(KeyError, KeyError(), None)
         assert partial.output.is_dir()
         assert partial.failed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing_that_was_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    out = tmp_path / "m"
+    leader = partial_output(out, out, keep=False)
+    leader.__enter__().begin({"seed": 1})
+    for write in ("write_text", "write_bytes"):
+        monkeypatch.setattr(Path, write, full)
+    leader.__exit__(KeyError, KeyError(), None)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -22,8 +22,6 @@ from prunecli.lean import dataclass
 
 __all__ = ["Partial", "discard_partial", "partial_of", "partial_output"]
 
-_REMOVE = "remove"
-
 
 @dataclass(frozen=True, slots=True)
 class Partial:
@@ -147,16 +145,18 @@ class Partial:
         workers = self._workers(fcntl.LOCK_EX)
         (self.root / "token").unlink(missing_ok=True)
         (self.root / "failed").unlink(missing_ok=True)
+        self._abandoned.unlink(missing_ok=True)
         os.close(workers)
 
     def abandon(self) -> None:
         """Mark the folder for removal by the last process that leaves it."""
         with suppress(OSError):
-            (self.root / "failed").write_text(_REMOVE)
+            self._abandoned.touch()  # empty: a full disk has space for a name
+        self.announce_failure()
 
     def remove_abandoned(self) -> None:
         """Remove an abandoned folder, unless a process works in it."""
-        if not self._given_up:
+        if not self._abandoned.exists():
             return
         with suppress(OSError, OutputError):
             lock = lock_folder(self.root)
@@ -177,10 +177,9 @@ class Partial:
         return workers
 
     @property
-    def _given_up(self) -> bool:
-        with suppress(OSError):
-            return (self.root / "failed").read_text() == _REMOVE
-        return False
+    def _abandoned(self) -> Path:
+        """The mark of a folder that the last process which leaves it removes."""
+        return self.root / "abandoned"
 
     @property
     def failed(self) -> bool:
