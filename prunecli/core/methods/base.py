@@ -5,6 +5,7 @@ the blocks of every tensor to them, in any order and on any machine, and then as
 plain data from which the dropped elements of any block follow.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
@@ -41,6 +42,11 @@ class Target:
     before: Sequence[int] | None = None
     slices: Slices | None = None
     scores_dtype: str | None = None
+
+    @property
+    def elements(self) -> int:
+        """The number of elements, pruned or not."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from prunecli.core.group_ranks import count_dropped, drop_smallest
-from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
+from prunecli.core.methods.base import Block, Choice, Scan, Target, TargetGroup
 from prunecli.core.methods.geometry import positive_dim
-from prunecli.core.methods.ranked import Numbers, Ranked, negative_note, score_settings
+from prunecli.core.methods.ranked import Numbers, Ranked, RankingMethod, negative_note, score_settings
 from prunecli.core.methods.request import RANDOM, MethodRequest
 from prunecli.core.random_stream import stream_key
 from prunecli.core.raw_elements import Flags
@@ -84,7 +84,7 @@ class _GroupScan:
 
 
 @dataclass(frozen=True)
-class GroupsOf(Method):
+class GroupsOf(RankingMethod):
     """An N:M pattern: `kept` of every `size` neighbours along a dimension are kept, or all that are left if fewer are.
 
     Without a dimension, that is the last one of a matrix, and the inputs of a convolution (dimension 1 of 4 or 5).
@@ -105,15 +105,9 @@ class GroupsOf(Method):
             raise ValueError("no N:M pattern is requested")
         return cls(*request.n_of_m, request.dim, None if request.name == RANDOM else Ranked.of(request))
 
-    @property
-    def reads_values(self) -> bool:
-        """Whether it gets the elements of the weight."""
-        return self.ranked is not None and not self.ranked.scores
-
-    @property
-    def reads_scores(self) -> bool:
-        """Whether it gets scores."""
-        return self.ranked is not None and self.ranked.scores
+    def compared(self) -> Ranked | None:
+        """Return what is compared; None at random."""
+        return self.ranked
 
     def granule(self, target: Target) -> int:
         """Return the number of elements from the first one of a group to the last one of those beside it."""

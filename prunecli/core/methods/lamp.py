@@ -46,8 +46,7 @@ class Lamp(Smallest):
                 target = group.targets[key]
                 if target.candidates:
                     order = self.ranked.numbers(target).order
-                    elements = int(np.prod(target.shape, dtype=np.int64))
-                    found[key] = LayerScan(order, elements, np.zeros(1, np.uint64), order.bits)
+                    found[key] = LayerScan(order, target.elements, np.zeros(1, np.uint64), order.bits)
             return found
         more = self._more(group, own)
         return more or super().scans(self._divided(group, own), ())

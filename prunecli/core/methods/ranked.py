@@ -1,11 +1,12 @@
 """The numbers by which a method ranks elements: weights by magnitude, or scores."""
 
+from abc import abstractmethod
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecli.core.methods.base import Block, Target
+from prunecli.core.methods.base import Block, Method, Target
 from prunecli.core.methods.request import MethodRequest
 from prunecli.core.order import Keys, Order
 from prunecli.core.raw_elements import Unsigned
@@ -13,7 +14,16 @@ from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 from prunecli.terms import ABS_SCORES
 
-__all__ = ["NAN_STAYS", "Numbers", "Ranked", "flawed_note", "negative_note", "score_settings"]
+__all__ = [
+    "NAN_STAYS",
+    "Numbers",
+    "Ranked",
+    "RankingMethod",
+    "elements_of",
+    "flawed_note",
+    "negative_note",
+    "score_settings",
+]
 
 NAN_STAYS = "NaN is not smaller than anything, and stays"
 """The note on parameters that contain NaN."""
@@ -52,7 +62,7 @@ class Numbers:
 
     def keys(self, block: Block) -> Keys:
         """Return keys that are in the order of the numbers of a block."""
-        return self.order.keys(self._raw(block))
+        return self.order.keys(elements_of(block, scores=self.ranked.scores))
 
     def values(self, block: Block, run: slice) -> NDArray[np.float64]:
         """Return the numbers of a run of a block as doubles, in new memory.
@@ -60,7 +70,7 @@ class Numbers:
         Raises:
             UsageError: a candidate's score is NaN.
         """
-        keys = self.order.keys(self._raw(block)[run])
+        keys = self.order.keys(elements_of(block, scores=self.ranked.scores)[run])
         values = self.order.values(keys)
         if self.order.nan is not None:
             values[keys == self.order.nan] = np.nan
@@ -68,11 +78,33 @@ class Numbers:
             raise UsageError(f"the scores of {show(self.name)} contain NaN, which is neither small nor large")
         return values
 
-    def _raw(self, block: Block) -> Unsigned:
-        raw = block.scores if self.ranked.scores else block.weight
-        if raw is None:
-            raise ValueError("a block lacks the numbers that the method compares")
-        return raw
+
+class RankingMethod(Method):
+    """A method that may compare weights or scores, and gets what it compares."""
+
+    @abstractmethod
+    def compared(self) -> Ranked | None:
+        """Return what is compared; None if the method draws at random."""
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether it gets the elements of the weight."""
+        compared = self.compared()
+        return compared is not None and not compared.scores
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether it gets scores."""
+        compared = self.compared()
+        return compared is not None and compared.scores
+
+
+def elements_of(block: Block, *, scores: bool) -> Unsigned:
+    """Return the elements of a block that are compared: those of the weight, or scores."""
+    raw = block.scores if scores else block.weight
+    if raw is None:
+        raise ValueError("a block lacks the numbers that the method compares")
+    return raw
 
 
 def score_settings(request: MethodRequest) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from prunecli.core.amount import Amount
 from prunecli.core.methods.base import Block, Target
+from prunecli.core.methods.ranked import elements_of
 from prunecli.core.methods.slices import Slices
-from prunecli.core.methods.threshold import elements_of
 from prunecli.core.order import Order
 from prunecli.core.random_stream import stream_key
 from prunecli.core.raw_elements import Flags

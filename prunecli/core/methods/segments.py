@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.methods.base import Block
-from prunecli.core.methods.threshold import elements_of
+from prunecli.core.methods.ranked import elements_of
 from prunecli.core.order import Order
 from prunecli.lean import dataclass
 

@@ -9,16 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from prunecli.core.amount import Amount
 from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
 from prunecli.core.methods.patterns import pattern_of
-from prunecli.core.methods.ranked import NAN_STAYS, Ranked, flawed_note, negative_note, score_settings
+from prunecli.core.methods.ranked import (
+    NAN_STAYS,
+    Ranked,
+    RankingMethod,
+    elements_of,
+    flawed_note,
+    negative_note,
+    score_settings,
+)
 from prunecli.core.methods.request import MethodRequest
 from prunecli.core.methods.rows import SmallestOfRows
 from prunecli.core.methods.slices import replay_slices
-from prunecli.core.methods.threshold import Counter, Cut, KeyRange, Pool, TargetShare, elements_of
+from prunecli.core.methods.threshold import Counter, Cut, KeyRange, Pool, TargetShare
 from prunecli.core.order import Order, common_orders
 from prunecli.core.random_stream import Subset, split, stream_key
 from prunecli.core.raw_elements import Flags
@@ -83,7 +89,7 @@ class _SmallestChoice:
 
 
 @dataclass(frozen=True)
-class Smallest(Method):
+class Smallest(RankingMethod):
     """What the methods have in common that drop the smallest of the numbers that they rank."""
 
     ranked: Ranked = Ranked()
@@ -102,15 +108,9 @@ class Smallest(Method):
             request.check_takes(*score_settings(request))
         return pattern or cls(Ranked.of(request))
 
-    @property
-    def reads_values(self) -> bool:
-        """Whether it gets the elements of the weight."""
-        return not self.ranked.scores
-
-    @property
-    def reads_scores(self) -> bool:
-        """Whether it gets scores."""
-        return self.ranked.scores
+    def compared(self) -> Ranked:
+        """Return what is compared."""
+        return self.ranked
 
     def check(self, target: Target) -> None:
         """Refuse a target whose elements have no order."""
@@ -158,8 +158,7 @@ class Smallest(Method):
             if pool is None or not group.global_:
                 left = sum(each.candidates for each in targets.values()) if group.global_ else target.candidates
                 pool = Pool(count, KeyRange(0, order.shift, order.bits - order.shift, 0, left))
-            elements = int(np.prod(target.shape, dtype=np.int64))
-            found[key] = pool.join(order, elements, target.name, scores=self.reads_scores)
+            found[key] = pool.join(order, target.elements, target.name, scores=self.reads_scores)
         return found
 
     def _orders(self, group: TargetGroup) -> dict[str, Order]:

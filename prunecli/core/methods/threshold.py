@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.methods.base import Block
+from prunecli.core.methods.ranked import elements_of
 from prunecli.core.order import Order
 from prunecli.core.raw_elements import Unsigned
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
-__all__ = ["Counter", "Cut", "KeyRange", "Pool", "TargetShare", "elements_of"]
+__all__ = ["Counter", "Cut", "KeyRange", "Pool", "TargetShare"]
 
 _NEAR, _NEAR_DEEPER = 256, 2048
 """How far around the expected threshold blocks keep their counts, in the first pass and in the others."""
@@ -289,11 +290,3 @@ class Counter:
                 below += smaller + int(counts[:start].sum())
                 ends[index + 1] += int(counts[start:stop].sum())
         self.share = TargetShare(below, ends[-1], ends[:-1])
-
-
-def elements_of(block: Block, *, scores: bool) -> Unsigned:
-    """Return the elements that decide in a block: those of the weight, or scores."""
-    raw = block.scores if scores else block.weight
-    if raw is None:
-        raise ValueError("a block has no elements")
-    return raw

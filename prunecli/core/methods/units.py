@@ -1,6 +1,6 @@
 """Methods that drop whole units of a tensor, slices or blocks: at random, or those with the smallest sums.
 
-A unit is a candidate if one of its elements is unpruned. UnitSums are computed in the order of a fixed binary tree over
+A unit is a candidate if one of its elements is unpruned. Sums are computed in the order of a fixed binary tree over
 runs of elements: they are the same to the bit in any order of blocks, with any number of threads, files and ranks.
 """
 
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.amount import Amount
-from prunecli.core.methods.base import Block, Choice, Method, Scan, Target, TargetGroup
+from prunecli.core.methods.base import Block, Choice, Scan, Target, TargetGroup
 from prunecli.core.methods.geometry import Combine, Geometry, UnitSums, joined
-from prunecli.core.methods.ranked import Numbers, Ranked, flawed_note, negative_note
+from prunecli.core.methods.ranked import Numbers, Ranked, RankingMethod, flawed_note, negative_note
 from prunecli.core.random_stream import Subset, stream_key
 from prunecli.core.raw_elements import Flags
 from prunecli.errors import UsageError, show
@@ -71,11 +71,11 @@ class UnitChoice:
 
 
 class _Tree:
-    """UnitSums of runs, combined in the order of a binary tree over their numbers, in whatever order they come."""
+    """Sums of runs, combined in the order of a binary tree over their numbers, in whatever order they come."""
 
     def __init__(self, count: int, combine: Combine) -> None:
         self._nodes: dict[tuple[int, int], UnitSums] = {}
-        """UnitSums by level and number; the node n of level l + 1 has the nodes 2n and 2n + 1 of level l below it."""
+        """Sums by level and number; the node n of level l + 1 has the nodes 2n and 2n + 1 of level l below it."""
         self._join = partial(joined, count=count, combine=combine)
 
     def add(self, number: int, sums: UnitSums, level: int = 0) -> None:
@@ -165,7 +165,7 @@ def _everything(tree: _Tree, count: int, dtype: type) -> NDArray[Any]:
     return np.zeros(count, dtype) if found is None else found.values  # the first run begins with the first unit
 
 
-class UnitMethod(Method):
+class UnitMethod(RankingMethod):
     """A method that drops units: those with the smallest sums by its `measure`; at random without one.
 
     An amount counts the candidates among the units. Elements that are pruned already do not count in sums.
@@ -184,15 +184,9 @@ class UnitMethod(Method):
             UsageError: it does not have them.
         """
 
-    @property
-    def reads_values(self) -> bool:
-        """Whether it gets the elements of the weight."""
-        return self.measure is not None and not self.measure.ranked.scores
-
-    @property
-    def reads_scores(self) -> bool:
-        """Whether it gets scores."""
-        return self.measure is not None and self.measure.ranked.scores
+    def compared(self) -> Ranked | None:
+        """Return what sums are computed of; None at random."""
+        return None if self.measure is None else self.measure.ranked
 
     def check(self, target: Target) -> None:
         """Refuse a target without these units, or whose numbers have no order."""
