@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 from torch.nn.utils.prune import BasePruningMethod
@@ -14,7 +13,7 @@ from prunecli.core.methods.random import Random
 from prunecli.errors import UsageError, show
 from prunecli.modules.chosen import Candidates, keep_flags
 from prunecli.modules.hooks import attach, untouched_on_failure
-from prunecli.modules.masks import all_ones, mask_from_flags, masked, ones_like
+from prunecli.modules.masks import mask_after, ones_like
 from prunecli.modules.methods import CustomFromMask, L1Unstructured
 from prunecli.modules.pruning_method import SeededMethod, check_shape, check_tensors, unpruned_parameter
 from prunecli.modules.random_unstructured import RandomUnstructured
@@ -62,9 +61,7 @@ def global_unstructured(
         for each in {id(module): module for module, _ in pairs}.values():
             stack.enter_context(untouched_on_failure(each))
         for key, (module, name) in zip(names, pairs, strict=True):
-            before, keep = found[key].mask, kept.pop(key)
-            whole = all_ones(before)
-            mask = mask_from_flags(keep, before) if whole else masked(before, torch.from_numpy(keep).view(before.shape))
+            mask = mask_after(found[key].mask, kept.pop(key))
             hook = CustomFromMask(mask)
             hook._tensor_name = name
             attach(module, hook, mask)

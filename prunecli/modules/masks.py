@@ -18,6 +18,7 @@ __all__ = [
     "clear_chosen",
     "has_values",
     "kept_ones",
+    "mask_after",
     "mask_from_flags",
     "mask_from_ones",
     "masked",
@@ -64,6 +65,13 @@ def all_ones(mask: Tensor) -> bool:
     if mask.device.type != "cpu" or not mask.is_contiguous():
         return False
     return every_element_is_one(*_elements(mask))
+
+
+def mask_after(before: Tensor, keep: NDArray[np.bool_]) -> Tensor:
+    """Return a mask with zeros where `keep`, shape `(elements,)` in row-major order, is false, as well."""
+    if all_ones(before):
+        return mask_from_flags(keep, before)
+    return masked(before, torch.from_numpy(keep).view(before.shape))
 
 
 def mask_from_flags(keep: NDArray[np.bool_], like: Tensor) -> Tensor:

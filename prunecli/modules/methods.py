@@ -21,7 +21,7 @@ from prunecli.core.methods import make_method
 from prunecli.core.methods.base import Method
 from prunecli.core.methods.request import method_request
 from prunecli.modules.chosen import Candidates, keep_flags
-from prunecli.modules.masks import all_ones, has_values, kept_ones, mask_from_flags, masked, nonzero_flags
+from prunecli.modules.masks import all_ones, has_values, kept_ones, mask_after, masked, nonzero_flags
 from prunecli.modules.pruning_method import PruningMethod, SeededMethod, check_shape, check_tensors, is_pruned
 
 __all__ = [
@@ -75,9 +75,7 @@ class _ChosenMethod(SeededMethod):
             return kept_ones(before)
         tensors = {self.key: Candidates(self.key or self._tensor_name or "the tensor", t, self.candidates(before))}
         keep = keep_flags(self.file_method(), tensors, self.amount, self.seed)[self.key]
-        if all_ones(before):
-            return mask_from_flags(keep, before)
-        return masked(before, torch.from_numpy(keep).view(before.shape))
+        return mask_after(before, keep)
 
 
 class L1Unstructured(_ChosenMethod):

@@ -9,12 +9,12 @@ import numpy as np
 
 from prunecli.errors import DamagedError, raised_in, show
 from prunecli.formats.base import TensorInfo
-from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Copy, Literal
 from prunecli.formats.io.source import Source
 from prunecli.formats.packed.bitmask import BitmaskTensor, Member
 from prunecli.formats.packed.bitmask_groups import Groups, find_groups
 from prunecli.formats.packed.cache import BlockCache
+from prunecli.formats.packed.decoded import DecodedSource
 from prunecli.formats.packed.names import FORMS
 from prunecli.formats.safetensors.read import SafetensorsFile, read_safetensors
 from prunecli.formats.safetensors.write import NewTensor, safetensors_pieces
@@ -34,32 +34,14 @@ class DenseRun:
     offset: int = 0
 
 
-class DenseSource(Source):
+class DenseSource(DecodedSource):
     """The bytes of a dense file: its `head`, then runs of tensors. Sparse ones are decoded as they are read."""
 
-    is_packed = True
-
     def __init__(self, base: Source, others: Iterable[Source], head: bytes, runs: list[DenseRun]) -> None:
-        self.base, self.runs, self._others, self._head = base, runs, list(others), head
-        self.label, self.name = base.label, base.name
-        self.size = runs[-1].start + runs[-1].size if runs else len(head)
+        super().__init__(base, runs[-1].start + runs[-1].size if runs else len(head), *others)
+        self.runs, self._head = runs, head
         self._starts = [each.start for each in runs]
         self._cache = BlockCache()
-
-    @property
-    def location(self) -> Location | None:
-        """The location of the file with sparse tensors."""
-        return self.base.location
-
-    @property
-    def mode(self) -> int | None:
-        """The permissions of that file."""
-        return self.base.mode
-
-    @property
-    def state(self) -> str:
-        """The state of all files that it is read from."""
-        return " ".join(each.state for each in (self.base, *self._others))
 
     @property
     def sparse(self) -> list[BitmaskTensor]:
@@ -70,11 +52,6 @@ class DenseSource(Source):
         """Return "dense" or "stored mask"."""
         run = self._run_at(offset) if size else None
         return FORMS[0] if run is None or run.tensor is None else FORMS[2]
-
-    def check_unchanged(self) -> None:
-        """Check that no file has changed."""
-        for each in (self.base, *self._others):
-            each.check_unchanged()
 
     def check_sparse(self) -> None:
         """Check all bitmasks now, before anything is written.

@@ -13,11 +13,11 @@ from prunecli.core.random_stream import Subset
 from prunecli.errors import DamagedError, UnsafeError, raised_in
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
-from prunecli.formats.io.locations import Location
 from prunecli.formats.io.source import Source
 from prunecli.formats.packed.cache import BlockCache
 from prunecli.formats.packed.codec import DRAWN, Drawn, Workspace, decode
 from prunecli.formats.packed.container import read_packed_directory
+from prunecli.formats.packed.decoded import DecodedSource
 from prunecli.formats.packed.directory import Directory
 from prunecli.formats.packed.names import FORMS
 from prunecli.terms import HERE
@@ -33,33 +33,16 @@ Sizes in a file are trusted as far as the file has so many bytes. In a packed fi
 _Bytes = NDArray[np.uint8]
 
 
-class PackedSource(Source):
+class PackedSource(DecodedSource):
     """The bytes of the original of a packed file. Blocks are decoded as they are read; a few are kept."""
 
-    is_packed = True
-
     def __init__(self, base: Source, directory: Directory, data_start: int) -> None:
-        self.base, self.directory = base, directory
-        self.label, self.name, self.size = base.label, base.name, directory.size
+        super().__init__(base, directory.size)
+        self.directory = directory
         self._data_start = data_start
         self._starts = np.append(directory.starts, directory.size)
         self._cache, self._rooms = BlockCache(), threading.local()
         self._chain = lru_cache(maxsize=64)(self._new_chain)
-
-    @property
-    def location(self) -> Location | None:
-        """The location of the packed file."""
-        return self.base.location
-
-    @property
-    def mode(self) -> int | None:
-        """The permissions of the packed file."""
-        return self.base.mode
-
-    @property
-    def state(self) -> str:
-        """The state of the packed file."""
-        return self.base.state
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly `length` bytes from `offset` on.
@@ -85,10 +68,6 @@ class PackedSource(Source):
 
     def prefetch(self, runs: Iterable[tuple[int, int]]) -> None:
         """Do nothing: what is read first are literal bytes, which lie in few blocks."""
-
-    def check_unchanged(self) -> None:
-        """Check that the packed file has not changed."""
-        self.base.check_unchanged()
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` from `offset` on.
