@@ -13,7 +13,7 @@ from prunecli.formats.io.spool import spooled
 from prunecli.formats.outputs.base import Transfer
 from prunecli.formats.outputs.place import Place
 from prunecli.formats.packed.codec import DRAWN, STORED
-from prunecli.formats.packed.directory import Directory
+from prunecli.formats.packed.directory import PackedDirectory
 from prunecli.formats.packed.write import Packed, PackedTensor, pack_into
 from prunecli.lean import dataclass
 from prunecli.surgery.run.options import Run
@@ -83,12 +83,12 @@ def write_packed(
         return pack(sink)
 
 
-def result_of(size: int, directory: Directory, output: Location | None, spool: int = 0) -> PackedFile:
+def result_of(size: int, directory: PackedDirectory, output: Location | None, spool: int = 0) -> PackedFile:
     """Return what is known about a packed file of some size, and its original."""
     return replace(sum_of(output, [facts_of(size, directory)]), spool=spool)
 
 
-def facts_of(size: int, directory: Directory) -> Mapping[str, int]:
+def facts_of(size: int, directory: PackedDirectory) -> Mapping[str, int]:
     """Return the size of a packed file and that of its original, and how many of its masks are drawn and stored."""
     drawn, stored = directory.tensors_with(DRAWN), directory.tensors_with(STORED)
     return {"bytes": size, "original_bytes": directory.size, "drawn": drawn, "stored": stored}

@@ -17,7 +17,7 @@ from prunecli.core.methods.base import Target
 from prunecli.core.methods.groups import GroupsOf
 from prunecli.core.methods.ranked import Ranked
 from prunecli.core.methods.request import MethodRequest, method_request
-from prunecli.core.methods.structured import Blocks, Ln, RandomStructured
+from prunecli.core.methods.structured import Blocks, Ln, RandomSlices
 from prunecli.core.methods.units import Measure
 from prunecli.errors import UsageError
 
@@ -97,7 +97,7 @@ def test_random_slices_are_an_exact_number_of_those_with_something_left(dim: int
         before[(slice(None),) * place + ([0, 2],)] = False
     left = before.any(axis=rest)
     for amount in (0, 1, 0.5, 1.0):
-        keep = only(RandomStructured(dim), tensor, amount, **({"before": before} if masked else {}))
+        keep = only(RandomSlices(dim), tensor, amount, **({"before": before} if masked else {}))
         dropped = left & ~keep.any(axis=rest)
         assert dropped.sum() == (amount if isinstance(amount, int) else round(amount * left.sum()))
         expected = before.copy()
@@ -112,7 +112,7 @@ def chi_square(found: list[bytes], expected: int) -> float:
     return float(((counts - mean) ** 2 / mean).sum())
 
 
-@pytest.mark.parametrize("method", [RandomStructured(0), ln(2, 0)], ids=["random", "ties"])
+@pytest.mark.parametrize("method", [RandomSlices(0), ln(2, 0)], ids=["random", "ties"])
 def test_all_sets_of_slices_are_equally_likely(method: Any) -> None:
     tensors = {f"w{number}": torch.ones(5, 2) for number in range(800)}
     keep = MethodRun(method, tensors, 2).keep()
@@ -253,7 +253,7 @@ def test_many_targets_are_measured_in_several_passes(monkeypatch: pytest.MonkeyP
 
 def test_random_slices_need_no_values_and_take_every_type() -> None:
     for dtype in (torch.complex64, torch.bool, torch.int64):
-        assert only(RandomStructured(1), torch.ones(4, 6, dtype=dtype), 2).any(axis=0).sum() == 4
+        assert only(RandomSlices(1), torch.ones(4, 6, dtype=dtype), 2).any(axis=0).sum() == 4
 
 
 def test_sums_beyond_the_largest_number_are_equal() -> None:
@@ -268,7 +268,7 @@ def test_sums_beyond_the_largest_number_are_equal() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0)], ids=str)
 def test_a_tensor_without_elements_has_nothing_to_prune(shape: tuple[int, int]) -> None:
-    for method in (RandomStructured(0), RandomStructured(1), ln(2, 0), Blocks((2, 2), None), GroupsOf(2, 4, 1)):
+    for method in (RandomSlices(0), RandomSlices(1), ln(2, 0), Blocks((2, 2), None), GroupsOf(2, 4, 1)):
         assert only(method, torch.ones(shape), 0.5).shape == shape
         assert only(method, torch.ones(shape), 0.5, before=np.ones(shape, np.bool_)).shape == shape
 
@@ -281,9 +281,9 @@ def refused(method: Any, *shape: int, amount: float = 1, dtype: torch.dtype = to
 
 def test_what_cannot_be_done_is_refused_with_the_numbers() -> None:
     assert refused(ln(1, 0), 4, 6, amount=5) == "cannot prune 5 slices along dimension 0 of w: 4 are left unpruned"
-    assert refused(RandomStructured(2), 4, 6) == "--dim 2: w has the shape [4, 6]"
-    assert refused(RandomStructured(-3), 4, 6) == "--dim -3: w has the shape [4, 6]"
-    assert refused(RandomStructured(0), 4) == "w has one dimension, and slices need at least two; exclude it"
+    assert refused(RandomSlices(2), 4, 6) == "--dim 2: w has the shape [4, 6]"
+    assert refused(RandomSlices(-3), 4, 6) == "--dim -3: w has the shape [4, 6]"
+    assert refused(RandomSlices(0), 4) == "w has one dimension, and slices need at least two; exclude it"
     assert refused(Blocks((2, 2), None), 4, 6, amount=7) == "cannot prune 7 blocks of 2x2 of w: 6 are left unpruned"
     expected = "--block 2x2: w is [4, 6, 3], and only matrices have blocks; exclude it"
     assert refused(Blocks((2, 2), None), 4, 6, 3) == expected
@@ -299,7 +299,7 @@ def test_norms_that_torch_has_and_we_do_not_are_refused(norm: object) -> None:
 
 def test_requests_make_the_methods_and_patterns() -> None:
     assert make_method(method_request("ln", dim=1, norm="inf")) == ln(math.inf, 1)
-    assert make_method(method_request("random-structured", dim=-1)) == RandomStructured(-1)
+    assert make_method(method_request("random-structured", dim=-1)) == RandomSlices(-1)
     assert make_method(method_request(block="4x2")) == Blocks((4, 2), None)
     assert make_method(method_request(n_of_m="2:4", dim=0)) == GroupsOf(2, 4, 0)
     scores = method_request(block="4x2", scores="s.pt", abs_scores=True)
@@ -316,15 +316,15 @@ def test_settings_that_are_needed_are_asked_for() -> None:
     with pytest.raises(UsageError, match=r"^--method ln needs --dim: 0 for the outputs"):
         Ln.of(method_request("ln", norm=1))
     with pytest.raises(UsageError, match=r"^--method random-structured needs --dim"):
-        RandomStructured.of(method_request("random-structured"))
+        RandomSlices.of(method_request("random-structured"))
     with pytest.raises(UsageError, match=r"^--method ln needs --norm: 1, 2 or inf$"):
         Ln.of(method_request("ln", dim=1))
     with pytest.raises(UsageError, match=r"random-structured does not take --norm"):
-        RandomStructured.of(method_request("random-structured", dim=1, norm=1))
+        RandomSlices.of(method_request("random-structured", dim=1, norm=1))
 
 
 def test_a_record_of_other_units_is_refused() -> None:
-    method, target = RandomStructured(0), Target("w", "w", (20, 2), "float32", 40)
+    method, target = RandomSlices(0), Target("w", "w", (20, 2), "float32", 40)
     assert method.replay(target, 7, 16, {"units": "ff0000"}).pruned == 16
     for units_ in ("ff00", "xx0000", None):
         with pytest.raises((ValueError, TypeError)):
@@ -335,5 +335,5 @@ def test_a_record_of_other_units_is_refused() -> None:
 
 def test_a_plan_states_what_the_units_are() -> None:
     target = Target("w", "w", (20, 30), "float32", 600)
-    assert RandomStructured(-1).detail(target) == "slices along dimension 1"
+    assert RandomSlices(-1).detail(target) == "slices along dimension 1"
     assert Blocks((8, 100), None).detail(target) == "blocks of 8x30"

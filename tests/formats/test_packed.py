@@ -17,7 +17,7 @@ from prunecli.core.block import BLOCK
 from prunecli.core.drawn_mask import DrawnRound, draw_kept
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError
 from prunecli.formats.detect import read_checkpoint
-from prunecli.formats.packed.codec import ElementType, Workspace, decode
+from prunecli.formats.packed.codec import CodecWorkspace, ElementType, decode
 from prunecli.formats.packed.write import PackedTensor
 
 MANY = int(os.environ.get("PRUNECLI_TEST_PACKED", "500"))
@@ -203,7 +203,7 @@ def test_a_frame_that_expands_beyond_its_block_is_cut_off() -> None:
     raw = np.zeros(4000, dtype=np.uint8)
     tracemalloc.start()
     with pytest.raises(DamagedError, match="damaged block"):
-        decode(0, 4000, ElementType(1), iter([(1, memoryview(frame))]), None, raw, Workspace())
+        decode(0, 4000, ElementType(1), iter([(1, memoryview(frame))]), None, raw, CodecWorkspace())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20

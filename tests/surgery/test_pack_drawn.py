@@ -15,7 +15,7 @@ from packed_tools import check_law
 from surgery_zoo import BLOCK, noise, save
 
 from prunecli import files
-from prunecli.formats.packed.codec import DRAWN, STORED, Drawn, ElementType, Workspace, encode
+from prunecli.formats.packed.codec import DRAWN, STORED, CodecWorkspace, Drawn, ElementType, encode
 from prunecli.surgery.packing import PackedFile
 
 Options = dict[str, Any]
@@ -165,7 +165,7 @@ def block(drawn: float, more: float) -> tuple[Any, Any]:
 def test_of_a_drawn_mask_and_a_stored_one_the_smaller_is_taken(drawn: float, more: float, form: int) -> None:
     raw, keep = block(drawn, more)
     mask = Drawn(keep, int(np.count_nonzero(keep)))
-    assert encode(raw, ElementType(2, 2, True), mask, Workspace(), compress=True).form == form
+    assert encode(raw, ElementType(2, 2, True), mask, CodecWorkspace(), compress=True).form == form
 
 
 def test_a_slice_that_does_not_fit_has_a_stored_mask(tmp_path: Path) -> None:

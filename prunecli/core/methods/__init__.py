@@ -6,12 +6,12 @@ from prunecli.core.methods.masks import Masks
 from prunecli.core.methods.random import Random
 from prunecli.core.methods.request import MethodRequest, spelled
 from prunecli.core.methods.smallest import L1, Scores
-from prunecli.core.methods.structured import Ln, RandomStructured
+from prunecli.core.methods.structured import Ln, RandomSlices
 from prunecli.errors import UsageError, show
 
 __all__ = ["METHODS", "known_methods", "make_method"]
 
-METHODS: dict[str, type[Method]] = {each.name: each for each in (Random, L1, Lamp, Scores, RandomStructured, Ln, Masks)}
+METHODS: dict[str, type[Method]] = {each.name: each for each in (Random, L1, Lamp, Scores, RandomSlices, Ln, Masks)}
 
 
 def make_method(request: MethodRequest) -> Method:

@@ -14,7 +14,7 @@ from prunecli.errors import UsageError
 from prunecli.lean import dataclass
 from prunecli.terms import DIM, METHOD, NORM
 
-__all__ = ["Blocks", "Ln", "RandomStructured"]
+__all__ = ["Blocks", "Ln", "RandomSlices"]
 
 _NORMS = {
     1.0: Measure(Ranked()),
@@ -45,7 +45,7 @@ def _dim(request: MethodRequest) -> int:
 
 
 @dataclass(frozen=True)
-class RandomStructured(_Slices):
+class RandomSlices(_Slices):
     """Random slices: all sets of the requested number of slices are equally likely."""
 
     name = "random_structured"

@@ -6,7 +6,6 @@ along the first dimension only.
 """
 
 import math
-import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,9 +19,10 @@ from prunecli.errors import DamagedError, show
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.dtypes import DType
 from prunecli.formats.io.source import Source
+from prunecli.formats.io.threads import Once, PerThread
 from prunecli.terms import HERE
 
-__all__ = ["BitmaskTensor", "Member", "damaged"]
+__all__ = ["BitmaskBuffers", "BitmaskTensor", "Member", "damaged"]
 
 _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
 """The number of bits that are 1 in each byte."""
@@ -47,6 +47,13 @@ def damaged(name: str, what: str) -> DamagedError:
     return DamagedError(f"{HERE}: {show(name)} {what}; fetch it again")
 
 
+class BitmaskBuffers:
+    """The memory of one thread for a block: its values, and its part of the bitmask."""
+
+    def __init__(self) -> None:
+        self.values, self.bits = Buffer(), Buffer()
+
+
 class BitmaskTensor:
     """A sparse tensor under its `name` in the dense file, read in runs of its dense bytes.
 
@@ -56,7 +63,11 @@ class BitmaskTensor:
     """
 
     def __init__(
-        self, name: str, shape: tuple[int, ...], members: tuple[Member, Member, Member | None], rooms: threading.local
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        members: tuple[Member, Member, Member | None],
+        rooms: PerThread[BitmaskBuffers],
     ) -> None:
         self.name, self.shape = name, shape
         self._values, self._bitmask, self._offsets = members
@@ -64,8 +75,7 @@ class BitmaskTensor:
         self._row_bytes = -(-self._columns // 8)
         self._parts = max(-(-self._columns // BLOCK), 1)  # of a row
         self._together = max(BLOCK // max(self._columns, 1), 1)  # rows in a block
-        self._starts: _Ints | None = None
-        self._lock, self._rooms = threading.Lock(), rooms
+        self._starts, self._rooms = Once(self._counted), rooms
 
     @property
     def dtype(self) -> DType:
@@ -105,7 +115,7 @@ class BitmaskTensor:
         kept = int(starts[index + 1] - starts[index])
         if int(np.count_nonzero(flags)) != kept:  # the file has changed
             raise self._contradiction()
-        values = self._room("values").bytes(kept * width + SPARE)[: kept * width]
+        values = self._rooms.get().values.bytes(kept * width + SPARE)[: kept * width]
         self._values.read_into(int(starts[index]) * width, values)
         scatter(values, width, flags, out)
 
@@ -115,15 +125,15 @@ class BitmaskTensor:
         Raises:
             DamagedError: the bitmask contradicts the other members.
         """
-        with self._lock:
-            if self._starts is None:
-                found = self._counted()
-                if int(found[-1]) != self._values.info.elements:
-                    raise self._contradiction()
-                self._starts = found
-        return self._starts
+        return self._starts.get()
 
     def _counted(self) -> _Ints:
+        starts = self._new_starts()
+        if int(starts[-1]) != self._values.info.elements:
+            raise self._contradiction()
+        return starts
+
+    def _new_starts(self) -> _Ints:
         blocks = self._blocks()
         starts = np.zeros(len(blocks) + 1, dtype=np.int64)
         if not blocks:  # other dimensions may have any size
@@ -175,7 +185,7 @@ class BitmaskTensor:
         else:
             row = index * self._together
             first, shape = row * self._row_bytes, (min(self._together, self._rows - row), self._row_bytes)
-        bits = self._room("bits").bytes(shape[0] * shape[1])
+        bits = self._rooms.get().bits.bytes(shape[0] * shape[1])
         self._bitmask.read_into(first, bits)
         found = bits.reshape(shape)
         spare = self._columns % 8
@@ -195,14 +205,6 @@ class BitmaskTensor:
         if self._parts > 1:
             count = min(BLOCK, self._columns - index % self._parts * BLOCK)
         return np.unpackbits(bits, axis=1, count=count, bitorder="little").view(np.bool_).reshape(-1)
-
-    def _room(self, name: str) -> Buffer:
-        """Return a buffer of this thread."""
-        found: Buffer | None = getattr(self._rooms, name, None)
-        if found is None:
-            found = Buffer()
-            setattr(self._rooms, name, found)
-        return found
 
 
 def _whole_runs(row: int, many: int, inner: int) -> Iterator[tuple[int, int]]:

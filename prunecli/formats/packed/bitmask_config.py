@@ -22,7 +22,7 @@ _EMPTY = frozenset({"quant_method", "version", "transform_config"})
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-class _Entry(NamedTuple):
+class _TextItem(NamedTuple):
     """An item of an object: its name, and where it starts, its value starts, and its value stops in the text."""
 
     name: str
@@ -71,14 +71,14 @@ def _without(text: str, start: int, name: str) -> str:
     return text[: items[index - 1].stop if index else own.start] + text[own.stop :]
 
 
-def _items(text: str, start: int) -> list[_Entry]:
+def _items(text: str, start: int) -> list[_TextItem]:
     """Return the items of the object that begins at `start` of a valid text."""
     decode, found = json.JSONDecoder().raw_decode, []
     at = _skip(text, start + 1)
     while text[at] != "}":
         name, stop = decode(text, at)
         value = _skip(text, _skip(text, stop) + 1)
-        found.append(_Entry(name, at, value, decode(text, value)[1]))
+        found.append(_TextItem(name, at, value, decode(text, value)[1]))
         at = _skip(text, found[-1].stop)
         if text[at] == ",":
             at = _skip(text, at + 1)

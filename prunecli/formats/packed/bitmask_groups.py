@@ -6,11 +6,11 @@ only do that with weights, and leave `.weight` out of the stem. Their format for
 """
 
 import math
-import threading
 from collections.abc import Iterable, Mapping
 
 from prunecli.errors import show
-from prunecli.formats.packed.bitmask import BitmaskTensor, Member, damaged
+from prunecli.formats.io.threads import PerThread
+from prunecli.formats.packed.bitmask import BitmaskBuffers, BitmaskTensor, Member, damaged
 from prunecli.lean import dataclass
 
 __all__ = ["Groups", "find_groups"]
@@ -52,7 +52,7 @@ class Groups:
         """Whether a tensor is the shape of a sparse one."""
         return name in self.stem_of and name.endswith(f".{_SHAPE}")
 
-    def tensor(self, stem: str, members: Mapping[str, Member], rooms: threading.local) -> BitmaskTensor:
+    def tensor(self, stem: str, members: Mapping[str, Member], rooms: PerThread[BitmaskBuffers]) -> BitmaskTensor:
         """Return a sparse tensor from its members by name.
 
         Raises:

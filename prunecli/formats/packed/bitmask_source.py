@@ -1,6 +1,5 @@
 """A file with sparse tensors as the dense safetensors file that the library would write: readers need nothing else."""
 
-import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -9,11 +8,12 @@ import numpy as np
 
 from prunecli.errors import DamagedError, raised_in, show
 from prunecli.formats.base import TensorInfo
+from prunecli.formats.io.cache import BlockCache
 from prunecli.formats.io.pieces import Copy, Literal
 from prunecli.formats.io.source import Source
-from prunecli.formats.packed.bitmask import BitmaskTensor, Member
+from prunecli.formats.io.threads import PerThread
+from prunecli.formats.packed.bitmask import BitmaskBuffers, BitmaskTensor, Member
 from prunecli.formats.packed.bitmask_groups import Groups, find_groups
-from prunecli.formats.packed.cache import BlockCache
 from prunecli.formats.packed.decoded import DecodedSource
 from prunecli.formats.packed.names import FORMS
 from prunecli.formats.safetensors.read import SafetensorsFile, read_safetensors
@@ -124,7 +124,7 @@ def dense_sources(
             elif name not in members or places.get(name) == file:
                 members[name], owners[name] = Member(found.source, info), file
     _prefetch(files.values(), groups)
-    rooms, sparse = threading.local(), dict[str, list[BitmaskTensor]]()
+    rooms, sparse = PerThread(BitmaskBuffers), dict[str, list[BitmaskTensor]]()
     for stem, name in groups.dense.items():
         file = groups.owner(stem, owners) or next(iter(files))
         with raised_in(files[file].source.label):

@@ -27,10 +27,10 @@ __all__ = [
     "RAW",
     "STORED",
     "ZSTD",
+    "CodecWorkspace",
     "Coded",
     "Drawn",
     "ElementType",
-    "Workspace",
     "decode",
     "encode",
 ]
@@ -105,7 +105,7 @@ class Coded:
         return Coded(self.form, self.kept, [(coding, bytes(data)) for coding, data in self.parts])
 
 
-class Workspace:
+class CodecWorkspace:
     """The memory of one thread for its blocks, and its compressors: new ones for each block would cost more."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ def _for_values() -> zstd.ZstdCompressor:
         return zstd.ZstdCompressor(options=_FAST)
 
 
-def encode(raw: _Bytes, kind: ElementType, drawn: Drawn | None, room: Workspace, *, compress: bool) -> Coded:
+def encode(raw: _Bytes, kind: ElementType, drawn: Drawn | None, room: CodecWorkspace, *, compress: bool) -> Coded:
     """Return a block in the smallest form; `drawn` is a mask that may fit it, None without one."""
     found = None if drawn is None else _drawn(raw, kind, drawn, room, compress=compress)
     if found is None:
@@ -138,7 +138,7 @@ def _smaller(one: Coded, other: Callable[[], Coded]) -> Coded:
 
 
 def _drawn(
-    raw: _Bytes, kind: ElementType, drawn: Drawn, room: Workspace, *, compress: bool
+    raw: _Bytes, kind: ElementType, drawn: Drawn, room: CodecWorkspace, *, compress: bool
 ) -> tuple[Coded, bool] | None:
     """Return a block with a drawn mask, and whether many of the kept values are zero; None if the mask does not fit."""
     flags, kept = drawn
@@ -150,7 +150,7 @@ def _drawn(
     return Coded(DRAWN, kept, _parts(values, kind, room, compress=compress)), zeros * _FEW >= max(sample.size, 1)
 
 
-def _undrawn(raw: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -> Coded:
+def _undrawn(raw: _Bytes, kind: ElementType, room: CodecWorkspace, *, compress: bool) -> Coded:
     count = raw.size // kind.width
     if kind is PLAIN:
         return _dense(raw, kind, room, compress=compress)
@@ -170,16 +170,16 @@ def _undrawn(raw: _Bytes, kind: ElementType, room: Workspace, *, compress: bool)
     return _smaller(stored, lambda: _dense(raw, kind, room, compress=compress))
 
 
-def _dense(raw: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -> Coded:
+def _dense(raw: _Bytes, kind: ElementType, room: CodecWorkspace, *, compress: bool) -> Coded:
     return Coded(DENSE, raw.size // kind.width, _parts(raw, kind, room, compress=compress))
 
 
-def _parts(values: _Bytes, kind: ElementType, room: Workspace, *, compress: bool) -> list[_Part]:
+def _parts(values: _Bytes, kind: ElementType, room: CodecWorkspace, *, compress: bool) -> list[_Part]:
     planes = split_planes(values, kind.number, room.planes, rotate=kind.rotate, swap=kind.swap)
     return [_part(plane, room, compress=compress, plain=kind is PLAIN) for plane in planes.reshape(kind.number, -1)]
 
 
-def _part(data: _Bytes, room: Workspace, *, compress: bool, plain: bool = False) -> _Part:
+def _part(data: _Bytes, room: CodecWorkspace, *, compress: bool, plain: bool = False) -> _Part:
     if data.size and data[0] == data[-1] and (data == data[0]).all():
         return CONSTANT, data[:1].tobytes()
     if compress and data.size:
@@ -196,7 +196,7 @@ def decode(
     parts: Iterator[tuple[int, memoryview]],
     drawn: Drawn | None,
     out: _Bytes,
-    room: Workspace,
+    room: CodecWorkspace,
 ) -> None:
     """Write the elements of a block into `out`. `parts` are its coded parts; `drawn` is its drawn mask, if it has one.
 

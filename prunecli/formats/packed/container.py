@@ -7,7 +7,7 @@ from prunecli.errors import DamagedError
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
 from prunecli.formats.io.source import Source, in_source
-from prunecli.formats.packed.directory import Directory, render_directory
+from prunecli.formats.packed.directory import PackedDirectory, render_directory
 from prunecli.formats.packed.directory_check import check_version, parse_directory
 from prunecli.formats.packed.names import DATA, DIRECTORY, MARK, SUFFIX
 from prunecli.terms import HERE
@@ -20,7 +20,7 @@ HEADER = 512
 _NOTE = "a checkpoint packed by prunecli, not its tensors; 'prunecli unpack' writes the original file, to the byte"
 
 
-def closing_bytes(directory: Directory, data_size: int, codec: str) -> tuple[bytes, bytes]:
+def closing_bytes(directory: PackedDirectory, data_size: int, codec: str) -> tuple[bytes, bytes]:
     """Return the header, which comes before the data, and the directory, which comes behind it."""
     body = render_directory(directory)
     stop = data_size + len(body) + 4
@@ -35,7 +35,7 @@ def closing_bytes(directory: Directory, data_size: int, codec: str) -> tuple[byt
 
 
 @in_source
-def read_packed_directory(source: Source, tensors: Mapping[str, TensorInfo]) -> tuple[Directory, int]:
+def read_packed_directory(source: Source, tensors: Mapping[str, TensorInfo]) -> tuple[PackedDirectory, int]:
     """Return the directory of a packed file, and the offset of its data; `tensors` are the entries of its header.
 
     Raises:

@@ -20,7 +20,7 @@ __all__ = [
     "ROTATED",
     "STREAM",
     "VERSION",
-    "Directory",
+    "PackedDirectory",
     "render_directory",
 ]
 
@@ -58,7 +58,7 @@ _Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Directory:
+class PackedDirectory:
     """What a packed file says about the original: `size` and `crc` of the whole, and its columns by name.
 
     The original is an alternation of literal bytes (`gap` before each tensor, then the rest) and the values of tensors.
@@ -172,7 +172,7 @@ def _starts(sizes: _Ints) -> _Ints:
     return found
 
 
-def render_directory(directory: Directory) -> bytes:
+def render_directory(directory: PackedDirectory) -> bytes:
     """Return the bytes of a directory."""
     columns = directory.columns
     sizes = (columns[name].size for name in ("width", "amount", "keys", "counts", "crc"))

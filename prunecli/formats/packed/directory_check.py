@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from prunecli.core.block import BLOCK
 from prunecli.errors import DamagedError, UnsupportedError
 from prunecli.formats.packed.codec import CONSTANT, DENSE, DRAWN, RAW, STORED, ZSTD
-from prunecli.formats.packed.directory import COLUMNS, HEAD, STREAM, VERSION, Directory
+from prunecli.formats.packed.directory import COLUMNS, HEAD, STREAM, VERSION, PackedDirectory
 from prunecli.terms import HERE
 
 __all__ = ["check_version", "parse_directory"]
@@ -29,7 +29,7 @@ def check_version(raw: bytes) -> None:
         raise UnsupportedError(f"{HERE} is {what}, and this prunecli reads version 1; use a newer prunecli")
 
 
-def parse_directory(raw: bytes, data_size: int) -> Directory:
+def parse_directory(raw: bytes, data_size: int) -> PackedDirectory:
     """Return a directory, checked against itself and against the size of the data.
 
     Raises:
@@ -48,7 +48,7 @@ def parse_directory(raw: bytes, data_size: int) -> Directory:
             raise _contradiction()
         columns[name] = np.frombuffer(raw, dtype, many, at)
         at += many * dtype.itemsize
-    directory = Directory(size, crc, literals, columns)
+    directory = PackedDirectory(size, crc, literals, columns)
     if at != len(raw) or not _is_consistent(directory) or int(directory.part_starts[-1]) != data_size:
         raise _contradiction()
     return directory
@@ -72,11 +72,11 @@ def _parts(columns: dict[str, NDArray[Any]], rows: dict[str, int]) -> int:
     return int((blocks * number).sum()) + literal + int(np.count_nonzero(columns["form"] == STORED))
 
 
-def _is_consistent(directory: Directory) -> bool:
+def _is_consistent(directory: PackedDirectory) -> bool:
     return _sizes_agree(directory) and _blocks_agree(directory) and _rounds_agree(directory)
 
 
-def _sizes_agree(directory: Directory) -> bool:
+def _sizes_agree(directory: PackedDirectory) -> bool:
     columns = directory.columns
     gap, width, number = columns["gap"], columns["width"], columns["number"]
     if gap.size and (int(gap.max()) >= _LARGEST or not int(columns["elements"].min())):
@@ -91,7 +91,7 @@ def _sizes_agree(directory: Directory) -> bool:
     return int(directory.nbytes.sum()) + directory.literals == directory.size
 
 
-def _blocks_agree(directory: Directory) -> bool:
+def _blocks_agree(directory: PackedDirectory) -> bool:
     columns = directory.columns
     form, kept, coding = columns["form"], columns["kept"].astype(np.int64), columns["coding"]
     owners = np.diff(directory.first_blocks)
@@ -115,7 +115,7 @@ def _blocks_agree(directory: Directory) -> bool:
     return not (wrong | ((coding == ZSTD) & (stored >= expected))).any()
 
 
-def _rounds_agree(directory: Directory) -> bool:
+def _rounds_agree(directory: PackedDirectory) -> bool:
     columns = directory.columns
     rounds = columns["rounds"].astype(np.int64)
     lengths = columns["key_bytes"].astype(np.int64)
@@ -134,7 +134,7 @@ def _rounds_agree(directory: Directory) -> bool:
     return all(_counts_agree(directory, int(tensor)) for tensor in np.flatnonzero(rounds > 1)) and _are_text(directory)
 
 
-def _counts_agree(directory: Directory, tensor: int) -> bool:
+def _counts_agree(directory: PackedDirectory, tensor: int) -> bool:
     counts, first = directory.counts(tensor).astype(np.int64), int(directory.first_rounds[tensor])
     left = directory.columns["candidates"][first + 1 : first + 1 + counts.shape[0]]
     full = min(int(directory.elements[tensor]), BLOCK)
@@ -142,7 +142,7 @@ def _counts_agree(directory: Directory, tensor: int) -> bool:
     return bool(falling) and np.array_equal(counts.sum(axis=1), left.astype(np.int64))
 
 
-def _are_text(directory: Directory) -> bool:
+def _are_text(directory: PackedDirectory) -> bool:
     try:
         directory.columns["keys"].tobytes().decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:

@@ -1,6 +1,5 @@
 """The original of a packed file as a source: readers of every format read it as if it had been unpacked."""
 
-import threading
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
@@ -13,12 +12,13 @@ from prunecli.core.random_stream import Subset
 from prunecli.errors import DamagedError, UnsafeError, raised_in
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
+from prunecli.formats.io.cache import BlockCache
 from prunecli.formats.io.source import Source
-from prunecli.formats.packed.cache import BlockCache
-from prunecli.formats.packed.codec import DRAWN, Drawn, Workspace, decode
+from prunecli.formats.io.threads import PerThread
+from prunecli.formats.packed.codec import DRAWN, CodecWorkspace, Drawn, decode
 from prunecli.formats.packed.container import read_packed_directory
 from prunecli.formats.packed.decoded import DecodedSource
-from prunecli.formats.packed.directory import Directory
+from prunecli.formats.packed.directory import PackedDirectory
 from prunecli.formats.packed.names import FORMS
 from prunecli.terms import HERE
 
@@ -36,12 +36,12 @@ _Bytes = NDArray[np.uint8]
 class PackedSource(DecodedSource):
     """The bytes of the original of a packed file. Blocks are decoded as they are read; a few are kept."""
 
-    def __init__(self, base: Source, directory: Directory, data_start: int) -> None:
+    def __init__(self, base: Source, directory: PackedDirectory, data_start: int) -> None:
         super().__init__(base, directory.size)
         self.directory = directory
         self._data_start = data_start
         self._starts = np.append(directory.starts, directory.size)
-        self._cache, self._rooms = BlockCache(), threading.local()
+        self._cache, self._rooms = BlockCache(), PerThread(CodecWorkspace)
         self._chain = lru_cache(maxsize=64)(self._new_chain)
 
     def read(self, offset: int, length: int) -> bytes:
@@ -110,7 +110,7 @@ class PackedSource(DecodedSource):
         form, kept = int(directory.columns["form"][index]), int(directory.columns["kept"][index])
         first, stop = int(directory.first_parts[index]), int(directory.first_parts[index + 1])
         places = directory.part_starts[first : stop + 1]
-        room = self._room()
+        room = self._rooms.get()
         data = room.block.bytes(int(places[-1] - places[0])).data
         self.base.read_into(self._data_start + int(places[0]), data)
         offsets = (places - places[0]).tolist()
@@ -122,13 +122,6 @@ class PackedSource(DecodedSource):
             decode(form, kept, kind, parts, drawn, out, room)
             if crc32(out.data) != int(directory.columns["crc"][index]):
                 raise DamagedError(f"{HERE} has a damaged block: the CRC-32 of its bytes is wrong; fetch it again")
-
-    def _room(self) -> Workspace:
-        """Return the workspace of this thread."""
-        found = getattr(self._rooms, "own", None)
-        if found is None:
-            found = self._rooms.own = Workspace()
-        return found
 
     def _drawn(self, tensor: int, block: int, flags: NDArray[np.bool_]) -> Drawn:
         subsets, ranks = self._chain(tensor)

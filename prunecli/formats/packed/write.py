@@ -1,10 +1,7 @@
 """Pack a source: read it block by block in threads, code the blocks, and write them in order."""
 
-import threading
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import field
 from functools import partial
 from itertools import chain, islice
@@ -21,9 +18,10 @@ from prunecli.formats.crc import crc32
 from prunecli.formats.io.pieces import Checksum, CrcRun, join_run
 from prunecli.formats.io.sinks import Sink
 from prunecli.formats.io.source import Source
-from prunecli.formats.packed.codec import DRAWN, PLAIN, Drawn, ElementType, Workspace, decode, encode
+from prunecli.formats.io.threads import PerThread, in_order
+from prunecli.formats.packed.codec import DRAWN, PLAIN, CodecWorkspace, Drawn, ElementType, decode, encode
 from prunecli.formats.packed.container import HEADER, closing_bytes
-from prunecli.formats.packed.directory import BIG_ENDIAN, COLUMNS, ROTATED, Directory
+from prunecli.formats.packed.directory import BIG_ENDIAN, COLUMNS, ROTATED, PackedDirectory
 from prunecli.lean import dataclass
 
 __all__ = ["CODECS", "Packed", "PackedTensor", "pack_into"]
@@ -52,7 +50,7 @@ class Packed(NamedTuple):
     """What was written: the size of the packed file, its directory, and its header."""
 
     size: int
-    directory: Directory
+    directory: PackedDirectory
     header: bytes
 
 
@@ -123,9 +121,9 @@ def pack_into(
     if header:
         sink.write(memoryview(header), 0)
     counts = [_counts(each) for each in tensors]
-    work = _Work(source, codec == "zstd", verify, threading.local())
+    coder = _Coder(source, codec == "zstd", verify, PerThread(CodecWorkspace))
     runs: list[CrcRun] = []
-    for size, data, blocks in _in_order(work, _tasks(tensors, counts, source.size), jobs):
+    for size, data, blocks in in_order(coder.run, _tasks(tensors, counts, source.size), jobs):
         sink.write(memoryview(data), at)
         at += len(data)
         for block in blocks:
@@ -150,18 +148,11 @@ _Result = tuple[int, bytes, list[_Done]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _Coder:
     source: Source
     compress: bool
     verify: bool
-    rooms: threading.local
-
-    def _room(self) -> Workspace:
-        """Return the workspace of this thread."""
-        found = getattr(self.rooms, "own", None)
-        if found is None:
-            found = self.rooms.own = Workspace()
-        return found
+    rooms: PerThread[CodecWorkspace]
 
     def run(self, task: Sequence[_Block]) -> _Result:
         """Return the size of a task's blocks, all their parts as they are stored, and what the directory says."""
@@ -170,7 +161,7 @@ class _Work:
         return sum(block.size for block in task), b"".join(parts), done
 
     def _code(self, block: _Block, into: list[bytes]) -> _Done:
-        room = self._room()
+        room = self.rooms.get()
         raw = room.block.bytes(block.size)
         at, sums = 0, []
         for offset, length in block.runs:
@@ -192,24 +183,6 @@ class _Work:
                 raise PrunecliError("a block was not packed as it was; please report this")
         crc = sums[0][1] if len(sums) == 1 else crc32(raw.data)
         return _Done(coded.form, coded.kept, [(coding, len(data)) for coding, data in coded.parts], crc, sums)
-
-
-def _in_order(work: _Work, tasks: Iterator[list[_Block]], jobs: int) -> Iterator[_Result]:
-    """Yield the results of tasks in order, with a few of them at work in threads."""
-    if jobs == 1:
-        yield from map(work.run, tasks)
-        return
-    pool = ThreadPoolExecutor(jobs, thread_name_prefix="prunecli")
-    waiting: deque[Future[_Result]] = deque()
-    try:
-        for task in tasks:
-            waiting.append(pool.submit(work.run, task))
-            if len(waiting) > 2 * jobs:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _tasks(tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]], size: int) -> Iterator[list[_Block]]:
@@ -280,7 +253,7 @@ def _directory(
     counts: Sequence[NDArray[np.uint32]],
     columns: _Columns,
     crc: int,
-) -> Directory:
+) -> PackedDirectory:
     rounds = [each for tensor in tensors for each in tensor.rounds]
     keys = [each.key.encode("utf-8", "surrogatepass") for each in rounds]
     values: dict[str, Iterable[int] | bytes | bytearray] = {
@@ -304,7 +277,7 @@ def _directory(
     }
     arrays = {name: _column(values.pop(name), kind) for name, kind, _ in COLUMNS}
     literals = source.size - sum(each.elements * each.kind.width for each in tensors)
-    return Directory(source.size, crc, literals, arrays)
+    return PackedDirectory(source.size, crc, literals, arrays)
 
 
 def _column(values: Iterable[int] | bytes | bytearray, kind: str) -> NDArray[Any]:

@@ -4,12 +4,12 @@ import numpy as np
 
 from prunecli.core.block import BLOCK, block_bounds
 from prunecli.core.methods.base import Block, Choice
-from prunecli.core.once import Once, once_in
 from prunecli.core.raw_elements import Flags, Unsigned, all_true, is_zero, unsigned
 from prunecli.core.scratch import Buffer
 from prunecli.errors import UnsupportedError, show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.io.source import ByteSource
+from prunecli.formats.io.threads import Once, once_in
 from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.data.sums import ReadSums
 from prunecli.surgery.data.workspace import Workspace

@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecli.formats.io.threads import Once
+
 __all__ = ["BlockCache"]
 
 _CACHED = 48 << 20
@@ -19,25 +21,23 @@ class BlockCache:
     """Decoded blocks by key. If several threads need the same block, one decodes it, and the others wait."""
 
     def __init__(self) -> None:
-        self._blocks: OrderedDict[Hashable, _Bytes] = OrderedDict()
+        self._blocks: OrderedDict[Hashable, tuple[int, Once[_Bytes]]] = OrderedDict()
         self._size, self._lock = 0, threading.Lock()
-        self._at_work: dict[Hashable, threading.Lock] = {}
 
     def get(self, key: Hashable, size: int, decode: Callable[[_Bytes], None]) -> _Bytes:
         """Return a block of `size` bytes, which `decode` fills unless it is kept."""
-        with self._lock:
-            own = self._at_work.setdefault(key, threading.Lock())
-        with own:
-            with self._lock:
-                if key in self._blocks:
-                    self._blocks.move_to_end(key)
-                    return self._blocks[key]
+
+        def decoded() -> _Bytes:
             found = np.empty(size, dtype=np.uint8)
             decode(found)
-            with self._lock:
-                self._blocks[key] = found
-                self._size += found.size
-                self._at_work.pop(key, None)
-                while self._size > _CACHED and len(self._blocks) > 1:
-                    self._size -= self._blocks.popitem(last=False)[1].size
-        return found
+            return found
+
+        with self._lock:
+            if key not in self._blocks:
+                self._blocks[key] = size, Once(decoded)
+                self._size += size
+            self._blocks.move_to_end(key)
+            block = self._blocks[key][1]
+            while self._size > _CACHED and len(self._blocks) > 1:
+                self._size -= self._blocks.popitem(last=False)[1][0]
+        return block.get()
