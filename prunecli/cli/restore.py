@@ -28,7 +28,7 @@ def restore(
     from prunecli.cli.run import carry_out
     from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.formats.base import ReadOptions
-    from prunecli.surgery.jobs import prepare_restore
+    from prunecli.surgery.jobs import prepare_unmasking
     from prunecli.surgery.places import checkpoint_location
 
     selection = selection_of(checkpoint, param, params_from, exclude)
@@ -37,5 +37,5 @@ def restore(
     reading = ReadOptions(key, foreign, follow_links)
     with run_options(jobs, resume=resume, link=link) as run:
         verbosity = Verbosity(quiet or not run.ranks.is_leader, report == "-")
-        with prepare_restore(source, selection, destination, reading, run, verbosity) as job:
+        with prepare_unmasking("restore", source, selection, destination, reading, run, verbosity) as job:
             carry_out(job, verbosity, dry_run=dry_run)

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from prunecli.core.methods.masks import Masks
 from prunecli.core.methods.request import MethodRequest
@@ -41,8 +41,7 @@ __all__ = [
     "measure_checkpoint",
     "measure_each",
     "prepare_apply",
-    "prepare_remove",
-    "prepare_restore",
+    "prepare_unmasking",
     "report_beside",
     "report_reader",
     "with_progress",
@@ -167,7 +166,8 @@ def _open_scores(prune: PruneRequest, reading: ReadOptions, run: Run, listener: 
 
 
 @contextmanager
-def prepare_remove(
+def prepare_unmasking(
+    command: Literal["remove", "restore"],
     source: Location | None,
     selection: Selection | None,
     destination: Destination,
@@ -175,35 +175,18 @@ def prepare_remove(
     run: Run,
     listener: Listener,
 ) -> Iterator[PreparedRewrite]:
-    """Open a checkpoint and plan to bake its masks, all or the selected ones.
+    """Open a checkpoint and plan to bake its masks (`remove`) or to drop them (`restore`), all or the selected ones.
 
     Raises:
-        PrunecliError: as `open_for_ranks` and `plan_bake`.
+        PrunecliError: as `open_for_ranks`, and `plan_bake` or `plan_restore`.
     """
     with open_for_ranks(source, reading, run, listener) as checkpoint:
         note_excludes(checkpoint, [selection], listener)
-        with with_progress(run, checkpoint, listener) as shown:
-            plan = plan_bake(checkpoint, selection, scanner=RunScanner(shown))
-        yield PreparedRewrite(checkpoint, replace(plan, key=reading.key), destination, run, listener)
-
-
-@contextmanager
-def prepare_restore(
-    source: Location | None,
-    selection: Selection | None,
-    destination: Destination,
-    reading: ReadOptions,
-    run: Run,
-    listener: Listener,
-) -> Iterator[PreparedRewrite]:
-    """Open a checkpoint and plan to drop its masks, all or the selected ones.
-
-    Raises:
-        PrunecliError: as `open_for_ranks` and `plan_restore`.
-    """
-    with open_for_ranks(source, reading, run, listener) as checkpoint:
-        note_excludes(checkpoint, [selection], listener)
-        plan = run.ranks.from_leader(lambda: without_stamps(checkpoint, plan_restore(checkpoint, selection)))
+        if command == "restore":
+            plan = run.ranks.from_leader(lambda: without_stamps(checkpoint, plan_restore(checkpoint, selection)))
+        else:
+            with with_progress(run, checkpoint, listener) as shown:
+                plan = plan_bake(checkpoint, selection, scanner=RunScanner(shown))
         yield PreparedRewrite(checkpoint, replace(plan, key=reading.key), destination, run, listener)
 
 

@@ -1,10 +1,10 @@
-"""Functions on packed files, one for each command; `prunecli.files` has them, too, and says more."""
+"""Functions that pack and unpack checkpoints."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from prunecli.errors import messages_for
-from prunecli.file_arguments import PathLike, run_with, text_of
+from prunecli.files.arguments import PathLike, run_with, text_of
 from prunecli.formats.base import ReadOptions
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.pack import PackOptions, packed_location

@@ -1,17 +1,24 @@
-"""Functions on masks, one for each command of `prunecli mask`; `prunecli.files` has them, too, and says more."""
+"""Functions on masks, one for each command of `prunecli mask`."""
 
 from typing import Literal
 
 from prunecli.errors import messages_for
-from prunecli.file_arguments import PathLike, Patterns, run_with, selection_in, text_of
+from prunecli.files.arguments import PathLike, Patterns, report_output, run_with, selection_in, text_of
 from prunecli.formats.base import ReadOptions
-from prunecli.reporting.options import ReportFormat, TableOptions
-from prunecli.reporting.output import plan_report_output
+from prunecli.reporting.options import TableOptions
 from prunecli.reporting.overlap import write_overlap
-from prunecli.surgery import mask_jobs as _jobs
 from prunecli.surgery.compare.overlap_model import Overlap
 from prunecli.surgery.listing import Listener
-from prunecli.surgery.mask_jobs import MaskFile, MaskOptions
+from prunecli.surgery.mask_jobs import (
+    MaskFile,
+    MaskOptions,
+    combine_masks,
+    extract_masks,
+    invert_masks,
+    mask_output,
+    open_mask_sources,
+    overlap_of,
+)
 from prunecli.surgery.places import checkpoint_location
 from prunecli.surgery.run.destination import Progress
 from prunecli.terms import Interface
@@ -44,8 +51,8 @@ def mask_extract(
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
     options = MaskOptions(reading, selection_in(params, exclude, min_dim, reading=True), from_zeros)
     source, run = checkpoint_location(text_of(path)), run_with(jobs)
-    target = _jobs.mask_output(source, "masks", text_of(output), bits=bits, force=force)
-    return _jobs.extract_masks(source, options, target, run, Listener(progress))
+    target = mask_output(source, "masks", text_of(output), bits=bits, force=force)
+    return extract_masks(source, options, target, run, Listener(progress))
 
 
 @messages_for(Interface.FILES)
@@ -70,8 +77,8 @@ def mask_combine(
     """
     options = MaskOptions(ReadOptions(key, allow_foreign_objects, follow_links, read_only=True))
     sources, run = (checkpoint_location(text_of(a)), checkpoint_location(text_of(b))), run_with(jobs)
-    target = _jobs.mask_output(sources[0], operation, text_of(output), bits=bits, force=force)
-    return _jobs.combine_masks(sources, operation, options, target, run, Listener(progress))
+    target = mask_output(sources[0], operation, text_of(output), bits=bits, force=force)
+    return combine_masks(sources, operation, options, target, run, Listener(progress))
 
 
 @messages_for(Interface.FILES)
@@ -94,8 +101,8 @@ def mask_invert(
     """
     options = MaskOptions(ReadOptions(key, allow_foreign_objects, follow_links, read_only=True))
     source, run = checkpoint_location(text_of(path)), run_with(jobs)
-    target = _jobs.mask_output(source, "inverted", text_of(output), bits=bits, force=force)
-    return _jobs.invert_masks(source, options, target, run, Listener(progress))
+    target = mask_output(source, "inverted", text_of(output), bits=bits, force=force)
+    return invert_masks(source, options, target, run, Listener(progress))
 
 
 @messages_for(Interface.FILES)
@@ -121,13 +128,12 @@ def mask_overlap(
     Raises:
         PrunecliError: the masks cannot be read, or differ in names or shapes, or the file cannot be written.
     """
-    form = None if format_ is None else ReportFormat(format_)
-    written = plan_report_output(form, text_of(output), None, TableOptions(), force=force)
+    written = report_output(format_, output, None, TableOptions(), force=force)
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
     options = MaskOptions(reading, selection_in(params, exclude, min_dim, reading=True), from_zeros)
     sources, run = (checkpoint_location(text_of(a)), checkpoint_location(text_of(b))), run_with(jobs)
-    with _jobs.open_mask_sources(sources, options, run, Listener()) as (one, two):
-        found = _jobs.overlap_of(one, two, run, Listener(progress))
+    with open_mask_sources(sources, options, run, Listener()) as (one, two):
+        found = overlap_of(one, two, run, Listener(progress))
         written = written.closed_like(one.checkpoint).closed_like(two.checkpoint)
     write_overlap(found, written)
     return found

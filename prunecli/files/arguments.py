@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import overload
 
 from prunecli.errors import UsageError
+from prunecli.reporting.options import ReportFormat, TableOptions
+from prunecli.reporting.output import ReportOutput, plan_report_output
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import selection_of
 from prunecli.surgery.run.destination import Progress
 from prunecli.surgery.run.options import Run
 
-__all__ = ["PathLike", "Patterns", "patterns_in", "run_with", "selection_in", "text_of"]
+__all__ = ["PathLike", "Patterns", "patterns_in", "report_output", "run_with", "selection_in", "text_of"]
 
 PathLike = str | os.PathLike[str]
 Patterns = str | Sequence[str]
@@ -34,6 +36,14 @@ def patterns_in(given: Patterns) -> Sequence[str]:
 def selection_in(params: Patterns, exclude: Patterns, min_dim: int = 0, *, reading: bool = False) -> Selection | None:
     """Return the selection of `params`, `exclude` and `min_dim`; raises as `selection_of`."""
     return selection_of(patterns_in(params), patterns_in(exclude), min_dim, reading=reading)
+
+
+def report_output(
+    format_: str | None, output: PathLike | None, plot: PathLike | None, options: TableOptions, *, force: bool
+) -> ReportOutput:
+    """Return where a report or a comparison is written; raises as `plan_report_output`."""
+    form = None if format_ is None else ReportFormat(format_)
+    return plan_report_output(form, text_of(output), text_of(plot), options, force=force)
 
 
 def run_with(jobs: int | None, progress: Progress | None = None, *, resume: bool = False, link: bool = False) -> Run:
