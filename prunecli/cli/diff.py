@@ -1,13 +1,14 @@
 """`prunecli diff`."""
 
 from prunecli.cli import options as opt
+from prunecli.cli import report_options as report_opt
 
 __all__ = ["diff"]
 
 
 def diff(
-    old: opt.Old,
-    new: opt.New,
+    old: report_opt.Old,
+    new: report_opt.New,
     param: opt.Params = None,
     params_from: opt.ParamsFrom = None,
     exclude: opt.Exclude = None,
@@ -15,16 +16,16 @@ def diff(
     key: opt.Key = None,
     foreign: opt.Foreign = False,
     follow_links: opt.FollowLinks = False,
-    only_zeros: opt.OnlyZeros = False,
-    allow_changes: opt.AllowedChanges = False,
-    form: opt.ComparisonFormat = None,
-    output: opt.ReportOutputPath = None,
-    depth: opt.Depth = None,
-    sort: opt.Order = "name",
-    top: opt.Top = None,
+    only_zeros: report_opt.OnlyZeros = False,
+    allow_changes: report_opt.AllowedChanges = False,
+    form: report_opt.ComparisonFormat = None,
+    output: report_opt.ReportOutputPath = None,
+    depth: report_opt.Depth = None,
+    sort: report_opt.Order = "name",
+    top: report_opt.Top = None,
     force: opt.Force = False,
     jobs: opt.Jobs = None,
-    quiet: opt.Silent = False,
+    quiet: report_opt.Silent = False,
 ) -> None:
     """Compare a checkpoint with an earlier one, tensor by tensor."""
     from prunecli.cli.comparison import Diff

@@ -4,6 +4,7 @@ import sys
 
 from prunecli.cli import mask_options as own
 from prunecli.cli import options as opt
+from prunecli.cli import report_options as report_opt
 
 __all__ = ["overlap"]
 
@@ -19,11 +20,11 @@ def overlap(
     key: opt.Key = None,
     foreign: opt.Foreign = False,
     follow_links: opt.FollowLinks = False,
-    form: opt.Format = None,
-    output: opt.ReportOutputPath = None,
+    form: report_opt.Format = None,
+    output: report_opt.ReportOutputPath = None,
     force: opt.Force = False,
     jobs: opt.Jobs = None,
-    quiet: opt.Silent = False,
+    quiet: report_opt.Silent = False,
 ) -> None:
     """Count what two masks keep in common, and what chance would give."""
     from prunecli.cli.messages import print_path

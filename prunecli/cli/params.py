@@ -1,6 +1,7 @@
 """`prunecli params`."""
 
 from prunecli.cli import options as opt
+from prunecli.cli import report_options as report_opt
 from prunecli.reporting.options import ListFormat
 
 __all__ = ["params"]
@@ -12,13 +13,13 @@ def params(
     params_from: opt.ParamsFrom = None,
     exclude: opt.Exclude = None,
     min_dim: opt.MinDim = 0,
-    all_: opt.All = False,
+    all_: report_opt.All = False,
     key: opt.Key = None,
     foreign: opt.Foreign = False,
     follow_links: opt.FollowLinks = False,
-    form: opt.ListFormatOption = ListFormat.TABLE,
-    no_fold: opt.NoFold = False,
-    schema: opt.ParamsSchema = False,
+    form: report_opt.ListFormatOption = ListFormat.TABLE,
+    no_fold: report_opt.NoFold = False,
+    schema: report_opt.ParamsSchema = False,
 ) -> None:
     """List the parameters that can be pruned: name, type, shape, state."""
     from prunecli.cli.inventory import print_inventory

@@ -3,12 +3,13 @@
 import sys
 
 from prunecli.cli import options as opt
+from prunecli.cli import report_options as report_opt
 
 __all__ = ["report"]
 
 
 def report(
-    checkpoint: opt.Checkpoints,
+    checkpoint: report_opt.Checkpoints,
     param: opt.Params = None,
     params_from: opt.ParamsFrom = None,
     exclude: opt.Exclude = None,
@@ -16,20 +17,20 @@ def report(
     key: opt.Key = None,
     foreign: opt.Foreign = False,
     follow_links: opt.FollowLinks = False,
-    form: opt.Format = None,
-    output: opt.ReportOutputPath = None,
-    plot: opt.Plot = None,
-    depth: opt.Depth = None,
-    sort: opt.Order = "name",
-    top: opt.Top = None,
-    schema: opt.Schema = False,
-    fail_under: opt.FailUnder = None,
-    fail_over: opt.FailOver = None,
-    baseline: opt.Baseline = None,
-    allow_changes: opt.AllowChanges = False,
+    form: report_opt.Format = None,
+    output: report_opt.ReportOutputPath = None,
+    plot: report_opt.Plot = None,
+    depth: report_opt.Depth = None,
+    sort: report_opt.Order = "name",
+    top: report_opt.Top = None,
+    schema: report_opt.Schema = False,
+    fail_under: report_opt.FailUnder = None,
+    fail_over: report_opt.FailOver = None,
+    baseline: report_opt.Baseline = None,
+    allow_changes: report_opt.AllowChanges = False,
     force: opt.Force = False,
     jobs: opt.Jobs = None,
-    quiet: opt.Silent = False,
+    quiet: report_opt.Silent = False,
 ) -> None:
     """Report the sparsity of checkpoints, or compare one with another."""
     from prunecli.cli.parse import selection_of

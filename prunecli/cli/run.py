@@ -13,7 +13,7 @@ from prunecli.reporting.terminal import screen_of
 from prunecli.reporting.text import done_as_text
 from prunecli.surgery.jobs import PreparedRewrite
 from prunecli.surgery.plan.model import Plan
-from prunecli.surgery.plan.recipe import render_recipe
+from prunecli.surgery.plan.recipe_text import render_recipe
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Destination

@@ -5,18 +5,19 @@ from functools import cache
 import typer
 
 from prunecli.cli import options as opt
+from prunecli.cli import report_options as report_opt
 
 __all__ = ["verify"]
 
 
 def verify(
     checkpoint: opt.Checkpoint,
-    report: opt.ReportPath = None,
+    report: report_opt.ReportPath = None,
     key: opt.Key = None,
     foreign: opt.Foreign = False,
     follow_links: opt.FollowLinks = False,
     jobs: opt.Jobs = None,
-    quiet: opt.Silent = False,
+    quiet: report_opt.Silent = False,
 ) -> None:
     """Check that a checkpoint matches its report; exit 7 if it does not."""
     from prunecli.cli.run import print_verification

@@ -15,9 +15,9 @@ from prunecli.core.allocation import RULES
 from prunecli.errors import OutputError, UsageError
 from prunecli.surgery import rewrite
 from prunecli.surgery.names.select import Selection
-from prunecli.surgery.plan.recipe import render_recipe
+from prunecli.surgery.plan.recipe_text import render_recipe
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest, request_as_dict
-from prunecli.surgery.report.codec import SCHEMA, SCHEMA_2
+from prunecli.surgery.report.document import SCHEMA, SCHEMA_2
 from prunecli.surgery.report.model import Report
 
 pytestmark = pytest.mark.usefixtures("folder")

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from prunecli.cli.app import run
-from prunecli.surgery.report.codec import SCHEMA, SCHEMA_2
+from prunecli.surgery.report.document import SCHEMA, SCHEMA_2
 from prunecli.surgery.report.schema import report_schema
 from prunecli.surgery.roles.table import Role
 

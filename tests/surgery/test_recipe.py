@@ -13,7 +13,8 @@ from prunecli.core.allocation import RULES
 from prunecli.core.methods.request import MethodRequest
 from prunecli.errors import UnreadableError, UsageError
 from prunecli.surgery.names.select import Selection
-from prunecli.surgery.plan.recipe import parse_recipe, read_recipe, render_recipe
+from prunecli.surgery.plan.recipe import parse_recipe, read_recipe
+from prunecli.surgery.plan.recipe_text import render_recipe
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 
 FULL = """\

@@ -21,30 +21,26 @@ single parameters in `[group.amounts]`, or take its counts from another checkpoi
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-from prunecli.core.allocation import RULES
-from prunecli.core.amount import Amount, check_amount, parse_amount
-from prunecli.core.methods import known_methods, make_method
-from prunecli.core.methods.request import RANDOM, MethodRequest, method_request, spelled
+from prunecli.core.methods import make_method
+from prunecli.core.methods.request import MethodRequest, method_request
 from prunecli.errors import UsageError, show
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.names.suggest import nearest_word
 from prunecli.surgery.plan.method_fault import method_fault
-from prunecli.surgery.plan.ratios import division_fault, named_amounts
-from prunecli.surgery.plan.request import SEVERAL, PruneGroup, PruneRequest
+from prunecli.surgery.plan.ratios import division_fault
+from prunecli.surgery.plan.recipe_values import GROUP, SETTINGS, TOP, Checks
+from prunecli.surgery.plan.request import PruneGroup, PruneRequest
 
-__all__ = ["parse_recipe", "read_recipe", "render_recipe"]
+__all__ = ["parse_recipe", "read_recipe"]
 
 _LIMIT = 16 << 20
-_SEEDS = 1 << 128
 
-T = TypeVar("T")
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """The path of a value in a recipe: `("group", 1, "amount")`."""
 
 
@@ -89,120 +85,6 @@ def _syntax_error(message: str, label: str, raw: bytes) -> str:
     return f"{label}:{line or raw.count(10) + 1}: no valid TOML: {show(what, 120)}"
 
 
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise UsageError("is not true or false")
-    return value
-
-
-def _whole(value: object, limit: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < limit:
-        raise UsageError(f"must be an integer from 0 to {limit - 1 if limit < _SEEDS else '2**128 - 1'}")
-    return value
-
-
-def _mask_dtype(value: object) -> str:
-    if value not in ("bool", "same"):
-        raise UsageError('is neither "bool" nor "same"')
-    return str(value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise UsageError("is not text")
-    return value
-
-
-def _method_name(value: object) -> str:
-    known = known_methods()
-    if not isinstance(value, str) or spelled(value) not in known:
-        raise UsageError(f"is not a method; known are {', '.join(known)}")
-    return value
-
-
-def _setting(value: object) -> object:
-    """Return a setting of a method as it is: `method_request` checks it."""
-    return value
-
-
-def _allocation(value: object) -> str:
-    if not isinstance(value, str) or value not in RULES:
-        raise UsageError(f"is not an allocation; known are {', '.join(RULES)}")
-    return value
-
-
-def _place(value: object) -> str:
-    if not isinstance(value, str) or value in ("", "-"):
-        raise UsageError("is not the path or URL of a checkpoint or report")
-    return value
-
-
-def _patterns(value: object) -> tuple[str, ...]:
-    patterns = [value] if isinstance(value, str) else value
-    if not isinstance(patterns, list) or not all(isinstance(each, str) and each for each in patterns):
-        raise UsageError("is not a list of names and patterns")
-    return tuple(patterns)
-
-
-def _some_patterns(value: object) -> tuple[str, ...]:
-    patterns = _patterns(value)
-    if not patterns:
-        raise UsageError("is empty; a group needs a name or a pattern")
-    return patterns
-
-
-def _amount(value: object) -> Amount:
-    try:
-        return parse_amount(value) if isinstance(value, str) else check_amount(value)
-    except TypeError:
-        raise UsageError('is no amount; write 0.5, "50%" or a count like 1000') from None
-    except UsageError as error:
-        raise error.inside("cannot be taken") from None
-
-
-def _amounts(value: object) -> tuple[tuple[str, Amount], ...]:
-    if not isinstance(value, dict) or not value:
-        raise UsageError("is not a table of patterns with amounts")
-    return named_amounts(value)
-
-
-_Checks = Mapping[str, Callable[[object], Any]]
-
-_TOP: _Checks = {
-    "seed": partial(_whole, limit=_SEEDS),
-    "remove": _boolean,
-    "bake": _boolean,
-    "mask_dtype": _mask_dtype,
-    "untie": _boolean,
-    "zeros_are_pruned": _boolean,
-    "key_prefix": _text,
-    "with_state": _boolean,
-    "method": _method_name,
-    "rescale": _boolean,
-}
-_GROUP: _Checks = {
-    "params": _some_patterns,
-    "exclude": _patterns,
-    "amount": _amount,
-    "global": _boolean,
-    "min_dim": partial(_whole, limit=65),
-    "allocation": _allocation,
-    "amounts": _amounts,
-    "order": _patterns,
-    "like": _place,
-    "per_slice": _boolean,
-    "per_row": _boolean,
-    "method": _method_name,
-    "dim": _setting,
-    "norm": _setting,
-    "n_of_m": _setting,
-    "block": _setting,
-    "scores": _place,
-    "abs_scores": _boolean,
-}
-_SETTINGS = ("dim", "norm", "n_of_m", "block", "scores", "abs_scores")
-
-
 class _RecipeReader:
     """Checks the values of a recipe, and finds their lines for error messages."""
 
@@ -215,7 +97,7 @@ class _RecipeReader:
         groups = content.get("group")
         if "bake" in content and "remove" in content:
             raise self._wrong(("bake",), "and remove are two names of one setting; leave one out")
-        top = self._checked({key: value for key, value in content.items() if key != "group"}, _TOP, ())
+        top = self._checked({key: value for key, value in content.items() if key != "group"}, TOP, ())
         if groups is None:
             raise self._wrong((), "selects nothing; it needs a [[group]] with params and amount")
         if not isinstance(groups, list) or not all(isinstance(each, dict) for each in groups):
@@ -227,7 +109,7 @@ class _RecipeReader:
 
     def _group(self, content: Mapping[str, Any], number: int, method: str | None) -> PruneGroup:
         place = ("group", number)
-        found = self._checked(content, _GROUP, place)
+        found = self._checked(content, GROUP, place)
         request = self._method(found, place, method)
         made = make_method(request)
         given = {key: key for key, value in found.items() if value}
@@ -254,9 +136,9 @@ class _RecipeReader:
             **found,
         )
 
-    def _method(self, found: dict[str, Any], place: Path, default: str | None) -> MethodRequest:
+    def _method(self, found: dict[str, Any], place: KeyPath, default: str | None) -> MethodRequest:
         """Return the method of a group, whose settings are taken out of what was `found`."""
-        settings = {key: found.pop(key) for key in _SETTINGS if key in found}
+        settings = {key: found.pop(key) for key in SETTINGS if key in found}
         try:
             request = method_request(found.pop("method", default), **settings)
             make_method(request)
@@ -264,7 +146,7 @@ class _RecipeReader:
             raise error.inside(self._where(place)) from None
         return request
 
-    def _checked(self, content: Mapping[str, Any], checks: _Checks, place: Path) -> dict[str, Any]:
+    def _checked(self, content: Mapping[str, Any], checks: Checks, place: KeyPath) -> dict[str, Any]:
         found = {}
         for key, value in content.items():
             if key not in checks:
@@ -278,21 +160,21 @@ class _RecipeReader:
                 raise self._wrong((*place, key), str(error)) from None
         return found
 
-    def _wrong(self, place: Path, what: str) -> UsageError:
+    def _wrong(self, place: KeyPath, what: str) -> UsageError:
         subject = place[-1] if place else "the recipe"
         if isinstance(subject, int):
             subject = f"group {subject + 1}"
         return UsageError(f"{self._where(place)}: {show(subject, 60)} {what}")
 
-    def _where(self, place: Path) -> str:
+    def _where(self, place: KeyPath) -> str:
         return f"{self._label}:{self._line_of(place)}" if place else self._label
 
-    def _line_of(self, place: Path) -> int:
+    def _line_of(self, place: KeyPath) -> int:
         """Return the line on which a value begins: after the longest valid beginning that does not contain it yet."""
         whole = bisect_left(range(len(self._lines)), True, key=lambda count: self._has(place, count))
         return min(self._valid(whole - 1)[0] + 1 if whole else 1, len(self._lines))
 
-    def _has(self, place: Path, count: int) -> bool:
+    def _has(self, place: KeyPath, count: int) -> bool:
         found: Any = self._valid(count)[1]
         for step in place:
             try:
@@ -311,59 +193,3 @@ class _RecipeReader:
             except tomllib.TOMLDecodeError:
                 continue
         return 0, {}
-
-
-def render_recipe(prune: PruneRequest) -> str:
-    """Return a request as a recipe's text, for which `parse_recipe` returns the same request."""
-    head: dict[str, object] = {} if prune.seed is None else {"seed": prune.seed}
-    head |= {"remove": prune.remove}
-    if not prune.remove:
-        head |= {"mask_dtype": prune.mask_dtype, "untie": prune.untie}
-    head |= {"zeros_are_pruned": prune.zeros_are_pruned}
-    if prune.key_prefix:
-        head["key_prefix"] = prune.key_prefix
-    if prune.with_state:
-        head["with_state"] = True
-    if prune.rescale:
-        head["rescale"] = True
-    if prune.method_name not in (SEVERAL, RANDOM):
-        head["method"] = spelled(prune.method_name)
-    parts = [_lines(head)]
-    for group in prune.groups:
-        selection = group.selection
-        body: dict[str, object] = {"params": selection.patterns}
-        if selection.excludes:
-            body["exclude"] = selection.excludes
-        amount = {} if group.amount is None else {"amount": group.amount}
-        body |= {**amount, "min_dim": selection.min_dim, "global": group.everywhere}
-        more: dict[str, object] = {"allocation": group.allocation, "like": group.like_shown, "order": group.order}
-        more |= {"per_slice": selection.per_slice, "per_row": group.per_row}
-        body |= {key: value for key, value in more.items() if value}
-        if prune.method_name == SEVERAL:
-            body["method"] = spelled(group.method.name)
-        body |= group.settings
-        table = (
-            f"[group.amounts]\n{_lines({_value(key): each for key, each in group.amounts})}" if group.amounts else ""
-        )
-        parts.append(f"[[group]]\n{_lines(body)}{table}")
-    return "\n".join(parts)
-
-
-def _lines(values: Mapping[str, object]) -> str:
-    return "".join(f"{key} = {_value(value)}\n" for key, value in values.items())
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{"".join(map(_char, value))}"'
-    if isinstance(value, Sequence):
-        return f"[{', '.join(map(_value, value))}]"
-    return repr(value)
-
-
-def _char(char: str) -> str:
-    if char in '"\\':
-        return f"\\{char}"
-    return char if char.isprintable() else f"\\U{ord(char):08x}"

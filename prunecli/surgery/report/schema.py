@@ -8,7 +8,7 @@ from prunecli.core.methods import METHODS
 from prunecli.core.records import record_fields
 from prunecli.core.structure.model import Structure
 from prunecli.surgery.names.left_out import LeftOut
-from prunecli.surgery.report.codec import GroupRecord, ReportDocument, Tool
+from prunecli.surgery.report.document import GroupRecord, ReportDocument, Tool
 from prunecli.surgery.report.inventory_json import InventoryDocument, TensorRecord, Writer
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Totals
 

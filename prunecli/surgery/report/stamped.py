@@ -22,7 +22,8 @@ from prunecli.surgery.masks.drawn import RecordedDraw
 from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.plan.model import PlannedParameter
 from prunecli.surgery.plan.plan import plan_prune
-from prunecli.surgery.report.codec import RequestRecord, request_of
+from prunecli.surgery.report.codec import request_of
+from prunecli.surgery.report.document import RequestRecord
 from prunecli.surgery.report.provenance import STAMP_SCHEMA, STREAM, stamps_of
 
 __all__ = ["stamped_draws"]
