@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod, PruningContainer
 
 from prunecli.errors import UsageError, show
+from prunecli.modules.masks import product
 
 __all__ = [
     "GivenMask",
@@ -45,8 +46,8 @@ def find_hook(module: nn.Module, name: str) -> tuple[int, BasePruningMethod | No
 def attach(module: nn.Module, method: BasePruningMethod, mask: Tensor) -> BasePruningMethod:
     """Mask a parameter of a module, or replace its mask, and register the hook that keeps its product up to date.
 
-    `mask` has the parameter's shape and dtype; `method` contains the parameter's name. If anything fails, the module
-    is unchanged.
+    `mask` has the parameter's shape, and gets its dtype; `method` contains the parameter's name. If anything fails, the
+    module is unchanged.
 
     Returns:
         The registered hook: the method, or the container with it and the earlier methods.
@@ -54,7 +55,8 @@ def attach(module: nn.Module, method: BasePruningMethod, mask: Tensor) -> BasePr
     name = method._tensor_name
     handle, earlier = find_hook(module, name)
     parameter = module.get_parameter(name if earlier is None else name + "_orig")
-    pruned = parameter * mask
+    mask = mask.to(parameter.dtype)
+    pruned = product(parameter, mask)
     with untouched_on_failure(module):
         if earlier is None:
             module.register_parameter(name + "_orig", parameter)
@@ -66,14 +68,27 @@ def attach(module: nn.Module, method: BasePruningMethod, mask: Tensor) -> BasePr
         if earlier is None:
             module.register_forward_pre_hook(method)
             return method
-        container: Any = earlier if isinstance(earlier, PruningContainer) else PruningContainer(earlier)
+        container: Any = earlier if isinstance(earlier, PruningContainer) else _Container(earlier)
         module.register_forward_pre_hook(container)
         container.add_pruning_method(method)
         hook: BasePruningMethod = container
         return hook
 
 
-class GivenMask(BasePruningMethod):
+class _Masked(BasePruningMethod):
+    """A hook that multiplies a parameter by its mask in the parameter's dtype, whatever this is."""
+
+    def apply_mask(self, module: nn.Module) -> Tensor:
+        """Return the parameter times its mask."""
+        mask = module.get_buffer(self._tensor_name + "_mask")
+        return product(module.get_parameter(self._tensor_name + "_orig"), mask)
+
+
+class _Container(_Masked, PruningContainer):
+    """The methods that pruned a parameter, one after the other."""
+
+
+class GivenMask(_Masked):
     """The hook of a parameter with an existing mask: it keeps the product up to date, and does not drop elements."""
 
     PRUNING_TYPE = "unstructured"
@@ -84,12 +99,6 @@ class GivenMask(BasePruningMethod):
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         """Return the mask unchanged."""
         return default_mask
-
-    def apply_mask(self, module: nn.Module) -> Tensor:
-        """Return the parameter times its mask."""
-        mask = module.get_buffer(self._tensor_name + "_mask")
-        original = module.get_parameter(self._tensor_name + "_orig")
-        return original * mask.to(original.dtype)
 
 
 def put_first(module: nn.Module, name: str) -> None:

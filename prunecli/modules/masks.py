@@ -24,6 +24,7 @@ __all__ = [
     "masked",
     "nonzero_flags",
     "ones_like",
+    "product",
     "write_mask",
 ]
 
@@ -39,6 +40,20 @@ def ones_like(like: Tensor) -> Tensor:
 def has_values(tensor: Tensor) -> bool:
     """Whether a tensor has values: not on the meta device, nor in a `FakeTensor`, whose storage is on that device."""
     return tensor.untyped_storage().device.type != "meta"
+
+
+def product(values: Tensor, mask: Tensor) -> Tensor:
+    """Return values times a mask, in the type of the values.
+
+    torch multiplies numbers of 8 bits on the CPU only, and there not if a factor is a single number. Then they are
+    multiplied as float32, and rounded once, as torch does it elsewhere.
+    """
+    factor = mask.to(values.dtype)
+    if values.dtype.is_floating_point and values.dtype.itemsize == 1:
+        several = all(each.numel() > 1 and any(each.stride()) for each in (values, factor))
+        if values.device.type != "cpu" or not several:
+            return (values.float() * factor.float()).to(values.dtype)
+    return values * factor
 
 
 def kept_ones(like: Tensor) -> Tensor:

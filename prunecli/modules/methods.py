@@ -21,7 +21,7 @@ from prunecli.core.methods import make_method
 from prunecli.core.methods.base import Method
 from prunecli.core.methods.request import method_request
 from prunecli.modules.chosen import Candidates, keep_flags
-from prunecli.modules.masks import all_ones, has_values, kept_ones, mask_after, masked, nonzero_flags
+from prunecli.modules.masks import all_ones, has_values, kept_ones, mask_after, masked, nonzero_flags, product
 from prunecli.modules.pruning_method import PruningMethod, SeededMethod, check_shape, check_tensors, is_pruned
 
 __all__ = [
@@ -201,7 +201,7 @@ class CustomFromMask(PruningMethod):
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         """Return the product of both masks, with the shape, dtype and device of `default_mask`."""
         check_shape("the mask", self.mask, t)
-        return default_mask * self.mask.to(device=default_mask.device, dtype=default_mask.dtype)
+        return product(default_mask, self.mask.to(default_mask.device))
 
     @classmethod
     def apply(cls, module: nn.Module, name: str, mask: Tensor) -> BasePruningMethod:  # type: ignore[override]

@@ -300,8 +300,7 @@ def _mask(site: _ParameterSite, mask: FinalMask) -> None:
     if earlier is None:
         made = mask_from_flags(mask.whole(), site.owner.get_parameter(site.leaf))
     else:
-        original = site.owner.get_parameter(f"{site.leaf}_orig")
-        made = masked(earlier, torch.from_numpy(mask.whole()).view(earlier.shape)).to(original.dtype)
+        made = masked(earlier, torch.from_numpy(mask.whole()).view(earlier.shape))
     attach(site.owner, GivenMask(site.leaf), made)
     put_first(site.owner, site.leaf)
     for reader, path in site.readers:

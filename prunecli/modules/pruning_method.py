@@ -16,7 +16,7 @@ from prunecli.core.amount import Amount, check_amount
 from prunecli.core.seed import check_seed
 from prunecli.errors import UsageError, show
 from prunecli.modules.hooks import attach, find_hook
-from prunecli.modules.masks import has_values, ones_like
+from prunecli.modules.masks import has_values, ones_like, product
 
 __all__ = ["PruningMethod", "SeededMethod", "check_shape", "check_tensors", "is_pruned", "remove", "unpruned_parameter"]
 
@@ -53,7 +53,7 @@ class PruningMethod(BasePruningMethod):
             UsageError: the method has not been applied to this module.
         """
         parameter, mask = _original_and_mask(self, module)
-        return parameter * mask.to(parameter.dtype)
+        return product(parameter, mask)
 
     def prune(self, t: Tensor, default_mask: Tensor | None = None, importance_scores: Tensor | None = None) -> Tensor:
         """Return a pruned copy of a tensor: `t` times the mask that `compute_mask` returns for it.
@@ -70,7 +70,7 @@ class PruningMethod(BasePruningMethod):
         check_tensors(t)
         check_shape("importance_scores", scores, t)
         mask = self.compute_mask(scores, default_mask=ones_like(t) if default_mask is None else default_mask)
-        return t * mask.to(t.dtype)
+        return product(t, mask)
 
     def remove(self, module: nn.Module) -> None:
         """Bake the mask into the parameter and move it back to its name; remove the mask and `name + "_orig"`.
@@ -97,7 +97,7 @@ class PruningMethod(BasePruningMethod):
         scores = self.values(parameter, before) if importance_scores is None else importance_scores
         check_shape("importance_scores", scores, parameter)
         mask = self.compute_mask(scores, default_mask=ones_like(parameter) if before is None else before)
-        return attach(module, self, mask.to(parameter.dtype))
+        return attach(module, self, mask)
 
 
 class SeededMethod(PruningMethod):

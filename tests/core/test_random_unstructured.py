@@ -124,7 +124,7 @@ def test_a_second_prune_counts_among_what_is_left_and_makes_a_container(method: 
     container = method.apply(layer, "weight", 0.5)
     assert pruned(mask_of(layer)) == 48
     assert bool((mask_of(layer)[before == 0] == 0).all())
-    assert type(container) is torch_prune.PruningContainer
+    assert isinstance(container, torch_prune.PruningContainer)
     assert hooks_of(layer) == [container]
     assert container[0] is first
     assert container._tensor_name == "weight"

@@ -336,3 +336,34 @@ def test_tensors_of_several_blocks_with_a_mask(shape: tuple[int, int]) -> None:
     assert not torch.gt(mask, before).any()
     pruned, kept = torch.gt(before, mask), mask.bool()
     assert values[pruned].max() <= values[kept].min()
+
+
+FLOAT8 = [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
+
+
+@pytest.mark.parametrize("of_mask", [*FLOAT8[:2], torch.float32, torch.bool, torch.uint16], ids=str)
+@pytest.mark.parametrize("dtype", [*FLOAT8, torch.bfloat16, torch.uint16], ids=str)
+def test_masks_and_weights_of_any_types_are_multiplied_in_that_of_the_weight(
+    dtype: torch.dtype, of_mask: torch.dtype
+) -> None:
+    for shape in ((), (1, 1), (3, 4)):  # torch does not multiply single numbers of 8 bits
+        values = torch.arange(-4.0, 8.0)[: torch.Size(shape).numel()].view(shape).abs().to(dtype)
+        ones = torch.ones(shape).to(of_mask)
+        layer: Any = nn.Module()
+        layer.weight = nn.Parameter(values, requires_grad=False)
+        prunecli.identity(layer, "weight")
+        layer.weight_mask = ones
+        for act in (
+            lambda module, _: prunecli.random_unstructured(module, "weight", 0.5),
+            lambda module, ones: prunecli.custom_from_mask(module, "weight", ones),
+            lambda module, _: prunecli.global_unstructured([(module, "weight")], prunecli.L1Unstructured, amount=0.5),
+            lambda module, _: prune_module(module, "weight", 0.5),
+            lambda module, _: next(iter(module._forward_pre_hooks.values()))(module, ()),
+            lambda module, ones: prunecli.RandomUnstructured(0.5).prune(module.weight, ones),
+        ):
+            act(pruned := copy.deepcopy(layer), ones)
+            expected = (values.float() * pruned.weight_mask.float()).to(dtype)
+            assert pruned.weight.dtype == dtype
+            assert torch.equal(pruned.weight.float(), expected.float())
+            prunecli.remove(pruned, "weight")
+            assert torch.equal(pruned.weight.float(), expected.float())
