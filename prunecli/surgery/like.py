@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prunecli.core.block import BLOCK
 from prunecli.core.mask_digest import MaskDigest
@@ -14,11 +13,9 @@ from prunecli.formats.base import AnyCheckpoint, Layout, ReadOptions
 from prunecli.formats.detect import open_location
 from prunecli.formats.folders.weights import folder_of_index
 from prunecli.formats.io.locations import Location
-from prunecli.formats.io.pieces import Generated, Outcome
-from prunecli.formats.io.sinks import NullSink
-from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.io.threads import default_jobs
 from prunecli.formats.opening import check_unchanged, open_any
+from prunecli.surgery.data.block_task import BlockTask, run_tasks
 from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.data.sums import ReadSums
@@ -148,40 +145,30 @@ def _recorded(each: ParameterReport) -> LikeRow | None:
     return None if each.zeros is None else LikeRow(each.elements, each.zeros, each.mask_sha256)
 
 
-class _CountedMask:
-    """A content that counts what a mask drops, and computes its digest; it writes nothing."""
-
-    block = BLOCK
-    workspace = Workspace
+class _CountedMask(BlockTask[tuple[int, tuple[int, bytes]]]):
+    """A mask whose kept elements are counted, with its digest."""
 
     def __init__(self, mask: KeptFlags, *, has_head: bool) -> None:
-        self.mask, self.kept, self.digest, self._left = mask, 0, MaskDigest(), mask.elements
+        super().__init__(mask.elements, 1, mask)
+        self._mask, self._kept, self._digest = mask, 0, MaskDigest()
         self._has_head, self._head = has_head, b""
 
-    def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
-        """Count a block."""
-        flags = workspace.block.flags(data.size)
-        self.mask.read(start, flags, workspace)
-        if not start and self._has_head:
+    def look(self, first: int, count: int, workspace: Workspace) -> tuple[int, tuple[int, bytes]]:
+        """Return how many elements of a block are kept, and its part of the digest."""
+        flags = workspace.block.flags(count)
+        self._mask.read(first, flags, workspace)
+        if not first and self._has_head:
             self._head = np.packbits(flags[:_HEAD]).tobytes()
-        return Outcome(False, (self, flags.size, int(np.count_nonzero(flags)), MaskDigest.look(start, flags)))
+        return int(np.count_nonzero(flags)), MaskDigest.look(first, flags)
 
-    def add(self, size: int, kept: int, leaf: tuple[int, bytes]) -> None:
-        """Add a block; after the last one, free gathered tensors."""
-        self.kept += kept
-        self.digest.add(leaf)
-        self._left -= size
-        if not self._left:
-            self.mask.release()
+    def add(self, found: tuple[int, tuple[int, bytes]]) -> None:
+        """Add a block."""
+        self._kept += found[0]
+        self._digest.add(found[1])
 
     def row(self) -> LikeRow:
         """Return the result."""
-        return LikeRow(self.mask.elements, self.mask.elements - self.kept, self.digest.hexdigest(), self._head)
-
-
-def _add(found: tuple[_CountedMask, int, int, tuple[int, bytes]]) -> None:
-    content, size, kept, leaf = found
-    content.add(size, kept, leaf)
+        return LikeRow(self.elements, self.elements - self._kept, self._digest.hexdigest(), self._head)
 
 
 def _counted(checkpoint: AnyCheckpoint) -> dict[str, LikeRow]:
@@ -189,8 +176,7 @@ def _counted(checkpoint: AnyCheckpoint) -> dict[str, LikeRow]:
     masks = _masks(checkpoint, sums)
     largest = set(sorted(masks, key=lambda name: -masks[name].elements)[: 4 * _HEADS])
     counted = {name: _CountedMask(mask, has_head=name in largest) for name, mask in masks.items()}
-    pieces = [Generated(each.mask.elements, each) for each in counted.values()]
-    run_pieces(pieces, checkpoint.source, NullSink(), jobs=default_jobs(), found=_add)
+    run_tasks(list(counted.values()), checkpoint.source, default_jobs())
     sums.check(default_jobs(), (tensor for mask in masks.values() for tensor in mask.tensors))
     return {name: each.row() for name, each in counted.items()}
 

@@ -5,20 +5,15 @@ do not matter. Each thread needs memory for a few blocks; tensors that are not r
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from prunecli.core.block import BLOCK
 from prunecli.errors import UsageError
 from prunecli.formats.base import Layout, TensorInfo
-from prunecli.formats.io.pieces import Generated, Outcome
-from prunecli.formats.io.sinks import NullSink
-from prunecli.formats.io.stream import run_pieces
-from prunecli.lean import dataclass
 from prunecli.surgery.compare.model import Change, Comparison
+from prunecli.surgery.data.block_task import BlockTask, run_tasks
 from prunecli.surgery.data.effective import EffectiveValues, comparable
 from prunecli.surgery.data.sums import ReadSums
 from prunecli.surgery.data.workspace import Workspace
@@ -63,9 +58,8 @@ def compare(before: Layout, after: Layout, selection: Selection | None = None, r
     else:
         tasks += [_described(sums, pair, "carried") for pair in _paired(*sides)]
     own = _without_repetitions(tasks)
-    pieces = [Generated(task.elements * task.width, task) for task in own]
-    progress = cumulative(run.progress, sum(piece.length for piece in pieces))
-    run_pieces(pieces, after.source, NullSink(), jobs=run.threads, progress=progress, found=_add)
+    progress = cumulative(run.progress, sum(task.length for task in own))
+    run_tasks(own, after.source, run.threads, progress)
     for each in sums:
         each.check(run.threads)
     old, new = (CheckpointRef(each.source.name, each.format, each.source.size) for each in (before, after))
@@ -110,74 +104,6 @@ def _as_parameter(tensor: TensorInfo) -> Parameter:
     return Parameter(tensor.name, tensor.name, tensor, None)
 
 
-@dataclass
-class _Task:
-    """A tensor to compare, and the counts so far; both sides are None if it cannot be compared.
-
-    It is the content of a piece in a pass that writes nothing, and reads both sides itself, `width` bytes per element.
-    Tensors with the same `place` (the same memory before and after) are compared once. `state` marks optimizer state,
-    which `--with-state` zeroes with the parameters.
-    """
-
-    row: Change
-    before: EffectiveValues | None = None
-    after: EffectiveValues | None = None
-    place: object = None
-    elements: int = 0
-    width: int = 1
-    state: bool = False
-    same_as: "_Task | None" = None
-    found: list[int] = field(default_factory=lambda: [0] * 5)
-    left: int = 0
-
-    def change(self) -> Change:
-        """Return the row with its counts."""
-        zeros_before, zeros, newly_zero, revived, changed = (self.same_as or self).found
-        return replace(
-            self.row,
-            zeros_before=zeros_before,
-            zeros=zeros,
-            newly_zero=newly_zero,
-            revived=revived,
-            changed=changed,
-            shared_with=None if self.same_as is None else self.same_as.row.name,
-        )
-
-    @property
-    def block(self) -> int:
-        """The number of bytes to read per block."""
-        return BLOCK * self.width
-
-    @property
-    def workspace(self) -> "type[_BothWorkspaces]":
-        """The class of a thread's workspace."""
-        return _BothWorkspaces
-
-    def fill(self, data: NDArray[np.uint8], start: int, workspace: "_BothWorkspaces") -> Outcome:
-        """Compare a block."""
-        first, count = start // self.width, data.size // self.width
-        return Outcome(False, (self, self._compared(first, count, workspace), count))
-
-    def add(self, found: "_Differences", elements: int) -> None:
-        """Add the counts of a block of `elements`."""
-        self.found = [old + new for old, new in zip(self.found, found, strict=True)]
-        self.left -= elements
-        if not self.left and self.before is not None and self.after is not None:
-            self.before.release()
-            self.after.release()
-
-    def _compared(self, first: int, count: int, space: "_BothWorkspaces") -> "_Differences":
-        if self.before is None or self.after is None:
-            return 0, 0, 0, 0, 0
-        if self.row.kind == "parameter":
-            return _compare_values(self.before, self.after, first, count, space)
-        if self.state:
-            _, _, newly_zero, revived, changed = _compare_values(self.before, self.after, first, count, space)
-            return 0, 0, newly_zero, 0, revived + changed
-        differing = self.before.read(first, count, space.before) != self.after.read(first, count, space.after)
-        return 0, 0, 0, 0, int(np.count_nonzero(differing))
-
-
 _Differences = tuple[int, int, int, int, int]
 """The numbers of zeros before, zeros after, newly zero, revived and otherwise changed elements."""
 
@@ -190,9 +116,59 @@ class _BothWorkspaces:
         self.after = Workspace()
 
 
-def _add(found: tuple[_Task, _Differences, int]) -> None:
-    task, counts, elements = found
-    task.add(counts, elements)
+class _Task(BlockTask[_Differences]):
+    """A tensor to compare, and the counts so far; both sides are None if it cannot be compared.
+
+    Tensors with the same `place` (the same memory before and after) are compared once. `state` marks optimizer state,
+    which `--with-state` zeroes with the parameters.
+    """
+
+    workspace = _BothWorkspaces
+
+    def __init__(
+        self,
+        row: Change,
+        sides: tuple[EffectiveValues, EffectiveValues] | None = None,
+        elements: int = 0,
+        width: int = 1,
+        *,
+        place: object = None,
+        state: bool = False,
+    ) -> None:
+        super().__init__(elements, width, *(sides or ()))
+        self.row, self.place = row, place
+        self.same_as: _Task | None = None
+        self._sides, self._state, self._found = sides, state, [0] * 5
+
+    def change(self) -> Change:
+        """Return the row with its counts."""
+        zeros_before, zeros, newly_zero, revived, changed = (self.same_as or self)._found
+        return replace(
+            self.row,
+            zeros_before=zeros_before,
+            zeros=zeros,
+            newly_zero=newly_zero,
+            revived=revived,
+            changed=changed,
+            shared_with=None if self.same_as is None else self.same_as.row.name,
+        )
+
+    def look(self, first: int, count: int, workspace: _BothWorkspaces) -> _Differences:
+        """Return what differs in a block."""
+        if self._sides is None:
+            return 0, 0, 0, 0, 0
+        before, after = self._sides
+        if self.row.kind == "parameter":
+            return _compare_values(before, after, first, count, workspace)
+        if self._state:
+            _, _, newly_zero, revived, changed = _compare_values(before, after, first, count, workspace)
+            return 0, 0, newly_zero, 0, revived + changed
+        differing = before.read(first, count, workspace.before) != after.read(first, count, workspace.after)
+        return 0, 0, 0, 0, int(np.count_nonzero(differing))
+
+    def add(self, found: _Differences) -> None:
+        """Add the counts of a block."""
+        self._found = [old + new for old, new in zip(self._found, found, strict=True)]
 
 
 def _compare_values(
@@ -228,17 +204,17 @@ def _described(sums: _Sums, pair: _Pair, kind: Literal["parameter", "tensor", "c
         return _Task(replace(row, state="incomparable"))
     if row.kind == "parameter" and weights[0].elements != row.elements:
         row = replace(row, kind="tensor")  # expanded: the number of its zeros does not follow from its stored elements
-    elements = weights[1].elements
     read = (*weights, old.mask, new.mask)
     return _Task(
         row,
-        EffectiveValues(sums[0].layout, old, weights[0], sums[0]),
-        EffectiveValues(sums[1].layout, new, weights[1], sums[1]),
-        tuple(each and (each.storage.key, each.view.start, each.view.normal(), each.dtype.name) for each in read),
-        elements,
+        (
+            EffectiveValues(sums[0].layout, old, weights[0], sums[0]),
+            EffectiveValues(sums[1].layout, new, weights[1], sums[1]),
+        ),
+        weights[1].elements,
         sum(each.dtype.itemsize for each in read if each is not None),
+        place=tuple(each and (each.storage.key, each.view.start, each.view.normal(), each.dtype.name) for each in read),
         state=row.kind != "parameter" and all(each.weight.moment is not None for each in (old, new)),
-        left=elements,
     )
 
 

@@ -3,15 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from prunecli.core.block import BLOCK
 from prunecli.core.raw_elements import count_zeros
-from prunecli.formats.io.pieces import Generated, Outcome
-from prunecli.formats.io.sinks import NullSink
 from prunecli.formats.io.source import ByteSource
-from prunecli.formats.io.stream import run_pieces
 from prunecli.surgery.compare.overlap_model import OverlapRow, counts_of
+from prunecli.surgery.data.block_task import BlockTask, run_tasks
 from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.run.destination import cumulative
@@ -23,42 +19,28 @@ _Counts = tuple[int, int, int]
 """The numbers of elements that both masks keep, that the first one keeps, and that the second one keeps."""
 
 
-class _OverlapTask:
-    """The content of a piece that reads two masks and writes nothing, and its counts so far."""
-
-    workspace = Workspace
+class _OverlapTask(BlockTask[_Counts]):
+    """Two masks to read, and their counts so far."""
 
     def __init__(self, one: KeptFlags, two: KeptFlags) -> None:
+        super().__init__(one.elements, one.width + two.width, one, two)
         self.one, self.two = one, two
-        self.width = one.width + two.width
-        self.block = BLOCK * self.width
         self.found: _Counts = (0, 0, 0)
-        self._left = one.elements
 
-    def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
-        """Count a block."""
-        first, count = start // self.width, data.size // self.width
+    def look(self, first: int, count: int, workspace: Workspace) -> _Counts:
+        """Return the counts of a block."""
         one, two = workspace.keep.flags(count), workspace.block.flags(count)
         self.one.read(first, one, workspace)
         self.two.read(first, two, workspace)
         dropped, not_both = count_zeros(  # the elements that the first mask drops, and those that either drops
             one.view(np.uint8), workspace.zero.flags(count), workspace.room, signed_zero=False, keep=two, flags=False
         )
-        return Outcome(False, (self, (count - not_both, count - dropped, int(np.count_nonzero(two))), count))
+        return count - not_both, count - dropped, int(np.count_nonzero(two))
 
-    def add(self, found: _Counts, elements: int) -> None:
-        """Add the counts of a block; after the last one, free gathered tensors."""
+    def add(self, found: _Counts) -> None:
+        """Add the counts of a block."""
         both, one, two = self.found
         self.found = both + found[0], one + found[1], two + found[2]
-        self._left -= elements
-        if not self._left:
-            self.one.release()
-            self.two.release()
-
-
-def _add(found: tuple[_OverlapTask, _Counts, int]) -> None:
-    task, counts, elements = found
-    task.add(counts, elements)
 
 
 def count_overlaps(pairs: Sequence[tuple[KeptFlags, KeptFlags]], source: ByteSource, run: Run) -> list[OverlapRow]:
@@ -70,9 +52,8 @@ def count_overlaps(pairs: Sequence[tuple[KeptFlags, KeptFlags]], source: ByteSou
     """
     tasks: dict[object, _OverlapTask] = {}
     own = [tasks.setdefault((one.place, two.place), _OverlapTask(one, two)) for one, two in pairs]
-    pieces = [Generated(task.one.elements * task.width, task) for task in tasks.values()]
-    progress = cumulative(run.progress, sum(piece.length for piece in pieces))
-    run_pieces(pieces, source, NullSink(), jobs=run.threads, progress=progress, found=_add)
+    progress = cumulative(run.progress, sum(task.length for task in tasks.values()))
+    run_tasks(list(tasks.values()), source, run.threads, progress)
     return [_row(*pair, task) for pair, task in zip(pairs, own, strict=True)]
 
 

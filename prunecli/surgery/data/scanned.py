@@ -13,14 +13,14 @@ from prunecli.core.methods.base import Scan
 from prunecli.core.raw_elements import is_one
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout
-from prunecli.formats.io.pieces import Generated, Outcome
 from prunecli.lean import dataclass
+from prunecli.surgery.data.block_task import BlockTask
 from prunecli.surgery.data.final_mask import FinalMask
-from prunecli.surgery.data.kept import NOTHING, Given, ScoresRef
+from prunecli.surgery.data.kept import Given, ScoresRef
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.names.parameters import Parameter
 
-__all__ = ["BlockScan", "CandidateCount", "CandidateCounter", "MethodScan", "add_found", "scan_pieces"]
+__all__ = ["BlockScan", "CandidateCount", "CandidateCounter", "MethodScan", "ScanTask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +140,13 @@ class BlockScan:
         return max(found + (self.scores.width if self.scores else 0), 1)
 
 
-class _ScannedBlocks:
-    """A content that reads its blocks itself, each as a whole, wherever they are stored, and writes nothing."""
-
-    workspace = Workspace
+class ScanTask(BlockTask[Any]):
+    """A scan of whole blocks of a parameter, wherever they are stored."""
 
     def __init__(self, scan: BlockScan, checkpoint: Layout, given: Given) -> None:
         own = given.flags.get(scan.parameter.name)
         if scan.reads_given and own is None:
             raise UsageError(f"there is no mask of {show(scan.parameter.name)}; give the file of masks that has one")
-        width = scan.width + (0 if own is None else own.width)
-        self.block = BLOCK * width
-        self.length = scan.parameter.weight.elements * width
         self._scan = scan.scan
         self._mask = FinalMask(
             checkpoint.source,
@@ -162,31 +157,15 @@ class _ScannedBlocks:
             given=own,
             scores=given.scores_of(scan.scores),
         )
-        self._left = self.length
+        super().__init__(scan.parameter.weight.elements, scan.width + (0 if own is None else own.width), self._mask)
 
-    def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
-        """Scan one block."""
-        index = start // self.block
+    def look(self, first: int, count: int, workspace: Workspace) -> Any:
+        """Return what the scan finds in a block, None if the block lies in a group that began before it."""
+        index = first // BLOCK
         low, high = self._mask.bounds(index)
-        found = self._scan.look(self._mask, index, workspace) if low < high else None
-        return Outcome(False, (self, data.size, found))
+        return self._scan.look(self._mask, index, workspace) if low < high else None
 
-    def add(self, size: int, found: Any) -> None:
-        """Add the result of a block; after the last block, free gathered tensors."""
+    def add(self, found: Any) -> None:
+        """Add the result of a block."""
         if found is not None:
             self._scan.add(found)
-        self._left -= size
-        if not self._left:
-            self._mask.release()
-
-
-def scan_pieces(scans: Sequence[BlockScan], checkpoint: Layout, given: Given = NOTHING) -> list[Generated]:
-    """Return scans as pieces of a pass that writes nothing; pass its results to `add_found`."""
-    contents = [_ScannedBlocks(scan, checkpoint, given) for scan in scans]
-    return [Generated(content.length, content) for content in contents]
-
-
-def add_found(found: tuple[_ScannedBlocks, int, Any]) -> None:
-    """Add the result of a block to its scan."""
-    content, size, of_block = found
-    content.add(size, of_block)

@@ -4,12 +4,11 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, TypeVar
 
 from prunecli.formats.base import Layout
-from prunecli.formats.io.sinks import NullSink
-from prunecli.formats.io.stream import run_pieces
 from prunecli.formats.io.threads import default_jobs
 from prunecli.lean import dataclass
+from prunecli.surgery.data.block_task import run_tasks
 from prunecli.surgery.data.kept import NOTHING, Given
-from prunecli.surgery.data.scanned import BlockScan, add_found, scan_pieces
+from prunecli.surgery.data.scanned import BlockScan, ScanTask
 
 __all__ = ["THIS_PROCESS", "Scanner", "Steps", "ThisProcess", "carry_out_steps"]
 
@@ -39,8 +38,7 @@ class ThisProcess:
         return make()
 
     def scan(self, checkpoint: Layout, scans: Sequence[BlockScan]) -> None:
-        pieces = scan_pieces(scans, checkpoint, self.given)
-        run_pieces(pieces, checkpoint.source, NullSink(), jobs=default_jobs(), found=add_found)
+        run_tasks([ScanTask(scan, checkpoint, self.given) for scan in scans], checkpoint.source, default_jobs())
 
 
 THIS_PROCESS: Scanner = ThisProcess()

@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 from prunecli.formats.base import Layout
 from prunecli.formats.outputs.base import OutputFile
 from prunecli.lean import dataclass
+from prunecli.surgery.data.block_task import add_found, pieces_of
 from prunecli.surgery.data.kept import NOTHING, Given
-from prunecli.surgery.data.scanned import BlockScan, add_found, scan_pieces
+from prunecli.surgery.data.scanned import BlockScan, ScanTask
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.resume import read_by_ranks
 
@@ -37,7 +38,8 @@ class RunScanner:
             # The scans of a single process already have all sums.
             return [scan.scan.drain() for scan in scans] if self.run.ranks.size > 1 else []
 
-        file = OutputFile("", scan_pieces(scans, checkpoint, self.given), checkpoint.source, changes=False)
+        tasks = [ScanTask(scan, checkpoint, self.given) for scan in scans]
+        file = OutputFile("", pieces_of(tasks), checkpoint.source, changes=False)
         for entries in read_by_ranks([file], self.run, add_found, drain):
             for scan, drained in zip(scans, entries, strict=False):
                 if drained is not None:
