@@ -31,7 +31,7 @@ from prunecli.modules.masks import (
 )
 from prunecli.modules.pruning_method import SeededMethod, check_shape, check_tensors
 
-__all__ = ["RandomAmongNonzero", "RandomUnstructured", "random_unstructured"]
+__all__ = ["RandomUnstructured", "random_unstructured"]
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -119,21 +119,6 @@ class RandomUnstructured(SeededMethod):
     def _subset(self, candidates: int) -> Subset:
         amount = to_count(self.amount, candidates, self.shown_key)
         return Subset(stream_key(self.seed, self.key, candidates), candidates, amount)
-
-
-class RandomAmongNonzero(RandomUnstructured):
-    """The same method, but elements that are already zero count as pruned: for another round on baked weights."""
-
-    def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        """Return `default_mask`, set to zero where `t` is zero (or -0.0), and for `amount` of the elements left.
-
-        Arguments, shapes, dtypes and errors are those of the base class; here the values of `t` matter.
-        """
-        check_tensors(t, default_mask)
-        check_shape("default_mask", default_mask, t)
-        if not (has_values(t) and has_values(default_mask)):
-            return super().compute_mask(t, default_mask)
-        return super().compute_mask(t, masked(default_mask.detach(), nonzero_flags(t.detach())))
 
 
 def random_unstructured(

@@ -21,7 +21,7 @@ _MOST_DONE = 200
 """The most rows of a run's summary in a log; the JSON report contains all of them."""
 _PIPE_WIDTH = 100
 """The width of sentences on a screen of unlimited width."""
-BOLD, DIM, CYAN, YELLOW = "1", "2", "36", "33"
+BOLD, DIM, CYAN = "1", "2", "36"
 
 
 def as_text(report: Report, screen: Screen, view: TableOptions | None = None) -> str:

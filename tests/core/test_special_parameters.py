@@ -12,7 +12,7 @@ from torch.nn.utils import prune as torch_prune
 from prunecli import prune_module
 from prunecli.errors import UsageError
 from prunecli.modules.pruning_method import remove
-from prunecli.modules.random_unstructured import RandomAmongNonzero, RandomUnstructured, random_unstructured
+from prunecli.modules.random_unstructured import RandomUnstructured, random_unstructured
 
 
 def test_on_the_meta_device_all_is_there_but_values() -> None:
@@ -25,7 +25,7 @@ def test_on_the_meta_device_all_is_there_but_values() -> None:
     assert ours.get_buffer("weight_mask").stride() == (3, 1)
     assert ours(torch.empty(2, 3, device="meta", dtype=torch.float16)).shape == (2, 4)
     random_unstructured(ours, "weight", 3)  # torch fails at a second round
-    RandomAmongNonzero.apply(ours, "weight", 1)
+    random_unstructured(ours, "weight", 1)
     remove(ours, "weight")
     assert list(ours.state_dict()) == ["bias", "weight"]
     with pytest.raises(UsageError, match="cannot prune 13 elements of weight: 12 are left"):
@@ -83,11 +83,10 @@ def test_what_has_no_elements_to_zero_is_refused_in_one_line(kind: str) -> None:
     module = nn.Module()
     module.register_parameter("weight", nn.Parameter(make(), requires_grad=False))
     before = dict(vars(module)["_parameters"])
-    for method in (RandomUnstructured, RandomAmongNonzero):
-        with pytest.raises(TypeError, match=f"cannot prune (torch.)?{message}"):
-            method.apply(module, "weight", 1)
-        with pytest.raises(TypeError, match=f"cannot prune (torch.)?{message}"):
-            method(1).prune(make())
+    with pytest.raises(TypeError, match=f"cannot prune (torch.)?{message}"):
+        RandomUnstructured.apply(module, "weight", 1)
+    with pytest.raises(TypeError, match=f"cannot prune (torch.)?{message}"):
+        RandomUnstructured(1).prune(make())
     assert dict(vars(module)["_parameters"]) == before
     assert not module._forward_pre_hooks
     assert not module._buffers

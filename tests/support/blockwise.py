@@ -87,7 +87,7 @@ def carry_out(
         passes.append(scans)
     choices = method.choose(group, passes)
     dropped = {key: dropped_by(choice, tensors[key], blocks[key]) for key, choice in choices.items()}
-    return Outcome(dropped, choices, len(passes), method.notes(group, passes, choices))
+    return Outcome(dropped, choices, len(passes), method.notes(group, passes))
 
 
 def _by_ranks(scans: Mapping[str, Any], todo: Sequence[tuple[str, Block]], ranks: int) -> None:

@@ -94,7 +94,7 @@ class MethodRun:
                 self._feed(scan, key, order)
             passes.append(scans)
         choices = self.method.choose(self.group, passes)
-        self.notes = list(self.method.notes(self.group, passes, choices))
+        self.notes = list(self.method.notes(self.group, passes))
         found = {}
         for key, target in self.targets.items():
             record = json.loads(json.dumps(choices[key].as_dict()))

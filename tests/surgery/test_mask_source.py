@@ -12,10 +12,11 @@ from surgery_zoo import apply, ask, load, noise, save
 from torch import Tensor
 
 from prunecli.errors import DamagedError, UnsupportedError, UsageError
-from prunecli.formats.base import ReadOptions
+from prunecli.formats.base import AS_FOUND, ReadOptions
+from prunecli.formats.opening import open_any
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.masks import source as masks
-from prunecli.surgery.masks.source import open_masks
+from prunecli.surgery.masks.source import masks_of
 from prunecli.surgery.names.select import Selection
 
 SHAPE = (5, 7, 3)
@@ -23,11 +24,11 @@ KEEP = torch.rand(SHAPE, generator=torch.Generator().manual_seed(3)) < 0.6
 FILE = {masks.MASKS: "1", masks.KEPT: "true"}
 
 
-def flags(path: Path, step: int = 40, **options: Any) -> dict[str, Tensor]:
+def flags(path: Path, step: int = 40, reading: ReadOptions = AS_FOUND, **options: Any) -> dict[str, Tensor]:
     """Return all masks of a source, read in steps of one workspace."""
     found, workspace = {}, Workspace()
-    with open_masks(path, **options) as opened:
-        for name, each in opened.masks.items():
+    with open_any(path, reading) as opened:
+        for name, each in masks_of(opened, **options).masks.items():
             whole = np.empty(each.elements, dtype=np.bool_)
             for start in range(0, whole.size, step):
                 each.read(start, whole[start : start + step], workspace)
@@ -81,8 +82,8 @@ def test_a_checkpoint_gives_its_masks_and_its_zeros(suffix: str, tmp_path: Path)
     zeros = flags(pruned, selection=Selection(("*.weight",)), from_zeros=True)
     assert torch.equal(zeros["module.fc.weight"], keep & (weight != 0))
     assert flags(pruned, from_zeros=True).keys() == {"module.fc.weight", "module.fc.bias"}
-    with open_masks(pruned) as opened:
-        assert opened.keys == {"module.fc.weight": "fc.weight"}
+    with open_any(pruned) as opened:
+        assert masks_of(opened).keys == {"module.fc.weight": "fc.weight"}
 
 
 @pytest.mark.parametrize("step", [8, 13, 104, 105])

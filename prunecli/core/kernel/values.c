@@ -33,15 +33,21 @@ KEYS(keys_2, u16)
 KEYS(keys_4, u32)
 KEYS(keys_8, u64)
 
+/* Do something by the width of keys, of which it gets the size in bytes and the type. */
+#define BY_WIDTH(width, DO)                                                                                          \
+    switch (width) {                                                                                                 \
+    case 1: DO(1, u8) break;                                                                                         \
+    case 2: DO(2, u16) break;                                                                                        \
+    case 4: DO(4, u32) break;                                                                                        \
+    default: DO(8, u64) break;                                                                                       \
+    }
+
 /* Write the keys of `count` elements of `width` <= 8 bytes. */
 FOR_EACH_PROCESSOR
 EXPORTED void prunecli_keys(const u8 *raw, int64_t count, int32_t width, int32_t kind, uint64_t infinity, u8 *keys) {
-    switch (width) {
-    case 1: keys_1(raw, count, kind, infinity, keys); break;
-    case 2: keys_2((const u16 *)raw, count, kind, infinity, (u16 *)keys); break;
-    case 4: keys_4((const u32 *)raw, count, kind, infinity, (u32 *)keys); break;
-    default: keys_8((const u64 *)raw, count, kind, infinity, (u64 *)keys); break;
-    }
+#define DO(size, type) keys_##size((const type *)raw, count, kind, infinity, (type *)keys);
+    BY_WIDTH(width, DO)
+#undef DO
 }
 
 /* Count at most STEP keys by their `bits` bits above `shift`, all keys, or those of candidates. Every other key is
@@ -111,17 +117,12 @@ EXPORTED int64_t prunecli_histogram(const u8 *raw, int64_t count, int32_t width,
         const int64_t some = count - start < STEP ? count - start : STEP;
         const u8 *part = raw + start * width, *left = candidates ? candidates + start : NULL;
 #define DO(size, type)                                                                                               \
-    keys_##size((const u##type *)part, some, kind, infinity, (u##type *)memory);                                     \
+    keys_##size((const type *)part, some, kind, infinity, (type *)memory);                                           \
     if (bits)                                                                                                        \
-        all_##size((const u##type *)memory, some, left, shift, bits, counts);                                 \
+        all_##size((const type *)memory, some, left, shift, bits, counts);                                           \
     else                                                                                                             \
-        below += within_##size((const u##type *)memory, some, left, shift, first, span, counts);
-        switch (width) {
-        case 1: DO(1, 8) break;
-        case 2: DO(2, 16) break;
-        case 4: DO(4, 32) break;
-        default: DO(8, 64) break;
-        }
+        below += within_##size((const type *)memory, some, left, shift, first, span, counts);
+        BY_WIDTH(width, DO)
 #undef DO
     }
     return below;
@@ -161,14 +162,9 @@ EXPORTED int64_t prunecli_below(const u8 *raw, int64_t count, int32_t width, int
         const u8 *part = raw + start * width;
         u8 *below = out ? out + start : own;
 #define DO(size, type)                                                                                               \
-    keys_##size((const u##type *)part, some, kind, infinity, (u##type *)memory);                                     \
-    compare_##size((const u##type *)memory, some, threshold, below, equal);
-        switch (width) {
-        case 1: DO(1, 8) break;
-        case 2: DO(2, 16) break;
-        case 4: DO(4, 32) break;
-        default: DO(8, 64) break;
-        }
+    keys_##size((const type *)part, some, kind, infinity, (type *)memory);                                           \
+    compare_##size((const type *)memory, some, threshold, below, equal);
+        BY_WIDTH(width, DO)
 #undef DO
         if (candidates)
             and_flags(equal, candidates + start, some);
@@ -219,14 +215,9 @@ EXPORTED int64_t prunecli_outermost(const u8 *raw, int64_t count, int32_t width,
         const int64_t some = count - start < STEP ? count - start : STEP;
         const u8 *part = raw + start * width;
 #define DO(size, type)                                                                                               \
-    keys_##size((const u##type *)part, some, kind, infinity, (u##type *)memory);                                     \
-    outermost_##size((const u##type *)memory, some, flags + start, zeros, found);
-        switch (width) {
-        case 1: DO(1, 8) break;
-        case 2: DO(2, 16) break;
-        case 4: DO(4, 32) break;
-        default: DO(8, 64) break;
-        }
+    keys_##size((const type *)part, some, kind, infinity, (type *)memory);                                           \
+    outermost_##size((const type *)memory, some, flags + start, zeros, found);
+        BY_WIDTH(width, DO)
 #undef DO
         flagged += ones_in_step(flags + start, some);
     }

@@ -181,9 +181,7 @@ class Method(ABC):
             UsageError: the amount is more than is left.
         """
 
-    def notes(
-        self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]], choices: Mapping[str, Choice]
-    ) -> Sequence[str]:
+    def notes(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Sequence[str]:
         """Return sentences for the user about what the scans found: NaN, negative scores. A replay has none."""
         return ()
 

@@ -151,9 +151,7 @@ class GroupsOf(RankingMethod):
                 found[key] = _GroupScan(self._grouping(target), scores)
         return found
 
-    def notes(
-        self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]], choices: Mapping[str, Choice]
-    ) -> Sequence[str]:
+    def notes(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Sequence[str]:
         """Return what the scans found that is special: negative scores."""
         if self.ranked is None or not self.ranked.signed:
             return ()

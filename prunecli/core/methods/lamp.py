@@ -92,9 +92,7 @@ class Lamp(Smallest):
         own = [layers for each in scans if (layers := _layers(each))]
         return super().choose(self._divided(group, own), scans[len(own) :])
 
-    def notes(
-        self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]], choices: Mapping[str, Choice]
-    ) -> Sequence[str]:
+    def notes(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Sequence[str]:
         """Return a note on NaN."""
         first = _layers(scans[0]) if scans else {}
         return flawed_note(NAN_STAYS, ((group.targets[key].name, scan.nans) for key, scan in first.items()))

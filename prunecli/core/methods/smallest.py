@@ -218,9 +218,7 @@ class Smallest(RankingMethod):
         """Return the smallest elements of each slice."""
         return SmallestOfRows.of(target, amounts, self.ranked.numbers(target).order, seed, scores=self.reads_scores)
 
-    def notes(
-        self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]], choices: Mapping[str, Choice]
-    ) -> Sequence[str]:
+    def notes(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Sequence[str]:
         """Return notes on NaN, and on negative scores."""
         pools = list(_pools(_counters(scans[0]))) if scans else []
         nans = flawed_note(NAN_STAYS, ((name, pool.nans) for name, pool in pools))

@@ -231,9 +231,7 @@ class UnitMethod(RankingMethod):
             for key, target in group.targets.items()
         }
 
-    def notes(
-        self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]], choices: Mapping[str, Choice]
-    ) -> Sequence[str]:
+    def notes(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Sequence[str]:
         """Return what the scans found that is special: NaN, and negative scores."""
         found: list[tuple[str, Any]] = [(group.targets[key].name, scan) for each in scans for key, scan in each.items()]
         if self.measure is None or not found:

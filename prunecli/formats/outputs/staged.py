@@ -39,7 +39,7 @@ class _Waiting:
     @property
     def old(self) -> Path:
         """A second name of the file that the output replaces."""
-        return self.made.with_name("old")
+        return self.made.with_name(_OLD)
 
     def publish(self) -> None:
         if isinstance(self.output, LocalFolder):

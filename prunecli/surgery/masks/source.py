@@ -1,17 +1,15 @@
 """Where masks come from: a mask file, a dictionary of masks, the masks of a checkpoint, or its zeros."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Literal
 
 from prunecli.core.raw_elements import is_one, is_zero
 from prunecli.core.scratch import Buffer
 from prunecli.errors import DamagedError, UnsupportedError, UsageError, show
-from prunecli.formats.base import AS_FOUND, AnyCheckpoint, Layout, ReadOptions, Storage, TensorInfo
+from prunecli.formats.base import AnyCheckpoint, Layout, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
-from prunecli.formats.io.locations import Location
 from prunecli.formats.json_text import parse_object
-from prunecli.formats.opening import check_unchanged, open_any
+from prunecli.formats.opening import check_unchanged
 from prunecli.formats.views import View
 from prunecli.lean import dataclass
 from prunecli.surgery.data.final_mask import Elements
@@ -23,7 +21,7 @@ from prunecli.surgery.names.parameters import Parameter, canonical_names, parame
 from prunecli.surgery.names.select import Selection, select
 from prunecli.terms import EXTRACT_ZEROS
 
-__all__ = ["ENCODING", "KEPT", "MASKS", "SHAPES", "VERSION", "MaskSource", "masks_of", "open_masks"]
+__all__ = ["ENCODING", "KEPT", "MASKS", "SHAPES", "VERSION", "MaskSource", "masks_of"]
 
 MASKS, KEPT, ENCODING, SHAPES = "prunecli.masks", "prunecli.kept", "prunecli.encoding", "prunecli.shapes"
 """The entries in the metadata of a mask file: the version of the format, what True means, "bool" or "bits", and for
@@ -61,23 +59,6 @@ class MaskSource:
     def keys(self) -> dict[str, str]:
         """The canonical names by the names, as `pair_names` takes them."""
         return {name: each.key for name, each in self.masks.items()}
-
-
-@contextmanager
-def open_masks(
-    location: Location | None,
-    reading: ReadOptions = AS_FOUND,
-    selection: Selection | None = None,
-    *,
-    from_zeros: bool = False,
-) -> Iterator[MaskSource]:
-    """Open a file or folder, None for standard input, and find the masks in it; as `masks_of`.
-
-    Raises:
-        PrunecliError: as `open_any` and `masks_of`.
-    """
-    with open_any(location, reading) as checkpoint:
-        yield masks_of(checkpoint, selection, from_zeros=from_zeros)
 
 
 def masks_of(checkpoint: AnyCheckpoint, selection: Selection | None = None, *, from_zeros: bool = False) -> MaskSource:

@@ -67,9 +67,8 @@ def make_choices(
             if whole:
                 own = replace(asked, targets=whole)
                 scans = yield from _scanned(method, own, by_key, prune)
-                made = method.choose(own, scans)
-                choices |= made
-                notes += method.notes(own, scans, made)
+                choices |= method.choose(own, scans)
+                notes += method.notes(own, scans)
     sliced |= {key: choice.pruned for key, choice in choices.items() if key not in by_key}
     rows = {key: amount for division in divisions for key, amount in division.rows.items()}
     for key, each in by_key.items():
