@@ -26,9 +26,16 @@ gc.disable()  # until all tests are collected, of which those in this folder are
 
 
 def pytest_collection_finish() -> None:
-    """Exclude what was imported and collected from garbage collection, which took a tenth of the time of all tests."""
+    """Exclude what was imported and collected from garbage collection, which took a tenth of the time of all tests.
+
+    And let no file that a test writes in this process wait for the disk: that took a third of the time, and most of it
+    on a slow disk. Processes that tests start do sync, and tests that look at it put their own call in place of this.
+    """
     gc.freeze()
     gc.enable()
+    pytest.MonkeyPatch().setattr(os, "fsync", os.fstat)  # fails as fsync does if the file is not open
+    if hasattr(os, "posix_fadvise"):  # it starts writing to the disk
+        pytest.MonkeyPatch().setattr(os, "posix_fadvise", lambda *_: None)
 
 
 @dataclass(frozen=True)
