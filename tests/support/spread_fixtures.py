@@ -10,13 +10,7 @@ from spread_zoo import make, pruned
 from prunecli.errors import OutputError
 from prunecli.formats.io.sinks import FileSink
 from prunecli.formats.outputs.resumable import partial_of
-from prunecli.surgery.run import units
 from prunecli.surgery.run.options import Run
-
-
-def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut even these files into many units."""
-    monkeypatch.setattr(units, "_SMALLEST", 1 << 20)
 
 
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:

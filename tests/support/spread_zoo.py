@@ -21,13 +21,13 @@ KINDS = ["folder of safetensors", "folder of bin", "model.safetensors", "model.p
 
 
 def state() -> dict[str, torch.Tensor]:
-    wide = noise((1500, 1000), torch.float32, seed=3)  # more than one block of a mask
+    wide = noise((375, 250), torch.float32, seed=3)  # more than one of the small blocks of a mask
     return {
         "a.weight": wide,
-        "b.weight": noise((300, 400), torch.bfloat16, seed=4),
-        "c.weight": noise((500, 310), torch.float32, seed=5).t(),  # not row-major: found element by element
+        "b.weight": noise((75, 100), torch.bfloat16, seed=4),
+        "c.weight": noise((125, 78), torch.float32, seed=5).t(),  # not row-major: found element by element
         "d.bias": noise((77,), torch.float64, seed=6),
-        "e.weight": noise((1200, 900), torch.float32, seed=7),
+        "e.weight": noise((300, 225), torch.float32, seed=7),
         "step": torch.tensor(3),
     }
 

@@ -11,10 +11,10 @@ import dcp_tools
 import numpy as np
 import pytest
 import safetensors.torch
-import spread_fixtures
 import torch
 from numpy.typing import NDArray
 from rank_threads import by_ranks
+from small_blocks import small_blocks
 from torch import Tensor, nn
 
 from prunecli import bake_module, files, prune_module
@@ -30,8 +30,8 @@ from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
 
-small_units = pytest.fixture(spread_fixtures.small_units)
-pytestmark = pytest.mark.usefixtures("small_units")
+small_blocks = pytest.fixture(scope="module")(small_blocks)
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 Keep = Mapping[str, NDArray[np.bool_]]
 State = Mapping[str, Tensor]
@@ -76,7 +76,7 @@ def _tensors() -> State:
     """One tensor has more than a block, one is not row-major, and equal elements lie on both sides of borders."""
     generator = torch.Generator().manual_seed(18)
     return {
-        "a.weight": some(generator, 1096, 1000),
+        "a.weight": some(generator, 280, 248),
         "b.weight": some(generator, 72, 400).bfloat16(),
         "c.weight": some(generator, 96, 120).half().t(),
         "conv.weight": some(generator, 40, 24, 3, 3),
@@ -119,7 +119,7 @@ def plain(state: State, root: Path) -> Path:
 
 
 def parts(state: State, root: Path) -> Path:
-    cuts = {"a.weight": ((700,), (301,)), "conv.weight": ((), (15,), (), (1,)), "b.weight": ((), (7,))}
+    cuts = {"a.weight": ((175,), (75,)), "conv.weight": ((), (15,), (), (1,)), "b.weight": ((), (7,))}
     cuts |= {f"{name}_{end}": cut for name, cut in cuts.items() for end in ("orig", "mask")}
     return dcp_tools.save(state, root / "parts", cuts, files=2)
 
@@ -183,15 +183,15 @@ def masks_of(state: Mapping[str, Tensor]) -> dict[str, NDArray[np.bool_]]:
     return {name.removesuffix("_mask"): each.bool().numpy() for name, each in state.items() if name.endswith("_mask")}
 
 
-@pytest.fixture(scope="session")
-def masked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Keep]:
+@pytest.fixture(scope="module")
+def masked(small_blocks: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Keep]:
     """A file with masks, and what they keep."""
     root = tmp_path_factory.mktemp("masked")
     prune(plain(tensors(), root), root / "masked.safetensors", options({"amount": 0.3}, None, bake=False), Run(2))
     return root / "masked.safetensors", masks_of(loaded(root / "masked.safetensors"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def references(
     tmp_path_factory: pytest.TempPathFactory, masked: tuple[Path, Keep]
 ) -> Callable[[str, bool], tuple[Keep, Report]]:

@@ -14,8 +14,9 @@ import spread_fixtures
 import torch
 from numpy.typing import NDArray
 from rank_threads import by_ranks
+from small_blocks import SMALL_BLOCK, small_blocks
 from spread_zoo import contents
-from surgery_zoo import BLOCK, ask
+from surgery_zoo import ask
 from torch import Tensor, nn
 from toy_methods import TOYS, First
 
@@ -36,9 +37,9 @@ from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.ranks import SINGLE_PROCESS, Ranks
 from prunecli.surgery.run.scan import RunScanner
 
-small_units = pytest.fixture(spread_fixtures.small_units)
+small_blocks = pytest.fixture(scope="module")(small_blocks)
 failing = pytest.fixture(spread_fixtures.failing)
-pytestmark = pytest.mark.usefixtures("table", "small_units")
+pytestmark = pytest.mark.usefixtures("table", "small_blocks")
 
 AMOUNT = 0.4
 Keep = Mapping[str, NDArray[np.bool_]]
@@ -64,10 +65,10 @@ def _tensors() -> Mapping[str, Tensor]:
         return torch.randint(-40, 41, shape, generator=generator) / 16
 
     return {
-        "a.weight": some(1300, 1000),
-        "b.weight": some(300, 400).bfloat16(),
-        "c.weight": some(200, 330).t(),
-        "conv.weight": some(400, 300, 3, 3),
+        "a.weight": some(325, 250),
+        "b.weight": some(75, 100).bfloat16(),
+        "c.weight": some(50, 82).t(),
+        "conv.weight": some(100, 76, 3, 3),
         "d.bias": some(11),
     }
 
@@ -127,7 +128,7 @@ def file(state: Mapping[str, Tensor], root: Path) -> Path:
 
 def chunks(state: Mapping[str, Tensor], root: Path) -> Path:
     """A folder of torch.distributed.checkpoint whose parts end within rows and within groups."""
-    cuts = {"a.weight": ((700,), (300,)), "conv.weight": ((), (151,), (), (1,)), "b.weight": ((), (7,))}
+    cuts = {"a.weight": ((175,), (75,)), "conv.weight": ((), (39,), (), (1,)), "b.weight": ((), (7,))}
     return dcp_tools.save(state, root / "folder", cuts, files=2)
 
 
@@ -221,7 +222,7 @@ def test_on_a_masked_file_only_what_is_left_counts(
     check_report(report, name, before, keep)
 
 
-@pytest.mark.parametrize("granule", [7, BLOCK + 9, 3 * BLOCK])
+@pytest.mark.parametrize("granule", [7, SMALL_BLOCK + 9, 3 * SMALL_BLOCK])
 def test_candidates_are_counted_by_the_blocks_that_a_method_sees(
     granule: int, masked: tuple[Path, dict[str, Tensor], Keep], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 import spread_fixtures
 import torch
 from rank_threads import by_ranks
+from small_blocks import small_blocks
 from spread_zoo import KINDS, contents, make, pruned
 from surgery_zoo import ask, noise, save
 
@@ -32,8 +33,8 @@ from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.units import UnitCounts, split_into_units
 from prunecli.surgery.run.worker import Share, do_share
 
-pytestmark = pytest.mark.usefixtures("small_units")
-small_units = pytest.fixture(spread_fixtures.small_units)
+pytestmark = pytest.mark.usefixtures("small_blocks")
+small_blocks = pytest.fixture(scope="module")(small_blocks)
 failing = pytest.fixture(spread_fixtures.failing)
 unfinished = pytest.fixture(spread_fixtures.unfinished)
 
@@ -109,7 +110,7 @@ def test_a_run_that_another_disturbs_publishes_nothing(tmp_path: Path, monkeypat
 def test_masks_of_another_type_are_another_request(tmp_path: Path, failing: Callable[[int], None]) -> None:
     """Also where they take the same space: an unfinished file cannot tell in its header what comes later."""
     name = "abcdefg.weight"
-    state = {name: noise((3000, 1000), torch.float32, seed=3).to(torch.float8_e4m3fn)}
+    state = {name: noise((750, 250), torch.float32, seed=3).to(torch.float8_e4m3fn)}
     source, out = save(state, tmp_path / "m.safetensors"), tmp_path / "out"
     failing(1)
     with pytest.raises(OutputError):
