@@ -107,9 +107,10 @@ def _group(row: ParameterReport, prune: PruneRequest) -> PruneGroup:
 
 def _slices(row: ParameterReport) -> int:
     """Return the number of slices that a row records, which is that of its first dimension."""
-    if not row.elements or row.choice["slices"] != row.shape[0] or row.shape[0] > MOST_ROWS:
+    count = row.shape[0] if row.shape and row.elements else 0
+    if not count or row.choice["slices"] != count or count > MOST_ROWS:
         raise DamagedError(f"the report's slices of {show(row.name)} are not those of its shape")
-    return row.shape[0]
+    return count
 
 
 def _replayed(planned: PlannedParameter, row: ParameterReport, prune: PruneRequest) -> PlannedParameter:

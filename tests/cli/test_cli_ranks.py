@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dcp_tools
 import pytest
 import torch
 from folder_zoo import make_folder
 from forked import prunecli, python
 from ranks import PROGRAM, TORCHRUN, finish, start
 from safetensors.torch import save_file
+
+from prunecli.cli.app import run
 
 APPLY = ("-p", "*.weight", "-a", "0.5", "--seed", "7")
 SHARDS = 8
@@ -89,6 +92,90 @@ def test_torchrun_starts_them(model: Path) -> None:
     assert done.stdout == "many\n"
     assert contents(model.parent / "many") == contents(model.parent / "one")
     assert report(model.parent / "many.report.json") == report(model.parent / "one.report.json")
+
+
+ALL, MATRICES = ["-p", "*.weight"], ["-p", "[abc].weight"]
+L1, SLICES = ["--method", "l1"], ["--method", "ln", "--norm"]
+METHODS = [
+    ("shards", [*ALL, "-a", "0.5", "--per-row"]),
+    ("shards", [*ALL, "-a", "0.4", *L1]),
+    ("masked", [*ALL, "-a", "0.5", *L1, "--global"]),
+    ("parts", [*ALL, "-a", "0.6", *L1, "--allocation", "erk", "--bake"]),
+    ("masked", [*ALL, "-a", "3", *L1, "--per-row"]),
+    ("shards", [*ALL, "-a", "0.3", "--scores", "scores", "--bake"]),
+    ("parts", [*ALL, "-a", "0.3", "--scores", "scores", "--abs-scores", "--global", "--bake"]),
+    ("masked", [*ALL, "-a", "0.5", "--scores", "scores", "--per-row"]),
+    ("masked", [*ALL, "-a", "0.5", "--method", "lamp"]),
+    ("parts", [*ALL, "-a", "0.25", "--method", "random-structured", "--dim", "1", "--bake"]),
+    ("shards", [*ALL, "-a", "7", *SLICES, "1", "--dim", "0"]),
+    ("parts", [*MATRICES, "-a", "0.5", *SLICES, "2", "--dim", "-1", "--bake"]),
+    ("masked", [*ALL, "-a", "0.5", *SLICES, "inf", "--dim", "1"]),
+    ("shards", [*ALL, "--n-of-m", "2:4", "--bake"]),
+    ("masked", [*ALL, "--n-of-m", "2:4", *L1]),
+    ("parts", [*MATRICES, "--n-of-m", "1:4", "--scores", "scores", "--dim", "0", "--bake"]),
+    ("shards", [*MATRICES, "-a", "0.3", "--block", "16x12"]),
+    ("masked", [*MATRICES, "-a", "0.5", "--block", "1x4", *L1]),
+    ("shards", [*MATRICES, "-a", "9", "--block", "16x12", "--scores", "scores", "--abs-scores"]),
+    ("shards", ["--recipe", "mixed.toml"]),
+]
+"""A checkpoint and the options of `apply`: each method and pattern on one of three kinds of folders."""
+
+RECIPE = """
+method = "l1"
+[[group]]
+params = "a.weight"
+n_of_m = "2:4"
+[[group]]
+params = "b.weight"
+method = "ln"
+norm = 1
+dim = 0
+amount = "25%"
+[[group]]
+params = "c.weight"
+scores = "scores"
+method = "scores"
+per_row = true
+amount = 0.5
+[[group]]
+params = "conv.weight"
+method = "lamp"
+amount = 0.5
+"""
+
+EACH = """
+import json, sys
+from prunecli.cli.app import run
+from prunecli.surgery.run import units
+units._SMALLEST = 1 << 20
+sys.exit(max(run(line) for line in json.load(open(sys.argv[1]))))
+"""
+
+
+def test_two_ranks_of_torchrun_prune_by_every_method_as_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One launch for all of them. Many elements, slices and blocks are equal, and some of these have to go."""
+    monkeypatch.chdir(tmp_path)
+    generator = torch.Generator().manual_seed(1)
+    shapes = {"a.weight": (1100, 960), "b.weight": (72, 200), "c.weight": (96, 60), "conv.weight": (40, 24, 3, 3)}
+    state = {name: torch.randint(-64, 65, shape, generator=generator).bfloat16() for name, shape in shapes.items()}
+    scores = {name: torch.randint(-9, 99, shape, generator=generator).half() for name, shape in shapes.items()}
+    for name, each in {"shards": state, "scores": scores}.items():
+        make_folder(tmp_path / name, [{key: tensor} for key, tensor in each.items()])
+    dcp_tools.save(state, tmp_path / "parts", {"a.weight": ((700,), (301,)), "b.weight": ((), (7,))}, files=2)
+    Path("mixed.toml").write_text(RECIPE)
+    assert run(["apply", "shards", *APPLY, "-o", "masked", "-q"]) == 0
+    lines = [["apply", source, *options, "--seed", "5", "-q", "-o"] for source, options in METHODS]
+    for number, line in enumerate(lines):
+        assert run([*line, f"one{number}"]) == 0, line
+    Path("lines.json").write_text(json.dumps([[*line, f"many{number}"] for number, line in enumerate(lines)]))
+    done = subprocess.run([*torchrun(), "-c", EACH, "lines.json"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [f"many{number}" for number in range(len(lines))]
+    for number, line in enumerate(lines):
+        assert below(Path(f"many{number}")) == below(Path(f"one{number}")), line
+        assert report(Path(f"many{number}.report.json")) == report(Path(f"one{number}.report.json")), line
 
 
 def test_a_rank_that_is_killed_costs_its_unit_and_resume_gives_the_same_bytes(model: Path) -> None:

@@ -60,3 +60,17 @@ def test_a_choice_that_no_run_makes_is_refused(
     (tmp_path / "h.json").write_text(json.dumps(smallest))
     with pytest.raises(DamagedError, match="is not one that"):
         files.apply(tmp_path / "in.pt", from_report=tmp_path / "h.json", output=tmp_path / "two.pt")
+
+
+@pytest.mark.parametrize(
+    "change", [{"choice": {"slices": 0}}, {"choice": {"slices": 1}}, {"candidates": None}], ids=str
+)
+def test_a_number_without_slices_is_not_replayed_slice_by_slice(change: dict[str, Any], tmp_path: Path) -> None:
+    """Nor is a row that prunes without anything to choose from."""
+    source = save({"temperature": torch.tensor(1.5)}, tmp_path / "in.pt")
+    files.apply(source, params="temperature", amount=1, output=tmp_path / "one.pt", seed=7)
+    report = json.loads((tmp_path / "one.pt.report.json").read_text())
+    report["parameters"][0] |= change
+    (tmp_path / "h.json").write_text(json.dumps(report))
+    with pytest.raises(DamagedError):
+        files.apply(source, from_report=tmp_path / "h.json", output=tmp_path / "two.pt")

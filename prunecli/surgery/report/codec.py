@@ -153,7 +153,7 @@ def _check_versions(content: Mapping[str, Any]) -> None:
 def _check_elements(each: ParameterReport, number: int) -> None:
     if math.prod(each.shape) != each.elements:
         raise RecordError(f": parameters[{number}]: elements is not the product of its shape")
-    if each.candidates is not None and not each.pruned_now <= each.candidates <= each.elements:
+    if not each.pruned_now <= (each.candidates or 0) <= each.elements:
         raise RecordError(f": parameters[{number}]: candidates is not between pruned_now and elements")
 
 

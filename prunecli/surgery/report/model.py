@@ -40,7 +40,7 @@ def _is_magnitude(value: object) -> bool:
 
 Sha256 = Annotated[str, ValueRule("64 hexadecimal digits", partial(_is_hex, 64), {"pattern": "^[0-9a-f]{64}$"})]
 Crc32 = Annotated[str, ValueRule("8 hexadecimal digits", partial(_is_hex, 8), {"pattern": "^[0-9a-f]{8}$"})]
-DTypeName = Annotated[str, ValueRule(" or ".join(DTYPES), lambda value: value in list(DTYPES), {"enum": list(DTYPES)})]
+DTypeName = Annotated[str, ValueRule("an element type", lambda value: value in list(DTYPES), {"enum": list(DTYPES)})]
 Magnitude = Annotated[float, ValueRule("a number above 0", _is_magnitude, {"exclusiveMinimum": 0})]
 Share = Annotated[float, ValueRule(schema={"minimum": 0, "maximum": 1})]
 
