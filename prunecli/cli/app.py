@@ -39,7 +39,7 @@ _OPEN_MAX = 10_240
 
 app = typer.Typer(
     name="prunecli",
-    help="Pruning of model checkpoints, on the file: at random, or by other methods.",
+    help="Prune model checkpoints directly on the file, at random or by other methods.",
     # With rich's markup, names from a file could style, link or break the output.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -103,7 +103,7 @@ def _options(
         ),
     ] = None,
 ) -> None:
-    """Pruning of model checkpoints, on the file, at random or by other methods: exact, reproducible, streamed."""
+    """Prune model checkpoints directly on the file, at random or by other methods: exact, reproducible, streamed."""
 
 
 def run(arguments: Sequence[str]) -> int:

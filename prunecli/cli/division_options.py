@@ -80,7 +80,7 @@ Like = Annotated[
     typer.Option(
         "--like",
         metavar="CKPT",
-        help="Prune as many of each parameter as in CKPT.\n"
+        help="Take the amount of each parameter from CKPT.\n"
         "CKPT is a checkpoint with masks or zeros, or a report; positions are drawn anew.",
         rich_help_panel=AMOUNT,
     ),

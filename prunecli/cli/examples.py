@@ -66,7 +66,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "mask extract": (
         ("write the masks of a checkpoint into a file", "prunecli mask extract masked.pt -o a.safetensors"),
         (
-            "take the zeros of a parameter for pruned elements",
+            "count the zeros of a parameter as pruned elements",
             "prunecli mask extract baked.pt --from-zeros -p fc1.weight -o b.safetensors",
         ),
     ),

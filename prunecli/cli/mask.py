@@ -59,7 +59,7 @@ def combine(
     jobs: opt.Jobs = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Write the masks that two mask files, or checkpoints, make together."""
+    """Combine the masks of two files by --and, --or, --xor or --minus."""
     from prunecli.cli.mask_results import mask_output, print_mask_file
     from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.errors import UsageError

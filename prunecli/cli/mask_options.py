@@ -28,7 +28,7 @@ FromZeros = Annotated[
     bool,
     typer.Option(
         "--from-zeros",
-        help="Take zeros of checkpoints for pruned elements.\nA mask file contains masks all the same.",
+        help="Count zeros of checkpoints as pruned elements.\nThe masks in a mask file are used as they are.",
         rich_help_panel=INPUT,
     ),
 ]

@@ -68,7 +68,7 @@ Key = Annotated[
     typer.Option(
         "--key",
         metavar="KEY",
-        help="Key of the state dict (default: found by itself).",
+        help="Key of the state dict (default: detected).",
         rich_help_panel=INPUT,
     ),
 ]
@@ -82,7 +82,7 @@ Foreign = Annotated[
 ]
 FollowLinks = Annotated[
     bool,
-    typer.Option("--follow-links", help="Read files through links out of the folder.", rich_help_panel=INPUT),
+    typer.Option("--follow-links", help="Follow links to files outside the folder.", rich_help_panel=INPUT),
 ]
 Output = Annotated[
     str | None,

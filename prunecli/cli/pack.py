@@ -20,7 +20,7 @@ def pack(
     jobs: opt.Jobs = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Write a smaller file, from which unpack makes the same bytes."""
+    """Make a checkpoint smaller; unpack restores it byte for byte."""
     from prunecli.cli.pack_results import binary_output, print_packed
     from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.formats.base import ReadOptions

@@ -83,7 +83,7 @@ ComparisonFormat = Annotated[
 ]
 ListFormatOption = Annotated[
     ListFormat,
-    typer.Option("--format", help="json, or table (default; tabs in a pipe).", rich_help_panel=OUTPUT),
+    typer.Option("--format", help="json, or table (default; in a pipe, with tabs).", rich_help_panel=OUTPUT),
 ]
 ReportOutputPath = Annotated[
     str | None,
@@ -105,7 +105,7 @@ NoFold = Annotated[
     bool,
     typer.Option(
         "--no-fold",
-        help="Give each of many similar layers its rows.\nA table folds them if it is longer than the screen.",
+        help="Show similar layers one by one.\nOtherwise, a table longer than the screen shows them as one.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -147,7 +147,7 @@ Baseline = Annotated[
     typer.Option(
         "--baseline",
         metavar="CKPT",
-        help="Compare; exit 7 unless the only change is zeros.\nCKPT is the earlier checkpoint; zeros must be new.",
+        help="Compare; exit 7 unless only new zeros differ.\nCKPT is the earlier checkpoint.",
         rich_help_panel=CONTENT,
     ),
 ]

@@ -120,7 +120,7 @@ class MagnitudeCounter:
         return not self._refuted and self._look.holds(self._least, self._most, self._look.elements)
 
     def smallest_left(self, zeros: int) -> float | None:
-        """Return the smallest magnitude that is left beside a number of zeros; None with a mask, or without a gap."""
+        """Return the smallest magnitude besides `zeros` zeros; None with a mask, or without a clear gap below it."""
         if self._look.masked or self._refuted or not zeros or self._most < 0:
             return None
         if not self._look.holds(self._least, self._most, self._look.elements - zeros):

@@ -152,9 +152,8 @@ class Order:
     def outermost(self, raw: Unsigned, flags: Flags, *, zeros: bool) -> tuple[int, int, int]:
         """Return the number of elements with a flag, their smallest key, and the largest key of the others.
 
-        If the flags mark `zeros`: the number of elements without a flag, their smallest key, and the largest of all.
-
-        Without elements that it is of, the smallest is the largest number of the type, and the largest is 0.
+        If the flags mark `zeros`: the number of elements without a flag, their smallest key, and the largest key of
+        all. If there are no such elements, the smallest key is the largest number of the type, and the largest key 0.
         """
         source, kind, infinity = self._prepared(raw)
         found = kernel.outermost(source, kind, infinity, flags, zeros=zeros)

@@ -82,7 +82,7 @@ class Lamp(Smallest):
         return more
 
     def _divided(self, group: TargetGroup, own: Sequence[Mapping[str, LayerScan]]) -> TargetGroup:
-        """Return the group with the number of elements of each layer."""
+        """Return the group with the number of elements to prune of each layer, instead of one amount."""
         counts = next((scan.counts for each in own[:1] for scan in each.values() if scan.counts is not None), {})
         given = dict.fromkeys(group.targets, 0) | (counts or {})
         return replace(group, amount=0, global_=False, given=given)

@@ -39,7 +39,7 @@ _Near = tuple[int, int, int, NDArray[np.uint16], NDArray[np.uint32]]
 class KeyRange:
     """The keys that a pass counts: those from `first` on that have the same bits above `shift` + `bits`.
 
-    `below` candidates have smaller keys, and `inside` ones have these.
+    `below` is the number of candidates with smaller keys, `inside` that of candidates with keys in the range.
     """
 
     first: int

@@ -185,7 +185,7 @@ class UnitMethod(RankingMethod):
         """
 
     def compared(self) -> Ranked | None:
-        """Return what sums are computed of; None at random."""
+        """Return the numbers whose sums are compared; None if units are chosen at random."""
         return None if self.measure is None else self.measure.ranked
 
     def check(self, target: Target) -> None:
@@ -219,10 +219,10 @@ class UnitMethod(RankingMethod):
                 scan.choice = self._chosen(group.targets[key], group, *scan.found())
 
     def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
-        """Return the choices that the scans led to; targets without a scan are chosen from now.
+        """Return the choices that the scans led to; units of targets without a scan are chosen here.
 
         Raises:
-            UsageError: there are fewer units than that, or too few without NaN.
+            UsageError: there are fewer units than are to be dropped, or too few without NaN.
         """
         self._settle(group, scans)
         settled: dict[str, Any] = {key: scan for each in scans for key, scan in each.items()}

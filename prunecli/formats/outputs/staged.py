@@ -91,7 +91,7 @@ class Stage:
         """Give all outputs their names.
 
         Raises:
-            OutputError: one did not get its name; the others do not have theirs then.
+            OutputError: one could not get its name; then none of the others has its name either.
         """
         begun: list[tuple[_Waiting, tuple[int, int]]] = []
         try:

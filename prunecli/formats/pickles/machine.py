@@ -1,6 +1,6 @@
 """The stack machine that runs pickles on nodes: reading, the stack, MARKs, errors.
 
-The effects of the opcodes are in `graph`. `Lib/pickle.py` (`class _Unpickler`) has the same machine.
+The effects of the opcodes are in `opcodes`. `Lib/pickle.py` (`class _Unpickler`) has the same machine.
 """
 
 import pickletools

@@ -83,7 +83,7 @@ class Tree:
         return any(isinstance(state, DictNode) and _value(state, "param_groups") is not None for state in states)
 
     def branches(self, node: Node) -> list[Branch]:
-        """Return what a state dict would name: the registries of a module, everything that another object holds."""
+        """Return what a state dict names: what a module has registered, and all that another object contains."""
         if isinstance(node, Call):
             state = _module_state(node)
             if state is not None:

@@ -69,8 +69,8 @@ def optimizer_states(
 ) -> list[OptimizerState]:
     """Return the state of each optimizer, with its tensors assigned to parameters.
 
-    `others` are all tensors that are not parameters; `wrapper` is the path of the parameters in the file. If another
-    network has tensors of some shape, order and shapes prove nothing for that shape.
+    `others` are all tensors that are not parameters; `wrapper` is the path of the parameters in the file. The order
+    and the shapes of tensors are evidence only for shapes that no other network in the file has.
     """
     tensors = list(others)
     elsewhere = {tensor.shape for tensor in tensors if not tensor.within and tensor.dtype.kind not in ("int", "bool")}

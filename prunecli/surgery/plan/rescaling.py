@@ -12,7 +12,7 @@ __all__ = ["check_rescaled", "rescale_factor"]
 
 
 def rescale_factor(plan: Plan, planned: PlannedParameter) -> float:
-    """Return by what the kept elements of a parameter are multiplied: 1 by their share of the unpruned elements."""
+    """Return the factor of a parameter's kept elements: 1 divided by their share of the unpruned elements."""
     if plan.prune is None or not plan.prune.rescale or not planned.pruned_now:
         return 1.0
     return planned.target.candidates / (planned.target.candidates - planned.pruned_now)
