@@ -190,7 +190,7 @@ def mask_that_is_also(name: str) -> dict[str, Tensor]:
 
 def test_a_mask_that_is_a_weight_as_well_is_not_edited(tmp_path: Path) -> None:
     source = save(mask_that_is_also("gate"), tmp_path / "model.pt")
-    refused(source, 0.5, "w", match=r"^the mask of w shares its memory with that of gate, which would change along; ")
+    refused(source, 0.5, "w", match=r"^the mask of w shares its memory with that of gate, which would change, too; ")
     whole = noise((8, 4), seed=6).gt(0).float()
     source = save({"w_orig": noise((6, 4), seed=4), "w_mask": whole[1:7], "all": whole}, tmp_path / "view.pt")
     refused(source, 0.5, "w", match="^the mask of w shares its memory with that of all")
@@ -218,7 +218,7 @@ def test_baking_some_masks_leaves_the_others_alone(tmp_path: Path) -> None:
     own = (noise((6, 4), seed=7) > 0).float()
     tensors = {"gate_orig": mask, "gate_mask": own, "w_orig": noise((6, 4), seed=4), "w_mask": mask}
     source, target = save(tensors, tmp_path / "model.pt"), tmp_path / "out.pt"
-    with pytest.raises(UsageError, match=r"^gate shares its memory with the mask of w, which would change along"):
+    with pytest.raises(UsageError, match=r"^gate shares its memory with the mask of w, which would change, too"):
         bake(source, target, "gate")
     bake(source, target)
     assert raw(load(target)["gate"]) == raw(mask * own)

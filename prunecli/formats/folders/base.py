@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
 from prunecli.formats.base import Edit, PassthroughFile, TensorInfo
+from prunecli.formats.folders.files import weight_files
 from prunecli.formats.io.locations import Location
 from prunecli.formats.io.pieces import Piece
 from prunecli.formats.io.source import ByteSource, Source
@@ -57,9 +58,9 @@ class Folder(ABC):
         return {}
 
     @property
-    @abstractmethod
     def other_weight_files(self) -> Sequence[str]:
         """Other files with weights, which a library might load instead; they stay as they are."""
+        return weight_files(self.passthrough)
 
     @abstractmethod
     def file_of(self, storage: str) -> str:

@@ -16,7 +16,6 @@ from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.diagnosis import no_checkpoint
-from prunecli.formats.folders.files import weight_files
 from prunecli.formats.folders.index_file import Index, read_index, render_index
 from prunecli.formats.folders.placement import Placement, place_tensors
 from prunecli.formats.folders.reader import Listing, list_folder
@@ -65,11 +64,6 @@ class ShardedFolder(Folder):
     def metadata(self) -> Mapping[str, str] | None:
         """The metadata of the first shard."""
         return self._first.metadata
-
-    @property
-    def other_weight_files(self) -> list[str]:
-        """Other files with weights."""
-        return weight_files(self.passthrough)
 
     @property
     def notes(self) -> Sequence[str]:

@@ -9,7 +9,7 @@ folders with `save_pretrained(distributed_checkpoint=True)`.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, TypeGuard
+from typing import Any, ClassVar, TypeGuard
 
 from prunecli.errors import DamagedError, UnsupportedError, show
 from prunecli.formats.base import AS_FOUND, Edit, Part, PassthroughFile, ReadOptions, Storage, TensorInfo
@@ -19,7 +19,7 @@ from prunecli.formats.folders.base import Folder
 from prunecli.formats.folders.concatenated import Concatenated
 from prunecli.formats.folders.dcp.boxes import tile
 from prunecli.formats.folders.dcp.reassembled import Reassembled
-from prunecli.formats.folders.files import SHARDING_INFO, weight_files
+from prunecli.formats.folders.files import SHARDING_INFO
 from prunecli.formats.folders.reader import Listing
 from prunecli.formats.folders.weights import is_index, is_whole
 from prunecli.formats.io.locations import Location
@@ -50,26 +50,15 @@ class SlicesFolder(Folder):
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo] = ()
     wrapper: str = ""
-
-    @property
-    def format(self) -> str:
-        """The name of the format in reports."""
-        return "folder of safetensors slices"
-
-    @property
-    def no_masks_because(self) -> str:
-        """The reason why masks cannot be stored here."""
-        return "each file says which slices of which tensors it holds, and has no place for new ones"
+    format: ClassVar[str] = "folder of safetensors slices"
+    no_masks_because: ClassVar[str] = (
+        "each file says which slices of which tensors it holds, and has no place for new ones"
+    )
 
     @property
     def metadata(self) -> Mapping[str, str]:
         """The metadata of the first file."""
         return next(iter(self.shards.values())).metadata
-
-    @property
-    def other_weight_files(self) -> list[str]:
-        """Other files with weights."""
-        return weight_files(self.passthrough)
 
     def file_of(self, storage: str) -> str:
         """Return the file that contains a storage."""

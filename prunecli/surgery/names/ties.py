@@ -1,6 +1,7 @@
 """Parameters that share memory: they are edited together, or not at all."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
@@ -9,7 +10,7 @@ from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.names.stored_twice import StoredTwice
 from prunecli.terms import BAKE, CLONE
 
-__all__ = ["check_baked_masks", "check_shared_masks", "find_ties"]
+__all__ = ["Tie", "check_baked_masks", "check_shared_masks", "find_ties"]
 
 
 _CROWD = 1000
@@ -17,6 +18,13 @@ _CROWD = 1000
 
 _Entry = tuple[str, TensorInfo, Parameter | None]
 """A name, its tensor, and the parameter to find neighbours for; None if the tensor can only be a neighbour."""
+
+
+class Tie(NamedTuple):
+    """The name of a parameter's random stream, and the parameters that share its elements."""
+
+    key: str
+    partners: tuple[str, ...]
 
 
 def find_ties(
@@ -27,8 +35,8 @@ def find_ties(
     stored_twice: StoredTwice,
     *,
     untie: bool = False,
-) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return, for each selected parameter, the name of its random stream and the parameters that share its elements.
+) -> dict[str, Tie]:
+    """Return the tie of each selected parameter; without partners if it shares nothing.
 
     Equal copies in `stored_twice` count as sharing; with `untie`, only selected copies do. `remedy` is what error
     messages suggest for copies that are not selected.
@@ -56,7 +64,7 @@ def find_ties(
         if parameter.name in stored_twice:
             partners += _stored_twice_of(parameter, stored_twice, parameters, chosen, untie=untie)
         keys = [parameter.key, *(partner.key for partner in partners)]
-        ties[parameter.name] = (min(keys), tuple(sorted(partner.name for partner in partners)))
+        ties[parameter.name] = Tie(min(keys), tuple(sorted(partner.name for partner in partners)))
     return ties
 
 
@@ -138,14 +146,14 @@ def _check_tie(parameter: Parameter, name: str, tensor: TensorInfo, choices: str
     if choices:
         raise UsageError(
             f"{show(parameter.name)} is tied to {show(name)} (one storage), which is not selected and would be pruned "
-            f"along; {choices}"
+            f"with it; {choices}"
         )
 
 
 def check_shared_masks(
     checkpoint: Layout,
     parameters: Mapping[str, Parameter],
-    ties: Mapping[str, tuple[str, tuple[str, ...]]],
+    ties: Mapping[str, Tie],
 ) -> None:
     """Refuse to edit a mask whose memory is also that of another mask or tensor."""
     everything: list[_Entry] = [(each.name, each.mask, each) for each in parameters.values() if each.mask]
@@ -155,18 +163,18 @@ def check_shared_masks(
     for name in ties:
         mask = parameters[name].mask
         for holder, tensor, other in _near(neighbours, name, checkpoint) if mask else ():
-            partners = ties.get(holder, ("", ()))[1] if other is not None else ()
+            partners = ties[holder].partners if other is not None and holder in ties else ()
             if mask and other is not parameters[name] and name not in partners and _share(mask, tensor):
                 raise UsageError(
-                    f"the mask of {show(name)} shares its memory with that of {show(holder)}, which would change "
-                    f"along; use {BAKE}, or {CLONE}"
+                    f"the mask of {show(name)} shares its memory with that of {show(holder)}, which would change, "
+                    f"too; use {BAKE}, or {CLONE}"
                 )
 
 
 def check_baked_masks(
     checkpoint: Layout,
     parameters: Mapping[str, Parameter],
-    ties: Mapping[str, tuple[str, tuple[str, ...]]],
+    ties: Mapping[str, Tie],
 ) -> None:
     """Refuse to zero a weight whose memory is also the mask of a parameter that is not baked."""
     everything: list[_Entry] = [(name, parameters[name].weight, parameters[name]) for name in ties]
@@ -176,6 +184,6 @@ def check_baked_masks(
         for holder, tensor, other in _near(neighbours, name, checkpoint):
             if other is None and _share(parameters[name].weight, tensor):
                 raise UsageError(
-                    f"{show(name)} shares its memory with the mask of {show(holder)}, which would change along; "
+                    f"{show(name)} shares its memory with the mask of {show(holder)}, which would change, too; "
                     f"select both, or {CLONE}"
                 )

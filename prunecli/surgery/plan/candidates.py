@@ -10,6 +10,7 @@ from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.surgery.data.final_mask import check_scalable
 from prunecli.surgery.data.scanned import BlockScan, CandidateCount, CandidateCounter
 from prunecli.surgery.names.parameters import Parameter
+from prunecli.surgery.names.ties import Tie
 from prunecli.surgery.plan.methods import ParameterMethod
 from prunecli.surgery.plan.model import PlannedParameter
 from prunecli.surgery.plan.scan import Steps
@@ -19,7 +20,7 @@ __all__ = ["count_candidates"]
 
 def count_candidates(
     selected: Sequence[Parameter],
-    ties: Mapping[str, tuple[str, tuple[str, ...]]],
+    ties: Mapping[str, Tie],
     methods: Mapping[str, ParameterMethod] = MappingProxyType({}),
     slices: Mapping[str, int] = MappingProxyType({}),
     *,
@@ -36,7 +37,7 @@ def count_candidates(
         own = methods.get(name)
         dtype = own.scores.dtype if own and own.scores else None
         rows = Slices(number, weight.elements // number) if (number := slices.get(name)) else None
-        place = ties[name][0], name, weight.shape, weight.dtype.name, weight.elements
+        place = ties[name].key, name, weight.shape, weight.dtype.name, weight.elements
         target = targets[name] = Target(*place, slices=rows, scores_dtype=dtype)
         if own is not None:
             own.method.check(target)
@@ -57,7 +58,9 @@ def count_candidates(
         if target.slices is not None:
             target = replace(target, slices=replace(target.slices, candidates=count.slices))
         method, scores = (own.method, own.scores) if (own := methods.get(name)) else (None, None)
-        made = PlannedParameter(parameter, target, ties[name][1], count.digest, count.binary, None, method, scores)
+        made = PlannedParameter(
+            parameter, target, ties[name].partners, count.digest, count.binary, None, method, scores
+        )
         planned.append(made)
     _check_tied_masks(planned)
     return planned

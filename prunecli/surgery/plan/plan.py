@@ -138,8 +138,8 @@ def plan_parameters(
     ties = find_ties(checkpoint, parameters, selected, dense, stored_twice, untie=prune.untie)
     check = check_baked_masks if prune.remove else check_shared_masks
     check(checkpoint, parameters, ties)
-    ties = {name: (prune.key_prefix + key, partners) for name, (key, partners) in ties.items()}
-    methods = methods_of(selected, requests, {name: key for name, (key, _) in ties.items()}, given)
+    ties = {name: each._replace(key=prune.key_prefix + each.key) for name, each in ties.items()}
+    methods = methods_of(selected, requests, {name: each.key for name, each in ties.items()}, given)
     planned = yield from count_candidates(selected, ties, methods, slices, zeros_are_pruned=prune.zeros_are_pruned)
     return planned, stored_twice
 

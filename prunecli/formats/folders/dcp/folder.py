@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
+from typing import ClassVar
 
 from prunecli.errors import DamagedError, UnreadableError, UnsafeError, UnsupportedError, raised_in, show
 from prunecli.formats.base import AS_FOUND, Edit, Part, PassthroughFile, Patch, ReadOptions, Storage, TensorInfo
@@ -38,10 +39,7 @@ _COMMON = "common.pt"
 
 @dataclass(frozen=True)
 class DcpFolder(Folder):
-    """A folder of distributed checkpoint files. Storages are keyed by the file and offset of the zip with their bytes.
-
-    `lies_under` is the place of the state dict, `found` are the notes on it.
-    """
+    """A folder of distributed checkpoint files. The key of a storage is the file and offset of its zip."""
 
     path: Location
     listing: Metadata
@@ -50,28 +48,10 @@ class DcpFolder(Folder):
     source: Reassembled
     tensors: Mapping[str, TensorInfo]
     carried: Sequence[TensorInfo]
-    lies_under: str
-    found: Sequence[str] = ()
-
-    @property
-    def format(self) -> str:
-        """The name of the format in reports."""
-        return "folder of torch.distributed.checkpoint"
-
-    @property
-    def wrapper(self) -> str:
-        """The place of the state dict."""
-        return self.lies_under
-
-    @property
-    def no_masks_because(self) -> str:
-        """The reason why masks cannot be stored here."""
-        return "its metadata says where every tensor lies, and has no place for new ones"
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """Sentences for the user on how the folder was read."""
-        return self.found
+    wrapper: str = ""
+    notes: Sequence[str] = ()
+    format: ClassVar[str] = "folder of torch.distributed.checkpoint"
+    no_masks_because: ClassVar[str] = "its metadata says where every tensor lies, and has no place for new ones"
 
     @property
     def other_weight_files(self) -> list[str]:
