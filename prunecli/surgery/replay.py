@@ -61,17 +61,28 @@ def _replay_steps(checkpoint: Layout, report: Report, prune: PruneRequest, given
     done = {each.parameter.name: _replayed(each, recorded[each.parameter.name], prune) for each in planned}
     _check_ties(done)
     check_rescaled(prune, done.values())
-    expected = {name: each.mask_sha256 for name, each in recorded.items() if each.mask_sha256 is not None}
+    expected = {name: each.mask_sha256 for name, each in recorded.items()}
     return Plan("apply", parameters, done, prune.remove, prune, stored_twice, expected)
 
 
 def check_masks(plan: Plan, counts: Counts) -> None:
     """Compare the new masks with those that the plan expects, before the output is published.
 
+    Of a mask whose digest the report does not record, the number of elements is compared.
+
     Raises:
         ThresholdError: one differs from the expected mask.
     """
-    wrong = [name for name, digest in plan.expected.items() if counts.by_name[name].mask_sha256 != digest]
+    digests = {name: digest for name, digest in plan.expected.items() if digest is not None}
+    for name in plan.expected.keys() - digests.keys():
+        planned, kept = plan.planned[name], counts.by_name[name].kept
+        dropped = planned.pruned_now if kept is None else planned.target.candidates - kept.kept
+        if dropped != planned.pruned_now:
+            raise ThresholdError(
+                f"the report records {planned.pruned_now:,} pruned elements of {show(name)}, and its choice prunes "
+                f"{dropped:,} here; give the report as it was written, and the checkpoint that it was made from"
+            )
+    wrong = [name for name, digest in digests.items() if counts.by_name[name].mask_sha256 != digest]
     if wrong:
         raise ThresholdError(
             f"the mask of {show(wrong[0])} differs from the report's ({len(wrong)} differ): other elements of this "

@@ -9,7 +9,7 @@ import torch
 from surgery_zoo import save
 
 from prunecli import files
-from prunecli.errors import DamagedError, PrunecliError
+from prunecli.errors import DamagedError, PrunecliError, ThresholdError
 
 
 @pytest.fixture
@@ -74,3 +74,25 @@ def test_a_number_without_slices_is_not_replayed_slice_by_slice(change: dict[str
     (tmp_path / "h.json").write_text(json.dumps(report))
     with pytest.raises(DamagedError):
         files.apply(source, from_report=tmp_path / "h.json", output=tmp_path / "two.pt")
+
+
+OTHER = [("threshold", 0x40000000, 5), ("equal", 1, 2), ("tied", 4, 2)]
+
+
+@pytest.mark.parametrize("bake", [False, True])
+@pytest.mark.parametrize(("field", "value", "dropped"), OTHER)
+def test_without_digests_a_choice_must_prune_the_recorded_number(
+    field: str, value: object, dropped: int, bake: bool, smallest: dict[str, Any], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"from_report": tmp_path / "h.json", "bake": bake, "output": tmp_path / "two.pt"}
+    for each in smallest["parameters"]:
+        each["mask_sha256"] = None
+    (tmp_path / "h.json").write_text(json.dumps(smallest))
+    replayed = files.apply(tmp_path / "in.pt", **given)
+    assert [each.pruned_now for each in replayed.parameters] == [3, 4]
+    smallest["parameters"][0]["choice"][field] = value
+    (tmp_path / "h.json").write_text(json.dumps(smallest))
+    before = (tmp_path / "two.pt").read_bytes()
+    with pytest.raises(ThresholdError, match=rf"3 pruned elements of a\.weight, and its choice prunes {dropped} here"):
+        files.apply(tmp_path / "in.pt", **given, force=True)
+    assert (tmp_path / "two.pt").read_bytes() == before

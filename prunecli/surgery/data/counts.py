@@ -41,13 +41,33 @@ class ZeroCounts:
         self.add(drained)
 
 
+class KeptCount:
+    """The number of elements that a mask keeps."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self) -> None:
+        self.kept = 0
+
+    def add(self, found: int) -> None:
+        """Add a block's number."""
+        self.kept += found
+
+    merge = add
+
+    def drain(self) -> int | None:
+        """Return the number and reset it; None if it is 0."""
+        drained, self.kept = self.kept, 0
+        return drained or None
+
+
 @dataclass(frozen=True, slots=True)
 class Counting:
     """What to gather for a parameter besides its number of zeros.
 
     With `cells`: where the zeros are, as a picture with that number of cells per side. With `summed`: the checksum of
     the final values. With `along`: which slices along these dimensions contain only zeros. With `masked`: the digest of
-    the mask. With `magnitudes`: whether the smallest values were pruned.
+    the mask. With `kept`: how many elements it keeps. With `magnitudes`: whether the smallest values were pruned.
     """
 
     weight: TensorInfo
@@ -55,6 +75,7 @@ class Counting:
     summed: bool = False
     along: Sequence[int] | None = None
     masked: bool = False
+    kept: bool = False
     magnitudes: MagnitudeLook | None = None
 
     @property
@@ -82,7 +103,7 @@ class ParameterCounts:
     It is an accumulator itself, of findings given as pairs with the name of a result.
     """
 
-    __slots__ = ("magnitudes", "mask", "slices", "structure", "values", "zeros")
+    __slots__ = ("kept", "magnitudes", "mask", "slices", "structure", "values", "zeros")
 
     def __init__(self, counting: Counting) -> None:
         weight = counting.weight
@@ -91,6 +112,7 @@ class ParameterCounts:
         self.slices = counting.slices
         self.values = Checksum(weight.elements * weight.dtype.itemsize) if counting.summed else None
         self.mask = MaskDigest() if counting.masked else None
+        self.kept = KeptCount() if counting.kept else None
         self.magnitudes = None if counting.magnitudes is None else MagnitudeCounter(counting.magnitudes)
 
     def add(self, found: Iterable[tuple[str, Any]]) -> None:

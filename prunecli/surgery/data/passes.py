@@ -150,11 +150,12 @@ class TensorPass:
         return [] if first else [("values", (0, storage.crc, storage.nbytes))]
 
     def digest(self, keep: Flags, first: int) -> Findings:
-        """Return the leaves of the mask's digest for the elements that begin at `first`, a multiple of `BLOCK`."""
+        """Return what is gathered of the mask, of the elements that begin at `first`, a multiple of `BLOCK`."""
         if not self.counting.masked:
             return []
+        kept: Findings = [("kept", int(np.count_nonzero(keep)))] if self.counting.kept else []
         starts = range(0, keep.size, BLOCK)
-        return [("mask", MaskDigest.look(first + start, keep[start : start + BLOCK])) for start in starts]
+        return kept + [("mask", MaskDigest.look(first + start, keep[start : start + BLOCK])) for start in starts]
 
     def outcome(self, changed: bool, found: Findings, *, sums_own: bool = False) -> Outcome:
         """Return the results under the parameter's name; `sums_own`: its checksum is that of the handled bytes."""

@@ -59,7 +59,8 @@ class PlannedParameter:
 class Plan:
     """Everything that a run will do. With `bake`, masks are multiplied into the weights and removed.
 
-    `expected` maps parameters to the digests that their final masks must have, taken from the report to reproduce.
+    `expected` maps parameters to the digests that their final masks must have, taken from the report to reproduce; None
+    for those of which it does not record one.
     """
 
     command: Command
@@ -68,7 +69,7 @@ class Plan:
     bake: bool
     prune: PruneRequest | None = None
     stored_twice: StoredTwice = field(default_factory=dict)
-    expected: Mapping[str, str] = field(default_factory=dict)
+    expected: Mapping[str, str | None] = field(default_factory=dict)
     metadata: Mapping[str, str | None] = field(default_factory=dict)
     """Entries for the container's metadata: the stamp; None removes one."""
     unlike: Mapping[str, LikeRow] = field(default_factory=dict)

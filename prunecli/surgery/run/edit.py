@@ -174,7 +174,8 @@ def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
     along = draft.directions.get(name) if sliced else None
     summed = weight.view.row_major and _comes_in_runs(weight)
     masked = not (mask.trivial or mask.restored)
-    return Counting(weight, cells, summed, along, masked=masked, magnitudes=magnitudes)
+    kept = masked and draft.plan.expected.get(name, "") is None
+    return Counting(weight, cells, summed, along, masked=masked, kept=kept, magnitudes=magnitudes)
 
 
 def _comes_in_runs(weight: TensorInfo) -> bool:
