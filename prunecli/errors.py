@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Self
 
-from prunecli.terms import HERE, Interface, render
+from prunecli.terms import HERE, Interface, in_recipe, render
 
 __all__ = [
     "DamagedError",
@@ -40,6 +40,7 @@ __all__ = [
     "percent",
     "raised_in",
     "show",
+    "worded_as_in_recipe",
 ]
 
 
@@ -130,6 +131,17 @@ def messages_for(interface: Interface) -> Iterator[None]:
         yield
     except PrunecliError as error:
         error.interface = interface
+        raise
+
+
+@contextmanager
+def worded_as_in_recipe() -> Iterator[None]:
+    """Use the keys of recipes in the messages of errors raised in the block."""
+    try:
+        yield
+    except PrunecliError as error:
+        if error.args:
+            error.args = (in_recipe(error.args[0]),)
         raise
 
 

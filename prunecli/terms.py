@@ -3,7 +3,8 @@
 A message is composed where something fails, and the interface that the user called is known only in the outermost
 layer. So messages contain the terms below. Each term contains its text for every interface, and `render` keeps the
 right one.
-`PrunecliError` renders its own message when it is converted to a string.
+`PrunecliError` renders its own message when it is converted to a string. What comes from a recipe is called by the
+recipe's keys (`in_recipe`), whatever the interface.
 
 The marks around a term are private-use characters. `errors.show` escapes them, so text from a file is never a term.
 """
@@ -67,6 +68,7 @@ __all__ = [
     "WITH_STATE",
     "ZEROS_ARE_PRUNED",
     "Interface",
+    "in_recipe",
     "percentage",
     "render",
 ]
@@ -101,8 +103,33 @@ def render(message: str, interface: Interface = Interface.COMMAND_LINE) -> str:
     return message.replace(HERE, "the file")
 
 
-def _term(command_line: str, files: str, modules: str | None = None) -> str:
-    return f"{_START}{command_line}{_BETWEEN}{files}{_BETWEEN}{files if modules is None else modules}{_END}"
+def in_recipe(message: str) -> str:
+    """Return a message with the settings of a recipe's groups in the recipe's words; other terms are left as they are.
+
+    >>> in_recipe(f"leave {GLOBAL} out")
+    'leave global = true out'
+    """
+    return _TERM.sub(_in_recipe, message)
+
+
+def _in_recipe(term: re.Match[str]) -> str:
+    words = term[1].split(_BETWEEN)
+    return words[-1] if len(words) > len(Interface) else term[0]
+
+
+def _term(command_line: str, files: str, modules: str | None = None, *, recipe: str | None = None) -> str:
+    words = [command_line, files, files if modules is None else modules, *([] if recipe is None else [recipe])]
+    return f"{_START}{_BETWEEN.join(words)}{_END}"
+
+
+def _setting(option: str, key: str) -> str:
+    """Return the term of a setting with a value, which is called the same in Python and in recipes."""
+    return _term(option, key, recipe=key)
+
+
+def _switch(option: str, key: str) -> str:
+    """Return the term of a setting that is on or off."""
+    return _term(option, f"{key}=True", recipe=f"{key} = true")
 
 
 def percentage(whole: int) -> str:
@@ -119,16 +146,16 @@ CLONE = _term(
 )
 """The remedy for memory that tensors share by chance."""
 
-ABS_SCORES = _term("--abs-scores", "abs_scores=True")
+ABS_SCORES = _switch("--abs-scores", "abs_scores")
 ALLOW_CHANGES = _term("--allow-changes", "allow_changes=True")
-ALLOCATION = _term("--allocation", "allocation")
+ALLOCATION = _setting("--allocation", "allocation")
 ALLOW_FOREIGN = _term("--allow-foreign-objects", "allow_foreign_objects=True")
-AMOUNT = _term("-a", "amount")
+AMOUNT = _setting("-a", "amount")
 BAKE = _term("--bake", "bake=True")
 """Writing zeros instead of masks; `--remove` and `remove=True` are earlier names of it, and stay."""
-BLOCK = _term("--block", "block")
-DIM = _term("--dim", "dim")
-EXCLUDE = _term("-x", "exclude")
+BLOCK = _setting("--block", "block")
+DIM = _setting("--dim", "dim")
+EXCLUDE = _setting("-x", "exclude")
 EXTRACT_ZEROS = _term("'prunecli mask extract --from-zeros'", "mask_extract(from_zeros=True)")
 """The command that makes a mask file of the zeros of a checkpoint."""
 FAIL_OVER = _term("--fail-over", "fail_over")
@@ -138,34 +165,34 @@ FORCE = _term("--force", "force=True")
 FORMAT = _term("--format", "format_")
 FROM_REPORT = _term("--from-report", "from_report")
 FROM_ZEROS = _term("--from-zeros", "from_zeros=True")
-GLOBAL = _term("--global", "global_=True", "everywhere=True")
+GLOBAL = _term("--global", "global_=True", "everywhere=True", recipe="global = true")
 KEY = _term("--key", "key")
 KEY_PREFIX = _term("--key-prefix", "key_prefix")
-LIKE = _term("--like", "like")
+LIKE = _setting("--like", "like")
 LINK = _term("--link", "link=True")
 MASKS = _term("--masks", "masks")
 MASK_DTYPE = _term("--mask-dtype", "mask_dtype")
 MATRICES = _term("-p '*.weight' --min-dim 2", "params='*.weight', min_dim=2")
 """A selection of the matrices named `weight`; `in_proj_weight` and `weight_ih_l0` are not among them."""
-METHOD = _term("--method", "method")
-MIN_DIM = _term("--min-dim", "min_dim")
+METHOD = _setting("--method", "method")
+MIN_DIM = _setting("--min-dim", "min_dim")
 MISSING = _term("--missing kept", "missing='kept'")
-NORM = _term("--norm", "norm")
+NORM = _setting("--norm", "norm")
 NO_REPORT = _term("--no-report", "no_report=True")
-N_OF_M = _term("--n-of-m", "n_of_m")
+N_OF_M = _setting("--n-of-m", "n_of_m")
 ONLY_ZEROS = _term("--only-zeros", "only_zeros=True")
-ORDER = _term("--order", "order")
+ORDER = _setting("--order", "order")
 OUTPUT = _term("-o", "output")
-PARAM = _term("-p", "params")
-PER_ROW = _term("--per-row", "per_row=True")
-PER_SLICE = _term("--per-slice", "per_slice=True")
+PARAM = _setting("-p", "params")
+PER_ROW = _switch("--per-row", "per_row")
+PER_SLICE = _switch("--per-slice", "per_slice")
 PLOT = _term("--plot", "plot")
 RATIOS = _term("--ratios", "ratios")
 RECIPE = _term("--recipe", "recipe")
 REPORT = _term("--report", "report")
 RESCALE = _term("--rescale", "rescale=True")
 RESUME = _term("--resume", "resume=True")
-SCORES = _term("--scores", "scores")
+SCORES = _setting("--scores", "scores")
 SEED = _term("--seed", "seed")
 SEEDS = _term("--seeds", "seeds")
 STAMP = _term("--stamp", "stamp=True")

@@ -133,7 +133,7 @@ def prune_module(
     if not selection.patterns:
         raise UsageError(f"nothing is selected; give {MATRICES} for all matrices named weight, or names as params")
     total, amounts = parse_amounts(amount_list(amount))
-    settings = {"dim": dim, "norm": norm, "n_of_m": n_of_m, "block": block, "scores": scores and GIVEN}
+    settings = {"dim": dim, "norm": norm, "n_of_m": n_of_m, "block": block, "scores": None if scores is None else GIVEN}
     chosen = given_method(method, **settings, abs_scores=abs_scores)
     division = DivisionOptions(amounts, allocation, per_slice=per_slice, per_row=per_row, method=chosen)
     division.check(total, global_=everywhere)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from prunecli.core.allocation import find_rule
 from prunecli.core.amount import Amount
-from prunecli.core.methods import make_method
+from prunecli.core.methods import make_method, unknown_method
 from prunecli.core.methods.request import MethodRequest
 from prunecli.errors import UsageError
 from prunecli.lean import dataclass
@@ -51,6 +51,8 @@ class DivisionOptions:
         sources = {AMOUNT: total or self.amounts, RATIOS: self.ratios is not None, LIKE: self.like is not None}
         ways = [option for option, is_given in sources.items() if is_given]
         method = make_method(self.method or MethodRequest())
+        if method.reads_given:
+            raise unknown_method(method.name)
         if fault := method_fault(method, self._settings(total=total, global_=global_)):
             raise UsageError(fault)
         if not ways and method.counts != "nothing":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from prunecli.core.methods.masks import Masks
 from prunecli.core.methods.request import MethodRequest
-from prunecli.errors import PrunecliError, UsageError, show
+from prunecli.errors import PrunecliError, UsageError, show, worded_as_in_recipe
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.locations import Location
 from prunecli.formats.opening import AnyCheckpoint, check_unchanged, open_any
@@ -30,7 +30,7 @@ from prunecli.surgery.report.reading import read_report, read_report_beside
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.scan import RunScanner
-from prunecli.terms import MASKS, SCORES
+from prunecli.terms import MASKS, SCORES, in_recipe
 
 if TYPE_CHECKING:
     from prunecli.surgery.compare.model import Comparison
@@ -105,6 +105,8 @@ def prepare_apply(
     """
     ranks, requested = run.ranks, functools.cache(lambda: read_request(options))
     with ExitStack() as stack:
+        if options.recipe is not None:
+            stack.enter_context(worded_as_in_recipe())
         checkpoint = stack.enter_context(
             open_for_ranks(source, lambda: with_recorded_key(reading, requested().report), run, listener)
         )
@@ -122,8 +124,9 @@ def prepare_apply(
         with with_progress(run, checkpoint, listener) as shown:
             scanner = RunScanner(shown, given)
             plan = plan_request(checkpoint, replace(request, prune=prune), scanner, reading, given, stamp=options.stamp)
-        key = with_recorded_key(reading, request.report).key
-        yield PreparedRewrite(checkpoint, replace(plan, key=key), destination, run, listener, given)
+        notes = plan.notes if options.recipe is None else [in_recipe(each) for each in plan.notes]
+        plan = replace(plan, key=with_recorded_key(reading, request.report).key, notes=notes)
+        yield PreparedRewrite(checkpoint, plan, destination, run, listener, given)
 
 
 @contextmanager
@@ -162,7 +165,10 @@ def _open_scores(prune: PruneRequest, reading: ReadOptions, run: Run, listener: 
             place: stack.enter_context(open_for_ranks(input_location(place, SCORES), own, run, listener))
             for place in places
         }
-        yield Given(scores={place: scores_in(file) for place, file in files.items()}, sources=tuple(files.values()))
+        yield Given(
+            scores={place: scores_in(file, file.source.label) for place, file in files.items()},
+            sources=tuple(files.values()),
+        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from conftest import Cli, Refusal
 from safetensors.torch import load_file, save_file
 
-from prunecli import files
+from prunecli import files, prune_module
 from prunecli.cli.method_options import MethodName
 from prunecli.core.methods import known_methods
 from prunecli.errors import OutputError, UsageError
@@ -26,9 +26,16 @@ APPLY = ["apply", "model.pt", "-p", "fc1.weight"]
     ("options", "words"),
     [
         (["--method", "l3", "-a", "0.5"], "l3"),
-        (["--method", "random", "--dim", "0", "-a", "0.5"], "--method random does not take --dim"),
-        (["--norm", "2", "-a", "0.5"], "--method random does not take --norm"),
-        (["--abs-scores", "-a", "0.5"], "--method random does not take --abs-scores"),
+        (["--dim", "0", "-a", "0.5"], "--dim is for --n-of-m, --method random-structured and --method ln; add one of"),
+        (["--norm", "2", "--dim", "0", "-a", "0.5"], "--norm is for --method ln; add that, or leave --norm out"),
+        (["--abs-scores", "-a", "0.5"], "--abs-scores is about --scores; add that, or leave --abs-scores out"),
+        (["--n-of-m", "2:4", "--abs-scores"], "--abs-scores is about --scores; add that, or leave --abs-scores out"),
+        (["--n-of-m", "2:4", "--block", "2x2"], "--n-of-m does not take --block; leave one of them out"),
+        (["--n-of-m", "2:4", "--norm", "2", "--method", "l1"], "--n-of-m does not take --norm; leave one of them out"),
+        (["--block", "2x2", "--dim", "0", "-a", "1"], "--block does not take --dim; leave one of them out"),
+        (["--scores", "model.pt", "--dim", "0", "-a", "1"], "--scores does not take --dim; leave one of them out"),
+        (["--scores", "model.pt", "--method", "l1", "--n-of-m", "2:4"], "--method l1 does not take --scores"),
+        (["--method", "scores", "-a", "1"], "--method scores needs --scores, with a score for each element"),
         (["--n-of-m", "4:2"], "--n-of-m 4:2 keeps 4 of every 2 elements; N is from 1 to M - 1"),
         (["--n-of-m", "0:4"], "--n-of-m 0:4 keeps 0 of every 4"),
         (["--n-of-m", "2"], "--n-of-m 2 is not two numbers; write 2:4"),
@@ -95,10 +102,16 @@ def test_only_the_scores_of_a_report_can_be_named_again(cli: Cli, refused: Refus
         (['method = "l3"'], 1, "method is not a method; known are random"),
         (['method = "masks"'], 1, "method is not a method; known are random"),
         (["[[group]]", 'params = "*"', "amount = 1", 'method = "l3"'], 4, "method is not a method"),
-        (["[[group]]", 'params = "*"', "amount = 1", "dim = 0"], 1, "--method random does not take --dim"),
-        (["[[group]]", 'params = "*"', 'n_of_m = "4:2"'], 1, "--n-of-m 4:2 keeps 4 of every 2"),
-        (["[[group]]", 'params = "*"', "n_of_m = 3"], 1, "--n-of-m 3 is not two numbers"),
-        (["[[group]]", 'params = "*"', 'dim = "0"'], 1, "--dim 0 is not a dimension"),
+        (
+            ["[[group]]", 'params = "*"', "amount = 1", "dim = 0"],
+            1,
+            ": dim is for n_of_m, method random-structured and",
+        ),
+        (["[[group]]", 'params = "*"', "amount = 1", "abs_scores = true"], 1, "leave abs_scores = true out"),
+        (["[[group]]", 'params = "*"', 'n_of_m = "2:4"', 'block = "2x2"'], 1, ": n_of_m does not take block; leave"),
+        (["[[group]]", 'params = "*"', 'n_of_m = "4:2"'], 1, ": n_of_m 4:2 keeps 4 of every 2"),
+        (["[[group]]", 'params = "*"', "n_of_m = 3"], 1, ": n_of_m 3 is not two numbers"),
+        (["[[group]]", 'params = "*"', 'dim = "0"'], 1, ": dim 0 is not a dimension"),
         (["[[group]]", 'params = "*"', "scores = 3"], 3, "scores is not the path or URL"),
     ],
 )
@@ -255,6 +268,22 @@ def test_what_a_method_cannot_do_is_refused_in_one_line(refused: Refusal, option
     assert words in refused(2, *APPLY, *options)
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('n_of_m = "2:4"\ndim = 2', "dim 2: fc1.weight has the shape [64, 512]"),
+        ('n_of_m = "2:48"', "n_of_m 2:48: dimension 1 of fc1.weight has the size 512"),
+    ],
+)
+def test_what_a_recipe_cannot_do_to_a_parameter_is_said_in_its_words(
+    refused: Refusal, setting: str, words: str
+) -> None:
+    Path("r.toml").write_text(f'[[group]]\nparams = "fc1.weight"\n{setting}\n')
+    line = refused(2, "apply", "model.pt", "--recipe", "r.toml")
+    assert words in line
+    assert "--" not in line
+
+
 def test_a_recipe_has_no_amount_for_a_pattern(refused: Refusal) -> None:
     Path("r.toml").write_text('[[group]]\nparams = "fc1.weight"\namount = 0.5\nn_of_m = "2:4"\n')
     line = refused(2, "apply", "model.pt", "--recipe", "r.toml")
@@ -271,8 +300,13 @@ def test_amounts_of_single_layers_count_units(cli: Cli) -> None:
 def test_python_takes_values_and_texts() -> None:
     with pytest.raises(UsageError, match=r"n_of_m 4:2 keeps 4 of every 2"):
         files.apply("model.pt", params="fc1.weight", n_of_m=(4, 2))
-    with pytest.raises(UsageError, match=r"method random does not take dim"):
-        files.apply("model.pt", params="fc1.weight", amount=0.5, dim=1)
+    with pytest.raises(UsageError, match=r"^n_of_m does not take block; leave one of them out"):
+        files.apply("model.pt", params="fc1.weight", n_of_m="2:4", block="2x2")
+    for name in ("masks", 3):
+        with pytest.raises(UsageError, match=rf"^{name} is not a method; known are random"):
+            files.apply("model.pt", params="fc1.weight", amount=0.5, method=name)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^scores has no scores of weight, which is selected$"):
+        prune_module(torch.nn.Linear(2, 2), "weight", 1, scores={})
 
 
 def test_all_methods_of_the_table_can_be_named() -> None:

@@ -260,9 +260,7 @@ def test_scores_are_signed_unless_their_magnitudes_are_wanted(dtype: str, way: s
 
 
 def test_scores_need_a_file_and_take_no_other_settings() -> None:
-    with pytest.raises(
-        UsageError, match=r"^--method scores needs --scores, a checkpoint with a score for each element$"
-    ):
+    with pytest.raises(UsageError, match=r"^--method scores needs --scores, with a score for each element$"):
         make_method(MethodRequest("scores"))
     with pytest.raises(UsageError, match=r"does not take --norm"):
         make_method(MethodRequest("scores", scores="s.pt", norm=1.0))

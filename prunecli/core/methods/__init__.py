@@ -9,7 +9,7 @@ from prunecli.core.methods.smallest import L1, Scores
 from prunecli.core.methods.structured import Ln, RandomSlices
 from prunecli.errors import UsageError, show
 
-__all__ = ["METHODS", "known_methods", "make_method"]
+__all__ = ["METHODS", "known_methods", "make_method", "unknown_method"]
 
 METHODS: dict[str, type[Method]] = {each.name: each for each in (Random, L1, Lamp, Scores, RandomSlices, Ln, Masks)}
 
@@ -21,8 +21,13 @@ def make_method(request: MethodRequest) -> Method:
         UsageError: the name is unknown, or the method does not take one of the settings, or lacks one.
     """
     if request.name not in METHODS:
-        raise UsageError(f"{show(request.name, 60)} is not a method; known are {', '.join(known_methods())}")
+        raise unknown_method(request.name)
     return METHODS[request.name].of(request)
+
+
+def unknown_method(name: str) -> UsageError:
+    """Return the error for a name that users cannot give as that of a method."""
+    return UsageError(f"{show(name, 60)} is not a method; known are {', '.join(known_methods())}")
 
 
 def known_methods() -> list[str]:

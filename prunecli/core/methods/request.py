@@ -14,8 +14,15 @@ __all__ = ["RANDOM", "MethodRequest", "given_method", "method_request", "spelled
 RANDOM = "random_unstructured"
 """The method of requests that name none; users may call it `random`."""
 
-_OPTIONS = {"dim": DIM, "norm": NORM, "n_of_m": N_OF_M, "block": BLOCK, "scores": SCORES, "abs_scores": ABS_SCORES}
+_OPTIONS = {"norm": NORM, "dim": DIM, "n_of_m": N_OF_M, "block": BLOCK, "scores": SCORES, "abs_scores": ABS_SCORES}
 """The settings, and the options that give them."""
+
+_USES = {
+    "norm": f"{NORM} is for {METHOD} ln; add that",
+    "dim": f"{DIM} is for {N_OF_M}, {METHOD} random-structured and {METHOD} ln; add one of them",
+    "abs_scores": f"{ABS_SCORES} is about {SCORES}; add that",
+}
+"""What settings are for that a request without the name of a method does not take."""
 
 _NORMS = {"1": 1.0, "2": 2.0, "inf": math.inf}
 _DIMS = 64
@@ -66,10 +73,17 @@ class MethodRequest:
         Raises:
             UsageError: one was given that the method does not take.
         """
-        other = next((name for name in self.settings if name not in taken), None)
-        if other is not None:
-            what = f"{METHOD} {spelled(self.name)}"
-            raise UsageError(f"{what} does not take {_OPTIONS[other]}; leave one of them out")
+        given = self.settings
+        other = next((name for name in _OPTIONS if name in given and name not in taken), None)
+        if other is None:
+            return
+        option, of_scores = _OPTIONS[other], other in ("scores", "abs_scores")
+        pattern = next((_OPTIONS[name] for name in ("n_of_m", "block") if name in given and name in taken), None)
+        if other in _USES and self.name == RANDOM and (pattern is None or of_scores):
+            raise UsageError(f"{_USES[other]}, or leave {option} out")
+        named = SCORES if self.name == "scores" else f"{METHOD} {spelled(self.name)}"
+        what = named if pattern is None or of_scores else pattern
+        raise UsageError(f"{what} does not take {option}; leave one of them out")
 
 
 def spelled(name: str) -> str:
@@ -95,7 +109,7 @@ def method_request(
         UsageError: a setting is not valid, whatever the method.
     """
     default = RANDOM if scores is None else "scores"
-    name = default if name is None else RANDOM if name == "random" else name.replace("-", "_")
+    name = default if name is None else RANDOM if name == "random" else str(name).replace("-", "_")
     return MethodRequest(
         name,
         None if dim is None else _dim(dim),

@@ -102,7 +102,7 @@ class Smallest(RankingMethod):
             UsageError: it does not take a setting, or lacks the place of scores.
         """
         if cls.name == "scores" and request.scores is None:
-            raise UsageError(f"{METHOD} scores needs {SCORES}, a checkpoint with a score for each element")
+            raise UsageError(f"{METHOD} scores needs {SCORES}, with a score for each element")
         pattern = pattern_of(request)
         if pattern is None:
             request.check_takes(*score_settings(request))

@@ -12,7 +12,7 @@ from prunecli.formats.base import TensorInfo
 from prunecli.formats.io.pieces import Checksum
 from prunecli.lean import dataclass
 
-__all__ = ["Counting", "Counts", "ParameterCounts", "ZeroCounts"]
+__all__ = ["Counting", "Counts", "KeptCount", "ParameterCounts", "ZeroCounts"]
 
 
 class ZeroCounts:

@@ -61,11 +61,12 @@ class ScoresRef:
 
 @dataclass(frozen=True)
 class GivenScores:
-    """The tensors of a file of scores, by name; `keys` are their canonical names."""
+    """The tensors of a file of scores, by name; `keys` are their canonical names. Without a file, `label` is empty."""
 
     layout: Layout
     tensors: Mapping[str, TensorInfo]
     keys: Mapping[str, str]
+    label: str = ""
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,11 @@ def methods_of(
     return found
 
 
-def scores_in(layout: Layout) -> GivenScores:
+def scores_in(layout: Layout, label: str = "") -> GivenScores:
     """Return the scores in a checkpoint: its tensors, under the names of parameters."""
     found = parameters_of(layout)
-    return GivenScores(
-        layout, {name: each.weight for name, each in found.items()}, {name: each.key for name, each in found.items()}
-    )
+    tensors = {name: each.weight for name, each in found.items()}
+    return GivenScores(layout, tensors, {name: each.key for name, each in found.items()}, show(label, 80))
 
 
 def _scores(
@@ -70,22 +69,20 @@ def _scores(
             refs.setdefault(keys[each.name], ScoresRef(place, name, tensor.dtype.name, tensor.dtype.itemsize))
     missing = next((each.name for each in parameters if keys[each.name] not in refs), None)
     if missing is not None:
-        raise UsageError(f"{SCORES} {_label(file)} has no scores of {show(missing)}, which is selected")
+        raise UsageError(
+            f"{SCORES}{file.label and f' {file.label}'} has no scores of {show(missing)}, which is selected"
+        )
     return refs
 
 
 def _check_scores(parameter: Parameter, tensor: TensorInfo, file: GivenScores) -> None:
     """Refuse scores of another shape, or whose elements have no order."""
+    inside = file.label and f" in {file.label}"
     if tensor.shape != parameter.weight.shape:
         raise UsageError(
-            f"{show(parameter.name)} is {list(parameter.weight.shape)}, and its scores in {_label(file)} are "
-            f"{list(tensor.shape)}"
+            f"{show(parameter.name)} is {list(parameter.weight.shape)}, and its scores{inside} are {list(tensor.shape)}"
         )
     if not tensor.dtype.prunable or tensor.dtype.kind not in ("float", "int") or not tensor.view.nested:
         raise UsageError(
-            f"the scores of {show(parameter.name)} in {_label(file)} are {tensor.dtype.name}; scores are real numbers"
+            f"the scores of {show(parameter.name)}{inside} are {tensor.dtype.name}; scores are real numbers"
         )
-
-
-def _label(file: GivenScores) -> str:
-    return show(file.layout.source.label, 80)

@@ -26,7 +26,7 @@ from typing import Any
 
 from prunecli.core.methods import make_method
 from prunecli.core.methods.request import MethodRequest, method_request
-from prunecli.errors import UsageError, show
+from prunecli.errors import UsageError, show, worded_as_in_recipe
 from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.surgery.names.select import Selection
@@ -76,7 +76,8 @@ def parse_recipe(raw: bytes, label: str) -> PruneRequest:
         raise UsageError(_syntax_error(str(error), label, raw)) from None
     except RecursionError:
         raise UsageError(f"{label}: is nested too deeply for a recipe") from None
-    return _RecipeReader(text, label).prune(content)
+    with worded_as_in_recipe():
+        return _RecipeReader(text, label).prune(content)
 
 
 def _syntax_error(message: str, label: str, raw: bytes) -> str:
@@ -157,7 +158,7 @@ class _RecipeReader:
             try:
                 found[key] = checks[key](value)
             except UsageError as error:
-                raise self._wrong((*place, key), str(error)) from None
+                raise self._wrong((*place, key), error.args[0]) from None
         return found
 
     def _wrong(self, place: KeyPath, what: str) -> UsageError:
