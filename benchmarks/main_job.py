@@ -101,7 +101,7 @@ def _mask_rows(bench: Bench) -> list[Row]:
     ours = partial(method.compute_mask, tensor, default_mask=before)
     theirs = partial(torch_prune.RandomUnstructured(0.5).compute_mask, tensor, default_mask=before)
     subset, reused = Subset(stream_key(7, "", ELEMENTS), ELEMENTS, ELEMENTS // 2), torch.empty_like(tensor)
-    rewrite = partial(write_mask, subset, reused)
+    rewrite = partial(write_mask, subset.draw, reused)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -8,15 +8,12 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 from torch.nn.utils.prune import BasePruningMethod
 
-from prunecli.core.methods.base import Method
-from prunecli.core.methods.random import Random
 from prunecli.errors import UsageError, show
 from prunecli.modules.chosen import Candidates, keep_flags
 from prunecli.modules.hooks import attach, untouched_on_failure
 from prunecli.modules.masks import mask_after, ones_like
-from prunecli.modules.methods import CustomFromMask, L1Unstructured
+from prunecli.modules.methods import CustomFromMask
 from prunecli.modules.pruning_method import SeededMethod, check_shape, check_tensors, unpruned_parameter
-from prunecli.modules.random_unstructured import RandomUnstructured
 
 __all__ = ["global_unstructured"]
 
@@ -48,15 +45,14 @@ def global_unstructured(
         UsageError: a parameter is not there or occurs twice, or the amount is more than is left.
     """
     pairs = _pairs(parameters)
-    method = _file_method(pruning_method, settings)
-    if method is None:
+    if not issubclass(pruning_method, SeededMethod) or pruning_method.PRUNING_TYPE != "unstructured":
         torch_prune.global_unstructured(pairs, pruning_method, importance_scores, **settings)
         return
-    chooser, file_method = method
+    chooser = pruning_method(**settings)
     names = _keys(pairs, keys)
     scores = importance_scores or {}
     found = {key: _candidates(*pair, scores.get(pair), key) for key, pair in zip(names, pairs, strict=True)}
-    kept = keep_flags(file_method, found, chooser.amount, chooser.seed, everywhere=True)
+    kept = keep_flags(chooser.file_method(), found, chooser.amount, chooser.seed, everywhere=True)
     with contextlib.ExitStack() as stack:
         for each in {id(module): module for module, _ in pairs}.values():
             stack.enter_context(untouched_on_failure(each))
@@ -76,13 +72,6 @@ def _pairs(parameters: Iterable[tuple[nn.Module, str]]) -> list[tuple[nn.Module,
         if (module, name) in found[:number]:
             raise UsageError(f"{show(name)} of {type(module).__name__} occurs twice")
     return found
-
-
-def _file_method(kind: type[BasePruningMethod], settings: Mapping[str, Any]) -> tuple[SeededMethod, Method] | None:
-    if issubclass(kind, L1Unstructured):
-        method = kind(**settings)
-        return method, method.file_method()
-    return (kind(**settings), Random()) if issubclass(kind, RandomUnstructured) else None
 
 
 def _keys(pairs: Sequence[tuple[nn.Module, str]], keys: Sequence[str] | None) -> list[str]:

@@ -1,5 +1,6 @@
 """Masks as torch tensors of any dtype, made in pieces, with little memory besides the mask itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,25 +9,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunecli.core.block import BLOCK
-from prunecli.core.random_stream import Subset
 from prunecli.core.raw_elements import Unsigned, fill_mask, unsigned
 from prunecli.core.raw_elements import all_ones as every_element_is_one
 from prunecli.core.scratch import Buffer
 
 __all__ = [
+    "Draw",
     "all_ones",
-    "clear_chosen",
     "has_values",
     "kept_ones",
     "mask_after",
     "mask_from_flags",
-    "mask_from_ones",
+    "mask_without",
     "masked",
     "nonzero_flags",
     "ones_like",
     "product",
     "write_mask",
 ]
+
+Draw = Callable[[int, NDArray[np.bool_]], None]
+"""A draw of elements: `draw(start, out)` writes which of those from `start` on, in row-major order, it contains."""
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 """Integer types by element size, to copy elements as bits whatever their dtype; 16 bytes are two integers."""
@@ -97,21 +100,21 @@ def mask_from_flags(keep: NDArray[np.bool_], like: Tensor) -> Tensor:
     return mask.to(like.device)
 
 
-def mask_from_ones(subset: Subset, like: Tensor) -> Tensor:
-    """Return a new mask with the shape, dtype and device of `like`: 0 for elements in `subset`, else 1."""
+def mask_without(draw: Draw, like: Tensor) -> Tensor:
+    """Return a new mask with the shape, dtype and device of `like`: 0 for the elements of a draw, else 1."""
     mask = _empty(like.shape, like.dtype)
-    write_mask(subset, mask)
+    write_mask(draw, mask)
     return mask.to(like.device)
 
 
-def write_mask(subset: Subset, mask: Tensor) -> None:
-    """Set the elements of a contiguous tensor on the CPU to 0 if they are in `subset`, else to 1."""
+def write_mask(draw: Draw, mask: Tensor) -> None:
+    """Set the elements of a contiguous tensor on the CPU to 0 if they are in a draw, else to 1."""
     raw, one = _elements(mask)
     room = Buffer()
     for start in range(0, raw.size, BLOCK):
         piece = raw[start : start + BLOCK]
         keep = room.flags(piece.size)
-        subset.draw(start, keep)
+        draw(start, keep)
         fill_mask(piece, np.logical_not(keep, out=keep), one)
 
 
@@ -140,19 +143,6 @@ def _beside(keep: NDArray[np.bool_], bits: NDArray[Any]) -> NDArray[np.uint8]:
 def nonzero_flags(tensor: Tensor) -> Tensor:
     """Return which elements are not zero, as a new contiguous bool tensor of the same shape on the CPU."""
     return _empty(tensor.shape, torch.bool).copy_(tensor)
-
-
-def clear_chosen(subset: Subset, keep: NDArray[np.bool_]) -> None:
-    """Set the true elements that are in `subset` to false, in place."""
-    ranks, drawn = keep[:0], 0
-    for start in range(0, keep.size, BLOCK):
-        piece = keep[start : start + BLOCK]
-        places = np.flatnonzero(piece)
-        if ranks.size < places.size:  # whole blocks of ranks, so that each block is drawn once
-            ranks = np.concatenate([ranks, subset.span(drawn, min(drawn + BLOCK, subset.candidates))])
-            drawn += BLOCK
-        piece[places] = ~ranks[: places.size]
-        ranks = ranks[places.size :]
 
 
 def masked(tensor: Tensor, keep: Tensor) -> Tensor:

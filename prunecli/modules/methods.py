@@ -9,7 +9,6 @@ that the command line and these classes prune the same elements.
 (4, True)
 """
 
-from abc import abstractmethod
 from typing import TypeVar
 
 import torch
@@ -43,10 +42,6 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 class _ChosenMethod(SeededMethod):
     """A method whose choice is that of one of the methods for files."""
-
-    @abstractmethod
-    def file_method(self) -> Method:
-        """Return the method that the command line uses."""
 
     def candidates(self, before: Tensor) -> Tensor:
         """Return a mask of the elements that take part in the choice, given the mask so far: those that are left."""

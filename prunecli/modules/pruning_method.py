@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from prunecli.core.amount import Amount, check_amount
+from prunecli.core.methods.base import Method
 from prunecli.core.seed import check_seed
 from prunecli.errors import UsageError, show
 from prunecli.modules.hooks import attach, find_hook
@@ -120,6 +121,10 @@ class SeededMethod(PruningMethod):
         self.amount = check_amount(amount)
         self.seed = _drawn_seed() if seed is None else check_seed(seed)
         self.key = "" if key is None else key
+
+    @abstractmethod
+    def file_method(self) -> Method:
+        """Return the method that makes the same choice on the command line."""
 
     @property
     def shown_key(self) -> str:

@@ -15,20 +15,17 @@ still unpruned determine it. So the file rewriter and this class prune the same 
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from prunecli.core.amount import Amount, to_count
+from prunecli.core.block import BLOCK
+from prunecli.core.methods import make_method
+from prunecli.core.methods.base import Method
+from prunecli.core.methods.request import method_request
 from prunecli.core.random_stream import Subset, stream_key
-from prunecli.modules.masks import (
-    all_ones,
-    clear_chosen,
-    has_values,
-    kept_ones,
-    mask_from_ones,
-    masked,
-    nonzero_flags,
-)
+from prunecli.modules.masks import all_ones, has_values, kept_ones, mask_without, masked, nonzero_flags
 from prunecli.modules.pruning_method import SeededMethod, check_shape, check_tensors
 
 __all__ = ["RandomUnstructured", "random_unstructured"]
@@ -87,6 +84,10 @@ class RandomUnstructured(SeededMethod):
         """
         return cls(amount, seed=seed, key=name if key is None else key)._apply_to(module, name, importance_scores)
 
+    def file_method(self) -> Method:
+        """Return the default method of the command line."""
+        return make_method(method_request())
+
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         """Return `default_mask` with `amount` of its nonzero elements, chosen at random, set to zero.
 
@@ -111,9 +112,9 @@ class RandomUnstructured(SeededMethod):
             self._subset(before.numel())
             return kept_ones(before)
         if all_ones(before):
-            return mask_from_ones(self._subset(before.numel()), before)
+            return mask_without(self._subset(before.numel()).draw, before)
         keep = nonzero_flags(before)
-        clear_chosen(self._subset(int(np.count_nonzero(keep.numpy()))), keep.view(-1).numpy())
+        _clear(self._subset(int(np.count_nonzero(keep.numpy()))), keep.view(-1).numpy())
         return masked(before, keep)
 
     def _subset(self, candidates: int) -> Subset:
@@ -134,3 +135,16 @@ def random_unstructured(
     """
     RandomUnstructured.apply(module, name, amount, seed=seed, key=key)
     return module
+
+
+def _clear(subset: Subset, keep: NDArray[np.bool_]) -> None:
+    """Set the true elements that are in `subset` to false, in place."""
+    ranks, drawn = keep[:0], 0
+    for start in range(0, keep.size, BLOCK):
+        piece = keep[start : start + BLOCK]
+        places = np.flatnonzero(piece)
+        if ranks.size < places.size:  # whole blocks of ranks, so that each block is drawn once
+            ranks = np.concatenate([ranks, subset.span(drawn, min(drawn + BLOCK, subset.candidates))])
+            drawn += BLOCK
+        piece[places] = ~ranks[: places.size]
+        ranks = ranks[places.size :]

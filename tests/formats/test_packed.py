@@ -14,7 +14,7 @@ from packed_tools import MemorySource, original_of, pack_bytes, read_packed, rew
 
 from prunecli import files as prunecli_files
 from prunecli.core.block import BLOCK
-from prunecli.core.drawn_mask import DrawnRound, draw_kept
+from prunecli.core.drawn_mask import DrawnRound, draw_kept, draws_of
 from prunecli.errors import DamagedError, PrunecliError, UnsafeError, UnsupportedError
 from prunecli.formats.detect import read_checkpoint
 from prunecli.formats.packed.codec import CodecWorkspace, ElementType, decode
@@ -48,7 +48,7 @@ def random_file(seed: int) -> tuple[bytes, list[PackedTensor]]:
             left -= amount
         keep = rng.random(elements) < rng.choice([0.5, 1])
         if rounds:
-            draw_kept([each.subset for each in rounds], [0] * len(rounds), keep)
+            draw_kept(draws_of(rounds), [0] * len(rounds), keep)
         if rng.integers(3):
             raw.reshape(elements, -1)[~keep] = 0
         tensors.append(PackedTensor(len(data), elements, kind, tuple(rounds)))
@@ -72,7 +72,7 @@ def many() -> tuple[bytes, list[PackedTensor]]:
     rng, count = np.random.default_rng(0), 2 * BLOCK + 5
     rounds = (DrawnRound(1, "a", count, count // 2), DrawnRound(1, "a", count - count // 2, 1000))
     keep = np.empty(count, dtype=np.bool_)
-    draw_kept([each.subset for each in rounds], [0, 0], keep)
+    draw_kept(draws_of(rounds), [0, 0], keep)
     raw = (rng.integers(1, 255, count, dtype=np.uint8) * keep).tobytes()
     return raw + raw[:5000], [PackedTensor(0, count, ElementType(1), rounds), PackedTensor(count, 2500, KINDS[1])]
 
@@ -89,7 +89,7 @@ def small() -> bytes:
     rng = np.random.default_rng(0)
     rounds = tuple(DrawnRound(1, "name", left, 40) for left in (200, 160))
     keep = np.empty(200, dtype=np.bool_)
-    draw_kept([each.subset for each in rounds], [0, 0], keep)
+    draw_kept(draws_of(rounds), [0, 0], keep)
     values = rng.integers(1, 99, 200, dtype=np.uint16) * keep
     zeros = values * (np.arange(200) % 3 > 0)
     data = b"head" * 9 + values.tobytes() + b"gap" + zeros.tobytes() + bytes(50)

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from prunecli import files
-from prunecli.core.drawn_mask import DrawnRound, draw_kept
+from prunecli.core.drawn_mask import DrawnRound, draw_kept, draws_of
 from prunecli.formats.crc import crc32
 from prunecli.formats.io.source import Source
 from prunecli.formats.packed.codec import ElementType
@@ -88,7 +88,7 @@ def small_checkpoint() -> tuple[bytes, list[PackedTensor]]:
     """Return a checkpoint with a drawn mask of two rounds, zeros that make a stored mask, and a dense tensor."""
     rounds = tuple(DrawnRound(1, "w", left, 40) for left in (400, 360))
     keep = np.empty(400, dtype=np.bool_)
-    draw_kept([each.subset for each in rounds], [0, 0], keep)
+    draw_kept(draws_of(rounds), [0, 0], keep)
     generator = torch.Generator().manual_seed(0)
     w, z, d = (torch.randn(400, generator=generator).bfloat16() for _ in range(3))
     data = safetensors.torch.save({"w": w * torch.from_numpy(keep), "z": z * (torch.arange(400) % 3 > 0), "d": d})

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.block import BLOCK
-from prunecli.core.drawn_mask import draw_kept
-from prunecli.core.random_stream import Subset
+from prunecli.core.drawn_mask import Draws, draw_kept, draws_of
 from prunecli.errors import DamagedError, UnsafeError, raised_in
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.crc import crc32
@@ -124,14 +123,13 @@ class PackedSource(DecodedSource):
                 raise DamagedError(f"{HERE} has a damaged block: the CRC-32 of its bytes is wrong; fetch it again")
 
     def _drawn(self, tensor: int, block: int, flags: NDArray[np.bool_]) -> Drawn:
-        subsets, ranks = self._chain(tensor)
-        return Drawn(flags, draw_kept(subsets, [block * BLOCK, *(int(each) for each in ranks[:, block])], flags)[-1])
+        draws, ranks = self._chain(tensor)
+        return Drawn(flags, draw_kept(draws, [block * BLOCK, *(int(each) for each in ranks[:, block])], flags)[-1])
 
-    def _new_chain(self, tensor: int) -> tuple[list[Subset], NDArray[np.int64]]:
+    def _new_chain(self, tensor: int) -> tuple[Draws, NDArray[np.int64]]:
         """Return the draws of a tensor's rounds, and by later round and block the rank of a block's first candidate."""
-        subsets = [each.subset for each in self.directory.rounds(tensor)]
         counts = self.directory.counts(tensor).astype(np.int64)
-        return subsets, np.cumsum(counts, axis=1) - counts
+        return draws_of(self.directory.rounds(tensor)), np.cumsum(counts, axis=1) - counts
 
 
 def unpacked_source(source: Source, tensors: Mapping[str, TensorInfo]) -> PackedSource:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.block import BLOCK
-from prunecli.core.drawn_mask import DrawnRound, draw_kept
-from prunecli.core.random_stream import Subset
+from prunecli.core.drawn_mask import DrawnRound, Draws, draw_kept, draws_of
 from prunecli.errors import PrunecliError, UnreadableError
 from prunecli.formats.crc import crc32
 from prunecli.formats.io.pieces import Checksum, CrcRun, join_run
@@ -59,7 +58,7 @@ class _Block(NamedTuple):
 
     runs: Sequence[tuple[int, int]]
     kind: ElementType
-    subsets: Sequence[Subset] = ()
+    draws: Draws = ()
     ranks: Sequence[int] = ()
 
     @property
@@ -170,9 +169,9 @@ class _Coder:
             sums.append((offset, crc32(part), length))
             at += length
         drawn = None
-        if block.subsets:
+        if block.draws:
             flags = room.drawn.flags(raw.size // block.kind.width)
-            drawn = Drawn(flags, draw_kept(block.subsets, block.ranks, flags)[-1])
+            drawn = Drawn(flags, draw_kept(block.draws, block.ranks, flags)[-1])
         coded = encode(raw, block.kind, drawn, room, compress=self.compress)
         into.append(b"".join(data for _, data in coded.parts))
         if self.verify:
@@ -201,12 +200,12 @@ def _tasks(tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]]
 
 def _tensor_blocks(tensors: Sequence[PackedTensor], counts: Sequence[NDArray[np.uint32]]) -> Iterator[_Block]:
     for tensor, left in zip(tensors, counts, strict=True):
-        subsets = [each.subset for each in tensor.rounds]
+        draws = draws_of(tensor.rounds)
         later = (np.cumsum(left, axis=1, dtype=np.int64) - left).T.tolist() if left.size else ()
         for index, start in enumerate(range(0, tensor.elements, BLOCK)):
             many = min(BLOCK, tensor.elements - start)
             run = (tensor.offset + start * tensor.kind.width, many * tensor.kind.width)
-            yield _Block([run], tensor.kind, subsets, [start, *(later[index] if later else ())])
+            yield _Block([run], tensor.kind, draws, [start, *(later[index] if later else ())])
 
 
 def _gaps(tensors: Sequence[PackedTensor], size: int) -> Iterator[tuple[int, int]]:
@@ -239,10 +238,10 @@ def _counts(tensor: PackedTensor) -> NDArray[np.uint32]:
         return _NONE
     blocks = -(-tensor.elements // BLOCK)
     found = np.zeros((len(tensor.rounds) - 1, blocks), dtype=np.uint32)
-    subsets, ranks = [each.subset for each in tensor.rounds[:-1]], [0] * found.shape[0]
+    draws, ranks = draws_of(tensor.rounds[:-1]), [0] * found.shape[0]
     for index in range(blocks):
         flags = np.empty(min(BLOCK, tensor.elements - index * BLOCK), dtype=np.bool_)
-        found[:, index] = draw_kept(subsets, [index * BLOCK, *ranks[1:]], flags)
+        found[:, index] = draw_kept(draws, [index * BLOCK, *ranks[1:]], flags)
         ranks[1:] = [rank + int(left) for rank, left in zip(ranks[1:], found[:-1, index], strict=True)]
     return found
 
