@@ -1,8 +1,8 @@
 """The compiled kernel: it draws, counts and clears elements several times faster than numpy, with the same results.
 
-prunecli/core/kernel/build.py compiles kernel.c when prunecli is installed. If the library is missing (there was no
-compiler), or `PRUNECLI_KERNEL=0` is in the environment, each function here does nothing, and its result says so. Its
-caller, which has the same algorithm in numpy, then does the work. Masks do not depend on which of the two made them.
+prunecli/core/kernel/build.py compiles the C sources here when prunecli is installed. If the library is missing (there
+was no compiler), or `PRUNECLI_KERNEL=0` is in the environment, each function here does nothing, and its result says so.
+Its caller, which has the same algorithm in numpy, then does the work. Masks do not depend on which of them made them.
 """
 
 import ctypes

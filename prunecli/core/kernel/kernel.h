@@ -1,4 +1,9 @@
-/* What all sources of the kernel share: types, the steps in which arrays are worked on, and the count of flags. */
+/* What prunecli does to every element, in C: this file has what all sources of the kernel share.
+ *
+ * Plain C11 for GCC and Clang, without Python's headers; prunecli/core/kernel/__init__.py calls it through ctypes. Each
+ * function has a counterpart in numpy with the same results to the bit, which also explains the method. Arrays may lie at
+ * any address, so elements are accessed through types without alignment.
+ */
 
 #ifndef PRUNECLI_KERNEL_H
 #define PRUNECLI_KERNEL_H
