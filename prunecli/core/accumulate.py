@@ -36,17 +36,17 @@ class Accumulators:
 
     def __init__(self, parts: Mapping[str, Accumulator[Any]]) -> None:
         self._parts = parts
-        self._touched: dict[str, None] = {}
+        self._touched: list[str] = []  # with a name for each block, since a set of very many names takes more memory
 
     def add(self, found: Iterable[tuple[str, Any]]) -> None:
         """Add findings, given as pairs with the name of the accumulator."""
         for name, each in found:
             self._parts[name].add(each)
-            self._touched[name] = None
+            self._touched.append(name)
 
     def drain(self) -> dict[str, Any] | None:
         """Return the drained accumulators by name; None if all are empty."""
-        touched, self._touched = self._touched, {}
+        touched, self._touched = dict.fromkeys(self._touched), []
         drained = {name: self._parts[name].drain() for name in touched}
         return {name: each for name, each in drained.items() if each is not None} or None
 
@@ -54,4 +54,4 @@ class Accumulators:
         """Add the result of `drain` of accumulators with the same names."""
         for name, each in drained.items():
             self._parts[name].merge(each)
-            self._touched[name] = None
+            self._touched.append(name)

@@ -46,8 +46,15 @@ def stream_key(seed: int, name: str, candidates: int, *, purpose: str = "prunecl
     Raises:
         TypeError, UsageError: as `check_seed`.
     """
-    digest = hashlib.blake2b(_encoded(purpose, str(check_seed(seed)), name, str(candidates)), digest_size=16)
+    digest = _begun(purpose, str(check_seed(seed))).copy()
+    digest.update(_encoded(name, str(candidates)))
     return int.from_bytes(digest.digest(), "little")
+
+
+@functools.lru_cache(maxsize=16)
+def _begun(*parts: str) -> "hashlib.blake2b":
+    """Return the hash of what the keys of all masks of a run begin with; only copies of it are updated."""
+    return hashlib.blake2b(_encoded(*parts), digest_size=16)
 
 
 def _encoded(*parts: str) -> bytes:
@@ -137,7 +144,7 @@ def draw_slices(
 
 def _slice_keys(seed: int, name: str, first: int, candidates: Sequence[int]) -> list[bytes]:
     """Return the bytes of the key of each slice, as `stream_key` makes them."""
-    common = hashlib.blake2b(_encoded("prunecli/1", str(check_seed(seed))), digest_size=16)
+    common = _begun("prunecli/1", str(check_seed(seed)))
     raw, keys = f"{name}#".encode("utf-8", "surrogatepass"), []
     for number, count in enumerate(candidates, first):
         digest, end, last = common.copy(), b"%d" % number, b"%d" % count

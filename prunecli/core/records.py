@@ -121,15 +121,14 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _written(record: type) -> tuple[list[str], list[Any], Callable[[Any], tuple[Any, ...]]]:
-    """Return the labels of a record's fields, the values that are not written, and what gets the values of a record.
+def _written(record: type) -> tuple[list[tuple[str, bool, Any]], Callable[[Any], tuple[Any, ...]]]:
+    """Return label, whether it is always written, and default of a record's fields, and what gets a record's values.
 
     The first value comes twice, or that of a single field would not be a tuple.
     """
     written = record_fields(record)
-    omitted = [ALWAYS if each.always else each.default for each in written]
     get = attrgetter(written[0].name, *(each.name for each in written))
-    return [each.label for each in written], omitted, get
+    return [(each.label, each.always, each.default) for each in written], get
 
 
 def as_text(record: Any, indent: str) -> str:
@@ -141,10 +140,10 @@ def as_text(record: Any, indent: str) -> str:
     inner = f"{indent}  "
     lines = []
     kind: type = type(record)
-    labels, omitted, get = _written(kind)
+    written, get = _written(kind)
     _, *values = get(record)
-    for label, default, value in zip(labels, omitted, values, strict=True):
-        if value is not default and value != default:
+    for (label, always, default), value in zip(written, values, strict=True):
+        if always or (value is not default and value != default):
             plain = _PLAIN.get(type(value))
             lines.append(label + (_as_text(value, inner) if plain is None else plain(value)))
     return _enclosed("{}", lines, indent)

@@ -234,7 +234,7 @@ def _carry_out(live: LiveModule, plan: Plan, given: Given = NOTHING) -> Report:
             if plan.bake:
                 _bake(site)
             else:
-                _mask(site, surgery.masks[site.planned.parameter.name])
+                _mask(site, surgery.mask(site.planned.parameter.name))
         if plan.bake:
             _tell_autograd(sites)
             _tell_fsdp(sites, records)
@@ -292,7 +292,7 @@ def _held_masks(plan: Plan, surgery: PreparedEdit) -> list[FinalMask]:
     prune = plan.prune
     if prune is None or (plan.bake and not (prune.zeros_are_pruned or any(map(_reads, prune.methods)))):
         return []
-    return [surgery.masks[name] for name in plan.planned]
+    return [surgery.mask(name) for name in plan.planned]
 
 
 def _mask(site: _ParameterSite, mask: FinalMask) -> None:

@@ -46,8 +46,8 @@ def masked(tmp_path: Path) -> Path:
 def found_of(counts: Counts) -> dict[str, Any]:
     return {
         name: (
-            each.zeros.before,
-            each.zeros.after,
+            each.zeros_before,
+            each.zeros,
             each.crc32,
             each.mask_sha256,
             each.structure and each.structure.result(),

@@ -70,9 +70,15 @@ class TargetGroup:
         """The number of elements of each target to prune, if the amount is not global."""
         if self.given is not None:
             return self.given
-        return {
-            key: to_count(self.amount, target.candidates, show(target.name)) for key, target in self.targets.items()
-        }
+        found: dict[str, int] = {}
+        by_candidates: dict[int, int] = {}  # few: most of very many targets are alike
+        for key, target in self.targets.items():
+            count = by_candidates.get(target.candidates)
+            if count is None:
+                count = to_count(self.amount, target.candidates, show(target.name))
+                by_candidates[target.candidates] = count
+            found[key] = count
+        return found
 
     @property
     def global_count(self) -> int:

@@ -19,23 +19,22 @@ __all__ = ["Random"]
 
 
 @dataclass(frozen=True, slots=True)
-class _RandomChoice:
+class _RandomChoice(Subset):
     """A subset of the candidates, with the number of candidates before each block (None if all are candidates)."""
 
-    subset: Subset
-    before: Sequence[int] | None
+    before: Sequence[int] | None = None
 
     @property
     def pruned(self) -> int:
-        return self.subset.amount
+        return self.amount
 
     def drop(self, block: Block, out: Flags) -> None:
         if self.before is None:
-            self.subset.draw(block.start, out)
+            self.draw(block.start, out)
             return
         rank, places = self.before[block.index], np.flatnonzero(block.candidates)
         out.fill(False)
-        out[places] = self.subset.span(rank, rank + places.size)
+        out[places] = self.span(rank, rank + places.size)
 
     def as_dict(self) -> dict[str, Any]:
         return {}
@@ -77,4 +76,4 @@ class Random(Method):
         if "slices" in recorded:
             return replay_slices(partial(self.choose_slices, target, seed=seed), pruned, recorded)
         key = stream_key(seed, target.key, target.candidates)
-        return _RandomChoice(Subset(key, target.candidates, pruned), target.before)
+        return _RandomChoice(key, target.candidates, pruned, target.before)

@@ -12,33 +12,10 @@ from prunecli.formats.base import TensorInfo
 from prunecli.formats.io.pieces import Checksum
 from prunecli.lean import dataclass
 
-__all__ = ["Counting", "Counts", "KeptCount", "ParameterCounts", "ZeroCounts"]
+__all__ = ["Counting", "Counts", "KeptCount", "ParameterCounts"]
 
-
-class ZeroCounts:
-    """The numbers of zeros in a parameter, before and after."""
-
-    __slots__ = ("after", "before")
-
-    def __init__(self) -> None:
-        self.before = 0
-        self.after = 0
-
-    def add(self, found: Sequence[int]) -> None:
-        """Add a block's numbers of zeros, before and after."""
-        before, after = found
-        self.before += before
-        self.after += after
-
-    def drain(self) -> list[int] | None:
-        """Return both counts and reset them; None if there are no zeros."""
-        drained = [self.before, self.after]
-        self.before = self.after = 0
-        return drained if any(drained) else None
-
-    def merge(self, drained: Sequence[int]) -> None:
-        """Add counts that were drained."""
-        self.add(drained)
+_ACCUMULATORS = ("kept", "magnitudes", "mask", "slices", "structure", "values")
+"""The names of the results that are accumulators."""
 
 
 class KeptCount:
@@ -63,14 +40,13 @@ class KeptCount:
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """What to gather for a parameter besides its number of zeros.
+    """What to gather for parameters besides their numbers of zeros; parameters of which the same is gathered share one.
 
     With `cells`: where the zeros are, as a picture with that number of cells per side. With `summed`: the checksum of
     the final values. With `along`: which slices along these dimensions contain only zeros. With `masked`: the digest of
     the mask. With `kept`: how many elements it keeps. With `magnitudes`: whether the smallest values were pruned.
     """
 
-    weight: TensorInfo
     cells: int | None = None
     summed: bool = False
     along: Sequence[int] | None = None
@@ -78,38 +54,34 @@ class Counting:
     kept: bool = False
     magnitudes: MagnitudeLook | None = None
 
-    @property
-    def places(self) -> Sequence[tuple[str, StructureCounter | SliceCounter]]:
-        """New counters for the positions of its zeros, by name; mostly none are requested."""
+    def places(self, shape: Sequence[int]) -> Sequence[tuple[str, StructureCounter | SliceCounter]]:
+        """Return new counters for the positions of a parameter's zeros, by name; mostly none are requested."""
         if self.cells is None and self.along is None:
             return ()
-        counters = (("structure", self.structure), ("slices", self.slices))
+        counters = (("structure", self.structure(shape)), ("slices", self.slices(shape)))
         return [(name, counter) for name, counter in counters if counter is not None]
 
-    @property
-    def structure(self) -> StructureCounter | None:
-        """A new counter for the positions of its zeros, None if they are not requested."""
-        return None if self.cells is None else StructureCounter(self.weight.shape, self.cells)
+    def structure(self, shape: Sequence[int]) -> StructureCounter | None:
+        """Return a new counter for the positions of a parameter's zeros, None if they are not requested."""
+        return None if self.cells is None else StructureCounter(shape, self.cells)
 
-    @property
-    def slices(self) -> SliceCounter | None:
-        """A new counter for its zero slices, None if they are not requested."""
-        return None if self.along is None else SliceCounter(self.weight.shape, self.along)
+    def slices(self, shape: Sequence[int]) -> SliceCounter | None:
+        """Return a new counter for a parameter's zero slices, None if they are not requested."""
+        return None if self.along is None else SliceCounter(shape, self.along)
 
 
 class ParameterCounts:
-    """The results for one parameter: each is an accumulator, None if it is not requested.
+    """The results for one parameter: its numbers of zeros, and accumulators, None for what is not requested.
 
     It is an accumulator itself, of findings given as pairs with the name of a result.
     """
 
-    __slots__ = ("kept", "magnitudes", "mask", "slices", "structure", "values", "zeros")
+    __slots__ = ("kept", "magnitudes", "mask", "slices", "structure", "values", "zeros", "zeros_before")
 
-    def __init__(self, counting: Counting) -> None:
-        weight = counting.weight
-        self.zeros = ZeroCounts()
-        self.structure = counting.structure
-        self.slices = counting.slices
+    def __init__(self, weight: TensorInfo, counting: Counting) -> None:
+        self.zeros = self.zeros_before = 0
+        self.structure = counting.structure(weight.shape)
+        self.slices = counting.slices(weight.shape)
         self.values = Checksum(weight.elements * weight.dtype.itemsize) if counting.summed else None
         self.mask = MaskDigest() if counting.masked else None
         self.kept = KeptCount() if counting.kept else None
@@ -118,18 +90,31 @@ class ParameterCounts:
     def add(self, found: Iterable[tuple[str, Any]]) -> None:
         """Add the findings of a block."""
         for name, each in found:
-            getattr(self, name).add(each)
+            if name == "zeros":
+                self._add_zeros(*each)
+            else:
+                getattr(self, name).add(each)
+
+    def _add_zeros(self, before: int, now: int) -> None:
+        self.zeros_before += before
+        self.zeros += now
 
     def drain(self) -> dict[str, Any] | None:
         """Return the drained results by name; None if all are empty."""
-        parts = {name: getattr(self, name) for name in ParameterCounts.__slots__}
-        drained = {name: part.drain() for name, part in parts.items() if part is not None}
+        found = {name: getattr(self, name) for name in _ACCUMULATORS}
+        drained = {name: part.drain() for name, part in found.items() if part is not None}
+        if self.zeros or self.zeros_before:
+            drained["zeros"] = [self.zeros_before, self.zeros]
+            self.zeros = self.zeros_before = 0
         return {name: each for name, each in drained.items() if each is not None} or None
 
     def merge(self, drained: Mapping[str, Any]) -> None:
         """Add the results of `drain` for the same parameter."""
         for name, each in drained.items():
-            getattr(self, name).merge(each)
+            if name == "zeros":
+                self._add_zeros(*each)
+            else:
+                getattr(self, name).merge(each)
 
     @property
     def crc32(self) -> str | None:
@@ -149,7 +134,7 @@ class Counts(Accumulators):
     in `shared` have the counts of the parameter that they map to.
     """
 
-    def __init__(self, counted: Mapping[str, Counting], shared: Mapping[str, str]) -> None:
-        parts = {name: ParameterCounts(counting) for name, counting in counted.items()}
+    def __init__(self, parts: Mapping[str, ParameterCounts], shared: Mapping[str, str]) -> None:
         super().__init__(parts)
-        self.by_name = parts | {name: parts[other] for name, other in shared.items()} if shared else parts
+        tied = {name: parts[other] for name, other in shared.items()}
+        self.by_name = {**parts, **tied} if tied else parts

@@ -106,13 +106,14 @@ class FinalMask:
         "_old",
         "_reads_values",
         "_scores",
+        "_source",
         "_whole",
         "_whole_before",
+        "_woven",
         "_zeros_are_pruned",
         "choice",
         "parameter",
         "restored",
-        "weight",
     )
 
     def __init__(
@@ -132,7 +133,8 @@ class FinalMask:
         self.choice = choice
         self.restored = restored
         self._old = Elements(source, parameter.mask) if parameter.mask else None
-        self.weight = Elements(source, parameter.weight)
+        self._source = source
+        self._woven = None if parameter.weight.view.row_major else Elements(source, parameter.weight)
         self._zeros_are_pruned = zeros_are_pruned
         self._reads_values = reads_values
         self._granule = granule
@@ -146,6 +148,11 @@ class FinalMask:
     def trivial(self) -> bool:
         """Whether everything is kept: no mask in the file, and nothing chosen."""
         return self._old is None and self.choice is None
+
+    @property
+    def weight(self) -> Elements:
+        """The elements of the weight in the file; those of a row-major weight keep nothing, and are made on demand."""
+        return self._woven or Elements(self._source, self.parameter.weight)
 
     @property
     def old(self) -> Elements:
@@ -180,7 +187,7 @@ class FinalMask:
         if weight is None and (self._zeros_are_pruned or self._reads_values):
             weight = self.weight.read(start, stop - start, workspace.weight)
         if self._zeros_are_pruned and weight is not None:
-            signed_zero = self.weight.tensor.dtype.signed_zero
+            signed_zero = self.parameter.weight.dtype.signed_zero
             zero = workspace.candidates.flags(weight.size)
             is_zero(weight, signed_zero=signed_zero, out=zero, room=workspace.room)
             candidates = np.greater(candidates, zero, out=zero)
@@ -247,7 +254,7 @@ class FinalMask:
 
     def release(self) -> None:
         """Free the masks of all elements."""
-        for each in (self._whole, self._whole_before, self.weight, self._old, self._given, self._scores):
+        for each in (self._whole, self._whole_before, self._woven, self._old, self._given, self._scores):
             if each is not None:
                 each.release()
 

@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,10 @@ from prunecli.surgery.data.workspace import Workspace
 from prunecli.terms import RESCALE
 
 __all__ = [
+    "BlockPass",
     "Cleared",
     "CountZeros",
+    "ScaledZeroDropped",
     "StridedRegion",
     "StridedSteps",
     "TensorPass",
@@ -59,7 +61,7 @@ class TensorPass:
     box: Box | None = None
     factor: float = 1.0
 
-    def parts(self) -> "Sequence[TensorPass]":
+    def parts(self) -> Sequence[Self]:
         """Return a pass for each part of a tensor that is stored in parts, else only this one."""
         return [
             replace(
@@ -93,7 +95,7 @@ class TensorPass:
         the `window` of the parameter as a matrix. Each element counts `times` times. With `clear`, elements that are
         not kept are zeroed once they are counted. `keep` may have any values if the mask is trivial.
         """
-        places = self.counting.places
+        places = self.counting.places(self.mask.parameter.weight.shape)
         zero = workspace.zero.flags(raw.size)
         signed_zero = self.mask.parameter.weight.dtype.signed_zero
         everything = self.mask.trivial or self.mask.restored
@@ -144,8 +146,9 @@ class TensorPass:
 
         If the file records the checksum of exactly the weight's bytes, that is it: copying them, the rewrite checks it.
         """
-        storage = self.mask.weight.tensor.storage
-        if storage.crc is None or self.mask.weight.tensor.span != (0, storage.nbytes) or not self.counting.summed:
+        weight = self.mask.parameter.weight
+        storage = weight.storage
+        if storage.crc is None or weight.span != (0, storage.nbytes) or not self.counting.summed:
             return self.sum_up(raw, first)
         return [] if first else [("values", (0, storage.crc, storage.nbytes))]
 
@@ -163,41 +166,37 @@ class TensorPass:
         return Outcome(changed, [(self.mask.parameter.name, found)] if found else None, crc)
 
 
-class _Blocks(ABC):
-    """The base of contents that handle a row-major tensor block by block."""
+class BlockPass(TensorPass, ABC):
+    """The base of passes that are the content of a row-major tensor that shares no bytes, as nearly all do."""
 
-    __slots__ = ("job",)
+    __slots__ = ()
     workspace = Workspace
     changes = True
     sums_own = True
     is_weight = False
     """Whether its tensor is the weight, whose values a method may need."""
 
-    def __init__(self, job: TensorPass) -> None:
-        self.job = job
-
     @property
     def block(self) -> int:
         """The size of a block in bytes."""
-        return BLOCK * self.job.tensor.dtype.itemsize
+        return BLOCK * self.tensor.dtype.itemsize
 
     def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
         """Handle one block."""
-        job = self.job
-        raw = job.elements(data)
-        first = start // job.tensor.dtype.itemsize
+        raw = self.elements(data)
+        first = start // self.tensor.dtype.itemsize
         keep = workspace.keep.flags(raw.size)
         weight = raw if self.is_weight else None
-        before = None if job.mask.trivial else job.mask.keep(first, keep, workspace, weight)
-        found = job.digest(keep, first) + self._handle(raw, first, keep, before, workspace)
-        return job.outcome(self.changes, found, sums_own=self.sums_own)
+        before = None if self.mask.trivial else self.mask.keep(first, keep, workspace, weight)
+        found = self.digest(keep, first) + self._handle(raw, first, keep, before, workspace)
+        return self.outcome(self.changes, found, sums_own=self.sums_own)
 
     @abstractmethod
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         """Carry out this content's edit of a block, and return the results."""
 
 
-class CountZeros(_Blocks):
+class CountZeros(BlockPass):
     """A weight that is copied unchanged while its zeros are counted."""
 
     __slots__ = ()
@@ -205,48 +204,44 @@ class CountZeros(_Blocks):
     is_weight = True
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
-        return self.job.count(raw, before, keep, first, workspace) + self.job.sum_up(raw, first)
+        return self.count(raw, before, keep, first, workspace) + self.sum_up(raw, first)
 
 
-class ZeroDropped(_Blocks):
-    """A weight whose dropped elements become +0.0; a mask with values other than 0 and 1 is multiplied in first."""
+class ZeroDropped(BlockPass):
+    """A weight whose dropped elements become +0.0."""
 
-    __slots__ = ("_binary",)
+    __slots__ = ()
     is_weight = True
 
-    def __init__(self, job: TensorPass, *, binary: bool) -> None:
-        super().__init__(job)
-        self._binary = binary
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
+        found = self.count(raw, before, keep, first, workspace, clear=True)
+        self.rescale(raw)
+        return found + self.sum_up(raw, first)
+
+
+class ScaledZeroDropped(ZeroDropped):
+    """As `ZeroDropped`, for a mask with values other than 0 and 1, which is multiplied in first."""
+
+    __slots__ = ()
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
-        job = self.job
-        if not self._binary:
-            dtype = job.tensor.dtype
-            scale(raw, job.mask.old.read(first, raw.size, workspace.mask), dtype.half or dtype.name)
-        found = job.count(raw, before, keep, first, workspace, clear=True)
-        job.rescale(raw)
-        return found + job.sum_up(raw, first)
+        dtype = self.tensor.dtype
+        scale(raw, self.mask.old.read(first, raw.size, workspace.mask), dtype.half or dtype.name)
+        return ZeroDropped._handle(self, raw, first, keep, before, workspace)
 
 
-class Cleared:
+class Cleared(BlockPass):
     """Optimizer state of a weight: zeroed where the weight is dropped, and not counted."""
 
-    workspace = Workspace
+    __slots__ = ()
 
-    def __init__(self, job: TensorPass) -> None:
-        self._job = job
-        self.block = BLOCK * job.tensor.dtype.itemsize
-
-    def fill(self, data: NDArray[np.uint8], start: int, workspace: Workspace) -> Outcome:
-        """Handle one block."""
-        raw = self._job.elements(data)
-        keep = workspace.keep.flags(raw.size)
-        self._job.mask.keep(start // self._job.tensor.dtype.itemsize, keep, workspace)
-        clear_dropped(raw, keep)
-        return Outcome(True)
+    def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
+        if not self.mask.trivial:
+            clear_dropped(raw, keep)
+        return []
 
 
-class UpdateMask(_Blocks):
+class UpdateMask(BlockPass):
     """A mask in the file that becomes zero where the final mask drops; its weight is read alongside to be counted."""
 
     __slots__ = ()
@@ -254,26 +249,25 @@ class UpdateMask(_Blocks):
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
         clear_dropped(raw, keep)
-        return _count_beside(self.job, first, keep, before, workspace)
+        return _count_beside(self, first, keep, before, workspace)
 
 
-class WriteMask(_Blocks):
+class WriteMask(BlockPass):
     """A new mask with the type of its tensor."""
 
     __slots__ = ()
     sums_own = False
 
     def _handle(self, raw: Unsigned, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
-        fill_mask(raw, keep, self.job.tensor.dtype.one)
-        return _count_beside(self.job, first, keep, before, workspace)
+        fill_mask(raw, keep, self.tensor.dtype.one)
+        return _count_beside(self, first, keep, before, workspace)
 
 
 def _count_beside(job: TensorPass, first: int, keep: Flags, before: Flags | None, workspace: Workspace) -> Findings:
     """Count a row-major weight's zeros along with a block of its mask; other weights are counted in their storage."""
-    weight = job.mask.weight
-    if not weight.tensor.view.row_major:
+    if not job.mask.parameter.weight.view.row_major:
         return []
-    raw = weight.read(first, keep.size, workspace.weight)
+    raw = job.mask.weight.read(first, keep.size, workspace.weight)
     return job.count(raw, before, keep, first, workspace) + job.sum_beside(raw, first)
 
 

@@ -36,7 +36,7 @@ def find_companions(parameters: Mapping[str, Parameter], checkpoint: Layout) -> 
     """
     outside = outside_tensors(checkpoint)
     found: dict[str, dict[str, TensorInfo]] = {}  # by name, in order
-    by_key = {parameter.key: parameter for parameter in parameters.values()}
+    by_key = {parameter.key: parameter for parameter in parameters.values()} if outside else {}
     numbered = [tensor for tensor in outside if tensor.moment is not None]
     for tensor in outside:
         original = _named_in(tensor, by_key) if tensor.moment is None and tensor.name not in parameters else None
@@ -49,7 +49,7 @@ def find_companions(parameters: Mapping[str, Parameter], checkpoint: Layout) -> 
             found.setdefault(name, {}).update(own)
             proven |= {each.name for each in tensors}
     rest = [tensor for tensor in outside if tensor.name not in proven]
-    for original, copy in _numbered(trained(parameters.values()), rest):
+    for original, copy in _numbered(trained(parameters.values()), rest) if rest else ():
         found.setdefault(original.name, {})[copy.name] = copy
     for average in parameters.values():
         if average.average_of is not None:

@@ -43,7 +43,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """Tensors that patterns matched but did not take, others that contain weights, and the bytes of all tensors."""
+    """Tensors that patterns matched but did not take, others that contain weights; the bytes of all tensors, if any."""
 
     groups: tuple[LeftOut, ...] = ()
     bytes: int = 0
@@ -60,8 +60,10 @@ class _Item:
 
 def left_out(checkpoint: Layout, parameters: Mapping[str, Parameter], counted: Collection[str]) -> tuple[LeftOut, ...]:
     """Return the tensors of a checkpoint that are not among the `counted` parameters, the largest groups first."""
-    taken = {_place(parameters[name].weight) for name in counted}
     inside = [_Item(each.weight, each.role) for each in parameters.values() if each.name not in counted]
+    if not inside and not checkpoint.carried:  # so a place for each of very many tensors is not needed
+        return ()
+    taken = {_place(parameters[name].weight) for name in counted}
     return _summed_up([*inside, *_beside(checkpoint, taken)], taken)
 
 
@@ -76,8 +78,10 @@ def passed_over(checkpoint: Layout, parameters: Mapping[str, Parameter], choices
     passed = {name for choice in choices for name in choice.passed}
     excluded = {name for choice in choices for name in choice.excluded}
     passed |= {name for name, each in parameters.items() if each.role in _WEIGHTS and name not in excluded}
-    taken = {_place(parameters[name].weight) for name in chosen}
     passed -= chosen
+    if not passed and not checkpoint.carried:  # as above
+        return PassedOver()
+    taken = {_place(parameters[name].weight) for name in chosen}
     inside = [_Item(each.weight, each.role) for name, each in parameters.items() if name in passed]
     beside = [item for item in _beside(checkpoint, taken) if item.role in _BESIDE]
     return PassedOver(_summed_up([*inside, *beside], taken), _bytes_of_all(checkpoint))

@@ -180,6 +180,8 @@ def _has_code(checkpoint: Layout) -> bool:
 def canonical_names(names: list[str]) -> Mapping[str, str]:
     """Return the canonical name of each name; names whose canonical names would collide stay distinct."""
     keys = {name: canonical(name) for name in names}
+    if len(set(keys.values())) == len(keys):
+        return keys
     count = Counter(keys.values())
     return {name: key if count[key] == 1 else name for name, key in keys.items()}
 

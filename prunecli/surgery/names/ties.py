@@ -1,6 +1,6 @@
 """Parameters that share memory: they are edited together, or not at all."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from prunecli.errors import UnsupportedError, UsageError, show
@@ -10,7 +10,7 @@ from prunecli.surgery.names.parameters import Parameter
 from prunecli.surgery.names.stored_twice import StoredTwice
 from prunecli.terms import BAKE, CLONE
 
-__all__ = ["Tie", "check_baked_masks", "check_shared_masks", "find_ties"]
+__all__ = ["Tie", "check_baked_masks", "check_shared_masks", "find_ties", "share_storages"]
 
 
 _CROWD = 1000
@@ -49,8 +49,11 @@ def find_ties(
     everything += [(tensor.name, tensor, None) for tensor in checkpoint.carried]
     neighbours = _neighbours(everything)
     chosen = {parameter.name for parameter in selected}
-    ties = {}
+    ties: dict[str, Tie] = {}
     for parameter in selected:
+        if parameter.name not in neighbours and parameter.name not in stored_twice:  # as nearly all
+            ties[parameter.name] = Tie(parameter.key, ())
+            continue
         partners = []
         for name, tensor, other in _near(neighbours, parameter.name, checkpoint):
             if other is parameter or not _share(parameter.weight, tensor):
@@ -89,6 +92,8 @@ def _stored_twice_of(
 
 def _neighbours(entries: Sequence[_Entry]) -> dict[str, list[_Entry]]:
     """Return, by parameter, the tensors whose bytes lie in the same range of its storage, if any besides its own do."""
+    if not share_storages([entry[1] for entry in entries]):
+        return {}
     by_storage: dict[str, _Entry | list[_Entry]] = {}
     for entry in entries:
         first = by_storage.setdefault(entry[1].storage.key, entry)
@@ -101,6 +106,11 @@ def _neighbours(entries: Sequence[_Entry]) -> dict[str, list[_Entry]]:
         for group in _overlapping(own) if isinstance(own, list) else ():
             found |= {name: group for name, _, parameter in group if parameter is not None}
     return found
+
+
+def share_storages(tensors: Collection[TensorInfo]) -> bool:
+    """Whether two of these tensors lie in one storage; in most checkpoints, none do."""
+    return len({tensor.storage.key for tensor in tensors}) < len(tensors)
 
 
 def _overlapping(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
@@ -180,7 +190,7 @@ def check_baked_masks(
     everything: list[_Entry] = [(name, parameters[name].weight, parameters[name]) for name in ties]
     everything += [(each.name, each.mask, None) for each in parameters.values() if each.mask and each.name not in ties]
     neighbours = _neighbours(everything)
-    for name in ties:
+    for name in ties if neighbours else ():
         for holder, tensor, other in _near(neighbours, name, checkpoint):
             if other is None and _share(parameters[name].weight, tensor):
                 raise UsageError(

@@ -138,7 +138,8 @@ def plan_parameters(
     ties = find_ties(checkpoint, parameters, selected, dense, stored_twice, untie=prune.untie)
     check = check_baked_masks if prune.remove else check_shared_masks
     check(checkpoint, parameters, ties)
-    ties = {name: each._replace(key=prune.key_prefix + each.key) for name, each in ties.items()}
+    if prune.key_prefix:
+        ties = {name: each._replace(key=prune.key_prefix + each.key) for name, each in ties.items()}
     methods = methods_of(selected, requests, {name: each.key for name, each in ties.items()}, given)
     planned = yield from count_candidates(selected, ties, methods, slices, zeros_are_pruned=prune.zeros_are_pruned)
     return planned, stored_twice
@@ -249,7 +250,7 @@ def _check_tied_groups(planned: Sequence[PlannedParameter], groups: Mapping[str,
 
 def _check_names(parameters: Mapping[str, Parameter], selected: Sequence[Parameter], prune: PruneRequest) -> None:
     """Refuse new names that are already in use."""
-    for parameter in selected:
+    for parameter in () if prune.remove else selected:
         taken = [name for name in (f"{parameter.name}_orig", f"{parameter.name}_mask") if name in parameters]
-        if parameter.mask is None and not prune.remove and taken:
+        if parameter.mask is None and taken:
             raise UsageError(f"{SUBJECT} already has a tensor {show(taken[0])}; use {BAKE} instead")

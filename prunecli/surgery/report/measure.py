@@ -14,6 +14,7 @@ from prunecli.surgery.names.left_out import left_out
 from prunecli.surgery.names.parameters import Parameter, parameters_of
 from prunecli.surgery.names.select import Selection, select
 from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
+from prunecli.surgery.names.ties import share_storages
 from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report, State
 from prunecli.surgery.report.provenance import stamps_of
@@ -111,10 +112,10 @@ def make_report(checkpoint: Layout, plan: Plan, counts: Counts, output: Checkpoi
     ties = _tied_groups(plan.parameters, plan.stored_twice)
     companions = find_companions(plan.parameters, checkpoint) if plan.planned else {}
     modules: dict[str, str] = {}
+    counted = {name: each for name, each in plan.parameters.items() if plan.counted(each)}
     parameters = [
         _parameter(parameter, plan, counts, ties.get(name, ()), companions.get(name, ()), modules)
-        for name, parameter in plan.parameters.items()
-        if plan.counted(parameter)
+        for name, parameter in counted.items()
     ]
     return Report(
         command=plan.command,
@@ -124,7 +125,7 @@ def make_report(checkpoint: Layout, plan: Plan, counts: Counts, output: Checkpoi
         prune=plan.prune,
         carried=[tensor.name for tensor in checkpoint.carried],
         stamps=stamps_of(checkpoint),
-        left_out=left_out(checkpoint, plan.parameters, {each.name for each in parameters}),
+        left_out=left_out(checkpoint, plan.parameters, counted),
         key=plan.key,
     )
 
@@ -149,8 +150,8 @@ def _parameter(
         shape=parameter.weight.shape,
         dtype=parameter.weight.dtype.name,
         elements=parameter.weight.elements,
-        zeros_before=found.zeros.before if found else None,
-        zeros=found.zeros.after if found else None,
+        zeros_before=found.zeros_before if found else None,
+        zeros=found.zeros if found else None,
         state=state,
         pruned_now=planned.pruned_now if planned else 0,
         tied_to=tied_to,
@@ -166,12 +167,14 @@ def _parameter(
         choice=(planned.choice.as_dict() if planned and planned.choice else {}) or _NOTHING,
         group=planned.group if planned else 0,
         smallest_pruned=found.magnitudes.smallest_pruned if found and found.magnitudes else None,
-        smallest_left=found.magnitudes.smallest_left(found.zeros.after) if found and found.magnitudes else None,
+        smallest_left=found.magnitudes.smallest_left(found.zeros) if found and found.magnitudes else None,
     )
 
 
 def _tied_groups(parameters: Mapping[str, Parameter], stored_twice: StoredTwice) -> dict[str, tuple[str, ...]]:
     """Return, for the parameters that have some, the others in the same memory, or stored as an equal copy."""
+    if not share_storages([each.weight for each in parameters.values()]):
+        return dict(stored_twice)
     first: dict[object, str] = {}
     groups: dict[str, list[str]] = {}  # by the first member; only of those that have more
     for name, parameter in parameters.items():

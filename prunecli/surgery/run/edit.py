@@ -1,23 +1,25 @@
 """Turn a plan into an edit of the file: which contents change or count which bytes, and which tensors come and go."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from functools import partial
+from typing import TypeVar
 
 from prunecli.core.magnitudes import magnitude_look
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.folders.dcp.reassembled import box_of
-from prunecli.formats.io.pieces import Content, Copy, Generated
+from prunecli.formats.io.pieces import Copy, Generated
 from prunecli.formats.views import View
 from prunecli.lean import dataclass
 from prunecli.surgery.data.chunked import part_patches
-from prunecli.surgery.data.counts import Counting, Counts
+from prunecli.surgery.data.counts import Counting, Counts, ParameterCounts
 from prunecli.surgery.data.final_mask import FinalMask
 from prunecli.surgery.data.kept import NOTHING, Given
 from prunecli.surgery.data.passes import (
+    BlockPass,
     Cleared,
     CountZeros,
+    ScaledZeroDropped,
     StridedRegion,
     StridedSteps,
     TensorPass,
@@ -33,6 +35,8 @@ from prunecli.surgery.roles.norms import directions_of
 
 __all__ = ["PreparedEdit", "build_edit", "read_only_pieces"]
 
+Pass = TypeVar("Pass", bound=BlockPass)
+
 _RUNS, _LONG_RUN = 4096, 1 << 16
 """The number of runs from which a checksum is always computed, and the average bytes per run that more runs need."""
 
@@ -40,44 +44,52 @@ _ALIGN = 16
 """The largest element size: a cut at its multiples never splits an element."""
 
 _COUNTED = StridedSteps()
-_BAKED = {
-    binary: (StridedSteps(cleared=True, scaled=not binary), partial(ZeroDropped, binary=binary))
-    for binary in (False, True)
-}
-"""What baking does to a weight, by whether its mask contains only 0 and 1."""
+_ZEROED = StridedSteps(cleared=True), ZeroDropped
+_SCALED = StridedSteps(cleared=True, scaled=True), ScaledZeroDropped
+"""What baking does to a weight whose mask contains only 0 and 1, and to one whose mask has other values."""
 
 
 @dataclass(frozen=True)
 class PreparedEdit:
     """An edit, which can be carried out any number of times, and what each pass counts.
 
-    `counted` are the parameters that are read. `shared` maps tied parameters to the one whose counts they share.
-    `masks` are the final masks of all parameters.
+    `passes` are those of the parameters that are read. `shared` maps tied parameters to the one whose counts they
+    share.
     """
 
     edit: Edit
-    counted: Mapping[str, Counting]
+    passes: Mapping[str, TensorPass]
     shared: Mapping[str, str]
-    masks: Mapping[str, FinalMask]
 
     def new_counts(self) -> Counts:
         """Return counts for one pass, with nothing added."""
-        return Counts(self.counted, self.shared)
+        parts = {name: ParameterCounts(each.mask.parameter.weight, each.counting) for name, each in self.passes.items()}
+        return Counts(parts, self.shared)
+
+    def mask(self, name: str) -> FinalMask:
+        """Return the final mask of a parameter that is read."""
+        return self.passes[self.shared.get(name, name)].mask
 
 
 @dataclass(frozen=True, slots=True)
 class _EditedTensor:
-    """A tensor to count or edit in its storage."""
+    """A tensor to count or edit in its storage. Tied tensors, which are visited once, have the same `identity`."""
 
-    job: TensorPass
+    job: BlockPass
     action: StridedSteps
-    content: Callable[[TensorPass], Content]
+    identity: object
+
+    @property
+    def place(self) -> object:
+        """What is the same for tied tensors of one storage."""
+        tensor = self.job.tensor
+        return tensor.dtype.name, tensor.view.start, tensor.view.normal(), self.identity
 
     def patches(self) -> Iterable[Patch]:
         """Return the patches for a row-major tensor that shares no bytes."""
         if self.job.box is None:
             low, high = self.job.tensor.span
-            return [Patch(low, high - low, self.content(self.job))]
+            return (Patch(low, high - low, self.job),)
         return part_patches(self.job, self.job.box, scaled=self.action.scaled, cleared=self.action.cleared)
 
     def span(self, *, rounded: bool) -> tuple[int, int]:
@@ -94,10 +106,11 @@ class _Draft:
     cells: Mapping[str, int] | None
     directions: Mapping[str, tuple[int, ...]]
     given: Given
-    counted: dict[str, Counting] = field(default_factory=dict)
+    passes: dict[str, TensorPass] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
-    masks: dict[str, FinalMask] = field(default_factory=dict)
-    visits: dict[object, _EditedTensor] = field(default_factory=dict)
+    countings: dict[object, Counting] = field(default_factory=dict)
+    visits: dict[str, _EditedTensor | dict[object, _EditedTensor]] = field(default_factory=dict)
+    """By the key of the storage; those of several tensors in one storage also by what identifies each."""
     renames: dict[str, str] = field(default_factory=dict)
     removals: set[str] = field(default_factory=set)
     additions: list[Addition] = field(default_factory=list)
@@ -133,10 +146,8 @@ def build_edit(
     for name, tensors in plan.state.items():
         for tensor in tensors:
             _clear_state(draft, plan.planned[name], tensor)
-    edit = Edit(
-        _patches(draft.visits.values()), draft.renames, frozenset(draft.removals), draft.additions, plan.metadata
-    )
-    return PreparedEdit(edit, draft.counted, draft.shared, draft.masks)
+    edit = Edit(_patches(draft.visits), draft.renames, frozenset(draft.removals), draft.additions, plan.metadata)
+    return PreparedEdit(edit, draft.passes, draft.shared)
 
 
 def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
@@ -151,17 +162,18 @@ def read_only_pieces(edit: Edit, tensors: Iterable[TensorInfo]) -> list[Copy]:
 
 def _job(
     draft: _Draft,
+    kind: type[Pass],
     parameter: Parameter,
     tensor: TensorInfo,
     planned: PlannedParameter | None,
     *,
     factor: float = 1.0,
-) -> TensorPass:
+) -> Pass:
     source = draft.checkpoint.source
     mask = FinalMask(source, parameter) if planned is None else planned_mask(source, draft.plan, planned, draft.given)
-    draft.masks[parameter.name] = mask
-    draft.counted[parameter.name] = counting = _counting(draft, parameter, mask)
-    return TensorPass(tensor, mask, counting, factor=factor)
+    job = kind(tensor, mask, _counting(draft, parameter, mask), factor=factor)
+    draft.passes[parameter.name] = job
+    return job
 
 
 def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
@@ -175,7 +187,10 @@ def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
     summed = weight.view.row_major and _comes_in_runs(weight)
     masked = not (mask.trivial or mask.restored)
     kept = masked and draft.plan.expected.get(name, "") is None
-    return Counting(weight, cells, summed, along, masked=masked, kept=kept, magnitudes=magnitudes)
+    if magnitudes is not None:
+        return Counting(cells, summed, along, masked, kept, magnitudes)
+    key = cells, summed, along, masked, kept
+    return draft.countings.get(key) or draft.countings.setdefault(key, Counting(*key))
 
 
 def _comes_in_runs(weight: TensorInfo) -> bool:
@@ -188,45 +203,50 @@ def _comes_in_runs(weight: TensorInfo) -> bool:
     return runs <= _RUNS + weight.elements * weight.dtype.itemsize // _LONG_RUN
 
 
-def _visit(draft: _Draft, whole: _EditedTensor, identity: object) -> None:
+def _visit(draft: _Draft, whole: _EditedTensor) -> None:
     """Add a tensor to the visits, part by part; if a tied one is there already, share its counts."""
-    if whole.job.tensor.parts:
-        for job in whole.job.parts():
-            _visit_one(draft, replace(whole, job=job), identity)
-    else:
-        _visit_one(draft, whole, identity)
+    for visit in _part_by_part(whole):
+        first = _first_visit(draft, visit)
+        if first is not visit:
+            draft.shared[visit.job.mask.parameter.name] = first.job.mask.parameter.name
 
 
-def _visit_one(draft: _Draft, visit: _EditedTensor, identity: object) -> None:
-    tensor, name = visit.job.tensor, visit.job.mask.parameter.name
-    where = (tensor.storage.key, tensor.dtype.name, tensor.view.start, tensor.view.normal(), identity)
-    first = draft.visits.setdefault(where, visit)
-    if first is not visit:
-        draft.shared[name] = first.job.mask.parameter.name
-        draft.masks[name] = first.job.mask
+def _part_by_part(whole: _EditedTensor) -> Sequence[_EditedTensor]:
+    return [replace(whole, job=job) for job in whole.job.parts()] if whole.job.tensor.parts else (whole,)
+
+
+def _first_visit(draft: _Draft, visit: _EditedTensor) -> _EditedTensor:
+    """Add a visit, unless there is one of a tied tensor; return that one, or the added one."""
+    key = visit.job.tensor.storage.key
+    others = draft.visits.setdefault(key, visit)
+    if others is visit:
+        return visit
+    if isinstance(others, _EditedTensor):
+        others = draft.visits[key] = {others.place: others}
+    return others.setdefault(visit.place, visit)
 
 
 def _look_at(draft: _Draft, parameter: Parameter) -> None:
-    job = _job(draft, parameter, parameter.weight, None)
+    job = _job(draft, CountZeros, parameter, parameter.weight, None)
     identity = parameter.mask.name if parameter.mask else "dense"
     # Tensors in the same memory may differ as matrices.
     rows = parameter.weight.shape[:1] if draft.cells is not None and len(parameter.weight.shape) > 1 else ()
-    _visit(draft, _EditedTensor(job, _COUNTED, CountZeros), (identity, rows))
+    _visit(draft, _EditedTensor(job, _COUNTED, (identity, rows)))
 
 
 def _bake(draft: _Draft, planned: PlannedParameter) -> None:
     parameter = planned.parameter
-    job = _job(draft, parameter, parameter.weight, planned, factor=rescale_factor(draft.plan, planned))
-    steps, content = _BAKED[planned.binary]
-    _visit(draft, _EditedTensor(job, steps, content), planned.key)
+    steps, kind = _ZEROED if planned.binary else _SCALED
+    job = _job(draft, kind, parameter, parameter.weight, planned, factor=rescale_factor(draft.plan, planned))
+    _visit(draft, _EditedTensor(job, steps, planned.key))
     _drop_mask(draft, parameter)
 
 
 def _restore(draft: _Draft, planned: PlannedParameter) -> None:
     parameter = planned.parameter
     if parameter.countable:
-        job = _job(draft, parameter, parameter.weight, planned)
-        _visit(draft, _EditedTensor(job, _COUNTED, CountZeros), parameter.mask and parameter.mask.name)
+        job = _job(draft, CountZeros, parameter, parameter.weight, planned)
+        _visit(draft, _EditedTensor(job, _COUNTED, parameter.mask and parameter.mask.name))
     _drop_mask(draft, parameter)
 
 
@@ -247,9 +267,9 @@ def _add_mask(draft: _Draft, planned: PlannedParameter) -> None:
     nbytes = parameter.weight.elements * dtype.itemsize
     storage = Storage(name, 0, nbytes, big_endian=parameter.weight.storage.big_endian)
     tensor = TensorInfo(name, dtype, View.of(shape), storage)
-    job = _job(draft, parameter, tensor, planned)
+    job = _job(draft, WriteMask, parameter, tensor, planned)
     draft.renames[parameter.name] = f"{parameter.name}_orig"
-    draft.additions.append(Addition(parameter.name, name, dtype, shape, [Generated(nbytes, WriteMask(job))]))
+    draft.additions.append(Addition(parameter.name, name, dtype, shape, [Generated(nbytes, job)]))
     _count_woven_weight(draft, planned, job)
 
 
@@ -257,19 +277,21 @@ def _edit_mask(draft: _Draft, planned: PlannedParameter) -> None:
     parameter = planned.parameter
     if parameter.mask is None:
         return
-    job = _job(draft, parameter, parameter.mask, planned)
+    job = _job(draft, UpdateMask, parameter, parameter.mask, planned)
     beside = parameter.mask.view.row_major and parameter.weight.view.row_major
-    _visit(draft, _EditedTensor(job, StridedSteps(cleared=True, counted=False, beside=beside), UpdateMask), planned.key)
+    steps = StridedSteps(cleared=True, counted=False, beside=beside)
+    _visit(draft, _EditedTensor(job, steps, planned.key))
     _count_woven_weight(draft, planned, job)
 
 
 def _clear_state(draft: _Draft, planned: PlannedParameter, tensor: TensorInfo) -> None:
     """Zero optimizer state where its parameter's elements are dropped; nothing is counted."""
-    mask = draft.masks[planned.parameter.name]
-    job = TensorPass(tensor, mask, Counting(tensor))
-    whole = _EditedTensor(job, StridedSteps(cleared=True, counted=False), Cleared)
-    for part in job.parts():
-        draft.visits[(part.tensor.storage.key, part.tensor.view.start, "state", tensor.name)] = replace(whole, job=part)
+    name = planned.parameter.name
+    mask = draft.passes[draft.shared.get(name, name)].mask
+    steps = StridedSteps(cleared=True, counted=False)
+    whole = _EditedTensor(Cleared(tensor, mask, Counting()), steps, ("state", tensor.name))
+    for visit in _part_by_part(whole):
+        _first_visit(draft, visit)
 
 
 def _count_woven_weight(draft: _Draft, planned: PlannedParameter, job: TensorPass) -> None:
@@ -277,21 +299,20 @@ def _count_woven_weight(draft: _Draft, planned: PlannedParameter, job: TensorPas
     weight = planned.parameter.weight
     mask_is_woven = planned.parameter.mask is not None and not job.tensor.view.row_major
     if not weight.view.row_major or mask_is_woven:
-        beside = TensorPass(weight, job.mask, job.counting)
-        _visit(draft, _EditedTensor(beside, _COUNTED, CountZeros), planned.key)
+        beside = CountZeros(weight, job.mask, job.counting)
+        _visit(draft, _EditedTensor(beside, _COUNTED, planned.key))
 
 
-def _patches(visits: Iterable[_EditedTensor]) -> dict[str, list[Patch]]:
-    by_storage: dict[str, list[_EditedTensor]] = {}
-    for visit in visits:
-        if visit.job.tensor.elements:
-            by_storage.setdefault(visit.job.tensor.storage.key, []).append(visit)
-    return {key: list(_patches_of(own)) if len(own) == 1 else _apart(own) for key, own in by_storage.items()}
-
-
-def _apart(visits: Sequence[_EditedTensor]) -> list[Patch]:
-    """Return the patches of several tensors in one storage."""
-    return [patch for cluster in _clusters(visits) for patch in _patches_of(cluster)]
+def _patches(visits: Mapping[str, _EditedTensor | dict[object, _EditedTensor]]) -> dict[str, Sequence[Patch]]:
+    patches: dict[str, Sequence[Patch]] = {}
+    for key, own in visits.items():
+        several = (own,) if isinstance(own, _EditedTensor) else own.values()
+        found = [visit for visit in several if visit.job.tensor.elements]
+        if len(found) == 1:
+            patches[key] = tuple(_patches_of(found))
+        elif found:
+            patches[key] = tuple(patch for cluster in _clusters(found) for patch in _patches_of(cluster))
+    return patches
 
 
 def _clusters(visits: Sequence[_EditedTensor]) -> Iterator[list[_EditedTensor]]:
