@@ -215,6 +215,8 @@ def test_what_is_no_toml_is_told_with_its_line(text: str, line: int) -> None:
         (b"group = 3", "r.toml:1: group is not a list of groups"),
         (b"seed = 1\n[group]\nparams = 'w'", "r.toml:2: group is not a list of groups; write [[group]]"),
         (b"a = " + b"[" * 100_000, "r.toml:"),
+        (b"seed = " + b"1" * 5000, "r.toml: is nested too deeply for a recipe, or has a number that is too long"),
+        (b"[[group]]\nparams = 'w'\namount = [0x1" + b"f" * 5000 + b"]", "r.toml:3: amount is no amount"),
         (b"\x1b[2Jx = 1", "r.toml:1: no valid TOML"),
         (b'"\\u001b" = 1', r"r.toml:1: \x1b means nothing here"),
     ],
@@ -224,6 +226,18 @@ def test_other_refusals(raw: bytes, words: str) -> None:
         parse_recipe(raw, "r.toml")
     assert str(caught.value).startswith(words)
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_recipe_of_many_groups_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a text has a line like the first one of a group, each group has its line."""
+    groups = "".join(f'[[group]] # {number}\nparams = "w{number}"\namount = 1\n' for number in range(500))
+    parsed, loads = [], tomllib.loads
+    monkeypatch.setattr(tomllib, "loads", lambda text: parsed.append(text) or loads(text))
+    found = parse_recipe(f"seed = 1\n{groups}".encode(), "r.toml").groups
+    assert [each.where for each in found] == [f"r.toml:{3 * number + 2}" for number in range(500)]
+    assert len(parsed) == 1
+    misleading = 'key_prefix = """\n[[group]]\n"""\n[[ "group" ]]\nparams = "w"\namount = 1\n'
+    assert [each.where for each in parse_recipe(misleading.encode(), "r.toml").groups] == ["r.toml:4"]
 
 
 def test_a_recipe_that_is_missing_or_a_checkpoint_is_refused(tmp_path: Path) -> None:

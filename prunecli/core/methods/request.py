@@ -134,10 +134,11 @@ def _dim(given: object) -> int:
 
 
 def _norm(given: object) -> float:
-    text = f"{given:g}" if isinstance(given, int | float) and not isinstance(given, bool) else str(given)
-    if text not in _NORMS:
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    found = next((norm for text, norm in _NORMS.items() if given == (norm if is_number else text)), None)
+    if found is None:
         raise UsageError(f"{NORM} {_shown(given)} is not a norm that is computed here; known are {', '.join(_NORMS)}")
-    return _NORMS[text]
+    return found
 
 
 def _n_of_m(given: object) -> tuple[int, int]:
@@ -159,14 +160,25 @@ def _pair(given: object, between: str, option: str, example: str) -> tuple[int, 
     parts: Sequence[object] = given.split(between) if isinstance(given, str) else ()
     if isinstance(given, list | tuple):
         parts = given
-    digits = [str(each) for each in parts if type(each) is int or isinstance(each, str)]
-    if len(parts) != 2 or len(digits) != 2 or not all(re.fullmatch(r"\d{1,10}", each, re.ASCII) for each in digits):
+    numbers = [number for number in map(_whole, parts) if number is not None]
+    if not len(parts) == len(numbers) == 2:
         raise UsageError(f"{option} {_shown(given)} is not two numbers; write {example}")
-    first, second = map(int, digits)
+    first, second = numbers
     if max(first, second) >= _LARGEST:
         raise UsageError(f"{option} {_shown(given)} is larger than any tensor; write {example}")
     return first, second
 
 
+def _whole(given: object) -> int | None:
+    """Return a whole number from 0 on, from an int or from digits; None if it is something else."""
+    if isinstance(given, str):
+        return int(given) if re.fullmatch(r"\d{1,10}", given, re.ASCII) else None
+    return given if type(given) is int and given >= 0 else None
+
+
 def _shown(given: object) -> str:
-    return show(given if isinstance(given, str) else repr(given), 40) or "''"
+    try:
+        text = given if isinstance(given, str) else repr(given)
+    except ValueError:  # Python prints 4,300 digits at most
+        text = "with very many digits"
+    return show(text, 40) or "''"

@@ -74,8 +74,8 @@ def parse_recipe(raw: bytes, label: str) -> PruneRequest:
         raise UsageError(f"{label}:{raw.count(10, 0, error.start) + 1}: a recipe is UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(_syntax_error(str(error), label, raw)) from None
-    except RecursionError:
-        raise UsageError(f"{label}: is nested too deeply for a recipe") from None
+    except (ValueError, RecursionError):
+        raise UsageError(f"{label}: is nested too deeply for a recipe, or has a number that is too long") from None
     with worded_as_in_recipe():
         return _RecipeReader(text, label).prune(content)
 
@@ -86,12 +86,17 @@ def _syntax_error(message: str, label: str, raw: bytes) -> str:
     return f"{label}:{line or raw.count(10) + 1}: no valid TOML: {show(what, 120)}"
 
 
+_HEADER = re.compile(r"""\s*\[\[\s*(group|"group"|'group')\s*\]\]""")
+"""The first line of a group. There may be thousands, and to parse what is before each of them would take minutes."""
+
+
 class _RecipeReader:
     """Checks the values of a recipe, and finds their lines for error messages."""
 
     def __init__(self, text: str, label: str) -> None:
         self._lines = text.splitlines(keepends=True)
         self._label = label
+        self._headers = [number for number, line in enumerate(self._lines, 1) if _HEADER.match(line)]
 
     def prune(self, content: Mapping[str, Any]) -> PruneRequest:
         """Return the request of a whole recipe."""
@@ -103,6 +108,8 @@ class _RecipeReader:
             raise self._wrong((), "selects nothing; it needs a [[group]] with params and amount")
         if not isinstance(groups, list) or not all(isinstance(each, dict) for each in groups):
             raise self._wrong(("group",), "is not a list of groups; write [[group]], in two brackets")
+        if len(groups) != len(self._headers):  # a text of several lines contains one, or a group is written in braces
+            self._headers = []
         if "bake" in top:
             top["remove"] = top.pop("bake")
         default = top.pop("method", None)
@@ -172,6 +179,8 @@ class _RecipeReader:
 
     def _line_of(self, place: KeyPath) -> int:
         """Return the line on which a value begins: after the longest valid beginning that does not contain it yet."""
+        if self._headers and place[:-1] == ("group",):
+            return self._headers[int(place[-1])]
         whole = bisect_left(range(len(self._lines)), True, key=lambda count: self._has(place, count))
         return min(self._valid(whole - 1)[0] + 1 if whole else 1, len(self._lines))
 
