@@ -305,7 +305,7 @@ def test_python_takes_values_and_texts() -> None:
     for huge in (10**400, 10**5000, 1.0000001):
         with pytest.raises(UsageError, match="is not a norm that is computed here; known are 1, 2, inf"):
             files.apply("model.pt", params="fc1.weight", method="ln", dim=0, norm=huge, amount=1)
-    with pytest.raises(UsageError, match="^block with very many digits is larger than any tensor"):
+    with pytest.raises(UsageError, match=r"^block with very many digits is larger than any tensor"):
         files.apply("model.pt", params="fc1.weight", block=(1, 10**5000))
     for name in ("masks", 3):
         with pytest.raises(UsageError, match=rf"^{name} is not a method; known are random"):

@@ -86,6 +86,18 @@ def test_doubles_are_divided_as_floats_are() -> None:
         assert sum(int(each.sum()) for each in found.dropped.values()) == round(0.6 * 2967)
 
 
+@pytest.mark.parametrize("exponent", [-1030, 900])
+def test_the_scale_does_not_matter(exponent: int) -> None:
+    """Neither that of numbers below the normal ones, nor that of numbers whose squares are too large for doubles."""
+    tensors = {key: each for key, each in layers("float64").items() if key != "layer0"}
+    scaled = {
+        key: Tensor(np.ldexp(each.raw.view(np.float64), exponent).view(np.uint64), "float64", each.shape, each.left)
+        for key, each in tensors.items()
+    }
+    one, other = (carry_out(LAMP, each, 0.6, global_=True, size=512).dropped for each in (tensors, scaled))
+    assert all(np.array_equal(each, other[key]) for key, each in one.items())
+
+
 def test_one_large_segment_is_divided_until_the_threshold_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "_SEGMENTS", 8)
     values = (1 + torch.arange(700) / 2**23).float()  # all in one segment

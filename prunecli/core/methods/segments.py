@@ -54,8 +54,8 @@ class Segments:
         single, shift = self.shift == 0, self.shift.astype(np.int64)
         low = order.values(self.first)
         high = order.values(self.first + (np.uint64(1) << self.shift) - np.uint64(1))
-        scale = np.ldexp(1.0, -int(np.frexp(high[-1])[1])) if high.size else 1.0  # squares stay within the doubles
-        low, high = low * scale, high * scale
+        exponent = int(np.frexp(high[-1])[1]) if high.size else 0
+        low, high = np.ldexp(low, -exponent), np.ldexp(high, -exponent)  # squares stay within the doubles
         unit = (high - low) / np.where(single, 1.0, np.ldexp(1.0, shift) - 1.0)
         unit = np.ldexp(unit, np.maximum(shift - _FINE, 0))
         count, distance, square = self.sums.astype(np.float64)

@@ -81,10 +81,10 @@ def _some_patterns(value: object) -> tuple[str, ...]:
 def _amount(value: object) -> Amount:
     try:
         return parse_amount(value) if isinstance(value, str) else check_amount(value)
-    except (TypeError, ValueError):  # Python prints 4,300 digits at most
-        raise UsageError('is no amount; write 0.5, "50%" or a count like 1000') from None
     except UsageError as error:
         raise error.inside("cannot be taken") from None
+    except (TypeError, ValueError):  # Python prints integers of 4,300 digits at most
+        raise UsageError('is no amount; write 0.5, "50%" or a count like 1000') from None
 
 
 def _amounts(value: object) -> tuple[tuple[str, Amount], ...]:
