@@ -70,7 +70,7 @@ class MagnitudeLook:
         return None if self.refuted else (least, most)
 
     def holds(self, least: int, most: int, left: int) -> bool:
-        """Whether two keys do not contradict that the smallest were pruned; `left` elements were not, at most."""
+        """Whether the keys that `look` found fit a pruning of the smallest values that left at most `left` elements."""
         if self.masked or (least, most) == self.nothing:
             return most <= least
         if least <= self.tiny:

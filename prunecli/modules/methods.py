@@ -84,20 +84,6 @@ class L1Unstructured(_ChosenMethod):
         """Return `--method l1`."""
         return make_method(method_request("l1"))
 
-    @classmethod
-    def apply(  # type: ignore[override]  # as in `RandomUnstructured`
-        cls,
-        module: nn.Module,
-        name: str,
-        amount: Amount,
-        *,
-        importance_scores: Tensor | None = None,
-        seed: int | None = None,
-        key: str | None = None,
-    ) -> BasePruningMethod:
-        """Prune the parameter `name` of `module` in place, as `RandomUnstructured.apply`; returns the hook."""
-        return cls(amount, seed=seed, key=name if key is None else key)._apply_to(module, name, importance_scores)
-
 
 class _Structured(_ChosenMethod):
     """A method that prunes slices along the dimension `dim`, of those of which something is left."""
@@ -109,7 +95,7 @@ class _Structured(_ChosenMethod):
         self.dim = dim
 
     def candidates(self, before: Tensor) -> Tensor:
-        """Return a mask of the slices of which something is left: as a whole, since torch compares all of them."""
+        """Return a mask that keeps each slice of which any element is left, as a whole: torch compares whole slices."""
         if all_ones(before) or not -before.dim() <= self.dim < before.dim():
             return before
         left = nonzero_flags(before).movedim(self.dim, 0).flatten(1).any(1)
@@ -136,7 +122,7 @@ class RandomStructured(_Structured):
         return make_method(method_request("random-structured", dim=self.dim))
 
     @classmethod
-    def apply(  # type: ignore[override]  # as in `RandomUnstructured`
+    def apply(  # type: ignore[override]  # as in `SeededMethod`
         cls,
         module: nn.Module,
         name: str,
@@ -168,7 +154,7 @@ class LnStructured(_Structured):
         return make_method(method_request("ln", norm=self.n, dim=self.dim))
 
     @classmethod
-    def apply(  # type: ignore[override]  # as in `RandomUnstructured`
+    def apply(  # type: ignore[override]  # as in `SeededMethod`
         cls,
         module: nn.Module,
         name: str,

@@ -122,6 +122,45 @@ class SeededMethod(PruningMethod):
         self.seed = _drawn_seed() if seed is None else check_seed(seed)
         self.key = "" if key is None else key
 
+    @classmethod
+    def apply(  # type: ignore[override]  # torch's takes *args, which its own subclasses narrow, too
+        cls,
+        module: nn.Module,
+        name: str,
+        amount: Amount,
+        *,
+        seed: int | None = None,
+        key: str | None = None,
+        importance_scores: Tensor | None = None,
+    ) -> BasePruningMethod:
+        """Prune the parameter `name` of `module` in place, and keep it pruned before every forward.
+
+        The parameter, the same object, moves to `name + "_orig"`; the mask becomes the buffer `name + "_mask"`, with
+        the parameter's shape and dtype; `name` is their product. If the parameter is already pruned, `amount` applies
+        to the elements that are left, and the methods are joined in a `PruningContainer`.
+
+        If anything fails, the module is unchanged.
+
+        Args:
+            module: the owner of the parameter itself, not the owner of a submodule with it.
+            name: the name of the parameter, which has a dtype with a zero; a complex element is zero if both of its
+                parts are.
+            amount: see the class.
+            seed: see the class.
+            key: see the class; `name` if not given.
+            importance_scores: scores of the parameter's shape, compared instead of its values; a random choice
+                ignores them.
+
+        Returns:
+            The registered hook: the method, or the container with it.
+
+        Raises:
+            TypeError: as the class, or as `compute_mask`.
+            UsageError: as the class; the parameter does not exist or has no shape yet; the amount is more than the
+                elements that are left; or the scores have another shape (also an `AssertionError`, as in torch).
+        """
+        return cls(amount, seed=seed, key=name if key is None else key)._apply_to(module, name, importance_scores)
+
     @abstractmethod
     def file_method(self) -> Method:
         """Return the method that makes the same choice on the command line."""

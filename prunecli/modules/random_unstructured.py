@@ -17,7 +17,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.prune import BasePruningMethod
 
 from prunecli.core.amount import Amount, to_count
 from prunecli.core.block import BLOCK
@@ -45,44 +44,6 @@ class RandomUnstructured(SeededMethod):
     >>> RandomUnstructured(3, seed=7).prune(torch.ones(2, 4)).count_nonzero()
     tensor(5)
     """
-
-    @classmethod
-    def apply(  # type: ignore[override]  # torch's takes *args, which its own subclasses narrow, too
-        cls,
-        module: nn.Module,
-        name: str,
-        amount: Amount,
-        *,
-        seed: int | None = None,
-        key: str | None = None,
-        importance_scores: Tensor | None = None,
-    ) -> BasePruningMethod:
-        """Prune the parameter `name` of `module` in place, and keep it pruned before every forward.
-
-        The parameter, the same object, moves to `name + "_orig"`; the mask becomes the buffer `name + "_mask"`, with
-        the parameter's shape and dtype; `name` is their product. If the parameter is already pruned, `amount` applies
-        to the elements that are left, and the methods are joined in a `PruningContainer`.
-
-        If anything fails, the module is unchanged.
-
-        Args:
-            module: the owner of the parameter itself, not the owner of a submodule with it.
-            name: the name of the parameter, which has a dtype with a zero; a complex element is zero if both of its
-                parts are.
-            amount: see the class.
-            seed: see the class.
-            key: see the class; `name` if not given.
-            importance_scores: scores of the parameter's shape; a random choice ignores their values.
-
-        Returns:
-            The registered hook: the method, or the container with it.
-
-        Raises:
-            TypeError: as the class, or as `compute_mask`.
-            UsageError: as the class; the parameter does not exist or has no shape yet; the amount is more than the
-                elements that are left; or the scores have another shape (also an `AssertionError`, as in torch).
-        """
-        return cls(amount, seed=seed, key=name if key is None else key)._apply_to(module, name, importance_scores)
 
     def file_method(self) -> Method:
         """Return the default method of the command line."""

@@ -69,7 +69,7 @@ def _drawn(root: Node[T], depth: int | None, screen: Screen) -> list[tuple[Node[
 
 
 def label_of_node(node: Node[T], screen: Screen, *, whole: bool = False) -> str:
-    """Return a node's label in a tree, or with `whole`, and in a pipe, its path; with the number of its copies."""
+    """Return a node's label in a tree, with the number of its copies; with `whole`, and in a pipe, its path instead."""
     name = label_of(node.label if screen.live and not whole else node.path, LONGEST)
     if node.copies > 1 and (whole or "{" in node.label):  # in a tree not again for everything below
         name += f" {'×' if screen.blocks else 'x'}{node.copies}"

@@ -31,5 +31,5 @@ def unknown_method(name: str) -> UsageError:
 
 
 def known_methods() -> list[str]:
-    """Return the names of the methods that a request may name, as users write them; given masks are no such name."""
+    """Return the names of methods as users write them, without `masks`, which the option for a mask file stands for."""
     return [spelled(name) for name, each in METHODS.items() if not each.reads_given]

@@ -46,7 +46,7 @@ class Geometry(Protocol):
         """Return the number of elements of the units whose flags are set."""
 
     def sums(self, start: int, values: Array, combine: Combine) -> UnitSums:
-        """Combine the values of a run in each unit that it touches. The values are lost."""
+        """Combine the values of a run in each unit that it touches. The array of values is overwritten."""
 
     def spread(self, units: Callable[[int, int], Flags], start: int, out: Flags) -> None:
         """Write into the flags of a run those of its units; `units` returns the flags of units from one to another."""

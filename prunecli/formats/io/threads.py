@@ -54,7 +54,7 @@ class Once(Generic[T]):
 
 
 class PerThread(Generic[T]):
-    """An object for each thread that asks, made by `make` when it asks first."""
+    """One object for each thread, made by `make` when the thread first asks for it."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make

@@ -30,7 +30,7 @@ class ReadSums:
         """By storage and size of an element."""
 
     def expect(self, tensor: TensorInfo) -> bool:
-        """Note that a tensor will be read, and return whether what is read of it is to be added."""
+        """Note that a tensor will be read, and return whether its bytes have to be passed to `add`."""
         storage = tensor.storage
         if all(each.crc is None for each in tensor.storages):
             return False

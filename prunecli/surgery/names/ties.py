@@ -36,7 +36,7 @@ def find_ties(
     *,
     untie: bool = False,
 ) -> dict[str, Tie]:
-    """Return the tie of each selected parameter; without partners if it shares nothing.
+    """Return the tie of each selected parameter; the tie has no partners if the parameter shares nothing.
 
     Equal copies in `stored_twice` count as sharing; with `untie`, only selected copies do. `remedy` is what error
     messages suggest for copies that are not selected.
