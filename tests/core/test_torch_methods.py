@@ -135,6 +135,9 @@ def test_pruned_modules_pickle_copy_and_load(name: str) -> None:
     other: Any = prunecli.identity(nn.Linear(12, 10), "weight")
     other.load_state_dict(torch.load(saved, weights_only=True))
     assert torch.equal(other.weight_mask, module.weight_mask)
+    for each in (module, other):  # what was loaded is ranked, although no forward pass has made `weight` of it
+        prunecli.l1_unstructured(each, "weight", 0.5)
+    assert torch.equal(other.weight_mask, module.weight_mask)
 
 
 METHODS: list[Callable[[], Any]] = [
