@@ -29,8 +29,7 @@ def environment(page: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     with ExitStack() as stack:
         if any("s3://" in block.code for block in blocks_of(page)):
             server = stack.enter_context(serving())
-            server.name = "bucket"
-            server.client.create_bucket(Bucket=server.name)
+            server.create("bucket")
             for path in tmp_path.rglob("*"):
                 if path.is_file():
                     server.put(str(path.relative_to(tmp_path)), path.read_bytes())

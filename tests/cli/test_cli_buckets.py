@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from bucket_server import KEYS, Bucket, Environ, serving
-from conftest import PREFIX, Cli, Outcome
+from conftest import EXAMPLE, PREFIX, Cli, Outcome
 from forked import python
 from safetensors.torch import save_file
 
@@ -40,19 +41,25 @@ def bucket(server: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.endpoint, "AWS_MAX_ATTEMPTS": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("s3fs.S3FileSystem.retries", 2)  # it waits for seconds between them
-    server.name = f"bucket-{next(_numbers)}"
-    server.client.create_bucket(Bucket=server.name)
+    server.create(f"bucket-{next(_numbers)}")
     server.requests.clear()
     yield server
     server.fault = lambda _: None
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("others")
+    state = torch.load(EXAMPLE, weights_only=True)["state_dict"]
+    torch.save(state, folder / "legacy.pt", _use_new_zipfile_serialization=False)
+    make_shards(folder / "shards", state)
+    return folder
+
+
 @pytest.fixture
-def zoo(folder: Path) -> Path:
+def zoo(folder: Path, others: Path) -> Path:
     """The example in every container that is read from anywhere."""
-    state = torch.load("model.pt", weights_only=True)["state_dict"]
-    torch.save(state, "legacy.pt", _use_new_zipfile_serialization=False)
-    make_shards(Path("shards"), state)
+    shutil.copytree(others, folder, dirs_exist_ok=True)
     return folder
 
 
@@ -494,7 +501,7 @@ def test_a_web_server_is_read_in_ranges(cli: Cli, zoo: Path, bucket: Bucket, kin
     url = f"{bucket.endpoint}/{bucket.name}/{kind}"
     bucket.put(kind, Path(kind).read_bytes())
     assert "status 403" in failure(cli("params", url), 3)
-    bucket.client.put_object_acl(Bucket=bucket.name, Key=kind, ACL="public-read")
+    bucket.publish(kind)
     bucket.requests.clear()
     assert (
         table(cli("report", url, "--format", "table").out) == table(cli("report", kind, "--format", "table").out) != ""
@@ -552,7 +559,7 @@ def test_a_signal_in_the_middle_leaves_nothing(
         return None
 
     bucket.fault = wait
-    with start("apply", upload(bucket, large), *FC, "-o", bucket.url("out"), "-j", jobs, by=python()) as process:
+    with start("apply", upload(bucket, large), *FC, "-o", bucket.url("out"), "-j", jobs, by=python("s3fs")) as process:
         assert reached.wait(60)
         process.send_signal(signum)
         time.sleep(0.2)

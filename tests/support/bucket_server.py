@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
@@ -44,7 +44,7 @@ class Quiet(WSGIRequestHandler):
 
 @dataclass
 class Bucket:
-    """The middleware around the server, and a client of it. `fault` says how to answer a request, None for as it is.
+    """The middleware around the server, and what it stores. `fault` says how to answer a request, None for as it is.
 
     Faults: "cut" sends half of the body, "drop" breaks the connection, "503" is the status.
     """
@@ -72,13 +72,17 @@ class Bucket:
         self.requests.append(Request(environ["REQUEST_METHOD"], *where, len(body)))
         return [body[: len(body) // 2] if fault == "cut" else body]
 
-    @cached_property
-    def client(self) -> Any:
-        """A client of boto3; making one takes as long as a test."""
-        import boto3  # as late as this: few tests use a bucket, and all workers collect all tests
+    @property
+    def _store(self) -> Any:
+        """What the server keeps in this process: a request for it takes several milliseconds."""
+        from moto.s3.models import s3_backends  # as late as this: few tests use it, and all workers collect all tests
 
-        options = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
-        return boto3.client("s3", endpoint_url=self.endpoint, **options)
+        return s3_backends["123456789012"]["aws"]
+
+    def create(self, name: str) -> None:
+        """Create an empty bucket, and go on with it."""
+        self.name = name
+        self._store.create_bucket(name, KEYS["AWS_DEFAULT_REGION"])
 
     def url(self, key: str) -> str:
         """Return what the command line calls an object."""
@@ -86,23 +90,29 @@ class Bucket:
 
     def put(self, key: str, data: bytes) -> str:
         """Store an object."""
-        self.client.put_object(Bucket=self.name, Key=key, Body=data)
+        self._store.put_object(self.name, key, data)
         return self.url(key)
 
+    def publish(self, key: str) -> None:
+        """Let anybody read an object."""
+        from moto.s3.models import get_canned_acl
+
+        self._store.put_object_acl(self.name, key, get_canned_acl("public-read"))
+
     def get(self, key: str) -> bytes:
-        """Fetch an object."""
-        data: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+        """Return an object."""
+        data: bytes = self._store.get_object(self.name, key).value
         return data
 
     @property
     def keys(self) -> list[str]:
         """The names of all objects."""
-        return [each["Key"] for each in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
+        return sorted(self._store.get_bucket(self.name).keys)
 
     @property
     def hanging(self) -> list[str]:
         """The uploads that were begun and neither completed nor aborted."""
-        return [each["Key"] for each in self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])]
+        return [each.key_name for each in self._store.get_bucket(self.name).multiparts.values()]
 
 
 @cache
