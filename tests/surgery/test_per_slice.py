@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from rank_threads import by_ranks
-from surgery_zoo import BLOCK, live_mask, load, noise, save
+from small_blocks import small_blocks
+from surgery_zoo import live_mask, load, noise, save
 from torch import Tensor
 
 from prunecli import files, prune_module
@@ -27,8 +28,10 @@ from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.options import Run
 from prunecli.surgery.run.scan import RunScanner
 
-SIDE = 1025
-"""Experts of this side have a little more than a block, so that none begins where a block does."""
+small_blocks = pytest.fixture(scope="module", autouse=True)(small_blocks)
+
+SIDE = 257
+"""Experts of this side have a little more than a small block, so that none begins where a block does."""
 
 
 def model(dtype: torch.dtype = torch.bfloat16) -> dict[str, Tensor]:
@@ -288,7 +291,7 @@ def test_what_contradicts_itself(source: Path, options: dict[str, Any], words: s
 
 
 def test_vectors_have_no_rows(source: Path) -> None:
-    save({"b": noise((BLOCK // 1024,))}, Path("vector.pt"))
+    save({"b": noise((1024,))}, Path("vector.pt"))
     with pytest.raises(
         UsageError, match="b has fewer than two dimensions, and no rows for per_row=True; add min_dim 2"
     ):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from folder_zoo import make_folder, tensors_of
 from safetensors.torch import load_file, save_file
+from small_blocks import small_blocks
 from surgery_zoo import ask, noise
 
 from prunecli.errors import UsageError
@@ -23,13 +24,15 @@ from prunecli.surgery.report.model import Report
 from prunecli.surgery.rewrite import rewrite
 from prunecli.surgery.run.destination import Destination
 
+small_blocks = pytest.fixture(scope="module", autouse=True)(small_blocks)
+
 INPUT, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
-ROWS = {"vocab_size": 1200}
+ROWS = {"vocab_size": 300}
 
 
 def folder_with(root: Path, config: Any, second: torch.Tensor | None = None, name: str = OUTPUT) -> Path:
-    matrix = noise((1200, 900), seed=5)  # more than one block of a mask
-    shards = [{INPUT: matrix, "model.norm.weight": noise((900,))}, {name: matrix if second is None else second}]
+    matrix = noise((300, 225), seed=5)  # more than one of the small blocks of a mask
+    shards = [{INPUT: matrix, "model.norm.weight": noise((225,))}, {name: matrix if second is None else second}]
     path = make_folder(root / "m", shards)
     (path / "config.json").unlink(missing_ok=True)
     if config is not None:
@@ -56,8 +59,8 @@ def ties(report: Report) -> dict[str, tuple[str, ...]]:
         {"thinker_config": {"text_config": ROWS}},
         {"decoder": ROWS, "encoder": {"vocab_size": 7, "tie_word_embeddings": True}},
         {"llm_config": ROWS},
-        {"vocab_size": 7, "decoder_vocab_size": 1200},
-        {"n_words": 1200},
+        {"vocab_size": 7, "decoder_vocab_size": 300},
+        {"n_words": 300},
         {**ROWS, "vision_config": {"tie_word_embeddings": False}},
     ],
 )
@@ -65,7 +68,7 @@ def test_they_get_one_mask_and_count_once(tmp_path: Path, config: Any) -> None:
     path = folder_with(tmp_path, config)
     masked = pruned(path, tmp_path / "masked", ask(0.5, "*.weight", min_dim=2))
     assert (ties(masked)[INPUT], ties(masked)[OUTPUT]) == ((OUTPUT,), (INPUT,))
-    assert masked.totals.pruned_now == 1200 * 900 // 2
+    assert masked.totals.pruned_now == 300 * 225 // 2
     tensors = tensors_of(tmp_path / "masked")
     assert torch.equal(tensors["lm_head.weight_mask"], tensors["model.embed_tokens.weight_mask"])
     pruned(path, tmp_path / "direct", ask(0.5, "*.weight", min_dim=2, remove=True))
@@ -79,7 +82,7 @@ def test_they_get_one_mask_and_count_once(tmp_path: Path, config: Any) -> None:
 
 
 def _one_bit_apart() -> torch.Tensor:
-    other = noise((1200, 900), seed=5).clone()
+    other = noise((300, 225), seed=5).clone()
     other.view(torch.int32)[-1, -1] ^= 1
     return other
 
@@ -93,11 +96,11 @@ def _one_bit_apart() -> torch.Tensor:
         {"config": None},
         {"config": "no JSON"},
         {"config": "[]"},
-        {"config": '{"vocab_size": 1200, "vocab_size": 1200}'},
+        {"config": '{"vocab_size": 300, "vocab_size": 300}'},
         {"config": ROWS, "second": _one_bit_apart()},
-        {"config": {"vocab_size": 900}},
-        {"config": {"vocab_size": "1200"}},
-        {"config": {"hidden_size": 1200}},
+        {"config": {"vocab_size": 225}},
+        {"config": {"vocab_size": "300"}},
+        {"config": {"hidden_size": 300}},
         {"config": {"text_config": [ROWS]}},
         {"config": {**ROWS, "more": "x" * (1 << 20)}},
     ],
@@ -130,7 +133,7 @@ def test_one_without_the_other_needs_a_decision(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"lm_head.weight is tied to model.embed_tokens.weight .*; select both"):
         pruned(path, tmp_path / "out", ask(0.5, OUTPUT))
     report = pruned(path, tmp_path / "out", ask(0.5, OUTPUT, untie=True))
-    assert report.totals.pruned_now == 1200 * 900 // 2
+    assert report.totals.pruned_now == 300 * 225 // 2
 
 
 def test_candidates_are_read_where_they_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
