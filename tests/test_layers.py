@@ -74,6 +74,7 @@ _WITH_TORCH = {
     "modules.random_unstructured",
     "modules.scores",
     "modules.shards",
+    "modules.sites",
     "modules.state_file",
     "surgery.run.ranks",
 }

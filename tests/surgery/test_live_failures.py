@@ -17,7 +17,7 @@ from torch.nn.utils.prune import BasePruningMethod
 import prunecli.modules.hooks
 import prunecli.modules.layout
 import prunecli.modules.passes
-import prunecli.modules.prune_module
+import prunecli.modules.sites
 from prunecli import bake_module, prune_module
 from prunecli.errors import PrunecliError, UnsupportedError, UsageError
 
@@ -83,8 +83,8 @@ WORK: dict[str, Callable[[nn.Module], None]] = {
 }
 
 _CODES = {
-    prunecli.modules.prune_module._mask,
-    prunecli.modules.prune_module._bake,
+    prunecli.modules.sites.mask_site,
+    prunecli.modules.sites.bake_site,
     prunecli.modules.hooks.unmask,
     prunecli.modules.hooks.keep_fresh,
     prunecli.modules.hooks.put_first,
