@@ -1,19 +1,15 @@
 """The results of the commands on masks: where they go, and what is printed."""
 
-import shlex
 import sys
 
-from prunecli.cli.messages import print_path, print_sentence
-from prunecli.errors import UsageError, percent, show
+from prunecli.cli.messages import print_path, print_sentence, shown_path
+from prunecli.errors import UsageError, percent
 from prunecli.formats.io.locations import Location, location_of
 from prunecli.reporting.numbers import size_of
 from prunecli.surgery import mask_jobs as _jobs
 from prunecli.surgery.mask_jobs import MaskFile, MaskOutput
 
 __all__ = ["mask_output", "print_mask_file"]
-
-_PATH = 1000
-"""The most characters of a path in the last line of a run."""
 
 
 def mask_output(source: Location | None, what: str, output: str | None, *, bits: bool, force: bool) -> MaskOutput:
@@ -36,7 +32,7 @@ def print_mask_file(found: MaskFile, *, quiet: bool) -> None:
         print_path(location_of(found.path))
     if not quiet:
         sys.stdout.flush()
-        where = "standard output" if found.path is None else show(shlex.quote(found.path), _PATH)
+        where = "standard output" if found.path is None else shown_path(found.path)
         kept = f"{found.kept:,} of {found.elements:,} elements kept ({percent(found.kept, found.elements)})"
         masks = f"{found.masks:,} mask{'s' * (found.masks != 1)}"
         print_sentence(f"wrote {where} ({size_of(found.bytes)}): {masks}, {kept}")

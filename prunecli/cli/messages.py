@@ -1,18 +1,22 @@
 """Notes, errors and other sentences on standard error: one line each in a log, wrapped at words on a terminal."""
 
 import os
+import shlex
 import sys
 from typing import TextIO
 
-from prunecli.errors import fit_line
+from prunecli.errors import fit_line, show
 from prunecli.reporting.terminal import Screen, screen_of
 from prunecli.reporting.wrap import wrap
 from prunecli.terms import render
 
-__all__ = ["print_error", "print_note", "print_path", "print_sentence"]
+__all__ = ["print_error", "print_note", "print_path", "print_sentence", "shown_path"]
 
 _LINE = 300
 """The most characters of a note, or of an error line with its prefix."""
+
+_PATH = 1000
+"""The most characters of a path in a sentence on what was written."""
 
 _NAME = "prunecli: "
 _INDENT = "  "
@@ -39,6 +43,11 @@ def print_path(location: object) -> None:
     """Print the path of an output on standard output, unchanged: it may contain any bytes, and scripts read it."""
     sys.stdout.flush()
     sys.stdout.buffer.write(os.fsencode(str(location)) + b"\n")
+
+
+def shown_path(location: object) -> str:
+    """Return a path as a shell needs it, for a sentence on what was written."""
+    return show(shlex.quote(str(location)), _PATH)
 
 
 def _print(kind: str, text: str, style: str) -> None:

@@ -1,19 +1,15 @@
 """The results of `pack` and `unpack`: where they go, and what is printed."""
 
-import shlex
 import sys
 from collections.abc import Callable
 
-from prunecli.cli.messages import print_path, print_sentence
-from prunecli.errors import UsageError, percent, show
+from prunecli.cli.messages import print_path, print_sentence, shown_path
+from prunecli.errors import UsageError, percent
 from prunecli.formats.io.locations import Location, location_of
 from prunecli.reporting.numbers import size_of
 from prunecli.surgery.packing import PackedFile
 
 __all__ = ["binary_output", "print_packed", "print_unpacked"]
-
-_PATH = 1000
-"""The most characters of a path in the last line of a run."""
 
 
 def binary_output(output: str | None, place: Callable[[], Location], *, dry_run: bool) -> Location | None:
@@ -49,5 +45,5 @@ def _print(found: PackedFile, what: str, *, quiet: bool, dry_run: bool) -> None:
         print_path(location_of(found.path))
     if not quiet or dry_run:
         sys.stdout.flush()
-        where = "standard output" if found.path is None else show(shlex.quote(found.path), _PATH)
+        where = "standard output" if found.path is None else shown_path(found.path)
         print_sentence(f"{'would write' if dry_run else 'wrote'} {where} {what}")

@@ -49,12 +49,11 @@ def report(
     )
     from prunecli.surgery.listing import note_excludes, open_for_ranks
     from prunecli.surgery.places import checkpoint_location
-    from prunecli.surgery.report.gates import check_gates, parse_gate
+    from prunecli.surgery.report.gates import check_gates, parse_gates
 
     table, file = TableOptions(depth, sort, top), None if output == "-" else output
     written = plan_report_output(form, file, plot, table, force=force)
-    gates = [parse_gate("under", text) for text in fail_under or ()]
-    gates += [parse_gate("over", text) for text in fail_over or ()]
+    gates = parse_gates(fail_under or (), fail_over or ())
     diff = None
     if baseline is not None or allow_changes:
         from prunecli.cli.comparison import plan_diff

@@ -1,12 +1,9 @@
 """The output of `prunecli report`: files and their paths, or the report on standard output."""
 
-import shlex
 import sys
 
-from prunecli.cli.messages import print_path, print_sentence
+from prunecli.cli.messages import print_path, print_sentence, shown_path
 from prunecli.cli.verbosity import Verbosity
-from prunecli.errors import show
-from prunecli.formats.io.locations import Location
 from prunecli.reporting.format import rendered
 from prunecli.reporting.lines import as_lines
 from prunecli.reporting.options import ReportFormat
@@ -15,10 +12,7 @@ from prunecli.reporting.terminal import screen_of
 from prunecli.reporting.text import as_text
 from prunecli.surgery.report.model import Report
 
-__all__ = ["print_report", "quoted"]
-
-_PATH = 1000
-"""The most characters of a path in the last line of a run."""
+__all__ = ["print_report"]
 
 
 def print_report(report: Report, output: ReportOutput, verbosity: Verbosity, *, lines: bool) -> None:
@@ -28,7 +22,7 @@ def print_report(report: Report, output: ReportOutput, verbosity: Verbosity, *, 
         return
     for place in output.places:
         if output.target is None:  # standard output has the report
-            print_sentence(f"wrote {quoted(place)}")
+            print_sentence(f"wrote {shown_path(place)}")
         else:
             print_path(place)
     if output.target is not None:
@@ -40,8 +34,3 @@ def print_report(report: Report, output: ReportOutput, verbosity: Verbosity, *, 
         sys.stdout.writelines(f"{line}\n" for line in as_lines(report, output.table))
     else:
         sys.stdout.write(as_text(report, screen_of(sys.stdout), output.table))
-
-
-def quoted(location: Location) -> str:
-    """Return a path as a shell needs it."""
-    return show(shlex.quote(str(location)), _PATH)

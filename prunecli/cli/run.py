@@ -2,9 +2,8 @@
 
 import sys
 
-from prunecli.cli.messages import print_note, print_path, print_sentence
+from prunecli.cli.messages import print_note, print_path, print_sentence, shown_path
 from prunecli.cli.notes import closing_notes, masks_note, plan_notes, result_notes
-from prunecli.cli.report_output import quoted
 from prunecli.cli.verbosity import Verbosity
 from prunecli.errors import show
 from prunecli.reporting.numbers import size_of
@@ -73,8 +72,8 @@ def _print_outputs(report: Report, destination: Destination, verbosity: Verbosit
     if not verbosity.quiet and report.output is not None:
         sys.stdout.flush()
         size = size_of(report.output.bytes)
-        what = f"{size} to standard output" if destination.path is None else f"{quoted(destination.path)} ({size})"
-        beside = "" if destination.report is None else f", report {quoted(destination.report)}"
+        what = f"{size} to standard output" if destination.path is None else f"{shown_path(destination.path)} ({size})"
+        beside = "" if destination.report is None else f", report {shown_path(destination.report)}"
         print_sentence(f"wrote {what}{beside}")
 
 

@@ -19,7 +19,7 @@ from prunecli.surgery.jobs import (
 from prunecli.surgery.listing import Listener, list_parameters, list_tensors, open_for_ranks
 from prunecli.surgery.names.inventory import InventoryEntry
 from prunecli.surgery.places import checkpoint_location
-from prunecli.surgery.report.gates import Gate, check_gates, check_gates_of_each, parse_gate
+from prunecli.surgery.report.gates import check_gates, check_gates_of_each, parse_gates
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Progress
 from prunecli.surgery.run.options import Run
@@ -58,7 +58,7 @@ def report(
         PrunecliError: the checkpoint cannot be read, or a file cannot be written.
     """
     written = report_output(format_, output, plot, TableOptions(depth, sort, top), force=force)
-    gates = _gates(fail_under, fail_over)
+    gates = parse_gates(_bounds(fail_under), _bounds(fail_over))
     reading, run = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True), run_with(jobs, progress)
     selection = selection_in(params, exclude, min_dim, reading=True)
     with open_for_ranks(checkpoint_location(text_of(path)), reading, run, Listener()) as opened:
@@ -97,7 +97,7 @@ def reports(
         PrunecliError: a checkpoint cannot be read, or the table cannot be written.
     """
     written = report_output(format_, output, None, TableOptions(sort=sort), force=force)
-    gates = _gates(fail_under, fail_over)
+    gates = parse_gates(_bounds(fail_under), _bounds(fail_over))
     reading = ReadOptions(key, allow_foreign_objects, follow_links, read_only=True)
     sources = [checkpoint_location(text_of(path)) for path in paths]
     run, selection = run_with(jobs), selection_in(params, exclude, min_dim, reading=True)
@@ -238,11 +238,6 @@ def verify(
     if check:
         check_verification(found)
     return found
-
-
-def _gates(fail_under: float | Patterns, fail_over: float | Patterns) -> list[Gate]:
-    under = [parse_gate("under", text) for text in _bounds(fail_under)]
-    return under + [parse_gate("over", text) for text in _bounds(fail_over)]
 
 
 def _bounds(given: float | Patterns) -> Sequence[str]:

@@ -19,7 +19,7 @@ from prunecli.surgery.listing import Listener, open_for_ranks
 from prunecli.surgery.masks.combined import OPERATIONS, CombinedFlags, InvertedFlags
 from prunecli.surgery.masks.pairs import pair_masks
 from prunecli.surgery.masks.source import MaskSource, masks_of
-from prunecli.surgery.masks.write import KeptCount, mask_file_pieces
+from prunecli.surgery.masks.write import MaskFileCount, mask_file_pieces
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import beside, output_location
 from prunecli.surgery.report.model import CheckpointRef
@@ -199,7 +199,7 @@ def _write(
     """
     target = _checked(output, sources)
     file = OutputFile(ONLY_FILE, mask_file_pieces(masks, bits=output.bits), sources[0].checkpoint.source)
-    contents, count = OutputContents([file]), KeptCount()
+    contents, count = OutputContents([file]), MaskFileCount()
     with listener.progress(sources[0].checkpoint.source.label) as ticks:
         transfer = Run(run.jobs, ticks).transfer(contents.bytes)
         with target.begin(contents, transfer) as writer, writer.sink(file) as sink:

@@ -52,7 +52,7 @@ def test_a_prune_is_proved_in_one_sentence(cli: Cli, options: list[str]) -> None
         assert "16,384 elements became zero" in sentence
 
 
-def test_json_and_csv_tell_every_tensor(cli: Cli) -> None:
+def test_json_and_csv_list_every_tensor(cli: Cli) -> None:
     prune(cli, "--remove")
     told = cli("report", "model.pruned.safetensors", "--baseline", "model.safetensors", "--format", "json").json
     assert told["schema"] == "prunecli.comparison/1"

@@ -14,10 +14,10 @@ from prunecli.surgery.data.kept import KeptFlags
 from prunecli.surgery.data.workspace import Workspace
 from prunecli.surgery.masks.source import ENCODING, KEPT, MASKS, SHAPES, VERSION
 
-__all__ = ["KeptCount", "mask_file_pieces"]
+__all__ = ["MaskFileCount", "mask_file_pieces"]
 
 
-class KeptCount:
+class MaskFileCount:
     """The numbers of elements, and of kept ones, in the masks that were written."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class _MaskBytes:
 
 
 def mask_file_pieces(masks: Sequence[KeptFlags], *, bits: bool) -> list[Piece]:
-    """Return the pieces of a mask file; what they find is for `KeptCount.add`.
+    """Return the pieces of a mask file; what they find is for `MaskFileCount.add`.
 
     Raises:
         PrunecliError: as `safetensors_pieces`.

@@ -1,6 +1,6 @@
 """Gates: bounds on the sparsity in a report, so that a CI job fails where it is too low or too high."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import field
 from typing import Literal
 
@@ -13,7 +13,7 @@ from prunecli.surgery.names.select import matcher
 from prunecli.surgery.report.model import ParameterReport, Report, totals_of
 from prunecli.terms import FAIL_OVER, FAIL_UNDER
 
-__all__ = ["Gate", "check_gates", "check_gates_of_each", "parse_gate"]
+__all__ = ["Gate", "check_gates", "check_gates_of_each", "parse_gate", "parse_gates"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,11 @@ def parse_gate(kind: Literal["under", "over"], text: str) -> Gate:
     if isinstance(amount, int) and amount > 1:
         raise UsageError(f"{gate.option} {show(text, 80)} is not a fraction from 0 to 1; write 0.5 or 50%")
     return Gate(kind, float(amount), gate.pattern, show(bound.strip(), 40))
+
+
+def parse_gates(under: Iterable[str], over: Iterable[str]) -> list[Gate]:
+    """Return the gates that texts describe; raises as `parse_gate`."""
+    return [parse_gate("under", text) for text in under] + [parse_gate("over", text) for text in over]
 
 
 def check_gates(report: Report, gates: Sequence[Gate]) -> None:

@@ -19,7 +19,7 @@ from prunecli.surgery.compare.overlap import count_overlaps
 from prunecli.surgery.data.sums import check_sums
 from prunecli.surgery.masks.pairs import pair_masks
 from prunecli.surgery.masks.source import MaskSource, masks_of
-from prunecli.surgery.masks.write import KeptCount, mask_file_pieces
+from prunecli.surgery.masks.write import MaskFileCount, mask_file_pieces
 from prunecli.surgery.run.options import Run
 
 __all__ = ["bent_masks", "judge_masks", "mask_files"]
@@ -100,7 +100,7 @@ def judge_masks(data: bytes) -> str:
 def _written(found: MaskSource, *, bits: bool) -> bytes:
     pieces = mask_file_pieces(list(found.masks.values()), bits=bits)
     sink = ModuleMemory(sum(piece.length for piece in pieces))
-    run_pieces(pieces, found.checkpoint.source, sink, jobs=1, found=KeptCount().add)
+    run_pieces(pieces, found.checkpoint.source, sink, jobs=1, found=MaskFileCount().add)
     return bytes(sink.data)
 
 
