@@ -11,8 +11,9 @@ from dcp_tools import save as save_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_threads import by_ranks
+from small_blocks import SMALL_BLOCK, small_blocks
 from structure_zoo import structure_of
-from surgery_zoo import BLOCK, FLOATS, INTEGERS, apply, ask, bake, load, noise, raw, save
+from surgery_zoo import FLOATS, INTEGERS, apply, ask, bake, load, noise, raw, save
 from torch import Tensor
 
 from prunecli.formats.base import TensorInfo
@@ -25,6 +26,8 @@ from prunecli.surgery.report.measure import measure, picture_cells
 from prunecli.surgery.report.model import ParameterReport, Report
 from prunecli.surgery.run import units
 from prunecli.surgery.run.options import Run
+
+small_blocks = pytest.fixture(scope="module", autouse=True)(small_blocks)
 
 
 def look(path: Path, *patterns: str, run: Run | None = None, structure: bool = True) -> Report:
@@ -70,8 +73,12 @@ def check_sum(row: ParameterReport, value: Tensor) -> None:
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_of_every_type_and_shape(suffix: str, tmp_path: Path) -> None:
     tensors = {str(dtype)[6:]: sparse((35, 24), dtype, seed) for seed, dtype in enumerate(FLOATS + INTEGERS)}
-    tensors |= {"long": sparse((2 * BLOCK + 3,), torch.bfloat16), "empty": torch.empty(0, 3), "0d": torch.zeros(())}
-    tensors |= {"conv": sparse((7, 3, 5, 4)), "tall": sparse((1100, 1001), torch.float16), "none": noise((40, 40))}
+    tensors |= {
+        "long": sparse((2 * SMALL_BLOCK + 3,), torch.bfloat16),
+        "empty": torch.empty(0, 3),
+        "0d": torch.zeros(()),
+    }
+    tensors |= {"conv": sparse((7, 3, 5, 4)), "tall": sparse((275, 251), torch.float16), "none": noise((40, 40))}
     check(look(save(tensors, tmp_path / f"model{suffix}"), *tensors), tensors)
 
 
@@ -103,7 +110,7 @@ def test_an_expanded_tensor_has_zeros_and_no_structure(tmp_path: Path) -> None:
 def test_of_masked_parameters_it_is_that_of_the_product_and_the_sum_that_of_what_is_kept(
     suffix: str, tmp_path: Path
 ) -> None:
-    values = {"w": sparse((33, 40)), "long": noise((BLOCK + 8,), torch.float16)}
+    values = {"w": sparse((33, 40)), "long": noise((SMALL_BLOCK + 8,), torch.float16)}
     if suffix == ".pt":
         values["t"] = sparse((33, 40)).t()
     masks = {name: noise(tuple(value.shape), torch.bool, 2) for name, value in values.items()}
@@ -116,7 +123,7 @@ def test_of_masked_parameters_it_is_that_of_the_product_and_the_sum_that_of_what
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize("options", [{"remove": True}, {}, {"mask_dtype": "same"}], ids=str)
 def test_the_sums_of_apply_are_those_of_what_it_wrote(suffix: str, options: Any, tmp_path: Path) -> None:
-    tensors = {"a": sparse((40, 50)), "b": noise((2 * BLOCK - 7,), torch.bfloat16), "left": sparse((9,))}
+    tensors = {"a": sparse((40, 50)), "b": noise((2 * SMALL_BLOCK - 7,), torch.bfloat16), "left": sparse((9,))}
     if suffix == ".pt":
         tensors |= {"t": sparse((30, 20)).t(), "row": (wide := sparse((6, 8)))[2], "odd": wide[1::2]}
     source, target = save(tensors, tmp_path / f"model{suffix}"), tmp_path / f"out{suffix}"
@@ -152,9 +159,9 @@ CUTS = {
     "both": ((41, 36), ((4, 5), (3, 9))),
     "cube": ((4, 5, 12), ((2,), (1, 3), (5,))),
     "empty": ((3, 0), ((), ())),
-    "long": ((2 * BLOCK + 77,), ((BLOCK - 5, BLOCK + 9),)),
-    "tall": ((1031, 1028), ((500,), ())),
-    "wide": ((520, 3000), ((), (1500,))),
+    "long": ((2 * SMALL_BLOCK + 77,), ((SMALL_BLOCK - 5, SMALL_BLOCK + 9),)),
+    "tall": ((259, 257), ((125,), ())),
+    "wide": ((130, 750), ((), (375,))),
 }
 
 
@@ -162,7 +169,7 @@ CUTS = {
 def test_of_tensors_in_parts_whoever_looks_at_which(
     ranks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "_SMALLEST", 1 << 16)
+    monkeypatch.setattr(units, "_SMALLEST", 1 << 12)
     tensors = {name: sparse(shape, torch.float16) for name, (shape, _) in CUTS.items()}
     save_folder(
         {"model": tensors}, tmp_path / "folder", {f"model.{name}": cuts for name, (_, cuts) in CUTS.items()}, files=2
@@ -175,9 +182,9 @@ def test_of_tensors_in_parts_whoever_looks_at_which(
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_the_report_of_ranks_is_that_of_one(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "_SMALLEST", 1 << 20)
-    tensors = {"a": sparse((4000, 500)), "b": noise((BLOCK + 7,), torch.bfloat16), "c_orig": sparse((900, 1000))}
-    tensors |= {"c_mask": noise((900, 1000), torch.bool), "d": torch.zeros(300, 12)}
+    monkeypatch.setattr(units, "_SMALLEST", 1 << 16)
+    tensors = {"a": sparse((1000, 125)), "b": noise((SMALL_BLOCK + 7,), torch.bfloat16), "c_orig": sparse((225, 250))}
+    tensors |= {"c_mask": noise((225, 250), torch.bool), "d": torch.zeros(300, 12)}
     path = save(tensors, tmp_path / f"model{suffix}")
     alone = look(path, run=Run(1))
     for ranks in (2, 5):

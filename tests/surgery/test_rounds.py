@@ -6,16 +6,19 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from surgery_zoo import BLOCK, FLOATS, apply, ask, bake, bits, live_mask, load, noise, raw, save, zero_bits
+from small_blocks import SMALL_BLOCK, small_blocks
+from surgery_zoo import FLOATS, apply, ask, bake, bits, live_mask, load, noise, raw, save, zero_bits
 from torch import Tensor
 
 from prunecli.errors import UsageError
+
+small_blocks = pytest.fixture(scope="module", autouse=True)(small_blocks)
 
 SUFFIXES = (".safetensors", ".pt")
 
 
 def layers() -> dict[str, Tensor]:
-    return {"a.weight": noise((13, 17), seed=1), "b.weight": noise((2 * BLOCK + 5,), torch.bfloat16, 2)}
+    return {"a.weight": noise((13, 17), seed=1), "b.weight": noise((2 * SMALL_BLOCK + 5,), torch.bfloat16, 2)}
 
 
 @pytest.mark.parametrize("mask_dtype", ["bool", "same"])
