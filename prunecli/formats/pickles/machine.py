@@ -50,6 +50,7 @@ class Machine:
         "called",
         "data",
         "globals",
+        "listing",
         "lost",
         "memo",
         "metastack",
@@ -78,6 +79,7 @@ class Machine:
         self.persistents: list[Persistent] = []
         self.lost: str | None = None
         self.strict: str | None = None
+        self.listing = False
         self.blocks = sys.getallocatedblocks() if self.size - start > room.look else 0
 
     def run(self, handlers: Sequence[Callable[["Machine"], None]]) -> PickleGraph:
@@ -115,7 +117,16 @@ class Machine:
             raise self.damaged("leaves values behind on the stack")
         called, built = list(self.called.values()), list(self.built.values())
         return PickleGraph(
-            root, self.protocol, self.pos, self.globals, called, built, self.persistents, self.lost, self.strict
+            root,
+            self.protocol,
+            self.pos,
+            self.globals,
+            called,
+            built,
+            self.persistents,
+            self.lost,
+            self.strict,
+            self.listing,
         )
 
     def note_strict(self, what: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from prunecli.lean import dataclass
 
 __all__ = [
+    "ATOMS",
     "Atom",
     "ByteArrayNode",
     "ByteStringNode",
@@ -31,7 +32,6 @@ __all__ = [
     "TupleNode",
     "children",
     "flat",
-    "is_atom",
     "walk",
 ]
 
@@ -155,7 +155,7 @@ class PickleGraph:
     `strict` is a sentence about an operation that weights-only loading refuses whatever the names are (appending to
     something that is not a list, calling the result of a call); None if there is none. `lost` is a sentence about an
     operation that a graph cannot represent (a call whose result is discarded); None if there is none. A graph that
-    lost something can only be used to check its globals.
+    lost something can only be used to check its globals. `listing` means that a call has a list as its only argument.
     """
 
     root: Node
@@ -167,6 +167,7 @@ class PickleGraph:
     persistents: list[Persistent]
     lost: str | None = None
     strict: str | None = None
+    listing: bool = False
 
 
 Atom: TypeAlias = bool | int | float | str | bytes | None
@@ -175,12 +176,8 @@ GraphNode: TypeAlias = (
 )
 Node: TypeAlias = Atom | GraphNode
 
-_ATOMS = frozenset({type(None), bool, int, float, str, Letter, bytes})
-
-
-def is_atom(node: Node) -> bool:
-    """Whether a node is a plain value, which refers to nothing."""
-    return type(node) in _ATOMS
+ATOMS: frozenset[type] = frozenset({type(None), bool, int, float, str, Letter, bytes})
+"""The types of plain values."""
 
 
 def flat(entries: list[Entry]) -> list[Node]:
@@ -208,8 +205,8 @@ def walk(root: Node) -> Iterator[GraphNode]:
     todo = [root]
     while todo:
         node = todo.pop()
-        if type(node) in _ATOMS or id(node) in seen:
+        if type(node) in ATOMS or id(node) in seen:
             continue
         seen.add(id(node))
         yield node  # type: ignore[misc]
-        todo.extend([each for each in reversed(children(node)) if type(each) not in _ATOMS])  # type: ignore[arg-type]
+        todo.extend([each for each in reversed(children(node)) if type(each) not in ATOMS])  # type: ignore[arg-type]

@@ -168,6 +168,8 @@ def _push_call(machine: Machine, call: Call) -> None:
         machine.called[id(call.function)] = call.function
     else:
         machine.note_strict("calls what is not a function or class by name")
+    if isinstance(call.args, TupleNode) and len(call.args.items) == 1 and isinstance(call.args.items[0], ListNode):
+        machine.listing = True
     if call.kind in ("obj", "newobj_ex"):
         machine.note_strict("makes an object")
     machine.stack.append(call)

@@ -18,6 +18,10 @@ __all__ = ["NamedNode", "name_others", "name_state_dict"]
 _LARGEST_KEY = 1 << 53  # from here on, JSON readers that use doubles cannot distinguish neighbouring numbers
 
 
+_Step = tuple[str, Branch, StatePlace, StatePlace]
+"""A step of a walk: the name of what a branch leads to, the branch, the place of its holder, and its own."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedNode:
     """A tensor's dotted name, its node, what the node describes, and the branch that leads to it.
@@ -44,15 +48,21 @@ def name_state_dict(
     Raises:
         UnsupportedError: a key cannot be part of a name, or the names exceed a limit.
     """
-    start = places.start(root)
-    stack: list[tuple[str, Branch, StatePlace, StatePlace] | None] = [("", Branch(None, root, "root"), TOP, start)]
-    above: list[int] = []  # the objects that contain the current one
+    top = ("", Branch(None, root, "root"), TOP, places.start(root))
+    stack: list[tuple[int, Iterator[_Step]]] = [(0, iter([top]))]  # the objects around the current one, what they hold
     around: set[int] = set()
     visits = 0
+
+    def steps(node: Node, name: str, place: StatePlace) -> Iterator[_Step]:
+        for own, each in _below(survey, node, name, frozenset() if forced else aside):
+            inner = places.below(place, each, own, by_key=each.edge in aside)
+            if forced or not inner.within:
+                yield own, each, place, inner
+
     while stack:
-        task = stack.pop()
+        task = next(stack[-1][1], None)
         if task is None:
-            around.discard(above.pop())
+            around.discard(stack.pop()[0])
             continue
         name, branch, holder, place = task
         node = branch.value
@@ -64,15 +74,10 @@ def name_state_dict(
             yield NamedNode(name, node, ref, branch, place.within, places.moment(holder, branch))
         elif id(node) not in around:
             around.add(id(node))
-            above.append(id(node))
-            stack.append(None)
-            for own, each in reversed(_below(survey, node, name, frozenset() if forced else aside)):
-                inner = places.below(place, each, own, by_key=each.edge in aside)
-                if forced or not inner.within:
-                    stack.append((own, each, place, inner))
+            stack.append((id(node), steps(node, name, place)))
 
 
-def _below(survey: Survey, node: Node, name: str, aside: Collection[object]) -> list[tuple[str, Branch]]:
+def _below(survey: Survey, node: Node, name: str, aside: Collection[object]) -> Iterator[tuple[str, Branch]]:
     """Return the branches of a node that lead to tensors, each with its name."""
     below = [branch for branch in survey.held(survey.branches(node)) if branch.edge not in aside]
     if not all(_is_name(branch.key) for branch in below):
@@ -82,7 +87,7 @@ def _below(survey: Survey, node: Node, name: str, aside: Collection[object]) -> 
     names = survey.spell(name, below)
     if any(len(each) > survey.limits.longest_name for each in names):
         raise UnsupportedError(f"{HERE}: a tensor below {show(name)} has too long a name")
-    return list(zip(names, below, strict=True))
+    return zip(names, below, strict=True)
 
 
 def name_others(
@@ -113,20 +118,20 @@ def name_others(
             if ref is not None and not place.within:
                 place = StatePlace(PART)
             refers = refers or survey.tree.refers(node)
-            below = survey.held(_all_of(survey, node))[::-1]
+            below = _held_by(survey, node)[::-1]
             beside = id(node) in path  # here a tensor's own key indicates its kind, too
             for each, name_of in zip(below, survey.spell(name[: survey.limits.longest_name], below), strict=True):
                 by_key = id(each.value) not in path and (survey.is_level(each) or (beside and _is_bare(each.key)))
                 stack.append((name_of, each, refers, place, places.below(place, each, name_of, by_key=by_key)))
 
 
-def _all_of(survey: Survey, node: Node) -> list[Branch]:
-    """Return everything that a node refers to: first what has a name, then the rest by number."""
-    bare = children(node) if isinstance(node, GraphNode) else []
-    numbered = [Branch(index, each, (id(node), "child", index)) for index, each in enumerate(bare)]
+def _held_by(survey: Survey, node: Node) -> list[Branch]:
+    """Return all branches of a node that lead to tensors: first what has a name, then the rest by number."""
     named = survey.tree.branches(node) + survey.tree.rest(node)
     known = {id(branch.value) for branch in named}
-    return named + [branch for branch in numbered if id(branch.value) not in known]
+    bare = children(node) if isinstance(node, GraphNode) else []
+    rest = {index: each for index, each in enumerate(bare) if id(each) in survey.holders and id(each) not in known}
+    return survey.held(named + [Branch(index, each, (id(node), "child", index)) for index, each in rest.items()])
 
 
 def _is_bare(key: Node) -> bool:

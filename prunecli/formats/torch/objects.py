@@ -56,7 +56,7 @@ def load_objects(data: bytes | memoryview, start: int, where: str) -> PickleGrap
     """
     graph = load(data, start, where=where)
     seen: set[int] = set()
-    for node in walk(graph.root):
+    for node in walk(graph.root) if graph.listing else ():
         if isinstance(node, Call):
             _modernise(node, seen)
     return graph

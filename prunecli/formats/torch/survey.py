@@ -1,7 +1,7 @@
 """The objects that hold tensors in a checkpoint's graph, collected in one pass, and limits that keep walks linear."""
 
 from prunecli.errors import UnsupportedError, show
-from prunecli.formats.pickles.nodes import Call, GraphNode, Node, children, is_atom
+from prunecli.formats.pickles.nodes import ATOMS, Call, Global, GraphNode, Node, Persistent, TupleNode, children
 from prunecli.formats.torch.object_tree import Branch, Tree, is_mapping
 from prunecli.formats.torch.tensors import OpaqueTensor, TensorRef, stranger, tensor_ref
 from prunecli.lean import dataclass
@@ -24,6 +24,13 @@ class Limits:
 
 
 LIMITS = Limits()
+
+_BARE = ATOMS | {Global}
+_FEW = 8
+"""Types of nodes without parts, and the most parts of a node that are looked at once for each reference to it."""
+
+_Parents = dict[int, int | list[int]]
+"""By the id of a node, those of the nodes that refer to it; mostly that is one."""
 
 
 def text_of_key(key: Node) -> str:
@@ -85,7 +92,7 @@ class Survey:
 
     def _look(self) -> set[int]:
         """Visit every node once, read the tensors among them, and return the ids of all nodes that hold one."""
-        parents: dict[int, list[int]] = {id(self.root): []}
+        parents: _Parents = {id(self.root): []}
         todo = [self.root]
         wide: dict[int, int] = {}
         while todo:
@@ -98,30 +105,51 @@ class Survey:
                 if len(held) > self.limits.widest:
                     wide[own] = len(held)
                 self._references += len(held)
-                for below in held:
-                    if is_atom(below):
-                        continue
-                    above = parents.get(id(below))
-                    if above is None:
-                        todo.append(below)
-                        parents[id(below)] = [own]
-                    elif above[-1:] != [own]:  # of a million references from one object, one is enough
-                        above.append(own)
+                todo += [each for each in held if not _is_bare(each) and _is_first_parent(parents, each, own)]
         holders = self._holding(parents)
         widest = max((parts for own, parts in wide.items() if own in holders or own == id(self.root)), default=0)
         if widest:
             raise UnsupportedError(f"{HERE}: tensors are looked for in an object with {widest} parts; too many")
         return holders
 
-    def _holding(self, parents: dict[int, list[int]]) -> set[int]:
+    def _holding(self, parents: _Parents) -> set[int]:
         """Return the ids of the tensors, and of all nodes that hold one."""
         holders, found = set(self.tensors), list(self.tensors)
         while found:
-            for parent in parents[found.pop()]:
+            above = parents[found.pop()]
+            for parent in above if isinstance(above, list) else (above,):
                 if parent not in holders:
                     holders.add(parent)
                     found.append(parent)
         return holders
+
+
+def _is_first_parent(parents: _Parents, node: Node, own: int) -> bool:
+    """Note that an object refers to a node; return whether none was known to refer to it."""
+    above = parents.get(id(node))
+    if above is None:
+        parents[id(node)] = own
+        return True
+    if isinstance(above, list):
+        if above[-1:] != [own]:  # of a million references from one object, one is enough
+            above.append(own)
+    elif above != own:
+        parents[id(node)] = [above, own]
+    return False
+
+
+def _is_bare(node: Node) -> bool:
+    """Whether it takes no look at its parts to see that a node holds no tensor: a name, a storage, a few numbers.
+
+    Nearly all nodes are that, so that they need no place in memory.
+    """
+    if type(node) in _BARE:
+        return True
+    if isinstance(node, Persistent):
+        node = node.id
+    if isinstance(node, TupleNode) and len(node.items) <= _FEW:
+        return not [1 for each in node.items if type(each) not in _BARE]
+    return type(node) in _BARE
 
 
 def _is_plain(key: Node) -> bool:
