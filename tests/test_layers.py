@@ -40,6 +40,7 @@ _ORDER += [
     "apply",
     "seeds",
     "jobs",
+    "prepare",
 ]
 """The parts of prunecli.surgery from the lowest to the highest; a part imports itself and those before it."""
 _FOLDERS = {

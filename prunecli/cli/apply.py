@@ -69,8 +69,8 @@ def apply(
     from prunecli.formats.base import ReadOptions
     from prunecli.surgery.apply import ApplyOptions, GivenMaskOptions, RequestOverrides, check_options
     from prunecli.surgery.division import DivisionOptions
-    from prunecli.surgery.jobs import prepare_apply
     from prunecli.surgery.places import checkpoint_location
+    from prunecli.surgery.prepare import prepare_apply
 
     selection = selection_of(checkpoint, param, params_from, exclude, min_dim)
     overrides = RequestOverrides(seed, remove, mask_dtype, untie, zeros_are_pruned, key_prefix, with_state, rescale)

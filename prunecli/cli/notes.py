@@ -8,13 +8,13 @@ from prunecli.reporting.left_out import left_out_text
 from prunecli.reporting.norms import zero_norms_text
 from prunecli.reporting.numbers import size_of
 from prunecli.reporting.zeros import pruned_zeros_text
-from prunecli.surgery.jobs import PreparedRewrite
 from prunecli.surgery.names.loaders import loader_of
 from prunecli.surgery.names.state_beside import state_beside
 from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.plan.nothing import nothing_notes
 from prunecli.surgery.plan.slips import slip_notes
 from prunecli.surgery.plan.undoing import undoing
+from prunecli.surgery.prepare import PreparedRewrite
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.roles.table import Role
 from prunecli.surgery.roles.words import in_words

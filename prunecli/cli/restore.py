@@ -28,8 +28,8 @@ def restore(
     from prunecli.cli.run import carry_out
     from prunecli.cli.verbosity import Verbosity, run_options
     from prunecli.formats.base import ReadOptions
-    from prunecli.surgery.jobs import prepare_unmasking
     from prunecli.surgery.places import checkpoint_location
+    from prunecli.surgery.prepare import prepare_unmasking
 
     selection = selection_of(checkpoint, param, params_from, exclude)
     source = checkpoint_location(checkpoint)

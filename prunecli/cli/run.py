@@ -10,9 +10,9 @@ from prunecli.reporting.numbers import size_of
 from prunecli.reporting.plan import details_as_text, orders_as_text, plan_as_text
 from prunecli.reporting.terminal import screen_of
 from prunecli.reporting.text import done_as_text
-from prunecli.surgery.jobs import PreparedRewrite
 from prunecli.surgery.plan.model import Plan
 from prunecli.surgery.plan.recipe_text import render_recipe
+from prunecli.surgery.prepare import PreparedRewrite
 from prunecli.surgery.report.codec import render_json
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Destination

@@ -13,7 +13,7 @@ from prunecli.errors import UsageError, show
 from prunecli.formats.outputs.staged import staged
 from prunecli.reporting.numbers import size_of
 from prunecli.surgery.apply import ApplyOptions
-from prunecli.surgery.jobs import PreparedRewrite
+from prunecli.surgery.prepare import PreparedRewrite
 from prunecli.surgery.run.destination import Destination
 from prunecli.terms import SEEDS
 

@@ -11,9 +11,9 @@ from prunecli.formats.base import ReadOptions
 from prunecli.formats.outputs.staged import staged
 from prunecli.surgery.apply import ApplyOptions, GivenMaskOptions, RequestOverrides, check_options
 from prunecli.surgery.division import DivisionOptions
-from prunecli.surgery.jobs import prepare_apply, prepare_unmasking
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.places import checkpoint_location, destination_of
+from prunecli.surgery.prepare import prepare_apply, prepare_unmasking
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Progress
 from prunecli.surgery.seeds import SeededOutputs, parse_seeds, refuse_beside_seeds

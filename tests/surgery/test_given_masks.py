@@ -21,8 +21,8 @@ from prunecli.errors import DamagedError, OutputError, UsageError
 from prunecli.formats.base import ReadOptions
 from prunecli.formats.io.sinks import FileSink
 from prunecli.surgery.apply import ApplyOptions, GivenMaskOptions, RequestOverrides
-from prunecli.surgery.jobs import prepare_apply
 from prunecli.surgery.listing import Listener
+from prunecli.surgery.prepare import prepare_apply
 from prunecli.surgery.report.codec import parse_report, render_json
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.options import Run

@@ -22,9 +22,9 @@ from prunecli.core.methods.request import given_method
 from prunecli.formats.base import ReadOptions
 from prunecli.surgery.apply import ApplyOptions, RequestOverrides
 from prunecli.surgery.division import DivisionOptions
-from prunecli.surgery.jobs import prepare_apply
 from prunecli.surgery.listing import Listener
 from prunecli.surgery.names.select import Selection
+from prunecli.surgery.prepare import prepare_apply
 from prunecli.surgery.report.model import Report
 from prunecli.surgery.run.destination import Destination
 from prunecli.surgery.run.options import Run
