@@ -46,6 +46,7 @@ COLUMNS = (
     "role",
     "smallest_pruned",
     "smallest_left",
+    "patterns",
 )
 
 
@@ -84,6 +85,7 @@ def _line(each: ParameterReport) -> Sequence[object]:
         each.role.value,
         each.smallest_pruned,
         each.smallest_left,
+        "|".join(map(str, each.patterns)),
     ]
     return [safe_cell(cell) if isinstance(cell, str) else cell for cell in cells]
 

@@ -90,6 +90,7 @@ def page_data(report: Report) -> dict[str, Any]:
             at: [label_of(name, _NAME) for name in each.tied_to] for at, each in enumerate(parameters) if each.tied_to
         },
         "structure": {at: _structure(each.structure) for at, each in enumerate(parameters) if each.structure},
+        "patterns": {at: ", ".join(map(str, each.patterns)) for at, each in enumerate(parameters) if each.patterns},
         "tree": _tree(report),
         "pictures": pictures,
         "unpictured": unpictured,

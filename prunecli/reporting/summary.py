@@ -1,5 +1,6 @@
 """Remarks on the zeros of a checkpoint: what they could save, and what that requires."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from prunecli.core.structure.model import Structure
@@ -13,6 +14,8 @@ __all__ = ["Remark", "StorageRows", "facts", "storage"]
 
 _FEW = 0.01
 """The smallest share of elements that is worth removing."""
+_PATTERNS = 3
+"""The largest number of N:M patterns that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ def facts(report: Report) -> list[Remark]:
     found += _of_magnitudes(counted)
     if report.totals.zeros >= _FEW * report.totals.elements:  # a dense model has nothing for kernels to skip
         found += _of_kernels(counted)
-    return found
+    return [*found, *_of_patterns(counted)]
 
 
 def _of_kernels(counted: Iterable[ParameterReport]) -> list[Remark]:
@@ -81,6 +84,20 @@ def _of_magnitudes(counted: Iterable[ParameterReport]) -> list[Remark]:
         text = f"no value below {min(gaps):.3g} is left in {len(gaps):,} of {others:,} parameters with zeros"
         parts.append(f"{text} and no mask" if masked else text)
     return [Remark("magnitudes", "; ".join(parts))] if parts else []
+
+
+def _of_patterns(counted: Iterable[ParameterReport]) -> list[Remark]:
+    """Return a remark on the N:M patterns of zeros, the commonest first, if there are any."""
+    pruned = [each for each in counted if len(each.shape) > 1 and each.zeros]
+    found = Counter(pattern for each in pruned for pattern in each.patterns).most_common()
+    if not found:
+        return []
+    (commonest, count), *others = found
+    parts = [f"{commonest} in {count:,} of {len(pruned):,} matrices with zeros"]
+    parts += [f"{pattern} in {number:,}" for pattern, number in others[: _PATTERNS - 1]]
+    if len(found) > _PATTERNS:
+        parts.append(f"{len(found) - _PATTERNS:,} more")
+    return [Remark("N:M", "; ".join(parts))]
 
 
 def _of_storage(sizes: StorageRows) -> str:

@@ -101,7 +101,7 @@ def objects(schema: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 def test_known_objects_are_closed_and_their_keys_required() -> None:
     found = dict(objects(SCHEMA_DICT))
-    assert len(found) == 8
+    assert len(found) == 9
     assert all(each["additionalProperties"] is False for each in found.values())
     # Only a prune has the first six, only some rows a role or zeroed state; older reports lack the others.
     optional = {(at, key) for at, each in found.items() for key in set(each["properties"]) - set(each["required"])}
@@ -117,7 +117,8 @@ def test_known_objects_are_closed_and_their_keys_required() -> None:
         "rescale",
     }
     some = {
-        "ParameterReport": {"role", "zeroed", "zero_norms", "choice", "group", "smallest_pruned", "smallest_left"},
+        "ParameterReport": {"role", "zeroed", "zero_norms", "choice", "group"}
+        | {"smallest_pruned", "smallest_left", "patterns"},
         "GroupRecord": {"allocation", "amounts", "order", "like", "per_slice", "per_row"}
         | {"method", "dim", "norm", "n_of_m", "block", "scores", "abs_scores"},
         "Structure": {"group_dimension"},

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from report_zoo import parameter, pictured, report, structure_of
 
 from prunecli.core.structure.counter import StructureCounter
+from prunecli.core.structure.model import Pattern
 from prunecli.reporting.summary import facts, storage
 from prunecli.surgery.report.model import ParameterReport
 
@@ -112,3 +113,24 @@ def test_vectors_say_nothing_about_rows() -> None:
 def test_what_was_not_looked_at_is_not_told() -> None:
     assert set(told([parameter("w")])) == {"storage"}
     assert told([]) == {}
+
+
+def test_patterns_are_counted_among_matrices_with_zeros_and_the_commonest_come_first() -> None:
+    found = {
+        "a": ("2:4 1",),
+        "b": ("1:4 0", "2:4 1"),
+        "c": ("1:4 0",),
+        "d": ("1:2 0",),
+        "e": ("4:8 1", "2:4 1"),
+        "f": (),
+    }
+    rows = [
+        parameter(name, (8, 4), 16, patterns=tuple(Pattern(each.split()[0], int(each[-1])) for each in patterns))
+        for name, patterns in found.items()
+    ]
+    dense = [parameter("dense", (8, 4), 0), parameter("vector", (8,), 4)]
+    assert told(rows + dense)["N:M"] == (
+        "2:4 along dimension 1 in 3 of 6 matrices with zeros; 1:4 along dimension 0 in 2; "
+        "1:2 along dimension 0 in 1; 1 more"
+    )
+    assert "N:M" not in told(dense)

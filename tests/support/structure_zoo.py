@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from prunecli.core.raw_elements import Flags
-from prunecli.core.structure.model import BLOCK_SIDE, Density, Structure
+from prunecli.core.structure.model import BLOCK_SIDE, Density, Pattern, Structure
 
 
 def structure_of(zero: Flags, cells: int) -> Structure:
@@ -65,3 +65,41 @@ def density_of(matrix: Flags, cells: int) -> Density | None:
             share = round(255 * int(cell.sum()) / cell.size)
             shares.append(255 if cell.all() else 0 if not cell.any() else min(max(share, 1), 254))
     return Density(lines, across, bytes(shares))
+
+
+def density_of_rest(zero: Flags) -> float:
+    """The share of nonzero elements between the empty rows and columns."""
+    matrix = zero.reshape(len(zero), -1)
+    rest = matrix[~matrix.all(axis=1)][:, ~matrix.all(axis=0)]
+    return float((~rest).mean()) if rest.size else 0.0
+
+
+def patterns_of(zero: Flags, part: int = 1 << 16) -> tuple[Pattern, ...]:
+    """The tightest N:M pattern along each dimension, by the definition, with all groups in memory."""
+    if zero.ndim < 2 or zero.size < 80:
+        return ()
+    found = []
+    for dim in range(zero.ndim if zero.ndim < 4 else 2):
+        sizes = [size for size in (2, 4, 8, 16) if zero.shape[dim] % size == 0]
+        holding = [(most / size, size, most) for size in sizes if (most := most_of(zero, dim, size, sizes[-1], part))]
+        if holding:
+            found.append(Pattern("{2}:{1}".format(*min(holding)), dim))
+    return tuple(found)
+
+
+def most_of(zero: Flags, dim: int, size: int, largest: int, least: int) -> int | None:
+    """N of the pattern of groups of a size; None if there is none, or if chance makes it in a part."""
+    groups = np.moveaxis(~zero, dim, -1).reshape(-1, size).sum(axis=1)
+    most = int(groups.max())
+    if most > size // 2 or density_of_rest(zero) > (1 + most / size) / 2:
+        return None
+    band = largest * math.prod(zero.shape[dim + 1 :])
+    part = band * max(1, least // band)
+    first = np.moveaxis(np.arange(zero.size).reshape(zero.shape), dim, -1).reshape(-1, size)[:, 0]
+    parts = np.minimum(first // part, max(zero.size // part, 1) - 1)
+    for own in (groups[parts == at] for at in range(parts.max() + 1)):
+        p, here = own.sum() / own.size / size, int(own.max())
+        more = sum(math.comb(size, count) * p**count * (1 - p) ** (size - count) for count in range(here + 1, size + 1))
+        if here and own.size * more < 20:
+            return None
+    return most

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_threads import by_ranks
 from small_blocks import SMALL_BLOCK, small_blocks
-from structure_zoo import structure_of
+from structure_zoo import patterns_of, structure_of
 from surgery_zoo import FLOATS, INTEGERS, apply, ask, bake, load, noise, raw, save
 from torch import Tensor
 
@@ -61,6 +61,7 @@ def check(report: Report, values: Mapping[str, Tensor], masks: Mapping[str, Tens
         value, mask = values[each.name], masks.get(each.name)
         dropped = zero(value) if mask is None else zero(value) | ~mask.bool().numpy()
         assert each.structure == structure_of(dropped, 128), each.name
+        assert each.patterns == patterns_of(dropped), each.name
         assert each.zeros == dropped.sum()
         check_sum(each, value)
 

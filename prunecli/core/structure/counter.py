@@ -4,9 +4,7 @@ Until all flags have arrived, a flag is kept for each row, column and block of t
 the picture.
 """
 
-import base64
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.raw_elements import Flags
+from prunecli.core.structure.array_text import packed, unpacked
 from prunecli.core.structure.flags import bands_all_zero, blocks_all_zero, halved_groups, halved_packed_groups
 from prunecli.core.structure.model import BLOCK_SIDE, Density, Structure, group_dimension
 from prunecli.lean import dataclass
@@ -152,11 +151,11 @@ class StructureCounter:
             "zeros": seen.zeros,
             "groups_of_4": seen.groups_of_4,
             "eights": seen.eights,
-            "rows": _packed(np.packbits(seen.rows)),
-            "columns": _packed(np.packbits(seen.columns)),
-            "blocks": _packed(np.packbits(seen.blocks)),
-            "cells": _packed(seen.cells.astype("<i8")),
-            "straddling": None if seen.straddling is None else _packed(seen.straddling),
+            "rows": packed(np.packbits(seen.rows)),
+            "columns": packed(np.packbits(seen.columns)),
+            "blocks": packed(np.packbits(seen.blocks)),
+            "cells": packed(seen.cells.astype("<i8")),
+            "straddling": None if seen.straddling is None else packed(seen.straddling),
         }
 
     def merge(self, drained: Mapping[str, Any]) -> None:
@@ -166,12 +165,12 @@ class StructureCounter:
             return
         seen = self._begun()
         for flags, name in ((seen.rows, "rows"), (seen.columns, "columns"), (seen.blocks, "blocks")):
-            flags |= np.unpackbits(_unpacked(drained[name]), count=flags.size).view(np.bool_).reshape(flags.shape)
-        seen.cells += _unpacked(drained["cells"]).view("<i8").reshape(seen.cells.shape)
+            flags |= np.unpackbits(unpacked(drained[name]), count=flags.size).view(np.bool_).reshape(flags.shape)
+        seen.cells += unpacked(drained["cells"]).view("<i8").reshape(seen.cells.shape)
         seen.groups_of_4 += drained["groups_of_4"]
         seen.eights += drained["eights"]
         if drained["straddling"] is not None:
-            straddling = _unpacked(drained["straddling"])
+            straddling = unpacked(drained["straddling"])
             seen.straddling = straddling.copy() if seen.straddling is None else seen.straddling | straddling
         self._note(drained["elements"], drained["zeros"])
 
@@ -311,21 +310,13 @@ def _blocks_of(span: slice) -> slice:
     return slice(span.start // BLOCK_SIDE, (span.stop - 1) // BLOCK_SIDE + 1)
 
 
-def _packed(array: NDArray[Any]) -> str:
-    return base64.b64encode(zlib.compress(array.tobytes(), 1)).decode("ascii")
-
-
-def _unpacked(text: str) -> NDArray[np.uint8]:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
-
-
 def _drained_result(result: Structure) -> dict[str, Any]:
     drained, density = {each.name: getattr(result, each.name) for each in fields(result)}, result.density
     if density is not None:
-        drained["density"] = [density.rows, density.columns, _packed(np.frombuffer(density.shares, dtype=np.uint8))]
+        drained["density"] = [density.rows, density.columns, packed(np.frombuffer(density.shares, dtype=np.uint8))]
     return drained
 
 
 def _merged_result(drained: Mapping[str, Any]) -> Structure:
     rows, columns, shares = drained["density"] or (0, 0, None)
-    return Structure(**{**drained, "density": shares and Density(rows, columns, _unpacked(shares).tobytes())})
+    return Structure(**{**drained, "density": shares and Density(rows, columns, unpacked(shares).tobytes())})

@@ -7,10 +7,10 @@ parameter with one dimension is one row, and a scalar is one element.
 from collections.abc import Sequence
 from typing import Annotated
 
-from prunecli.core.records import ALWAYS, HIDDEN, Count
+from prunecli.core.records import ALWAYS, HIDDEN, Count, ValueRule
 from prunecli.lean import dataclass
 
-__all__ = ["BLOCK_SIDE", "Density", "Structure", "group_dimension"]
+__all__ = ["BLOCK_SIDE", "Density", "Pattern", "Structure", "group_dimension"]
 
 BLOCK_SIDE = 16
 """The number of rows and columns of a block; blocks at the edges may be smaller."""
@@ -48,6 +48,18 @@ class Density:
     rows: int
     columns: int
     shares: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """An N:M pattern of zeros: of every M neighbours along a dimension, at most N are not zero."""
+
+    n_of_m: Annotated[str, ValueRule(schema={"pattern": "^[0-9]+:[0-9]+$"})]
+    dim: Count
+    """The dimension of the shape, from 0."""
+
+    def __str__(self) -> str:
+        return f"{self.n_of_m} along dimension {self.dim}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ function factsOf(index) {
     if (found[6]) facts.push(["2 zeros in 4", groups(found[7], found[6])]);
     if (found[8]) facts.push(["4 zeros in 8", groups(found[9], found[8])]);
   }
+  if (data.patterns[index]) facts.push(["N:M pattern", data.patterns[index]]);
   return facts;
 }
 

@@ -7,6 +7,7 @@ from prunecli.core.accumulate import Accumulators
 from prunecli.core.magnitudes import MagnitudeCounter, MagnitudeLook
 from prunecli.core.mask_digest import MaskDigest
 from prunecli.core.structure.counter import StructureCounter
+from prunecli.core.structure.patterns import PatternCounter, PatternLook
 from prunecli.core.structure.slices import SliceCounter
 from prunecli.formats.base import TensorInfo
 from prunecli.formats.io.pieces import Checksum
@@ -14,7 +15,7 @@ from prunecli.lean import dataclass
 
 __all__ = ["Counting", "Counts", "KeptCount", "ParameterCounts"]
 
-_ACCUMULATORS = ("kept", "magnitudes", "mask", "slices", "structure", "values")
+_ACCUMULATORS = ("kept", "magnitudes", "mask", "patterns", "slices", "structure", "values")
 """The names of the results that are accumulators."""
 
 
@@ -44,7 +45,8 @@ class Counting:
 
     With `cells`: where the zeros are, as a picture with that number of cells per side. With `summed`: the checksum of
     the final values. With `along`: which slices along these dimensions contain only zeros. With `masked`: the digest of
-    the mask. With `kept`: how many elements it keeps. With `magnitudes`: whether the smallest values were pruned.
+    the mask. With `kept`: how many elements it keeps. With `magnitudes`: whether the smallest values were pruned. With
+    `patterns`, which needs `cells`: the N:M patterns of the zeros.
     """
 
     cells: int | None = None
@@ -53,6 +55,7 @@ class Counting:
     masked: bool = False
     kept: bool = False
     magnitudes: MagnitudeLook | None = None
+    patterns: PatternLook | None = None
 
     def places(self, shape: Sequence[int]) -> Sequence[tuple[str, StructureCounter | SliceCounter]]:
         """Return new counters for the positions of a parameter's zeros, by name; mostly none are requested."""
@@ -76,7 +79,7 @@ class ParameterCounts:
     It is an accumulator itself, of findings given as pairs with the name of a result.
     """
 
-    __slots__ = ("kept", "magnitudes", "mask", "slices", "structure", "values", "zeros", "zeros_before")
+    __slots__ = (*_ACCUMULATORS, "zeros", "zeros_before")
 
     def __init__(self, weight: TensorInfo, counting: Counting) -> None:
         self.zeros = self.zeros_before = 0
@@ -86,6 +89,7 @@ class ParameterCounts:
         self.mask = MaskDigest() if counting.masked else None
         self.kept = KeptCount() if counting.kept else None
         self.magnitudes = None if counting.magnitudes is None else MagnitudeCounter(counting.magnitudes)
+        self.patterns = None if counting.patterns is None else PatternCounter(counting.patterns)
 
     def add(self, found: Iterable[tuple[str, Any]]) -> None:
         """Add the findings of a block."""

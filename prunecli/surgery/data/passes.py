@@ -120,6 +120,10 @@ class TensorPass:
             found.append((name, looked))
         if self.counting.magnitudes is not None:
             found.append(("magnitudes", self.counting.magnitudes.look(raw, zero if before is None else before)))
+        patterns = self.counting.patterns
+        if patterns is not None:
+            own = patterns.look(where, zero, window) if isinstance(where, int) else patterns.look_at(where, zero)
+            found.append(("patterns", own))
         return found
 
     def rescale(self, raw: Unsigned) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from prunecli.core.structure.model import Pattern, Structure
 from prunecli.errors import DamagedError, show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.formats.outputs.base import OutputFile
@@ -144,6 +145,7 @@ def _parameter(
     state: State = "masked" if parameter.mask is not None else "dense"
     if planned is not None:
         state = "dense" if plan.command == "restore" else "baked" if plan.bake else "masked"
+    structure = found.structure.result() if found and found.structure else None
     return ParameterReport(
         name=parameter.name,
         module=modules.setdefault(parameter.module, parameter.module),
@@ -159,7 +161,7 @@ def _parameter(
         candidates=planned.target.candidates if planned and planned.choice else None,
         mask_sha256=found.mask_sha256 if found else None,
         crc32=found.crc32 if found else None,
-        structure=found.structure.result() if found and found.structure else None,
+        structure=structure,
         copies=tuple(each.name for each in companions) if planned else (),
         zeroed=tuple(tensor.name for tensor in plan.state.get(parameter.name, ())),
         role=parameter.role,
@@ -168,7 +170,16 @@ def _parameter(
         group=planned.group if planned else 0,
         smallest_pruned=found.magnitudes.smallest_pruned if found and found.magnitudes else None,
         smallest_left=found.magnitudes.smallest_left(found.zeros) if found and found.magnitudes else None,
+        patterns=_patterns(found, structure) if found and structure else (),
     )
+
+
+def _patterns(found: ParameterCounts, structure: Structure) -> tuple[Pattern, ...]:
+    """Return the N:M patterns of a parameter, which the rows and columns that are not empty have to show."""
+    rest = (structure.rows - structure.empty_rows) * (structure.columns - structure.empty_columns)
+    if found.patterns is None or not rest:
+        return ()
+    return found.patterns.result((structure.rows * structure.columns - found.zeros) / rest)
 
 
 def _tied_groups(parameters: Mapping[str, Parameter], stored_twice: StoredTwice) -> dict[str, tuple[str, ...]]:

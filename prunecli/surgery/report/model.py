@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from prunecli.core.records import Count, ValueRule
-from prunecli.core.structure.model import Structure
+from prunecli.core.structure.model import Pattern, Structure
 from prunecli.formats.dtypes import DTYPES
 from prunecli.lean import dataclass
 from prunecli.surgery.names.left_out import LeftOut
@@ -103,6 +103,8 @@ class ParameterReport:
     """Only from `report`, if it has a mask: whether no dropped value is larger, by magnitude, than a kept one."""
     smallest_left: Magnitude | None = None
     """Only from `report`, without a mask: the smallest magnitude left, if chance does not leave that gap above zero."""
+    patterns: tuple[Pattern, ...] = ()
+    """Only from `report`: the tightest N:M pattern of its zeros along each dimension that has one not by chance."""
 
     def __post_init__(self) -> None:
         zeros = self.zeros

@@ -6,7 +6,7 @@ from typing import Any
 
 from prunecli.core.methods import METHODS
 from prunecli.core.records import record_fields
-from prunecli.core.structure.model import Structure
+from prunecli.core.structure.model import Pattern, Structure
 from prunecli.surgery.names.left_out import LeftOut
 from prunecli.surgery.report.document import GroupRecord, ReportDocument, Tool
 from prunecli.surgery.report.inventory_json import InventoryDocument, TensorRecord, Writer
@@ -43,7 +43,7 @@ _BY_COMMAND = {
 
 def report_schema() -> str:
     """Return the schema of reports, of both versions, as JSON text."""
-    records = (Tool, CheckpointRef, GroupRecord, Totals, ParameterReport, Structure, LeftOut)
+    records = (Tool, CheckpointRef, GroupRecord, Totals, ParameterReport, Structure, Pattern, LeftOut)
     return _schema("report", ReportDocument, records, _BY_COMMAND)
 
 

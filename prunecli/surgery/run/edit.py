@@ -5,6 +5,7 @@ from dataclasses import field, replace
 from typing import TypeVar
 
 from prunecli.core.magnitudes import magnitude_look
+from prunecli.core.structure.patterns import pattern_look
 from prunecli.formats.base import Addition, Edit, Layout, Patch, Storage, TensorInfo
 from prunecli.formats.dtypes import DTYPES
 from prunecli.formats.folders.dcp.reassembled import box_of
@@ -178,17 +179,18 @@ def _job(
 
 def _counting(draft: _Draft, parameter: Parameter, mask: FinalMask) -> Counting:
     """Return what to gather for a parameter besides its number of zeros."""
-    name, weight, cells, magnitudes = parameter.name, parameter.weight, None, None
+    name, weight, cells, magnitudes, patterns = parameter.name, parameter.weight, None, None, None
     if draft.cells is not None and (weight.view.row_major or weight.view.repeats == 1):
         cells = draft.cells.get(name, 0)
         magnitudes = magnitude_look(name, weight.dtype.name, weight.elements, masked=parameter.mask is not None)
+        patterns = pattern_look(weight.shape)
     sliced = draft.cells is not None or name in draft.plan.planned
     along = draft.directions.get(name) if sliced else None
     summed = weight.view.row_major and _comes_in_runs(weight)
     masked = not (mask.trivial or mask.restored)
     kept = masked and draft.plan.expected.get(name, "") is None
-    if magnitudes is not None:
-        return Counting(cells, summed, along, masked, kept, magnitudes)
+    if magnitudes is not None or patterns is not None:
+        return Counting(cells, summed, along, masked, kept, magnitudes, patterns)
     key = cells, summed, along, masked, kept
     return draft.countings.get(key) or draft.countings.setdefault(key, Counting(*key))
 
@@ -229,9 +231,9 @@ def _first_visit(draft: _Draft, visit: _EditedTensor) -> _EditedTensor:
 def _look_at(draft: _Draft, parameter: Parameter) -> None:
     job = _job(draft, CountZeros, parameter, parameter.weight, None)
     identity = parameter.mask.name if parameter.mask else "dense"
-    # Tensors in the same memory may differ as matrices.
-    rows = parameter.weight.shape[:1] if draft.cells is not None and len(parameter.weight.shape) > 1 else ()
-    _visit(draft, _EditedTensor(job, _COUNTED, (identity, rows)))
+    # Tensors in the same memory may differ as matrices, and in the dimensions along which there are patterns.
+    shape = parameter.weight.shape if draft.cells is not None and len(parameter.weight.shape) > 1 else ()
+    _visit(draft, _EditedTensor(job, _COUNTED, (identity, shape)))
 
 
 def _bake(draft: _Draft, planned: PlannedParameter) -> None:
