@@ -98,8 +98,8 @@ def most_of(zero: Flags, dim: int, size: int, largest: int, least: int) -> int |
     first = np.moveaxis(np.arange(zero.size).reshape(zero.shape), dim, -1).reshape(-1, size)[:, 0]
     parts = np.minimum(first // part, max(zero.size // part, 1) - 1)
     for own in (groups[parts == at] for at in range(parts.max() + 1)):
-        p, here = own.sum() / own.size / size, int(own.max())
+        p, here = -(-256 * int(own.sum()) // (own.size * size)) / 256, int(own.max())
         more = sum(math.comb(size, count) * p**count * (1 - p) ** (size - count) for count in range(here + 1, size + 1))
-        if here and own.size * more < 20:
+        if here and more < max(20 / own.size, 1 / 32):
             return None
     return most

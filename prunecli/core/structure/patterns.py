@@ -2,14 +2,15 @@
 
 An N:M pattern has at most N nonzero elements in every group of M neighbours along a dimension. Looked for are groups of
 2, 4, 8 and 16 of which at most half are nonzero. Many zeros at random places have patterns, too, so a pattern counts
-only where chance does not make it: in each part of some 65,000 elements, as many zeros at random would leave at least
-`_SURE` groups with more than N nonzero elements. A dense or randomly pruned tensor is refuted by its first part. As
+only where chance does not make it: in each part of some 65,000 elements, as many zeros at random would leave more than
+N nonzero elements in 20 groups, and in one of 32. A dense or randomly pruned tensor is refuted by its first part. As
 soon as some elements refute a pattern, whatever comes later does not matter, so the other elements are not looked at.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,17 +24,23 @@ from prunecli.lean import dataclass
 
 __all__ = ["PatternCounter", "PatternLook", "pattern_look"]
 
-_LARGEST = 16
-"""The size of the largest groups; all sizes are powers of two."""
+_SIZES = (2, 4, 8, 16)
+"""The sizes of groups."""
 
 _PART = 1 << 16
 """The smallest number of elements that is judged by itself, in a larger tensor."""
 
+_FEW = 1 << 12
+"""The number of elements that refute nearly all patterns that are not there."""
+
 _BAND = 1 << 19
 """The largest number of elements from the first one of a group to the last one of those beside it: half a block."""
 
-_SURE = 20
-"""How many groups chance would have to spoil: then it leaves the pattern whole once in e**20 times."""
+_SURE, _OFTEN, _STEPS = 20, 32, 256
+"""How many groups chance would have to spoil, so that it leaves the pattern once in e**20 times, and one in how many.
+
+The share of elements that chance would leave is rounded up to a multiple of one in `_STEPS`.
+"""
 
 
 @dataclass(slots=True)
@@ -41,21 +48,22 @@ class _Line:
     """The groups along a dimension, whose elements lie `inner` apart, of the sizes 2, 4, ... up to `largest`.
 
     `part` is the number of elements of all parts but the last, which is up to twice as long. `refuted` has a flag for
-    each size, which is set once and never unset.
+    each size, which is set once and never unset. `plausible`: some part has not refuted all of them.
     """
 
     dim: int
     inner: int
     largest: int
     elements: int
-    sizes: list[int] = field(init=False)
+    sizes: Sequence[int] = field(init=False)
     refuted: list[bool] = field(init=False)
     part: int = field(init=False)
     parts: int = field(init=False)
+    plausible: bool = False
 
     def __post_init__(self) -> None:
         band = self.largest * self.inner
-        self.sizes = [1 << power for power in range(1, self.largest.bit_length())]
+        self.sizes = _SIZES[: self.largest.bit_length() - 1]
         self.refuted = [False] * len(self.sizes)
         self.part = band * max(1, _PART // band)
         self.parts = max(1, self.elements // self.part)
@@ -72,11 +80,17 @@ class _Line:
         if 2 * zeros < zero.size:
             self.refuted[:] = [True] * len(self.sizes)
             return
-        density = 1 - zeros / zero.size
+        bounds = _bounds(zero.size, -((zeros - zero.size) * _STEPS // zero.size))
+        few = self.largest * self.inner * max(1, _FEW // (self.largest * self.inner))
+        if not self.plausible and 2 * few < zero.size:
+            self._compare(zero[:few], bounds, [0] * len(self.sizes))
+        self._compare(zero, bounds, most)
+        self.plausible = True
+
+    def _compare(self, zero: Flags, bounds: Sequence[int], most: list[int]) -> None:
         for at, least in enumerate(_fewest(zero.view(np.uint8), self.inner, self._open)):
-            size = self.sizes[at]
-            most[at] = max(most[at], size - least)
-            if size - least > size // 2 or _spoiled(zero.size // size, size, size - least, density) < _SURE:
+            most[at] = max(most[at], self.sizes[at] - least)
+            if self.sizes[at] - least > bounds[at]:
                 self.refuted[at] = True
 
     def examine_some(self, kept: NDArray[np.int64]) -> None:
@@ -125,7 +139,7 @@ class PatternLook:
 
     def look(self, first: int, zero: Flags, window: Window | None = None) -> Sequence[_Found] | None:
         """Return the findings in a run of elements, see `StructureCounter.look`; None if there is no pattern."""
-        if not self.refuted and zero.size == self.elements and 2 * int(np.count_nonzero(zero)) < zero.size:
+        if not self.refuted and zero.size == self.elements <= _PART and 2 * int(np.count_nonzero(zero)) < zero.size:
             self.refuted = True  # most small tensors are dense
         if self.refuted:
             return None
@@ -246,7 +260,7 @@ def _lines_of(shape: Sequence[int], elements: int) -> Iterator[_Line]:
     """Yield the dimensions of a matrix, of a tensor of three dimensions, and outputs and inputs of a convolution."""
     for dim in range(len(shape) if len(shape) <= 3 else 2):
         inner, size = math.prod(shape[dim + 1 :]), shape[dim]
-        largest = min(size & -size, _LARGEST)
+        largest = min(size & -size, _SIZES[-1])
         while largest * inner > _BAND:
             largest //= 2
         if largest > 1:
@@ -297,15 +311,25 @@ def _fewest(zero: NDArray[np.uint8], inner: int, sizes: int) -> Iterator[int]:
     for _ in range(sizes):
         if inner == 1:
             both = counts.view(np.uint16)
-            counts = ((both & 0xFF) + (both >> 8)).astype(np.uint8)
+            counts = (both + (both >> 8)).astype(np.uint8)  # the low byte
         else:
             pairs = counts.reshape(-1, 2, inner)
             counts = (pairs[:, 0] + pairs[:, 1]).reshape(-1)
-        yield int(counts.min())
+        yield int(np.minimum.reduce(counts))
 
 
-def _spoiled(groups: int, size: int, most: int, density: float) -> float:
-    """Return how many groups would have more than `most` nonzero elements if those lay at random places."""
-    return groups * math.fsum(
-        math.comb(size, count) * density**count * (1 - density) ** (size - count) for count in range(most + 1, size + 1)
-    )
+@lru_cache(maxsize=256)
+def _bounds(elements: int, steps: int) -> Sequence[int]:
+    """Return the largest N of each size that a pattern can have in `elements`; `steps` is the share of nonzero ones.
+
+    That is at most half of the size, and if the zeros lay at random places, at least `_SURE` groups and one in `_OFTEN`
+    would have more than N nonzero elements.
+    """
+    share, found = steps / _STEPS, []
+    for size in _SIZES:
+        more, bound, enough = 0.0, size, max(_SURE * size / elements, 1 / _OFTEN)
+        while bound and more < enough:
+            more += math.comb(size, bound) * share**bound * (1 - share) ** (size - bound)
+            bound -= 1
+        found.append(min(bound, size // 2) if more >= enough else 0)
+    return found
