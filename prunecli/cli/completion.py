@@ -58,7 +58,7 @@ def answer(group: Any, shell: str, arguments: Sequence[str]) -> int:
     """
     signal.signal(signal.SIGALRM, _give_up)
     signal.setitimer(signal.ITIMER_REAL, _SECONDS)
-    with suppress(Exception):  # a prompt is no place for errors
+    with suppress(Exception):  # a prompt is not the place for errors
         if shell == "bash":
             typed = typed_words(arguments[0], arguments[1])
             lines = _bash_lines(complete(group, typed.before, typed.word), typed)

@@ -27,5 +27,5 @@ def given_scores(scores: Mapping[str, Tensor] | None) -> Given:
     if wrong is not None:
         raise UsageError(f"the scores of {show(str(wrong), 60)} are {type(scores[wrong]).__name__}, and not a tensor")
     holder = nn.Module()
-    holder._buffers.update({name: each.detach() for name, each in scores.items()})  # names with dots are no paths here
+    holder._buffers.update({name: each.detach() for name, each in scores.items()})  # names with dots are not paths here
     return Given(scores={GIVEN: scores_in(LiveModule(holder))})

@@ -230,7 +230,7 @@ def test_refuses_to_print_the_recipe_of_a_run(refused: Callable[..., str]) -> No
     assert "--dry-run" in refused(2, "apply", "model.pt", "-p", "*", "-a", "0.5", "--print-recipe")
 
 
-def test_dry_run_tells_the_output_in_one_line(cli: Cli) -> None:
+def test_dry_run_prints_the_output_in_one_line(cli: Cli) -> None:
     folder = Path("a" * 150, "b" * 100)
     folder.mkdir(parents=True)
     outcome = cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "--dry-run", "-o", folder / "out.pt")

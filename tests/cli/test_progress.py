@@ -70,7 +70,7 @@ class Slow:
 
 @pytest.mark.parametrize("line", [["apply", "-p", "w", "-a", "0.5", "-o", "out.pt"], ["report"]], ids=str)
 @pytest.mark.usefixtures("folder")
-def test_commands_tell_it_unless_they_are_to_be_quiet(
+def test_commands_show_it_unless_they_are_to_be_quiet(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, line: list[str]
 ) -> None:
     monkeypatch.setattr(progress, "Lines", lambda label: Lines(label, Slow().monotonic))

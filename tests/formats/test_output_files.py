@@ -255,7 +255,7 @@ def test_a_new_file_obeys_the_umask(
     assert umask(mask) == mask
 
 
-def test_proc_tells_the_umask_without_setting_it(umask: Callable[[int], int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proc_shows_the_umask_without_setting_it(umask: Callable[[int], int], monkeypatch: pytest.MonkeyPatch) -> None:
     umask(0o027)
     with monkeypatch.context() as patch:
         patch.setattr(os, "umask", lambda mask: pytest.fail("the umask was set"))
@@ -409,7 +409,7 @@ def test_only_root_counts_on_the_reserve(out: Path, monkeypatch: pytest.MonkeyPa
             write_output(target, NEW)
 
 
-def test_a_file_system_that_tells_no_sizes(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_that_reports_no_sizes(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = SimpleNamespace(f_frsize=4096, f_blocks=0, f_bfree=0, f_bavail=0)
     monkeypatch.setattr(os, "statvfs", lambda fd: disk)
     write_output(check_file(out, force=False), NEW)

@@ -500,7 +500,7 @@ def test_the_number_of_threads_leaves_no_trace(folder: Path, tmp_path: Path) -> 
     assert files_of(tmp_path / "out1") == files_of(tmp_path / "out4")
 
 
-def test_progress_tells_what_is_written_and_carried_once(folder: Path, tmp_path: Path, suffix: str) -> None:
+def test_progress_counts_what_is_written_and_carried_once(folder: Path, tmp_path: Path, suffix: str) -> None:
     told: list[tuple[int, int]] = []
     with open_any(folder) as opened:
         plan = plan_prune(opened, PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 7))

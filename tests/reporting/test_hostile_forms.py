@@ -37,5 +37,5 @@ def test_no_screen_gets_it_either(screen: str, view: str) -> None:
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-def test_nor_by_what_a_run_tells(screen: str) -> None:
+def test_nor_by_what_a_run_prints(screen: str) -> None:
     assert all(char.isprintable() or char == "\n" for char in done_as_text(nasty(), SCREENS[screen], None))

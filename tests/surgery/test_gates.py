@@ -50,7 +50,7 @@ def test_a_gate_fails_exactly_beyond_its_bound(report: Report, bound: int, patte
     assert (outcome(report, "over", text) is not None) == (sparsity > limit)
 
 
-def test_the_message_tells_figures_and_how_many_fail(report: Report) -> None:
+def test_the_message_contains_figures_and_how_many_fail(report: Report) -> None:
     gates = [parse_gate("under", "*.bias=0.5"), parse_gate("over", "0.9"), parse_gate("over", "*.weight=50%")]
     with pytest.raises(ThresholdError) as caught:
         check_gates(report, gates)

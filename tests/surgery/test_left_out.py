@@ -96,7 +96,7 @@ def test_what_an_exclude_names_is_not_told() -> None:
     assert passed("*", excludes=("q.*", "*.running_mean")) == BESIDE
 
 
-def test_of_exact_names_alone_there_is_nothing_to_tell() -> None:
+def test_of_exact_names_alone_there_is_nothing_to_note() -> None:
     assert passed("fc.weight", "q.scales") == {}
     assert passed("fc.weight", "q.scales", "*.bias") == {("packed weight", None): 1, **BESIDE}
 

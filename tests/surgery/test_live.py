@@ -147,7 +147,7 @@ def test_untied_a_masked_one_leaves_its_partner_dense(tmp_path: Path) -> None:
     same_outcome(model, prune_module(model, "head.weight", 0.5, seed=7, untie=True), second)
 
 
-def test_without_a_seed_torch_draws_it_and_the_report_tells_it() -> None:
+def test_without_a_seed_torch_draws_it_and_the_report_records_it() -> None:
     torch.manual_seed(5)
     first, second, third = make("mlp"), make("mlp"), make("mlp")
     states = []

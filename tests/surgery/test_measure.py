@@ -202,7 +202,7 @@ def test_the_json_has_the_published_keys_and_only_ascii(tmp_path: Path) -> None:
     assert report["groups"] == [{"params": ["*.weight"], "exclude": [], "min_dim": 0, "amount": 0.5, "global": True}]
 
 
-def test_the_json_tells_what_was_done(tmp_path: Path) -> None:
+def test_the_json_records_what_was_done(tmp_path: Path) -> None:
     report = written(tmp_path)
     assert report["source"]["path"] == str(tmp_path / "modèle.pt")
     assert report["source"]["bytes"] == (tmp_path / "modèle.pt").stat().st_size

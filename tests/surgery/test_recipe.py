@@ -1,4 +1,4 @@
-"""Recipes: what they say is what options say, and what they cannot say is told with its line."""
+"""Recipes: what they say is what options say, and what is wrong in them is reported with its line."""
 
 import math
 import tomllib
@@ -137,7 +137,7 @@ WRONG = {
     "global = true": ('global = "yes"', 12, "global is not true or false"),
     "amount = 1000": ("amount = 1.5", 16, "amount cannot be taken: amount 1.5 is not a fraction"),
     '"50%"': ('"half"', 10, "amount cannot be taken: amount 'half' is not a number"),
-    '= "50%"': ("= [1]", 10, "amount is no amount"),
+    '= "50%"': ("= [1]", 10, "amount is not an amount"),
     '"pooler.dense.weight"': ("[]", 15, "params is empty"),
     'params = "pooler.dense.weight"\n': ("", 14, "group 2 has no params"),
     "amount = 1000\n": ("", 14, "group 2 has no amount"),
@@ -204,7 +204,7 @@ def test_the_line_is_that_of_the_key_whatever_stands_before(data: st.DataObject)
     ],
 )
 def test_what_is_no_toml_is_told_with_its_line(text: str, line: int) -> None:
-    with pytest.raises(UsageError, match=rf"^r.toml:{line}: no valid TOML: "):
+    with pytest.raises(UsageError, match=rf"^r.toml:{line}: not valid TOML: "):
         parse_recipe(text.encode(), "r.toml")
 
 
@@ -217,8 +217,8 @@ def test_what_is_no_toml_is_told_with_its_line(text: str, line: int) -> None:
         (b"seed = 1\n[group]\nparams = 'w'", "r.toml:2: group is not a list of groups; write [[group]]"),
         (b"a = " + b"[" * 100_000, "r.toml:"),
         (b"seed = " + b"1" * 5000, "r.toml: is nested too deeply for a recipe, or has a number that is too long"),
-        (b"[[group]]\nparams = 'w'\namount = [0x1" + b"f" * 5000 + b"]", "r.toml:3: amount is no amount"),
-        (b"\x1b[2Jx = 1", "r.toml:1: no valid TOML"),
+        (b"[[group]]\nparams = 'w'\namount = [0x1" + b"f" * 5000 + b"]", "r.toml:3: amount is not an amount"),
+        (b"\x1b[2Jx = 1", "r.toml:1: not valid TOML"),
         (b'"\\u001b" = 1', r"r.toml:1: \x1b means nothing here"),
     ],
 )

@@ -136,7 +136,7 @@ def test_a_report_never_replaces_the_input_unforced(which: str, source: Path) ->
     assert not source.with_name("out").exists()
 
 
-def test_progress_tells_every_byte_once_and_ends_at_the_size(source: Path) -> None:
+def test_progress_counts_every_byte_once_and_ends_at_the_size(source: Path) -> None:
     told: list[tuple[int, int]] = []
     target = source.with_name("out")
     with open_checkpoint(source) as checkpoint:

@@ -241,7 +241,7 @@ def _save_call(dumper: _Dumper, node: Call) -> None:
 
 def _arguments_of(node: Call) -> list[Node]:
     if not isinstance(node.args, TupleNode):
-        raise UnsupportedError("cannot write the pickle: the arguments of an instance in it are no tuple")
+        raise UnsupportedError("cannot write the pickle: the arguments of an instance in it are not a tuple")
     return node.args.items
 
 

@@ -83,7 +83,7 @@ def parse_recipe(raw: bytes, label: str) -> PruneRequest:
 def _syntax_error(message: str, label: str, raw: bytes) -> str:
     found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", message, re.DOTALL)
     what, line = (found[1], found[2]) if found else (message, None)
-    return f"{label}:{line or raw.count(10) + 1}: no valid TOML: {show(what, 120)}"
+    return f"{label}:{line or raw.count(10) + 1}: not valid TOML: {show(what, 120)}"
 
 
 _HEADER = re.compile(r"""\s*\[\[\s*(group|"group"|'group')\s*\]\]""")

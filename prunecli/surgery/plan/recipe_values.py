@@ -84,7 +84,7 @@ def _amount(value: object) -> Amount:
     except UsageError as error:
         raise error.inside("cannot be taken") from None
     except (TypeError, ValueError):  # Python prints integers of 4,300 digits at most
-        raise UsageError('is no amount; write 0.5, "50%" or a count like 1000') from None
+        raise UsageError('is not an amount; write 0.5, "50%" or a count like 1000') from None
 
 
 def _amounts(value: object) -> tuple[tuple[str, Amount], ...]:
