@@ -1,6 +1,7 @@
 """N:M patterns: of every M neighbours the N largest are kept, or all that a mask leaves if these are fewer."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,10 @@ def test_what_cannot_be_done_is_refused_with_the_numbers() -> None:
         "--n-of-m 2:4: dimension 1 of w has the size 30, which 4 does not divide; choose another one by --dim, or "
     )
     assert refused(GroupsOf(2, 4), 8, 30) == f"{expected}exclude it"
+    wide = Target("w", "w", (8, 1 << 19), "float32", 1 << 22)
+    GroupsOf(1, 8, 0).check(wide)
+    with pytest.raises(UsageError, match=r"^--n-of-m 1:8: a group along dimension 0 of w lies within 4,194,312 ele"):
+        GroupsOf(1, 8, 0).check(replace(wide, shape=(8, (1 << 19) + 1)))
 
 
 @pytest.mark.parametrize("text", ["4:2", "4:4", "0:2", "0:0"])

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,10 @@ def test_scores_are_signed_unless_their_magnitudes_are_wanted(dtype: str, way: s
     for size in (3, 100):
         with pytest.raises(UsageError, match=r"^the scores of a contain NaN, which is neither small nor large$"):
             carry_out(SCORES, {"a": scored([3, float("nan"), 2, 1], dtype)}, 2, size=size)
+    rows = replace(scored([3, float("nan"), 2, 1], dtype), shape=(2, 2))
+    target = rows.target("a", rows=True)
+    with pytest.raises(UsageError, match=r"^the scores of a contain NaN, which is neither small nor large$"):
+        dropped_by(SCORES.choose_slices(target, 1, 0), rows, rows.blocks(SCORES, target, 100))
 
 
 def test_scores_need_a_file_and_take_no_other_settings() -> None:

@@ -21,6 +21,8 @@ __all__ = ["GroupsOf"]
 
 _RUN = 1 << 17
 """Scores that are examined at once."""
+_WIDEST = 1 << 22
+"""The most elements from the first of a group to the last of those beside it: they are in memory together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,14 @@ class GroupsOf(RankingMethod):
                 f"{N_OF_M} {self.kept}:{self.size}: dimension {place} of {show(target.name)} has the size "
                 f"{shape[place]:,}, which {self.size} does not divide; choose another one by {DIM}, or exclude it"
             )
-        return _Grouping(self.size, math.prod(shape[place + 1 :]), self.kept)
+        inner = math.prod(shape[place + 1 :])
+        if self.size * inner > _WIDEST:
+            raise UsageError(
+                f"{N_OF_M} {self.kept}:{self.size}: a group along dimension {place} of {show(target.name)} lies within "
+                f"{self.size * inner:,} elements, and more than {_WIDEST:,} are not compared at once; choose another "
+                f"one by {DIM}, or exclude it"
+            )
+        return _Grouping(self.size, inner, self.kept)
 
     def scans(self, group: TargetGroup, earlier: Sequence[Mapping[str, Scan]]) -> Mapping[str, Scan]:
         """Return the scans of the only pass: of targets with pruned elements or with scores, which may contain NaN."""

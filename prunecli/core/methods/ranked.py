@@ -21,6 +21,7 @@ __all__ = [
     "RankingMethod",
     "elements_of",
     "flawed_note",
+    "nan_in_scores",
     "negative_note",
     "score_settings",
 ]
@@ -75,7 +76,7 @@ class Numbers:
         if self.order.nan is not None:
             values[keys == self.order.nan] = np.nan
         if self.ranked.scores and bool(np.isnan(values[block.candidates[run]]).any()):
-            raise UsageError(f"the scores of {show(self.name)} contain NaN, which is neither small nor large")
+            raise nan_in_scores(self.name)
         return values
 
 
@@ -105,6 +106,11 @@ def elements_of(block: Block, *, scores: bool) -> Unsigned:
     if raw is None:
         raise ValueError("a block lacks the numbers that the method compares")
     return raw
+
+
+def nan_in_scores(name: str) -> UsageError:
+    """Return the error for scores of a tensor that contain NaN."""
+    return UsageError(f"the scores of {show(name)} contain NaN, which is neither small nor large")
 
 
 def score_settings(request: MethodRequest) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prunecli.core.amount import Amount
 from prunecli.core.methods.base import Block, Target
-from prunecli.core.methods.ranked import elements_of
+from prunecli.core.methods.ranked import elements_of, nan_in_scores
 from prunecli.core.methods.slices import Slices
 from prunecli.core.order import Order
 from prunecli.core.random_stream import stream_key
@@ -71,7 +71,7 @@ class SmallestOfRows:
         """Write into `out` which elements of a block are dropped.
 
         Raises:
-            UsageError: a row has too few elements that are not NaN.
+            UsageError: a row has too few elements that are not NaN, or a score is NaN.
             ValueError: the block does not contain whole rows.
         """
         size = self.slices.size
@@ -82,6 +82,8 @@ class SmallestOfRows:
         given = self.amounts
         counts = np.full(rows.stop - first, given) if isinstance(given, int) else np.ascontiguousarray(given[rows])
         keys = self.order.keys(elements_of(block, scores=self.scores))
+        if self.scores and self.order.nan is not None and bool((block.candidates & (keys == self.order.nan)).any()):
+            raise nan_in_scores(self.name)
         wrong = drop_in_rows(keys, block.candidates, counts, size, self.order.nan, self.key, block.start, out)
         if wrong >= 0:
             raise UsageError(

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.methods.base import Block
-from prunecli.core.methods.ranked import elements_of
+from prunecli.core.methods.ranked import elements_of, nan_in_scores
 from prunecli.core.order import Order
 from prunecli.core.raw_elements import Unsigned
-from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
 __all__ = ["Counter", "Cut", "KeyRange", "Pool", "TargetShare"]
@@ -204,7 +203,7 @@ class Counter:
         """Refuse scores that are NaN."""
         order, shift = self.order, self.pool.keys.shift
         if self.scores and order.nan is not None and largest == order.nan >> shift:
-            raise UsageError(f"the scores of {show(self.name)} contain NaN, which is neither small nor large")
+            raise nan_in_scores(self.name)
 
     def _counted(self, raw: Unsigned, block: Block) -> tuple[int, NDArray[Any], NDArray[Any]]:
         """Return how many candidates are below the range of keys, which numbers occur in it, and how often."""

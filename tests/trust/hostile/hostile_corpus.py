@@ -53,6 +53,7 @@ MODULES = (
     "hostile_odd",
     "hostile_packed",
     "hostile_pickles",
+    "hostile_records",
     "hostile_tensors",
     "hostile_views",
     "hostile_zips",
