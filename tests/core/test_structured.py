@@ -12,7 +12,7 @@ from method_runs import Bools, MethodRun, only
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from prunecli.core.methods import make_method, units
+from prunecli.core.methods import make_method, many_units, units
 from prunecli.core.methods.base import Target
 from prunecli.core.methods.groups import GroupsOf
 from prunecli.core.methods.ranked import Ranked
@@ -249,6 +249,51 @@ def test_many_targets_are_measured_in_several_passes(monkeypatch: pytest.MonkeyP
     while scans := run.method.scans(run.group, passes):
         passes.append(scans)
     assert [len(scans) for scans in passes] == [2, 2, 2, 1]
+
+
+MANY: dict[str, tuple[Any, bool]] = {
+    "random": (Blocks((1, 4), None), False),
+    "l1": (Blocks((3, 4), Measure(Ranked())), False),
+    "scores": (Blocks((2, 3), Measure(Ranked(scores=True, signed=True))), True),
+    "slices": (ln(2, 0), False),
+    "random slices": (RandomSlices(0), False),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", MANY)
+def test_of_many_units_the_same_are_dropped_without_keeping_their_sums(
+    name: str, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sums are those of the tree over all runs to the bit: many of them differ but for the order of additions."""
+    method, scored = MANY[name]
+    row = some(19, seed=5)
+    rows = [row[torch.randperm(19, generator=torch.Generator().manual_seed(seed))] for seed in range(14)]
+    options: dict[str, Any] = {"before": np.random.default_rng(1).random((14, 19)) < 0.6} if masked else {}
+    for order, (amount, few, ties) in enumerate(((0.5, 2, False), (3, 1 << 18, False), (0.5, 0, True), (1.0, 2, True))):
+        tensor = torch.stack(rows).round() if ties else torch.stack(rows)
+        own = options | ({"scores": tensor.double() - 0.5} if scored else {})
+        expected = only(method, tensor, amount, **own)
+        with monkeypatch.context() as patch:
+            for module in (units, many_units):
+                patch.setattr(module, "BLOCK", 64)
+            patch.setattr(units, "_MOST_UNITS", 1)
+            patch.setattr(many_units, "_FEW", few)
+            assert np.array_equal(only(method, tensor, amount, order=order, **own), expected)
+
+
+@pytest.mark.parametrize(("values", "amount", "words"), [(1.0, 99, "7 are left"), (math.nan, 7, "1 of 7 contain NaN")])
+def test_of_many_units_too_many_are_refused(
+    values: float, amount: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "_MOST_UNITS", 1)
+    tensor = torch.ones(7, 4)
+    tensor[2, 1] = values
+    with pytest.raises(UsageError, match=rf"cannot prune {amount} slices along dimension 0 of w: {words}"):
+        only(ln(1, 0), tensor, amount)
+    run = MethodRun(ln(1, 0), {"w": tensor}, 2)
+    run.keep()
+    assert len(run.notes) == math.isnan(values)
 
 
 def test_random_slices_need_no_values_and_take_every_type() -> None:

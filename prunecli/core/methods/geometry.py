@@ -42,8 +42,12 @@ class Geometry(Protocol):
     def what(self) -> str:
         """What the units are, for messages: `slices along dimension 1`."""
 
-    def elements(self, units: Flags) -> int:
-        """Return the number of elements of the units whose flags are set."""
+    @property
+    def band(self) -> int:
+        """The size of the runs of elements, counted from the first one, that contain whole units."""
+
+    def elements(self, units: Flags, first: int = 0) -> int:
+        """Return the number of elements of consecutive units, from `first` on, whose flags are set."""
 
     def sums(self, start: int, values: Array, combine: Combine) -> UnitSums:
         """Combine the values of a run in each unit that it touches. The array of values is overwritten."""
@@ -131,7 +135,12 @@ class SlicesAlong:
         """What the units are."""
         return f"slices along dimension {self.dim}"
 
-    def elements(self, units: Flags) -> int:
+    @property
+    def band(self) -> int:
+        """The size of a slice if it is a run of elements, else that of the tensor."""
+        return self.inner if self.outer == 1 else self.count * self.inner * self.outer
+
+    def elements(self, units: Flags, first: int = 0) -> int:
         """Return the number of elements of the slices whose flags are set."""
         return int(np.count_nonzero(units)) * self.outer * self.inner
 
@@ -210,16 +219,20 @@ class BlocksOf:
         """What the units are."""
         return f"blocks of {self.height}x{self.width}"
 
-    def elements(self, units: Flags) -> int:
-        """Return the number of elements of the blocks whose flags are set."""
-        if not units.size:
-            return 0
+    @property
+    def band(self) -> int:
+        """The elements of the rows that a row of blocks covers."""
+        return self.height * self.columns
+
+    def elements(self, units: Flags, first: int = 0) -> int:
+        """Return the number of elements of consecutive blocks, from `first` on, whose flags are set."""
         whole = int(np.count_nonzero(units)) * self.height * self.width
-        grid = units.reshape(-1, self._across)
-        right, lower = (int(np.count_nonzero(edge)) for edge in (grid[:, -1:], grid[-1:]))
+        right = int(np.count_nonzero(units[-(first + 1) % self._across :: self._across]))
+        lower = int(np.count_nonzero(units[max(self.count - self._across - first, 0) :]))
+        corner = int(np.count_nonzero(units[max(self.count - 1 - first, 0) :]))
         beyond = -self.columns % self.width, -self.rows % self.height
-        corner = beyond[0] * beyond[1] * int(np.count_nonzero(grid[-1:, -1:]))
-        return whole - right * beyond[0] * self.height - lower * beyond[1] * self.width + corner
+        missing = right * beyond[0] * self.height + lower * beyond[1] * self.width
+        return whole - missing + corner * beyond[0] * beyond[1]
 
     def sums(self, start: int, values: Array, combine: Combine) -> UnitSums:
         """Combine the values of a run in each block."""

@@ -1,20 +1,25 @@
 """Methods that drop whole units of a tensor, slices or blocks: at random, or those with the smallest sums.
 
 A unit is a candidate if one of its elements is unpruned. Sums are computed in the order of a fixed binary tree over
-runs of elements: they are the same to the bit in any order of blocks, with any number of threads, files and ranks.
+runs of elements: they are the same to the bit in any order of blocks, with any number of threads, files and ranks. If a
+tensor has very many units, what is known of each of them is not kept (`many_units`).
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, reduce
+from itertools import starmap
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecli.core.amount import Amount
+from prunecli.core.block import BLOCK
 from prunecli.core.methods.base import Block, Choice, Scan, Target, TargetGroup
 from prunecli.core.methods.geometry import Combine, Geometry, UnitSums, joined
+from prunecli.core.methods.many_units import BandScan, ManyUnits, Range, packed
 from prunecli.core.methods.ranked import Numbers, Ranked, RankingMethod, flawed_note, negative_note
 from prunecli.core.random_stream import Subset, stream_key
 from prunecli.core.raw_elements import Flags
@@ -26,8 +31,12 @@ __all__ = ["Measure", "UnitChoice", "UnitMethod", "UnitScan"]
 _RUN = 1 << 17
 """Elements whose sums are computed at once: the leaves of the tree. Part of the definition of sums."""
 
-_MOST_UNITS = 1 << 21
-"""The number of units from which a pass has no further targets: what is known of each unit takes memory."""
+_MOST_UNITS = 1 << 20
+"""The number of units from which a pass has no further targets: what is known of each unit takes memory.
+
+Of targets with more units, that is not kept if their bands have at most `_LONGEST_BAND` elements.
+"""
+_LONGEST_BAND = 1 << 20
 
 _FLAGS = "units"
 """The field of a record with the flags of the dropped units, 8 to a byte, the first in the highest bit."""
@@ -64,6 +73,11 @@ class UnitChoice:
         begin = first // 8
         some = np.frombuffer(self.dropped, np.uint8, -(-stop // 8) - begin, begin)
         return np.unpackbits(some).view(np.bool_)[first - 8 * begin : stop - 8 * begin]
+
+    def elements(self) -> int:
+        """Return the number of elements of the dropped units."""
+        parts = _parts(self.geometry.count)
+        return sum(self.geometry.elements(self.flags(start, stop), start) for start, stop in parts)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the flags in hexadecimal digits."""
@@ -118,12 +132,8 @@ class UnitScan:
         for number, start in enumerate(range(0, block.candidates.size, _RUN)):
             run, place = slice(start, start + _RUN), block.start + start
             if self._measure is not None and self._numbers is not None:
-                values = self._numbers.values(block, run)
-                if self._counted:
-                    values[~block.candidates[run]] = 0.0
-                negative += int(np.count_nonzero(values < 0))
-                if self._measure.each is not None:
-                    self._measure.each(values, values)
+                values, found = _measured(self._measure, self._numbers, block, run, counted=self._counted)
+                negative += found
                 sums.add(number, self._geometry.sums(place, values, self._combine))
             if self._counted:
                 counts.add(number, self._geometry.sums(place, block.candidates[run].astype(np.int64), np.add))
@@ -158,11 +168,53 @@ class UnitScan:
         return sums, _everything(self._counts, self._geometry.count, np.int64) if self._counted else None
 
 
+def _measured(measure: Measure, numbers: Numbers, block: Block, run: slice, *, counted: bool) -> tuple[Doubles, int]:
+    """Return what is combined of a run of a block, and how many of its numbers are negative."""
+    values = numbers.values(block, run)
+    if counted:
+        values[~block.candidates[run]] = 0.0
+    negative = int(np.count_nonzero(values < 0))
+    if measure.each is not None:
+        measure.each(values, values)
+    return values, negative
+
+
 def _everything(tree: _Tree, count: int, dtype: type) -> NDArray[Any]:
     """Return the sums of all units, and reset the tree."""
     found = tree.total()
     tree.drain()
     return np.zeros(count, dtype) if found is None else found.values  # the first run begins with the first unit
+
+
+class _PrunedScan:
+    """Counts the candidates in the units that a choice drops."""
+
+    def __init__(self, geometry: Geometry, dropped: bytes) -> None:
+        self._choice = UnitChoice(0, geometry, dropped)
+        self._pruned = 0
+        self.nans = self.negative = 0
+
+    def look(self, block: Block) -> int:
+        """Return the number of a block."""
+        dropped = np.empty(block.candidates.size, np.bool_)
+        self._choice.drop(block, dropped)
+        return int(np.count_nonzero(dropped & block.candidates))
+
+    def add(self, found: int) -> None:
+        """Add a number."""
+        self._pruned += found
+
+    merge = add
+
+    def drain(self) -> int | None:
+        """Return the sum, and reset it."""
+        drained, self._pruned = self._pruned, 0
+        return drained or None
+
+    @property
+    def choice(self) -> Choice:
+        """The choice, with its number of pruned elements."""
+        return replace(self._choice, pruned=self._pruned)
 
 
 class UnitMethod(RankingMethod):
@@ -198,25 +250,59 @@ class UnitMethod(RankingMethod):
         """Return what the units of a target are."""
         return self.geometry(target).what
 
+    def granule(self, target: Target) -> int:
+        """Return the size of a band if what is known of each unit is not kept."""
+        geometry = self.geometry(target)
+        return geometry.band if _has_many(geometry) else 1
+
     def scans(self, group: TargetGroup, earlier: Sequence[Mapping[str, Scan]]) -> Mapping[str, Scan]:
         """Return the scans of some more targets; what the last pass found is settled, so that it takes no memory."""
-        self._settle(group, earlier)
+        found = self._settle(group, earlier)
         done = {key for scans in earlier for key in scans}
-        found: dict[str, Scan] = {}
         units = 0
         for key, target in group.targets.items():
             counted = target.before is not None
             if units < _MOST_UNITS and key not in done and (counted or self.measure is not None):
                 geometry = self.geometry(target)
-                numbers = self.measure.ranked.numbers(target) if self.measure is not None else None
-                found[key] = UnitScan(geometry, self.measure, numbers, counted=counted)
+                if _has_many(geometry):
+                    found[key] = BandScan(self._many(group, target, geometry), Range(), last=self.measure is None)
+                else:
+                    numbers = self.measure.ranked.numbers(target) if self.measure is not None else None
+                    found[key] = UnitScan(geometry, self.measure, numbers, counted=counted)
                 units += geometry.count
         return found
 
-    def _settle(self, group: TargetGroup, passes: Sequence[Mapping[str, Any]]) -> None:
+    def _settle(self, group: TargetGroup, passes: Sequence[Mapping[str, Any]]) -> dict[str, Scan]:
+        """Make the choices that the last pass led to; return the scans of targets that need a further pass."""
+        found: dict[str, Scan] = {}
         for key, scan in passes[-1].items() if passes else ():
-            if scan.choice is None:
-                scan.choice = self._chosen(group.targets[key], group, *scan.found())
+            target = group.targets[key]
+            if isinstance(scan, BandScan) and scan.choice is None:
+                further = scan.advance()
+                if further is not None:
+                    found[key] = further
+                elif scan.dropped is not None and target.before is not None:
+                    found[key] = _PrunedScan(self.geometry(target), scan.dropped)
+                elif scan.dropped is not None:
+                    scan.choice = _whole_choice(self.geometry(target), scan.dropped)
+            elif isinstance(scan, UnitScan) and scan.choice is None:
+                scan.choice = self._chosen(target, group, *scan.found())
+        return found
+
+    def _many(self, group: TargetGroup, target: Target, geometry: Geometry) -> ManyUnits:
+        """Return what is computed of a target whose units are too many to keep their sums."""
+        measure, counted = self.measure, target.before is not None
+        purpose = "prunecli/1/units" if measure is None else "prunecli/1/ties"
+        return ManyUnits(
+            geometry,
+            target.elements,
+            _RUN,
+            np.add if measure is None else measure.combine,
+            counted,
+            None if measure is None else partial(_measured, measure, measure.ranked.numbers(target), counted=counted),
+            partial(_count, group.amount, target, geometry),
+            partial(_draw, partial(stream_key, group.seed, target.key, purpose=purpose)),
+        )
 
     def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
         """Return the choices that the scans led to; units of targets without a scan are chosen here.
@@ -246,17 +332,17 @@ class UnitMethod(RankingMethod):
     ) -> Choice:
         """Return the choice for a target, given the sums and candidates of its units."""
         geometry, key = self.geometry(target), partial(stream_key, group.seed, target.key)
-        if counts is None:
-            amount = _count(group.amount, geometry.count, sums, target, geometry)
-            dropped = _smallest(sums, geometry.count, amount, key)
-            pruned = geometry.elements(dropped)
-        else:
-            places = np.flatnonzero(counts)
-            values = None if sums is None else sums[places]
-            amount = _count(group.amount, places.size, values, target, geometry)
-            dropped = np.zeros(geometry.count, dtype=np.bool_)
-            dropped[places] = _smallest(values, places.size, amount, key)
-            pruned = int(counts[dropped].sum())
+        if counts is None and sums is None:
+            many, left = self._many(group, target, geometry), geometry.count
+            return _whole_choice(geometry, packed(starmap(many.draw(left, many.amount(left, 0)), _parts(left))))
+        places = slice(None) if counts is None else np.flatnonzero(counts)
+        left = geometry.count if counts is None else int(np.count_nonzero(counts))
+        values = None if sums is None else sums[places]
+        nans = 0 if values is None else int(np.count_nonzero(np.isnan(values)))
+        amount = _count(group.amount, target, geometry, left, nans)
+        dropped = np.zeros(geometry.count, dtype=np.bool_)
+        dropped[places] = _smallest(values, left, amount, key)
+        pruned = geometry.elements(dropped) if counts is None else int(counts[dropped].sum())
         return UnitChoice(pruned, geometry, np.packbits(dropped).tobytes())
 
     def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:
@@ -265,17 +351,37 @@ class UnitMethod(RankingMethod):
         if len(dropped) != -(-geometry.count // 8):
             raise ValueError(f"{len(dropped)} bytes of flags for {geometry.count} {geometry.what}")
         choice = UnitChoice(pruned, geometry, dropped)
-        if target.before is None and pruned != geometry.elements(choice.flags(0, geometry.count)):
+        if target.before is None and pruned != choice.elements():
             raise ValueError(f"flags of other than {pruned} elements")
         return choice
 
 
-def _count(amount: Amount, left: int, values: Doubles | None, target: Target, geometry: Geometry) -> int:
+def _parts(count: int) -> Iterator[tuple[int, int]]:
+    """Yield where parts of some units begin and end that take little memory."""
+    return ((start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
+
+
+def _has_many(geometry: Geometry) -> bool:
+    """Whether what is known of each unit would take much memory, and need not be kept."""
+    return geometry.count > _MOST_UNITS and geometry.band <= _LONGEST_BAND
+
+
+def _whole_choice(geometry: Geometry, dropped: bytes) -> Choice:
+    """Return the choice of units all elements of which are candidates."""
+    choice = UnitChoice(0, geometry, dropped)
+    return replace(choice, pruned=choice.elements())
+
+
+def _draw(key: Callable[[int], int], left: int, amount: int) -> Callable[[int, int], Flags]:
+    """Return a function that draws some of equal units: from one rank to another."""
+    return Subset(key(left), left, amount).span
+
+
+def _count(amount: Amount, target: Target, geometry: Geometry, left: int, nans: int) -> int:
     """Return how many of the candidate units an amount prunes; fractions are rounded half to even, as in torch."""
     count = round(amount * left) if isinstance(amount, float) else amount
     if count > left:
         raise UsageError(f"cannot prune {count:,} {geometry.what} of {show(target.name)}: {left:,} are left unpruned")
-    nans = 0 if values is None else int(np.count_nonzero(np.isnan(values)))
     if count > left - nans:
         raise UsageError(
             f"cannot prune {count:,} {geometry.what} of {show(target.name)}: {nans:,} of {left:,} contain NaN, "
