@@ -47,7 +47,7 @@ class Components:
 
 
 @dataclass
-class _Found:
+class _FoundComponents:
     named_by: str
     names: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
@@ -68,13 +68,13 @@ def find_components(listing: Listing) -> Components | None:
     return Components(held, bare, found.absent, found.named_by) if any(held) else None
 
 
-def _listed(listing: Listing, weights: Mapping[str, Sequence[str]]) -> _Found:
+def _listed(listing: Listing, weights: Mapping[str, Sequence[str]]) -> _FoundComponents:
     for name in _PIPELINES:
         if name in listing.files:
             return _pipeline(listing, name)
     if _MODULES in listing.files:
         return _modules(listing)
-    return _Found("", _adapters(weights))
+    return _FoundComponents("", _adapters(weights))
 
 
 def _folders_with_weights(listing: Listing) -> dict[str, list[str]]:
@@ -87,9 +87,9 @@ def _folders_with_weights(listing: Listing) -> dict[str, list[str]]:
     return {folder: names for folder, names in found.items() if names}
 
 
-def _pipeline(listing: Listing, index: str) -> _Found:
+def _pipeline(listing: Listing, index: str) -> _FoundComponents:
     folders = {path.partition("/")[0] for path in listing.files if "/" in path}
-    found = _Found(index)
+    found = _FoundComponents(index)
     for name, entry in parse_object(_text(listing, index), show(listing.location / index)).items():
         if name.startswith("_") or not isinstance(entry, list) or not any(isinstance(each, str) for each in entry):
             continue  # a setting, or an optional component that this pipeline does not have
@@ -111,11 +111,11 @@ def _further(name: str, folders: set[str]) -> Iterator[str]:
         yield last
 
 
-def _modules(listing: Listing) -> _Found:
+def _modules(listing: Listing) -> _FoundComponents:
     modules = parse_json(_text(listing, _MODULES), show(listing.location / _MODULES))
     if not isinstance(modules, list):
         raise _wrong(listing, _MODULES, "is not a list of modules")
-    found, seen = _Found(_MODULES), set()
+    found, seen = _FoundComponents(_MODULES), set()
     for module in modules:
         path = module.get("path") if isinstance(module, dict) else None
         if not isinstance(path, str):
