@@ -16,10 +16,14 @@
 #error "the kernel is written for little-endian machines; prunecli works without it"
 #endif
 
-/* One library runs on all x86-64 processors, and with AVX2 where there is AVX2. Shuffles of vectors are compiled where
- * they are instructions. */
+/* One library runs on all x86-64 processors, and with AVX2 or AVX-512 where they are; GCC knows the latter's level since
+ * version 12. Shuffles of vectors are compiled where they are instructions. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
+#if __GNUC__ >= 12
+#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#else
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
+#endif
 #define SHUFFLES 1
 #elif defined(__GNUC__) && !defined(__clang__) && defined(__aarch64__)
 #define FOR_EACH_PROCESSOR
