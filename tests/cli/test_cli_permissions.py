@@ -1,5 +1,6 @@
 """The permissions of what is written: those of the input, less the umask; a report is closed like its checkpoint."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,7 +41,18 @@ def mode(path: str | Path) -> int:
         (0o4755, 0o755, 0o644),
     ],
 )
-def test_a_file_has_the_mode_of_its_input(cli: Cli, suffix: str, given: int, output: int, report: int) -> None:
+def test_a_file_has_the_mode_of_its_input(
+    cli: Cli, suffix: str, given: int, output: int, report: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def as_user(path: Any, flags: int, *more: Any, **options: Any) -> int:
+        """Refuse what the system refuses to all but root."""
+        if flags & os.O_RDWR and os.path.lexists(path) and not mode(path) & 0o200:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opened(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", as_user)
     Path(f"model.{suffix}").chmod(given)
     for more in ([], ["--resume", "-o", f"model.pruned.{suffix}", "--force"]):
         assert cli("apply", f"model.{suffix}", *FC1, *more).code == 0

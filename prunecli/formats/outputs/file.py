@@ -82,7 +82,7 @@ class LocalFile(SingleFileOutput):
             OutputError: another file got this name meanwhile.
         """
         file = made / ONLY_FILE
-        fd = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)  # it may have the mode of a read-only input
         try:
             _set_owner_and_mode(fd, self)
             sync(fd)
