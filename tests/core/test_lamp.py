@@ -1,5 +1,6 @@
 """LAMP: the scores of a sort of each layer, one exact amount over all layers, and l1 in each of them."""
 
+import tracemalloc
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,6 +112,21 @@ def test_one_large_segment_is_divided_until_the_threshold_is_found(monkeypatch: 
     fewest, most = expected_counts(tensors, 600)
     assert sum(numbers.values()) == 600
     assert all(fewest[key] <= numbers[key] <= most[key] for key in numbers)
+
+
+def test_small_layers_take_little_memory() -> None:
+    values = torch.randn(100, 16, generator=torch.Generator().manual_seed(1)).numpy().view(np.uint32)
+    tensors = {
+        f"layer{place}": Tensor(each, "float32", (16,), np.ones(16, np.bool_)) for place, each in enumerate(values)
+    }
+    tracemalloc.start()
+    try:
+        found = carry_out(LAMP, tensors, 0.5, global_=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sum(int(each.sum()) for each in found.dropped.values()) == 800
+    assert peak < 8 << 20
 
 
 def test_zeros_go_first_and_nan_stays() -> None:

@@ -90,6 +90,8 @@ class LayerScan:
         """What follows for all layers; the first scan of the first pass keeps it."""
         self._sums: Integers | None = None
         self._seen = 0
+        self._whole: tuple[int, Integers, Integers] | None = None
+        """What was found in a layer of one block, which takes less memory than the sums of all parts."""
         self._found: Segments | None = None
 
     def look(self, block: Block) -> tuple[int, Integers, Integers]:
@@ -127,6 +129,9 @@ class LayerScan:
     def add(self, found: tuple[int, Integers, Integers]) -> None:
         """Add a block, and forget what is not needed after the last one."""
         size, numbers, sums = found
+        if size == self.elements:
+            self._whole = found
+            return
         if self._sums is None:
             self._sums = np.zeros((3, self.first.size << (self.shift - self.lower)), np.uint64)
         self._sums[:, numbers] += sums
@@ -134,10 +139,10 @@ class LayerScan:
 
     def drain(self) -> Any:
         """Return the sums, and reset them."""
-        sums, seen = self._sums, self._seen
-        self._sums, self._seen = None, 0
+        sums, seen, whole = self._sums, self._seen, self._whole
+        self._sums, self._seen, self._whole = None, 0, None
         if sums is None:
-            return None
+            return whole
         numbers = np.flatnonzero(sums[0]).astype(np.uint64)
         return seen, numbers, sums[:, numbers]
 
