@@ -101,6 +101,21 @@ def test_nan_is_not_smaller_than_anything_and_zeros_are_equal(dtype: torch.dtype
     assert {each.tobytes() for each in kept.values()} == {b"\0\1", b"\1\0"}
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", FLOATS + FLOAT8, ids=str)
+def test_a_note_counts_nan_that_is_left(dtype: torch.dtype, masked: bool) -> None:
+    tensor = torch.tensor([[1.0, math.nan, math.nan, math.nan], [0.0, 1.0, -1.0, 2.0]]).to(dtype)
+    before = {"w": np.array([[True, True, False, True], [True, True, True, False]])} if masked else {}
+    run = MethodRun(GroupsOf(2, 4, None, L1), {"w": tensor}, before=before, block=4)
+    run.keep()
+    words = "NaN is larger than anything, and stays unless more than 2 of 4 neighbours are NaN"
+    assert run.notes == [f"{words}: {2 if masked else 3} of w"]
+    for method, other in ((GroupsOf(2, 4), tensor), (GroupsOf(2, 4, None, L1), tensor[1:])):
+        quiet = MethodRun(method, {"w": other}, block=4)
+        quiet.keep()
+        assert quiet.notes == []
+
+
 @pytest.mark.parametrize("ranked", [None, L1, SCORES], ids=["random", "l1", "scores"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dim", [0, 1])

@@ -9,7 +9,7 @@ import numpy as np
 from prunecli.core.group_ranks import count_dropped, drop_smallest
 from prunecli.core.methods.base import Block, Choice, Scan, Target, TargetGroup
 from prunecli.core.methods.geometry import positive_dim
-from prunecli.core.methods.ranked import Numbers, Ranked, RankingMethod, negative_note, score_settings
+from prunecli.core.methods.ranked import Numbers, Ranked, RankingMethod, flawed_note, negative_note, score_settings
 from prunecli.core.methods.request import RANDOM, MethodRequest
 from prunecli.core.random_stream import stream_key
 from prunecli.core.raw_elements import Flags
@@ -57,31 +57,38 @@ class _GroupChoice:
 
 
 class _GroupScan:
-    """Counts the elements that are dropped, and negative scores; without `scores`, those are not examined."""
+    """Counts the elements that are dropped, and what is special about the numbers that are compared, if there are any.
 
-    def __init__(self, grouping: _Grouping, scores: Numbers | None) -> None:
-        self._grouping, self._scores = grouping, scores
-        self.dropped = self.negative = 0
+    That are negative ones among scores, which must not contain NaN, and NaN among weights. Without a grouping, the
+    number of dropped elements is known.
+    """
+
+    def __init__(self, grouping: _Grouping | None, numbers: Numbers | None) -> None:
+        self._grouping, self._numbers = grouping, numbers
+        self.dropped = self.negative = self.nans = 0
 
     @np.errstate(invalid="ignore")  # a signalling NaN is a NaN
-    def look(self, block: Block) -> tuple[int, int]:
-        negative = 0
-        if self._scores is not None:
+    def look(self, block: Block) -> tuple[int, int, int]:
+        numbers, negative = self._numbers, 0
+        if numbers is not None and numbers.ranked.scores:
             for start in range(0, block.candidates.size, _RUN):
                 run = slice(start, start + _RUN)
-                values = self._scores.values(block, run)
+                values = numbers.values(block, run)
                 negative += int(np.count_nonzero((values < 0) & block.candidates[run]))
-        return self._grouping.dropped(block.candidates), negative
+        nans = 0 if numbers is None or numbers.ranked.scores else numbers.nans(block)
+        dropped = 0 if self._grouping is None else self._grouping.dropped(block.candidates)
+        return dropped, negative, nans
 
-    def add(self, found: tuple[int, int]) -> None:
+    def add(self, found: tuple[int, int, int]) -> None:
         self.dropped += found[0]
         self.negative += found[1]
+        self.nans += found[2]
 
     merge = add
 
-    def drain(self) -> tuple[int, int]:
-        drained = self.dropped, self.negative
-        self.dropped = self.negative = 0
+    def drain(self) -> tuple[int, int, int]:
+        drained = self.dropped, self.negative, self.nans
+        self.dropped = self.negative = self.nans = 0
         return drained
 
 
@@ -150,22 +157,24 @@ class GroupsOf(RankingMethod):
         return _Grouping(self.size, inner, self.kept)
 
     def scans(self, group: TargetGroup, earlier: Sequence[Mapping[str, Scan]]) -> Mapping[str, Scan]:
-        """Return the scans of the only pass: of targets with pruned elements or with scores, which may contain NaN."""
+        """Return the scans of the only pass: of targets with pruned elements, or numbers that may be special."""
         if earlier:
             return {}
         found: dict[str, Scan] = {}
         for key, target in group.targets.items():
-            if target.before is not None or self.reads_scores:
-                scores = self.ranked.numbers(target) if self.ranked is not None and self.ranked.scores else None
-                found[key] = _GroupScan(self._grouping(target), scores)
+            numbers = None if self.ranked is None else self.ranked.numbers(target)
+            special = numbers is not None and (numbers.ranked.scores or numbers.order.nan is not None)
+            if target.before is not None or special:
+                found[key] = _GroupScan(None if target.before is None else self._grouping(target), numbers)
         return found
 
     def notes(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Sequence[str]:
-        """Return what the scans found that is special: negative scores."""
-        if self.ranked is None or not self.ranked.signed:
-            return ()
+        """Return what the scans found that is special: NaN, and negative scores."""
         found: list[tuple[str, Any]] = [(group.targets[key].name, scan) for each in scans for key, scan in each.items()]
-        return negative_note((name, scan.negative) for name, scan in found)
+        what = f"NaN is larger than anything, and stays unless more than {self.kept} of {self.size} neighbours are NaN"
+        signed = self.ranked is not None and self.ranked.signed
+        notes = flawed_note(what, ((name, scan.nans) for name, scan in found))
+        return notes + negative_note((name, scan.negative if signed else 0) for name, scan in found)
 
     def choose(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Mapping[str, Choice]:
         """Return the choices; there is no amount."""
@@ -173,7 +182,8 @@ class GroupsOf(RankingMethod):
         found: dict[str, Choice] = {}
         for key, target in group.targets.items():
             whole = target.candidates // self.size * (self.size - self.kept)
-            found[key] = self.replay(target, group.seed, counted[key].dropped if key in counted else whole, {})
+            dropped = whole if target.before is None else counted[key].dropped
+            found[key] = self.replay(target, group.seed, dropped, {})
         return found
 
     def replay(self, target: Target, seed: int, pruned: int, recorded: Mapping[str, Any]) -> Choice:

@@ -79,6 +79,13 @@ class Numbers:
             raise nan_in_scores(self.name)
         return values
 
+    def nans(self, block: Block) -> int:
+        """Return how many candidates of a block are NaN; the largest number says at once whether there are any."""
+        raw = elements_of(block, scores=self.ranked.scores)
+        if self.order.nan is None or self.order.outermost(raw, block.candidates, zeros=True)[2] != self.order.nan:
+            return 0
+        return self.order.count(raw, block.candidates, self.order.nan)[1]
+
 
 class RankingMethod(Method):
     """A method that may compare weights or scores, and gets what it compares."""
