@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from prunecli.errors import PrunecliError, UsageError, show
 from prunecli.formats.base import AnyCheckpoint, Edit, Layout, PassthroughFile, Patch, TensorInfo
 from prunecli.formats.io.locations import lies_in, permissions
+from prunecli.formats.io.memory import return_freed
 from prunecli.formats.io.pieces import Literal
 from prunecli.formats.opening import check_unchanged
 from prunecli.formats.outputs.base import Output, OutputContents, OutputFile, is_resumable
@@ -28,6 +29,10 @@ from prunecli.surgery.run.resume import RewriteJob, carry_out, unfinished_seed
 from prunecli.terms import LINK, OUTPUT, REPORT
 
 __all__ = ["rehearse", "rewrite", "unfinished"]
+
+
+_MANY = 10_000
+"""The number of parameters from which tables of them take memory worth returning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ def rewrite(
         carry_out(RewriteJob(checkpoint, plan, counts, outputs.checkpoint, contents, check, given.sources), run)
         output = _written(checkpoint, contents, destination)
         del contents  # with very many tensors, it takes as much memory as the report
+        if len(plan.parameters) > _MANY:
+            return_freed()
         return run.ranks.from_leader(lambda: write_report(checkpoint, plan, counts, output, outputs.report))
 
 

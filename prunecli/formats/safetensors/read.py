@@ -5,7 +5,6 @@ This module also reads the header, for the offsets, which the library does not r
 accepts (repeated names).
 """
 
-import ctypes
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ import safetensors
 from prunecli.errors import DamagedError, UnreadableError, UnsupportedError, show
 from prunecli.formats.base import Edit, SingleFile, Storage, TensorInfo, patched_copies
 from prunecli.formats.dtypes import DTYPES, DType
+from prunecli.formats.io.memory import return_freed
 from prunecli.formats.io.pieces import Copy, Piece
 from prunecli.formats.io.source import FileSource, Source, in_source
 from prunecli.formats.json_text import parse_object
@@ -125,15 +125,8 @@ def read_safetensors(source: Source) -> SafetensorsFile:
     _check_coverage(tensors, source, data_offset)
     _ask_library(source, data_offset)
     if length > _LARGE:
-        _free_memory()
+        return_freed()
     return SafetensorsFile(source, tensors, fields, recorded, data_offset)
-
-
-def _free_memory() -> None:
-    """Return to the system what the library and `json` have freed: Python's objects use other memory."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it, and needs it
-    if trim is not None:
-        trim(0)
 
 
 def _check_metadata(metadata: object) -> None:

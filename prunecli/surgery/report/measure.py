@@ -113,7 +113,9 @@ def make_report(checkpoint: Layout, plan: Plan, counts: Counts, output: Checkpoi
     ties = _tied_groups(plan.parameters, plan.stored_twice)
     companions = find_companions(plan.parameters, checkpoint) if plan.planned else {}
     modules: dict[str, str] = {}
-    counted = {name: each for name, each in plan.parameters.items() if plan.counted(each)}
+    counted = plan.parameters
+    if not all(map(plan.counted, counted.values())):
+        counted = {name: each for name, each in counted.items() if plan.counted(each)}
     parameters = [
         _parameter(parameter, plan, counts, ties.get(name, ()), companions.get(name, ()), modules)
         for name, parameter in counted.items()
