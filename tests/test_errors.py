@@ -110,7 +110,7 @@ def test_both_ends_of_a_long_path_are_shown() -> None:
     assert line.count("…") == 1
 
 
-def test_what_is_resumed_is_told_behind_the_remedy_of_the_error() -> None:
+def test_what_is_resumed_is_said_behind_the_remedy_of_the_error() -> None:
     message = f"cannot write {show(SPACED)}: it needs 9 bytes; free some; what is finished is kept, go on with --resume"
     line = fit_line(message, LINE)
     assert line.endswith(": it needs 9 bytes; free some; what is finished is kept, go on with --resume")

@@ -53,8 +53,8 @@ def test_amounts(cli: Cli, amount: str, count: int, form: list[str]) -> None:
     assert outcome.code == 0, outcome.err
     pruned = zeros("model.pruned.pt", "fc1.weight" if form else "fc1.weight_mask")
     assert pruned == count
-    told = json.loads(Path("model.pruned.pt.report.json").read_text())["totals"]["pruned_now"]
-    assert told == count
+    reported = json.loads(Path("model.pruned.pt.report.json").read_text())["totals"]["pruned_now"]
+    assert reported == count
 
 
 def test_one_element_is_noted_naming_the_whole(cli: Cli) -> None:
@@ -88,8 +88,8 @@ def test_the_mask_is_that_of_the_library(cli: Cli, source: str) -> None:
     outcome = cli("apply", source, "-p", "fc1.weight", "-a", "0.3", "--seed", 11, "--report", "-")
     weight = load("model.pt")["fc1.weight"]
     mask = RandomUnstructured(0.3, seed=11, key="fc1.weight").compute_mask(weight, torch.ones_like(weight))
-    (told,) = [each for each in outcome.json["parameters"] if each["name"] == "fc1.weight"]
-    assert told["zeros"] == int((mask == 0).sum())
+    (reported,) = [each for each in outcome.json["parameters"] if each["name"] == "fc1.weight"]
+    assert reported["zeros"] == int((mask == 0).sum())
     if source == "model.pt":
         assert torch.equal(load("model.pruned.pt")["fc1.weight_mask"], mask.bool())
 
@@ -114,7 +114,7 @@ def test_global_draws_one_amount_over_all(cli: Cli) -> None:
     assert cli(*line).code == 2
 
 
-def test_a_drawn_seed_is_told_and_replays(cli: Cli) -> None:
+def test_a_drawn_seed_is_shown_and_replays(cli: Cli) -> None:
     first = cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "-o", "first.pt")
     found = re.search(r"^seed (\d+)$", first.err, re.MULTILINE)
     assert found

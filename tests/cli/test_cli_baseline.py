@@ -54,14 +54,14 @@ def test_a_prune_is_proved_in_one_sentence(cli: Cli, options: list[str]) -> None
 
 def test_json_and_csv_list_every_tensor(cli: Cli) -> None:
     prune(cli, "--remove")
-    told = cli("report", "model.pruned.safetensors", "--baseline", "model.safetensors", "--format", "json").json
-    assert told["schema"] == "prunecli.comparison/1"
-    assert (told["only_zeros_added"], told["totals"]["newly_zero"]) == (True, 16384)
-    assert [told["before"]["path"], told["after"]["path"]] == ["model.safetensors", "model.pruned.safetensors"]
+    reported = cli("report", "model.pruned.safetensors", "--baseline", "model.safetensors", "--format", "json").json
+    assert reported["schema"] == "prunecli.comparison/1"
+    assert (reported["only_zeros_added"], reported["totals"]["newly_zero"]) == (True, 16384)
+    assert [reported["before"]["path"], reported["after"]["path"]] == ["model.safetensors", "model.pruned.safetensors"]
     text = cli("report", "model.pruned.safetensors", "--baseline", "model.safetensors", "--format", "csv").out
     lines = list(csv.DictReader(io.StringIO(text)))
-    assert [line["name"] for line in lines] == [each["name"] for each in told["tensors"]]
-    assert lines[0].keys() == told["tensors"][0].keys()
+    assert [line["name"] for line in lines] == [each["name"] for each in reported["tensors"]]
+    assert lines[0].keys() == reported["tensors"][0].keys()
 
 
 def test_what_else_changed_ends_with_7_and_names_the_first(cli: Cli) -> None:
@@ -85,8 +85,8 @@ def test_what_was_revived_is_no_change_that_is_allowed(cli: Cli) -> None:
 def test_a_comparison_goes_into_a_file(cli: Cli) -> None:
     prune(cli, "--remove")
     args = ("report", "model.pruned.safetensors", "--baseline", "model.safetensors")
-    assert cli(*args, "-o", "told.txt").out == "told.txt\n"
-    written, printed = Path("told.txt").read_text().splitlines(), cli(*args).out.splitlines()
+    assert cli(*args, "-o", "reported.txt").out == "reported.txt\n"
+    written, printed = Path("reported.txt").read_text().splitlines(), cli(*args).out.splitlines()
     assert written[:2] == [printed[0], ""]
     assert [written[3].split(), written[4].split()[:4]] == [
         ["fc1.weight", "16,384", "0", "0", "32,768", "50.00%", "0.00%", "parameter"],
@@ -132,9 +132,9 @@ def test_a_hostile_name_is_never_markup_nor_formula(cli: Cli) -> None:
 
 def test_markdown_has_the_rows_of_the_table(cli: Cli) -> None:
     assert cli("apply", "model.pt", "-p", "fc*.weight", "-a", "0.5", "--remove", "-o", "half.pt").code == 0
-    for path in ("told.txt", "told.md"):
+    for path in ("reported.txt", "reported.md"):
         assert cli("report", "half.pt", "--baseline", "model.pt", "-o", path).code == 0
-    table, markdown = (Path(path).read_text().splitlines() for path in ("told.txt", "told.md"))
+    table, markdown = (Path(path).read_text().splitlines() for path in ("reported.txt", "reported.md"))
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in markdown if line.startswith("|")]
     assert [cell for row in (rows[0], *rows[2:]) for cell in row if cell] == [
         cell for line in table[2:] for cell in re.split(r"\s{2,}", line.strip())

@@ -355,12 +355,12 @@ def after(count: int, fault: str, *, method: str = "GET", query: str = "") -> An
     """Fail all requests of a kind but the first few; lists of keys are not counted among what is read."""
     seen = itertools.count(1)
 
-    def told(environ: Environ) -> str | None:
+    def reported(environ: Environ) -> str | None:
         mine = environ["REQUEST_METHOD"] == method and query in environ["QUERY_STRING"]
         mine = mine and "list-type" not in environ["QUERY_STRING"]
         return fault if mine and next(seen) > count else None
 
-    return told
+    return reported
 
 
 @pytest.mark.parametrize("fault", ["cut", "drop", "503", "403", "404"])

@@ -48,7 +48,7 @@ def listing(folder: Path = Path()) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "reported"),
     [
         ("m", "m.pruned"),
         ("m/", "m.pruned"),
@@ -57,10 +57,12 @@ def listing(folder: Path = Path()) -> list[str]:
         ("{}/m/", "{}/m.pruned"),
     ],
 )
-def test_a_folder_goes_beside_itself_with_its_report(cli: Cli, folder: Path, m: Path, argument: str, told: str) -> None:
+def test_a_folder_goes_beside_itself_with_its_report(
+    cli: Cli, folder: Path, m: Path, argument: str, reported: str
+) -> None:
     before = listing()
     outcome = cli("apply", argument.format(folder), *BAKE)
-    assert (outcome.code, outcome.out) == (0, told.format(folder) + "\n")
+    assert (outcome.code, outcome.out) == (0, reported.format(folder) + "\n")
     assert listing() == sorted([*before, "m.pruned", "m.pruned.report.json"])
     assert listing(Path("m.pruned")) == listing(m)
 

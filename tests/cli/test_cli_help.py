@@ -136,20 +136,20 @@ def test_every_command_has_examples() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["aply", "appyl", "app", "Apply"])
-def test_a_mistyped_command_is_told_its_neighbour(cli: Cli, wrong: str) -> None:
+def test_a_mistyped_command_is_answered_with_its_neighbour(cli: Cli, wrong: str) -> None:
     outcome = cli(wrong, "model.pt")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == f"prunecli: error: no command {wrong}; did you mean apply?\n"
 
 
-def test_a_command_on_masks_without_its_group_is_told_both_words(cli: Cli) -> None:
+def test_a_command_on_masks_without_its_group_is_answered_with_both_words(cli: Cli) -> None:
     assert cli("invert", "a").err == "prunecli: error: no command invert; write prunecli mask invert\n"
     assert cli("mask", "inver", "a").err == "prunecli: error: no command inver; did you mean invert?\n"
     assert "no option --bits here; it belongs to" not in cli("mask", "invert", "--bits").err
     assert "it belongs to prunecli mask combine" in cli("mask", "invert", "--xor", "a").err
 
 
-def test_a_mistyped_option_is_told_its_neighbour(cli: Cli) -> None:
+def test_a_mistyped_option_is_answered_with_its_neighbour(cli: Cli) -> None:
     assert "no option --amout; did you mean --amount" in cli("apply", "model.pt", "--amout", "1").err
     assert "no option --min_dim; did you mean --min-dim?" in cli("params", "model.pt", "--min_dim=2").err
     assert "no option --qqqq; see prunecli apply --help" in cli("apply", "--qqqq").err

@@ -108,7 +108,7 @@ def test_the_parts_of_a_tensor_without_plain_elements_are_no_network(cli: Cli, f
     assert int((out["w"] == 0).sum()) == 16
 
 
-def test_what_an_index_does_not_name_is_told_by_its_shard_and_no_key_takes_it(cli: Cli, folder: Path) -> None:
+def test_what_an_index_does_not_name_is_recognised_by_its_shard_and_no_key_takes_it(cli: Cli, folder: Path) -> None:
     first, second = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
     (folder / "m").mkdir()
     save_file({"a.weight": torch.ones(4, 4), "x.weight": torch.ones(4, 4)}, folder / "m" / first)

@@ -46,7 +46,7 @@ def test_a_report_whose_output_is_gone_is_replaced(cli: Cli) -> None:
     assert Path("model.pruned.pt.report.json").read_bytes() != before
 
 
-def test_anything_else_in_the_report_s_way_is_told_with_its_own_option(cli: Cli) -> None:
+def test_anything_else_in_the_report_s_way_is_noted_with_its_own_option(cli: Cli) -> None:
     place = Path("model.pruned.pt.report.json")
     cli("report", "model.pt", "--format", "json", "-o", place)
     for content in (place.read_bytes(), b"{}", b"mine"):
@@ -290,7 +290,7 @@ def test_params_from_stdin(cli: Cli) -> None:
     assert cli("params", "-", stdin=Path("model.pt")).out == cli("params", "model.pt").out
 
 
-def test_a_report_that_cannot_be_written_is_told_with_its_own_option(refused: Refusal) -> None:
+def test_a_report_that_cannot_be_written_is_noted_with_its_own_option(refused: Refusal) -> None:
     """Its name is longer than the output's, so that it may be too long where that is not."""
     name = "m" * 247 + ".pt"
     Path("model.pt").rename(name)

@@ -180,10 +180,10 @@ def test_a_signal_while_waiting_for_standard_input(folder: Path) -> None:
 import os, sys
 from prunecli.formats.io import source
 read = os.read
-def told(*args):
+def reading(*args):
     os.write(2, b"reading\\n")
     return read(*args)
-source.os.read = told
+source.os.read = reading
 from prunecli.cli.app import run
 sys.exit(run(sys.argv[1:]))
 """

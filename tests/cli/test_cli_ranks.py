@@ -214,7 +214,7 @@ def test_torchrun_restarts_go_on_by_themselves(model: Path, tmp_path: Path) -> N
     assert report(model.parent / "many.report.json") == report(model.parent / "one.report.json")
 
 
-def test_an_error_is_told_once_and_all_ranks_have_its_code(model: Path) -> None:
+def test_an_error_is_reported_once_and_all_ranks_have_its_code(model: Path) -> None:
     outcomes = finish(start(2, ["apply", "m", "-p", "nothing", "-a", "0.5"], model.parent))
     assert [code for code, _, _ in outcomes] == [2, 2]
     assert outcomes[0][2].startswith("prunecli: error: -p nothing matches nothing")
@@ -222,7 +222,7 @@ def test_an_error_is_told_once_and_all_ranks_have_its_code(model: Path) -> None:
     assert sorted(each.name for each in model.parent.iterdir()) == ["m"]
 
 
-def test_what_all_ranks_fail_at_is_told_once(model: Path) -> None:
+def test_what_all_ranks_fail_at_is_reported_once(model: Path) -> None:
     outcomes = finish(start(2, ["report", "missing.pt"], model.parent))
     assert [code for code, _, _ in outcomes] == [3, 3]
     assert [err for _, _, err in outcomes] == [

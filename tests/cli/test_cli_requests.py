@@ -28,8 +28,8 @@ def test_a_dry_run_prints_the_recipe_that_does_the_same(cli: Cli) -> None:
 def test_a_seed_that_was_drawn_is_in_the_recipe_of_the_dry_run(cli: Cli) -> None:
     printed = cli("apply", "model.pt", "-p", "fc1.weight", "-a", "0.5", "--dry-run").out
     Path("r.toml").write_text(printed)
-    told = cli("apply", "model.pt", "--recipe", "-", stdin=Path("r.toml")).err
-    assert f"seed {tomllib.loads(printed)['seed']}" in told
+    reported = cli("apply", "model.pt", "--recipe", "-", stdin=Path("r.toml")).err
+    assert f"seed {tomllib.loads(printed)['seed']}" in reported
 
 
 def test_groups_are_what_runs_one_after_the_other_are(cli: Cli) -> None:
@@ -93,12 +93,12 @@ def test_a_stamp_is_in_the_report_of_what_has_it(cli: Cli) -> None:
         (["-", "--recipe", "-", "-o", "x.pt"], "cannot both come from standard input"),
         (["-", "--from-report", "-", "-o", "x.pt"], "cannot both come from standard input"),
         (["model.pt", "--recipe", ""], "--recipe is empty"),
-        (["model.pt", "--recipe", "r.toml"], "r.toml:3: -p nothing matches nothing"),
+        (["model.pt", "--recipe", "r.toml"], "r.toml:3: params nothing matches nothing"),
         (["model.pt", "--recipe", "twice.toml"], "fc1.weight is in groups 1 and 2"),
     ],
 )
 def test_requests_that_cannot_be_met(refused: Refusal, arguments: list[str], words: str) -> None:
-    Path("r.toml").write_text("# what does not match is told with its line\n\n[[group]]\nparams='nothing'\namount=1\n")
+    Path("r.toml").write_text("# what does not match is named with its line\n\n[[group]]\nparams='nothing'\namount=1\n")
     Path("twice.toml").write_text(
         "[[group]]\nparams='fc1.weight'\namount=1\n[[group]]\nparams='fc*.weight'\namount=1\n"
     )

@@ -61,9 +61,9 @@ def test_a_reports_key_is_no_matter_to_a_safetensors_file(capsys: pytest.Capture
 def test_reports_without_a_key_have_none_and_old_ones_are_read() -> None:
     torch.save({"model": net()}, "m.pt")
     assert run(["report", "m.pt", "-o", "r.json"]) == 0
-    told = json.loads(Path("r.json").read_text())
-    assert told.pop("key") is None
-    Path("old.json").write_text(json.dumps(told))
+    reported = json.loads(Path("r.json").read_text())
+    assert reported.pop("key") is None
+    Path("old.json").write_text(json.dumps(reported))
     assert run(["verify", "m.pt", "old.json"]) == 0
 
 
@@ -128,8 +128,8 @@ def test_with_state_zeroes_moments_and_is_part_of_reports_and_recipes(capsys: py
     assert "left out" not in notes
     assert "note: --with-state also zeroes pruned elements in 1 tensor of optimizer state\n" in notes
     assert zeros("out.pt", "optimizer", "state", 0, "exp_avg") == 8
-    told = json.loads(Path("out.pt.report.json").read_text())
-    assert (told["with_state"], told["parameters"][0]["zeroed"]) == (True, ["optimizer.state.0.exp_avg"])
+    reported = json.loads(Path("out.pt.report.json").read_text())
+    assert (reported["with_state"], reported["parameters"][0]["zeroed"]) == (True, ["optimizer.state.0.exp_avg"])
     assert run(["apply", "m.pt", "--from-report", "out.pt.report.json", "-o", "again.pt"]) == 0
     assert Path("again.pt").read_bytes() == Path("out.pt").read_bytes()
     capsys.readouterr()

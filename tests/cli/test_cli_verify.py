@@ -22,7 +22,7 @@ def pruned(request: pytest.FixtureRequest, cli: Cli, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("pruned")
-def test_what_apply_wrote_is_what_it_told(cli: Cli) -> None:
+def test_what_apply_wrote_is_what_it_reported(cli: Cli) -> None:
     outcome = cli("verify", *FILES)
     assert (outcome.code, outcome.err) == (0, "")
     assert cli("verify", "-q", *FILES).out == ""
@@ -49,9 +49,9 @@ def test_one_flipped_element_ends_with_7(cli: Cli) -> None:
 @pytest.mark.usefixtures("pruned")
 def test_all_differences_are_counted_and_the_first_are_shown(cli: Cli) -> None:
     save_file({f"w{number}": torch.ones(2) for number in range(20)}, "other.safetensors")
-    told = json.loads(Path(FILES[1]).read_text())
+    reported = json.loads(Path(FILES[1]).read_text())
     outcome = cli("verify", "other.safetensors", FILES[1])
-    count = len(told["parameters"]) + 20
+    count = len(reported["parameters"]) + 20
     assert outcome.err.endswith(f": {count} parameters differ\n")
     assert outcome.out.splitlines()[-1] == f"and {count - 10} more"
 
@@ -122,12 +122,12 @@ def test_a_report_with_the_older_name_counts_if_it_names_the_file(cli: Cli, refu
     older = Path("model.pruned.report.json")
     Path(FILES[1]).rename(older)
     assert cli("verify", FILES[0]).code == 0
-    told = json.loads(older.read_text())
-    told["output"]["path"] = "/elsewhere/model.pruned.pt"
-    older.write_text(json.dumps(told))
+    reported = json.loads(older.read_text())
+    reported["output"]["path"] = "/elsewhere/model.pruned.pt"
+    older.write_text(json.dumps(reported))
     assert "no model.pruned.safetensors.report.json beside it" in refused(2, "verify", FILES[0])
-    told["output"]["path"] = "/elsewhere/model.pruned.safetensors"  # where it lay then
-    older.write_text(json.dumps(told))
+    reported["output"]["path"] = "/elsewhere/model.pruned.safetensors"  # where it lay then
+    older.write_text(json.dumps(reported))
     assert cli("verify", FILES[0]).code == 0
     # The new name comes first.
     Path(FILES[1]).write_text("{}")

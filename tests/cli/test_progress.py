@@ -1,4 +1,4 @@
-"""What is told of a run that takes its time: a line now and then, none of a short one."""
+"""What progress shows of a run that takes its time: a line now and then, none of a short one."""
 
 import io
 import re
@@ -31,11 +31,11 @@ def test_a_run_of_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     for second in range(60):
         clock.now += 1
         lines((second + 1) * 50_000_000, 3_000_000_000)
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == "model.pt: 6 % (0.2 of 3.0 GB), 50 MB/s, 56 s left"
-    assert told[1] == "model.pt: 15 % (0.5 of 3.0 GB), 50 MB/s, 51 s left"
-    assert len(told) == 12
-    assert all(LINE.fullmatch(line) for line in told)
+    reported = capsys.readouterr().err.splitlines()
+    assert reported[0] == "model.pt: 6 % (0.2 of 3.0 GB), 50 MB/s, 56 s left"
+    assert reported[1] == "model.pt: 15 % (0.5 of 3.0 GB), 50 MB/s, 51 s left"
+    assert len(reported) == 12
+    assert all(LINE.fullmatch(line) for line in reported)
 
 
 def test_a_short_run_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,8 +76,8 @@ def test_commands_show_it_unless_they_are_to_be_quiet(
     monkeypatch.setattr(progress, "Lines", lambda label: Lines(label, Slow().monotonic))
     torch.save({"w": torch.ones(1 << 23)}, "model.pt")
     command, *more = line
-    told = [each for each in cli(command, "model.pt", *more).err.splitlines() if LINE.fullmatch(each)]
-    assert told
+    reported = [each for each in cli(command, "model.pt", *more).err.splitlines() if LINE.fullmatch(each)]
+    assert reported
     quiet = cli(command, "model.pt", *more, "-q", *(["--force"] if more else []))
     assert (quiet.code, quiet.err) == (0, "")
 

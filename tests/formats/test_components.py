@@ -102,7 +102,7 @@ def test_a_modular_pipeline_names_what_may_lie_elsewhere(tmp_path: Path) -> None
     assert found(source) == Components(["unet"], bare=[], absent=[], named_by="modular_model_index.json")
 
 
-def test_a_component_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_component_that_is_not_there_is_noted(tmp_path: Path) -> None:
     source = make_pipeline(tmp_path / "p")
     (source / "model_index.json").write_text(json.dumps(PIPELINE | {"unet_2": ["diffusers", "UNet"]}))
     with open_any(source) as opened:
@@ -135,7 +135,7 @@ def test_a_model_at_the_top_is_not_an_adapter_of_those_below(tmp_path: Path) -> 
     assert names(source) == ["w"]
 
 
-def test_a_component_picks_safetensors_first_and_the_rest_is_told(tmp_path: Path) -> None:
+def test_a_component_picks_safetensors_first_and_the_rest_is_noted(tmp_path: Path) -> None:
     source = make_pipeline(tmp_path / "p")
     save(source / "vae" / "diffusion_pytorch_model.safetensors", {"conv_in.weight": values(3, 4)})
     with open_any(source) as opened:
@@ -159,7 +159,7 @@ def test_a_component_picks_what_is_no_variant(tmp_path: Path) -> None:
         open_any(source).__enter__()
 
 
-def test_weights_of_a_component_that_are_not_read_are_told(tmp_path: Path) -> None:
+def test_weights_of_a_component_that_are_not_read_are_noted(tmp_path: Path) -> None:
     source = make_pipeline(tmp_path / "p")
     (source / "vae" / "diffusion_pytorch_model.bin").rename(source / "vae" / "flax_model.msgpack")
     with open_any(source) as opened:
@@ -245,7 +245,7 @@ def test_a_link_out_of_a_component_is_refused(tmp_path: Path) -> None:
         open_any(source).__enter__()
 
 
-def test_a_component_in_slices_is_told(tmp_path: Path) -> None:
+def test_a_component_in_slices_is_noted(tmp_path: Path) -> None:
     source = make_pipeline(tmp_path / "p")
     (source / "text_encoder" / "model.safetensors").unlink()
     (source / "text_encoder" / "config.json").unlink()

@@ -177,8 +177,8 @@ def test_a_layout_is_named_by_a_text(tmp_path: Path, layout: bytes) -> None:
     folder = save(tmp_path / "in", {"a": torch.ones(3)})
     data = pickle.loads((folder / ".metadata").read_bytes())
     raw = pickle.dumps(data, protocol=2)
-    told = b"X\x0d\x00\x00\x00torch.strided"
-    start = raw.index(told)
+    reported = b"X\x0d\x00\x00\x00torch.strided"
+    start = raw.index(reported)
     stop = raw.index(b"\x85", start)  # the tuple of one
     raw = raw[:start] + (layout + b"\x85" if layout else b")") + raw[stop + 1 :]
     (folder / ".metadata").write_bytes(raw)

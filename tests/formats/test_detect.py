@@ -65,7 +65,7 @@ def test_a_terminal_is_not_waited_for() -> None:
         os.close(follower)
 
 
-def test_arrays_and_models_of_others_are_told_by_their_first_bytes(tmp_path: Path) -> None:
+def test_arrays_and_models_of_others_are_recognised_by_their_first_bytes(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones(3))
     refused_bytes(tmp_path / "m.pt", (tmp_path / "a.npy").read_bytes(), UnsupportedError, "a numpy array")
 

@@ -71,7 +71,7 @@ def test_what_is_written_is_read_again(
 
 
 @pytest.mark.parametrize("metadata", [None, [], "x", {}])
-def test_the_size_is_told_whatever_the_old_index_said(metadata: object) -> None:
+def test_the_size_is_recorded_whatever_the_old_index_said(metadata: object) -> None:
     written = json.loads(render_index(made({"metadata": metadata, "weight_map": {"a": "x"}}), {"a": "x"}, 5))
     assert written["metadata"] == {"total_size": 5}
 

@@ -1,4 +1,4 @@
-"""Files of one rank among several: told by the files beside them, or by DTensors in them."""
+"""Files of one rank among several: recognised by the files beside them, or by DTensors in them."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def test_a_file_alone_and_files_that_are_no_ranks_hold_whole_tensors(tmp_path: P
     assert note(make(tmp_path, *names)) == ""
 
 
-def test_a_single_file_of_a_folder_of_slices_is_told(tmp_path: Path) -> None:
+def test_a_single_file_of_a_folder_of_slices_is_noted(tmp_path: Path) -> None:
     folder = save_slices({"w": torch.ones(4, 4)}, tmp_path / "s", {"w": ((2,), ())})
     file = folder / "shard-00001-model-00001-of-00001.safetensors"
     assert "name their folder, which is pruned as whole tensors" in note(file)

@@ -363,7 +363,7 @@ def test_other_exceptions_clean_up_and_go_on(out: Path, error: BaseException, fo
     assert not force or out.read_bytes() == OLD
 
 
-def test_an_error_of_another_file_is_not_told_as_ours(out: Path) -> None:
+def test_an_error_of_another_file_is_not_reported_as_ours(out: Path) -> None:
     with pytest.raises(FileNotFoundError), new_file(check_file(out, force=False), None):
         (out.parent / "shard").read_bytes()
     assert names(out.parent) == []
@@ -496,7 +496,7 @@ def test_a_file_system_without_hard_links(
 def test_two_writers(out: Path, force: bool) -> None:
     targets = [check_file(out, force=force) for _ in range(2)]
     barrier = threading.Barrier(2, timeout=30)
-    told: list[OutputError] = []
+    reported: list[OutputError] = []
 
     def write(target: LocalFile, data: bytes) -> None:
         try:
@@ -505,14 +505,14 @@ def test_two_writers(out: Path, force: bool) -> None:
                 os.write(fd, data)
                 barrier.wait()
         except OutputError as exc:
-            told.append(exc)
+            reported.append(exc)
 
     threads = [threading.Thread(target=write, args=pair) for pair in zip(targets, (OLD, NEW), strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(told) == (0 if force else 1)
+    assert len(reported) == (0 if force else 1)
     assert out.read_bytes() in (OLD, NEW)
     assert names(out.parent) == ["model.pt"]
 

@@ -130,7 +130,7 @@ def test_what_no_graph_can_hold_is_noted(name: str) -> None:
     assert re.match(r"^some\.pkl: [^\n]* at byte \d+ [^\n]*$", lost)
 
 
-def test_the_first_loss_is_told_with_all_globals() -> None:
+def test_the_first_loss_is_noted_with_all_globals() -> None:
     graph = load(b"cos\nsystem\n)R0cevil\nother\n)R0N.")
     assert graph.lost == "data.pkl: POP at byte 13 throws the result of a call away"
     assert [each.name for each in graph.globals] == ["system", "other"]

@@ -135,7 +135,7 @@ def test_names_of_urls() -> None:
         Url("bucket")
 
 
-def test_urls_and_paths_are_told_apart() -> None:
+def test_urls_and_paths_are_distinguished() -> None:
     assert location_of("a/b.pt") == Path("a/b.pt")
     assert location_of("a:/b.pt") == Path("a:/b.pt")
     assert location_of("file:///a/b.pt") == Path("/a/b.pt")

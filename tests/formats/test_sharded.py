@@ -501,14 +501,14 @@ def test_the_number_of_threads_leaves_no_trace(folder: Path, tmp_path: Path) -> 
 
 
 def test_progress_counts_what_is_written_and_carried_once(folder: Path, tmp_path: Path, suffix: str) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     with open_any(folder) as opened:
         plan = plan_prune(opened, PruneRequest((PruneGroup(Selection(("*",)), 0.5),), 7))
         destination = Destination(tmp_path / "out")
-        rewrite(opened, plan, destination, Run(progress=lambda done, total: told.append((done, total))))
+        rewrite(opened, plan, destination, Run(progress=lambda done, total: reported.append((done, total))))
     size = sum((tmp_path / "out" / name).stat().st_size for name in files_of(folder))
-    assert told[-1] == (size, size)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert reported[-1] == (size, size)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
 
 
 def test_names_that_are_no_text_come_along(folder: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_slices_beside_a_file_of_whole_tensors_are_two_checkpoints(tmp_path: Pat
         open_any(source).__enter__()
 
 
-def test_the_same_weights_in_one_piece_below_are_told(tmp_path: Path) -> None:
+def test_the_same_weights_in_one_piece_below_are_noted(tmp_path: Path) -> None:
     source = ranks(tmp_path / "in", {"a": ((0,), torch.ones(3))})
     (source / "consolidated").mkdir()
     safetensors.torch.save_file({"a": torch.ones(3)}, source / "consolidated" / "model-00001-of-00001.safetensors")

@@ -165,9 +165,9 @@ def _join_workers() -> None:
 @given(_recipes(), st.sampled_from([1, 2, 4]))
 def test_any_pieces_come_out_as_if_joined(source: FileSource, recipes: list[_Recipe], jobs: int) -> None:
     pieces, expected = _pieces(recipes)
-    told: list[int] = []
-    assert _to_file(pieces, source, jobs, told.append) == expected
-    assert sum(told) == len(expected)
+    reported: list[int] = []
+    assert _to_file(pieces, source, jobs, reported.append) == expected
+    assert sum(reported) == len(expected)
     pieces, _ = _pieces(recipes)
     assert _to_pipe(pieces, source, jobs) == expected
 

@@ -106,7 +106,7 @@ def test_overlap_is_a_common_element(one: View, other: View) -> None:
     if one.nested and other.nested:
         assert overlap(one, other) == common
     else:
-        assert overlap(one, other) or not common  # which elements are whose cannot be told: better one tie too many
+        assert overlap(one, other) or not common  # which elements are whose is not known: better one tie too many
 
 
 @pytest.mark.parametrize("column", range(4))

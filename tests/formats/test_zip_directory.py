@@ -111,7 +111,7 @@ _GOOD = {
     "plain": PLAIN,
     "no records": archive(),
     "descriptor": archive(FLAG8, TWO),
-    "descriptor, sizes told twice": archive(replace(FLAG8, local=(CRC, 6, 6))),
+    "descriptor, sizes given twice": archive(replace(FLAG8, local=(CRC, 6, 6))),
     "descriptor of 64 bits": archive(replace(FLAG8, descriptor=struct.pack("<4sLQQ", b"PK\x07\x08", CRC, 6, 6)), TWO),
     "zip64 record": archive(
         Made(central=(CRC, MAX32, MAX32), central_extra=WIDE, local=(CRC, MAX32, MAX32), local_extra=WIDE)

@@ -242,7 +242,7 @@ head(6).click(); found.sparse = rows();
 head(6).click(); found.dense = rows(); found.sorted = document.querySelectorAll("#headings th")[6].ariaSort;
 at("search").value = "M70 odd"; at("search").dispatchEvent(new Event("input")); found.searched = rows();
 at("search").value = ""; at("search").dispatchEvent(new Event("input"));
-document.querySelectorAll("#histogram button")[10].click(); found.half = rows(); found.told = at("found").textContent;
+document.querySelectorAll("#histogram button")[10].click(); found.half = rows(); found.shown = at("found").textContent;
 at("clear").click(); found.again = rows().length;
 document.querySelector("#rows .link").click(); found.open = at("detail").open; found.hash = location.hash;
 at("close").click(); found.closed = !at("detail").open;
@@ -259,7 +259,7 @@ def test_in_a_browser_the_table_turns_sorts_and_searches(tmp_path: Path) -> None
     assert (found["sparse"], found["dense"], found["sorted"]) == (names[:29:-1], names[:50], "ascending")
     assert found["searched"] == []
     assert found["half"] == names[48:53] or found["half"] == names[48:52]
-    assert found["told"] == f"{len(found['half'])} of 80"
+    assert found["shown"] == f"{len(found['half'])} of 80"
     assert (found["again"], found["open"], found["closed"]) == (50, True, True)
     assert found["hash"] == "#parameter=m0.even"
 

@@ -149,8 +149,8 @@ def content(state: dict[str, Any]) -> dict[str, Any]:
 
 def same_outcome(model: nn.Module, report: Report, expected: tuple[dict[str, Tensor], Report]) -> None:
     """Check a module and its report against the file's."""
-    state, told = expected
+    state, reported = expected
     assert content(model.state_dict()) == content(state)
-    assert [each.name for each in report.parameters] == [each.name for each in told.parameters]
-    assert list(report.parameters) == list(told.parameters)
-    assert (report.totals, report.command, report.prune) == (told.totals, told.command, told.prune)
+    assert [each.name for each in report.parameters] == [each.name for each in reported.parameters]
+    assert list(report.parameters) == list(reported.parameters)
+    assert (report.totals, report.command, report.prune) == (reported.totals, reported.command, reported.prune)

@@ -41,7 +41,7 @@ def save_slices(state: Mapping[str, Tensor], path: Path, cuts: Mapping[str, Cuts
 
 def save_rank(file: Path, held: Mapping[str, Slice], info: Any = None) -> None:
     """Write the file of one rank; `info` replaces what says where its slices lie."""
-    told = {name: {"saved_offsets": list(offsets)} for name, (offsets, _) in held.items()} if info is None else info
-    text = told if isinstance(told, str) else json.dumps(told)
+    reported = {name: {"saved_offsets": list(offsets)} for name, (offsets, _) in held.items()} if info is None else info
+    text = reported if isinstance(reported, str) else json.dumps(reported)
     metadata = {"DCP_SHARDING_INFO": text, "DCP_VERSION": "1.0", "format": "pt"}
     safetensors.torch.save_file({name: each for name, (_, each) in held.items()}, file, metadata)

@@ -69,5 +69,5 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
-def told(report: Report) -> dict[str, Any]:
+def reported(report: Report) -> dict[str, Any]:
     return {**as_dict(report), "output": None}

@@ -1,4 +1,4 @@
-"""Zip archives by hand, record by record, with whatever is to be told wrongly about them."""
+"""Zip archives by hand, record by record, with whatever is wrong in them."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ __all__ = ["CRC", "FLAG8", "MAX32", "PLAIN", "TWO", "WIDE", "Made", "archive"]
 
 @dataclass(frozen=True)
 class Made:
-    """One record by hand, with what may be told wrongly about it."""
+    """One record by hand, with what may be wrong in it."""
 
     name: bytes = b"r/data.pkl"
     data: bytes = b"abcdef"

@@ -295,7 +295,7 @@ def test_a_forced_key_prunes_that_state_dict_alone(tmp_path: Path) -> None:
         assert not any(raw(after["student"][name][~kept]))
 
 
-def test_without_a_seed_one_is_drawn_told_and_can_be_given_again(tmp_path: Path) -> None:
+def test_without_a_seed_one_is_drawn_shown_and_can_be_given_again(tmp_path: Path) -> None:
     source = save(plain(), tmp_path / "model.pt")
     reports = [apply(source, tmp_path / f"{n}.pt", ask(0.5, remove=True, seed=None)) for n in "ab"]  # type: ignore[arg-type]
     assert reports[0].seed != reports[1].seed

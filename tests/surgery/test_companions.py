@@ -45,7 +45,7 @@ def bytes_of(value: Any) -> Any:
     return raw(value) if isinstance(value, Tensor) else value
 
 
-def test_optimizer_state_is_told_by_the_parameters_number(tmp_path: Path) -> None:
+def test_optimizer_state_is_recognised_by_the_parameters_number(tmp_path: Path) -> None:
     model, optimizer = trained()
     content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 1}
     report, new = pruned(content, tmp_path, "0.weight", "2.*")
@@ -58,9 +58,9 @@ def test_optimizer_state_is_told_by_the_parameters_number(tmp_path: Path) -> Non
     assert set(report.carried) == {
         f"optimizer.state.{number}.{name}" for number in range(6) for name in ("step", "exp_avg", "exp_avg_sq")
     }
-    told = as_dict(report)
-    assert told["carried"] == list(report.carried)
-    assert told["parameters"][0]["copies"] == list(report.parameters[0].copies)
+    reported = as_dict(report)
+    assert reported["carried"] == list(report.carried)
+    assert reported["parameters"][0]["copies"] == list(report.parameters[0].copies)
 
 
 def test_tied_parameters_have_one_number(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_numbers_that_do_not_fit_are_not_claimed(keys: tuple[int, int], tmp_path
 
 
 @pytest.mark.parametrize("place", ["ema", "model_ema", "state_dict_ema", "ema_model.module", "callbacks.EMA.weights"])
-def test_averages_beside_the_state_dict_are_told_by_name(place: str, tmp_path: Path) -> None:
+def test_averages_beside_the_state_dict_are_recognised_by_name(place: str, tmp_path: Path) -> None:
     model, _ = trained()
     average: Any = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     content: dict[str, Any] = {"state_dict": model.state_dict()}

@@ -93,8 +93,8 @@ def test_large_tensors_are_counted_whole(jobs: int, tmp_path: Path) -> None:
     found = compared(save(before, tmp_path / "a.pt"), save(after, tmp_path / "b.safetensors"), jobs=jobs)
     sums = np.sum([expected(before[name], after[name]) for name in before], axis=0)
     totals = found.totals
-    told = (totals.zeros_before, totals.zeros, totals.newly_zero, totals.revived, totals.changed)
-    assert told == tuple(sums)
+    reported = (totals.zeros_before, totals.zeros, totals.newly_zero, totals.revived, totals.changed)
+    assert reported == tuple(sums)
     assert all(counts(row) == expected(before[name], after[name]) for name, row in rows(found).items())
 
 
@@ -260,7 +260,7 @@ def test_optimizer_state_that_became_zero_is_no_fault(key: str | None, tmp_path:
             check_comparison(other)
 
 
-def test_what_another_container_has_no_place_for_is_told_and_no_fault(tmp_path: Path) -> None:
+def test_what_another_container_has_no_place_for_is_noted_and_is_not_a_fault(tmp_path: Path) -> None:
     training = {"state_dict": {"w": torch.ones(4)}, "optimizer": {"state": {0: {"exp_avg": torch.ones(4)}}}}
     before = save(training, tmp_path / "a.pt")
     found = compared(before, save({"w": torch.ones(4)}, tmp_path / "b.safetensors"))

@@ -188,9 +188,9 @@ def test_parts_of_a_distributed_folder_are_pruned_as_the_whole(tmp_path: Path) -
 def test_a_live_module_gets_the_masks_of_its_file(dtype: torch.dtype, tmp_path: Path) -> None:
     values, keep = phases(dtype), live_mask(torch.ones(6, 8), 0.5, "kernel")
     module, source = Filter(values.clone()), save({"kernel": values}, tmp_path / "in.pt")
-    told = apply(source, tmp_path / "out.pt", ask(0.5, mask_dtype="same"))
+    reported = apply(source, tmp_path / "out.pt", ask(0.5, mask_dtype="same"))
     report = prune_module(module, "*", 0.5, seed=7)
-    assert [each.mask_sha256 for each in report.parameters] == [each.mask_sha256 for each in told.parameters]
+    assert [each.mask_sha256 for each in report.parameters] == [each.mask_sha256 for each in reported.parameters]
     assert torch.equal(halves(module.get_buffer("kernel_mask"))[..., 0] == 1, keep)
     assert not halves(vars(module)["kernel"])[~keep].any()
     assert {name: raw(each) for name, each in module.state_dict().items()} == {

@@ -142,10 +142,10 @@ def test_a_pickle_that_unpacks_to_far_more_than_it_promises(saved: Path, tmp_pat
 
 
 def _record(data: bytes, size: int, crc: int, packed: bytes | None = None) -> bytes:
-    """An archive of one compressed record, with what is told of it."""
+    """An archive of one compressed record, with what its headers record."""
     stored = packed if packed is not None else _deflate(data)
-    told = (crc, len(stored), size)
-    return archive(Made(name=b"r/data.pkl", data=stored, method=8, local=told, central=told))
+    reported = (crc, len(stored), size)
+    return archive(Made(name=b"r/data.pkl", data=stored, method=8, local=reported, central=reported))
 
 
 def _deflate(data: bytes) -> bytes:

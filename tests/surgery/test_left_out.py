@@ -1,4 +1,4 @@
-"""What was left out, by role: counted, sized, and told of where a pattern was about it."""
+"""What was left out, by role: counted, sized, and noted where a pattern was about it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,7 +79,7 @@ BESIDE: Counts = {
 }
 
 
-def test_what_a_pattern_matches_and_does_not_take_is_told_by_role() -> None:
+def test_what_a_pattern_matches_and_does_not_take_is_recognised_by_role() -> None:
     inside: Counts = {
         ("packed weight", None): 1,
         ("quantiser state", None): 1,
@@ -88,11 +88,11 @@ def test_what_a_pattern_matches_and_does_not_take_is_told_by_role() -> None:
     assert passed("*") == {**inside, **BESIDE}
 
 
-def test_packed_weights_are_told_of_even_if_the_pattern_misses_them_and_the_rest_is_not() -> None:
+def test_packed_weights_are_noted_even_if_the_pattern_misses_them_and_the_rest_is_not() -> None:
     assert passed("*.weight") == {("packed weight", None): 1, **BESIDE}
 
 
-def test_what_an_exclude_names_is_not_told() -> None:
+def test_what_an_exclude_names_is_not_noted() -> None:
     assert passed("*", excludes=("q.*", "*.running_mean")) == BESIDE
 
 

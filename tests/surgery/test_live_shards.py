@@ -118,7 +118,9 @@ def test_a_shard_takes_no_mask_of_its_own(mesh: DeviceMesh) -> None:
 def test_if_another_rank_fails_nothing_has_changed_here(mesh: DeviceMesh, monkeypatch: pytest.MonkeyPatch) -> None:
     module = spread(mesh, Shard(0))
     before = bits_of(module)
-    monkeypatch.setattr(passes, "exchange", lambda mesh, told: [told, told if isinstance(told, tuple) else None])
+    monkeypatch.setattr(
+        passes, "exchange", lambda mesh, reported: [reported, reported if isinstance(reported, tuple) else None]
+    )
     with pytest.raises(UnsupportedError, match="another rank failed"):
         prune_module(module, "*", 0.5, seed=1, remove=True)
     assert bits_of(module) == before

@@ -112,13 +112,18 @@ def test_what_apply_reports_is_what_is_found_afterwards(remove: bool, suffix: st
     pruned = apply(source, target, ask(0.5, excludes=["left"], remove=remove))
     fresh = count(target)
     for name, row in rows(fresh).items():
-        told = rows(pruned)[name]
-        assert (told.zeros, told.elements, told.shape, told.dtype) == (row.zeros, row.elements, row.shape, row.dtype)
-        assert told.zeros_before == zeros_of(tensors[name])
-        assert told.pruned_now == (0 if name == "left" else round(told.elements / 2))
-        assert told.state == ("dense" if name == "left" else "baked" if remove else "masked")
+        reported = rows(pruned)[name]
+        assert (reported.zeros, reported.elements, reported.shape, reported.dtype) == (
+            row.zeros,
+            row.elements,
+            row.shape,
+            row.dtype,
+        )
+        assert reported.zeros_before == zeros_of(tensors[name])
+        assert reported.pruned_now == (0 if name == "left" else round(reported.elements / 2))
+        assert reported.state == ("dense" if name == "left" else "baked" if remove else "masked")
         if not remove:
-            assert told.mask_sha256 == row.mask_sha256
+            assert reported.mask_sha256 == row.mask_sha256
     assert rows(pruned).keys() == rows(fresh).keys() == tensors.keys() - {"steps"}
     assert (pruned.totals.zeros, pruned.totals.elements) == (fresh.totals.zeros, fresh.totals.elements)
 

@@ -145,7 +145,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("old", "new", "line", "words"), [(old, *new) for old, new in WRONG.items()])
-def test_what_is_wrong_is_told_with_its_line(old: str, new: str, line: int, words: str) -> None:
+def test_what_is_wrong_is_noted_with_its_line(old: str, new: str, line: int, words: str) -> None:
     assert FULL.count(old) == 1
     with pytest.raises(UsageError) as caught:
         parse_recipe(FULL.replace(old, new, 1).encode(), "r.toml")
@@ -203,7 +203,7 @@ def test_the_line_is_that_of_the_key_whatever_stands_before(data: st.DataObject)
         ("= 1", 1),
     ],
 )
-def test_what_is_no_toml_is_told_with_its_line(text: str, line: int) -> None:
+def test_the_line_of_what_is_not_toml_is_named(text: str, line: int) -> None:
     with pytest.raises(UsageError, match=rf"^r.toml:{line}: not valid TOML: "):
         parse_recipe(text.encode(), "r.toml")
 
@@ -216,6 +216,7 @@ def test_what_is_no_toml_is_told_with_its_line(text: str, line: int) -> None:
         (b"group = 3", "r.toml:1: group is not a list of groups"),
         (b"seed = 1\n[group]\nparams = 'w'", "r.toml:2: group is not a list of groups; write [[group]]"),
         (b"a = " + b"[" * 100_000, "r.toml:"),
+        (b"a" + b".a" * 200 + b" = 1", "r.toml: a.a.a.a."),
         (b"seed = " + b"1" * 5000, "r.toml: is nested too deeply for a recipe, or has a number that is too long"),
         (b"[[group]]\nparams = 'w'\namount = [0x1" + b"f" * 5000 + b"]", "r.toml:3: amount is not an amount"),
         (b"\x1b[2Jx = 1", "r.toml:1: not valid TOML"),
@@ -227,6 +228,11 @@ def test_other_refusals(raw: bytes, words: str) -> None:
         parse_recipe(raw, "r.toml")
     assert str(caught.value).startswith(words)
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_line_of_many_names_with_dots_is_not_one_deep_name() -> None:
+    names = [f"model.layers.{number}.self_attn.q_proj.weight" for number in range(200)]
+    assert parse_recipe(f"[[group]]\nparams = {names}\namount = 1".encode(), "r.toml").groups[0].selection.patterns
 
 
 def test_a_recipe_of_many_groups_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:

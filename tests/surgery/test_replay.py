@@ -40,10 +40,10 @@ def report_of(target: Path) -> Path:
 
 
 def replay(
-    source: Path, target: Path, told: Report, request: PruneRequest | None = None, run: Run | None = None
+    source: Path, target: Path, reported: Report, request: PruneRequest | None = None, run: Run | None = None
 ) -> Report:
     with open_any(source) as opened:
-        plan: Plan = plan_replay(opened, told, request or told.prune or ask(1))
+        plan: Plan = plan_replay(opened, reported, request or reported.prune or ask(1))
         return rewrite(opened, plan, Destination(target), run or Run(2))
 
 
@@ -78,14 +78,14 @@ def test_replay_gives_the_same_bytes(
 def test_rewinding_puts_the_masks_of_trained_weights_on_the_first_ones(tmp_path: Path) -> None:
     """Rounds of pruning, each replayed in turn on what the weights were at the start: names and dtype may differ."""
     trained, first = save(tensors(5), tmp_path / "trained.pt"), tensors(9)
-    told = []
+    reported = []
     for number in (1, 2):
         target = tmp_path / f"round{number}.pt"
         prune(trained, target, ask(0.5, "layer.*.weight", seed=3))
-        told.append(read_report(report_of(target)))
+        reported.append(read_report(report_of(target)))
         trained = target
     rewound = save({f"module.{n}": t.float() for n, t in first.items()}, tmp_path / "first.safetensors")
-    for number, report in enumerate(told, 1):
+    for number, report in enumerate(reported, 1):
         replay(rewound, tmp_path / f"rewound{number}.safetensors", report)
         rewound = tmp_path / f"rewound{number}.safetensors"
     expected, found = load(tmp_path / "round2.pt"), load(rewound)
@@ -97,9 +97,9 @@ def test_rewinding_puts_the_masks_of_trained_weights_on_the_first_ones(tmp_path:
 def test_masks_of_a_bake_can_be_had_as_masks(tmp_path: Path) -> None:
     source = save({"w": torch.ones(40, 5)}, tmp_path / "m.pt")
     prune(source, tmp_path / "baked.pt", ask(0.3, "w", remove=True))
-    told = read_report(report_of(tmp_path / "baked.pt"))
-    assert told.prune is not None
-    replay(source, tmp_path / "masked.pt", told, replace(told.prune, remove=False))
+    reported = read_report(report_of(tmp_path / "baked.pt"))
+    assert reported.prune is not None
+    replay(source, tmp_path / "masked.pt", reported, replace(reported.prune, remove=False))
     masked = load(tmp_path / "masked.pt")
     assert torch.equal(masked["w_mask"].float(), load(tmp_path / "baked.pt")["w"])
 
@@ -108,11 +108,11 @@ def test_tied_weights_are_replayed_together(tmp_path: Path) -> None:
     weight = noise((7, 9))
     source = save({"a": weight, "b": weight, "c": noise((3,))}, tmp_path / "m.pt")
     prune(source, tmp_path / "one.pt", ask(0.5, "*"))
-    told = read_report(report_of(tmp_path / "one.pt"))
-    replay(source, tmp_path / "two.pt", told)
+    reported = read_report(report_of(tmp_path / "one.pt"))
+    replay(source, tmp_path / "two.pt", reported)
     assert (tmp_path / "two.pt").read_bytes() == (tmp_path / "one.pt").read_bytes()
     apart = save({"a": weight, "b": weight.clone(), "c": noise((3,))}, tmp_path / "apart.pt")
-    replay(apart, tmp_path / "three.pt", told)
+    replay(apart, tmp_path / "three.pt", reported)
     three = load(tmp_path / "three.pt")
     assert torch.equal(three["a_mask"], three["b_mask"])
 
@@ -151,9 +151,9 @@ def test_other_masks_below_are_noticed_before_there_is_an_output(tmp_path: Path,
         for number, part in enumerate(parts)
     )
     prune(first, tmp_path / f"one{end}", ask(2, "w"))
-    told = read_report(report_of(tmp_path / f"one{end}"))
+    reported = read_report(report_of(tmp_path / f"one{end}"))
     with pytest.raises(ThresholdError, match=r"the mask of w differs from the report's \(1 differ\)"):
-        replay(other, tmp_path / f"two{end}", told, run=Run(1, keep=keep))
+        replay(other, tmp_path / f"two{end}", reported, run=Run(1, keep=keep))
     assert not (tmp_path / f"two{end}").exists()
 
 

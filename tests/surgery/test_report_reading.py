@@ -112,8 +112,8 @@ def test_reports_of_old_do_not_say_along_which_dimension_groups_lie() -> None:
         "groups_of_8": None,
         "groups_of_8_with_4_zeros": None,
     }
-    for told, expected in (({}, None), ({"group_dimension": 1}, 1)):
-        content["parameters"][0]["structure"] = {**structure, **told}
+    for reported, expected in (({}, None), ({"group_dimension": 1}, 1)):
+        content["parameters"][0]["structure"] = {**structure, **reported}
         found = parse_report(json.dumps(content).encode(), "r.json").parameters[0].structure
         assert found == Structure(8, 1, 12, 2, 1, 0, 24, 5, None, None, expected)
 

@@ -8,7 +8,7 @@ import pytest
 import spread_fixtures
 import torch
 from folder_zoo import make_folder
-from spread_zoo import contents, told
+from spread_zoo import contents, reported
 
 from prunecli import files
 from prunecli.errors import OutputError, UsageError
@@ -102,6 +102,6 @@ def test_an_interrupted_run_goes_on_and_one_with_other_settings_does_not(
                 apply("out", {**settings, **changes})
         found = apply("out", settings)
         assert contents(Path("out")) == contents(Path("expected"))
-        assert told(found) == told(expected)
+        assert reported(found) == reported(expected)
         Path("out").rename(f"out{number}")
         Path("out.report.json").unlink()

@@ -137,14 +137,14 @@ def test_a_report_never_replaces_the_input_unforced(which: str, source: Path) ->
 
 
 def test_progress_counts_every_byte_once_and_ends_at_the_size(source: Path) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     target = source.with_name("out")
     with open_checkpoint(source) as checkpoint:
         plan = plan_prune(checkpoint, ask(0.5))
-        rewrite(checkpoint, plan, Destination(target), Run(progress=lambda done, total: told.append((done, total))))
+        rewrite(checkpoint, plan, Destination(target), Run(progress=lambda done, total: reported.append((done, total))))
     size = target.stat().st_size
-    assert told[-1] == (size, size)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert reported[-1] == (size, size)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
 
 
 def test_an_identity_prune_gives_the_same_bytes(source: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which parameters names and patterns take, and what a name that takes nothing is told."""
+"""Which parameters names and patterns take, and how a name that takes nothing is refused."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_a_selection_takes_exactly(
         (["power"], {}, "power cannot be pruned: it is float8_e8m0fnu"),
     ],
 )
-def test_a_selection_that_cannot_be_meant_is_told_so(
+def test_a_selection_that_cannot_be_meant_is_refused_with_the_reason(
     patterns: Sequence[str], options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     source = save(model(), tmp_path / "model.pt")

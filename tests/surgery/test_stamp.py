@@ -60,9 +60,9 @@ def test_a_stamp_changes_the_metadata_alone(tmp_path: Path, remove: bool, order:
     prune(source, other, ask(0.5, "w", remove=remove))
     assert data_of(other) == data_of(plain)
     assert load(other).keys() == load(plain).keys()
-    told = metadata(other)
-    [stamp] = json.loads(told.pop("prunecli"))
-    assert told == metadata(plain)
+    reported = metadata(other)
+    [stamp] = json.loads(reported.pop("prunecli"))
+    assert reported == metadata(plain)
     assert (stamp["schema"], stamp["seed"], stamp["remove"], stamp["pruned_now"]) == ("prunecli.stamp/1", 7, remove, 12)
     assert stamp["groups"] == [{"params": ["w"], "exclude": [], "min_dim": 0, "amount": 0.5, "global": False}]
 

@@ -105,9 +105,9 @@ def _one_bit_apart() -> torch.Tensor:
         {"config": {**ROWS, "more": "x" * (1 << 20)}},
     ],
     ids=[
-        "told",
-        "told deeper",
-        "told above",
+        "configured",
+        "configured deeper",
+        "configured above",
         "no config",
         "a broken config",
         "a list",

@@ -11,7 +11,7 @@ import pytest
 import spread_fixtures
 from rank_threads import by_ranks
 from small_blocks import SCALE, small_blocks
-from spread_zoo import KINDS, contents, make, pruned, told
+from spread_zoo import KINDS, contents, make, pruned, reported
 from surgery_zoo import ask
 
 from prunecli.errors import DamagedError, OutputError, PeerError, PrunecliError, UsageError
@@ -44,7 +44,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("remove", [True, False])
 def test_any_number_of_ranks_writes_the_same_bytes_and_the_same_report(source: Path, remove: bool) -> None:
     prune = ask(0.5, "*.weight", remove=remove)
-    expected = told(pruned(source, source.with_name("expected"), Run(1), prune))
+    expected = reported(pruned(source, source.with_name("expected"), Run(1), prune))
     written = contents(source.with_name("expected"))
 
     def work(ranks: Ranks) -> Report:
@@ -53,7 +53,7 @@ def test_any_number_of_ranks_writes_the_same_bytes_and_the_same_report(source: P
     for number in (1, 2, 3, 4):
         target, reports = source.with_name(f"spread-{number}"), by_ranks(number, work)
         assert contents(target) == written
-        assert all(isinstance(each, Report) and told(each) == expected for each in reports)
+        assert all(isinstance(each, Report) and reported(each) == expected for each in reports)
         assert not partial_of(target).root.exists()
 
 
@@ -88,7 +88,7 @@ def test_what_a_failed_run_finished_is_kept_and_the_result_is_the_same(
     monkeypatch.setattr(FileSink, "write", counted)
     report = pruned(source, target, Run(2, resume=True, keep=True))
     assert contents(target) == contents(source.with_name("expected"))
-    assert told(report) == told(expected)
+    assert reported(report) == reported(expected)
     assert kept or first == 1
     if kept:  # the first unit at least, and with it the first chunk
         assert sum(written) < sum(map(len, contents(target).values())) - (1 << 20) // SCALE
@@ -104,7 +104,7 @@ def test_a_run_with_more_ranks_can_go_on_with_what_one_left(source: Path, failin
     failing(-1)
     reports = by_ranks(3, lambda ranks: pruned(source, target, Run(1, None, ranks, resume=True, keep=True)))
     assert contents(target) == contents(source.with_name("expected"))
-    assert all(isinstance(each, Report) and told(each) == told(expected) for each in reports)
+    assert all(isinstance(each, Report) and reported(each) == reported(expected) for each in reports)
 
 
 def test_a_finished_unit_that_was_damaged_is_done_again(unfinished: Path) -> None:
@@ -190,7 +190,7 @@ def test_damage_that_one_rank_finds_ends_them_all_and_leaves_nothing(tmp_path: P
     assert sorted(each.name for each in tmp_path.iterdir()) == ["m"]
 
 
-def test_ranks_that_see_another_file_system_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_see_another_file_system_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make("folder of safetensors", tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -214,7 +214,7 @@ def test_ranks_that_see_another_file_system_are_told_apart(tmp_path: Path, monke
     assert sorted(each.name for each in tmp_path.iterdir()) == ["elsewhere", "m"]
 
 
-def test_ranks_that_see_another_input_are_told_apart(tmp_path: Path) -> None:
+def test_ranks_that_see_another_input_are_distinguished(tmp_path: Path) -> None:
     sources = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -31,19 +31,19 @@ from prunecli.surgery.verify import Verification, check_verification, verify_che
 State = Mapping[str, Tensor]
 
 
-def told(report: Report) -> Report:
+def reported(report: Report) -> Report:
     """Write a report as JSON, and read that."""
     return parse_report(render_json(report), "r.json")
 
 
 def prune(source: Path, target: Path, request: PruneRequest) -> Report:
     with open_any(source) as opened:
-        return told(rewrite(opened, plan_prune(opened, request), Destination(target)))
+        return reported(rewrite(opened, plan_prune(opened, request), Destination(target)))
 
 
 def counted(path: Path, *patterns: str) -> Report:
     with open_any(path) as opened:
-        return told(measure(opened, Selection(patterns) if patterns else None))
+        return reported(measure(opened, Selection(patterns) if patterns else None))
 
 
 def verified(path: Path, report: Report) -> Verification:
@@ -133,7 +133,7 @@ def test_every_flipped_bit_is_found(kind: str, way: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize("remove", [True, False])
-def test_what_was_written_is_what_was_told(suffix: str, remove: bool, tmp_path: Path) -> None:
+def test_what_was_written_is_what_was_reported(suffix: str, remove: bool, tmp_path: Path) -> None:
     state = {"a": noise((2 * BLOCK - 7,), torch.float16), "b": noise((30, 20)), "i": torch.ones(9, dtype=torch.int8)}
     if suffix == ".pt":
         state |= {"t": noise((8, 9)).t(), "tied": state["b"], "x": noise((1, 5)).expand(3, 5)}
@@ -147,7 +147,7 @@ def test_what_was_written_is_what_was_told(suffix: str, remove: bool, tmp_path: 
         assert found.summed == sum(each.crc32 is not None for each in expected.parameters)
     if not remove:
         with open_any(target) as opened:
-            removed = told(rewrite(opened, plan_bake(opened, None), Destination(baked)))
+            removed = reported(rewrite(opened, plan_bake(opened, None), Destination(baked)))
         assert verified(baked, removed).differences == []
 
 
@@ -209,7 +209,7 @@ def test_a_parameter_listed_twice_is_no_report(tmp_path: Path) -> None:
 def test_a_report_with_any_other_number_is_not_met(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    path = save(model(data.draw(st.integers(1, 3))), tmp_path_factory.mktemp("told") / "a.pt")
+    path = save(model(data.draw(st.integers(1, 3))), tmp_path_factory.mktemp("reported") / "a.pt")
     report = counted(path)
     number = data.draw(st.integers(0, len(report.parameters) - 1))
     row = report.parameters[number]

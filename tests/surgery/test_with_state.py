@@ -93,9 +93,9 @@ def test_moments_are_zero_exactly_where_the_mask_drops(named: bool, remove: bool
     keep = {number: masks.get(name) for number, name in enumerate(names)}
     assert_zeroed(content["optimizer"]["state"], out["optimizer"]["state"], keep)
     assert out["optimizer"]["param_groups"] == content["optimizer"]["param_groups"]
-    told = {each.name: each.zeroed for each in report.parameters if each.zeroed}
-    assert told["first.weight"] == ("optimizer.state.0.exp_avg", "optimizer.state.0.exp_avg_sq")
-    assert set(told) == set(masks)
+    reported = {each.name: each.zeroed for each in report.parameters if each.zeroed}
+    assert reported["first.weight"] == ("optimizer.state.0.exp_avg", "optimizer.state.0.exp_avg_sq")
+    assert set(reported) == set(masks)
     assert as_dict(report)["with_state"] is True
 
 

@@ -10,6 +10,7 @@ from prunecli.formats.detect import open_location
 from prunecli.formats.io.locations import Location
 from prunecli.formats.json_text import parse_object
 from prunecli.surgery.names.parameters import DEEPEST
+from prunecli.surgery.plan.toml_text import parse_toml
 from prunecli.terms import ORDER, RATIOS
 
 __all__ = ["division_fault", "named_amounts", "read_order", "read_ratios"]
@@ -79,7 +80,7 @@ def read_ratios(place: Location | None) -> tuple[tuple[tuple[str, Amount], ...],
     text, label = _read(place, RATIOS)
     content = _json(text, label) if text.lstrip()[:1] == "{" else None
     try:
-        content = _toml(text) if content is None else content
+        content = parse_toml(text) if content is None else content
         amounts = named_amounts(content)
     except UsageError as error:
         raise error.inside(label) from None
@@ -104,15 +105,6 @@ def _json(text: str, label: str) -> dict[str, Any]:
                 f"{label} is not JSON that can be read: it is nested too deeply, or has a number that is too long"
             ) from None
         raise UsageError(str(error).rpartition("; ")[0]) from None  # a name that occurs twice
-
-
-def _toml(text: str) -> dict[str, Any]:
-    for line in text.splitlines():
-        if line.count(".") > DEEPEST:  # the parser takes time by the square of a key's parts
-            raise UsageError(f"{show(line, 60)} is nested too deeply for a name")
-    import tomllib
-
-    return tomllib.loads(text)
 
 
 def read_order(place: Location | None) -> tuple[str, ...]:

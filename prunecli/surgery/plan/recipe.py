@@ -35,6 +35,7 @@ from prunecli.surgery.plan.method_fault import method_fault
 from prunecli.surgery.plan.ratios import division_fault
 from prunecli.surgery.plan.recipe_values import GROUP, SETTINGS, TOP, Checks
 from prunecli.surgery.plan.request import PruneGroup, PruneRequest
+from prunecli.surgery.plan.toml_text import parse_toml
 
 __all__ = ["parse_recipe", "read_recipe"]
 
@@ -69,7 +70,9 @@ def parse_recipe(raw: bytes, label: str) -> PruneRequest:
 
     try:
         text = raw.decode("utf-8")
-        content = tomllib.loads(text)
+        content = parse_toml(text)
+    except UsageError as error:
+        raise error.inside(label) from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{label}:{raw.count(10, 0, error.start) + 1}: a recipe is UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:

@@ -114,7 +114,7 @@ class Stage:
 
     @property
     def _inputs(self) -> set[str]:
-        return {path.split("/")[0] for path, told in self.before.items() if self.after.get(path) == told}
+        return {path.split("/")[0] for path, reported in self.before.items() if self.after.get(path) == reported}
 
     def _untidy(self, fault: Fault, outcome: Outcome, label: str) -> Iterator[str]:
         expected = {0, -signal.Signals[f"SIG{fault.what}"]} if fault.is_signal else {0, 6}
@@ -133,7 +133,7 @@ class Stage:
 
     @staticmethod
     def _below(state: State, name: str) -> dict[str, str]:
-        return {path: told for path, told in state.items() if path.split("/")[0] == name}
+        return {path: reported for path, reported in state.items() if path.split("/")[0] == name}
 
     def _tops(self, now: State) -> list[str]:
         return sorted({path.split("/")[0] for state in (now, self.before, self.after) for path in state})

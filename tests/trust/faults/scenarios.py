@@ -30,12 +30,12 @@ class Scenario:
     prepare: Callable[[Path], None]
     arguments: tuple[str, ...]
     again: tuple[str, ...] = ()
-    """What the next run is told besides, to come to the same end."""
+    """The arguments that the next run needs besides, to come to the same end."""
 
     def state(self, folder: Path) -> dict[str, str]:
         """Return what lies below a folder, but for what a run that can be resumed keeps on purpose."""
         keeps = "--resume" in self.arguments
-        return {path: told for path, told in state_of(folder).items() if not (keeps and ".partial" in path)}
+        return {path: reported for path, reported in state_of(folder).items() if not (keeps and ".partial" in path)}
 
 
 def tensors() -> dict[str, torch.Tensor]:

@@ -324,7 +324,7 @@ _CODE = (
     b"\xff",
     b"",
 )
-"""What names in a program's code are told by, and what could break them."""
+"""What separates the names in a program's code, and what could break them."""
 
 
 def _bent_zip(rng: Rng, parts: ZipParts) -> bytes:
