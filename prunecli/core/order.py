@@ -18,7 +18,7 @@ from prunecli.core.raw_elements import Flags, Unsigned, are_all_true
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
-__all__ = ["Keys", "Order", "common_orders"]
+__all__ = ["Keys", "Order", "common_orders", "occurrences"]
 
 Keys = NDArray[Any]
 """Unsigned integers in the byte order of the machine, shape `(n,)`."""
@@ -229,6 +229,21 @@ def common_orders(types: Mapping[str, str], *, signed: bool = False) -> dict[str
             raise UsageError(f"integers are ordered among themselves only: {show(name)} is {dtype}, others are {other}")
     common = "float64" if "float64" in several else "float32"
     return {name: Order(dtype, signed, "" if dtype == common else common) for name, dtype in types.items()}
+
+
+def occurrences(found: Keys) -> tuple[Keys, NDArray[np.int64]]:
+    """Return the numbers that occur in sorted ones, and how often; of few, several times as fast as `unique` of numpy.
+
+    >>> occurrences(np.array([3, 3, 7], np.uint8))
+    (array([3, 7], dtype=uint8), array([2, 1]))
+    """
+    first = np.ones(found.size, np.bool_)
+    np.not_equal(found[1:], found[:-1], out=first[1:])
+    places = first.nonzero()[0]
+    counts = np.empty_like(places)
+    np.subtract(places[1:], places[:-1], out=counts[:-1])
+    counts[-1:] = found.size - places[-1:]
+    return found[places], counts
 
 
 def _candidate_keys(raw: Keys, kind: Kind, infinity: int, left: Flags | None) -> Keys:

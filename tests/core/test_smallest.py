@@ -215,6 +215,21 @@ def test_nan_is_kept_and_the_two_zeros_are_equal(dtype: str, way: str) -> None:
         carry_out(L1, two, 304, global_=True, size=64)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float8_e4m3fn"])
+def test_small_tensors_have_the_choices_that_histograms_give(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {str(size): some(dtype, size, seed=size, masked=size % 2 == 0) for size in (1, 2, 5, 40, 901)}
+    tensors |= {key: replace(each, scores=(each.raw, dtype)) for key, each in tensors.items()}
+    for method, amount, global_ in itertools.product((L1, SCORES), (0.2, 0.5, 1.0), (False, True)):
+        found = carry_out(method, tensors, amount, global_=global_, seed=3, size=1000)
+        with monkeypatch.context() as patch:
+            patch.setattr(threshold, "_FEW", -1)
+            expected = carry_out(method, tensors, amount, global_=global_, seed=3, size=1000)
+        assert masks(found) == masks(expected)
+        assert found.notes == expected.notes
+        records = [{key: each.as_dict() for key, each in of.choices.items()} for of in (found, expected)]
+        assert records[0] == records[1]
+
+
 def test_values_of_two_bytes_take_one_pass_and_of_four_two(monkeypatch: pytest.MonkeyPatch) -> None:
     for dtype, passes in (("bfloat16", 1), ("float16", 1), ("float32", 2), ("float64", 4)):
         tensors = {"a": some(dtype, 40_000, ties=False), "b": some(dtype, 30_000, seed=2, ties=False)}

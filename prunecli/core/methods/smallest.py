@@ -147,12 +147,13 @@ class Smallest(RankingMethod):
     def _first(self, group: TargetGroup) -> dict[str, Scan]:
         targets = {key: target for key, target in group.targets.items() if target.candidates}
         counts = {} if group.global_ else group.counts
+        together = group.global_count if group.global_ and targets else 0
         orders = self._orders(group)
         pool: Pool | None = None
         found: dict[str, Scan] = {}
         for key in sorted(targets):
             target, order = targets[key], orders[key]
-            count = group.global_count if group.global_ else counts[key]
+            count = together if group.global_ else counts[key]
             if not count:
                 continue
             if pool is None or not group.global_:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from prunecli.core.methods.base import Block
 from prunecli.core.methods.ranked import elements_of, nan_in_scores
-from prunecli.core.order import Order
+from prunecli.core.order import Keys, Order, occurrences
 from prunecli.core.raw_elements import Unsigned
 from prunecli.lean import dataclass
 
@@ -185,11 +185,13 @@ class Counter:
 
     def _result(self, block: Block) -> tuple[Cut, TargetShare | None, int, int]:
         """Return the cut of a target that is seen as a whole, its share, and how many are NaN and negative."""
+        raw = elements_of(block, scores=self.scores)
+        if raw.size <= _FEW:
+            return self._result_of_few(np.sort(self.order.keys(raw)[block.candidates]))
         keys, first = self.pool.keys, None
         while True:
             pool = Pool(self.pool.count, keys)
             counter = pool.join(self.order, self.elements, self.name, scores=self.scores)
-            raw = elements_of(block, scores=self.scores)
             below, numbers, counts = counter._counted(raw, block)
             if first is None and numbers.size:
                 self._check(int(numbers[-1]))
@@ -198,6 +200,18 @@ class Counter:
             if pool.next is None:
                 return pool.cut or Cut(0, 0, 0), counter.share, first.nans, first.negative
             keys = pool.next
+
+    def _result_of_few(self, keys: Keys) -> tuple[Cut, TargetShare | None, int, int]:
+        """Return the same from the sorted keys of all candidates."""
+        order, count, of = self.order, self.pool.count, keys.dtype.type
+        threshold = keys[min(count, keys.size) - 1] if keys.size else of(0)
+        below, end = int(keys.searchsorted(threshold)), int(keys.searchsorted(threshold, "right"))
+        cut = Cut(int(threshold), count - below, end - below)
+        nans = 0 if order.nan is None else keys.size - int(keys.searchsorted(of(order.nan)))
+        if nans and self.scores:
+            raise nan_in_scores(self.name)
+        negative = int(keys.searchsorted(of(order.zero))) if order.signed else 0
+        return cut, TargetShare(below, cut.tied, () if cut.equal == cut.tied else [0]), nans, negative
 
     def _check(self, largest: int) -> None:
         """Refuse scores that are NaN."""
@@ -210,13 +224,11 @@ class Counter:
         keys, order, candidates = self.pool.keys, self.order, block.candidates
         last = keys.first + (1 << keys.shift + keys.bits) - 1
         if raw.size <= _FEW:
-            found, counts = np.unique(order.keys(raw)[candidates], return_counts=True)
+            found = np.sort(order.keys(raw)[candidates])
             of = found.dtype.type
-            start, stop = np.searchsorted(found, of(keys.first)), np.searchsorted(found, of(last), side="right")
-            numbers, places = np.unique((found[start:stop] - of(keys.first)) >> of(keys.shift), return_index=True)
-            within = counts[start:stop]
-            sums = np.add.reduceat(within, places) if within.size else within
-            return int(counts[:start].sum()), numbers, sums
+            start, stop = found.searchsorted(of(keys.first)), found.searchsorted(of(last), "right")
+            numbers, counts = occurrences((found[start:stop] - of(keys.first)) >> of(keys.shift))
+            return int(start), numbers, counts
         if keys.bits == 0:
             below, equal = order.count(raw, candidates, keys.first)
             return below, np.zeros(1, np.int64), np.array([equal])
