@@ -117,6 +117,8 @@ def as_json(record: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return dict(value)
     return as_json(value) if is_dataclass(value) else value
 
 
@@ -167,7 +169,10 @@ def _as_text(value: Any, indent: str) -> str:
         return _quoted(value)
     if is_dataclass(value):
         return as_text(value, indent)
-    return json.dumps(value, indent=2).replace("\n", f"\n{indent}")  # no string of JSON contains a line break
+    if isinstance(value, Mapping):
+        inner = f"{indent}  "
+        return _enclosed("{}", [f"{_quoted(key)}: {_as_text(each, inner)}" for key, each in value.items()], indent)
+    return json.dumps(value)
 
 
 def _enclosed(brackets: str, items: list[str], indent: str) -> str:

@@ -1,7 +1,6 @@
 """A report as JSON, written row by row, read back strictly. Unknown fields are ignored."""
 
 import io
-import itertools
 import json
 import math
 import platform
@@ -30,8 +29,8 @@ from prunecli.terms import HERE
 
 __all__ = ["as_dict", "parse_report", "render_json", "request_of", "write_report"]
 
-_ROWS = 1000
-"""The number of parameters that are written at a time."""
+_PART = 1 << 19
+"""The letters after which a part is written; a single row may have more."""
 
 _RATIO = 7
 """The memory of a report's objects by its letters, at most: a line of one has eight spaces for each short string."""
@@ -59,10 +58,18 @@ def render_json(report: Report) -> bytes:
 
 
 def _parts(report: Report) -> Iterator[bytes]:
-    """Yield a report's text in parts of many rows."""
-    rows = _text(report)
-    while part := "".join(itertools.islice(rows, _ROWS)):
-        yield part.encode("ascii")
+    """Yield a report's text in parts of many rows, or of a single long one."""
+    rows: list[str] = []
+    size = 0
+    for row in _text(report):
+        rows.append(row)
+        size += len(row)
+        if size >= _PART:
+            yield "".join(rows).encode("ascii")
+            rows.clear()
+            size = 0
+    if rows:
+        yield "".join(rows).encode("ascii")
 
 
 def _text(report: Report) -> Iterator[str]:

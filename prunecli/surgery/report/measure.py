@@ -17,6 +17,7 @@ from prunecli.surgery.names.select import Selection, select
 from prunecli.surgery.names.stored_twice import StoredTwice, find_stored_twice
 from prunecli.surgery.names.ties import share_storages
 from prunecli.surgery.plan.model import Plan
+from prunecli.surgery.report.choice_record import ChoiceRecord
 from prunecli.surgery.report.model import CheckpointRef, ParameterReport, Report, State
 from prunecli.surgery.report.provenance import stamps_of
 from prunecli.surgery.run.edit import build_edit, read_only_pieces
@@ -168,7 +169,7 @@ def _parameter(
         zeroed=tuple(tensor.name for tensor in plan.state.get(parameter.name, ())),
         role=parameter.role,
         zero_norms=found.slices.empty if found and found.slices else 0,
-        choice=(planned.choice.as_dict() if planned and planned.choice else {}) or _NOTHING,
+        choice=(ChoiceRecord(planned.choice) if planned and planned.choice else {}) or _NOTHING,
         group=planned.group if planned else 0,
         smallest_pruned=found.magnitudes.smallest_pruned if found and found.magnitudes else None,
         smallest_left=found.magnitudes.smallest_left(found.zeros) if found and found.magnitudes else None,
