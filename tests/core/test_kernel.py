@@ -15,7 +15,7 @@ from prunecli.core.block import BLOCK
 from prunecli.core.kernel import build
 from prunecli.core.raw_elements import all_ones, count_zeros, fill_mask, is_zero, unsigned
 from prunecli.core.scratch import Buffer
-from prunecli.core.structure.flags import halved_packed_groups
+from prunecli.core.structure.flags import halved_packed_groups, most_kept
 
 compiled = pytest.mark.skipif(not kernel.is_compiled(), reason="the kernel is not compiled here")
 
@@ -188,6 +188,29 @@ def test_groups_counted_by_the_kernel_are_those_of_numpy() -> None:
     for count in (0, 4, 8, 12, 4096, 5004):
         flags = rng.integers(0, 2, count) > 0
         assert kernel.halved_groups(flags) == halved_packed_groups(np.packbits(flags), 1, count)
+
+
+@compiled
+@pytest.mark.parametrize("inner", [1, 2, 9, 255, 256, 257, 5000])
+def test_the_fullest_groups_found_by_the_kernel_are_those_of_numpy(inner: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, found = np.random.default_rng(4), []
+    for sizes in (1, 2, 3, 4):
+        band = inner << sizes
+        for groups in (1, 2, 3, max(5, 9000 // band)):
+            kept = rng.random((groups, 1 << sizes, inner)).argsort(axis=1) < rng.integers(0, (1 << sizes) + 1)
+            kept &= rng.random(kept.shape) < rng.choice([0.02, 0.5, 1])
+            some = kept[rng.integers(groups), :, rng.integers(inner)]
+            some |= rng.random(some.size) < rng.choice([0, 0.5])  # one group that is fuller
+            most = [
+                int(kept.reshape(-1, 2 << level, inner).sum(axis=1, dtype=np.int64).max()) for level in range(sizes)
+            ]
+            zero = ~kept.reshape(-1)
+            for caps in ([2 << level for level in range(sizes)], rng.integers(0, 9, sizes).tolist(), [1] * sizes):
+                expected = bytes(map(min, most, caps))
+                assert kernel.most_kept(zero, inner, bytes(caps)) == expected, (sizes, groups, caps)
+                found.append((zero, bytes(caps), expected))
+    monkeypatch.setattr(kernel, "_library", lambda: None)
+    assert [most_kept(zero, inner, caps) for zero, caps, _ in found] == [expected for *_, expected in found]
 
 
 @pytest.mark.usefixtures("_fresh")

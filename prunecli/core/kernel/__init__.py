@@ -26,12 +26,13 @@ __all__ = [
     "halved_groups",
     "is_compiled",
     "merge_planes",
+    "most_kept",
     "scatter",
     "share",
     "split_planes",
 ]
 
-_VERSION = 8
+_VERSION = 9
 """The number of the interface; that of the library must be the same."""
 
 _LARGEST_GROUP = 32
@@ -74,6 +75,8 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.prunecli_zeros.argtypes = [pointer, integer, small, bits, pointer, pointer, pointer, small]
     library.prunecli_fill.argtypes = [pointer, integer, small, bits, pointer]
     library.prunecli_halved_groups.argtypes = [pointer, integer]
+    library.prunecli_most_kept.argtypes = [pointer, integer, integer, ctypes.c_uint32]
+    library.prunecli_most_kept.restype = ctypes.c_uint32
     grouping = [small, integer, small, bits, bits]
     library.prunecli_drop_smallest.argtypes = [pointer, small, pointer, integer, *grouping, pointer]
     elements: list[Any] = [pointer, integer, small, small, bits]
@@ -214,6 +217,15 @@ def halved_groups(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
         return None
     counts: int = library.prunecli_halved_groups(_address(flags), flags.size)
     return counts & _LOW, counts >> 32
+
+
+def most_kept(zero: NDArray[np.bool_], inner: int, caps: bytes) -> bytes | None:
+    """Return the largest numbers of nonzero elements of groups, as `flags.most_kept`; None if nothing was done."""
+    library = _library()
+    if library is None or not zero.flags.c_contiguous:
+        return None
+    found: int = library.prunecli_most_kept(_address(zero), zero.size, inner, int.from_bytes(caps, "little"))
+    return found.to_bytes(len(caps), "little")
 
 
 def drop_smallest(

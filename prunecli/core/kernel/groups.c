@@ -1,4 +1,5 @@
-/* Find the smallest elements of every group of neighbours, as group_ranks.py does. */
+/* Find the smallest elements of every group of neighbours, as group_ranks.py does, and the groups that are fullest, as
+ * structure/flags.py does. */
 
 #include "kernel.h"
 
@@ -143,4 +144,86 @@ EXPORTED void prunecli_drop_smallest(const u8 *keys, int32_t width, const u8 *le
         else
             beside_64(&g, base, some);
     }
+}
+
+/* ---- The fullest groups ---- */
+
+#define TILE 4096 /* flags at a time */
+
+typedef struct {
+    int32_t levels; /* the groups have 2, 4, ... elements, so many sizes */
+    u8 least[4];    /* the smallest number of zeros in a group of each size */
+} fullest;
+
+/* Examine consecutive groups of at most TILE flags in all. */
+FOR_EACH_PROCESSOR
+static void beside(const u8 *zero, int64_t count, fullest *found) {
+    u8 sums[2][TILE / 2];
+    const u8 *from = zero;
+    for (int32_t level = 0; level < found->levels; level++) {
+        u8 *to = sums[level % 2], least = found->least[level];
+        count /= 2;
+        for (int64_t l = 0; l < count; l++) {
+            const u16 both = ((const u16 *)from)[l];
+            const u8 sum = (u8)(both + (both >> 8));
+            to[l] = sum;
+            least = sum < least ? sum : least;
+        }
+        found->least[level] = least;
+        from = to;
+    }
+}
+
+/* Examine `wide` groups side by side, whose elements lie `inner` apart, of at most TILE flags in all. */
+FOR_EACH_PROCESSOR
+static void apart(const u8 *zero, int64_t wide, int64_t inner, fullest *found) {
+    u8 sums[2][TILE / 2];
+    const u8 *from = zero;
+    for (int32_t level = 0; level < found->levels; level++) {
+        u8 *to = sums[level % 2], least = found->least[level];
+        for (int32_t row = 0; row < 1 << (found->levels - level - 1); row++) {
+            const u8 *one = from + 2 * row * inner, *other = one + inner;
+            for (int64_t l = 0; l < wide; l++) {
+                const u8 sum = (u8)(one[l] + other[l]);
+                to[row * wide + l] = sum;
+                least = sum < least ? sum : least;
+            }
+        }
+        found->least[level] = least;
+        from = to;
+        inner = wide;
+    }
+}
+
+/* Return the number of nonzero elements in the fullest group of each size, at most its cap; 8 bits each. */
+static uint32_t most_of(const fullest *found, uint32_t caps) {
+    uint32_t most = 0;
+    for (int32_t level = 0; level < found->levels; level++) {
+        const uint32_t kept = (uint32_t)(2 << level) - found->least[level], cap = caps >> 8 * level & 255;
+        most |= (kept < cap ? kept : cap) << 8 * level;
+    }
+    return most;
+}
+
+/* Return the largest numbers of nonzero elements in groups of 2, 4, 8 and 16 elements that lie `inner` apart, each at
+ * most its cap; 8 bits each. `count` flags of zeros are whole groups of the largest size. Caps of sizes that are not wanted
+ * are 0. */
+EXPORTED uint32_t prunecli_most_kept(const u8 *zero, int64_t count, int64_t inner, uint32_t caps) {
+    fullest found = {0, {2, 4, 8, 16}};
+    while (found.levels < 4 && caps >> 8 * found.levels)
+        found.levels++;
+    const int64_t size = (int64_t)1 << found.levels, band = size * inner;
+    uint32_t most = 0;
+    if (inner == 1)
+        for (int64_t at = 0; at < count && most != caps; at += TILE) {
+            beside(zero + at, count - at < TILE ? count - at : TILE, &found);
+            most = most_of(&found, caps);
+        }
+    else
+        for (int64_t first = 0; first < count && most != caps; first += band)
+            for (int64_t at = 0; at < inner && most != caps; at += TILE / size) {
+                apart(zero + first + at, inner - at < TILE / size ? inner - at : TILE / size, inner, &found);
+                most = most_of(&found, caps);
+            }
+    return most;
 }

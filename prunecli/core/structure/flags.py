@@ -1,5 +1,7 @@
 """Fast functions on flags of zeros: bands and blocks of a matrix that are all zero, groups that are half zero."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +9,7 @@ from prunecli.core import kernel
 from prunecli.core.raw_elements import Flags
 from prunecli.core.structure.model import BLOCK_SIDE
 
-__all__ = ["bands_all_zero", "blocks_all_zero", "halved_groups", "halved_packed_groups"]
+__all__ = ["bands_all_zero", "blocks_all_zero", "halved_groups", "halved_packed_groups", "most_kept"]
 
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.int64)
 _EIGHTS = (_BITS.sum(axis=1) >= 4).astype(np.int64)
@@ -16,6 +18,9 @@ _FOURS = (_BITS[:, :4].sum(axis=1) >= 2).astype(np.int64) + (_BITS[:, 4:].sum(ax
 
 _AT_ONCE = 1 << 20
 """The number of flags handled in one step if groups are strided."""
+
+_FEW = 1 << 12
+"""The number of flags that are examined first where all may not have to be."""
 
 _EIGHT_ZEROS = np.uint64(0x0101010101010101)
 
@@ -82,3 +87,32 @@ def halved_packed_groups(packed: NDArray[np.uint8], stride: int, count: int) -> 
         more_fours, more_eights = halved_groups(bits.view(np.bool_), stride)
         groups_of_4, eights = groups_of_4 + more_fours, eights + more_eights
     return groups_of_4, eights
+
+
+def most_kept(zero: Flags, inner: int, caps: bytes) -> bytes:
+    """Return the largest number of nonzero elements in groups of 2, 4, ..., each at most its cap; a byte for each size.
+
+    The elements of a group lie `inner` apart; the flags, shape `(n,)`, are whole groups of the largest size. Once some
+    have shown that each number is its cap, the others are not looked at.
+    """
+    found = kernel.most_kept(zero, inner, caps) if any(caps) else caps
+    if found is not None:
+        return found
+    band, most = inner << len(caps), bytes(len(caps))
+    few = band * max(1, _FEW // band)
+    for part in (zero[:few], zero[few:]):
+        if part.size and most != caps:
+            most = bytes(map(min, caps, map(max, most, _most_kept(part.view(np.uint8), inner, len(caps)))))
+    return most
+
+
+def _most_kept(counts: NDArray[np.uint8], inner: int, sizes: int) -> Iterator[int]:
+    """Yield the largest number of nonzero elements in groups of each size, given which elements are zero."""
+    for doubled in range(1, sizes + 1):
+        if inner == 1:
+            both = counts.view(np.uint16)
+            counts = (both + (both >> 8)).astype(np.uint8)  # the low byte
+        else:
+            pairs = counts.reshape(-1, 2, inner)
+            counts = (pairs[:, 0] + pairs[:, 1]).reshape(-1)
+        yield (1 << doubled) - int(np.minimum.reduce(counts))

@@ -8,8 +8,7 @@ soon as some elements refute a pattern, whatever comes later does not matter, so
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import field
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from prunecli.core.raw_elements import Flags
 from prunecli.core.structure.array_text import packed, unpacked
 from prunecli.core.structure.counter import Window
+from prunecli.core.structure.flags import most_kept
 from prunecli.core.structure.model import Pattern
 from prunecli.lean import dataclass
 
@@ -30,9 +30,6 @@ _SIZES = (2, 4, 8, 16)
 _PART = 1 << 16
 """The smallest number of elements that is judged by itself, in a larger tensor."""
 
-_FEW = 1 << 12
-"""The number of elements that refute nearly all patterns that are not there."""
-
 _BAND = 1 << 19
 """The largest number of elements from the first one of a group to the last one of those beside it: half a block."""
 
@@ -43,68 +40,45 @@ The share of elements that chance would leave is rounded up to a multiple of one
 """
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Line:
-    """The groups along a dimension, whose elements lie `inner` apart, of the sizes 2, 4, ... up to `largest`.
+    """The groups along a dimension, whose elements lie `inner` apart, of the sizes 2, 4, ... in `sizes`.
 
-    `part` is the number of elements of all parts but the last, which is up to twice as long. `refuted` has a flag for
-    each size, which is set once and never unset. `plausible`: some part has not refuted all of them.
+    `part` is the number of elements of all parts but the last, which is up to twice as long.
     """
 
     dim: int
     inner: int
-    largest: int
+    sizes: Sequence[int]
     elements: int
-    sizes: Sequence[int] = field(init=False)
-    refuted: list[bool] = field(init=False)
-    part: int = field(init=False)
-    parts: int = field(init=False)
-    plausible: bool = False
-
-    def __post_init__(self) -> None:
-        band = self.largest * self.inner
-        self.sizes = _SIZES[: self.largest.bit_length() - 1]
-        self.refuted = [False] * len(self.sizes)
-        self.part = band * max(1, _PART // band)
-        self.parts = max(1, self.elements // self.part)
+    part: int
+    parts: int
 
     def bound(self, index: int) -> int:
         """Return the first element of a part, or the number of all elements."""
         return self.elements if index == self.parts else index * self.part
 
-    def examine(self, zero: Flags, most: list[int]) -> None:
-        """Update the largest number of nonzero elements in groups of each size with a whole part."""
-        zeros = int(np.count_nonzero(zero))
-        if zeros == zero.size:
-            return
-        if 2 * zeros < zero.size:
-            self.refuted[:] = [True] * len(self.sizes)
-            return
-        bounds = _bounds(zero.size, -((zeros - zero.size) * _STEPS // zero.size))
-        few = self.largest * self.inner * max(1, _FEW // (self.largest * self.inner))
-        if not self.plausible and 2 * few < zero.size:
-            self._compare(zero[:few], bounds, [0] * len(self.sizes))
-        self._compare(zero, bounds, most)
-        self.plausible = True
+    def is_refuted(self, zero: Flags, caps: bytes) -> bool:
+        """Whether a part refutes all sizes."""
+        own = caps[: len(self.sizes)]
+        return most_kept(zero, self.inner, own) == own
 
-    def _compare(self, zero: Flags, bounds: Sequence[int], most: list[int]) -> None:
-        for at, least in enumerate(_fewest(zero.view(np.uint8), self.inner, self._open)):
-            most[at] = max(most[at], self.sizes[at] - least)
-            if self.sizes[at] - least > bounds[at]:
-                self.refuted[at] = True
+    def examine(self, zero: Flags, most: list[int], refuted: list[bool]) -> None:
+        """Update the largest number of nonzero elements in groups of each size, and what a whole part refutes."""
+        caps = _caps_of(zero)[: len(self.sizes)]
+        found = most_kept(zero, self.inner, caps)
+        for at, (kept, cap) in enumerate(zip(found, caps, strict=True)):
+            most[at] = max(most[at], kept)
+            if kept == cap:
+                refuted[at] = True
 
-    def examine_some(self, kept: NDArray[np.int64]) -> None:
+    def examine_some(self, kept: NDArray[np.int64], refuted: list[bool]) -> None:
         """Note which sizes have a group with too many of some nonzero elements, given by their indices."""
         place, beside = np.divmod(kept, self.inner)
-        for at in range(self._open):
-            groups = place // self.sizes[at] * self.inner + beside
-            if groups.size and np.unique(groups, return_counts=True)[1].max() > self.sizes[at] // 2:
-                self.refuted[at] = True
-
-    @property
-    def _open(self) -> int:
-        """The number of sizes up to the largest that is not refuted."""
-        return next((at + 1 for at in reversed(range(len(self.sizes))) if not self.refuted[at]), 0)
+        for at, size in enumerate(self.sizes):
+            groups = place // size * self.inner + beside
+            if groups.size and np.unique(groups, return_counts=True)[1].max() > size // 2:
+                refuted[at] = True
 
 
 @dataclass(slots=True)
@@ -116,52 +90,51 @@ class _Found:
 
     most: list[int]
     refuted: list[bool]
-    ends: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
+    ends: Sequence[tuple[int, NDArray[np.uint8]]] = ()
     places: NDArray[np.int64] | None = None
 
 
 class PatternLook:
-    """What is looked for in the elements of a tensor; threads share it. `refuted`: there is no pattern."""
+    """What is looked for in the elements of a tensor, along each of its `lines`; threads share it.
 
-    __slots__ = ("_lines", "_width", "elements", "refuted", "shape")
+    `refuted`: there is no pattern. `_refuted` has a flag for each size along each line, set once and never unset.
+    """
+
+    __slots__ = ("_refuted", "_width", "elements", "lines", "refuted")
 
     def __init__(self, shape: Sequence[int]) -> None:
-        self.shape, self.elements, self.refuted = tuple(shape), math.prod(shape), False
-        self._width = math.prod(shape[1:])
-        self._lines: Sequence[_Line] | None = None
-
-    @property
-    def lines(self) -> Sequence[_Line]:
-        """The dimensions along which groups are looked at."""
-        if self._lines is None:
-            self._lines = list(_lines_of(self.shape, self.elements))
-        return self._lines
+        self.elements, self._width, self.refuted = math.prod(shape), math.prod(shape[1:]), False
+        self.lines = _lines_of(tuple(shape), _PART)
+        self._refuted = [[False] * len(line.sizes) for line in self.lines]
 
     def look(self, first: int, zero: Flags, window: Window | None = None) -> Sequence[_Found] | None:
         """Return the findings in a run of elements, see `StructureCounter.look`; None if there is no pattern."""
-        if not self.refuted and zero.size == self.elements <= _PART and 2 * int(np.count_nonzero(zero)) < zero.size:
-            self.refuted = True  # most small tensors are dense
+        if not self.refuted and zero.size == self.elements <= _PART:
+            caps = _caps_of(zero)  # all sizes of most small tensors are refuted at once
+            self.refuted = all(line.is_refuted(zero, caps) for line in self.lines)
         if self.refuted:
             return None
         top, left, wide = window or (0, 0, self._width)
         if wide != self._width:
             row, column = np.divmod(np.arange(first, first + zero.size), wide)
             return self.look_at((top + row) * self._width + left + column, zero)
-        return self._concluded([_look_at_run(line, top * wide + first, zero) for line in self.lines])
+        start = top * wide + first
+        return self._concluded(
+            [_look_at_run(*each, start, zero) for each in zip(self.lines, self._refuted, strict=True)]
+        )
 
     def look_at(self, logical: NDArray[np.int64], zero: Flags) -> Sequence[_Found] | None:
         """Return the findings in elements, given by their row-major indices; None if there is no pattern."""
         if self.refuted:
             return None
         kept, found = logical[~zero], []
-        for line in self.lines:
-            line.examine_some(kept[:_PART])
-            settled = all(line.refuted)
-            found.append(_Found([0] * len(line.sizes), line.refuted.copy(), places=None if settled else kept))
+        for line, refuted in zip(self.lines, self._refuted, strict=True):
+            line.examine_some(kept[:_PART], refuted)
+            found.append(_Found([0] * len(line.sizes), refuted.copy(), places=None if all(refuted) else kept))
         return self._concluded(found)
 
     def _concluded(self, found: Sequence[_Found]) -> Sequence[_Found] | None:
-        if all(all(each.refuted) for each in found):
+        if not any(False in each.refuted for each in found):
             self.refuted = True
             return None
         return found
@@ -176,6 +149,8 @@ class PatternCounter:
     >>> counter.result(density=0.5)
     (Pattern(n_of_m='2:4', dim=1),)
     """
+
+    __slots__ = ("_bits", "_found", "_look", "_refuted")
 
     def __init__(self, look: PatternLook) -> None:
         self._look = look
@@ -256,18 +231,24 @@ def pattern_look(shape: Sequence[int]) -> PatternLook | None:
     return PatternLook(shape) if len(shape) > 1 and math.prod(shape) >= 4 * _SURE else None
 
 
-def _lines_of(shape: Sequence[int], elements: int) -> Iterator[_Line]:
-    """Yield the dimensions of a matrix, of a tensor of three dimensions, and outputs and inputs of a convolution."""
+@lru_cache(maxsize=256)
+def _lines_of(shape: Sequence[int], least: int) -> Sequence[_Line]:
+    """Return the dimensions of a matrix, of a tensor of three dimensions, and outputs and inputs of a convolution.
+
+    Parts have some `least` elements. Dimensions without groups are left out.
+    """
+    elements, lines = math.prod(shape), []
     for dim in range(len(shape) if len(shape) <= 3 else 2):
-        inner, size = math.prod(shape[dim + 1 :]), shape[dim]
-        largest = min(size & -size, _SIZES[-1])
-        while largest * inner > _BAND:
-            largest //= 2
-        if largest > 1:
-            yield _Line(dim, inner, largest, elements)
+        inner = math.prod(shape[dim + 1 :])
+        sizes = [size for size in _SIZES if shape[dim] % size == 0 and size * inner <= _BAND]
+        if sizes:
+            band = sizes[-1] * inner
+            part = band * max(1, least // band)
+            lines.append(_Line(dim, inner, sizes, elements, part, max(1, elements // part)))
+    return lines
 
 
-def _look_at_run(line: _Line, first: int, zero: Flags) -> _Found:
+def _look_at_run(line: _Line, refuted: list[bool], first: int, zero: Flags) -> _Found:
     """Return the findings along a dimension in a run of elements in row-major order from `first` on."""
     most, stop = [0] * len(line.sizes), first + zero.size
     low = min(-(-first // line.part), line.parts)
@@ -276,10 +257,10 @@ def _look_at_run(line: _Line, first: int, zero: Flags) -> _Found:
     if low < high:
         begin, end = line.bound(low) - first, line.bound(high) - first
     for index in range(low, high):
-        if all(line.refuted):
+        if all(refuted):
             break
-        line.examine(zero[line.bound(index) - first : line.bound(index + 1) - first], most)
-    found = _Found(most, line.refuted.copy())
+        line.examine(zero[line.bound(index) - first : line.bound(index + 1) - first], most, refuted)
+    found = _Found(most, refuted.copy())
     if not all(found.refuted):
         ends = [(own, cut) for own, cut in ((0, zero[:begin]), (end, zero[end:])) if cut.size]
         found.ends = [_packed_kept(first + own, cut) for own, cut in ends]
@@ -295,35 +276,26 @@ def _packed_kept(first: int, zero: Flags) -> tuple[int, NDArray[np.uint8]]:
 
 def _examine_bits(line: _Line, bits: NDArray[np.uint8], most: list[int], refuted: list[bool]) -> None:
     """Examine the parts of which some nonzero elements are in `bits`; no other part has any."""
-    own = _Line(line.dim, line.inner, line.largest, line.elements)
-    own.refuted = refuted
-    for index in range(own.parts):
-        start, stop = own.bound(index), own.bound(index + 1)
+    for index in range(line.parts):
+        start, stop = line.bound(index), line.bound(index + 1)
         part = bits[start // 8 : -(-stop // 8)]
         if part.any() and not all(refuted):
             kept = np.unpackbits(part)[start % 8 :][: stop - start]
-            own.examine(kept == 0, most)
+            line.examine(kept == 0, most, refuted)
 
 
-def _fewest(zero: NDArray[np.uint8], inner: int, sizes: int) -> Iterator[int]:
-    """Yield the smallest number of zeros in groups of 2, 4, ... elements that lie `inner` apart; `sizes` numbers."""
-    counts = zero
-    for _ in range(sizes):
-        if inner == 1:
-            both = counts.view(np.uint16)
-            counts = (both + (both >> 8)).astype(np.uint8)  # the low byte
-        else:
-            pairs = counts.reshape(-1, 2, inner)
-            counts = (pairs[:, 0] + pairs[:, 1]).reshape(-1)
-        yield int(np.minimum.reduce(counts))
+def _caps_of(zero: Flags) -> bytes:
+    """Return for each size the smallest N that a pattern cannot have in a part; 0 if too few elements are zero."""
+    kept = zero.size - int(np.count_nonzero(zero))
+    return bytes(len(_SIZES)) if 2 * kept > zero.size else _caps(zero.size, -(-kept * _STEPS // zero.size))
 
 
 @lru_cache(maxsize=256)
-def _bounds(elements: int, steps: int) -> Sequence[int]:
-    """Return the largest N of each size that a pattern can have in `elements`; `steps` is the share of nonzero ones.
+def _caps(elements: int, steps: int) -> bytes:
+    """Return for each size the smallest N that a pattern cannot have in `elements`; `steps` is the nonzero share.
 
-    That is at most half of the size, and if the zeros lay at random places, at least `_SURE` groups and one in `_OFTEN`
-    would have more than N nonzero elements.
+    N is more than half of the size, or if the zeros lay at random places, fewer than `_SURE` groups, or than one in
+    `_OFTEN`, would have N nonzero elements or more.
     """
     share, found = steps / _STEPS, []
     for size in _SIZES:
@@ -331,5 +303,5 @@ def _bounds(elements: int, steps: int) -> Sequence[int]:
         while bound and more < enough:
             more += math.comb(size, bound) * share**bound * (1 - share) ** (size - bound)
             bound -= 1
-        found.append(min(bound, size // 2) if more >= enough else 0)
-    return found
+        found.append(1 + (min(bound, size // 2) if more >= enough else 0))
+    return bytes(found)
