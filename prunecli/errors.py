@@ -55,8 +55,11 @@ class PrunecliError(Exception):
         return render(super().__str__(), self.interface)
 
     def inside(self, place: str) -> Self:
-        """Put the place, which was unknown where the error was raised, before the message, and return the error."""
-        self.args = (f"{place}: {self.args[0]}",)
+        """Put the place, which was unknown where the error was raised, before the message, and return the error.
+
+        Without a place (""), the message stays.
+        """
+        self.args = (f"{place}: {self.args[0]}" if place else self.args[0],)
         return self
 
     def advising(self, remedy: str) -> Self:

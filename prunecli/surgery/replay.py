@@ -53,9 +53,9 @@ def _replay_steps(checkpoint: Layout, report: Report, prune: PruneRequest, given
     parameters = parameters_of(checkpoint)
     recorded = _recorded(checkpoint, parameters, drawn)
     selected = [parameter for name, parameter in parameters.items() if name in recorded]
-    requests = {name: _group(row, prune).method for name, row in recorded.items()}
+    groups = {name: _group(row, prune) for name, row in recorded.items()}
     slices = {name: _slices(row) for name, row in recorded.items() if "slices" in row.choice}
-    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, requests, slices, given)
+    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, groups, slices, given)
     if prune.reads_given:
         _check_given((yield from choose_given(planned, prune)), planned, recorded)
     done = {each.parameter.name: _replayed(each, recorded[each.parameter.name], prune) for each in planned}

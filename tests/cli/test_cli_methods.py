@@ -113,6 +113,11 @@ def test_only_the_scores_of_a_report_can_be_named_again(cli: Cli, refused: Refus
         (["[[group]]", 'params = "*"', "n_of_m = 3"], 1, ": n_of_m 3 is not two numbers"),
         (["[[group]]", 'params = "*"', 'dim = "0"'], 1, ": dim 0 is not a dimension"),
         (["[[group]]", 'params = "*"', "scores = 3"], 3, "scores is not the path or URL"),
+        (
+            ["", "[[group]]", 'params = "fc1.weight"', "amount = 1", 'method = "random-structured"', "dim = 7"],
+            2,
+            ": dim 7: fc1.weight has the shape",
+        ),
     ],
 )
 def test_a_recipe_is_refused_at_its_line(refused: Refusal, lines: list[str], line: int, words: str) -> None:

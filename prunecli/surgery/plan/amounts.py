@@ -69,7 +69,7 @@ def divide(checkpoint: Layout, group: PruneGroup, found: GroupTargets, read_like
     try:
         return _divided(checkpoint, group, found, read_like)
     except UsageError as error:
-        raise (error.inside(group.where) if group.where and group.spread else error) from None
+        raise error.inside(group.where if group.spread else "") from None
 
 
 def _divided(checkpoint: Layout, group: PruneGroup, found: GroupTargets, read_like: LikeReader | None) -> Division:

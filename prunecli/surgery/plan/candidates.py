@@ -40,7 +40,7 @@ def count_candidates(
         place = ties[name].key, name, weight.shape, weight.dtype.name, weight.elements
         target = targets[name] = Target(*place, slices=rows, scores_dtype=dtype)
         if own is not None:
-            own.method.check(target)
+            own.check(target)
         if parameter.mask is not None or zeros_are_pruned:
             counters[name] = CandidateCounter(slices.get(name, 0))
             granule = own.method.granule(target) if own else 1

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from prunecli.core.methods import make_method
-from prunecli.core.methods.base import Method
-from prunecli.core.methods.request import MethodRequest
+from prunecli.core.methods.base import Method, Target
 from prunecli.errors import UsageError, show
 from prunecli.formats.base import Layout, TensorInfo
 from prunecli.lean import dataclass
 from prunecli.surgery.data.kept import Given, GivenScores, ScoresRef
 from prunecli.surgery.names.pair import pair_names
 from prunecli.surgery.names.parameters import Parameter, parameters_of
+from prunecli.surgery.plan.request import PruneGroup
 from prunecli.terms import SCORES
 
 __all__ = ["ParameterMethod", "methods_of", "scores_in"]
@@ -18,34 +18,46 @@ __all__ = ["ParameterMethod", "methods_of", "scores_in"]
 
 @dataclass(frozen=True, slots=True)
 class ParameterMethod:
-    """The method that prunes a parameter, and the scores that it reads."""
+    """The method that prunes a parameter, and the scores that it reads. `where` is the place of its settings, or ""."""
 
     method: Method
     scores: ScoresRef | None = None
+    where: str = ""
+
+    def check(self, target: Target) -> None:
+        """Refuse a target as `Method.check` does."""
+        try:
+            self.method.check(target)
+        except UsageError as error:
+            raise error.inside(self.where) from None
 
 
 def methods_of(
-    selected: Sequence[Parameter], requests: Mapping[str, MethodRequest], keys: Mapping[str, str], given: Given
+    selected: Sequence[Parameter], groups: Mapping[str, PruneGroup], keys: Mapping[str, str], given: Given
 ) -> dict[str, ParameterMethod]:
-    """Return the method of each selected parameter by name. `requests` are by name, `keys` are equal if tied.
+    """Return the method of each selected parameter by name. `groups` are by name, `keys` are equal if tied.
 
     Tied parameters have the scores of the first one of them that has some.
 
     Raises:
         UsageError: a method does not take its settings, or scores are missing or have another shape.
     """
-    distinct = {id(request): request for request in requests.values()}  # few: all of a group have one
-    methods = {number: ParameterMethod(make_method(request)) for number, request in distinct.items()}
+    distinct = {id(group): group for group in groups.values()}
+    methods = {
+        number: ParameterMethod(make_method(group.method), where=group.where) for number, group in distinct.items()
+    }
     found: dict[str, ParameterMethod] = {}
     reading: dict[str, list[Parameter]] = {}
     for each in selected:
-        request = requests[each.name]
-        found[each.name] = own = methods[id(request)]
-        if request.scores is not None and own.method.reads_scores:
-            reading.setdefault(request.scores, []).append(each)
+        group = groups[each.name]
+        found[each.name] = own = methods[id(group)]
+        if group.method.scores is not None and own.method.reads_scores:
+            reading.setdefault(group.method.scores, []).append(each)
     for place, parameters in reading.items():
         refs = _scores(parameters, keys, place, given.scores[place])
-        found |= {each.name: ParameterMethod(found[each.name].method, refs[keys[each.name]]) for each in parameters}
+        for each in parameters:
+            own = found[each.name]
+            found[each.name] = ParameterMethod(own.method, refs[keys[each.name]], own.where)
     return found
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from prunecli.core.methods import make_method
-from prunecli.core.methods.request import MethodRequest
 from prunecli.core.seed import check_seed
 from prunecli.errors import UnsupportedError, UsageError, show
 from prunecli.formats.base import Layout
@@ -75,8 +74,8 @@ def _prune_steps(checkpoint: Layout, prune: PruneRequest, read_like: LikeReader 
     selected = [parameter for name, parameter in parameters.items() if name in groups]
     check_elements(checkpoint, selected)
     slices = count_slices(prune.groups, selections)
-    requests = {name: prune.groups[number].method for name, number in groups.items()}
-    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, requests, slices, given)
+    own = {name: prune.groups[number] for name, number in groups.items()}
+    planned, stored_twice = yield from plan_parameters(checkpoint, parameters, selected, prune, own, slices, given)
     _check_tied_groups(planned, groups)
     divisions: list[Division] = []
     if prune.reads_given:
@@ -112,7 +111,7 @@ def _chosen(parameters: Mapping[str, Parameter], group: PruneGroup) -> Selected:
     try:
         return choose(parameters, group.selection)
     except UsageError as error:
-        raise (error.inside(group.where) if group.where else error) from None
+        raise error.inside(group.where) from None
 
 
 def plan_parameters(
@@ -120,13 +119,13 @@ def plan_parameters(
     parameters: Mapping[str, Parameter],
     selected: Sequence[Parameter],
     prune: PruneRequest,
-    requests: Mapping[str, MethodRequest],
+    groups: Mapping[str, PruneGroup],
     slices: Mapping[str, int],
     given: Given,
 ) -> Steps[tuple[list[PlannedParameter], StoredTwice]]:
     """Return the selected parameters with their ties, methods and candidates, before elements are chosen.
 
-    `requests` are their methods by name, `slices` the numbers of slices of those that are pruned slice by slice.
+    `groups` are theirs by name, `slices` the numbers of slices of those that are pruned slice by slice.
 
     Raises:
         UsageError: a tie needs a decision, a new name is already in use, or a method cannot prune a parameter.
@@ -140,7 +139,7 @@ def plan_parameters(
     check(checkpoint, parameters, ties)
     if prune.key_prefix:
         ties = {name: each._replace(key=prune.key_prefix + each.key) for name, each in ties.items()}
-    methods = methods_of(selected, requests, {name: each.key for name, each in ties.items()}, given)
+    methods = methods_of(selected, groups, {name: each.key for name, each in ties.items()}, given)
     planned = yield from count_candidates(selected, ties, methods, slices, zeros_are_pruned=prune.zeros_are_pruned)
     return planned, stored_twice
 
