@@ -97,6 +97,18 @@ class Order:
             counts = part if counts is None else counts + part
         return np.zeros(1 << bits, np.uint32) if counts is None else counts
 
+    def sums(self, raw: Unsigned, candidates: Flags, fine: int) -> NDArray[np.uint64] | None:
+        """Return sums over the candidates with each number above `shift`, shape `(3, n)`; None without the kernel.
+
+        These are their number, the sum of the `fine` bits of their keys below `shift`, and the sum of the squares of
+        these.
+        """
+        found = np.zeros((1 << (self.bits - self.shift), 3), np.uint64)
+        for source, kind, infinity, left in self._pieces(raw, candidates):
+            if not kernel.sums(source, kind, infinity, left, self.shift, fine, found):
+                return None
+        return found.T
+
     def histogram_within(
         self, raw: Unsigned, candidates: Flags, first: int, span: int, shift: int = 0
     ) -> tuple[int, NDArray[np.uint32]]:

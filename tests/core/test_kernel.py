@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from prunecli.core import kernel, random_stream
 from prunecli.core.block import BLOCK
 from prunecli.core.kernel import build
+from prunecli.core.methods.base import Block
+from prunecli.core.methods.segments import LayerScan
+from prunecli.core.order import Order
 from prunecli.core.raw_elements import all_ones, count_zeros, fill_mask, is_zero, unsigned
 from prunecli.core.scratch import Buffer
 from prunecli.core.structure.flags import halved_packed_groups, most_kept
@@ -180,6 +183,23 @@ def test_masks_filled_and_examined_by_the_kernel_are_those_of_numpy(
             results.append((some, filled, [*found, all_ones(raw, one)]))
     assert results[0] == results[1]
     assert results[0][2] == [True, False]
+
+
+@compiled
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bfloat16"])
+@pytest.mark.parametrize("big", [False, True])
+def test_sums_of_layers_by_the_kernel_are_those_of_numpy(
+    dtype: str, big: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, order = np.random.default_rng(7), Order.of("w", dtype)
+    width = {"bfloat16": 2, "float64": 8}.get(dtype, 4)
+    raw = unsigned(rng.integers(0, 256, 70_001 * width, dtype=np.uint8), width, big_endian=big)
+    for left in (np.ones(raw.size, np.bool_), rng.random(raw.size) < 0.4):
+        found = LayerScan(order, raw.size, np.zeros(1, np.uint64), order.bits).look(Block(0, 0, left, raw))
+        with monkeypatch.context() as patch:
+            patch.setattr(kernel, "_library", lambda: None)
+            expected = LayerScan(order, raw.size, np.zeros(1, np.uint64), order.bits).look(Block(0, 0, left, raw))
+        assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 @compiled

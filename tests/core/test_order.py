@@ -79,6 +79,12 @@ def test_histograms_and_comparisons_are_those_of_the_keys(dtype: str, signed: bo
         counts = order.histogram(raw, candidates)
         assert counts.size == 1 << (order.bits - order.shift) <= 1 << 16
         assert counts.tolist() == np.bincount((left >> order.shift).astype(np.int64), minlength=counts.size).tolist()
+        sums = order.sums(raw, candidates, 16)
+        assert (sums is None) == (way == "numpy" or not order.shift)
+        if sums is not None:
+            upper = (left >> order.shift).astype(np.int64)
+            lower = (left >> order.shift - 16 & 0xFFFF).astype(np.float64)
+            assert np.array_equal(sums, [np.bincount(upper, lower**power, counts.size) for power in range(3)])
         for threshold in {0, int(keys[0]), int(keys[77]), *(int(keys[at]) for at in rng.integers(0, raw.size, 3))}:
             below = int(np.count_nonzero(left < threshold))
             assert order.count(raw, candidates, threshold) == (below, int(np.count_nonzero(left == threshold)))

@@ -32,7 +32,7 @@ __all__ = [
     "split_planes",
 ]
 
-_VERSION = 9
+_VERSION = 10
 """The number of the interface; that of the library must be the same."""
 
 _LARGEST_GROUP = 32
@@ -82,6 +82,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     elements: list[Any] = [pointer, integer, small, small, bits]
     library.prunecli_keys.argtypes = [*elements, pointer]
     library.prunecli_histogram.argtypes = [*elements, pointer, small, small, bits, bits, pointer]
+    library.prunecli_sums.argtypes = [*elements, pointer, small, small, pointer]
     library.prunecli_below.argtypes = [*elements, pointer, bits, pointer, pointer, pointer]
     library.prunecli_outermost.argtypes = [*elements, pointer, small, pointer]
     rows: list[Any] = [pointer, small, pointer, pointer, integer, integer, small, bits, bits, bits, pointer]
@@ -97,7 +98,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         function.restype = bits
     for function in (library.prunecli_fill, library.prunecli_scatter, library.prunecli_split, library.prunecli_merge):
         function.restype = None
-    for function in (library.prunecli_keys, library.prunecli_drop_smallest):
+    for function in (library.prunecli_keys, library.prunecli_sums, library.prunecli_drop_smallest):
         function.restype = None
     return library
 

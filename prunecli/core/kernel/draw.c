@@ -3,7 +3,7 @@
 #include "kernel.h"
 
 /* The number of this interface: a library with another one is not used. */
-EXPORTED int32_t prunecli_kernel_version(void) { return 9; }
+EXPORTED int32_t prunecli_kernel_version(void) { return 10; }
 
 /* ---- The random stream: SFC64 seeded by numpy's SeedSequence ---- */
 

@@ -128,6 +128,40 @@ EXPORTED int64_t prunecli_histogram(const u8 *raw, int64_t count, int32_t width,
     return below;
 }
 
+/* Add up at most STEP keys by their bits above `shift`: their number, the `fine` bits below those, and the squares. */
+#define SUMS(name, type)                                                                                             \
+    static inline void name(const type *restrict keys, int64_t count, const u8 *restrict left, int32_t shift,        \
+                            int32_t fine, uint64_t *restrict sums) {                                                 \
+        const uint64_t most = (UINT64_C(1) << fine) - 1;                                                             \
+        for (int64_t at = 0; at < count; at++) {                                                                     \
+            const uint64_t one = left ? left[at] : 1, lower = keys[at] >> (shift - fine) & (left ? most & -one : most);\
+            uint64_t *own = sums + 3 * (uint64_t)(keys[at] >> shift);                                                \
+            own[0] += one;                                                                                           \
+            own[1] += lower;                                                                                         \
+            own[2] += lower * lower;                                                                                 \
+        }                                                                                                            \
+    }
+SUMS(sums_4, u32)
+SUMS(sums_8, u64)
+
+/* Add up the keys of candidates (NULL: of all), of `width` 4 or 8, into three `sums` for each number above `shift`. */
+FOR_EACH_PROCESSOR
+EXPORTED void prunecli_sums(const u8 *raw, int64_t count, int32_t width, int32_t kind, uint64_t infinity,
+                            const u8 *candidates, int32_t shift, int32_t fine, uint64_t *sums) {
+    uint64_t memory[STEP];
+    for (int64_t start = 0; start < count; start += STEP) {
+        const int64_t some = count - start < STEP ? count - start : STEP;
+        const u8 *part = raw + start * width, *left = candidates ? candidates + start : NULL;
+        if (width == 4) {
+            keys_4((const u32 *)part, some, kind, infinity, (u32 *)memory);
+            sums_4((const u32 *)memory, some, left, shift, fine, sums);
+        } else {
+            keys_8((const u64 *)part, some, kind, infinity, (u64 *)memory);
+            sums_8((const u64 *)memory, some, left, shift, fine, sums);
+        }
+    }
+}
+
 /* Write which of at most STEP keys are below a threshold, and which are equal to it. */
 #define COMPARE(name, type)                                                                                          \
     static inline void name(const type *restrict keys, int64_t count, uint64_t threshold, u8 *restrict below,        \

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from prunecli.core import kernel
 
-__all__ = ["Kind", "below", "drop_in_rows", "histogram", "keys", "outermost"]
+__all__ = ["Kind", "below", "drop_in_rows", "histogram", "keys", "outermost", "sums"]
 
 _Counts = ctypes.c_int64 * 2
 
@@ -51,6 +51,28 @@ def histogram(
     place = kernel._address(raw), raw.size, raw.itemsize, kind, infinity, left
     found = library.prunecli_histogram(*place, shift, bits, first, span, kernel._address(counts))
     return found, counts[0] + counts[1] if bits else counts[0]
+
+
+def sums(
+    raw: NDArray[Any],
+    kind: Kind,
+    infinity: int,
+    candidates: NDArray[np.bool_] | None,
+    shift: int,
+    fine: int,
+    out: NDArray[np.uint64],
+) -> bool:
+    """Add to `out`, shape `(n, 3)`, what `order.Order.sums` returns of elements of 4 or 8 bytes.
+
+    Returns False if nothing was done.
+    """
+    library = _library(raw, candidates)
+    if library is None or raw.itemsize < 4:
+        return False
+    left = None if candidates is None else kernel._address(candidates)
+    place = kernel._address(raw), raw.size, raw.itemsize, kind, infinity, left
+    library.prunecli_sums(*place, shift, fine, kernel._address(out))
+    return True
 
 
 def below(

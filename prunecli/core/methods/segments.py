@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from prunecli.core.methods.base import Block
 from prunecli.core.methods.ranked import elements_of
 from prunecli.core.order import Order
+from prunecli.core.raw_elements import Unsigned
 from prunecli.lean import dataclass
 
 __all__ = ["Doubles", "LayerScan", "Segments"]
@@ -96,16 +97,25 @@ class LayerScan:
 
     def look(self, block: Block) -> tuple[int, Integers, Integers]:
         """Return the size of a block, the numbers of the parts that occur in it, and their sums."""
-        raw, size = elements_of(block, scores=False), self.first.size << (self.shift - self.lower)
-        sums = np.zeros((3, size))
-        if self.lower == 0 and self.shift == self.order.bits:
-            sums[0] = self.order.histogram(raw, block.candidates)
-        else:
-            for start in range(0, raw.size, _PIECE):
-                piece = slice(start, start + _PIECE)
-                self._add_sums(self.order.keys(raw[piece])[block.candidates[piece]].astype(np.uint64), sums)
+        raw = elements_of(block, scores=False)
+        sums = self._sums_of(raw, block)
         numbers = np.flatnonzero(sums[0]).astype(np.uint64)
         return raw.size, numbers, sums[:, numbers].astype(np.uint64)
+
+    def _sums_of(self, raw: Unsigned, block: Block) -> NDArray[Any]:
+        """Return the sums of all parts; those of the first pass are computed by the kernel, if it is there."""
+        if self.lower and self.shift == self.order.bits:
+            found = self.order.sums(raw, block.candidates, min(self.lower, _FINE))
+            if found is not None:
+                return found
+        sums = np.zeros((3, self.first.size << (self.shift - self.lower)))
+        if self.lower == 0 and self.shift == self.order.bits:
+            sums[0] = self.order.histogram(raw, block.candidates)
+            return sums
+        for start in range(0, raw.size, _PIECE):
+            piece = slice(start, start + _PIECE)
+            self._add_sums(self.order.keys(raw[piece])[block.candidates[piece]].astype(np.uint64), sums)
+        return sums
 
     def _add_sums(self, keys: Integers, sums: Doubles) -> None:
         """Add those of some keys."""
