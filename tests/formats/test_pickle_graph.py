@@ -371,6 +371,22 @@ def test_a_key_that_is_set_twice_is_there_twice() -> None:
     assert [(entry.key, entry.value) for entry in root.entries] == [(1, 2), (1, 3)]
 
 
+@given(st.lists(st.sampled_from([b"q\x00", b"q\x01", b"q\x02", b"r\x07\x00\x00\x00", b"p9\n", b"\x94"]), min_size=1))
+def test_a_memo_with_gaps_is_that_of_pickle(puts: list[bytes]) -> None:
+    """Values are put under indices in any order, and more than once; those that are there are fetched."""
+    pickled = b"\x80\x04(" + b"".join(b"K%c" % number + put for number, put in enumerate(puts))
+    for index in range(16):
+        try:
+            expected = pickle.loads(pickled + b"h%ct." % index)
+        except pickle.UnpicklingError:
+            with pytest.raises(DamagedError, match="which nothing was put under"):
+                load(pickled + b"h%ct." % index)
+        else:
+            root = load(pickled + b"h%ct." % index).root
+            assert isinstance(root, TupleNode)
+            assert tuple(root.items) == expected
+
+
 def test_walk_visits_each_node_once() -> None:
     shared: list[Any] = [1]
     value: list[Any] = [shared, (shared, "x"), {"k": shared}]
@@ -472,7 +488,7 @@ def test_names_that_the_text_opcode_cannot_hold() -> None:
 
 def test_cycles_that_no_pickle_can_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prunecli.formats.pickles.dump._MOST_WASTE", 10_000)
-    node = TupleNode()
+    node = SetNode([], frozen=True)
     node.items.append(node)
     persistent = Persistent(None)
     persistent.id = persistent

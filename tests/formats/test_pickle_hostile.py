@@ -53,6 +53,7 @@ DAMAGED = {
     "a memo key that is missing, as text": b"g17\n.",
     "a memo key that is not a number": b"Np\n.",
     "a memo key that is negative": b"Np-1\n.",
+    "a negative memo key that is fetched": b"Nq\x00g-1\n.",
     "PUT of nothing": b"q\x00.",
     "PUT across a MARK": b"N(q\x00.",
     "MEMOIZE of nothing": b"\x94.",

@@ -6,7 +6,7 @@ meets no others. Frames (protocol 4) are left out: readers do not need them.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from prunecli.errors import DamagedError, UnsupportedError, show
@@ -239,7 +239,7 @@ def _save_call(dumper: _Dumper, node: Call) -> None:
     dumper.later(node.function, node.args, *kwargs, _Close(node))
 
 
-def _arguments_of(node: Call) -> list[Node]:
+def _arguments_of(node: Call) -> Sequence[Node]:
     if not isinstance(node.args, TupleNode):
         raise UnsupportedError("cannot write the pickle: the arguments of an instance in it are not a tuple")
     return node.args.items

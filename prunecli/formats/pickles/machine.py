@@ -49,6 +49,7 @@ class Machine:
         "built",
         "called",
         "data",
+        "far",
         "globals",
         "listing",
         "lost",
@@ -72,7 +73,8 @@ class Machine:
         self.protocol = 0
         self.stack: list[Node] = []
         self.metastack: list[list[Node]] = []  # the values below each open MARK
-        self.memo: dict[int, Node] = {}  # a dict, so that an index of 4e9 costs no more than 0
+        self.memo: list[Node] = []  # by index, as far as the indices follow each other
+        self.far: dict[int, Node] = {}  # under all other indices: one of 4e9 costs no more than one of 0
         self.globals: list[Global] = []
         self.called: dict[int, Global] = {}
         self.built: dict[int, Global] = {}
@@ -178,6 +180,25 @@ class Machine:
             if len(chunk) < step:
                 raise EndsEarlyError(self.message("has a line of text without an end"))
             step *= 4
+
+    def put(self, index: int) -> None:
+        """Keep the value on top of the stack under a memo index, which is not negative."""
+        memo = self.memo
+        if index == len(memo) and not self.far:
+            memo.append(self.stack[-1])
+        elif index < len(memo):
+            memo[index] = self.stack[-1]
+        else:
+            self.far[index] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        """Push the value that was put under a memo index."""
+        if 0 <= index < len(self.memo):
+            self.stack.append(self.memo[index])
+        elif index in self.far:
+            self.stack.append(self.far[index])
+        else:
+            raise self.damaged(f"fetches memo {show(index, 30)}, which nothing was put under")
 
     def pop_mark(self) -> list[Node]:
         """Remove the last MARK and all values above it; return the values."""

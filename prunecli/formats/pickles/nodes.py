@@ -7,7 +7,7 @@ would return.
 
 from __future__ import annotations  # nodes refer to each other
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
@@ -53,11 +53,16 @@ class ListNode:
     items: list[Node] = field(default_factory=list)
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class TupleNode:
-    """A tuple. Replacing one of its `items` affects every object that shares the tuple."""
+class TupleNode(tuple["Node", ...]):
+    """A tuple, with the identity of a node: several of them describe each of very many tensors."""
 
-    items: list[Node] = field(default_factory=list)
+    __slots__ = ()
+    __eq__, __ne__, __hash__, __repr__ = object.__eq__, object.__ne__, object.__hash__, object.__repr__
+
+    @property
+    def items(self) -> tuple[Node, ...]:
+        """The items, as those of a list."""
+        return self
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -185,7 +190,7 @@ def flat(entries: list[Entry]) -> list[Node]:
     return [node for entry in entries for node in (entry.key, entry.value)]
 
 
-def children(node: GraphNode) -> list[Node]:
+def children(node: GraphNode) -> Sequence[Node]:
     """Return what a node refers to, in the order of a pickle."""
     if isinstance(node, TupleNode | ListNode | SetNode):
         return node.items

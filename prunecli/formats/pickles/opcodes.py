@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from prunecli.errors import UnsupportedError, show
+from prunecli.errors import UnsupportedError
 from prunecli.formats.pickles import values
 from prunecli.formats.pickles.machine import Machine
 from prunecli.formats.pickles.nodes import (
@@ -213,27 +213,23 @@ def _put_line(machine: Machine) -> None:
     index = int(machine.line())
     if index < 0:
         raise machine.damaged("has a negative memo index")
-    machine.memo[index] = machine.stack[-1]
+    machine.put(index)
 
 
 def _put(width: int) -> _Handler:
     def put(machine: Machine) -> None:
-        machine.memo[machine.number(width)] = machine.stack[-1]
+        machine.put(machine.number(width))
 
     return put
 
 
 def _memoize(machine: Machine) -> None:
-    machine.memo[len(machine.memo)] = machine.stack[-1]
+    machine.put(len(machine.memo) + len(machine.far))
 
 
 def _get(width: int) -> _Handler:
     def get(machine: Machine) -> None:
-        index = machine.number(width) if width else int(machine.line())
-        try:
-            machine.stack.append(machine.memo[index])
-        except KeyError:
-            raise machine.damaged(f"fetches memo {show(index, 30)}, which nothing was put under") from None
+        machine.get(machine.number(width) if width else int(machine.line()))
 
     return get
 

@@ -5,7 +5,7 @@ Nothing is imported. A module is recognised by its registries (`_parameters`, `_
 `load_build`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from prunecli.formats.pickles.nodes import Call, DictNode, Entry, Global, ListNode, Node, SetNode, TupleNode
@@ -145,7 +145,7 @@ def _entries(entries: list[Entry]) -> list[Branch]:
     return [Branch(entry.key, entry.value, id(entry), entry, entries) for entry in entries]
 
 
-def _items(holder: Node, items: list[Node]) -> list[Branch]:
+def _items(holder: Node, items: Sequence[Node]) -> list[Branch]:
     return [Branch(index, item, (id(holder), index)) for index, item in enumerate(items)]
 
 

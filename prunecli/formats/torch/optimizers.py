@@ -8,7 +8,7 @@
   masters are flat, one tensor per group.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeGuard
 
@@ -174,7 +174,7 @@ def _read_groups(mapping: Node) -> tuple[dict[str | int, _Slot], int]:
     return slots, len(listed)
 
 
-def _list_in(group: Node, field: str, seen: set[int]) -> list[Node]:
+def _list_in(group: Node, field: str, seen: set[int]) -> Sequence[Node]:
     found = _value(group, field)
     if not isinstance(found, ListNode | TupleNode) or id(found) in seen:
         return []

@@ -26,8 +26,8 @@ class Limits:
 LIMITS = Limits()
 
 _BARE = ATOMS | {Global}
-_FEW = 8
-"""Types of nodes without parts, and the most parts of a node that are looked at once for each reference to it."""
+_FEW, _DEEP = 8, 2
+"""Types of nodes without parts; the most parts, and the levels of parts, that are looked at for each reference."""
 
 _Parents = dict[int, int | list[int]]
 """By the id of a node, those of the nodes that refer to it; mostly that is one."""
@@ -138,8 +138,8 @@ def _is_first_parent(parents: _Parents, node: Node, own: int) -> bool:
     return False
 
 
-def _is_bare(node: Node) -> bool:
-    """Whether it takes no look at its parts to see that a node holds no tensor: a name, a storage, a few numbers.
+def _is_bare(node: Node, deep: int = _DEEP) -> bool:
+    """Whether a few looks show that a node holds no tensor: a name, a storage, numbers, the arguments of a tensor.
 
     Nearly all nodes are that, so that they need no place in memory.
     """
@@ -147,9 +147,18 @@ def _is_bare(node: Node) -> bool:
         return True
     if isinstance(node, Persistent):
         node = node.id
-    if isinstance(node, TupleNode) and len(node.items) <= _FEW:
-        return not [1 for each in node.items if type(each) not in _BARE]
-    return type(node) in _BARE
+    if isinstance(node, TupleNode) and deep and len(node) <= _FEW:
+        return not [1 for each in node if type(each) not in _BARE and not _is_bare(each, deep - 1)]
+    return type(node) in _BARE or (isinstance(node, Call) and _is_empty(node))
+
+
+def _is_empty(call: Call) -> bool:
+    """Whether a call makes an empty ordered dict: the hooks that torch writes beside each tensor."""
+    function = call.function
+    if not isinstance(function, Global) or (function.module, function.name) != ("collections", "OrderedDict"):
+        return False
+    filled = call.kwargs is not None or call.items or call.entries or call.states
+    return isinstance(call.args, TupleNode) and not call.args.items and not filled
 
 
 def _is_plain(key: Node) -> bool:
