@@ -370,10 +370,23 @@ def test_wrong_scores_are_refused(
 
 def test_scores_with_nan_are_refused_by_patterns(refused: Refusal) -> None:
     scored(**{"fc2.weight": torch.full((10, 64), torch.nan)})
-    for more in (["--n-of-m", "2:4"], ["--block", "2x2", "-a", "0.5"]):
+    for more in (["--n-of-m", "2:4"], ["--block", "2x2", "-a", "0.5"], ["--per-row", "-a", "0.5", "--dry-run"]):
         line = refused(2, "apply", "model.pt", "-p", "fc2.weight", "--scores", "s.safetensors", *more)
         assert "fc2.weight" in line
         assert "NaN" in line
+
+
+def test_what_is_special_in_rows_is_noted(cli: Cli) -> None:
+    weight = torch.randn(8, 6)
+    weight[3, 1] = weight[5, 2] = torch.nan
+    save_file({"a.weight": weight, "b.weight": torch.ones(4, 4)}, "model.safetensors")
+    save_file({"a.weight": torch.arange(-3.0, 45).view(8, 6), "b.weight": torch.ones(4, 4)}, "s.safetensors")
+    line = ["apply", "model.safetensors", "-p", "*.weight", "-a", "0.5", "--per-row", "--dry-run"]
+    assert "NaN is not smaller than anything, and stays: 2 of a.weight\n" in cli(*line, "--method", "l1").err
+    scores = cli(*line, "--scores", "s.safetensors").err
+    assert "note: negative scores are pruned before 0 and positive ones (see --abs-scores): 3 of a.weight\n" in scores
+    for more in (["--method", "random"], ["--scores", "s.safetensors", "--abs-scores"]):
+        assert not {"NaN", "negative"} & set(cli(*line, *more).err.split())
 
 
 def test_a_file_of_scores_that_is_not_there(refused: Refusal) -> None:

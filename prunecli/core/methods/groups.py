@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
-
 from prunecli.core.group_ranks import count_dropped, drop_smallest
 from prunecli.core.methods.base import Block, Choice, Scan, Target, TargetGroup
 from prunecli.core.methods.geometry import positive_dim
@@ -19,8 +17,6 @@ from prunecli.terms import DIM, N_OF_M
 
 __all__ = ["GroupsOf"]
 
-_RUN = 1 << 17
-"""Scores that are examined at once."""
 _WIDEST = 1 << 22
 """The most elements from the first of a group to the last of those beside it: they are in memory together."""
 
@@ -67,15 +63,8 @@ class _GroupScan:
         self._grouping, self._numbers = grouping, numbers
         self.dropped = self.negative = self.nans = 0
 
-    @np.errstate(invalid="ignore")  # a signalling NaN is a NaN
     def look(self, block: Block) -> tuple[int, int, int]:
-        numbers, negative = self._numbers, 0
-        if numbers is not None and numbers.ranked.scores:
-            for start in range(0, block.candidates.size, _RUN):
-                run = slice(start, start + _RUN)
-                values = numbers.values(block, run)
-                negative += int(np.count_nonzero((values < 0) & block.candidates[run]))
-        nans = 0 if numbers is None or numbers.ranked.scores else numbers.nans(block)
+        nans, negative = (0, 0) if self._numbers is None else self._numbers.special(block)
         dropped = 0 if self._grouping is None else self._grouping.dropped(block.candidates)
         return dropped, negative, nans
 
@@ -163,8 +152,7 @@ class GroupsOf(RankingMethod):
         found: dict[str, Scan] = {}
         for key, target in group.targets.items():
             numbers = None if self.ranked is None else self.ranked.numbers(target)
-            special = numbers is not None and (numbers.ranked.scores or numbers.order.nan is not None)
-            if target.before is not None or special:
+            if target.before is not None or (numbers is not None and numbers.has_special):
                 found[key] = _GroupScan(None if target.before is None else self._grouping(target), numbers)
         return found
 

@@ -26,6 +26,9 @@ __all__ = [
     "score_settings",
 ]
 
+_RUN = 1 << 17
+"""Scores that are examined at once."""
+
 NAN_STAYS = "NaN is not smaller than anything, and stays"
 """The note on parameters that contain NaN."""
 
@@ -79,7 +82,27 @@ class Numbers:
             raise nan_in_scores(self.name)
         return values
 
-    def nans(self, block: Block) -> int:
+    @property
+    def has_special(self) -> bool:
+        """Whether some of them can be special: scores, or weights of a type that has NaN."""
+        return self.ranked.scores or self.order.nan is not None
+
+    @np.errstate(invalid="ignore")  # a signalling NaN is a NaN
+    def special(self, block: Block) -> tuple[int, int]:
+        """Return how many candidates of a block are NaN among weights, and how many are negative among scores.
+
+        Raises:
+            UsageError: a candidate's score is NaN.
+        """
+        if not self.ranked.scores:
+            return self._nans(block), 0
+        negative = 0
+        for start in range(0, block.candidates.size, _RUN):
+            run = slice(start, start + _RUN)
+            negative += int(np.count_nonzero((self.values(block, run) < 0) & block.candidates[run]))
+        return 0, negative
+
+    def _nans(self, block: Block) -> int:
         """Return how many candidates of a block are NaN; the largest number says at once whether there are any."""
         raw = elements_of(block, scores=self.ranked.scores)
         if self.order.nan is None or self.order.outermost(raw, block.candidates, zeros=True)[2] != self.order.nan:

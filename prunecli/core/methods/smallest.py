@@ -22,7 +22,7 @@ from prunecli.core.methods.ranked import (
     score_settings,
 )
 from prunecli.core.methods.request import MethodRequest
-from prunecli.core.methods.rows import SmallestOfRows
+from prunecli.core.methods.rows import RowScan, SmallestOfRows
 from prunecli.core.methods.slices import replay_slices
 from prunecli.core.methods.threshold import Counter, Cut, KeyRange, Pool, TargetShare
 from prunecli.core.order import Order, common_orders
@@ -153,6 +153,10 @@ class Smallest(RankingMethod):
         found: dict[str, Scan] = {}
         for key in sorted(targets):
             target, order = targets[key], orders[key]
+            if target.slices is not None:
+                numbers = self.ranked.numbers(target)
+                found |= {key: RowScan(numbers)} if numbers.has_special else {}
+                continue
             count = together if group.global_ else counts[key]
             if not count:
                 continue
@@ -222,12 +226,21 @@ class Smallest(RankingMethod):
     def notes(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Sequence[str]:
         """Return notes on NaN, and on negative scores."""
         pools = list(_pools(_counters(scans[0]))) if scans else []
-        nans = flawed_note(NAN_STAYS, ((name, pool.nans) for name, pool in pools))
-        return [*nans, *negative_note((name, pool.negative) for name, pool in pools)]
+        found: list[tuple[str, Pool | RowScan]] = [*pools, *_rows(group, scans)]
+        nans = flawed_note(NAN_STAYS, ((name, each.nans) for name, each in found))
+        return [*nans, *negative_note((name, each.negative if self.ranked.signed else 0) for name, each in found)]
 
 
 def _counters(scans: Mapping[str, Scan]) -> dict[str, Counter]:
     return {key: scan for key, scan in scans.items() if isinstance(scan, Counter)}
+
+
+def _rows(group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Iterator[tuple[str, RowScan]]:
+    """Yield the scans of targets with slices, with their names."""
+    for each in scans:
+        for key, scan in each.items():
+            if isinstance(scan, RowScan):
+                yield group.targets[key].name, scan
 
 
 def _pools(counters: Mapping[str, Counter]) -> Iterator[tuple[str, Pool]]:

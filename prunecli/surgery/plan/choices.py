@@ -71,10 +71,15 @@ def make_choices(
                 notes += method.notes(own, scans)
     sliced |= {key: choice.pruned for key, choice in choices.items() if key not in by_key}
     rows = {key: amount for division in divisions for key, amount in division.rows.items()}
+    by_method: dict[int, tuple[Method, dict[str, Target]]] = {}
     for key, each in by_key.items():
         if each.target.slices is not None and each.method is not None:
+            by_method.setdefault(id(each.method), (each.method, {}))[1][key] = each.target
             choose = partial(each.method.choose_slices, seed=prune.seed or 0)
             choices[key] = join_slices(each.target, sliced, rows, choose)
+    for method, targets in by_method.values():
+        own = TargetGroup(targets, 0, False, prune.seed or 0)
+        notes += method.notes(own, (yield from _scanned(method, own, by_key, prune)))
     return Choices(choices, notes, sliced)
 
 
