@@ -169,6 +169,11 @@ def test_a_dash_is_a_file(model: Path) -> None:
         files.report("./-", params="none")
 
 
+def test_a_format_that_is_not_one_is_refused(model: Path) -> None:
+    with pytest.raises(UsageError, match=r"^format_ xml is not one of table, json, csv, markdown, html$"):
+        files.report(model, format_="xml")
+
+
 def test_the_functions_need_no_torch() -> None:
     code = "import sys, prunecli; prunecli.files.apply; print({'torch', 'rich', 'typer'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -43,6 +43,9 @@ _WORDS: Mapping[str, Mapping[str, Sequence[str]]] = {
 _LIKE_A_FILE = re.compile(r"-.*\.[a-z][a-z_]+")
 """Arguments that are more likely files than options."""
 
+_OUTPUT = re.compile(r"\.(safetensors|pt|pth|bin|ckpt)$")
+"""How the path of a checkpoint ends, and the name of a parameter does not."""
+
 _SELECTING = ("-p", "--param", "-x", "--exclude")
 
 
@@ -107,8 +110,9 @@ def option_error(
     if typed is not None:
         raise UsageError(_misused(typed, options.get(typed), ctx)) from None
     if isinstance(param, TyperArgument):
-        forms = (param.help or "").partition("\n")[0].rstrip(".")
-        raise UsageError(f"no {param.metavar or param.name} is given; name {forms[:1].lower()}{forms[1:]}") from None
+        forms = re.split(r"[;.\n]", param.help or "")[0]
+        named = (param.metavar or param.name or "").rstrip(".")
+        raise UsageError(f"no {named} is given; name {forms[:1].lower()}{forms[1:]}") from None
     wrong: Any = error.__cause__  # of pydantic
     if isinstance(param, TyperOption) and hasattr(wrong, "errors"):
         raise UsageError(_bad_value(param, str(wrong.errors()[0]["input"]))) from None
@@ -132,7 +136,9 @@ def _unknown(typed: str, ctx: Any, options: Mapping[str, TyperOption]) -> str:
     if ctx.parent and typed in _all_names(above.params):
         return f"{typed} is an option of prunecli itself; write prunecli {typed}"
     if elsewhere:
-        return f"no option {typed} here; it belongs to {path} {' and '.join(elsewhere)}"
+        if not ctx.parent:
+            return f"no option {typed} before the command; write {path} {elsewhere[0]} {typed}"
+        return f"no option {typed} here; it belongs to {path} {', '.join(elsewhere)}"
     return f"no option {show(typed, 40)}; see {ctx.command_path} --help"
 
 
@@ -173,6 +179,10 @@ def extra_error(extra: Sequence[str], arguments: Sequence[str], ctx: Any) -> Usa
     option, value = arguments[max(at - 2, 0) : at] if at > 1 else ("", "")
     if option in _SELECTING and not _exists(taken) and any(map(_exists, extra)):
         return UsageError(f"{option} takes one name; write {option} {show(value, 60)} {option} {show(taken, 60)}")
+    if first == "%":
+        return UsageError("% stands alone; write it behind the number, as in 50%")
+    if _exists(taken) and _OUTPUT.search(extra[0]) and "-o" in _all_names(ctx.command.params):
+        return UsageError(f"the output is named with -o: write -o {first}")
     if _exists(taken) and not _exists(extra[0]) and "-p" in _all_names(ctx.command.params):
         return UsageError(f"names are given with -p: write -p {first}")
     return UsageError(f"{first} is one argument too many; see {ctx.command_path} --help")

@@ -4,13 +4,14 @@ import os
 from collections.abc import Sequence
 from typing import overload
 
-from prunecli.errors import UsageError
+from prunecli.errors import UsageError, show
 from prunecli.reporting.options import ReportFormat, TableOptions
 from prunecli.reporting.output import ReportOutput, plan_report_output
 from prunecli.surgery.names.select import Selection
 from prunecli.surgery.places import selection_of
 from prunecli.surgery.run.destination import Progress
 from prunecli.surgery.run.options import Run
+from prunecli.terms import FORMAT
 
 __all__ = ["PathLike", "Patterns", "patterns_in", "report_output", "run_with", "selection_in", "text_of"]
 
@@ -41,7 +42,14 @@ def selection_in(params: Patterns, exclude: Patterns, min_dim: int = 0, *, readi
 def report_output(
     format_: str | None, output: PathLike | None, plot: PathLike | None, options: TableOptions, *, force: bool
 ) -> ReportOutput:
-    """Return where a report or a comparison is written; raises as `plan_report_output`."""
+    """Return where a report or a comparison is written.
+
+    Raises:
+        UsageError: there is no such format; or as `plan_report_output`.
+    """
+    known = [each.value for each in ReportFormat]
+    if format_ is not None and format_ not in known:
+        raise UsageError(f"{FORMAT} {show(format_, 60)} is not one of {', '.join(known)}")
     form = None if format_ is None else ReportFormat(format_)
     return plan_report_output(form, text_of(output), text_of(plot), options, force=force)
 

@@ -8,16 +8,18 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 from torch.nn.utils.prune import BasePruningMethod
 
-from prunecli.errors import UsageError, show
+from prunecli.errors import UsageError, messages_for, show
 from prunecli.modules.chosen import Candidates, keep_flags
 from prunecli.modules.hooks import attach, untouched_on_failure
 from prunecli.modules.masks import mask_after, ones_like
 from prunecli.modules.methods import CustomFromMask
 from prunecli.modules.pruning_method import SeededMethod, check_shape, check_tensors, unpruned_parameter
+from prunecli.terms import Interface
 
 __all__ = ["global_unstructured"]
 
 
+@messages_for(Interface.MODULES)
 def global_unstructured(
     parameters: Iterable[tuple[nn.Module, str]],
     pruning_method: type[BasePruningMethod],

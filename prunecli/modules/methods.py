@@ -19,9 +19,11 @@ from prunecli.core.amount import Amount
 from prunecli.core.methods import make_method
 from prunecli.core.methods.base import Method
 from prunecli.core.methods.request import method_request
+from prunecli.errors import messages_for
 from prunecli.modules.chosen import Candidates, keep_flags
 from prunecli.modules.masks import all_ones, has_values, kept_ones, mask_after, masked, nonzero_flags, product
 from prunecli.modules.pruning_method import PruningMethod, SeededMethod, check_shape, check_tensors, is_pruned
+from prunecli.terms import Interface
 
 __all__ = [
     "CustomFromMask",
@@ -147,7 +149,8 @@ class LnStructured(_Structured):
     ) -> None:
         super().__init__(amount, dim, seed=seed, key=key)
         self.n = n
-        self.file_method()  # refuses other norms now
+        with messages_for(Interface.MODULES):
+            self.file_method()  # refuses other norms now
 
     def file_method(self) -> Method:
         """Return `--method ln`."""

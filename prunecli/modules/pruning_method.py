@@ -15,9 +15,10 @@ from torch.nn.utils.prune import BasePruningMethod
 from prunecli.core.amount import Amount, check_amount
 from prunecli.core.methods.base import Method
 from prunecli.core.seed import check_seed
-from prunecli.errors import UsageError, show
+from prunecli.errors import UsageError, messages_for, show
 from prunecli.modules.hooks import attach, find_hook
 from prunecli.modules.masks import has_values, ones_like, product
+from prunecli.terms import Interface
 
 __all__ = ["PruningMethod", "SeededMethod", "check_shape", "check_tensors", "is_pruned", "remove", "unpruned_parameter"]
 
@@ -84,6 +85,7 @@ class PruningMethod(BasePruningMethod):
         _original_and_mask(self, module)
         super().remove(module)
 
+    @messages_for(Interface.MODULES)
     def _apply_to(self, module: nn.Module, name: str, importance_scores: Tensor | None = None) -> BasePruningMethod:
         """Mask the parameter `name` of a module, and return the registered hook: the method, or the container with it.
 

@@ -37,6 +37,6 @@ def table_page(title: str, headings: Iterable[str], rows: Iterable[Sequence[str]
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{heading}</title>\n<style>{style}</style>\n</head>\n<body>\n<h1>{heading}</h1>\n{lines}"
-        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
-        f"<footer>prunecli {__version__}</footer>\n</body>\n</html>\n"
+        f"<section>\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</section>\n"
+        f'<footer class="dim small">prunecli {__version__}</footer>\n</body>\n</html>\n'
     )

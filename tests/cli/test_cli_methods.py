@@ -99,9 +99,9 @@ def test_only_the_scores_of_a_report_can_be_named_again(cli: Cli, refused: Refus
 @pytest.mark.parametrize(
     ("lines", "line", "words"),
     [
-        (['method = "l3"'], 1, "method is not a method; known are random"),
-        (['method = "masks"'], 1, "method is not a method; known are random"),
-        (["[[group]]", 'params = "*"', "amount = 1", 'method = "l3"'], 4, "method is not a method"),
+        (['method = "l3"'], 1, "method is not one of random, l1"),
+        (['method = "masks"'], 1, "method is not one of random, l1"),
+        (["[[group]]", 'params = "*"', "amount = 1", 'method = "l3"'], 4, "method is not one of random"),
         (
             ["[[group]]", 'params = "*"', "amount = 1", "dim = 0"],
             1,

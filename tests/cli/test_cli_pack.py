@@ -71,7 +71,9 @@ def test_refusals_are_one_line(refused: Refusal, cli: Cli) -> None:
     assert cli("pack", "half.pt", "-q").code == 0
     assert "exists" in refused(6, "pack", "half.pt")
     assert "exists" in refused(6, "unpack", PACKED)
-    assert "a packed file is a safetensors file" in refused(2, "pack", "half.pt", "-o", "x.pt")
+    assert "a packed file is a safetensors file; name the output x.safetensors with -o" in refused(
+        2, "pack", "half.pt", "-o", "x.pt"
+    )
     assert "need" in refused(2, "pack", "-")
     assert "needs a name" in refused(2, "unpack", "-")
     assert "only packed folders are resumed" in refused(2, "pack", "half.pt", "--resume")

@@ -220,6 +220,9 @@ def test_the_line_of_what_is_not_toml_is_named(text: str, line: int) -> None:
         (b"seed = " + b"1" * 5000, "r.toml: is nested too deeply for a recipe, or has a number that is too long"),
         (b"[[group]]\nparams = 'w'\namount = [0x1" + b"f" * 5000 + b"]", "r.toml:3: amount is not an amount"),
         (b"\x1b[2Jx = 1", "r.toml:1: not valid TOML"),
+        (b"[[group]]\nparams = 'w'\nbake = true", "r.toml:3: bake means nothing here; write it above the groups"),
+        (b"amount = 1", "r.toml:1: amount means nothing here; write it in a [[group]]"),
+        (b"[[group]]\nn-of-m = '2:4'", "r.toml:2: n-of-m means nothing here; did you mean n_of_m?"),
         (b'"\\u001b" = 1', r"r.toml:1: \x1b means nothing here"),
     ],
 )

@@ -40,7 +40,10 @@ def check_safetensors_suffix(output: Location, what: str) -> None:
         UsageError: it does.
     """
     if _suffix_of(output) in _TORCH:
-        raise UsageError(f"cannot write {show(output)}: {what} is a safetensors file; name it so with {OUTPUT}")
+        better = show(PurePosixPath(output.name).with_suffix(".safetensors").name)
+        raise UsageError(
+            f"cannot write {show(output)}: {what} is a safetensors file; name the output {better} with {OUTPUT}"
+        )
 
 
 def _suffix_of(location: Location) -> str:

@@ -28,17 +28,23 @@ _LONGEST = 400
 def nearest_word(word: str, known: Sequence[str]) -> str | None:
     """Return the known word most like a mistyped one, or else the only one that begins with it; None without either.
 
-    Dashes at the beginning are not compared: they would make all options alike.
+    Dashes at the beginning are not compared, as they would make all options alike; nor are case, `-` and `_`.
 
     >>> nearest_word("aply", ["apply", "remove", "report"])
     'apply'
+    >>> nearest_word("N-of-M", ["params", "n_of_m"])
+    'n_of_m'
     """
-    bare = {each.lstrip("-"): each for each in known}
-    word = word.lstrip("-")
+    bare = {_bare(each): each for each in known}
+    word = _bare(word)
     near = difflib.get_close_matches(word, bare, n=1, cutoff=_ALIKE_WORDS)
     begun = [each for each in bare if len(word) > 1 and each.startswith(word)]
     found = near or (begun if len(begun) == 1 else [])
     return bare[found[0]] if found else None
+
+
+def _bare(word: str) -> str:
+    return word.lstrip("-").replace("_", "-").casefold()
 
 
 def no_match(option: str, pattern: str, names: Sequence[str]) -> str:

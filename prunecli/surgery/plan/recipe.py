@@ -164,6 +164,8 @@ class _RecipeReader:
                 known = list(checks) if place else [*checks, "group"]
                 near = nearest_word(key[:40], known)
                 hint = f"did you mean {near}?" if near else f"known are {', '.join(known)}"
+                if key in (TOP if place else GROUP):
+                    hint = "write it above the groups" if place else "write it in a [[group]]"
                 raise self._wrong((*place, key), f"means nothing here; {hint}")
             try:
                 found[key] = checks[key](value)

@@ -43,7 +43,7 @@ def _text(value: object) -> str:
 def _method_name(value: object) -> str:
     known = known_methods()
     if not isinstance(value, str) or spelled(value) not in known:
-        raise UsageError(f"is not a method; known are {', '.join(known)}")
+        raise UsageError(f"is not one of {', '.join(known)}")
     return value
 
 
