@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from prunecli.errors import DamagedError
+from prunecli.errors import DamagedError, show
 from prunecli.formats.crc import combine, crc32
 from prunecli.lean import dataclass
 
@@ -89,15 +89,16 @@ def join_run(runs: list[CrcRun], found: CrcRun) -> None:
 class Checksum:
     """The CRC-32 of a record, combined from its runs, which may come in any order. It is not thread-safe.
 
-    With `expected`, the CRC-32 is checked as soon as the whole record has been added.
+    With `expected`, the CRC-32 is checked as soon as the whole record has been added. In messages, the record is the
+    one named `record` in what `label` names, or all of that.
     """
 
-    __slots__ = ("_expected", "_first", "_label", "_length", "_rest", "_seen")
+    __slots__ = ("_expected", "_first", "_label", "_length", "_record", "_rest", "_seen")
 
-    def __init__(self, length: int, expected: int | None = None, label: str = "") -> None:
+    def __init__(self, length: int, expected: int | None = None, label: str = "", record: str = "") -> None:
         self._length = length
         self._expected = expected
-        self._label = label
+        self._label, self._record = label, record  # joined in messages only: there may be very many records
         self._first: CrcRun | int | None = None
         """The run that was added first; only its CRC-32 if it is the whole record, as in most of very many records."""
         self._rest: dict[int, CrcRun] | None = None
@@ -122,8 +123,9 @@ class Checksum:
             self._rest[start] = found
         self._seen += length
         if self.ready and self._expected is not None and self.value != self._expected:
+            named = f"{self._label}: record {show(self._record)}" if self._record else self._label
             raise DamagedError(
-                f"{self._label} is damaged: its CRC-32 is {self.value:08x}, recorded was {self._expected:08x}; "
+                f"{named} is damaged: its CRC-32 is {self.value:08x}, recorded was {self._expected:08x}; "
                 "fetch the checkpoint again"
             )
 
@@ -159,6 +161,10 @@ class Checksum:
         for _, part, length in self._runs():
             crc = combine(crc, part, length)
         return crc
+
+    def stored(self) -> bytes:
+        """Return the CRC-32 of the whole record as zip archives store it, little-endian."""
+        return self.value.to_bytes(4, "little")
 
     def _runs(self) -> list[CrcRun]:
         """Return the added runs in order."""

@@ -109,7 +109,7 @@ class Machine:
         if self.size - self.start <= self.room.look:
             return
         promised = self.room.blocks + (self.pos - self.start) // self.room.bytes_a_block
-        if sys.getallocatedblocks() - self.blocks > promised:
+        if sys.getallocatedblocks() - self.blocks + len(self.memo) > promised:  # an entry of the memo is one, too
             raise UnsafeError(f"{show(self.where)}: the pickle asks for more objects than its size promises")
 
     def stop(self) -> PickleGraph:

@@ -30,10 +30,13 @@ _DESCRIPTOR = 24
 _PADDING = 128
 """The expected size of the extra fields in a local header, in bytes: torch aligns payloads to 64."""
 
+_SMALL = 4096
+"""The most bytes of a record that is read whole with its header: of very many tensors, each read has its price."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record of the archive. All offsets are in the file; `crc_places` are those of its CRC-32 (4 bytes each).
+    """A record of the archive. All offsets are in the file; `entry` is that of its header in the central directory.
 
     `packed_size` is the size in the file of a record that was unpacked for reading, None for all others.
     """
@@ -46,8 +49,14 @@ class Record:
     crc: int
     deflated: bool
     stop: int
-    crc_places: tuple[int, ...]
+    entry: int
     packed_size: int | None = None
+
+    @property
+    def crc_places(self) -> tuple[int, int]:
+        """The offsets of its CRC-32 (4 bytes each): in its descriptor or local header, and in the directory."""
+        behind = self.offset + self.stored_size
+        return (behind if behind < self.stop else self.header + 10) + 4, self.entry + 16
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,28 @@ def _headers(central: bytes) -> Iterator[tuple[int, int]]:
         at += _CENTRAL.size + name_length
         *_, header = _widen(central[at : at + extra_length], size, stored, fields[16])
         at += extra_length + comment_length
-        yield header - _DESCRIPTOR, _DESCRIPTOR + _LOCAL.size + name_length + _PADDING
+        yield header - _DESCRIPTOR, _DESCRIPTOR + _read_at_once(name_length, stored)
+
+
+def _read_at_once(name_length: int, stored: int) -> int:
+    """Return the bytes from a record's local header on that are read in one piece."""
+    return _LOCAL.size + name_length + _PADDING + (stored + _DESCRIPTOR if stored <= _SMALL else 0)
+
+
+class _Around:
+    """A source of which the bytes around one place were read at once."""
+
+    def __init__(self, source: Source, start: int, length: int) -> None:
+        self.source, self.label, self.size = source, source.label, source.size
+        self.start = start
+        self.data = source.read(start, max(0, min(length, source.size - start)))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset` on, read anew if they are not there."""
+        at = offset - self.start
+        if at >= 0 and at + length <= len(self.data):
+            return self.data[at : at + length]
+        return self.source.read(offset, length)
 
 
 def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record, int]:
@@ -165,17 +195,12 @@ def _record(source: Source, central: bytes, at: int, base: int) -> tuple[Record,
         raise DamagedError(f"{source.label}: record {show(name)} contradicts itself in the zip directory")
     if attributes & _IS_FOLDER and size:  # torch's reader then reads nothing, and leaves memory uninitialised
         raise DamagedError(f"{source.label}: record {show(name)} has bytes, but is marked as a folder")
-    offset, local_crc_at = _check_local(source, header, raw_name, (flags, method, crc, stored, size))
-    places = [base + at + 16]
+    around = _Around(source, header, _read_at_once(name_length, stored))
+    offset = _check_local(around, header, raw_name, (flags, method, crc, stored, size))
     record_stop = offset + stored
     if flags & _HAS_DESCRIPTOR:
-        length = _descriptor_length(source, record_stop, crc, stored, size, name)
-        places.insert(0, record_stop + 4)
-        record_stop += length
-    else:
-        places.insert(0, local_crc_at)
-    record = Record(name, header, offset, size, stored, crc, method == 8, record_stop, tuple(places))
-    return record, stop
+        record_stop += _descriptor_length(around, record_stop, crc, stored, size, name)
+    return Record(name, header, offset, size, stored, crc, method == 8, record_stop, base + at), stop
 
 
 def _decode(raw: bytes, flags: int) -> str:
@@ -206,10 +231,8 @@ def _widen(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int,
     return values[0], values[1], values[2]
 
 
-def _check_local(
-    source: Source, header: int, raw_name: bytes, central: tuple[int, int, int, int, int]
-) -> tuple[int, int]:
-    """Compare the local header with the directory; return the offsets of the payload and of the header's CRC-32.
+def _check_local(source: _Around, header: int, raw_name: bytes, central: tuple[int, int, int, int, int]) -> int:
+    """Compare the local header with the directory; return the offset of the payload.
 
     `central` holds the directory's flags, method, CRC-32 and both sizes. If a record has a descriptor, its header need
     not contain the last three.
@@ -218,7 +241,7 @@ def _check_local(
         raise DamagedError(f"{_named(source, raw_name)} lies behind the end of the file")
     fixed = _LOCAL.unpack(source.read(header, _LOCAL.size))
     magic, _, flags, method, _, _, crc, stored, size, name_length, extra_length = fixed
-    offset = header + _LOCAL.size + name_length + extra_length
+    offset: int = header + _LOCAL.size + name_length + extra_length
     if magic != b"PK\x03\x04" or name_length != len(raw_name) or offset > source.size:
         raise DamagedError(f"{_named(source, raw_name)} has no header where the zip directory says")
     name_and_extra = source.read(header + _LOCAL.size, name_length + extra_length)
@@ -233,14 +256,14 @@ def _check_local(
         )
     if name_and_extra[:name_length] != raw_name or not same:
         raise DamagedError(f"{_named(source, raw_name)} has a header that contradicts the zip directory")
-    return offset, header + 14
+    return offset
 
 
-def _named(source: Source, raw_name: bytes) -> str:
+def _named(source: _Around, raw_name: bytes) -> str:
     return f"{source.label}: record {show(raw_name.decode('utf-8', 'replace'))}"
 
 
-def _descriptor_length(source: Source, at: int, crc: int, stored: int, size: int, name: str) -> int:
+def _descriptor_length(source: _Around, at: int, crc: int, stored: int, size: int, name: str) -> int:
     """Return the length of the data descriptor at `at`: 16 bytes, or 24 with 64-bit sizes."""
     found = source.read(at, min(24, max(0, source.size - at)))
     for layout in ("<4sLQQ", "<4sLLL"):  # for an empty record, the wide layout begins like the narrow one

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from prunecli.errors import show
 from prunecli.formats.base import Patch, Storage, patched_copies
 from prunecli.formats.io.pieces import Checksum, Copy, Deferred, Piece, summed
 from prunecli.formats.io.source import Source
@@ -33,28 +32,28 @@ def new_record(record: Record, patches: Sequence[Patch], label: str) -> NewRecor
 def _patched_in_place(
     source: Source, directory: Directory, patches_of: Mapping[str, Sequence[Patch]]
 ) -> Iterator[Piece]:
-    places: list[tuple[int, Checksum]] = []
+    places: list[tuple[int, Deferred]] = []
     at = 0
     for record in directory.records:
         patches = patches_of.get(record.name, ())
         after = Checksum(record.size) if patches or is_unsummed(record) else None
-        fields = [(place, after) for place in record.crc_places] if after else []
+        field = None if after is None else Deferred(4, after.stored, (after,))
+        fields = [(place, field) for place in record.crc_places] if field else []
         inline = [place for place, _ in fields if place < directory.central]
-        stops = sorted([*inline, record.offset])
-        for stop in stops:
+        for stop in sorted([*inline, record.offset]):
             yield Copy(at, stop - at)
             at = stop
             if stop == record.offset:
                 payload = _payload(record, patches, source.label)
                 yield from payload if after is None else summed(payload, after)
                 at += record.stored_size
-            elif after:
-                yield _crc_field(after)
+            elif field:
+                yield field
                 at += 4
         places += [field for field in fields if field[0] >= directory.central]
-    for place, checksum in sorted(places, key=lambda field: field[0]):
+    for place, field in sorted(places, key=lambda each: each[0]):
         yield Copy(at, place - at)
-        yield _crc_field(checksum)
+        yield field
         at = place + 4
     yield Copy(at, source.size - at)
 
@@ -63,7 +62,7 @@ def _payload(record: Record, patches: Sequence[Patch], label: str) -> Sequence[P
     """Return the pieces of a record with its patches; what is read is checked against the record's CRC-32."""
     before = None
     if not record.deflated and not is_unsummed(record):
-        before = Checksum(record.size, record.crc, f"{label}: record {show(record.name)}")
+        before = Checksum(record.size, record.crc, label, record.name)
     storage = Storage(record.name, record.offset, record.stored_size)
     return list(patched_copies(storage, patches, before))
 
@@ -71,7 +70,3 @@ def _payload(record: Record, patches: Sequence[Patch], label: str) -> Sequence[P
 def is_unsummed(record: Record) -> bool:
     """Whether torch wrote the record without a checksum (`set_crc32_options(False)`, `skip_data`)."""
     return record.crc == 0 and record.size > 0 and not record.deflated
-
-
-def _crc_field(checksum: Checksum) -> Deferred:
-    return Deferred(4, lambda: checksum.value.to_bytes(4, "little"), (checksum,))
