@@ -18,7 +18,7 @@ from prunecli.core.methods.request import MethodRequest
 from prunecli.core.methods.segments import Doubles, LayerScan
 from prunecli.core.methods.smallest import Smallest
 from prunecli.core.random_stream import split
-from prunecli.errors import UsageError, show
+from prunecli.errors import UsageError
 
 __all__ = ["Lamp"]
 
@@ -42,11 +42,12 @@ class Lamp(Smallest):
             return super().scans(self._divided(group, own), earlier[len(own) :])
         if not earlier:
             found: dict[str, Scan] = {}
+            everything = np.zeros(1, np.uint64)
             for key in sorted(group.targets) if group.global_count else ():
                 target = group.targets[key]
                 if target.candidates:
                     order = self.ranked.numbers(target).order
-                    found[key] = LayerScan(order, target.elements, np.zeros(1, np.uint64), order.bits)
+                    found[key] = LayerScan(order, target.elements, everything, order.bits)
             return found
         more = self._more(group, own)
         return more or super().scans(self._divided(group, own), ())
@@ -54,15 +55,13 @@ class Lamp(Smallest):
     def _more(self, group: TargetGroup, own: Sequence[Mapping[str, LayerScan]]) -> dict[str, Scan]:
         """Return scans that divide the segments in which the threshold can be; none if the numbers are known."""
         latest = {key: scan for each in own for key, scan in each.items()}
-        found: dict[str, tuple[Doubles, Doubles]] = {}
-        for key, scan in latest.items():
-            segments = scan.segments
-            if np.isinf(scan.order.values(segments.first[-1:])).any():
-                raise UsageError(
-                    f"LAMP scores need finite weights, and {show(group.targets[key].name)} has infinite ones"
-                )
-            found[key] = segments.scores(scan.order)
-        counts = np.concatenate([scan.segments.sums[0] for scan in latest.values()]).astype(np.int64)
+        segments = [scan.segments for scan in latest.values()]
+        bounds = [
+            each.scores(scan.order, group.targets[key].name)
+            for each, (key, scan) in zip(segments, latest.items(), strict=True)
+        ]
+        lows, highs = (np.concatenate([each[side] for each in bounds]) for side in (0, 1))
+        counts = np.concatenate([each.sums[0] for each in segments]).astype(np.int64)
         wanted, left = group.global_count, int(counts.sum())
         if wanted > left:
             nans = sum(scan.nans for scan in own[0].values())
@@ -70,16 +69,18 @@ class Lamp(Smallest):
                 f"cannot prune {wanted:,} elements of the {len(latest)} selected parameters together: {nans:,} are "
                 f"NaN, which is not smaller than anything; prune {left:,} at most"
             )
-        lows, highs = (np.concatenate([each[side] for each in found.values()]) for side in (0, 1))
         least, most = _reached(lows, counts, wanted), _reached(highs, counts, wanted)
-        more: dict[str, Scan] = {}
-        for key, (low, high) in found.items():
-            deciding = (high >= least) & (low <= most) & (latest[key].segments.shift > 0)
-            if deciding.any():
-                more[key] = latest[key].divided(deciding)
-        if not more:
-            next(iter(own[0].values())).counts = _numbers(group, latest, found, most)
-        return more
+        deciding = (highs >= least) & (lows <= most) & (np.concatenate([each.shift for each in segments]) > 0)
+        sizes = [each.first.size for each in segments]
+        if deciding.any():
+            parts = zip(latest.items(), np.split(deciding, np.add.accumulate(sizes)[:-1]), strict=True)
+            return {key: scan.divided(part) for (key, scan), part in parts if part.any()}
+        numbers = _numbers(group, sizes, counts, highs, most)
+        for each in own:
+            for scan in each.values():
+                scan.release()
+        next(iter(own[0].values())).counts = dict(zip(latest, numbers, strict=True))
+        return {}
 
     def _divided(self, group: TargetGroup, own: Sequence[Mapping[str, LayerScan]]) -> TargetGroup:
         """Return the group with the number of elements to prune of each layer, instead of one amount."""
@@ -109,17 +110,16 @@ def _reached(scores: Doubles, counts: NDArray[np.int64], wanted: int) -> float:
 
 
 def _numbers(
-    group: TargetGroup,
-    latest: Mapping[str, LayerScan],
-    scores: Mapping[str, tuple[Doubles, Doubles]],
-    threshold: float,
-) -> dict[str, int]:
-    """Return how many elements of each layer have scores below a threshold, and its share of those that equal it."""
-    below: dict[str, int] = {}
-    tied: list[int] = []
-    for key, scan in latest.items():
-        counts, highest = scan.segments.sums[0].astype(np.int64), scores[key][1]
-        below[key] = int(counts[highest < threshold].sum())
-        tied.append(int(counts[highest == threshold].sum()))
-    shares = split(group.seed, tied, group.global_count - sum(below.values()), name=f"lamp {group.name}")
-    return {key: count + share for (key, count), share in zip(below.items(), shares, strict=True)}
+    group: TargetGroup, sizes: Sequence[int], counts: NDArray[np.int64], scores: Doubles, threshold: float
+) -> list[int]:
+    """Return how many elements of each layer have scores below a threshold, and its share of those that equal it.
+
+    `sizes` are the numbers of segments of the layers, `counts` those of elements of the segments.
+    """
+    layers = np.repeat(np.arange(len(sizes)), sizes)
+    below, tied = (
+        np.bincount(layers[chosen], counts[chosen], len(sizes)).astype(np.int64).tolist()
+        for chosen in (scores < threshold, scores == threshold)
+    )
+    shares = split(group.seed, tied, group.global_count - sum(below), name=f"lamp {group.name}")
+    return [count + share for count, share in zip(below, shares, strict=True)]

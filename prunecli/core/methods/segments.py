@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from prunecli.core.methods.base import Block
 from prunecli.core.methods.ranked import elements_of
-from prunecli.core.order import Order
+from prunecli.core.order import Order, occurrences
 from prunecli.core.raw_elements import Unsigned
+from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
 __all__ = ["Doubles", "LayerScan", "Segments"]
@@ -19,6 +20,8 @@ _FINE = 16
 """The bits below those of a segment that its sums take into account: all of them for float32."""
 _STEP, _SEGMENTS = 12, 1 << 16
 """How many bits a pass adds at most, and how many segments of a layer it counts."""
+_TINY = 1 << 8
+"""Elements of a layer whose keys are all counted at once: hardly fewer segments would contain them."""
 _SLACK = 1e-5
 """More than the rounding error of the bounds of a score, as a part of the score."""
 
@@ -50,10 +53,21 @@ class Segments:
         shift = np.concatenate([self.shift, others.shift])
         return Segments(first[places], shift[places], np.concatenate([self.sums, others.sums], axis=1)[:, places])
 
-    def scores(self, order: Order) -> tuple[Doubles, Doubles]:
-        """Return the bounds of the scores in each segment, which are equal if it is a single key."""
-        single, shift = self.shift == 0, self.shift.astype(np.int64)
+    def scores(self, order: Order, name: str) -> tuple[Doubles, Doubles]:
+        """Return the bounds of the scores in each segment of the layer `name`, which are equal if it is a single key.
+
+        Raises:
+            UsageError: it has infinite weights.
+        """
         low = order.values(self.first)
+        if low.size and low[-1] == np.inf:
+            raise UsageError(f"LAMP scores need finite weights, and {show(name)} has infinite ones")
+        if not self.shift.any():
+            low = np.ldexp(low, -int(np.frexp(low[-1])[1])) if low.size else low
+            squares = low * low
+            exact = _ratio(squares, np.add.accumulate((self.sums[0] * low * low)[::-1])[::-1])
+            return exact, exact
+        single, shift = self.shift == 0, self.shift.astype(np.int64)
         high = order.values(self.first + (np.uint64(1) << self.shift) - np.uint64(1))
         exponent = int(np.frexp(high[-1])[1]) if high.size else 0
         low, high = np.ldexp(low, -exponent), np.ldexp(high, -exponent)  # squares stay within the doubles
@@ -74,6 +88,9 @@ def _ratio(one: Doubles, other: Doubles) -> Doubles:
 
 _NONE = Segments(np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty((3, 0), np.uint64))
 
+_Found = tuple[int, int, Integers, Integers]
+"""Of a block: its size, the bits of a part, the numbers of the parts that occur, and their sums."""
+
 
 class LayerScan:
     """Divides segments `first` of a layer, whose bits above `shift` are equal, and counts parts of `1 << lower` keys.
@@ -91,16 +108,24 @@ class LayerScan:
         """What follows for all layers; the first scan of the first pass keeps it."""
         self._sums: Integers | None = None
         self._seen = 0
-        self._whole: tuple[int, Integers, Integers] | None = None
+        self._whole: _Found | None = None
         """What was found in a layer of one block, which takes less memory than the sums of all parts."""
         self._found: Segments | None = None
 
-    def look(self, block: Block) -> tuple[int, Integers, Integers]:
-        """Return the size of a block, the numbers of the parts that occur in it, and their sums."""
+    def look(self, block: Block) -> _Found:
+        """Return the size of a block, the numbers of the parts that occur in it, and their sums.
+
+        The parts of a tiny layer are single keys.
+        """
         raw = elements_of(block, scores=False)
+        if raw.size == self.elements <= _TINY:
+            keys, counts = occurrences(np.sort(self.order.keys(raw)[block.candidates]))
+            found = np.zeros((3, keys.size), np.uint64)
+            found[0] = counts
+            return raw.size, 0, keys.astype(np.uint64), found
         sums = self._sums_of(raw, block)
         numbers = np.flatnonzero(sums[0]).astype(np.uint64)
-        return raw.size, numbers, sums[:, numbers].astype(np.uint64)
+        return raw.size, self.lower, numbers, sums[:, numbers].astype(np.uint64)
 
     def _sums_of(self, raw: Unsigned, block: Block) -> NDArray[Any]:
         """Return the sums of all parts; those of the first pass are computed by the kernel, if it is there."""
@@ -136,9 +161,9 @@ class LayerScan:
             sums[1] += np.bincount(numbers, weights, size)
             sums[2] += np.bincount(numbers, weights * weights, size)
 
-    def add(self, found: tuple[int, Integers, Integers]) -> None:
+    def add(self, found: _Found) -> None:
         """Add a block, and forget what is not needed after the last one."""
-        size, numbers, sums = found
+        size, _, numbers, sums = found
         if size == self.elements:
             self._whole = found
             return
@@ -154,7 +179,7 @@ class LayerScan:
         if sums is None:
             return whole
         numbers = np.flatnonzero(sums[0]).astype(np.uint64)
-        return seen, numbers, sums[:, numbers]
+        return seen, self.lower, numbers, sums[:, numbers]
 
     merge = add
 
@@ -162,16 +187,20 @@ class LayerScan:
     def segments(self) -> Segments:
         """All segments of the layer after this pass, without that of NaN."""
         if self._found is None:
-            _, numbers, sums = self.drain() or (0, np.empty(0, np.uint64), np.empty((3, 0), np.uint64))
-            bits, lower = np.uint64(self.shift - self.lower), np.uint64(self.lower)
+            _, shift, numbers, sums = self.drain() or (0, 0, np.empty(0, np.uint64), np.empty((3, 0), np.uint64))
+            bits, lower = np.uint64(self.shift - shift), np.uint64(shift)
             first = self.first[numbers >> bits] + ((numbers & ((np.uint64(1) << bits) - np.uint64(1))) << lower)
             made = Segments(first, np.full(first.size, lower), sums)
             if self.order.nan is not None and self.shift == self.order.bits:
-                is_nan = made.first >> lower == self.order.nan >> self.lower
+                is_nan = made.first >> lower == self.order.nan >> shift
                 self.nans = int(made.sums[0, is_nan].sum())
                 made = made.where(~is_nan)
-            self._found = self.rest.joined(made)
+            self._found = self.rest.joined(made) if self.rest.first.size else made
         return self._found
+
+    def release(self) -> None:
+        """Free the segments."""
+        self._found, self.rest = None, _NONE
 
     def divided(self, chosen: NDArray[np.bool_]) -> "LayerScan":
         """Return a scan that divides those of the chosen segments that are largest."""

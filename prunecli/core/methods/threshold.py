@@ -22,8 +22,8 @@ __all__ = ["Counter", "Cut", "KeyRange", "Pool", "TargetShare"]
 
 _NEAR, _NEAR_DEEPER = 256, 2048
 """How far around the expected threshold blocks keep their counts, in the first pass and in the others."""
-_MOST = 12 << 20
-"""The most bytes that these may take in a pool; beyond that, all are discarded."""
+_MOST, _MOST_EACH = 12 << 20, 1 << 10
+"""The most bytes that these may take in a pool, and for each of its targets; beyond that, all are discarded."""
 _FEW = 1 << 13
 """Elements that are sorted faster than a histogram of them is made."""
 
@@ -122,14 +122,14 @@ class Pool:
     def keep(self, size: int) -> bool:
         """Count bytes that counters keep; returns False, and makes all of them forget these, if there are too many."""
         self._stored += size
-        if self._stored > _MOST and self.known is None:
+        if self._stored > _MOST + _MOST_EACH * len(self.counters) and self.known is None:
             self.forget()
         return not self.forgetful
 
     def forget(self) -> None:
         """Discard what is kept of blocks, and keep nothing from now on."""
-        self.forgetful = True
-        for each in self.counters:
+        forgotten, self.forgetful = self.forgetful, True
+        for each in () if forgotten else self.counters:
             each.blocks.clear()
 
     def drain(self) -> tuple[int, NDArray[Any], NDArray[Any]]:
