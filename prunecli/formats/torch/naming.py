@@ -118,7 +118,8 @@ def name_others(
             if ref is not None and not place.within:
                 place = StatePlace(PART)
             refers = refers or survey.tree.refers(node)
-            below = _held_by(survey, node)[::-1]
+            held = _held_by(survey, node)[::-1]
+            below = [each for each in held if each.edge not in passed]
             beside = id(node) in path  # here a tensor's own key indicates its kind, too
             for each, name_of in zip(below, survey.spell(name[: survey.limits.longest_name], below), strict=True):
                 by_key = id(each.value) not in path and (survey.is_level(each) or (beside and _is_bare(each.key)))
