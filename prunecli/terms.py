@@ -156,7 +156,7 @@ BAKE = _term("--bake", "bake=True")
 BLOCK = _setting("--block", "block")
 DIM = _setting("--dim", "dim")
 EXCLUDE = _setting("-x", "exclude")
-EXTRACT_ZEROS = _term("'prunecli mask extract --from-zeros'", "mask_extract(from_zeros=True)")
+EXTRACT_ZEROS = _term("'prunecli mask extract --from-zeros -p NAME'", "mask_extract(from_zeros=True, params=NAME)")
 """The command that makes a mask file of the zeros of a checkpoint."""
 FAIL_OVER = _term("--fail-over", "fail_over")
 FAIL_UNDER = _term("--fail-under", "fail_under")

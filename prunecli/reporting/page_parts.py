@@ -24,14 +24,14 @@ def script_digest(text: str) -> str:
 def table_page(title: str, headings: Iterable[str], rows: Iterable[Sequence[str]], above: Iterable[str] = ()) -> str:
     """Return a page of a title, the lines `above`, and a table, without scripts and without access to the network.
 
-    All texts are escaped.
+    The first column of the table has names, the others numbers. All texts are escaped.
     """
     style = page_file("page.css")
     policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src '{script_digest(style)}'"
     heading = html.escape(title)
     lines = "".join(f"<p>{html.escape(line)}</p>\n" for line in above)
-    head = "".join(f"<th>{html.escape(each)}</th>" for each in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
+    head = _cells("th", headings)
+    body = "".join(f"<tr>{_cells('td', row)}</tr>\n" for row in rows)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
@@ -40,3 +40,8 @@ def table_page(title: str, headings: Iterable[str], rows: Iterable[Sequence[str]
         f"<section>\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</section>\n"
         f'<footer class="dim small">prunecli {__version__}</footer>\n</body>\n</html>\n'
     )
+
+
+def _cells(tag: str, texts: Iterable[str]) -> str:
+    kinds = ("", ' class="number"')
+    return "".join(f"<{tag}{kinds[at > 0]}>{html.escape(each)}</{tag}>" for at, each in enumerate(texts))

@@ -82,7 +82,7 @@ def test_an_overlap_in_each_format(cli: Cli) -> None:
     assert f"{totals['z_score']:.2f}" == sums[-1]
     written = cli("mask", "overlap", "masks.safetensors", "other.pt", "-o", "o.html")
     assert written.out == "o.html\n"
-    assert f"<td>{totals['kept_by_both']:,}</td>" in Path("o.html").read_text()
+    assert f'<td class="number">{totals["kept_by_both"]:,}</td>' in Path("o.html").read_text()
     assert "<script" not in Path("o.html").read_text()
     markdown = cli("mask", "overlap", "masks.safetensors", "other.pt", "--format", "markdown").out
     assert f"| **all 2 parameters** | {totals['kept_by_both']:,} |" in markdown

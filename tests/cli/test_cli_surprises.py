@@ -43,6 +43,15 @@ def test_a_suffix_of_another_format_is_refused(refused: Refusal, source: str, ou
     assert line.endswith(f"nothing is converted here; name the output {better} with -o")
 
 
+def test_a_folder_with_the_suffix_of_a_file_is_refused(cli: Cli, refused: Refusal) -> None:
+    Path("shards").mkdir()
+    Path("model.safetensors").rename("shards/model.safetensors")
+    line = refused(2, "apply", "shards", "-p", "fc1.weight", "-a", "0.5", "-o", "out.pt")
+    assert line == "cannot write out.pt: the input is a folder, and so is its output; name it out with -o"
+    Path("shards").rename("shards.bin")
+    assert cli("apply", "shards.bin", "-p", "fc1.weight", "-a", "0.5", "-o", "out.bin", "-q").code == 0
+
+
 def test_a_suffix_that_is_not_wrong_is_accepted(cli: Cli) -> None:
     save_file({"w": torch.ones(4, 4)}, "wrong.bin")  # as its suffix does not say; the output is named alike
     for source, output in (("model.pt", "a.model"), ("model.safetensors", "b"), ("wrong.bin", "c.bin")):

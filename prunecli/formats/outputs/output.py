@@ -18,7 +18,7 @@ from prunecli.formats.outputs.base import Output, SingleFileOutput
 from prunecli.formats.outputs.file import LocalFile, check_file, stdout_failure
 from prunecli.formats.outputs.folder import LocalFolder, check_folder
 from prunecli.formats.outputs.permissions import FileOutput, private_as, with_mode_of
-from prunecli.formats.outputs.suffix import check_suffix
+from prunecli.formats.outputs.suffix import check_folder_suffix, check_suffix
 from prunecli.lean import dataclass
 from prunecli.terms import OUTPUT
 
@@ -79,7 +79,8 @@ def check_checkpoint_output(checkpoint: AnyCheckpoint, location: Location | None
 
     Raises:
         OutputError: it exists (or is the input) and may not be replaced, or it cannot be written.
-        UsageError: the checkpoint is a folder and the location standard output; or as `check_suffix` or `check_output`.
+        UsageError: the checkpoint is a folder and the location standard output; or as `check_suffix`,
+            `check_folder_suffix` or `check_output`.
     """
     if not checkpoint.is_folder:
         source = checkpoint.sources[ONLY_FILE]
@@ -87,7 +88,10 @@ def check_checkpoint_output(checkpoint: AnyCheckpoint, location: Location | None
             return StandardOutput()
         check_suffix(location, checkpoint.format, source.location)
         return with_mode_of(check_output(location, force=force, source=source), source.mode)
-    return check_folder_output(location, force=force, source=checkpoint.path, replaceable=holds_checkpoint)
+    folder = check_folder_output(location, force=force, source=checkpoint.path, replaceable=holds_checkpoint)
+    if location is not None:
+        check_folder_suffix(location, checkpoint.path)
+    return folder
 
 
 def check_folder_output(

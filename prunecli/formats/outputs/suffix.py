@@ -6,7 +6,7 @@ from prunecli.errors import UsageError, show
 from prunecli.formats.io.locations import Location
 from prunecli.terms import OUTPUT
 
-__all__ = ["check_safetensors_suffix", "check_suffix"]
+__all__ = ["check_folder_suffix", "check_safetensors_suffix", "check_suffix"]
 
 _SAFETENSORS = (".safetensors",)
 _TORCH = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".th", ".pt2", ".tar")
@@ -31,6 +31,22 @@ def check_suffix(output: Location, format_: str, source: Location | None) -> Non
         f"cannot write {show(output)}: the input is a {format_} file, and nothing is converted here; name the output "
         f"{better} with {OUTPUT}"
     )
+
+
+def check_folder_suffix(output: Location, source: Location | None) -> None:
+    """Check that the suffix of a new folder does not name a format of files; `source` is the input folder.
+
+    A suffix that the input has, too, is accepted.
+
+    Raises:
+        UsageError: people and loaders would take the folder for a file.
+    """
+    suffix, own = _suffix_of(output), "" if source is None else _suffix_of(source)
+    if suffix in _SAFETENSORS + _TORCH and suffix != own:
+        better = show(output.name[: -len(suffix)])
+        raise UsageError(
+            f"cannot write {show(output)}: the input is a folder, and so is its output; name it {better} with {OUTPUT}"
+        )
 
 
 def check_safetensors_suffix(output: Location, what: str) -> None:
