@@ -282,9 +282,23 @@ def test_a_failure_to_compile_is_stated_and_leaves_nothing(
 
 
 @compiled
-def test_the_compiled_library_has_the_version_that_is_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_OPTIONS", ["-O0" if each == "-O3" else each for each in build._OPTIONS])  # in a tenth
-    library = tmp_path / "kernel.shared"
-    assert build.compile_kernel(library) == ""
-    assert list(tmp_path.iterdir()) == [library]
-    assert ctypes.CDLL(str(library)).prunecli_kernel_version() == kernel._VERSION
+def test_a_library_without_versions_for_processors_has_the_interface_and_the_results_that_are_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["-O0" if each == "-O3" else each for each in build._OPTIONS]  # in a tenth of the time
+    monkeypatch.setattr(build, "_OPTIONS", [*options, "-DFOR_EACH_PROCESSOR="])
+    path = tmp_path / "kernel.shared"
+    assert build.compile_kernel(path) == ""
+    assert list(tmp_path.iterdir()) == [path]
+    library = kernel._declared(ctypes.CDLL(str(path)))
+    assert library.prunecli_kernel_version() == kernel._VERSION
+    rng, results = np.random.default_rng(3), list[Any]()
+    bits = rng.integers(0, 4, 3 * 2048 + 7, dtype=np.uint16)
+    for own in (library, kernel._library()):
+        monkeypatch.setattr(kernel, "_library", lambda own=own: own)
+        room, zero = Buffer(), np.empty(bits.size, dtype=np.bool_)
+        counts = count_zeros(bits, zero, room, signed_zero=True)
+        results.append((by_kernel(7, 1, 2500, 5003).tobytes(), counts, zero.tobytes()))
+        results[-1] += (kernel.halved_groups(zero[:4096]), most_kept(zero[:4096], 1, b"\2\4\6\7"))
+    assert results[0] == results[1]
+    assert results[0][0] == by_numpy(7, 1, 2500, 5003).tobytes()

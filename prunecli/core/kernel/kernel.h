@@ -17,9 +17,11 @@
 #endif
 
 /* One library runs on all x86-64 processors, and with AVX2 or AVX-512 where they are; GCC knows the latter's level since
- * version 12. Shuffles of vectors are compiled where they are instructions. */
+ * version 12. Shuffles of vectors are compiled where they are instructions. `CC="gcc -march=x86-64-v3
+ * -DFOR_EACH_PROCESSOR="` makes a library with one version only, to test that. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
-#if __GNUC__ >= 12
+#if defined(FOR_EACH_PROCESSOR)
+#elif __GNUC__ >= 12
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
