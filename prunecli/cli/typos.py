@@ -169,10 +169,12 @@ def extra_error(extra: Sequence[str], arguments: Sequence[str], ctx: Any) -> Usa
     at = len(arguments) - 1 - arguments[::-1].index(extra[0]) if extra[0] in arguments else 0
     option, value = arguments[max(at - 2, 0) : at] if at > 1 else ("", "")
     if option in _SELECTING:
+        if value in _all_names(ctx.command.params):
+            return UsageError(f"{option} needs a value; write it before {value}")
         if _exists(value) and _exists(extra[0]):
             return UsageError(f"{option} {show(value, 60)} {first}: the shell put files here; quote the pattern: '*'")
         return UsageError(f"{option} takes one name; write {option} {show(value, 60)} {option} {first}")
-    taken = ctx.params.get("checkpoint")
+    taken = ctx.params.get("checkpoint", ctx.params.get("packed"))
     if not isinstance(taken, str):
         return UsageError(f"{first} is one argument too many; see {ctx.command_path} --help")
     at = arguments.index(taken) if taken in arguments else 0

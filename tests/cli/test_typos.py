@@ -36,6 +36,7 @@ APPLY = ["apply", "model.pt", "-p", "*", "-a", "0.5"]
         (["report", "model.pt", "--amount", "1"], "no option --amount here; it belongs to prunecli apply"),
         (["report", "model.pt", "-z"], "no option -z; see prunecli report --help"),
         (["apply", "model.pt", "-p", "a", "b", "-a", "1"], "-p takes one name; write -p a -p b"),
+        (["apply", "model.pt", "-p", "-a", "1"], "-p needs a value; write it before -a"),
         (["params", "model.pt", "-x", "a", "b"], "-x takes one name; write -x a -x b"),
         (
             ["apply", "model.pt", "-p", "model.pt", "model.safetensors", "-a", "1"],
@@ -48,6 +49,7 @@ APPLY = ["apply", "model.pt", "-p", "*", "-a", "0.5"]
         (["-p", "a", "apply", "model.pt"], "no option -p before the command; write prunecli apply -p"),
         ([*APPLY, "--method", "L1"], "--method L1: did you mean l1?"),
         ([*APPLY, "out.pt"], "the output is named with -o: write -o out.pt"),
+        (["unpack", "model.pt", "out.pt"], "the output is named with -o: write -o out.pt"),
         (["apply", "model.pt", "-a", "50", "%"], "% stands alone; write it behind the number, as in 50%"),
         (["diff", "model.pt"], "no NEW is given; name the later one"),
         (["apply", "model.pt", "fc1.weight", "-a", "1"], "names are given with -p: write -p fc1.weight"),
