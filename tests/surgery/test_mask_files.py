@@ -178,7 +178,7 @@ def test_selections_narrow_and_default_names_stand_beside() -> None:
         (lambda: files.mask_combine("a.pt", "long.pt", "and"), UsageError, "w have shapes [2, 3] in a.pt and [3, 2]"),
         (lambda: files.mask_combine("a.pt", "a.pt", "nor"), UsageError, "no operation nor"),  # type: ignore[arg-type]
         (lambda: files.mask_extract("soft.pt"), DamagedError, "mask of v has a value other than 0 and 1, at [1]"),
-        (lambda: files.mask_extract("dense.pt"), UsageError, "mask_extract(from_zeros=True)"),
+        (lambda: files.mask_extract("dense.pt"), UsageError, "mask_extract(from_zeros=True, params=NAME)"),
         (lambda: files.mask_extract("dense.pt", from_zeros=True), UsageError, "names or patterns with params"),
         (lambda: files.mask_extract("cut.safetensors"), DamagedError, "truncated"),
         (lambda: files.mask_extract("a.pt", output="a.bin"), UsageError, "a mask file is a safetensors file"),

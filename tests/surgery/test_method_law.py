@@ -350,7 +350,8 @@ def test_all_ways_lead_to_the_same_masks(
     kind, bake, ranks, continued = way
     keep, expected = references(name, continued)
     state: State = loaded(masked[0]) if continued else tensors()
-    source, target = MAKERS[kind](state, tmp_path), tmp_path / f"out{'.pt' if kind == 'zip' else '.safetensors'}"
+    source = MAKERS[kind](state, tmp_path)
+    target = tmp_path / f"out{source.suffix}"
     scores = (shards if ranks > 1 else archive)(_scores(), root_of(tmp_path, "scores"))
     asked = options(SPECS[name], str(scores), bake=bake)
 

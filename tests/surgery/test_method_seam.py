@@ -188,7 +188,8 @@ CASES = [
 @pytest.mark.parametrize(("name", "kind", "baked", "ranks"), CASES)
 def test_a_toy_prunes_as_numpy_does(name: str, kind: str, baked: bool, ranks: int, tmp_path: Path) -> None:
     state = tensors()
-    source, target, asked = MAKERS[kind](state, tmp_path), tmp_path / "out.pt", request(name, remove=baked)
+    source, asked = MAKERS[kind](state, tmp_path), request(name, remove=baked)
+    target = tmp_path / f"out{source.suffix}"
 
     def work(rank: Ranks) -> Report:
         return prune(source, target, asked, Run(2, ranks=rank))
