@@ -118,7 +118,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     if isinstance(value, Mapping):
-        return dict(value)
+        return dict(value.items())
     return as_json(value) if is_dataclass(value) else value
 
 

@@ -1,6 +1,6 @@
 """What a report records of a choice, made from the choice whenever it is read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from typing import Any
 
 from prunecli.core.methods.base import Choice
@@ -27,6 +27,10 @@ class ChoiceRecord(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._choice.as_dict())
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return all of it, made once; otherwise each value would be looked up in a record of its own."""
+        return self._choice.as_dict().items()
 
     def __repr__(self) -> str:
         return repr(self._choice.as_dict())
