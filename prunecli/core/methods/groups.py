@@ -7,7 +7,15 @@ from typing import Any, Self
 from prunecli.core.group_ranks import count_dropped, drop_smallest
 from prunecli.core.methods.base import Block, Choice, Scan, Target, TargetGroup
 from prunecli.core.methods.geometry import positive_dim
-from prunecli.core.methods.ranked import Numbers, Ranked, RankingMethod, flawed_note, negative_note, score_settings
+from prunecli.core.methods.ranked import (
+    Numbers,
+    Ranked,
+    RankingMethod,
+    SpecialScan,
+    flawed_note,
+    negative_note,
+    score_settings,
+)
 from prunecli.core.methods.request import RANDOM, MethodRequest
 from prunecli.core.random_stream import stream_key
 from prunecli.core.raw_elements import Flags
@@ -52,32 +60,24 @@ class _GroupChoice:
         return {}
 
 
-class _GroupScan:
-    """Counts the elements that are dropped, and what is special about the numbers that are compared, if there are any.
+class _GroupScan(SpecialScan):
+    """Counts the elements that are dropped, too."""
 
-    That are negative ones among scores, which must not contain NaN, and NaN among weights. Without a grouping, the
-    number of dropped elements is known.
-    """
+    def __init__(self, grouping: _Grouping, numbers: Numbers | None) -> None:
+        super().__init__(numbers)
+        self._grouping = grouping
+        self.dropped = 0
 
-    def __init__(self, grouping: _Grouping | None, numbers: Numbers | None) -> None:
-        self._grouping, self._numbers = grouping, numbers
-        self.dropped = self.negative = self.nans = 0
+    def look(self, block: Block) -> tuple[int, ...]:
+        return (*super().look(block), self._grouping.dropped(block.candidates))
 
-    def look(self, block: Block) -> tuple[int, int, int]:
-        nans, negative = (0, 0) if self._numbers is None else self._numbers.special(block)
-        dropped = 0 if self._grouping is None else self._grouping.dropped(block.candidates)
-        return dropped, negative, nans
+    def add(self, found: tuple[int, ...]) -> None:
+        super().add(found)
+        self.dropped += found[2]
 
-    def add(self, found: tuple[int, int, int]) -> None:
-        self.dropped += found[0]
-        self.negative += found[1]
-        self.nans += found[2]
-
-    merge = add
-
-    def drain(self) -> tuple[int, int, int]:
-        drained = self.dropped, self.negative, self.nans
-        self.dropped = self.negative = self.nans = 0
+    def drain(self) -> tuple[int, ...]:
+        drained = *super().drain(), self.dropped
+        self.dropped = 0
         return drained
 
 
@@ -152,8 +152,10 @@ class GroupsOf(RankingMethod):
         found: dict[str, Scan] = {}
         for key, target in group.targets.items():
             numbers = None if self.ranked is None else self.ranked.numbers(target)
-            if target.before is not None or (numbers is not None and numbers.has_special):
-                found[key] = _GroupScan(None if target.before is None else self._grouping(target), numbers)
+            if target.before is not None:
+                found[key] = _GroupScan(self._grouping(target), numbers)
+            elif numbers is not None and numbers.has_special:
+                found[key] = SpecialScan(numbers)
         return found
 
     def notes(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Sequence[str]:

@@ -19,6 +19,7 @@ __all__ = [
     "Numbers",
     "Ranked",
     "RankingMethod",
+    "SpecialScan",
     "elements_of",
     "flawed_note",
     "nan_in_scores",
@@ -108,6 +109,33 @@ class Numbers:
         if self.order.nan is None or self.order.outermost(raw, block.candidates, zeros=True)[2] != self.order.nan:
             return 0
         return self.order.count(raw, block.candidates, self.order.nan)[1]
+
+
+class SpecialScan:
+    """Counts what notes mention: NaN among weights, and negative scores. Without numbers, there is nothing to count."""
+
+    def __init__(self, numbers: Numbers | None) -> None:
+        self._numbers = numbers
+        self.nans = self.negative = 0
+
+    def look(self, block: Block) -> tuple[int, ...]:
+        """Return the numbers of a block."""
+        return (0, 0) if self._numbers is None else self._numbers.special(block)
+
+    def add(self, found: tuple[int, ...]) -> None:
+        """Add a block."""
+        self.nans += found[0]
+        self.negative += found[1]
+
+    def merge(self, drained: tuple[int, ...]) -> None:
+        """Add what was drained."""
+        self.add(drained)
+
+    def drain(self) -> tuple[int, ...]:
+        """Return the sums, and reset them."""
+        drained = self.nans, self.negative
+        self.nans = self.negative = 0
+        return drained
 
 
 class RankingMethod(Method):

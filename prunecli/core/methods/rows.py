@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prunecli.core.amount import Amount
 from prunecli.core.methods.base import Block, Target
-from prunecli.core.methods.ranked import Numbers, elements_of, nan_in_scores
+from prunecli.core.methods.ranked import elements_of, nan_in_scores
 from prunecli.core.methods.slices import Slices
 from prunecli.core.order import Order
 from prunecli.core.random_stream import stream_key
@@ -21,36 +21,11 @@ from prunecli.core.row_ranks import drop_in_rows
 from prunecli.errors import UsageError, show
 from prunecli.lean import dataclass
 
-__all__ = ["RowScan", "SmallestOfRows"]
+__all__ = ["SmallestOfRows"]
 
 _PURPOSE = "prunecli/1/ties/rows"
 _LONGEST = 1 << 22
 """The most elements of a row, which is in memory as a whole."""
-
-
-class RowScan:
-    """Counts what notes mention of a target with slices: NaN among its weights, and negative scores."""
-
-    def __init__(self, numbers: Numbers) -> None:
-        self._numbers = numbers
-        self.nans = self.negative = 0
-
-    def look(self, block: Block) -> tuple[int, int]:
-        """Return the numbers of a block."""
-        return self._numbers.special(block)
-
-    def add(self, found: tuple[int, int]) -> None:
-        """Add a block."""
-        self.nans += found[0]
-        self.negative += found[1]
-
-    merge = add
-
-    def drain(self) -> tuple[int, int]:
-        """Return the sums, and reset them."""
-        drained = self.nans, self.negative
-        self.nans = self.negative = 0
-        return drained
 
 
 @dataclass(frozen=True, slots=True, eq=False)

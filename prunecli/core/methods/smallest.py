@@ -16,13 +16,14 @@ from prunecli.core.methods.ranked import (
     NAN_STAYS,
     Ranked,
     RankingMethod,
+    SpecialScan,
     elements_of,
     flawed_note,
     negative_note,
     score_settings,
 )
 from prunecli.core.methods.request import MethodRequest
-from prunecli.core.methods.rows import RowScan, SmallestOfRows
+from prunecli.core.methods.rows import SmallestOfRows
 from prunecli.core.methods.slices import replay_slices
 from prunecli.core.methods.threshold import Counter, Cut, KeyRange, Pool, TargetShare
 from prunecli.core.order import Order, common_orders
@@ -155,7 +156,7 @@ class Smallest(RankingMethod):
             target, order = targets[key], orders[key]
             if target.slices is not None:
                 numbers = self.ranked.numbers(target)
-                found |= {key: RowScan(numbers)} if numbers.has_special else {}
+                found |= {key: SpecialScan(numbers)} if numbers.has_special else {}
                 continue
             count = together if group.global_ else counts[key]
             if not count:
@@ -226,7 +227,7 @@ class Smallest(RankingMethod):
     def notes(self, group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Sequence[str]:
         """Return notes on NaN, and on negative scores."""
         pools = list(_pools(_counters(scans[0]))) if scans else []
-        found: list[tuple[str, Pool | RowScan]] = [*pools, *_rows(group, scans)]
+        found: list[tuple[str, Pool | SpecialScan]] = [*pools, *_rows(group, scans)]
         nans = flawed_note(NAN_STAYS, ((name, each.nans) for name, each in found))
         return [*nans, *negative_note((name, each.negative if self.ranked.signed else 0) for name, each in found)]
 
@@ -235,11 +236,11 @@ def _counters(scans: Mapping[str, Scan]) -> dict[str, Counter]:
     return {key: scan for key, scan in scans.items() if isinstance(scan, Counter)}
 
 
-def _rows(group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Iterator[tuple[str, RowScan]]:
+def _rows(group: TargetGroup, scans: Sequence[Mapping[str, Scan]]) -> Iterator[tuple[str, SpecialScan]]:
     """Yield the scans of targets with slices, with their names."""
     for each in scans:
         for key, scan in each.items():
-            if isinstance(scan, RowScan):
+            if isinstance(scan, SpecialScan):
                 yield group.targets[key].name, scan
 
 
